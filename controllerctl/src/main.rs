@@ -1,0 +1,2 @@
+//! controllerctl
+fn main() {}

@@ -1,0 +1,69 @@
+//! What the cluster is asked to be: everything that operators wrote, nothing that was observed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::TimeMs;
+use crate::id::{AppName, NodeId, ServiceKey, ServiceName};
+use crate::node::Node;
+use crate::spec::ServiceSpec;
+
+/// One Compose file, applied under a name.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct App {
+    /// Its name.
+    pub name: AppName,
+    /// Counts applies; 1 is the first.
+    pub revision: u64,
+    /// Its services.
+    pub services: BTreeMap<ServiceName, Arc<ServiceSpec>>,
+    /// When this revision was applied.
+    pub applied_ms: TimeMs,
+    /// By whom.
+    pub applied_by: String,
+}
+
+/// `controllerctl scale`: a count set by a person.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ManualScale {
+    /// Replicas wanted.
+    pub count: u32,
+    /// When it was said. The planner obeys it once; later the autoscaler goes on from there.
+    pub at_ms: TimeMs,
+    /// Until then the autoscaler keeps its hands off.
+    #[serde(default)]
+    pub hold_until_ms: Option<TimeMs>,
+    /// By whom.
+    pub by: String,
+}
+
+/// The desired state of the cluster.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Desired {
+    /// Apps by name.
+    pub apps: BTreeMap<AppName, App>,
+    /// Nodes by id.
+    pub nodes: BTreeMap<NodeId, Node>,
+    /// Last manual count of each service.
+    pub manual: BTreeMap<ServiceKey, ManualScale>,
+}
+
+impl Desired {
+    /// The spec of a service, with its app.
+    #[must_use]
+    pub fn service(&self, key: &ServiceKey) -> Option<(&App, &Arc<ServiceSpec>)> {
+        let app = self.apps.get(&key.app)?;
+        Some((app, app.services.get(&key.service)?))
+    }
+
+    /// All services in key order.
+    pub fn services(&self) -> impl Iterator<Item = (ServiceKey, &App, &Arc<ServiceSpec>)> {
+        self.apps.values().flat_map(|app| {
+            app.services.iter().map(move |(name, spec)| {
+                (ServiceKey::new(app.name.clone(), name.clone()), app, spec)
+            })
+        })
+    }
+}

@@ -1,0 +1,282 @@
+//! What happened, with its reason: the stuff of `events`, `why` and the audit trail.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::TimeMs;
+use crate::id::{AppName, NodeId, ReplicaId, ServiceKey};
+use crate::plan::DrainReceipt;
+use crate::reason::{FailReason, LeaveReason, Reason, ScaleCause};
+
+/// One thing that happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// When.
+    pub at_ms: TimeMs,
+    /// What.
+    #[serde(flatten)]
+    pub kind: EventKind,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum EventKind {
+    /// An app was applied.
+    AppApplied {
+        /// App.
+        app: AppName,
+        /// Its new revision.
+        revision: u64,
+        /// By whom.
+        by: String,
+    },
+    /// An app was taken down.
+    AppDown {
+        /// App.
+        app: AppName,
+        /// By whom.
+        by: String,
+    },
+    /// A count changed.
+    Scaled {
+        /// Service.
+        service: ServiceKey,
+        /// Before.
+        from: u32,
+        /// After.
+        to: u32,
+        /// Why.
+        cause: ScaleCause,
+    },
+    /// A replica got a place.
+    Placed {
+        /// Service.
+        service: ServiceKey,
+        /// Slot.
+        slot: u32,
+        /// Replica.
+        replica: ReplicaId,
+        /// Node.
+        node: NodeId,
+    },
+    /// A replica takes traffic.
+    Serving {
+        /// Service.
+        service: ServiceKey,
+        /// Slot.
+        slot: u32,
+        /// Replica.
+        replica: ReplicaId,
+        /// Node.
+        node: NodeId,
+        /// From its planning to here.
+        after_ms: u64,
+    },
+    /// A replica left the routes because it is not healthy.
+    Unhealthy {
+        /// Service.
+        service: ServiceKey,
+        /// Replica.
+        replica: ReplicaId,
+        /// Node.
+        node: NodeId,
+        /// Why, if its agent said.
+        why: Option<FailReason>,
+    },
+    /// A replica begins to leave.
+    Leaving {
+        /// Service.
+        service: ServiceKey,
+        /// Slot.
+        slot: u32,
+        /// Replica.
+        replica: ReplicaId,
+        /// Node.
+        node: NodeId,
+        /// Why.
+        why: LeaveReason,
+    },
+    /// A replica is drained and out of every route.
+    Drained {
+        /// Service.
+        service: ServiceKey,
+        /// Replica.
+        replica: ReplicaId,
+        /// Node.
+        node: NodeId,
+        /// From the drain to here.
+        after_ms: u64,
+        /// What each edge said.
+        receipts: Vec<(NodeId, DrainReceipt)>,
+    },
+    /// A replica is gone.
+    Gone {
+        /// Service.
+        service: ServiceKey,
+        /// Slot.
+        slot: u32,
+        /// Replica.
+        replica: ReplicaId,
+        /// Node.
+        node: NodeId,
+        /// Why it left.
+        why: LeaveReason,
+    },
+    /// A replica failed.
+    Failed {
+        /// Service.
+        service: ServiceKey,
+        /// Replica.
+        replica: ReplicaId,
+        /// Node.
+        node: NodeId,
+        /// Why.
+        why: FailReason,
+    },
+    /// Something waits; said once for each change of its reason.
+    Waits {
+        /// Service.
+        service: ServiceKey,
+        /// Why.
+        why: Reason,
+    },
+    /// A node joined.
+    NodeJoined {
+        /// Node.
+        node: NodeId,
+    },
+    /// A node's session began.
+    NodeConnected {
+        /// Node.
+        node: NodeId,
+    },
+    /// A node's session ended.
+    NodeAway {
+        /// Node.
+        node: NodeId,
+    },
+    /// A node was declared lost.
+    NodeLost {
+        /// Node.
+        node: NodeId,
+        /// The witnesses, in words.
+        witnesses: String,
+    },
+    /// A lost node came back.
+    NodeBack {
+        /// Node.
+        node: NodeId,
+    },
+    /// An operator changed a node's availability.
+    NodeAvailability {
+        /// Node.
+        node: NodeId,
+        /// `active`, `cordoned` or `draining`.
+        availability: String,
+        /// By whom.
+        by: String,
+        /// In their words.
+        message: String,
+    },
+    /// The controller started.
+    ControllerStarted {
+        /// Its leadership term.
+        term: u64,
+    },
+}
+
+impl EventKind {
+    /// The service that it is about, if any.
+    #[must_use]
+    pub fn service(&self) -> Option<&ServiceKey> {
+        match self {
+            Self::Scaled { service, .. }
+            | Self::Placed { service, .. }
+            | Self::Serving { service, .. }
+            | Self::Unhealthy { service, .. }
+            | Self::Leaving { service, .. }
+            | Self::Drained { service, .. }
+            | Self::Gone { service, .. }
+            | Self::Failed { service, .. }
+            | Self::Waits { service, .. } => Some(service),
+            _ => None,
+        }
+    }
+
+    /// The node that it is about, if any.
+    #[must_use]
+    pub fn node(&self) -> Option<&NodeId> {
+        match self {
+            Self::Placed { node, .. }
+            | Self::Serving { node, .. }
+            | Self::Unhealthy { node, .. }
+            | Self::Leaving { node, .. }
+            | Self::Drained { node, .. }
+            | Self::Gone { node, .. }
+            | Self::Failed { node, .. }
+            | Self::NodeJoined { node }
+            | Self::NodeConnected { node }
+            | Self::NodeAway { node }
+            | Self::NodeLost { node, .. }
+            | Self::NodeBack { node }
+            | Self::NodeAvailability { node, .. } => Some(node),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for EventKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AppApplied { app, revision, by } => {
+                write!(f, "{app}: revision {revision} applied by {by}")
+            }
+            Self::AppDown { app, by } => write!(f, "{app}: taken down by {by}"),
+            Self::Scaled { service, from, to, cause } => {
+                write!(f, "{service}: {from} -> {to} ({cause})")
+            }
+            Self::Placed { service, slot, replica, node } => {
+                write!(f, "{service}.{slot} ({replica}) placed on {node}")
+            }
+            Self::Serving { service, slot, replica, node, after_ms } => write!(
+                f,
+                "{service}.{slot} ({replica}) on {node} takes traffic after {after_ms} ms"
+            ),
+            Self::Unhealthy { service, replica, node, why } => {
+                write!(f, "{service} {replica} on {node} left the routes")?;
+                why.as_ref().map_or(Ok(()), |why| write!(f, ": {why}"))
+            }
+            Self::Leaving { service, slot, replica, node, why } => {
+                write!(f, "{service}.{slot} ({replica}) leaves {node}: {why}")
+            }
+            Self::Drained { service, replica, node, after_ms, receipts } => {
+                write!(f, "{service} {replica} on {node} drained in {after_ms} ms")?;
+                for (edge, r) in receipts {
+                    let left = r.sessions_at_park;
+                    let forced = if r.forced { ", forced" } else { "" };
+                    write!(f, "; {edge}: {} sessions -> {left}{forced}", r.sessions_at_drain)?;
+                }
+                Ok(())
+            }
+            Self::Gone { service, slot, replica, node, why } => {
+                write!(f, "{service}.{slot} ({replica}) gone from {node}: {why}")
+            }
+            Self::Failed { service, replica, node, why } => {
+                write!(f, "{service} {replica} on {node} failed: {why}")
+            }
+            Self::Waits { service, why } => write!(f, "{service} waits: {why}"),
+            Self::NodeJoined { node } => write!(f, "{node} joined"),
+            Self::NodeConnected { node } => write!(f, "{node} connected"),
+            Self::NodeAway { node } => write!(f, "{node} is not connected"),
+            Self::NodeLost { node, witnesses } => write!(f, "{node} lost: {witnesses}"),
+            Self::NodeBack { node } => write!(f, "{node} is back"),
+            Self::NodeAvailability { node, availability, by, message } => {
+                write!(f, "{node}: {availability} by {by}")?;
+                if message.is_empty() { Ok(()) } else { write!(f, " ({message})") }
+            }
+            Self::ControllerStarted { term } => write!(f, "controller started, term {term}"),
+        }
+    }
+}

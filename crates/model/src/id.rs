@@ -1,0 +1,307 @@
+//! Names and ids. A name that is not on the white-list cannot become a value of these types, so
+//! nothing downstream (HAProxy config, container names, labels) needs to quote it.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// Longest accepted name in bytes: a DNS label.
+pub const NAME_BYTES_MAX: usize = 63;
+
+/// Why a name was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// The empty string.
+    #[error("{kind} name is empty")]
+    Empty {
+        /// What the name was for.
+        kind: &'static str,
+    },
+    /// Longer than [`NAME_BYTES_MAX`].
+    #[error("{kind} name has {bytes} bytes; at most {NAME_BYTES_MAX} are allowed")]
+    TooLong {
+        /// What the name was for.
+        kind: &'static str,
+        /// Its length.
+        bytes: usize,
+    },
+    /// Outside `[a-z][a-z0-9-]*`.
+    #[error(
+        "{kind} name {name:?} may hold only a-z, 0-9 and '-', and must start with a letter"
+    )]
+    Character {
+        /// What the name was for.
+        kind: &'static str,
+        /// The name as given.
+        name: String,
+    },
+    /// Not of the form that the id has.
+    #[error("{name:?} is no {kind}")]
+    Form {
+        /// What was expected.
+        kind: &'static str,
+        /// The text as given.
+        name: String,
+    },
+}
+
+fn check_name(kind: &'static str, name: &str) -> Result<(), NameError> {
+    if name.is_empty() {
+        return Err(NameError::Empty { kind });
+    }
+    if name.len() > NAME_BYTES_MAX {
+        return Err(NameError::TooLong { kind, bytes: name.len() });
+    }
+    let first_ok = name.as_bytes()[0].is_ascii_lowercase();
+    let rest_ok =
+        name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+    if first_ok && rest_ok {
+        Ok(())
+    } else {
+        // The text goes into an error message: keep it short and printable through `{:?}`.
+        Err(NameError::Character { kind, name: name.to_owned() })
+    }
+}
+
+macro_rules! name_type {
+    ($(#[$doc:meta])* $type:ident, $kind:literal) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $type(String);
+
+        impl $type {
+            /// Checks `name` against `[a-z][a-z0-9-]{0,62}`.
+            ///
+            /// # Errors
+            /// [`NameError`] names the rule that was broken.
+            pub fn new(name: impl Into<String>) -> Result<Self, NameError> {
+                let name = name.into();
+                check_name($kind, &name)?;
+                Ok(Self(name))
+            }
+
+            /// The name as text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&self.0)
+            }
+        }
+
+        impl FromStr for $type {
+            type Err = NameError;
+            fn from_str(text: &str) -> Result<Self, NameError> {
+                Self::new(text)
+            }
+        }
+
+        impl TryFrom<String> for $type {
+            type Error = NameError;
+            fn try_from(text: String) -> Result<Self, NameError> {
+                Self::new(text)
+            }
+        }
+
+        impl From<$type> for String {
+            fn from(name: $type) -> String {
+                name.0
+            }
+        }
+    };
+}
+
+name_type!(
+    /// Name of an app: one Compose file, applied under this name.
+    AppName,
+    "app"
+);
+name_type!(
+    /// Name of a service inside its app.
+    ServiceName,
+    "service"
+);
+name_type!(
+    /// Id of a node: the name it joined under, unique in its cluster.
+    NodeId,
+    "node"
+);
+
+/// A service of the cluster: app and service name. Shown as `app/service`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ServiceKey {
+    /// The app it belongs to.
+    pub app: AppName,
+    /// Its name there.
+    pub service: ServiceName,
+}
+
+impl ServiceKey {
+    /// Joins the two names.
+    #[must_use]
+    pub fn new(app: AppName, service: ServiceName) -> Self {
+        Self { app, service }
+    }
+}
+
+impl fmt::Display for ServiceKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.app, self.service)
+    }
+}
+
+impl FromStr for ServiceKey {
+    type Err = NameError;
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let (app, service) = text
+            .split_once('/')
+            .ok_or_else(|| NameError::Form { kind: "service key (app/service)", name: text.into() })?;
+        Ok(Self { app: app.parse()?, service: service.parse()? })
+    }
+}
+
+impl TryFrom<String> for ServiceKey {
+    type Error = NameError;
+    fn try_from(text: String) -> Result<Self, NameError> {
+        text.parse()
+    }
+}
+
+impl From<ServiceKey> for String {
+    fn from(key: ServiceKey) -> String {
+        key.to_string()
+    }
+}
+
+/// Id of a replica. Numbers are handed out by the plan in ascending order and never used again.
+/// Shown as `r17`; people mostly see `service.slot`.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(try_from = "String", into = "String")]
+pub struct ReplicaId(pub u64);
+
+impl fmt::Display for ReplicaId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&format!("r{}", self.0))
+    }
+}
+
+impl FromStr for ReplicaId {
+    type Err = NameError;
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let form = || NameError::Form { kind: "replica id (r17)", name: text.into() };
+        let digits = text.strip_prefix('r').ok_or_else(form)?;
+        // `parse` alone would take "+7".
+        if !digits.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(form());
+        }
+        digits.parse().map(Self).map_err(|_| form())
+    }
+}
+
+impl TryFrom<String> for ReplicaId {
+    type Error = NameError;
+    fn try_from(text: String) -> Result<Self, NameError> {
+        text.parse()
+    }
+}
+
+impl From<ReplicaId> for String {
+    fn from(id: ReplicaId) -> String {
+        id.to_string()
+    }
+}
+
+/// Identity of a container spec: the hash of its canonical form. Two replicas with the same
+/// template are interchangeable.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct TemplateId(String);
+
+impl TemplateId {
+    /// Takes 16 to 64 lower-case hexadecimal digits.
+    ///
+    /// # Errors
+    /// [`NameError::Form`] for anything else.
+    pub fn new(hex: impl Into<String>) -> Result<Self, NameError> {
+        let hex = hex.into();
+        let ok = (16..=64).contains(&hex.len())
+            && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        if ok { Ok(Self(hex)) } else { Err(NameError::Form { kind: "template id", name: hex }) }
+    }
+
+    pub(crate) fn from_digest(digest: &[u8]) -> Self {
+        Self(data_encoding::HEXLOWER.encode(&digest[..16]))
+    }
+
+    /// The digits.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for TemplateId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl TryFrom<String> for TemplateId {
+    type Error = NameError;
+    fn try_from(text: String) -> Result<Self, NameError> {
+        Self::new(text)
+    }
+}
+
+impl From<TemplateId> for String {
+    fn from(id: TemplateId) -> String {
+        id.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn hostile_names_are_refused() {
+        for bad in ["", "Web", "1web", "-web", "web;shutdown", "web\n", "we b", "wéb", "../x"] {
+            assert!(ServiceName::new(bad).is_err(), "{bad:?} was taken");
+        }
+        assert!(ServiceName::new("a".repeat(63)).is_ok());
+        assert!(ServiceName::new("a".repeat(64)).is_err());
+    }
+
+    #[test]
+    fn replica_ids_read_only_their_own_form() {
+        assert_eq!("r17".parse(), Ok(ReplicaId(17)));
+        for bad in ["17", "r", "r+1", "r-1", "rr1", "r99999999999999999999999"] {
+            assert!(bad.parse::<ReplicaId>().is_err(), "{bad:?} was taken");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_accepted_holds_only_listed_bytes(text in ".{0,80}") {
+            if let Ok(name) = NodeId::new(text) {
+                prop_assert!(name.as_str().bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-'));
+            }
+        }
+
+        #[test]
+        fn keys_read_back(app in "[a-z][a-z0-9-]{0,62}", service in "[a-z][a-z0-9-]{0,62}") {
+            let key = ServiceKey::new(AppName::new(app).unwrap(), ServiceName::new(service).unwrap());
+            prop_assert_eq!(key.to_string().parse(), Ok(key));
+        }
+    }
+}

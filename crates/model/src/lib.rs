@@ -1,0 +1,35 @@
+//! The words of Longshore as types (see `docs/glossary.md`).
+//!
+//! This crate is data and small laws on data. It has no clock, no I/O, no async and no
+//! randomness: every time is a number that a caller read, every id a value that a caller made.
+//! Everybody may depend on it; it depends on nobody of ours.
+
+pub mod app;
+pub mod autoscale;
+pub mod event;
+pub mod id;
+pub mod node;
+pub mod observe;
+pub mod plan;
+pub mod reason;
+pub mod replica;
+pub mod report;
+pub mod routes;
+pub mod spec;
+
+pub use app::{App, Desired, ManualScale};
+pub use autoscale::{AutoscaleMode, AutoscaleSpec};
+pub use event::{Event, EventKind};
+pub use id::{AppName, NameError, NodeId, ReplicaId, ServiceKey, ServiceName, TemplateId};
+pub use node::{Availability, Node, Roles};
+pub use observe::Observed;
+pub use plan::{Assignment, Memory, Plan, Replica};
+pub use reason::Reason;
+pub use replica::{ReplicaState, ReplicaStatus};
+pub use report::Report;
+pub use routes::Routes;
+pub use spec::{ContainerSpec, ServiceSpec};
+
+/// Milliseconds since the Unix epoch, as the controller counts them: wall time at its start plus
+/// monotonic time since, so that it never runs backwards within one process.
+pub type TimeMs = u64;

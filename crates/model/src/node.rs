@@ -1,0 +1,76 @@
+//! Machines.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::TimeMs;
+use crate::id::NodeId;
+
+/// A machine with an agent, as the cluster knows it (not as it was last seen).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    /// Its id: the name it joined under.
+    pub id: NodeId,
+    /// What it does.
+    pub roles: Roles,
+    /// Labels for constraints.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// What operators want of it.
+    pub availability: Availability,
+    /// Address under which edges reach its replicas.
+    pub address: IpAddr,
+    /// When it joined.
+    pub joined_ms: TimeMs,
+    /// Why it is not active, in the operator's words, and when that was said.
+    #[serde(default)]
+    pub note: Option<AvailabilityNote>,
+}
+
+/// What a node does. At least one is true.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Roles {
+    /// Runs containers.
+    pub worker: bool,
+    /// Runs HAProxy.
+    pub edge: bool,
+}
+
+/// What operators want of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Availability {
+    /// Takes new replicas.
+    #[default]
+    Active,
+    /// Keeps what it has, takes nothing new.
+    Cordoned,
+    /// Gives everything away.
+    Draining,
+}
+
+/// Who changed the availability, when and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AvailabilityNote {
+    /// When.
+    pub at_ms: TimeMs,
+    /// Operator.
+    pub by: String,
+    /// In their words; may be empty.
+    pub message: String,
+}
+
+/// What a node has.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Capacity {
+    /// CPU, thousandths of a core.
+    pub cpu_milli: u64,
+    /// Memory.
+    pub memory_bytes: u64,
+    /// `linux`
+    pub os: String,
+    /// `amd64`, `arm64`, …: the engine's word for it.
+    pub arch: String,
+}

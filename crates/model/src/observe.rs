@@ -1,0 +1,160 @@
+//! What was seen: one snapshot, taken before a planning run.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::TimeMs;
+use crate::id::{NodeId, ReplicaId, ServiceKey};
+use crate::node::Capacity;
+use crate::replica::ReplicaStatus;
+
+/// Everything that was seen of nodes and edges.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Observed {
+    /// Nodes that were heard of since the controller started.
+    pub nodes: BTreeMap<NodeId, NodeObserved>,
+    /// Edges that were heard of since the controller started.
+    pub edges: BTreeMap<NodeId, EdgeObserved>,
+}
+
+/// Session of an agent with the controller. A round trip every second keeps it alive: the agent
+/// echoes the controller's last nonce.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct SessionObserved {
+    /// A stream is open now.
+    pub connected: bool,
+    /// When the last nonce came back.
+    pub last_echo_ms: TimeMs,
+    /// When the present or last session began.
+    pub since_ms: TimeMs,
+}
+
+/// One measurement.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct CpuSample {
+    /// When, on the controller's clock.
+    pub at_ms: TimeMs,
+    /// The value; unit as said where it is used. May be NaN: readers must check.
+    pub value: f64,
+}
+
+/// State of a node's container engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EngineState {
+    /// It answers.
+    #[default]
+    Ok,
+    /// It accepts calls and never answers.
+    Stuck,
+    /// It is not there.
+    Down,
+}
+
+/// What was seen of one node.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct NodeObserved {
+    /// Its session.
+    pub session: SessionObserved,
+    /// Its engine.
+    pub engine: EngineState,
+    /// What it has.
+    pub capacity: Capacity,
+    /// Generation of the assignment that it has accepted.
+    pub assignment_generation: u64,
+    /// When its last report came.
+    pub reported_ms: TimeMs,
+    /// Its replicas, by its last report. A replica missing here after the node accepted a
+    /// generation that stops it is gone.
+    pub replicas: BTreeMap<ReplicaId, ReplicaStatus>,
+    /// CPU use as a ratio of capacity, oldest first, bounded by the observer.
+    pub cpu_ratio: Vec<CpuSample>,
+    /// Memory in use.
+    pub memory_used_bytes: u64,
+    /// Images that it has, of those that current templates name.
+    #[serde(default)]
+    pub images: Vec<String>,
+    /// Version of its agent.
+    #[serde(default)]
+    pub agent_version: String,
+    /// Version of its engine.
+    #[serde(default)]
+    pub engine_version: String,
+}
+
+/// HAProxy's own opinion of a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CheckState {
+    /// Checks pass.
+    Up,
+    /// Checks fail.
+    Down,
+    /// Not checked (yet).
+    Unknown,
+}
+
+/// State of a server as HAProxy really has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ServerAdmin {
+    /// It takes traffic.
+    Ready,
+    /// It finishes what it has.
+    Drain,
+    /// It is out.
+    Maint,
+}
+
+/// One replica in one edge's HAProxy, summed over its backends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerObserved {
+    /// HAProxy's health check.
+    pub check: CheckState,
+    /// Its administrative state.
+    pub admin: ServerAdmin,
+    /// Sessions on it now.
+    pub sessions: u32,
+    /// Requests that wait for it.
+    pub queued: u32,
+}
+
+/// One service in one edge's HAProxy; counters since HAProxy's start.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct BackendObserved {
+    /// Requests (or connections) per second over the last second.
+    pub rate: u32,
+    /// Sessions, the queue included.
+    pub sessions: u32,
+    /// Requests that wait.
+    pub queued: u32,
+    /// Requests in all; restarts with HAProxy.
+    pub requests_total: u64,
+    /// Answers of 500 and above; restarts with HAProxy.
+    pub errors_total: u64,
+    /// Mean response time of the last 1,024 requests.
+    pub response_ms: u32,
+}
+
+/// What was seen of one edge.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct EdgeObserved {
+    /// Its session.
+    pub session: SessionObserved,
+    /// Routes generation that its HAProxy was seen to run. Server states below were read after
+    /// that generation was applied.
+    pub routes_generation: u64,
+    /// When its last report came.
+    pub reported_ms: TimeMs,
+    /// Replicas that have a server there.
+    pub servers: BTreeMap<ReplicaId, ServerObserved>,
+    /// Services that have a backend there.
+    pub backends: BTreeMap<ServiceKey, BackendObserved>,
+    /// What is wrong with it, in its agent's words: HAProxy down, port taken, drift.
+    #[serde(default)]
+    pub problem: Option<String>,
+    /// HAProxy's version.
+    #[serde(default)]
+    pub haproxy_version: String,
+}

@@ -1,0 +1,379 @@
+//! Reasons as data. Each `Display` is one line for people; JSON carries the fields.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::TimeMs;
+use crate::id::{NodeId, ReplicaId};
+
+/// Why a replica failed or is unhealthy, as its agent saw it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "reason", rename_all = "snake_case")]
+pub enum FailReason {
+    /// The image is not there and cannot be pulled.
+    ImageMissing {
+        /// Reference.
+        image: String,
+        /// The engine's words.
+        detail: String,
+    },
+    /// The host port is in use by somebody else.
+    PortTaken {
+        /// The port.
+        port: u16,
+    },
+    /// The node's own policy file refuses an option.
+    PolicyRefused {
+        /// The option, as Compose writes it.
+        option: String,
+        /// How an administrator of the node would allow it.
+        hint: String,
+    },
+    /// The engine refused or failed.
+    Engine {
+        /// What was attempted.
+        attempted: String,
+        /// The engine's words.
+        detail: String,
+    },
+    /// The container ended by itself more often than restarts are allowed.
+    Exited {
+        /// Its exit code.
+        code: i64,
+        /// Killed for memory.
+        oom: bool,
+        /// Last line that it wrote; may be empty.
+        last_line: String,
+    },
+    /// It ran but never became healthy in time.
+    NeverHealthy {
+        /// Time allowed.
+        after_ms: u64,
+        /// What the check said last.
+        detail: String,
+    },
+    /// Its health check fails now.
+    CheckFails {
+        /// What the check says.
+        detail: String,
+    },
+    /// Somebody removed its container.
+    Removed,
+}
+
+impl fmt::Display for FailReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ImageMissing { image, detail } => {
+                write!(f, "image {image} is not on the node and cannot be pulled: {detail}")
+            }
+            Self::PortTaken { port } => write!(f, "host port {port} is taken by another program"),
+            Self::PolicyRefused { option, hint } => {
+                write!(f, "the node's policy refuses {option}; {hint}")
+            }
+            Self::Engine { attempted, detail } => write!(f, "{attempted}: {detail}"),
+            Self::Exited { oom: true, .. } => f.write_str("out of memory: killed at its limit"),
+            Self::Exited { code, last_line, .. } if last_line.is_empty() => {
+                write!(f, "exited with code {code}")
+            }
+            Self::Exited { code, last_line, .. } => {
+                write!(f, "exited with code {code}; last line: {last_line}")
+            }
+            Self::NeverHealthy { after_ms, detail } => {
+                write!(f, "not healthy within {} s: {detail}", after_ms / 1000)
+            }
+            Self::CheckFails { detail } => write!(f, "health check fails: {detail}"),
+            Self::Removed => f.write_str("its container was removed by hand"),
+        }
+    }
+}
+
+/// Why one node cannot take a replica.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(tag = "reason", rename_all = "snake_case")]
+pub enum Refusal {
+    /// It runs no containers.
+    NotWorker,
+    /// It is cordoned.
+    Cordoned,
+    /// It is being drained.
+    Draining,
+    /// It is not connected, or lost.
+    Away,
+    /// Its engine does not answer.
+    EngineDown,
+    /// A constraint does not hold.
+    Constraint {
+        /// As written in the file.
+        constraint: String,
+        /// What the node has instead.
+        found: String,
+    },
+    /// It has as many replicas of the service as allowed.
+    MaxPerNode {
+        /// The limit.
+        max: u32,
+    },
+    /// Its CPU is reserved.
+    Cpu {
+        /// What is left, thousandths of a core.
+        free_milli: u64,
+        /// What was asked for.
+        asked_milli: u64,
+    },
+    /// Its memory is reserved.
+    Memory {
+        /// What is left.
+        free_bytes: u64,
+        /// What was asked for.
+        asked_bytes: u64,
+    },
+    /// No host port is left in the range.
+    Ports,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const MIB: u64 = 1 << 20;
+        match self {
+            Self::NotWorker => f.write_str("runs no containers (edge only)"),
+            Self::Cordoned => f.write_str("cordoned"),
+            Self::Draining => f.write_str("draining"),
+            Self::Away => f.write_str("not connected"),
+            Self::EngineDown => f.write_str("its container engine does not answer"),
+            Self::Constraint { constraint, found } => {
+                write!(f, "constraint {constraint} does not hold ({found})")
+            }
+            Self::MaxPerNode { max } => {
+                write!(f, "has {max} replicas of the service, the most allowed per node")
+            }
+            Self::Cpu { free_milli, asked_milli } => write!(
+                f,
+                "cpu: {free_milli}m free of reservations, {asked_milli}m asked for"
+            ),
+            Self::Memory { free_bytes, asked_bytes } => write!(
+                f,
+                "memory: {} MiB free of reservations, {} MiB asked for",
+                free_bytes / MIB,
+                asked_bytes / MIB
+            ),
+            Self::Ports => f.write_str("no host port left in the range"),
+        }
+    }
+}
+
+/// Why a replica leaves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "reason", rename_all = "snake_case")]
+pub enum LeaveReason {
+    /// Fewer are wanted.
+    ScaleIn,
+    /// A newer template took its place.
+    Replaced,
+    /// Its node is drained.
+    NodeDrain,
+    /// Its node was lost and it was replaced.
+    NodeLost,
+    /// It failed.
+    Failed {
+        /// Why.
+        why: FailReason,
+    },
+    /// Its app or service is no longer wanted.
+    Down,
+    /// HAProxy cannot reach it although its node says that it is healthy.
+    Unreachable,
+}
+
+impl fmt::Display for LeaveReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ScaleIn => f.write_str("fewer replicas wanted"),
+            Self::Replaced => f.write_str("replaced by a newer revision"),
+            Self::NodeDrain => f.write_str("its node is drained"),
+            Self::NodeLost => f.write_str("its node was lost"),
+            Self::Failed { why } => write!(f, "failed: {why}"),
+            Self::Down => f.write_str("its service was taken down"),
+            Self::Unreachable => f.write_str("no edge can reach it"),
+        }
+    }
+}
+
+/// Why a count changed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "cause", rename_all = "snake_case")]
+pub enum ScaleCause {
+    /// First count, from the file.
+    Initial,
+    /// A person.
+    Manual {
+        /// Who.
+        by: String,
+    },
+    /// A signal.
+    Metric {
+        /// Its name.
+        signal: String,
+        /// Its value over the window.
+        value: f64,
+        /// Its target or threshold.
+        target: f64,
+        /// What limited the step, if anything.
+        limited_by: Option<String>,
+    },
+    /// The file's new bounds, or a fixed count that changed in the file.
+    Bounds {
+        /// Lower bound.
+        min: u32,
+        /// Upper bound.
+        max: u32,
+    },
+    /// The service was taken down.
+    Down,
+}
+
+impl fmt::Display for ScaleCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Initial => f.write_str("first count, from the file"),
+            Self::Manual { by } => write!(f, "set by {by}"),
+            Self::Metric { signal, value, target, limited_by } => {
+                write!(f, "{signal} {:.0} % of target {:.0} %", value * 100.0, target * 100.0)?;
+                match limited_by {
+                    Some(limit) => write!(f, "; limited by {limit}"),
+                    None => Ok(()),
+                }
+            }
+            Self::Bounds { min, max } => write!(f, "bounds {min}..{max}"),
+            Self::Down => f.write_str("taken down"),
+        }
+    }
+}
+
+/// Why the planner does nothing, or waits, about something.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "reason", rename_all = "snake_case")]
+pub enum Reason {
+    /// Nothing to do: the signal is inside the tolerance of its target.
+    InsideTolerance,
+    /// The controller has not yet watched for one full window.
+    Observing {
+        /// When it will have.
+        until_ms: TimeMs,
+    },
+    /// A stabilisation window holds an earlier recommendation.
+    Stabilizing {
+        /// That recommendation.
+        recommendation: u32,
+        /// When it leaves the window.
+        until_ms: TimeMs,
+    },
+    /// Samples are missing, stale or not numbers.
+    MissingSamples {
+        /// Signal.
+        signal: String,
+        /// Sources with good samples.
+        good: u32,
+        /// Sources in all.
+        all: u32,
+    },
+    /// At the policy's lower bound.
+    AtMin,
+    /// At the policy's upper bound.
+    AtMax,
+    /// A rate policy allows no more in its period.
+    RateLimited {
+        /// When the next step is allowed.
+        until_ms: TimeMs,
+    },
+    /// A person holds the count.
+    Held {
+        /// Until when; none: until it is changed.
+        until_ms: Option<TimeMs>,
+    },
+    /// The policy only says what it would do.
+    DryRun {
+        /// What it would do.
+        would_be: u32,
+    },
+    /// No autoscaling is configured.
+    Fixed,
+    /// A rollout runs; the count waits for it.
+    RolloutRuns,
+    /// No node can take the replica.
+    Unplaceable {
+        /// Node by node.
+        refusals: Vec<(NodeId, Refusal)>,
+    },
+    /// Failed before; the next try comes later.
+    Backoff {
+        /// Failures so far.
+        failures: u32,
+        /// Next try.
+        until_ms: TimeMs,
+        /// The last failure.
+        last: FailReason,
+    },
+    /// Too many nodes went away at once; nothing is evicted.
+    PartialOutage {
+        /// Nodes away.
+        away: u32,
+        /// Nodes in all.
+        all: u32,
+    },
+    /// A node is away but HAProxy still reaches its replicas.
+    UnknownButServing {
+        /// The node.
+        node: NodeId,
+    },
+    /// A replacement must be serving first.
+    WaitsForReplacement {
+        /// The replica that waits.
+        replica: ReplicaId,
+    },
+    /// The service is set aside; others go on.
+    Quarantined {
+        /// Why.
+        detail: String,
+    },
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InsideTolerance => f.write_str("inside tolerance"),
+            Self::Observing { .. } => {
+                f.write_str("the controller has not yet watched for a full window")
+            }
+            Self::Stabilizing { recommendation, .. } => write!(
+                f,
+                "held: a recommendation of {recommendation} is inside the stabilization window"
+            ),
+            Self::MissingSamples { signal, good, all } => {
+                write!(f, "holding: {good} of {all} report {signal}")
+            }
+            Self::AtMin => f.write_str("at min"),
+            Self::AtMax => f.write_str("at max"),
+            Self::RateLimited { .. } => f.write_str("limited by a rate policy"),
+            Self::Held { .. } => f.write_str("held by an operator"),
+            Self::DryRun { would_be } => write!(f, "dry run: would be {would_be}"),
+            Self::Fixed => f.write_str("no autoscaling configured"),
+            Self::RolloutRuns => f.write_str("a rollout runs"),
+            Self::Unplaceable { refusals } => write!(f, "0 of {} nodes fit", refusals.len()),
+            Self::Backoff { failures, last, .. } => {
+                write!(f, "failed {failures} times, waits before the next try: {last}")
+            }
+            Self::PartialOutage { away, all } => {
+                write!(f, "partial outage: {away} of {all} nodes away at once, nothing is evicted")
+            }
+            Self::UnknownButServing { node } => {
+                write!(f, "{node} is not connected but HAProxy still reaches its replicas")
+            }
+            Self::WaitsForReplacement { replica } => {
+                write!(f, "{replica} waits until its replacement serves")
+            }
+            Self::Quarantined { detail } => write!(f, "set aside: {detail}"),
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! Replicas as nodes see them.
+
+use serde::{Deserialize, Serialize};
+
+use crate::TimeMs;
+use crate::id::ReplicaId;
+use crate::observe::CpuSample;
+use crate::reason::FailReason;
+
+/// Observed state of a replica; only ever moves down this list, or to `failed`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReplicaState {
+    /// The node knows of it.
+    Assigned,
+    /// Its image is on the way.
+    Pulling,
+    /// Its container runs, its health is not proven yet.
+    Starting,
+    /// Its health check passed in this incarnation (or it has none and runs).
+    Healthy,
+    /// It was healthy and its check now fails; it may become healthy again.
+    Unhealthy,
+    /// It was told to stop and is finishing.
+    Stopping,
+    /// Its container is gone.
+    Gone,
+    /// It will not run; the reason is beside it.
+    Failed,
+}
+
+impl ReplicaState {
+    /// May this follow `self`? Health goes back and forth, everything else only forward.
+    #[must_use]
+    pub fn may_become(self, next: Self) -> bool {
+        use ReplicaState::{Failed, Gone, Healthy, Starting, Unhealthy};
+        match (self, next) {
+            (Gone, next) => next == Gone,
+            (Failed, next) => matches!(next, Failed | Gone),
+            (_, Failed) => true,
+            // The agent restarts a crashed container in place: a new incarnation is starting.
+            (Healthy | Unhealthy, Starting) | (Unhealthy, Healthy) => true,
+            (now, next) => next >= now,
+        }
+    }
+}
+
+/// What a node reports about one replica.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ReplicaStatus {
+    /// Which.
+    pub id: ReplicaId,
+    /// Its state.
+    pub state: ReplicaState,
+    /// Why it failed or is unhealthy.
+    #[serde(default)]
+    pub reason: Option<FailReason>,
+    /// The engine's id of its container.
+    #[serde(default)]
+    pub container_id: Option<String>,
+    /// When the present incarnation started.
+    #[serde(default)]
+    pub started_ms: Option<TimeMs>,
+    /// When the present incarnation was first healthy.
+    #[serde(default)]
+    pub healthy_ms: Option<TimeMs>,
+    /// Times that the agent restarted it.
+    #[serde(default)]
+    pub restarts: u32,
+    /// Memory in use.
+    #[serde(default)]
+    pub memory_bytes: u64,
+    /// CPU use, oldest first; thousandths of a core as a number (`500.0` is half a core).
+    #[serde(default)]
+    pub cpu_milli: Vec<CpuSample>,
+}

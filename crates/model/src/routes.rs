@@ -1,0 +1,51 @@
+//! What an edge must serve: all frontends, backends and servers, whole.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{ReplicaId, ServiceKey};
+use crate::spec::RouteSpec;
+
+/// All that one edge must serve. An edge obeys the highest (term, generation) only.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Routes {
+    /// Rises with every change of content.
+    pub generation: u64,
+    /// Backends in (service, listen port) order.
+    pub backends: Vec<Backend>,
+}
+
+/// One way in and the servers behind it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Backend {
+    /// The service.
+    pub service: ServiceKey,
+    /// The way in.
+    pub route: RouteSpec,
+    /// Its servers in replica order.
+    pub servers: Vec<Server>,
+}
+
+/// One replica behind a backend.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Server {
+    /// The replica.
+    pub replica: ReplicaId,
+    /// Its node's address.
+    pub address: IpAddr,
+    /// Its published port.
+    pub port: u16,
+    /// Takes new requests, or finishes what it has.
+    pub mode: ServerMode,
+}
+
+/// What a server in a route does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ServerMode {
+    /// Takes requests once HAProxy's own check agrees.
+    Serve,
+    /// Takes nothing new; sessions finish.
+    Drain,
+}

@@ -1,0 +1,354 @@
+//! What a user asks for: the services of an app.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::autoscale::AutoscaleSpec;
+use crate::id::TemplateId;
+
+/// Everything that the engine must know to make one container. Equal specs make
+/// interchangeable containers; see [`ContainerSpec::template_id`].
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ContainerSpec {
+    /// Image reference as the engine takes it.
+    pub image: String,
+    /// When the image is pulled.
+    #[serde(default)]
+    pub pull_policy: PullPolicy,
+    /// Replaces the image's entry point.
+    #[serde(default)]
+    pub entrypoint: Option<Vec<String>>,
+    /// Replaces the image's command.
+    #[serde(default)]
+    pub command: Option<Vec<String>>,
+    /// Environment, handed to the engine as an array, never through a shell.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// User labels; `longshore.*` is ours and refused here.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// `user[:group]` inside the container.
+    #[serde(default)]
+    pub user: Option<String>,
+    /// Working directory inside the container.
+    #[serde(default)]
+    pub working_dir: Option<String>,
+    /// Host name inside the container; the replica's name when absent.
+    #[serde(default)]
+    pub hostname: Option<String>,
+    /// Time between the stop signal and the kill.
+    pub stop_grace_ms: u64,
+    /// Signal that asks the container to stop; the image's or SIGTERM when absent.
+    #[serde(default)]
+    pub stop_signal: Option<String>,
+    /// Run an init process as pid 1.
+    #[serde(default)]
+    pub init: bool,
+    /// Root file system read-only.
+    #[serde(default)]
+    pub read_only: bool,
+    /// Paths of in-memory file systems.
+    #[serde(default)]
+    pub tmpfs: Vec<String>,
+    /// Ports that replicas publish on their node: container ports, each on a host port that the
+    /// planner reserves.
+    #[serde(default)]
+    pub ports: Vec<u16>,
+    /// Health check run by the engine inside the container.
+    #[serde(default)]
+    pub healthcheck: Option<ExecCheck>,
+    /// Health check run by the agent against the published port.
+    #[serde(default)]
+    pub probe: Option<Probe>,
+    /// What the container may use and what it is sure to get.
+    #[serde(default)]
+    pub resources: Resources,
+    /// Volumes and binds.
+    #[serde(default)]
+    pub mounts: Vec<Mount>,
+    /// Options that open the host; refused unless a node's own policy allows them.
+    #[serde(default)]
+    pub privileges: Privileges,
+}
+
+impl ContainerSpec {
+    /// Hash of the canonical JSON form (BTreeMaps keep keys in order), first 16 bytes of SHA-256.
+    #[must_use]
+    pub fn template_id(&self) -> TemplateId {
+        // A struct of maps with string keys, numbers and strings always serialises.
+        let bytes = serde_json::to_vec(self).unwrap_or_default();
+        TemplateId::from_digest(&Sha256::digest(&bytes))
+    }
+}
+
+/// When an image is pulled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PullPolicy {
+    /// Only if the node does not have it.
+    #[default]
+    Missing,
+    /// Before each start.
+    Always,
+    /// Never; absent means failed.
+    Never,
+}
+
+/// A health check that the engine runs inside the container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExecCheck {
+    /// Command and arguments, run without a shell. `["NONE"]` is expressed as no check.
+    pub command: Vec<String>,
+    /// Time between two runs.
+    pub interval_ms: u64,
+    /// Time after which one run counts as failed.
+    pub timeout_ms: u64,
+    /// Failures in a row that make it unhealthy.
+    pub retries: u32,
+    /// Time after the start in which failures do not count.
+    pub start_period_ms: u64,
+}
+
+/// A health check that the agent runs against the container's published port.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Probe {
+    /// Container port that is asked.
+    pub port: u16,
+    /// HTTP path; a TCP connection is enough when absent.
+    #[serde(default)]
+    pub path: Option<String>,
+    /// Time between two probes of a healthy replica; a starting one is probed more often.
+    pub interval_ms: u64,
+    /// Time after which one probe counts as failed.
+    pub timeout_ms: u64,
+    /// Failures in a row that make it unhealthy.
+    pub retries: u32,
+    /// Time after the start within which it must become healthy.
+    pub start_ms_max: u64,
+}
+
+/// Limits and reservations. Zero means: none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Resources {
+    /// Most CPU it may use, thousandths of a core.
+    #[serde(default)]
+    pub cpu_limit_milli: u64,
+    /// Most memory it may use.
+    #[serde(default)]
+    pub memory_limit_bytes: u64,
+    /// CPU set aside for it, thousandths of a core.
+    #[serde(default)]
+    pub cpu_reserved_milli: u64,
+    /// Memory set aside for it.
+    #[serde(default)]
+    pub memory_reserved_bytes: u64,
+}
+
+/// A volume or a bind.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mount {
+    /// Volume name, or an absolute host path for a bind.
+    pub source: String,
+    /// Path inside the container.
+    pub target: String,
+    /// No writes.
+    #[serde(default)]
+    pub read_only: bool,
+    /// True for a bind of a host path.
+    #[serde(default)]
+    pub bind: bool,
+}
+
+/// Options that give a container power over its host.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Privileges {
+    /// `privileged: true`.
+    #[serde(default)]
+    pub privileged: bool,
+    /// `network_mode: host`.
+    #[serde(default)]
+    pub host_network: bool,
+    /// `pid: host`.
+    #[serde(default)]
+    pub host_pid: bool,
+    /// `ipc: host`.
+    #[serde(default)]
+    pub host_ipc: bool,
+    /// `cap_add`.
+    #[serde(default)]
+    pub cap_add: Vec<String>,
+    /// `cap_drop`; harmless, kept here beside its twin.
+    #[serde(default)]
+    pub cap_drop: Vec<String>,
+    /// `devices`.
+    #[serde(default)]
+    pub devices: Vec<String>,
+    /// `security_opt`.
+    #[serde(default)]
+    pub security_opt: Vec<String>,
+    /// `sysctls`.
+    #[serde(default)]
+    pub sysctls: BTreeMap<String, String>,
+}
+
+/// One service of an app.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ServiceSpec {
+    /// What each replica runs.
+    pub container: ContainerSpec,
+    /// First count of replicas; afterwards the autoscaler or `scale` owns it.
+    pub replicas: u32,
+    /// Where replicas may go.
+    #[serde(default)]
+    pub placement: PlacementSpec,
+    /// How one template follows another.
+    #[serde(default)]
+    pub update: UpdateSpec,
+    /// How the count follows the load; none means: fixed.
+    #[serde(default)]
+    pub autoscale: Option<AutoscaleSpec>,
+    /// How users reach it through HAProxy; empty means: not at all.
+    #[serde(default)]
+    pub routes: Vec<RouteSpec>,
+    /// How long a leaving replica may finish its sessions.
+    pub drain_ms: u64,
+}
+
+/// Where replicas may go.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct PlacementSpec {
+    /// All must hold.
+    #[serde(default)]
+    pub constraints: Vec<Constraint>,
+    /// Most replicas of this service on one node; 0 means: no limit.
+    #[serde(default)]
+    pub max_per_node: u32,
+    /// Spread or pack.
+    #[serde(default)]
+    pub policy: PlacementPolicy,
+    /// Node labels over whose values replicas are spread first, in order (`zone`).
+    #[serde(default)]
+    pub spread_labels: Vec<String>,
+}
+
+/// Spread over nodes or fill them one by one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PlacementPolicy {
+    /// Fewest replicas of the service first.
+    #[default]
+    Spread,
+    /// Fullest node that still fits first.
+    Binpack,
+}
+
+/// One placement constraint, Swarm's grammar: `node.labels.ssd == true`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Constraint {
+    /// Attribute of the node.
+    pub attribute: NodeAttribute,
+    /// `==` when true, `!=` when false.
+    pub equal: bool,
+    /// Value compared with.
+    pub value: String,
+}
+
+/// Attribute of a node that a constraint can name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NodeAttribute {
+    /// `node.id`
+    Id,
+    /// `node.hostname`
+    Hostname,
+    /// `node.role`
+    Role,
+    /// `node.platform.os`
+    Os,
+    /// `node.platform.arch`
+    Arch,
+    /// `node.labels.KEY`
+    Label(String),
+}
+
+/// How one template follows another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpdateSpec {
+    /// Replicas replaced at the same time.
+    pub parallelism: u32,
+    /// Start the new one first, or stop the old one first.
+    pub order: UpdateOrder,
+    /// Replicas that may be missing during a change; 0 keeps the full count.
+    pub max_unavailable: u32,
+    /// Failed starts of the new template after which the rollout stops.
+    pub failures_max: u32,
+}
+
+impl Default for UpdateSpec {
+    fn default() -> Self {
+        Self { parallelism: 1, order: UpdateOrder::StartFirst, max_unavailable: 0, failures_max: 2 }
+    }
+}
+
+/// Order of a replacement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UpdateOrder {
+    /// New healthy and routed before the old one drains.
+    #[default]
+    StartFirst,
+    /// Old one gone before the new one starts.
+    StopFirst,
+}
+
+/// One way in: a port of every edge, balanced over the replicas' container port.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteSpec {
+    /// Port that the edges listen on.
+    pub listen_port: u16,
+    /// Container port that takes the traffic.
+    pub container_port: u16,
+    /// HTTP or plain TCP.
+    #[serde(default)]
+    pub mode: RouteMode,
+    /// Host names served; empty means: all.
+    #[serde(default)]
+    pub domains: Vec<String>,
+    /// Balance algorithm.
+    #[serde(default)]
+    pub balance: Balance,
+    /// HTTP path of HAProxy's own check; a TCP connection is enough when absent.
+    #[serde(default)]
+    pub check_path: Option<String>,
+    /// Most requests at a time for one replica; 0 means: no limit.
+    #[serde(default)]
+    pub maxconn_per_replica: u32,
+}
+
+/// HTTP or plain TCP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RouteMode {
+    /// Requests are balanced.
+    #[default]
+    Http,
+    /// Connections are balanced.
+    Tcp,
+}
+
+/// Balance algorithm: only those that allow servers to come and go at run time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Balance {
+    /// One after the other.
+    #[default]
+    Roundrobin,
+    /// Fewest connections.
+    Leastconn,
+    /// Random, the better of two.
+    Random,
+    /// By client address, consistent hash.
+    Source,
+}

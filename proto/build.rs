@@ -1,0 +1,17 @@
+//! Compiles the `.proto` files in pure Rust: no protoc on build machines.
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    const FILES: [&str; 3] = [
+        "longshore/spec/v1/spec.proto",
+        "longshore/agent/v1/agent.proto",
+        "longshore/control/v1/control.proto",
+    ];
+    for file in FILES {
+        println!("cargo:rerun-if-changed={file}");
+    }
+    let descriptors = protox::compile(FILES, ["."])?;
+    let out = std::path::PathBuf::from(std::env::var("OUT_DIR")?);
+    std::fs::write(out.join("descriptors.bin"), prost::Message::encode_to_vec(&descriptors))?;
+    tonic_prost_build::configure().compile_fds(descriptors)?;
+    Ok(())
+}
