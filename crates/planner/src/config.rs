@@ -1,0 +1,95 @@
+//! What an operator may tune in the planner. Every default is the figure of the design.
+
+use serde::{Deserialize, Serialize};
+
+use longshore_model::TimeMs;
+
+/// Settings of the planner; all times in milliseconds. Missing fields take their default.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PlannerConfig {
+    /// First host port that replicas may get (20000).
+    pub port_min: u16,
+    /// Last host port that replicas may get (29999).
+    pub port_max: u16,
+    /// A session without an echo for this long is gone (2,000).
+    pub session_timeout_ms: u64,
+    /// A node whose session is gone and of which no edge can tell is lost after this (10,000).
+    pub single_witness_timeout_ms: u64,
+    /// A node that edges still reach without its session is replaced, additively, after this
+    /// (60,000).
+    pub hold_while_serving_ms: u64,
+    /// After a start nothing is scaled in by metrics, moved or declared lost for this long
+    /// (60,000); a service's own metrics window prolongs it for that service.
+    pub observe_ms: u64,
+    /// Lost nodes above `outage_numerator / outage_denominator` of all workers are a partial
+    /// outage (1).
+    pub outage_numerator: u32,
+    /// See [`Self::outage_numerator`] (3).
+    pub outage_denominator: u32,
+    /// Fewer nodes than this are never a partial outage (2).
+    pub outage_nodes_min: u32,
+    /// An edge whose session is gone for longer counts as gone: it no longer holds up a drain
+    /// (10,000).
+    pub edge_lease_ms: u64,
+    /// A node's or replica's last sample older than this counts as missing (5,000).
+    pub sample_stale_ms: u64,
+    /// Check results of an edge whose last report is older than this count as unknown (3,000).
+    pub edge_report_stale_ms: u64,
+    /// A replica that its node calls healthy but no edge reaches is replaced after this (5,000).
+    pub unreachable_hold_ms: u64,
+    /// Pause after the first failure of a service's new replicas; doubles with each (1,000).
+    pub backoff_base_ms: u64,
+    /// Longest pause between two tries (300,000).
+    pub backoff_cap_ms: u64,
+    /// Healthy for this long, a service's failures are forgotten (60,000).
+    pub backoff_reset_ms: u64,
+    /// Most recommendations remembered per service (1,024); the oldest are thinned out, never
+    /// the ones that hold a scale-in.
+    pub recommendations_max: usize,
+    /// Most changes of a count remembered per service (64).
+    pub changes_max: usize,
+    /// Most nodes named in the refusals of an unplaceable replica (32).
+    pub refusals_max: usize,
+}
+
+impl Default for PlannerConfig {
+    fn default() -> Self {
+        Self {
+            port_min: 20_000,
+            port_max: 29_999,
+            session_timeout_ms: 2_000,
+            single_witness_timeout_ms: 10_000,
+            hold_while_serving_ms: 60_000,
+            observe_ms: 60_000,
+            outage_numerator: 1,
+            outage_denominator: 3,
+            outage_nodes_min: 2,
+            edge_lease_ms: 10_000,
+            sample_stale_ms: 5_000,
+            edge_report_stale_ms: 3_000,
+            unreachable_hold_ms: 5_000,
+            backoff_base_ms: 1_000,
+            backoff_cap_ms: 300_000,
+            backoff_reset_ms: 60_000,
+            recommendations_max: 1_024,
+            changes_max: 64,
+            refusals_max: 32,
+        }
+    }
+}
+
+impl PlannerConfig {
+    /// How long after `started_ms` destructive decisions wait.
+    #[must_use]
+    pub fn observe_until(&self, started_ms: TimeMs) -> TimeMs {
+        started_ms.saturating_add(self.observe_ms)
+    }
+
+    /// Pause after `failures` failures in a row: doubling, capped.
+    #[must_use]
+    pub fn backoff_ms(&self, failures: u32) -> u64 {
+        let doublings = failures.saturating_sub(1).min(32);
+        self.backoff_base_ms.saturating_mul(1_u64 << doublings).min(self.backoff_cap_ms)
+    }
+}
