@@ -1,0 +1,190 @@
+//! The cluster's certificate authority.
+
+use std::net::IpAddr;
+use std::time::{Duration, SystemTime};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyUsagePurpose, SanType, SerialNumber,
+};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer};
+use zeroize::Zeroizing;
+
+use crate::error::PkiError;
+use crate::key::KeyPair;
+use crate::name::Identity;
+use crate::token::CaDigest;
+
+/// Certificates are valid from this long before they were made: clocks differ.
+const BACKDATE: Duration = Duration::from_secs(3600);
+/// A root outlives the machines; it is rotated, not awaited.
+const ROOT_VALIDITY: Duration = Duration::from_secs(20 * 365 * 86_400);
+/// Longest accepted signing request.
+const CSR_BYTES_MAX: usize = 8 * 1024;
+
+/// The authority: signs leaves, nothing else.
+pub struct ClusterCa {
+    cluster: String,
+    cert_pem: String,
+    cert_der: CertificateDer<'static>,
+    key: KeyPair,
+}
+
+impl ClusterCa {
+    /// Makes a new root for `cluster`.
+    ///
+    /// # Errors
+    /// [`PkiError`] if keys cannot be made.
+    pub fn create(cluster: &str, now: SystemTime) -> Result<Self, PkiError> {
+        let key = KeyPair::generate()?;
+        let mut params = base_params(&format!("Longshore CA of {cluster}"), now, ROOT_VALIDITY)?;
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        params.distinguished_name.push(DnType::OrganizationName, cluster);
+        let cert = params.self_signed(&key.0).map_err(PkiError::crypto("signing the root"))?;
+        Ok(Self {
+            cluster: cluster.to_owned(),
+            cert_pem: cert.pem(),
+            cert_der: cert.der().clone(),
+            key,
+        })
+    }
+
+    /// Reads what [`Self::cert_pem`] and [`Self::key_pem`] gave.
+    ///
+    /// # Errors
+    /// [`PkiError::Unreadable`] names which of the two is damaged.
+    pub fn load(cluster: &str, cert_pem: &str, key_pem: &str) -> Result<Self, PkiError> {
+        let cert_der = CertificateDer::from_pem_slice(cert_pem.as_bytes())
+            .map_err(PkiError::unreadable("the CA certificate"))?
+            .into_owned();
+        let key = KeyPair::from_pem(key_pem)?;
+        Ok(Self { cluster: cluster.to_owned(), cert_pem: cert_pem.to_owned(), cert_der, key })
+    }
+
+    /// Its certificate.
+    #[must_use]
+    pub fn cert_pem(&self) -> &str {
+        &self.cert_pem
+    }
+
+    /// Its certificate.
+    #[must_use]
+    pub fn cert_der(&self) -> &CertificateDer<'static> {
+        &self.cert_der
+    }
+
+    /// Its private key.
+    #[must_use]
+    pub fn key_pem(&self) -> Zeroizing<String> {
+        self.key.pem()
+    }
+
+    /// What join tokens pin.
+    #[must_use]
+    pub fn digest(&self) -> CaDigest {
+        CaDigest::of_der(&self.cert_der)
+    }
+
+    /// Certificate for the public key of a signing request. Everything else in the request is
+    /// ignored: rcgen's own `signed_by` would copy CA:TRUE and any name from it.
+    ///
+    /// # Errors
+    /// [`PkiError::BadRequest`] for requests that are too long, unsigned or of an unknown key.
+    pub fn issue_from_csr(
+        &self,
+        csr_der: &[u8],
+        identity: &Identity,
+        addresses: &[IpAddr],
+        validity: Duration,
+        now: SystemTime,
+    ) -> Result<Vec<u8>, PkiError> {
+        if csr_der.len() > CSR_BYTES_MAX {
+            return Err(PkiError::BadRequest("longer than 8 KiB"));
+        }
+        let der = CertificateSigningRequestDer::from(csr_der.to_vec());
+        let mut request = CertificateSigningRequestParams::from_der(&der)
+            .map_err(|_| PkiError::BadRequest("not a signed PKCS#10 request with a known key"))?;
+        let names: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
+        request.params = self.leaf_params(identity, &names, validity, now)?;
+        let issuer = self.issuer()?;
+        let cert =
+            request.signed_by(&issuer).map_err(PkiError::crypto("signing a certificate"))?;
+        Ok(cert.der().to_vec())
+    }
+
+    /// Certificate and key made together, both PEM: for operators and controllers. `names` are
+    /// host names or addresses.
+    ///
+    /// # Errors
+    /// [`PkiError`] if a name is none or keys cannot be made.
+    pub fn issue_new(
+        &self,
+        identity: &Identity,
+        names: &[String],
+        validity: Duration,
+        now: SystemTime,
+    ) -> Result<(String, Zeroizing<String>), PkiError> {
+        let key = KeyPair::generate()?;
+        let params = self.leaf_params(identity, names, validity, now)?;
+        let issuer = self.issuer()?;
+        let cert = params
+            .signed_by(&key.0, &issuer)
+            .map_err(PkiError::crypto("signing a certificate"))?;
+        Ok((cert.pem(), key.pem()))
+    }
+
+    fn issuer(&self) -> Result<Issuer<'static, &rcgen::KeyPair>, PkiError> {
+        Issuer::from_ca_cert_der(&self.cert_der, &self.key.0)
+            .map_err(PkiError::crypto("reading the CA certificate"))
+    }
+
+    fn leaf_params(
+        &self,
+        identity: &Identity,
+        names: &[String],
+        validity: Duration,
+        now: SystemTime,
+    ) -> Result<CertificateParams, PkiError> {
+        let mut params = base_params(&identity.to_string(), now, validity)?;
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.use_authority_key_identifier_extension = true;
+        // Controllers serve (and call each other); everybody else only calls.
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        if matches!(identity, Identity::Controller(_)) {
+            params.extended_key_usages.push(ExtendedKeyUsagePurpose::ServerAuth);
+        }
+        let uri = identity.uri(&self.cluster);
+        let uri = uri.try_into().map_err(PkiError::crypto("encoding a name"))?;
+        params.subject_alt_names.push(SanType::URI(uri));
+        for name in names {
+            params.subject_alt_names.push(match name.parse::<IpAddr>() {
+                Ok(address) => SanType::IpAddress(address),
+                Err(_) => SanType::DnsName(
+                    name.as_str().try_into().map_err(PkiError::crypto("encoding a host name"))?,
+                ),
+            });
+        }
+        Ok(params)
+    }
+}
+
+fn base_params(
+    common_name: &str,
+    now: SystemTime,
+    validity: Duration,
+) -> Result<CertificateParams, PkiError> {
+    let mut serial = [0u8; 16];
+    getrandom::fill(&mut serial).map_err(PkiError::Random)?;
+    // A positive number without leading zero: some readers insist.
+    serial[0] = (serial[0] & 0x7f) | 0x40;
+    let mut params = CertificateParams::default();
+    params.serial_number = Some(SerialNumber::from_slice(&serial));
+    params.not_before = (now - BACKDATE).into();
+    params.not_after = (now + validity).into();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, common_name);
+    Ok(params)
+}

@@ -1,0 +1,79 @@
+//! What a verified certificate says about its holder.
+
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime};
+
+use rustls_pki_types::CertificateDer;
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+use crate::error::PkiError;
+use crate::name::Identity;
+
+/// Who is at the other end; an extension of every request.
+#[derive(Debug, Clone)]
+pub struct PeerInfo {
+    /// None: no certificate was shown.
+    pub identity: Option<Identity>,
+    /// Serial of the certificate, lower-case hexadecimal; empty without one.
+    pub serial: String,
+    /// Where it called from.
+    pub remote: SocketAddr,
+}
+
+/// Reads the identity from a chain that TLS has already verified (leaf first).
+///
+/// # Errors
+/// [`PkiError::NoIdentity`] if a certificate was shown that names nobody.
+pub fn peer_info(
+    chain: Option<&[CertificateDer<'_>]>,
+    remote: SocketAddr,
+) -> Result<PeerInfo, PkiError> {
+    let Some(leaf) = chain.and_then(<[_]>::first) else {
+        return Ok(PeerInfo { identity: None, serial: String::new(), remote });
+    };
+    let serial = serial_of(leaf).ok_or_else(|| PkiError::NoIdentity("no serial".into()))?;
+    Ok(PeerInfo { identity: Some(identity_of(leaf)?), serial, remote })
+}
+
+fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, PkiError> {
+    X509Certificate::from_der(der)
+        .map(|(_, cert)| cert)
+        .map_err(PkiError::unreadable("the certificate"))
+}
+
+fn identity_of(leaf: &CertificateDer<'_>) -> Result<Identity, PkiError> {
+    let cert = parse(leaf)?;
+    let none = |detail: &str| PkiError::NoIdentity(detail.to_owned());
+    let names = cert
+        .subject_alternative_name()
+        .map_err(|_| none("alternative names are damaged"))?
+        .ok_or_else(|| none("it has no alternative name"))?;
+    let mut uris = names.value.general_names.iter().filter_map(|name| match name {
+        GeneralName::URI(uri) => Some(*uri),
+        _ => None,
+    });
+    match (uris.next(), uris.next()) {
+        (Some(uri), None) => Identity::from_uri(uri),
+        _ => Err(none("it must have exactly one URI")),
+    }
+}
+
+pub(super) fn serial_of(leaf: &CertificateDer<'_>) -> Option<String> {
+    let cert = parse(leaf).ok()?;
+    Some(data_encoding::HEXLOWER.encode(cert.raw_serial()))
+}
+
+/// From when until when a certificate is valid.
+///
+/// # Errors
+/// [`PkiError::Unreadable`] if it is no certificate.
+pub fn certificate_validity(
+    der: &CertificateDer<'_>,
+) -> Result<(SystemTime, SystemTime), PkiError> {
+    let cert = parse(der)?;
+    let at = |seconds: i64| {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
+    };
+    let validity = cert.validity();
+    Ok((at(validity.not_before.timestamp()), at(validity.not_after.timestamp())))
+}

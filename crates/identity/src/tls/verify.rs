@@ -1,0 +1,97 @@
+//! The server's side of a handshake: which clients get in.
+
+use std::sync::Arc;
+
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, ServerConfig,
+    SignatureScheme,
+};
+use rustls_pki_types::{CertificateDer, UnixTime};
+
+use super::holder::{CertHolder, TrustHolder};
+use super::peer::serial_of;
+use crate::error::PkiError;
+
+/// TLS 1.3 only, HTTP/2 only, no resumption (a revoked peer must not come back by ticket). A
+/// client certificate is optional here, because joining nodes have none yet; every call but
+/// joining checks the identity that [`super::PeerInfo`] carries.
+///
+/// # Errors
+/// [`PkiError::Tls`] if the crypto provider lacks TLS 1.3.
+pub fn server_config(
+    certs: Arc<CertHolder>,
+    trust: Arc<TrustHolder>,
+) -> Result<ServerConfig, PkiError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_client_cert_verifier(Arc::new(ClientVerifier(trust)))
+        .with_cert_resolver(certs);
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    config.send_tls13_tickets = 0;
+    config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
+    Ok(config)
+}
+
+#[derive(Debug)]
+struct ClientVerifier(Arc<TrustHolder>);
+
+impl ClientVerifier {
+    fn inner(&self) -> Arc<dyn ClientCertVerifier> {
+        Arc::clone(&self.0.verifier.load().0)
+    }
+}
+
+impl ClientCertVerifier for ClientVerifier {
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        // No hint: the roots can be swapped, and every client has one certificate only.
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        // Leaf → root only. Intermediates are never offered to path building, so a leaf that
+        // once got CA:TRUE by mistake could still sign nobody in.
+        if intermediates.len() > 1 {
+            return Err(Error::InvalidCertificate(CertificateError::UnknownIssuer));
+        }
+        let verified = self.inner().verify_client_cert(end_entity, &[], now)?;
+        match serial_of(end_entity) {
+            Some(serial) if !self.0.is_revoked(&serial) => Ok(verified),
+            Some(_) => Err(Error::InvalidCertificate(CertificateError::Revoked)),
+            None => Err(Error::InvalidCertificate(CertificateError::BadEncoding)),
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Err(Error::General("TLS 1.2 is not spoken here".into()))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.inner().verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.inner().supported_verify_schemes()
+    }
+}
