@@ -1,0 +1,102 @@
+//! What can go wrong between the driver and HAProxy.
+
+use std::path::PathBuf;
+
+/// Why an edge could not be read or changed. HAProxy goes on with what it runs in every case;
+/// the caller tries again, with a backoff.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EdgeError {
+    /// Nobody listens on a socket.
+    #[error("HAProxy is not running: nobody answers on {}", socket.display())]
+    Down {
+        /// The socket.
+        socket: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A conversation did not end in time.
+    #[error("HAProxy did not answer on {} within {deadline_ms} ms", socket.display())]
+    Silent {
+        /// The socket.
+        socket: PathBuf,
+        /// The deadline.
+        deadline_ms: u64,
+    },
+    /// An answer that the driver cannot use.
+    #[error("HAProxy's answer to `{command}` cannot be used: {why}")]
+    Answer {
+        /// The command.
+        command: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The socket belongs to a worker that is on its way out.
+    #[error("the worker (pid {pid}) behind the admin socket is stopping")]
+    Stopping {
+        /// Its pid.
+        pid: u32,
+    },
+    /// A file could not be read or written.
+    #[error("cannot {what} {}", path.display())]
+    File {
+        /// What was attempted.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The saved slot map is damaged.
+    #[error("{} is damaged; remove it to let the driver build a new one", path.display())]
+    Slots {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// `haproxy` could not be run.
+    #[error("cannot run `{} -c`: install haproxy, or set its path", binary.display())]
+    Binary {
+        /// The program.
+        binary: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// `haproxy -c` refused the new file; the old one stays in place.
+    #[error("haproxy refuses the new configuration; the old one stays: {output}")]
+    Refused {
+        /// Its words, shortened.
+        output: String,
+    },
+    /// The reload did not bring up a new worker; the old one goes on, the old file is back.
+    #[error("the reload failed; the old worker goes on with the old file: {detail}")]
+    Reload {
+        /// What is known of the reason.
+        detail: String,
+    },
+    /// HAProxy is older than the driver supports.
+    #[error("HAProxy {version} is too old; 2.4 or newer is needed")]
+    TooOld {
+        /// Its version.
+        version: String,
+    },
+    /// A setting breaks a rule.
+    #[error("setting {field}: {rule}")]
+    Setting {
+        /// The setting.
+        field: &'static str,
+        /// The rule.
+        rule: String,
+    },
+    /// Commands were accepted, but reading back shows another state.
+    #[error("HAProxy did not take the change: {detail}")]
+    NotTaken {
+        /// What is different.
+        detail: String,
+    },
+}

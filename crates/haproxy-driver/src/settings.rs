@@ -1,0 +1,137 @@
+//! Where HAProxy lives on this host and how it is set up. Values of the host's owner, never of a
+//! user of the cluster.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// Everything that the driver must know of the local HAProxy. The defaults fit
+/// `haproxy -W -S /run/haproxy-master.sock -f /var/lib/longshore/haproxy/haproxy.cfg`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// The file that HAProxy is started with. Written by the driver alone.
+    pub config_path: PathBuf,
+    /// State of the servers, filled just before a reload and emptied after it.
+    pub state_path: PathBuf,
+    /// Which replica holds which slot, JSON.
+    pub slots_path: PathBuf,
+    /// Administration socket of the worker.
+    pub admin_socket: PathBuf,
+    /// Socket of the master (`-S`).
+    pub master_socket: PathBuf,
+    /// The program, for `haproxy -c`.
+    pub binary: PathBuf,
+    /// Address that the services' ports are bound to.
+    pub bind_address: IpAddr,
+    /// Address of the statistics page and the metrics.
+    pub stats_address: IpAddr,
+    /// Port of the statistics page and the metrics.
+    pub stats_port: u16,
+    /// Who the worker runs as.
+    pub process: ProcessSettings,
+    /// How servers are checked.
+    pub check: CheckSettings,
+    /// Most client connections of the whole process.
+    pub connections_max: u32,
+    /// Slots of a new backend.
+    pub slots_initial: u32,
+    /// Most slots that one backend may grow to.
+    pub slots_max: u32,
+    /// Longest life of an old worker after a reload; it must exceed the longest normal request.
+    pub hard_stop_after_ms: u64,
+    /// Deadline of one conversation over a socket.
+    pub socket_deadline_ms: u64,
+    /// Deadline of `haproxy -c`.
+    pub check_deadline_ms: u64,
+    /// Longest wait for the new worker after a reload.
+    pub reload_deadline_ms: u64,
+}
+
+/// Who the worker runs as and who may talk to its socket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ProcessSettings {
+    /// User of the worker; none keeps the master's user (tests).
+    pub user: Option<String>,
+    /// Group of the worker.
+    pub group: Option<String>,
+    /// Directory that the worker is locked into.
+    pub chroot: Option<PathBuf>,
+    /// Group of the administration socket, where it is not the worker's.
+    pub socket_group: Option<String>,
+}
+
+/// How servers are checked. Law: `fall >= 2`, else a proven server cannot be told from one that
+/// was never asked (both would stand at `rise`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CheckSettings {
+    /// Between two checks of a healthy or parked server. It bounds how long a joining server
+    /// waits for its first check.
+    pub inter_ms: u32,
+    /// Between two checks while a server is on its way up or down.
+    pub fastinter_ms: u32,
+    /// Between two checks of a server that is down.
+    pub downinter_ms: u32,
+    /// Passed checks in a row that bring a server back.
+    pub rise: u32,
+    /// Failed checks in a row that take a server out.
+    pub fall: u32,
+    /// Time after which one check counts as failed.
+    pub timeout_ms: u32,
+}
+
+impl Default for CheckSettings {
+    fn default() -> Self {
+        // rise 1: a joining server needs one passed check whatever `rise` says (it leaves maint
+        // at health == rise), and one that failed its first check should not wait for two more.
+        // fall 2: the smallest that the law above allows, and what the second witness expects.
+        Self {
+            inter_ms: 500,
+            fastinter_ms: 100,
+            downinter_ms: 500,
+            rise: 1,
+            fall: 2,
+            timeout_ms: 1_000,
+        }
+    }
+}
+
+impl Default for ProcessSettings {
+    fn default() -> Self {
+        Self {
+            user: Some("haproxy".to_owned()),
+            group: Some("haproxy".to_owned()),
+            chroot: Some(PathBuf::from("/var/lib/haproxy")),
+            socket_group: None,
+        }
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let home = PathBuf::from("/var/lib/longshore/haproxy");
+        Self {
+            config_path: home.join("haproxy.cfg"),
+            state_path: home.join("haproxy.state"),
+            slots_path: home.join("slots.json"),
+            admin_socket: PathBuf::from("/run/haproxy/admin.sock"),
+            master_socket: PathBuf::from("/run/haproxy-master.sock"),
+            binary: PathBuf::from("haproxy"),
+            bind_address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            stats_address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            stats_port: 8404,
+            process: ProcessSettings::default(),
+            check: CheckSettings::default(),
+            connections_max: 20_000,
+            slots_initial: 8,
+            slots_max: 4_096,
+            hard_stop_after_ms: 300_000,
+            socket_deadline_ms: 2_000,
+            check_deadline_ms: 10_000,
+            reload_deadline_ms: 5_000,
+        }
+    }
+}
