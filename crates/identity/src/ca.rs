@@ -4,8 +4,8 @@ use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyUsagePurpose, SanType, SerialNumber,
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName,
+    DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyUsagePurpose, SanType, SerialNumber,
 };
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer};
@@ -41,8 +41,12 @@ impl ClusterCa {
         let mut params = base_params(&format!("Longshore CA of {cluster}"), now, ROOT_VALIDITY)?;
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        params.distinguished_name.push(DnType::OrganizationName, cluster);
-        let cert = params.self_signed(&key.0).map_err(PkiError::crypto("signing the root"))?;
+        params
+            .distinguished_name
+            .push(DnType::OrganizationName, cluster);
+        let cert = params
+            .self_signed(&key.0)
+            .map_err(PkiError::crypto("signing the root"))?;
         Ok(Self {
             cluster: cluster.to_owned(),
             cert_pem: cert.pem(),
@@ -60,7 +64,12 @@ impl ClusterCa {
             .map_err(PkiError::unreadable("the CA certificate"))?
             .into_owned();
         let key = KeyPair::from_pem(key_pem)?;
-        Ok(Self { cluster: cluster.to_owned(), cert_pem: cert_pem.to_owned(), cert_der, key })
+        Ok(Self {
+            cluster: cluster.to_owned(),
+            cert_pem: cert_pem.to_owned(),
+            cert_der,
+            key,
+        })
     }
 
     /// Its certificate.
@@ -109,8 +118,9 @@ impl ClusterCa {
         let names: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
         request.params = self.leaf_params(identity, &names, validity, now)?;
         let issuer = self.issuer()?;
-        let cert =
-            request.signed_by(&issuer).map_err(PkiError::crypto("signing a certificate"))?;
+        let cert = request
+            .signed_by(&issuer)
+            .map_err(PkiError::crypto("signing a certificate"))?;
         Ok(cert.der().to_vec())
     }
 
@@ -154,16 +164,22 @@ impl ClusterCa {
         // Controllers serve (and call each other); everybody else only calls.
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         if matches!(identity, Identity::Controller(_)) {
-            params.extended_key_usages.push(ExtendedKeyUsagePurpose::ServerAuth);
+            params
+                .extended_key_usages
+                .push(ExtendedKeyUsagePurpose::ServerAuth);
         }
         let uri = identity.uri(&self.cluster);
-        let uri = uri.try_into().map_err(PkiError::crypto("encoding a name"))?;
+        let uri = uri
+            .try_into()
+            .map_err(PkiError::crypto("encoding a name"))?;
         params.subject_alt_names.push(SanType::URI(uri));
         for name in names {
             params.subject_alt_names.push(match name.parse::<IpAddr>() {
                 Ok(address) => SanType::IpAddress(address),
                 Err(_) => SanType::DnsName(
-                    name.as_str().try_into().map_err(PkiError::crypto("encoding a host name"))?,
+                    name.as_str()
+                        .try_into()
+                        .map_err(PkiError::crypto("encoding a host name"))?,
                 ),
             });
         }
@@ -185,6 +201,8 @@ fn base_params(
     params.not_before = (now - BACKDATE).into();
     params.not_after = (now + validity).into();
     params.distinguished_name = DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, common_name);
+    params
+        .distinguished_name
+        .push(DnType::CommonName, common_name);
     Ok(params)
 }

@@ -40,6 +40,9 @@ impl PkiError {
     }
 
     pub(crate) fn unreadable<E: std::fmt::Display>(what: &'static str) -> impl FnOnce(E) -> Self {
-        move |error| Self::Unreadable { what, detail: error.to_string() }
+        move |error| Self::Unreadable {
+            what,
+            detail: error.to_string(),
+        }
     }
 }

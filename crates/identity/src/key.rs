@@ -14,7 +14,9 @@ impl KeyPair {
     /// # Errors
     /// [`PkiError::Crypto`] if the system gives no random bytes.
     pub fn generate() -> Result<Self, PkiError> {
-        rcgen::KeyPair::generate().map(Self).map_err(PkiError::crypto("making a key"))
+        rcgen::KeyPair::generate()
+            .map(Self)
+            .map_err(PkiError::crypto("making a key"))
     }
 
     /// Reads a PKCS#8 PEM.
@@ -22,7 +24,9 @@ impl KeyPair {
     /// # Errors
     /// [`PkiError::Crypto`] if it is none.
     pub fn from_pem(pem: &str) -> Result<Self, PkiError> {
-        rcgen::KeyPair::from_pem(pem).map(Self).map_err(PkiError::crypto("reading a private key"))
+        rcgen::KeyPair::from_pem(pem)
+            .map(Self)
+            .map_err(PkiError::crypto("reading a private key"))
     }
 
     /// As PKCS#8 PEM.
@@ -38,7 +42,9 @@ impl KeyPair {
     pub fn csr_der(&self, common_name: &str) -> Result<Vec<u8>, PkiError> {
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
-        params.distinguished_name.push(DnType::CommonName, common_name);
+        params
+            .distinguished_name
+            .push(DnType::CommonName, common_name);
         let csr = params
             .serialize_request(&self.0)
             .map_err(PkiError::crypto("signing a certificate request"))?;

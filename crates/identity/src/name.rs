@@ -74,15 +74,18 @@ impl Identity {
     /// [`PkiError::NoIdentity`] if the URI has another form.
     pub fn from_uri(uri: &str) -> Result<Self, PkiError> {
         let none = || PkiError::NoIdentity(format!("{uri:.200}"));
-        let path = uri.strip_prefix("spiffe://").and_then(|rest| rest.split_once('/'));
+        let path = uri
+            .strip_prefix("spiffe://")
+            .and_then(|rest| rest.split_once('/'));
         let parts: Vec<&str> = path.ok_or_else(none)?.1.split('/').collect();
         // Node ids and all other names share one white-list.
         let name = |text: &str| NodeId::new(text).map_err(|_| none());
         match parts.as_slice() {
             ["node", id] => Ok(Self::Node(name(id)?)),
-            ["operator", role, who] => {
-                Ok(Self::Operator { name: name(who)?.into(), role: role.parse()? })
-            }
+            ["operator", role, who] => Ok(Self::Operator {
+                name: name(who)?.into(),
+                role: role.parse()?,
+            }),
             ["controller", id] => Ok(Self::Controller(name(id)?.into())),
             _ => Err(none()),
         }
@@ -108,7 +111,10 @@ mod tests {
     fn identities_read_back() {
         let all = [
             Identity::Node(NodeId::new("worker1").unwrap()),
-            Identity::Operator { name: "ana".into(), role: OperatorRole::Deployer },
+            Identity::Operator {
+                name: "ana".into(),
+                role: OperatorRole::Deployer,
+            },
             Identity::Controller("c1".into()),
         ];
         for identity in all {

@@ -53,7 +53,11 @@ impl JoinToken {
         let mut secret = Zeroizing::new([0u8; 32]);
         getrandom::fill(&mut id).map_err(PkiError::Random)?;
         getrandom::fill(secret.as_mut()).map_err(PkiError::Random)?;
-        Ok(Self { ca, id: encode(&id), secret: Zeroizing::new(encode(secret.as_ref())) })
+        Ok(Self {
+            ca,
+            id: encode(&id),
+            secret: Zeroizing::new(encode(secret.as_ref())),
+        })
     }
 }
 
@@ -65,7 +69,13 @@ pub fn secret_hash(secret: &str) -> [u8; 32] {
 
 impl fmt::Display for JoinToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "lsj1.{}.{}.{}", encode(&self.ca.0), self.id, self.secret.as_str())
+        write!(
+            f,
+            "lsj1.{}.{}.{}",
+            encode(&self.ca.0),
+            self.id,
+            self.secret.as_str()
+        )
     }
 }
 
@@ -87,7 +97,9 @@ impl FromStr for JoinToken {
             .decode(ca.to_ascii_uppercase().as_bytes())
             .ok()
             .and_then(|bytes| <[u8; 32]>::try_from(bytes).ok())
-            .ok_or(TokenError("its second part is damaged; was it copied whole?"))?;
+            .ok_or(TokenError(
+                "its second part is damaged; was it copied whole?",
+            ))?;
         let plain = |text: &str, bytes_max: usize| {
             !text.is_empty()
                 && text.len() <= bytes_max
@@ -100,7 +112,11 @@ impl FromStr for JoinToken {
             return Err(TokenError("its last part is damaged; was it copied whole?"));
         }
         let secret = Zeroizing::new((*secret).to_owned());
-        Ok(Self { ca: CaDigest(digest), id: (*id).to_owned(), secret })
+        Ok(Self {
+            ca: CaDigest(digest),
+            id: (*id).to_owned(),
+            secret,
+        })
     }
 }
 
@@ -113,7 +129,10 @@ mod tests {
     fn a_token_reads_back_and_hides_its_secret_in_debug() {
         let token = JoinToken::generate(CaDigest([7; 32])).unwrap();
         let again: JoinToken = token.to_string().parse().unwrap();
-        assert_eq!((again.ca, &again.id, &again.secret), (token.ca, &token.id, &token.secret));
+        assert_eq!(
+            (again.ca, &again.id, &again.secret),
+            (token.ca, &token.id, &token.secret)
+        );
         assert!(!format!("{token:?}").contains(token.secret.as_str()));
     }
 

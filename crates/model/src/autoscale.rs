@@ -162,8 +162,14 @@ impl AutoscaleSpec {
             stabilization_ms: 0,
             tolerance: Self::TOLERANCE,
             policies: vec![
-                RatePolicy { amount: RateAmount::Replicas(4), period_ms: 15_000 },
-                RatePolicy { amount: RateAmount::Percent(100), period_ms: 15_000 },
+                RatePolicy {
+                    amount: RateAmount::Replicas(4),
+                    period_ms: 15_000,
+                },
+                RatePolicy {
+                    amount: RateAmount::Percent(100),
+                    period_ms: 15_000,
+                },
             ],
             select_min: false,
         }
@@ -175,7 +181,10 @@ impl AutoscaleSpec {
         Behavior {
             stabilization_ms: Self::DOWN_STABILIZATION_MS,
             tolerance: Self::TOLERANCE,
-            policies: vec![RatePolicy { amount: RateAmount::Percent(100), period_ms: 15_000 }],
+            policies: vec![RatePolicy {
+                amount: RateAmount::Percent(100),
+                period_ms: 15_000,
+            }],
             select_min: false,
         }
     }

@@ -234,36 +234,84 @@ impl fmt::Display for EventKind {
                 write!(f, "{app}: revision {revision} applied by {by}")
             }
             Self::AppDown { app, by } => write!(f, "{app}: taken down by {by}"),
-            Self::Scaled { service, from, to, cause } => {
+            Self::Scaled {
+                service,
+                from,
+                to,
+                cause,
+            } => {
                 write!(f, "{service}: {from} -> {to} ({cause})")
             }
-            Self::Placed { service, slot, replica, node } => {
+            Self::Placed {
+                service,
+                slot,
+                replica,
+                node,
+            } => {
                 write!(f, "{service}.{slot} ({replica}) placed on {node}")
             }
-            Self::Serving { service, slot, replica, node, after_ms } => write!(
+            Self::Serving {
+                service,
+                slot,
+                replica,
+                node,
+                after_ms,
+            } => write!(
                 f,
                 "{service}.{slot} ({replica}) on {node} takes traffic after {after_ms} ms"
             ),
-            Self::Unhealthy { service, replica, node, why } => {
+            Self::Unhealthy {
+                service,
+                replica,
+                node,
+                why,
+            } => {
                 write!(f, "{service} {replica} on {node} left the routes")?;
                 why.as_ref().map_or(Ok(()), |why| write!(f, ": {why}"))
             }
-            Self::Leaving { service, slot, replica, node, why } => {
+            Self::Leaving {
+                service,
+                slot,
+                replica,
+                node,
+                why,
+            } => {
                 write!(f, "{service}.{slot} ({replica}) leaves {node}: {why}")
             }
-            Self::Drained { service, replica, node, after_ms, receipts } => {
+            Self::Drained {
+                service,
+                replica,
+                node,
+                after_ms,
+                receipts,
+            } => {
                 write!(f, "{service} {replica} on {node} drained in {after_ms} ms")?;
                 for (edge, r) in receipts {
                     let left = r.sessions_at_park;
                     let forced = if r.forced { ", forced" } else { "" };
-                    write!(f, "; {edge}: {} sessions -> {left}{forced}", r.sessions_at_drain)?;
+                    write!(
+                        f,
+                        "; {edge}: {} sessions -> {left}{forced}",
+                        r.sessions_at_drain
+                    )?;
                 }
                 Ok(())
             }
-            Self::Gone { service, slot, replica, node, why } => {
+            Self::Gone {
+                service,
+                slot,
+                replica,
+                node,
+                why,
+            } => {
                 write!(f, "{service}.{slot} ({replica}) gone from {node}: {why}")
             }
-            Self::Failed { service, replica, node, why } => {
+            Self::Failed {
+                service,
+                replica,
+                node,
+                why,
+            } => {
                 write!(f, "{service} {replica} on {node} failed: {why}")
             }
             Self::Waits { service, why } => write!(f, "{service} waits: {why}"),
@@ -272,9 +320,18 @@ impl fmt::Display for EventKind {
             Self::NodeAway { node } => write!(f, "{node} is not connected"),
             Self::NodeLost { node, witnesses } => write!(f, "{node} lost: {witnesses}"),
             Self::NodeBack { node } => write!(f, "{node} is back"),
-            Self::NodeAvailability { node, availability, by, message } => {
+            Self::NodeAvailability {
+                node,
+                availability,
+                by,
+                message,
+            } => {
                 write!(f, "{node}: {availability} by {by}")?;
-                if message.is_empty() { Ok(()) } else { write!(f, " ({message})") }
+                if message.is_empty() {
+                    Ok(())
+                } else {
+                    write!(f, " ({message})")
+                }
             }
             Self::ControllerStarted { term } => write!(f, "controller started, term {term}"),
         }

@@ -27,9 +27,7 @@ pub enum NameError {
         bytes: usize,
     },
     /// Outside `[a-z][a-z0-9-]*`.
-    #[error(
-        "{kind} name {name:?} may hold only a-z, 0-9 and '-', and must start with a letter"
-    )]
+    #[error("{kind} name {name:?} may hold only a-z, 0-9 and '-', and must start with a letter")]
     Character {
         /// What the name was for.
         kind: &'static str,
@@ -51,16 +49,23 @@ fn check_name(kind: &'static str, name: &str) -> Result<(), NameError> {
         return Err(NameError::Empty { kind });
     }
     if name.len() > NAME_BYTES_MAX {
-        return Err(NameError::TooLong { kind, bytes: name.len() });
+        return Err(NameError::TooLong {
+            kind,
+            bytes: name.len(),
+        });
     }
     let first_ok = name.as_bytes()[0].is_ascii_lowercase();
-    let rest_ok =
-        name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+    let rest_ok = name
+        .bytes()
+        .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
     if first_ok && rest_ok {
         Ok(())
     } else {
         // The text goes into an error message: keep it short and printable through `{:?}`.
-        Err(NameError::Character { kind, name: name.to_owned() })
+        Err(NameError::Character {
+            kind,
+            name: name.to_owned(),
+        })
     }
 }
 
@@ -160,10 +165,14 @@ impl fmt::Display for ServiceKey {
 impl FromStr for ServiceKey {
     type Err = NameError;
     fn from_str(text: &str) -> Result<Self, NameError> {
-        let (app, service) = text
-            .split_once('/')
-            .ok_or_else(|| NameError::Form { kind: "service key (app/service)", name: text.into() })?;
-        Ok(Self { app: app.parse()?, service: service.parse()? })
+        let (app, service) = text.split_once('/').ok_or_else(|| NameError::Form {
+            kind: "service key (app/service)",
+            name: text.into(),
+        })?;
+        Ok(Self {
+            app: app.parse()?,
+            service: service.parse()?,
+        })
     }
 }
 
@@ -182,9 +191,7 @@ impl From<ServiceKey> for String {
 
 /// Id of a replica. Numbers are handed out by the plan in ascending order and never used again.
 /// Shown as `r17`; people mostly see `service.slot`.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ReplicaId(pub u64);
 
@@ -197,7 +204,10 @@ impl fmt::Display for ReplicaId {
 impl FromStr for ReplicaId {
     type Err = NameError;
     fn from_str(text: &str) -> Result<Self, NameError> {
-        let form = || NameError::Form { kind: "replica id (r17)", name: text.into() };
+        let form = || NameError::Form {
+            kind: "replica id (r17)",
+            name: text.into(),
+        };
         let digits = text.strip_prefix('r').ok_or_else(form)?;
         // `parse` alone would take "+7".
         if !digits.bytes().all(|b| b.is_ascii_digit()) {
@@ -235,7 +245,14 @@ impl TemplateId {
         let hex = hex.into();
         let ok = (16..=64).contains(&hex.len())
             && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        if ok { Ok(Self(hex)) } else { Err(NameError::Form { kind: "template id", name: hex }) }
+        if ok {
+            Ok(Self(hex))
+        } else {
+            Err(NameError::Form {
+                kind: "template id",
+                name: hex,
+            })
+        }
     }
 
     pub(crate) fn from_digest(digest: &[u8]) -> Self {
@@ -275,7 +292,17 @@ mod tests {
 
     #[test]
     fn hostile_names_are_refused() {
-        for bad in ["", "Web", "1web", "-web", "web;shutdown", "web\n", "we b", "wéb", "../x"] {
+        for bad in [
+            "",
+            "Web",
+            "1web",
+            "-web",
+            "web;shutdown",
+            "web\n",
+            "we b",
+            "wéb",
+            "../x",
+        ] {
             assert!(ServiceName::new(bad).is_err(), "{bad:?} was taken");
         }
         assert!(ServiceName::new("a".repeat(63)).is_ok());

@@ -221,7 +221,11 @@ impl Plan {
             })
             .collect();
         let generation = self.generations.get(node).copied().unwrap_or(0);
-        Assignment { generation, replicas, templates }
+        Assignment {
+            generation,
+            replicas,
+            templates,
+        }
     }
 
     /// What every edge must serve.
@@ -229,7 +233,10 @@ impl Plan {
     pub fn routes(&self) -> Routes {
         let mut by_service: BTreeMap<&ServiceKey, Vec<&Replica>> = BTreeMap::new();
         for replica in self.replicas.values().filter(|r| r.traffic != Traffic::Out) {
-            by_service.entry(&replica.service).or_default().push(replica);
+            by_service
+                .entry(&replica.service)
+                .or_default()
+                .push(replica);
         }
         let mut backends = Vec::new();
         for (key, service) in &self.services {
@@ -243,7 +250,10 @@ impl Plan {
                 });
             }
         }
-        Routes { generation: self.routes_generation, backends }
+        Routes {
+            generation: self.routes_generation,
+            backends,
+        }
     }
 }
 
@@ -276,8 +286,16 @@ impl Replica {
             Traffic::Serve => ServerMode::Serve,
             Traffic::Drain => ServerMode::Drain,
         };
-        let binding = self.ports.iter().find(|p| p.container_port == container_port)?;
-        Some(Server { replica: self.id, address: self.address, port: binding.host_port, mode })
+        let binding = self
+            .ports
+            .iter()
+            .find(|p| p.container_port == container_port)?;
+        Some(Server {
+            replica: self.id,
+            address: self.address,
+            port: binding.host_port,
+            mode,
+        })
     }
 }
 

@@ -66,7 +66,10 @@ impl fmt::Display for FailReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ImageMissing { image, detail } => {
-                write!(f, "image {image} is not on the node and cannot be pulled: {detail}")
+                write!(
+                    f,
+                    "image {image} is not on the node and cannot be pulled: {detail}"
+                )
             }
             Self::PortTaken { port } => write!(f, "host port {port} is taken by another program"),
             Self::PolicyRefused { option, hint } => {
@@ -74,10 +77,14 @@ impl fmt::Display for FailReason {
             }
             Self::Engine { attempted, detail } => write!(f, "{attempted}: {detail}"),
             Self::Exited { oom: true, .. } => f.write_str("out of memory: killed at its limit"),
-            Self::Exited { code, last_line, .. } if last_line.is_empty() => {
+            Self::Exited {
+                code, last_line, ..
+            } if last_line.is_empty() => {
                 write!(f, "exited with code {code}")
             }
-            Self::Exited { code, last_line, .. } => {
+            Self::Exited {
+                code, last_line, ..
+            } => {
                 write!(f, "exited with code {code}; last line: {last_line}")
             }
             Self::NeverHealthy { after_ms, detail } => {
@@ -146,13 +153,22 @@ impl fmt::Display for Refusal {
                 write!(f, "constraint {constraint} does not hold ({found})")
             }
             Self::MaxPerNode { max } => {
-                write!(f, "has {max} replicas of the service, the most allowed per node")
+                write!(
+                    f,
+                    "has {max} replicas of the service, the most allowed per node"
+                )
             }
-            Self::Cpu { free_milli, asked_milli } => write!(
+            Self::Cpu {
+                free_milli,
+                asked_milli,
+            } => write!(
                 f,
                 "cpu: {free_milli}m free of reservations, {asked_milli}m asked for"
             ),
-            Self::Memory { free_bytes, asked_bytes } => write!(
+            Self::Memory {
+                free_bytes,
+                asked_bytes,
+            } => write!(
                 f,
                 "memory: {} MiB free of reservations, {} MiB asked for",
                 free_bytes / MIB,
@@ -238,8 +254,18 @@ impl fmt::Display for ScaleCause {
         match self {
             Self::Initial => f.write_str("first count, from the file"),
             Self::Manual { by } => write!(f, "set by {by}"),
-            Self::Metric { signal, value, target, limited_by } => {
-                write!(f, "{signal} {:.0} % of target {:.0} %", value * 100.0, target * 100.0)?;
+            Self::Metric {
+                signal,
+                value,
+                target,
+                limited_by,
+            } => {
+                write!(
+                    f,
+                    "{signal} {:.0} % of target {:.0} %",
+                    value * 100.0,
+                    target * 100.0
+                )?;
                 match limited_by {
                     Some(limit) => write!(f, "; limited by {limit}"),
                     None => Ok(()),
@@ -362,13 +388,22 @@ impl fmt::Display for Reason {
             Self::RolloutRuns => f.write_str("a rollout runs"),
             Self::Unplaceable { refusals } => write!(f, "0 of {} nodes fit", refusals.len()),
             Self::Backoff { failures, last, .. } => {
-                write!(f, "failed {failures} times, waits before the next try: {last}")
+                write!(
+                    f,
+                    "failed {failures} times, waits before the next try: {last}"
+                )
             }
             Self::PartialOutage { away, all } => {
-                write!(f, "partial outage: {away} of {all} nodes away at once, nothing is evicted")
+                write!(
+                    f,
+                    "partial outage: {away} of {all} nodes away at once, nothing is evicted"
+                )
             }
             Self::UnknownButServing { node } => {
-                write!(f, "{node} is not connected but HAProxy still reaches its replicas")
+                write!(
+                    f,
+                    "{node} is not connected but HAProxy still reaches its replicas"
+                )
             }
             Self::WaitsForReplacement { replica } => {
                 write!(f, "{replica} waits until its replacement serves")

@@ -288,7 +288,12 @@ pub struct UpdateSpec {
 
 impl Default for UpdateSpec {
     fn default() -> Self {
-        Self { parallelism: 1, order: UpdateOrder::StartFirst, max_unavailable: 0, failures_max: 2 }
+        Self {
+            parallelism: 1,
+            order: UpdateOrder::StartFirst,
+            max_unavailable: 0,
+            failures_max: 2,
+        }
     }
 }
 

@@ -1,1 +1,21 @@
-//! wire
+//! Model to protobuf and back: the only place that knows both. Everything that comes in is
+//! checked here, limits included; everything inside is typed.
+
+mod agent;
+mod control;
+mod error;
+mod reason;
+mod spec;
+
+pub use agent::{
+    EdgeReport, Fence, NodeReport, ReplicaReport, assignment_from_pb, assignment_to_pb,
+    capacity_from_pb, capacity_to_pb, edge_report_from_pb, edge_report_to_pb, node_report_from_pb,
+    node_report_to_pb, routes_from_pb, routes_to_pb,
+};
+pub use control::{event_to_pb, json_to_struct, struct_to_json, to_struct};
+pub use error::WireError;
+pub use reason::{fail_reason_from_pb, fail_reason_to_pb};
+pub use spec::{
+    container_spec_from_pb, container_spec_to_pb, route_spec_from_pb, route_spec_to_pb,
+    service_spec_from_pb, service_spec_to_pb,
+};

@@ -31,7 +31,10 @@ pub struct AcceptLimits {
 
 impl Default for AcceptLimits {
     fn default() -> Self {
-        Self { handshakes_max: 256, handshake_timeout: Duration::from_secs(3) }
+        Self {
+            handshakes_max: 256,
+            handshake_timeout: Duration::from_secs(3),
+        }
     }
 }
 
@@ -45,7 +48,13 @@ pub fn accept(
     limits: AcceptLimits,
 ) -> ReceiverStream<io::Result<TlsIo>> {
     let (sender, receiver) = mpsc::channel(16);
-    tokio::spawn(accept_loop(listener, TlsAcceptor::from(Arc::new(config)), trust, limits, sender));
+    tokio::spawn(accept_loop(
+        listener,
+        TlsAcceptor::from(Arc::new(config)),
+        trust,
+        limits,
+        sender,
+    ));
     ReceiverStream::new(receiver)
 }
 
@@ -58,7 +67,9 @@ async fn accept_loop(
 ) {
     let slots = Arc::new(Semaphore::new(limits.handshakes_max));
     loop {
-        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
+        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
+            return;
+        };
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = sender.closed() => return,
@@ -101,7 +112,10 @@ async fn handshake(
 
 /// Ends once the serial is revoked.
 async fn revoked(mut list: watch::Receiver<Arc<HashSet<String>>>, serial: String) {
-    let hit = list.wait_for(|set| !serial.is_empty() && set.contains(&serial)).await.is_ok();
+    let hit = list
+        .wait_for(|set| !serial.is_empty() && set.contains(&serial))
+        .await
+        .is_ok();
     if !hit {
         // The list's owner is gone: nobody can revoke any more.
         std::future::pending::<()>().await;

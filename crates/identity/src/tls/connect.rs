@@ -67,7 +67,10 @@ pub async fn connect(
     trust: ServerTrust,
 ) -> Result<Channel, ConnectError> {
     let address = || ConnectError::Address(endpoint.to_owned());
-    let authority = endpoint.strip_prefix("https://").ok_or_else(address)?.trim_end_matches('/');
+    let authority = endpoint
+        .strip_prefix("https://")
+        .ok_or_else(address)?
+        .trim_end_matches('/');
     // TLS is done by the connector below; tonic itself must not insist on its own.
     let channel = Endpoint::from_shared(format!("http://{authority}"))
         .map_err(|_| address())?
@@ -78,11 +81,14 @@ pub async fn connect(
         .tcp_nodelay(true);
     let connector = TlsConnector::from(Arc::new(client_config(certs, trust)?));
     let dial = tower::service_fn(move |uri: Uri| dial(connector.clone(), uri));
-    channel.connect_with_connector(dial).await.map_err(|source| ConnectError::Transport {
-        endpoint: endpoint.to_owned(),
-        why: explain(&source).unwrap_or_else(|| "connection failed".into()),
-        source,
-    })
+    channel
+        .connect_with_connector(dial)
+        .await
+        .map_err(|source| ConnectError::Transport {
+            endpoint: endpoint.to_owned(),
+            why: explain(&source).unwrap_or_else(|| "connection failed".into()),
+            source,
+        })
 }
 
 async fn dial(
@@ -91,7 +97,10 @@ async fn dial(
 ) -> std::io::Result<TokioIo<tokio_rustls::client::TlsStream<TcpStream>>> {
     let invalid = |why: &str| std::io::Error::new(std::io::ErrorKind::InvalidInput, why.to_owned());
     let host = uri.host().ok_or_else(|| invalid("no host"))?;
-    let bare = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    let bare = host
+        .trim_start_matches('[')
+        .trim_end_matches(']')
+        .to_owned();
     let port = uri.port_u16().unwrap_or(7443);
     let name = ServerName::try_from(bare.clone()).map_err(|_| invalid("no host name"))?;
     let tcp = TcpStream::connect((bare.as_str(), port)).await?;
@@ -110,7 +119,10 @@ fn client_config(
                 .build()
                 .map_err(PkiError::unreadable("the CA certificate"))?
         }
-        ServerTrust::Digest(digest) => Arc::new(PinnedCa { digest, provider: provider.clone() }),
+        ServerTrust::Digest(digest) => Arc::new(PinnedCa {
+            digest,
+            provider: provider.clone(),
+        }),
     };
     let builder = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?
@@ -144,7 +156,9 @@ impl ServerCertVerifier for PinnedCa {
         let root = intermediates
             .iter()
             .find(|cert| CaDigest::of_der(cert) == self.digest)
-            .ok_or(TlsError::InvalidCertificate(CertificateError::UnknownIssuer))?;
+            .ok_or(TlsError::InvalidCertificate(
+                CertificateError::UnknownIssuer,
+            ))?;
         let mut roots = rustls::RootCertStore::empty();
         roots.add(root.clone().into_owned())?;
         let inner =
@@ -174,7 +188,9 @@ impl ServerCertVerifier for PinnedCa {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
     }
 }
 
@@ -206,7 +222,9 @@ fn explain_one(error: &(dyn StdError + 'static)) -> Option<String> {
         ErrorKind::ConnectionRefused => {
             "connection refused: is the controller running, and is the port right?".into()
         }
-        ErrorKind::TimedOut => "no answer in time: is the address right, is a firewall between?".into(),
+        ErrorKind::TimedOut => {
+            "no answer in time: is the address right, is a firewall between?".into()
+        }
         ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => {
             "no way to that address from here".into()
         }
@@ -241,7 +259,9 @@ fn explain_tls(error: &TlsError) -> String {
         TlsError::AlertReceived(AlertDescription::UnknownCA) => {
             "the controller says that this certificate is from another cluster's CA".into()
         }
-        TlsError::AlertReceived(alert) => format!("the controller refused the handshake: {alert:?}"),
+        TlsError::AlertReceived(alert) => {
+            format!("the controller refused the handshake: {alert:?}")
+        }
         other => other.to_string(),
     }
 }

@@ -24,7 +24,9 @@ impl CertHolder {
     /// # Errors
     /// [`PkiError`] names which of the two is damaged, or that they do not belong together.
     pub fn from_pem(chain_pem: &str, key_pem: &str) -> Result<Arc<Self>, PkiError> {
-        Ok(Arc::new(Self(ArcSwap::from_pointee(certified_key(chain_pem, key_pem)?))))
+        Ok(Arc::new(Self(ArcSwap::from_pointee(certified_key(
+            chain_pem, key_pem,
+        )?))))
     }
 
     /// Replaces both.

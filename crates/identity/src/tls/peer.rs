@@ -29,10 +29,18 @@ pub fn peer_info(
     remote: SocketAddr,
 ) -> Result<PeerInfo, PkiError> {
     let Some(leaf) = chain.and_then(<[_]>::first) else {
-        return Ok(PeerInfo { identity: None, serial: String::new(), remote });
+        return Ok(PeerInfo {
+            identity: None,
+            serial: String::new(),
+            remote,
+        });
     };
     let serial = serial_of(leaf).ok_or_else(|| PkiError::NoIdentity("no serial".into()))?;
-    Ok(PeerInfo { identity: Some(identity_of(leaf)?), serial, remote })
+    Ok(PeerInfo {
+        identity: Some(identity_of(leaf)?),
+        serial,
+        remote,
+    })
 }
 
 fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, PkiError> {
@@ -48,10 +56,14 @@ fn identity_of(leaf: &CertificateDer<'_>) -> Result<Identity, PkiError> {
         .subject_alternative_name()
         .map_err(|_| none("alternative names are damaged"))?
         .ok_or_else(|| none("it has no alternative name"))?;
-    let mut uris = names.value.general_names.iter().filter_map(|name| match name {
-        GeneralName::URI(uri) => Some(*uri),
-        _ => None,
-    });
+    let mut uris = names
+        .value
+        .general_names
+        .iter()
+        .filter_map(|name| match name {
+            GeneralName::URI(uri) => Some(*uri),
+            _ => None,
+        });
     match (uris.next(), uris.next()) {
         (Some(uri), None) => Identity::from_uri(uri),
         _ => Err(none("it must have exactly one URI")),
@@ -75,5 +87,8 @@ pub fn certificate_validity(
         SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
     };
     let validity = cert.validity();
-    Ok((at(validity.not_before.timestamp()), at(validity.not_after.timestamp())))
+    Ok((
+        at(validity.not_before.timestamp()),
+        at(validity.not_after.timestamp()),
+    ))
 }

@@ -1,0 +1,494 @@
+//! `longshore.agent.v1`: assignments and routes down, reports up.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use longshore_model::TimeMs;
+use longshore_model::node::Capacity;
+use longshore_model::observe::{
+    BackendObserved, CheckState, EngineState, ServerAdmin, ServerObserved,
+};
+use longshore_model::plan::{AssignedReplica, Assignment, PortBinding};
+use longshore_model::reason::FailReason;
+use longshore_model::replica::{ReplicaState, ReplicaStatus};
+use longshore_model::routes::{Backend, Routes, Server, ServerMode};
+use longshore_model::{ReplicaId, ServiceKey, TemplateId};
+use longshore_proto::agent::v1 as pb;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{WireError, bounded, invalid, list, named, port, required};
+use crate::reason::{fail_reason_from_pb, fail_reason_to_pb};
+use crate::spec::{
+    container_spec_from_pb, container_spec_to_pb, route_spec_from_pb, route_spec_to_pb,
+};
+
+/// Most replicas of one node, and servers of one backend, in a message.
+const REPLICAS_MAX: usize = 4096;
+/// Most templates, and backends, in a message.
+const TEMPLATES_MAX: usize = 1024;
+
+/// Who commands: a restored or migrated cluster has a higher generation, each leadership a
+/// higher term. Lower is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+pub struct Fence {
+    /// Rises on restore and migration.
+    pub cluster_generation: u64,
+    /// Rises with each leadership.
+    pub term: u64,
+}
+
+impl From<Fence> for pb::Fence {
+    fn from(fence: Fence) -> Self {
+        Self {
+            cluster_generation: fence.cluster_generation,
+            term: fence.term,
+        }
+    }
+}
+
+impl From<pb::Fence> for Fence {
+    fn from(fence: pb::Fence) -> Self {
+        Self {
+            cluster_generation: fence.cluster_generation,
+            term: fence.term,
+        }
+    }
+}
+
+/// To the wire.
+#[must_use]
+pub fn assignment_to_pb(assignment: &Assignment, fence: Fence) -> pb::Assignment {
+    let replica = |replica: &AssignedReplica| pb::AssignedReplica {
+        replica_id: replica.id.0,
+        service: replica.service.to_string(),
+        slot: replica.slot,
+        revision: replica.revision,
+        template_id: replica.template.to_string(),
+        ports: replica
+            .ports
+            .iter()
+            .map(|binding| pb::PortBinding {
+                container_port: binding.container_port.into(),
+                host_port: binding.host_port.into(),
+            })
+            .collect(),
+        stop: replica.stop,
+    };
+    pb::Assignment {
+        fence: Some(fence.into()),
+        generation: assignment.generation,
+        replicas: assignment.replicas.iter().map(replica).collect(),
+        templates: assignment
+            .templates
+            .iter()
+            .map(|(id, spec)| (id.to_string(), container_spec_to_pb(spec)))
+            .collect(),
+    }
+}
+
+/// From the wire, checked: each replica has its template, each template its own hash.
+///
+/// # Errors
+/// [`WireError`] names the field and the rule.
+pub fn assignment_from_pb(message: pb::Assignment) -> Result<(Fence, Assignment), WireError> {
+    let fence = required("fence", message.fence)?.into();
+    if message.templates.len() > TEMPLATES_MAX {
+        let length = message.templates.len();
+        return Err(WireError::TooMany {
+            field: "templates",
+            length,
+            max: TEMPLATES_MAX,
+        });
+    }
+    let mut templates = BTreeMap::new();
+    for (id, spec) in message.templates {
+        let id = TemplateId::new(id).map_err(named("templates"))?;
+        templates.insert(id, Arc::new(container_spec_from_pb(spec)?));
+    }
+    let replicas = list("replicas", REPLICAS_MAX, message.replicas, |replica| {
+        let template = TemplateId::new(replica.template_id).map_err(named("template_id"))?;
+        if !templates.contains_key(&template) {
+            return Err(invalid(
+                "replicas.template_id",
+                "names a template that is not there",
+            ));
+        }
+        Ok(AssignedReplica {
+            id: ReplicaId(replica.replica_id),
+            service: replica.service.parse().map_err(named("replicas.service"))?,
+            slot: replica.slot,
+            revision: replica.revision,
+            template,
+            ports: list("replicas.ports", 32, replica.ports, |binding| {
+                Ok(PortBinding {
+                    container_port: port("replicas.ports", binding.container_port)?,
+                    host_port: port("replicas.ports", binding.host_port)?,
+                })
+            })?,
+            stop: replica.stop,
+        })
+    })?;
+    Ok((
+        fence,
+        Assignment {
+            generation: message.generation,
+            replicas,
+            templates,
+        },
+    ))
+}
+
+/// To the wire.
+#[must_use]
+pub fn routes_to_pb(routes: &Routes, fence: Fence) -> pb::Routes {
+    let server = |server: &Server| pb::Server {
+        replica_id: server.replica.0,
+        address: server.address.to_string(),
+        port: server.port.into(),
+        mode: match server.mode {
+            ServerMode::Serve => pb::ServerMode::Serve,
+            ServerMode::Drain => pb::ServerMode::Drain,
+        }
+        .into(),
+    };
+    pb::Routes {
+        fence: Some(fence.into()),
+        generation: routes.generation,
+        backends: routes
+            .backends
+            .iter()
+            .map(|backend| pb::Backend {
+                service: backend.service.to_string(),
+                route: Some(route_spec_to_pb(&backend.route)),
+                servers: backend.servers.iter().map(server).collect(),
+            })
+            .collect(),
+    }
+}
+
+/// From the wire, checked.
+///
+/// # Errors
+/// [`WireError`] names the field and the rule.
+pub fn routes_from_pb(message: pb::Routes) -> Result<(Fence, Routes), WireError> {
+    let fence = required("fence", message.fence)?.into();
+    let backends = list("backends", TEMPLATES_MAX, message.backends, |backend| {
+        Ok(Backend {
+            service: backend.service.parse().map_err(named("backends.service"))?,
+            route: route_spec_from_pb(required("backends.route", backend.route)?)?,
+            servers: list(
+                "backends.servers",
+                REPLICAS_MAX,
+                backend.servers,
+                server_from,
+            )?,
+        })
+    })?;
+    Ok((
+        fence,
+        Routes {
+            generation: message.generation,
+            backends,
+        },
+    ))
+}
+
+fn server_from(server: pb::Server) -> Result<Server, WireError> {
+    let mode = match server.mode() {
+        pb::ServerMode::Serve => ServerMode::Serve,
+        pb::ServerMode::Drain => ServerMode::Drain,
+        pb::ServerMode::Unspecified => return Err(invalid("servers.mode", "is not known")),
+    };
+    let address = server
+        .address
+        .parse()
+        .map_err(|_| invalid("servers.address", "is no IP address"))?;
+    let port = port("servers.port", server.port)?;
+    Ok(Server {
+        replica: ReplicaId(server.replica_id),
+        address,
+        port,
+        mode,
+    })
+}
+
+/// What a node says about itself, whole.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct NodeReport {
+    /// Generation of the assignment that it has accepted.
+    pub assignment_generation: u64,
+    /// Its engine.
+    pub engine: EngineState,
+    /// CPU since the last report as a ratio of capacity; none if it could not be read.
+    pub cpu_ratio: Option<f64>,
+    /// Memory in use.
+    pub memory_used_bytes: u64,
+    /// Its replicas.
+    pub replicas: Vec<ReplicaReport>,
+    /// Images that it has, of those that its assignment names.
+    pub images: Vec<String>,
+    /// What it has.
+    pub capacity: Capacity,
+}
+
+/// What a node says about one replica. Ages instead of times: clocks of nodes are not trusted.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReplicaReport {
+    /// Which.
+    pub id: ReplicaId,
+    /// Its state.
+    pub state: ReplicaState,
+    /// Why it failed or is unhealthy.
+    pub reason: Option<FailReason>,
+    /// The engine's id of its container.
+    pub container_id: Option<String>,
+    /// Since its present incarnation started.
+    pub started_ago_ms: Option<u64>,
+    /// Since its present incarnation was first healthy.
+    pub healthy_ago_ms: Option<u64>,
+    /// Times that the agent restarted it.
+    pub restarts: u32,
+    /// Memory in use.
+    pub memory_bytes: u64,
+    /// CPU since the last report, thousandths of a core.
+    pub cpu_milli: Option<f64>,
+}
+
+impl ReplicaReport {
+    /// On the reader's clock; samples are the reader's to keep.
+    #[must_use]
+    pub fn status(&self, now_ms: TimeMs) -> ReplicaStatus {
+        ReplicaStatus {
+            id: self.id,
+            state: self.state,
+            reason: self.reason.clone(),
+            container_id: self.container_id.clone(),
+            started_ms: self.started_ago_ms.map(|ago| now_ms.saturating_sub(ago)),
+            healthy_ms: self.healthy_ago_ms.map(|ago| now_ms.saturating_sub(ago)),
+            restarts: self.restarts,
+            memory_bytes: self.memory_bytes,
+            cpu_milli: Vec::new(),
+        }
+    }
+}
+
+/// To the wire.
+#[must_use]
+pub fn node_report_to_pb(report: &NodeReport) -> pb::NodeReport {
+    pb::NodeReport {
+        assignment_generation: report.assignment_generation,
+        engine: match report.engine {
+            EngineState::Ok => pb::EngineState::Ok,
+            EngineState::Stuck => pb::EngineState::Stuck,
+            EngineState::Down => pb::EngineState::Down,
+        }
+        .into(),
+        cpu_ratio: report.cpu_ratio,
+        memory_used_bytes: report.memory_used_bytes,
+        replicas: report.replicas.iter().map(replica_to).collect(),
+        images: report.images.clone(),
+        capacity: Some(capacity_to_pb(&report.capacity)),
+    }
+}
+
+/// To the wire.
+#[must_use]
+pub fn capacity_to_pb(capacity: &Capacity) -> pb::Capacity {
+    pb::Capacity {
+        cpu_milli: capacity.cpu_milli,
+        memory_bytes: capacity.memory_bytes,
+        os: capacity.os.clone(),
+        arch: capacity.arch.clone(),
+    }
+}
+
+/// From the wire; longer words than any platform has are cut.
+#[must_use]
+pub fn capacity_from_pb(capacity: pb::Capacity) -> Capacity {
+    let word = |text: String| text.chars().take(32).collect();
+    Capacity {
+        cpu_milli: capacity.cpu_milli,
+        memory_bytes: capacity.memory_bytes,
+        os: word(capacity.os),
+        arch: word(capacity.arch),
+    }
+}
+
+/// From the wire, checked. A CPU value that is no number is passed on: the planner counts it as
+/// missing and says so.
+///
+/// # Errors
+/// [`WireError`] names the field and the rule.
+pub fn node_report_from_pb(report: pb::NodeReport) -> Result<NodeReport, WireError> {
+    let engine = match report.engine() {
+        pb::EngineState::Unspecified | pb::EngineState::Ok => EngineState::Ok,
+        pb::EngineState::Stuck => EngineState::Stuck,
+        pb::EngineState::Down => EngineState::Down,
+    };
+    Ok(NodeReport {
+        assignment_generation: report.assignment_generation,
+        engine,
+        cpu_ratio: report.cpu_ratio,
+        memory_used_bytes: report.memory_used_bytes,
+        replicas: list("replicas", REPLICAS_MAX, report.replicas, replica_from)?,
+        images: bounded("images", 256, report.images)?,
+        capacity: report.capacity.map(capacity_from_pb).unwrap_or_default(),
+    })
+}
+
+fn replica_to(replica: &ReplicaReport) -> pb::ReplicaStatus {
+    pb::ReplicaStatus {
+        replica_id: replica.id.0,
+        state: match replica.state {
+            ReplicaState::Assigned => pb::ReplicaState::Assigned,
+            ReplicaState::Pulling => pb::ReplicaState::Pulling,
+            ReplicaState::Starting => pb::ReplicaState::Starting,
+            ReplicaState::Healthy => pb::ReplicaState::Healthy,
+            ReplicaState::Unhealthy => pb::ReplicaState::Unhealthy,
+            ReplicaState::Stopping => pb::ReplicaState::Stopping,
+            ReplicaState::Gone => pb::ReplicaState::Gone,
+            ReplicaState::Failed => pb::ReplicaState::Failed,
+        }
+        .into(),
+        reason: replica.reason.as_ref().map(fail_reason_to_pb),
+        container_id: replica.container_id.clone().unwrap_or_default(),
+        started_ago_ms: replica.started_ago_ms,
+        healthy_ago_ms: replica.healthy_ago_ms,
+        restarts: replica.restarts,
+        memory_bytes: replica.memory_bytes,
+        cpu_milli: replica.cpu_milli,
+    }
+}
+
+fn replica_from(replica: pb::ReplicaStatus) -> Result<ReplicaReport, WireError> {
+    let state = match replica.state() {
+        pb::ReplicaState::Assigned => ReplicaState::Assigned,
+        pb::ReplicaState::Pulling => ReplicaState::Pulling,
+        pb::ReplicaState::Starting => ReplicaState::Starting,
+        pb::ReplicaState::Healthy => ReplicaState::Healthy,
+        pb::ReplicaState::Unhealthy => ReplicaState::Unhealthy,
+        pb::ReplicaState::Stopping => ReplicaState::Stopping,
+        pb::ReplicaState::Gone => ReplicaState::Gone,
+        pb::ReplicaState::Failed => ReplicaState::Failed,
+        pb::ReplicaState::Unspecified => return Err(invalid("replicas.state", "is not known")),
+    };
+    let container_id = replica.container_id;
+    Ok(ReplicaReport {
+        id: ReplicaId(replica.replica_id),
+        state,
+        reason: replica.reason.map(fail_reason_from_pb).transpose()?,
+        container_id: (!container_id.is_empty()).then(|| container_id.chars().take(64).collect()),
+        started_ago_ms: replica.started_ago_ms,
+        healthy_ago_ms: replica.healthy_ago_ms,
+        restarts: replica.restarts,
+        memory_bytes: replica.memory_bytes,
+        cpu_milli: replica.cpu_milli,
+    })
+}
+
+/// What an edge says about itself, whole.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct EdgeReport {
+    /// Generation that its HAProxy was seen to run; the rest was read after that.
+    pub routes_generation: u64,
+    /// Replicas that have a server there.
+    pub servers: BTreeMap<ReplicaId, ServerObserved>,
+    /// Services that have a backend there.
+    pub backends: BTreeMap<ServiceKey, BackendObserved>,
+    /// What is wrong, in words.
+    pub problem: Option<String>,
+    /// HAProxy's version.
+    pub haproxy_version: String,
+}
+
+/// To the wire.
+#[must_use]
+pub fn edge_report_to_pb(report: &EdgeReport) -> pb::EdgeReport {
+    let server = |(id, server): (&ReplicaId, &ServerObserved)| pb::ServerStatus {
+        replica_id: id.0,
+        check: match server.check {
+            CheckState::Up => pb::CheckState::Up,
+            CheckState::Down => pb::CheckState::Down,
+            CheckState::Unknown => pb::CheckState::Unknown,
+        }
+        .into(),
+        admin: match server.admin {
+            ServerAdmin::Ready => pb::ServerAdmin::Ready,
+            ServerAdmin::Drain => pb::ServerAdmin::Drain,
+            ServerAdmin::Maint => pb::ServerAdmin::Maint,
+        }
+        .into(),
+        sessions: server.sessions,
+        queued: server.queued,
+    };
+    let backend = |(key, backend): (&ServiceKey, &BackendObserved)| pb::BackendStatus {
+        service: key.to_string(),
+        rate: backend.rate,
+        sessions: backend.sessions,
+        queued: backend.queued,
+        requests_total: backend.requests_total,
+        errors_total: backend.errors_total,
+        response_ms: backend.response_ms,
+    };
+    pb::EdgeReport {
+        routes_generation: report.routes_generation,
+        servers: report.servers.iter().map(server).collect(),
+        backends: report.backends.iter().map(backend).collect(),
+        problem: report.problem.clone().unwrap_or_default(),
+        haproxy_version: report.haproxy_version.clone(),
+    }
+}
+
+/// From the wire, checked.
+///
+/// # Errors
+/// [`WireError`] names the field and the rule.
+pub fn edge_report_from_pb(report: pb::EdgeReport) -> Result<EdgeReport, WireError> {
+    let server = |server: pb::ServerStatus| {
+        let check = match server.check() {
+            pb::CheckState::Up => CheckState::Up,
+            pb::CheckState::Down => CheckState::Down,
+            _ => CheckState::Unknown,
+        };
+        let admin = match server.admin() {
+            pb::ServerAdmin::Ready => ServerAdmin::Ready,
+            pb::ServerAdmin::Drain => ServerAdmin::Drain,
+            pb::ServerAdmin::Maint => ServerAdmin::Maint,
+            pb::ServerAdmin::Unspecified => return Err(invalid("servers.admin", "is not known")),
+        };
+        let (sessions, queued) = (server.sessions, server.queued);
+        Ok((
+            ReplicaId(server.replica_id),
+            ServerObserved {
+                check,
+                admin,
+                sessions,
+                queued,
+            },
+        ))
+    };
+    let backend = |backend: pb::BackendStatus| {
+        let key: ServiceKey = backend.service.parse().map_err(named("backends.service"))?;
+        let seen = BackendObserved {
+            rate: backend.rate,
+            sessions: backend.sessions,
+            queued: backend.queued,
+            requests_total: backend.requests_total,
+            errors_total: backend.errors_total,
+            response_ms: backend.response_ms,
+        };
+        Ok((key, seen))
+    };
+    let text = |text: String, chars: usize| text.chars().take(chars).collect::<String>();
+    Ok(EdgeReport {
+        routes_generation: report.routes_generation,
+        servers: list("servers", TEMPLATES_MAX * 64, report.servers, server)?
+            .into_iter()
+            .collect(),
+        backends: list("backends", TEMPLATES_MAX, report.backends, backend)?
+            .into_iter()
+            .collect(),
+        problem: (!report.problem.is_empty()).then(|| text(report.problem, 500)),
+        haproxy_version: text(report.haproxy_version, 32),
+    })
+}

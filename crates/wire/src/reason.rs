@@ -1,0 +1,93 @@
+//! Reasons for failures.
+
+use longshore_model::reason::FailReason;
+use longshore_proto::agent::v1 as pb;
+use pb::fail_reason::Reason as Wire;
+
+use crate::error::{WireError, port, required};
+
+/// Longest text that is passed on from an engine or a container.
+const DETAIL_CHARS_MAX: usize = 1000;
+
+fn short(text: &str) -> String {
+    text.chars().take(DETAIL_CHARS_MAX).collect()
+}
+
+/// To the wire.
+#[must_use]
+pub fn fail_reason_to_pb(reason: &FailReason) -> pb::FailReason {
+    let reason = match reason {
+        FailReason::ImageMissing { image, detail } => Wire::ImageMissing(pb::ImageMissing {
+            image: image.clone(),
+            detail: short(detail),
+        }),
+        FailReason::PortTaken { port } => Wire::PortTaken(pb::PortTaken {
+            port: u32::from(*port),
+        }),
+        FailReason::PolicyRefused { option, hint } => Wire::PolicyRefused(pb::PolicyRefused {
+            option: short(option),
+            hint: short(hint),
+        }),
+        FailReason::Engine { attempted, detail } => Wire::EngineFailed(pb::EngineFailed {
+            attempted: short(attempted),
+            detail: short(detail),
+        }),
+        FailReason::Exited {
+            code,
+            oom,
+            last_line,
+        } => Wire::Exited(pb::Exited {
+            code: *code,
+            oom: *oom,
+            last_line: short(last_line),
+        }),
+        FailReason::NeverHealthy { after_ms, detail } => Wire::NeverHealthy(pb::NeverHealthy {
+            after_ms: *after_ms,
+            detail: short(detail),
+        }),
+        FailReason::CheckFails { detail } => Wire::CheckFails(pb::CheckFails {
+            detail: short(detail),
+        }),
+        FailReason::Removed => Wire::Removed(pb::Removed {}),
+    };
+    pb::FailReason {
+        reason: Some(reason),
+    }
+}
+
+/// From the wire, checked.
+///
+/// # Errors
+/// [`WireError`] names the field and the rule.
+pub fn fail_reason_from_pb(reason: pb::FailReason) -> Result<FailReason, WireError> {
+    Ok(match required("reason", reason.reason)? {
+        Wire::ImageMissing(r) => FailReason::ImageMissing {
+            image: short(&r.image),
+            detail: short(&r.detail),
+        },
+        Wire::PortTaken(r) => FailReason::PortTaken {
+            port: port("reason.port", r.port)?,
+        },
+        Wire::PolicyRefused(r) => FailReason::PolicyRefused {
+            option: short(&r.option),
+            hint: short(&r.hint),
+        },
+        Wire::EngineFailed(r) => FailReason::Engine {
+            attempted: short(&r.attempted),
+            detail: short(&r.detail),
+        },
+        Wire::Exited(r) => FailReason::Exited {
+            code: r.code,
+            oom: r.oom,
+            last_line: short(&r.last_line),
+        },
+        Wire::NeverHealthy(r) => FailReason::NeverHealthy {
+            after_ms: r.after_ms,
+            detail: short(&r.detail),
+        },
+        Wire::CheckFails(r) => FailReason::CheckFails {
+            detail: short(&r.detail),
+        },
+        Wire::Removed(pb::Removed {}) => FailReason::Removed,
+    })
+}

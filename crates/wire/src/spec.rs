@@ -1,0 +1,557 @@
+//! `longshore.spec.v1`.
+
+use longshore_model::autoscale::{
+    AutoscaleMode, AutoscaleSpec, Behavior, Metric, OnMissing, RateAmount, RatePolicy, Signal,
+    Step, StepRule, StepTo,
+};
+use longshore_model::spec::{
+    Balance, Constraint, ContainerSpec, ExecCheck, Mount, NodeAttribute, PlacementPolicy,
+    PlacementSpec, Privileges, Probe, PullPolicy, Resources, RouteMode, RouteSpec, ServiceSpec,
+    UpdateOrder, UpdateSpec,
+};
+use longshore_proto::spec::v1 as pb;
+
+use crate::error::{WireError, bounded, invalid, list, map_bounded, port, required};
+
+/// Longest accepted time in a spec: a day.
+const DURATION_MS_MAX: u64 = 86_400_000;
+
+fn words_to(words: &[String]) -> pb::Words {
+    pb::Words {
+        words: words.to_vec(),
+    }
+}
+
+fn words_from(
+    field: &'static str,
+    words: Option<pb::Words>,
+) -> Result<Option<Vec<String>>, WireError> {
+    words
+        .map(|words| no_nul(field, bounded(field, 256, words.words)?))
+        .transpose()
+}
+
+/// The engine's API would cut a text at NUL, so it means something else than it shows.
+fn no_nul(field: &'static str, words: Vec<String>) -> Result<Vec<String>, WireError> {
+    match words.iter().any(|word| word.contains('\0')) {
+        true => Err(invalid(field, "may not contain NUL")),
+        false => Ok(words),
+    }
+}
+
+fn duration(field: &'static str, ms: u64) -> Result<u64, WireError> {
+    match ms {
+        0..=DURATION_MS_MAX => Ok(ms),
+        _ => Err(invalid(field, "is longer than a day")),
+    }
+}
+
+/// A ratio or threshold: a number, not negative.
+fn amount(field: &'static str, value: f64) -> Result<f64, WireError> {
+    match value.is_finite() && value >= 0.0 {
+        true => Ok(value),
+        false => Err(invalid(field, "must be a number of 0 or more")),
+    }
+}
+
+/// To the wire.
+#[must_use]
+pub fn container_spec_to_pb(spec: &ContainerSpec) -> pb::ContainerSpec {
+    pb::ContainerSpec {
+        image: spec.image.clone(),
+        pull_policy: match spec.pull_policy {
+            PullPolicy::Missing => pb::PullPolicy::Missing,
+            PullPolicy::Always => pb::PullPolicy::Always,
+            PullPolicy::Never => pb::PullPolicy::Never,
+        }
+        .into(),
+        entrypoint: spec.entrypoint.as_deref().map(words_to),
+        command: spec.command.as_deref().map(words_to),
+        env: spec.env.clone().into_iter().collect(),
+        labels: spec.labels.clone().into_iter().collect(),
+        user: spec.user.clone(),
+        working_dir: spec.working_dir.clone(),
+        hostname: spec.hostname.clone(),
+        stop_grace_ms: spec.stop_grace_ms,
+        stop_signal: spec.stop_signal.clone(),
+        init: spec.init,
+        read_only: spec.read_only,
+        tmpfs: spec.tmpfs.clone(),
+        ports: spec.ports.iter().map(|port| u32::from(*port)).collect(),
+        healthcheck: spec.healthcheck.as_ref().map(|check| pb::ExecCheck {
+            command: check.command.clone(),
+            interval_ms: check.interval_ms,
+            timeout_ms: check.timeout_ms,
+            retries: check.retries,
+            start_period_ms: check.start_period_ms,
+        }),
+        probe: spec.probe.as_ref().map(|probe| pb::Probe {
+            port: probe.port.into(),
+            path: probe.path.clone(),
+            interval_ms: probe.interval_ms,
+            timeout_ms: probe.timeout_ms,
+            retries: probe.retries,
+            start_ms_max: probe.start_ms_max,
+        }),
+        resources: Some(pb::Resources {
+            cpu_limit_milli: spec.resources.cpu_limit_milli,
+            memory_limit_bytes: spec.resources.memory_limit_bytes,
+            cpu_reserved_milli: spec.resources.cpu_reserved_milli,
+            memory_reserved_bytes: spec.resources.memory_reserved_bytes,
+        }),
+        mounts: spec
+            .mounts
+            .iter()
+            .map(|mount| pb::Mount {
+                source: mount.source.clone(),
+                target: mount.target.clone(),
+                read_only: mount.read_only,
+                bind: mount.bind,
+            })
+            .collect(),
+        privileges: Some(privileges_to(&spec.privileges)),
+    }
+}
+
+fn privileges_to(p: &Privileges) -> pb::Privileges {
+    pb::Privileges {
+        privileged: p.privileged,
+        host_network: p.host_network,
+        host_pid: p.host_pid,
+        host_ipc: p.host_ipc,
+        cap_add: p.cap_add.clone(),
+        cap_drop: p.cap_drop.clone(),
+        devices: p.devices.clone(),
+        security_opt: p.security_opt.clone(),
+        sysctls: p.sysctls.clone().into_iter().collect(),
+    }
+}
+
+fn privileges_from(p: pb::Privileges) -> Result<Privileges, WireError> {
+    Ok(Privileges {
+        privileged: p.privileged,
+        host_network: p.host_network,
+        host_pid: p.host_pid,
+        host_ipc: p.host_ipc,
+        cap_add: bounded("privileges.cap_add", 64, p.cap_add)?,
+        cap_drop: bounded("privileges.cap_drop", 64, p.cap_drop)?,
+        devices: bounded("privileges.devices", 64, p.devices)?,
+        security_opt: bounded("privileges.security_opt", 64, p.security_opt)?,
+        sysctls: map_bounded("privileges.sysctls", 64, p.sysctls)?,
+    })
+}
+
+/// From the wire, checked.
+///
+/// # Errors
+/// [`WireError`] names the field and the rule.
+pub fn container_spec_from_pb(spec: pb::ContainerSpec) -> Result<ContainerSpec, WireError> {
+    if spec.image.is_empty() || spec.image.len() > 512 || spec.image.contains(char::is_whitespace) {
+        return Err(invalid(
+            "image",
+            "must be an image reference of 1 to 512 characters",
+        ));
+    }
+    let pull_policy = match spec.pull_policy() {
+        pb::PullPolicy::Unspecified | pb::PullPolicy::Missing => PullPolicy::Missing,
+        pb::PullPolicy::Always => PullPolicy::Always,
+        pb::PullPolicy::Never => PullPolicy::Never,
+    };
+    let env = map_bounded("env", 1024, spec.env)?;
+    for (key, value) in &env {
+        if key.is_empty() || key.contains('=') || key.contains('\0') || value.contains('\0') {
+            return Err(invalid(
+                "env",
+                format!("{key:?} is no variable (no NUL, no '=' in names)"),
+            ));
+        }
+    }
+    Ok(ContainerSpec {
+        image: spec.image,
+        pull_policy,
+        entrypoint: words_from("entrypoint", spec.entrypoint)?,
+        command: words_from("command", spec.command)?,
+        env,
+        labels: map_bounded("labels", 1024, spec.labels)?,
+        user: spec.user,
+        working_dir: spec.working_dir,
+        hostname: spec.hostname,
+        stop_grace_ms: duration("stop_grace_ms", spec.stop_grace_ms)?,
+        stop_signal: spec.stop_signal,
+        init: spec.init,
+        read_only: spec.read_only,
+        tmpfs: bounded("tmpfs", 64, spec.tmpfs)?,
+        ports: list("ports", 32, spec.ports, |value| port("ports", value))?,
+        healthcheck: spec.healthcheck.map(exec_check_from).transpose()?,
+        probe: spec.probe.map(probe_from).transpose()?,
+        resources: spec.resources.map(resources_from).unwrap_or_default(),
+        mounts: list("mounts", 128, spec.mounts, |mount| {
+            Ok(Mount {
+                source: mount.source,
+                target: mount.target,
+                read_only: mount.read_only,
+                bind: mount.bind,
+            })
+        })?,
+        privileges: privileges_from(spec.privileges.unwrap_or_default())?,
+    })
+}
+
+fn resources_from(r: pb::Resources) -> Resources {
+    Resources {
+        cpu_limit_milli: r.cpu_limit_milli,
+        memory_limit_bytes: r.memory_limit_bytes,
+        cpu_reserved_milli: r.cpu_reserved_milli,
+        memory_reserved_bytes: r.memory_reserved_bytes,
+    }
+}
+
+fn exec_check_from(check: pb::ExecCheck) -> Result<ExecCheck, WireError> {
+    Ok(ExecCheck {
+        command: no_nul(
+            "healthcheck.command",
+            bounded("healthcheck.command", 256, check.command)?,
+        )?,
+        interval_ms: duration("healthcheck.interval_ms", check.interval_ms)?,
+        timeout_ms: duration("healthcheck.timeout_ms", check.timeout_ms)?,
+        retries: check.retries,
+        start_period_ms: duration("healthcheck.start_period_ms", check.start_period_ms)?,
+    })
+}
+
+fn probe_from(probe: pb::Probe) -> Result<Probe, WireError> {
+    Ok(Probe {
+        port: port("probe.port", probe.port)?,
+        path: http_path("probe.path", probe.path)?,
+        interval_ms: duration("probe.interval_ms", probe.interval_ms)?.max(100),
+        timeout_ms: duration("probe.timeout_ms", probe.timeout_ms)?.max(10),
+        retries: probe.retries.max(1),
+        start_ms_max: duration("probe.start_ms_max", probe.start_ms_max)?,
+    })
+}
+
+/// A path that can stand in a request line and in an HAProxy config without quoting.
+fn http_path(field: &'static str, path: Option<String>) -> Result<Option<String>, WireError> {
+    let Some(path) = path else { return Ok(None) };
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"/-._~?=&%:@+,".contains(&b);
+    match path.starts_with('/') && path.len() <= 1024 && path.bytes().all(plain) {
+        true => Ok(Some(path)),
+        false => Err(invalid(
+            field,
+            "must start with '/' and hold only URL characters",
+        )),
+    }
+}
+
+/// To the wire.
+#[must_use]
+pub fn service_spec_to_pb(spec: &ServiceSpec) -> pb::ServiceSpec {
+    pb::ServiceSpec {
+        container: Some(container_spec_to_pb(&spec.container)),
+        replicas: spec.replicas,
+        placement: Some(placement_to(&spec.placement)),
+        update: Some(pb::UpdateSpec {
+            parallelism: spec.update.parallelism,
+            order: match spec.update.order {
+                UpdateOrder::StartFirst => pb::UpdateOrder::StartFirst,
+                UpdateOrder::StopFirst => pb::UpdateOrder::StopFirst,
+            }
+            .into(),
+            max_unavailable: spec.update.max_unavailable,
+            failures_max: spec.update.failures_max,
+        }),
+        autoscale: spec.autoscale.as_ref().map(autoscale_to),
+        routes: spec.routes.iter().map(route_spec_to_pb).collect(),
+        drain_ms: spec.drain_ms,
+    }
+}
+
+/// From the wire, checked.
+///
+/// # Errors
+/// [`WireError`] names the field and the rule.
+pub fn service_spec_from_pb(spec: pb::ServiceSpec) -> Result<ServiceSpec, WireError> {
+    let update = spec.update.unwrap_or_default();
+    Ok(ServiceSpec {
+        container: container_spec_from_pb(required("container", spec.container)?)?,
+        replicas: spec.replicas,
+        placement: placement_from(spec.placement.unwrap_or_default())?,
+        update: UpdateSpec {
+            parallelism: update.parallelism.max(1),
+            order: match update.order() {
+                pb::UpdateOrder::StopFirst => UpdateOrder::StopFirst,
+                _ => UpdateOrder::StartFirst,
+            },
+            max_unavailable: update.max_unavailable,
+            failures_max: update.failures_max.max(1),
+        },
+        autoscale: spec.autoscale.map(autoscale_from).transpose()?,
+        routes: list("routes", 32, spec.routes, route_spec_from_pb)?,
+        drain_ms: duration("drain_ms", spec.drain_ms)?,
+    })
+}
+
+fn placement_to(spec: &PlacementSpec) -> pb::PlacementSpec {
+    pb::PlacementSpec {
+        constraints: spec
+            .constraints
+            .iter()
+            .map(|c| {
+                let (attribute, label) = match &c.attribute {
+                    NodeAttribute::Id => (pb::NodeAttribute::Id, ""),
+                    NodeAttribute::Hostname => (pb::NodeAttribute::Hostname, ""),
+                    NodeAttribute::Role => (pb::NodeAttribute::Role, ""),
+                    NodeAttribute::Os => (pb::NodeAttribute::Os, ""),
+                    NodeAttribute::Arch => (pb::NodeAttribute::Arch, ""),
+                    NodeAttribute::Label(key) => (pb::NodeAttribute::Label, key.as_str()),
+                };
+                pb::Constraint {
+                    attribute: attribute.into(),
+                    label: label.to_owned(),
+                    equal: c.equal,
+                    value: c.value.clone(),
+                }
+            })
+            .collect(),
+        max_per_node: spec.max_per_node,
+        policy: match spec.policy {
+            PlacementPolicy::Spread => pb::PlacementPolicy::Spread,
+            PlacementPolicy::Binpack => pb::PlacementPolicy::Binpack,
+        }
+        .into(),
+        spread_labels: spec.spread_labels.clone(),
+    }
+}
+
+fn placement_from(spec: pb::PlacementSpec) -> Result<PlacementSpec, WireError> {
+    let policy = match spec.policy() {
+        pb::PlacementPolicy::Binpack => PlacementPolicy::Binpack,
+        _ => PlacementPolicy::Spread,
+    };
+    let constraint = |c: pb::Constraint| {
+        let attribute = match c.attribute() {
+            pb::NodeAttribute::Id => NodeAttribute::Id,
+            pb::NodeAttribute::Hostname => NodeAttribute::Hostname,
+            pb::NodeAttribute::Role => NodeAttribute::Role,
+            pb::NodeAttribute::Os => NodeAttribute::Os,
+            pb::NodeAttribute::Arch => NodeAttribute::Arch,
+            pb::NodeAttribute::Label if !c.label.is_empty() => NodeAttribute::Label(c.label),
+            _ => return Err(invalid("placement.constraints.attribute", "is not known")),
+        };
+        Ok(Constraint {
+            attribute,
+            equal: c.equal,
+            value: c.value,
+        })
+    };
+    Ok(PlacementSpec {
+        constraints: list("placement.constraints", 64, spec.constraints, constraint)?,
+        max_per_node: spec.max_per_node,
+        policy,
+        spread_labels: bounded("placement.spread_labels", 8, spec.spread_labels)?,
+    })
+}
+
+fn signal_to(signal: Signal) -> pb::Signal {
+    match signal {
+        Signal::NodeCpu => pb::Signal::NodeCpu,
+        Signal::Cpu => pb::Signal::Cpu,
+    }
+}
+
+fn signal_from(signal: pb::Signal) -> Result<Signal, WireError> {
+    match signal {
+        pb::Signal::NodeCpu => Ok(Signal::NodeCpu),
+        pb::Signal::Cpu => Ok(Signal::Cpu),
+        pb::Signal::Unspecified => Err(invalid("autoscale.signal", "is not known")),
+    }
+}
+
+fn autoscale_to(spec: &AutoscaleSpec) -> pb::AutoscaleSpec {
+    let step = |step: &Step| pb::Step {
+        at: step.at,
+        to: Some(match step.to {
+            StepTo::Count(count) => pb::step::To::Count(count),
+            StepTo::Change(change) => pb::step::To::Change(change),
+        }),
+    };
+    pb::AutoscaleSpec {
+        min: spec.min,
+        max: spec.max,
+        metrics: spec
+            .metrics
+            .iter()
+            .map(|m| pb::Metric {
+                signal: signal_to(m.signal).into(),
+                target: m.target,
+            })
+            .collect(),
+        steps: spec
+            .steps
+            .iter()
+            .map(|rule| pb::StepRule {
+                signal: signal_to(rule.signal).into(),
+                steps: rule.steps.iter().map(step).collect(),
+            })
+            .collect(),
+        window_ms: spec.window_ms,
+        warmup_ms: spec.warmup_ms,
+        scale_up: Some(behavior_to(&spec.scale_up)),
+        scale_down: Some(behavior_to(&spec.scale_down)),
+        on_missing: match spec.on_missing {
+            OnMissing::Hold => pb::OnMissing::Hold,
+            OnMissing::ScaleToMin => pb::OnMissing::ScaleToMin,
+        }
+        .into(),
+        mode: match spec.mode {
+            AutoscaleMode::On => pb::AutoscaleMode::On,
+            AutoscaleMode::DryRun => pb::AutoscaleMode::DryRun,
+        }
+        .into(),
+    }
+}
+
+fn autoscale_from(spec: pb::AutoscaleSpec) -> Result<AutoscaleSpec, WireError> {
+    if spec.min > spec.max {
+        let rule = format!("min {} is above max {}", spec.min, spec.max);
+        return Err(invalid("autoscale.min", rule));
+    }
+    let (on_missing, mode) = (spec.on_missing(), spec.mode());
+    let metric = |m: pb::Metric| {
+        let target = amount("autoscale.metrics.target", m.target)?;
+        if target == 0.0 {
+            return Err(invalid("autoscale.metrics.target", "must be above 0"));
+        }
+        Ok(Metric {
+            signal: signal_from(m.signal())?,
+            target,
+        })
+    };
+    Ok(AutoscaleSpec {
+        min: spec.min,
+        max: spec.max,
+        metrics: list("autoscale.metrics", 16, spec.metrics, metric)?,
+        steps: list("autoscale.steps", 16, spec.steps, step_rule_from)?,
+        window_ms: duration("autoscale.window_ms", spec.window_ms)?.max(1000),
+        warmup_ms: duration("autoscale.warmup_ms", spec.warmup_ms)?,
+        scale_up: behavior_from(required("autoscale.scale_up", spec.scale_up)?)?,
+        scale_down: behavior_from(required("autoscale.scale_down", spec.scale_down)?)?,
+        on_missing: match on_missing {
+            pb::OnMissing::ScaleToMin => OnMissing::ScaleToMin,
+            _ => OnMissing::Hold,
+        },
+        mode: match mode {
+            pb::AutoscaleMode::DryRun => AutoscaleMode::DryRun,
+            _ => AutoscaleMode::On,
+        },
+    })
+}
+
+fn step_rule_from(rule: pb::StepRule) -> Result<StepRule, WireError> {
+    let signal = signal_from(rule.signal())?;
+    let steps = list("autoscale.steps.steps", 64, rule.steps, |step| {
+        let to = match required("autoscale.steps.to", step.to)? {
+            pb::step::To::Count(count) => StepTo::Count(count),
+            pb::step::To::Change(change) => StepTo::Change(change),
+        };
+        Ok(Step {
+            at: amount("autoscale.steps.at", step.at)?,
+            to,
+        })
+    })?;
+    if !steps.is_sorted_by(|a, b| a.at < b.at) {
+        return Err(invalid("autoscale.steps.at", "thresholds must rise"));
+    }
+    Ok(StepRule { signal, steps })
+}
+
+fn behavior_to(b: &Behavior) -> pb::Behavior {
+    pb::Behavior {
+        stabilization_ms: b.stabilization_ms,
+        tolerance: b.tolerance,
+        policies: b
+            .policies
+            .iter()
+            .map(|policy| pb::RatePolicy {
+                amount: Some(match policy.amount {
+                    RateAmount::Replicas(n) => pb::rate_policy::Amount::Replicas(n),
+                    RateAmount::Percent(n) => pb::rate_policy::Amount::Percent(n),
+                }),
+                period_ms: policy.period_ms,
+            })
+            .collect(),
+        select_min: b.select_min,
+    }
+}
+
+fn behavior_from(b: pb::Behavior) -> Result<Behavior, WireError> {
+    Ok(Behavior {
+        stabilization_ms: duration("behavior.stabilization_ms", b.stabilization_ms)?,
+        tolerance: amount("behavior.tolerance", b.tolerance)?,
+        policies: list("behavior.policies", 16, b.policies, |policy| {
+            let amount = match required("behavior.policies.amount", policy.amount)? {
+                pb::rate_policy::Amount::Replicas(n) => RateAmount::Replicas(n),
+                pb::rate_policy::Amount::Percent(n) => RateAmount::Percent(n),
+            };
+            let period_ms = duration("behavior.policies.period_ms", policy.period_ms)?;
+            Ok(RatePolicy { amount, period_ms })
+        })?,
+        select_min: b.select_min,
+    })
+}
+
+/// To the wire.
+#[must_use]
+pub fn route_spec_to_pb(route: &RouteSpec) -> pb::RouteSpec {
+    pb::RouteSpec {
+        listen_port: route.listen_port.into(),
+        container_port: route.container_port.into(),
+        mode: match route.mode {
+            RouteMode::Http => pb::RouteMode::Http,
+            RouteMode::Tcp => pb::RouteMode::Tcp,
+        }
+        .into(),
+        domains: route.domains.clone(),
+        balance: match route.balance {
+            Balance::Roundrobin => pb::Balance::Roundrobin,
+            Balance::Leastconn => pb::Balance::Leastconn,
+            Balance::Random => pb::Balance::Random,
+            Balance::Source => pb::Balance::Source,
+        }
+        .into(),
+        check_path: route.check_path.clone(),
+        maxconn_per_replica: route.maxconn_per_replica,
+    }
+}
+
+/// From the wire, checked.
+///
+/// # Errors
+/// [`WireError`] names the field and the rule.
+pub fn route_spec_from_pb(route: pb::RouteSpec) -> Result<RouteSpec, WireError> {
+    let (mode, balance) = (route.mode(), route.balance());
+    let domain = |domain: String| {
+        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.".contains(&b);
+        match !domain.is_empty() && domain.len() <= 253 && domain.bytes().all(plain) {
+            true => Ok(domain),
+            false => Err(invalid("routes.domains", "must be lower-case host names")),
+        }
+    };
+    Ok(RouteSpec {
+        listen_port: port("routes.listen_port", route.listen_port)?,
+        container_port: port("routes.container_port", route.container_port)?,
+        mode: match mode {
+            pb::RouteMode::Tcp => RouteMode::Tcp,
+            _ => RouteMode::Http,
+        },
+        domains: list("routes.domains", 64, route.domains, domain)?,
+        balance: match balance {
+            pb::Balance::Leastconn => Balance::Leastconn,
+            pb::Balance::Random => Balance::Random,
+            pb::Balance::Source => Balance::Source,
+            _ => Balance::Roundrobin,
+        },
+        check_path: http_path("routes.check_path", route.check_path)?,
+        maxconn_per_replica: route.maxconn_per_replica,
+    })
+}
