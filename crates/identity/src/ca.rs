@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
+use data_encoding::HEXLOWER;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName,
     DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyUsagePurpose, SanType, SerialNumber,
@@ -38,7 +39,12 @@ impl ClusterCa {
     /// [`PkiError`] if keys cannot be made.
     pub fn create(cluster: &str, now: SystemTime) -> Result<Self, PkiError> {
         let key = KeyPair::generate()?;
-        let mut params = base_params(&format!("Longshore CA of {cluster}"), now, ROOT_VALIDITY)?;
+        // A name of its own for each root: with equal names a peer of another cluster would be
+        // told "bad signature" instead of "unknown authority".
+        let mut mark = [0u8; 4];
+        getrandom::fill(&mut mark).map_err(PkiError::Random)?;
+        let name = format!("Longshore CA of {cluster} {}", HEXLOWER.encode(&mark));
+        let mut params = base_params(&name, now, ROOT_VALIDITY)?;
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         params

@@ -1,0 +1,243 @@
+//! Who gets in, who does not, and what each is told. Loopback only.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // helpers of tests, which may panic
+
+use std::collections::HashSet;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use longshore_identity::ca::ClusterCa;
+use longshore_identity::key::KeyPair;
+use longshore_identity::tls::{
+    AcceptLimits, CertHolder, ServerTrust, TrustHolder, accept, certificate_validity, connect,
+    peer_info, server_config,
+};
+use longshore_identity::{CaDigest, Identity, OperatorRole};
+use longshore_model::NodeId;
+use rustls_pki_types::CertificateDer;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio_stream::StreamExt;
+
+const DAY: Duration = Duration::from_secs(86_400);
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+fn node(name: &str) -> Identity {
+    Identity::Node(NodeId::new(name).unwrap())
+}
+
+fn ca() -> ClusterCa {
+    ClusterCa::create("lab", SystemTime::now()).unwrap()
+}
+
+fn client_of(
+    ca: &ClusterCa,
+    identity: &Identity,
+    validity: Duration,
+    now: SystemTime,
+) -> Arc<CertHolder> {
+    let (cert, key) = ca.issue_new(identity, &[], validity, now).unwrap();
+    CertHolder::from_pem(&cert, &key).unwrap()
+}
+
+/// Serves one byte to whoever gets through the handshake, then waits for the peer.
+async fn serve(ca: &ClusterCa, revoked: &[String]) -> (SocketAddr, Arc<TrustHolder>) {
+    let controller = Identity::Controller("c1".into());
+    let names = ["127.0.0.1".to_owned()];
+    let (cert, key) = ca
+        .issue_new(&controller, &names, DAY, SystemTime::now())
+        .unwrap();
+    let certs = CertHolder::from_pem(&format!("{cert}{}", ca.cert_pem()), &key).unwrap();
+    let revoked: HashSet<String> = revoked.iter().cloned().collect();
+    let trust = TrustHolder::new(ca.cert_pem(), revoked).unwrap();
+    let config = server_config(certs, Arc::clone(&trust)).unwrap();
+    let listener = TcpListener::bind((LOOPBACK, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut incoming = accept(
+        listener,
+        config,
+        Arc::clone(&trust),
+        AcceptLimits::default(),
+    );
+    tokio::spawn(async move {
+        while let Some(Ok(mut io)) = incoming.next().await {
+            tokio::spawn(async move {
+                if io.write_all(b"!").await.is_ok() && io.flush().await.is_ok() {
+                    let _ = io.read(&mut [0u8; 1]).await;
+                }
+            });
+        }
+    });
+    (address, trust)
+}
+
+/// A bare TLS client; gives the stream once the server's byte came.
+async fn dial(
+    address: SocketAddr,
+    certs: Option<Arc<CertHolder>>,
+    ca_pem: &str,
+) -> Result<tokio_rustls::client::TlsStream<tokio::net::TcpStream>, std::io::Error> {
+    use rustls_pki_types::pem::PemObject;
+    let mut roots = rustls::RootCertStore::empty();
+    roots
+        .add(CertificateDer::from_pem_slice(ca_pem.as_bytes()).unwrap())
+        .unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_root_certificates(roots);
+    let mut config = match certs {
+        Some(certs) => builder.with_client_cert_resolver(certs),
+        None => builder.with_no_client_auth(),
+    };
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let tcp = tokio::net::TcpStream::connect(address).await?;
+    let name = rustls_pki_types::ServerName::try_from("127.0.0.1").unwrap();
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    let mut stream = connector.connect(name, tcp).await?;
+    stream.read_exact(&mut [0u8; 1]).await?;
+    Ok(stream)
+}
+
+fn serial(holder: &CertHolder) -> String {
+    let leaf = holder.leaf_der().unwrap();
+    peer_info(Some(&[leaf]), SocketAddr::from((LOOPBACK, 1)))
+        .unwrap()
+        .serial
+}
+
+#[tokio::test]
+async fn the_right_certificate_gets_in_and_the_wrong_ones_do_not() {
+    let (ours, theirs) = (ca(), ca());
+    let now = SystemTime::now();
+    let good = client_of(&ours, &node("worker1"), DAY, now);
+    let foreign = client_of(&theirs, &node("worker1"), DAY, now);
+    let expired = client_of(
+        &ours,
+        &node("worker1"),
+        Duration::from_secs(60),
+        now - 2 * DAY,
+    );
+    let future = client_of(&ours, &node("worker1"), DAY, now + 2 * DAY);
+    let revoked = client_of(&ours, &node("worker1"), DAY, now);
+    let (address, _trust) = serve(&ours, &[serial(&revoked)]).await;
+
+    dial(address, Some(good), ours.cert_pem())
+        .await
+        .expect("a good certificate gets in");
+    dial(address, None, ours.cert_pem())
+        .await
+        .expect("joining needs no certificate");
+    for (certs, alert) in [
+        (foreign, "UnknownCA"),
+        (expired, "Expired"),
+        (future, "Certificate"),
+        (revoked, "Revoked"),
+    ] {
+        let refusal = dial(address, Some(certs), ours.cert_pem())
+            .await
+            .expect_err(alert);
+        assert!(refusal.to_string().contains(alert), "{alert}: {refusal}");
+    }
+}
+
+#[tokio::test]
+async fn revoking_cuts_a_live_connection() {
+    let ca = ca();
+    let client = client_of(&ca, &node("worker1"), DAY, SystemTime::now());
+    let serial = serial(&client);
+    let (address, trust) = serve(&ca, &[]).await;
+    let mut stream = dial(address, Some(client), ca.cert_pem()).await.unwrap();
+    trust.revoke([serial]);
+    // The server side ends: the client reads the end of the stream instead of waiting.
+    let end = tokio::time::timeout(Duration::from_secs(5), stream.read(&mut [0u8; 1])).await;
+    assert!(!matches!(end, Err(_) | Ok(Ok(1))), "still alive: {end:?}");
+}
+
+#[tokio::test]
+async fn a_pinned_digest_trusts_one_authority_only() {
+    let ca = ca();
+    let (address, _trust) = serve(&ca, &[]).await;
+    let endpoint = format!("https://{address}");
+    let wrong = connect(&endpoint, None, ServerTrust::Digest(CaDigest([1; 32]))).await;
+    let why = wrong.expect_err("another digest").to_string();
+    assert!(why.contains("another cluster's CA"), "{why}");
+}
+
+#[tokio::test]
+async fn a_controller_that_is_not_there_is_said_so() {
+    let listener = TcpListener::bind((LOOPBACK, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let ca = ca();
+    let trust = ServerTrust::Ca(ca.cert_pem().to_owned());
+    let why = connect(&format!("https://{address}"), None, trust)
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(why.contains("is the controller running"), "{why}");
+}
+
+/// A request that asks to be an authority with an admin's name, as `rcgen` would sign it.
+fn hostile_request(key: &rcgen::KeyPair) -> Vec<u8> {
+    let mut params = rcgen::CertificateParams::default();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let uri = "spiffe://lab/operator/admin/evil".try_into().unwrap();
+    params.subject_alt_names = vec![rcgen::SanType::URI(uri)];
+    params.serialize_request(key).unwrap().der().to_vec()
+}
+
+#[test]
+fn only_the_public_key_of_a_request_survives() {
+    let (ca, key) = (ca(), rcgen::KeyPair::generate().unwrap());
+    let now = SystemTime::now();
+    let request = hostile_request(&key);
+    let der = ca
+        .issue_from_csr(&request, &node("worker1"), &[LOOPBACK], DAY, now)
+        .unwrap();
+    let der = CertificateDer::from(der);
+
+    let peer = peer_info(
+        Some(std::slice::from_ref(&der)),
+        SocketAddr::from((LOOPBACK, 1)),
+    )
+    .unwrap();
+    assert_eq!(peer.identity, Some(node("worker1")));
+    let (_, parsed) = x509_parser::parse_x509_certificate(&der).unwrap();
+    assert!(!parsed.is_ca(), "a node got an authority's certificate");
+    assert!(parsed.public_key().raw.ends_with(key.public_key_raw()));
+    let (from, until) = certificate_validity(&der).unwrap();
+    assert!(from < now && until < now + 2 * DAY);
+}
+
+#[test]
+fn damaged_and_oversized_requests_are_refused() {
+    let ca = ca();
+    let good = KeyPair::generate().unwrap().csr_der("worker1").unwrap();
+    let mut unsigned = good.clone();
+    *unsigned.last_mut().unwrap() ^= 1;
+    for (what, request) in [
+        ("signature", unsigned),
+        ("size", vec![0; 9000]),
+        ("empty", vec![]),
+    ] {
+        let issued = ca.issue_from_csr(&request, &node("a"), &[], DAY, SystemTime::now());
+        assert!(issued.is_err(), "{what}");
+    }
+}
+
+#[test]
+fn an_authority_reads_back() {
+    let made = ca();
+    let read = ClusterCa::load("lab", made.cert_pem(), &made.key_pem()).unwrap();
+    assert_eq!(read.digest(), made.digest());
+    let operator = Identity::Operator {
+        name: "ana".into(),
+        role: OperatorRole::Admin,
+    };
+    assert!(
+        read.issue_new(&operator, &[], DAY, SystemTime::now())
+            .is_ok()
+    );
+}

@@ -1,0 +1,275 @@
+//! What goes out comes back the same; what comes in wrong is refused with its field.
+#![allow(clippy::semicolon_if_nothing_returned)] // one-line closures of a table
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use longshore_model::autoscale::{AutoscaleSpec, Metric, Signal, Step, StepRule, StepTo};
+use longshore_model::observe::{CheckState, EngineState, ServerAdmin, ServerObserved};
+use longshore_model::plan::{AssignedReplica, Assignment, PortBinding};
+use longshore_model::reason::FailReason;
+use longshore_model::replica::ReplicaState;
+use longshore_model::routes::{Backend, Routes, Server, ServerMode};
+use longshore_model::spec::{
+    Constraint, ContainerSpec, ExecCheck, Mount, NodeAttribute, PlacementPolicy, PlacementSpec,
+    Probe, RouteSpec, ServiceSpec, UpdateSpec,
+};
+use longshore_model::{Event, EventKind, NodeId, ReplicaId, ServiceKey};
+use longshore_wire::{self as wire, Fence, NodeReport, ReplicaReport};
+use proptest::prelude::*;
+
+fn container() -> ContainerSpec {
+    ContainerSpec {
+        image: "longshore/hello:1".into(),
+        command: Some(vec!["serve".into(), "--port=8000".into()]),
+        entrypoint: Some(vec![]),
+        env: BTreeMap::from([("A".into(), "line one\nline two".into())]),
+        stop_grace_ms: 10_000,
+        ports: vec![8000],
+        healthcheck: Some(ExecCheck {
+            command: vec!["/bin/true".into()],
+            interval_ms: 1000,
+            timeout_ms: 500,
+            retries: 3,
+            start_period_ms: 0,
+        }),
+        probe: Some(Probe {
+            port: 8000,
+            path: Some("/healthz".into()),
+            interval_ms: 2000,
+            timeout_ms: 1000,
+            retries: 3,
+            start_ms_max: 60_000,
+        }),
+        mounts: vec![Mount {
+            source: "data".into(),
+            target: "/data".into(),
+            read_only: true,
+            bind: false,
+        }],
+        ..ContainerSpec::default()
+    }
+}
+
+fn service() -> ServiceSpec {
+    ServiceSpec {
+        container: container(),
+        replicas: 2,
+        placement: PlacementSpec {
+            constraints: vec![Constraint {
+                attribute: NodeAttribute::Label("ssd".into()),
+                equal: true,
+                value: "true".into(),
+            }],
+            max_per_node: 3,
+            policy: PlacementPolicy::Binpack,
+            spread_labels: vec!["zone".into()],
+        },
+        update: UpdateSpec::default(),
+        autoscale: Some(AutoscaleSpec {
+            min: 2,
+            max: 12,
+            metrics: vec![Metric {
+                signal: Signal::NodeCpu,
+                target: 0.6,
+            }],
+            steps: vec![StepRule {
+                signal: Signal::Cpu,
+                steps: vec![
+                    Step {
+                        at: 0.1,
+                        to: StepTo::Count(1),
+                    },
+                    Step {
+                        at: 0.2,
+                        to: StepTo::Change(-2),
+                    },
+                ],
+            }],
+            window_ms: 10_000,
+            warmup_ms: 5_000,
+            scale_up: AutoscaleSpec::default_up(),
+            scale_down: AutoscaleSpec::default_down(),
+            on_missing: Default::default(),
+            mode: Default::default(),
+        }),
+        routes: vec![RouteSpec {
+            listen_port: 8080,
+            container_port: 8000,
+            mode: Default::default(),
+            domains: vec!["shop.example.com".into()],
+            balance: Default::default(),
+            check_path: Some("/healthz".into()),
+            maxconn_per_replica: 100,
+        }],
+        drain_ms: 30_000,
+    }
+}
+
+#[test]
+fn a_service_comes_back_the_same() {
+    let spec = service();
+    assert_eq!(
+        wire::service_spec_from_pb(wire::service_spec_to_pb(&spec)),
+        Ok(spec)
+    );
+}
+
+#[test]
+fn an_assignment_comes_back_the_same() {
+    let spec = container();
+    let template = spec.template_id();
+    let assignment = Assignment {
+        generation: 7,
+        replicas: vec![AssignedReplica {
+            id: ReplicaId(17),
+            service: "hello/hello".parse().unwrap(),
+            slot: 1,
+            revision: 3,
+            template: template.clone(),
+            ports: vec![PortBinding {
+                container_port: 8000,
+                host_port: 20_001,
+            }],
+            stop: true,
+        }],
+        templates: BTreeMap::from([(template, Arc::new(spec))]),
+    };
+    let fence = Fence {
+        cluster_generation: 1,
+        term: 4,
+    };
+    let message = wire::assignment_to_pb(&assignment, fence);
+    assert_eq!(
+        wire::assignment_from_pb(message.clone()),
+        Ok((fence, assignment))
+    );
+
+    let mut orphan = message;
+    orphan.templates.clear();
+    let refusal = wire::assignment_from_pb(orphan).unwrap_err();
+    assert!(refusal.to_string().contains("template"), "{refusal}");
+}
+
+#[test]
+fn routes_come_back_the_same() {
+    let routes = Routes {
+        generation: 9,
+        backends: vec![Backend {
+            service: "hello/hello".parse().unwrap(),
+            route: service().routes.remove(0),
+            servers: vec![Server {
+                replica: ReplicaId(1),
+                address: "192.168.56.11".parse().unwrap(),
+                port: 20_000,
+                mode: ServerMode::Drain,
+            }],
+        }],
+    };
+    let message = wire::routes_to_pb(&routes, Fence::default());
+    assert_eq!(
+        wire::routes_from_pb(message),
+        Ok((Fence::default(), routes))
+    );
+}
+
+#[test]
+fn reports_come_back_the_same() {
+    let node = NodeReport {
+        assignment_generation: 3,
+        engine: EngineState::Stuck,
+        cpu_ratio: Some(0.25),
+        replicas: vec![ReplicaReport {
+            id: ReplicaId(4),
+            state: ReplicaState::Failed,
+            reason: Some(FailReason::PortTaken { port: 20_000 }),
+            container_id: Some("abc".into()),
+            started_ago_ms: Some(10),
+            healthy_ago_ms: None,
+            restarts: 2,
+            memory_bytes: 5,
+            cpu_milli: Some(12.5),
+        }],
+        ..NodeReport::default()
+    };
+    assert_eq!(
+        wire::node_report_from_pb(wire::node_report_to_pb(&node)),
+        Ok(node)
+    );
+
+    let server = ServerObserved {
+        check: CheckState::Unknown,
+        admin: ServerAdmin::Drain,
+        sessions: 1,
+        queued: 2,
+    };
+    let edge = wire::EdgeReport {
+        routes_generation: 5,
+        servers: BTreeMap::from([(ReplicaId(4), server)]),
+        backends: BTreeMap::from([("a/b".parse::<ServiceKey>().unwrap(), Default::default())]),
+        problem: Some("port 80 taken".into()),
+        haproxy_version: "2.6.12".into(),
+    };
+    assert_eq!(
+        wire::edge_report_from_pb(wire::edge_report_to_pb(&edge)),
+        Ok(edge)
+    );
+}
+
+fn container_of(
+    s: &mut longshore_proto::spec::v1::ServiceSpec,
+) -> &mut longshore_proto::spec::v1::ContainerSpec {
+    s.container.get_or_insert_default()
+}
+
+#[test]
+fn bad_fields_are_refused_by_name() {
+    type Spoil = fn(&mut longshore_proto::spec::v1::ServiceSpec);
+    let cases: [(&str, Spoil); 6] = [
+        ("image", |s| container_of(s).image = "a b".to_owned()),
+        ("env", |s| {
+            container_of(s)
+                .env
+                .extend([("A\0".to_owned(), String::new())])
+        }),
+        ("listen_port", |s| s.routes[0].listen_port = 70_000),
+        ("check_path", |s| {
+            s.routes[0].check_path = Some("/x\nserver evil".to_owned())
+        }),
+        ("domains", |s| s.routes[0].domains = vec!["a b".to_owned()]),
+        ("min", |s| s.autoscale.iter_mut().for_each(|a| a.min = 13)),
+    ];
+    for (field, spoil) in cases {
+        let mut message = wire::service_spec_to_pb(&service());
+        spoil(&mut message);
+        let refusal = wire::service_spec_from_pb(message).unwrap_err().to_string();
+        assert!(refusal.contains(field), "{field}: {refusal}");
+    }
+}
+
+#[test]
+fn an_event_carries_its_reason_as_data() {
+    let kind = EventKind::NodeBack {
+        node: NodeId::new("worker1").unwrap(),
+    };
+    let message = wire::event_to_pb(&Event { at_ms: 5, kind }, 1);
+    assert_eq!((message.r#type.as_str(), message.time_ms), ("node_back", 5));
+    let detail = wire::struct_to_json(&message.detail.unwrap());
+    assert_eq!(detail["node"], "worker1");
+}
+
+proptest! {
+    #[test]
+    fn json_comes_back_the_same(a in any::<bool>(), b in -1_000_000i64..1_000_000, c in ".{0,20}") {
+        let json = serde_json::json!({"a": a, "b": [b, null], "c": {"d": c, "e": 0.5}});
+        prop_assert_eq!(wire::struct_to_json(&wire::json_to_struct(json.clone())), json);
+    }
+
+    #[test]
+    fn any_cpu_value_gets_through_unchanged(bits in any::<u64>()) {
+        let value = f64::from_bits(bits);
+        let report = NodeReport { cpu_ratio: Some(value), ..NodeReport::default() };
+        let back = wire::node_report_from_pb(wire::node_report_to_pb(&report)).unwrap();
+        prop_assert_eq!(back.cpu_ratio.map(f64::to_bits), Some(bits));
+    }
+}
