@@ -1,6 +1,6 @@
 //! The plan: immutable result of one planning run, and what follows from it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::TimeMs;
 use crate::id::{NodeId, ReplicaId, ServiceKey, TemplateId};
 use crate::reason::{FailReason, LeaveReason, ScaleCause};
+use crate::report::NodeState;
 use crate::routes::{Backend, Routes, Server, ServerMode};
 use crate::spec::{ContainerSpec, RouteSpec};
 
@@ -59,6 +60,10 @@ pub struct ServicePlan {
     /// Failures in a row of new replicas, and when the next may start.
     #[serde(default)]
     pub failures: Option<Failures>,
+    /// How long its replicas may finish their sessions, as last seen in the desired state: it
+    /// outlives the service there.
+    #[serde(default)]
+    pub drain_ms: u64,
 }
 
 /// Failures in a row.
@@ -156,6 +161,9 @@ pub struct Leaving {
     /// What the edges said.
     #[serde(default)]
     pub receipts: BTreeMap<NodeId, DrainReceipt>,
+    /// Assignment generation of its node that tells it to stop; 0 until then.
+    #[serde(default)]
+    pub stop_generation: u64,
 }
 
 /// What one edge said about a replica that left.
@@ -309,6 +317,21 @@ pub struct Memory {
     pub away_since_ms: BTreeMap<NodeId, TimeMs>,
     /// Since when edges have not reached a replica that its node calls healthy.
     pub unreachable_since_ms: BTreeMap<ReplicaId, TimeMs>,
+    /// Since when a connected node has not listed a replica that it must know.
+    #[serde(default)]
+    pub missing_since_ms: BTreeMap<ReplicaId, TimeMs>,
+    /// Since when a replica's own check has failed.
+    #[serde(default)]
+    pub unhealthy_since_ms: BTreeMap<ReplicaId, TimeMs>,
+    /// Nodes on which a service's replicas failed lately; others are preferred.
+    #[serde(default)]
+    pub failed_on_ms: BTreeMap<ServiceKey, BTreeMap<NodeId, TimeMs>>,
+    /// State of each node as last said in an event.
+    #[serde(default)]
+    pub node_states: BTreeMap<NodeId, NodeState>,
+    /// Kinds of waits of each service as last said in an event.
+    #[serde(default)]
+    pub said: BTreeMap<ServiceKey, BTreeSet<String>>,
 }
 
 /// What the metrics asked for at one time.
