@@ -1,0 +1,77 @@
+# Longshore: two commands do all set-up, `make lab` and `make test`; `make help` lists the rest.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# The pinned toolchain may be installed under another name, such as stable: use that one then,
+# so that nothing is downloaded.
+ifndef RUSTUP_TOOLCHAIN
+TOOLCHAIN := $(shell lab/toolchain.sh)
+ifneq ($(TOOLCHAIN),)
+export RUSTUP_TOOLCHAIN := $(TOOLCHAIN)
+endif
+endif
+
+PROGRAMS := controller node-agent controllerctl
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+NEXTEST := $(shell cargo nextest --version >/dev/null 2>&1 && echo yes)
+
+# Settings of the lab; the Vagrantfile says what each one means.
+export NODES LAB_NET LAB_CPUS LAB_MEMORY LAB_BOX LAB_DRIVER LAB_PROVIDER KEEP
+
+.PHONY: help
+help: ## Lists the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## Builds the three programs in release mode, into .lab/bin
+	cargo build --release $(PROGRAMS:%=-p %)
+	@mkdir -p .lab/bin
+	@# By rename, and only if changed: running programs stay whole, unchanged hosts untouched.
+	@for p in $(PROGRAMS); do \
+	  cmp -s $(TARGET)/release/$$p .lab/bin/$$p || \
+	    { cp $(TARGET)/release/$$p .lab/bin/$$p.new && mv -f .lab/bin/$$p.new .lab/bin/$$p; }; \
+	done
+
+.PHONY: lab
+lab: ## Brings the lab up: an edge and three workers, with the demo app (NODES=3 LAB_NET=192.168.56)
+	@lab/setup.sh lab
+	@$(MAKE) build
+	@lab/up.sh
+
+.PHONY: lab-down
+lab-down: ## Removes the lab and all that make lab started (KEEP=images: a warm next start)
+	@lab/down.sh
+
+.PHONY: lab-purge
+lab-purge: ## lab-down, and removes the packages that make lab installed
+	@lab/down.sh purge
+
+.PHONY: lab-stress
+lab-stress: ## CPU load in the workers for a while (SECONDS=60 CPU_LOAD=90)
+	@lab/stress.sh cpu $(or $(SECONDS),60)
+
+.PHONY: lab-stress-http
+lab-stress-http: ## Load on the app's CPU endpoint through HAProxy (SECONDS=60 CONNECTIONS=16 BURN_MS=50)
+	@lab/stress.sh http $(or $(SECONDS),60)
+
+.PHONY: check
+check: ## Formatting, lints, unit tests: what needs no lab
+	@lab/setup.sh test
+	cargo fmt --check
+	cargo clippy --workspace --all-targets -- -D warnings
+ifeq ($(NEXTEST),yes)
+	cargo nextest run --workspace --exclude longshore-lab
+else
+	cargo test --workspace --exclude longshore-lab --lib --bins --tests
+endif
+	cargo test --workspace --exclude longshore-lab --doc
+
+.PHONY: test
+test: check ## Everything that checks the project, end-to-end tests in the lab included
+	@lab/test.sh
+
+.PHONY: clean
+clean: ## Removes what cargo built
+	cargo clean

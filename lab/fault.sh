@@ -1,0 +1,41 @@
+#!/bin/bash
+# Faults for tests and for the curious (docker provider): what happens to a host, and its end.
+#
+#   fault.sh kill HOST             power loss          fault.sh start HOST    power back
+#   fault.sh cut HOST              cable pulled        fault.sh heal HOST     cable back
+#   fault.sh freeze HOST           everything stands   fault.sh thaw HOST
+#   fault.sh kill9 HOST SERVICE    kill -9 of controller, node-agent, haproxy or dockerd;
+#                                  its supervisor starts it again
+#   fault.sh stop HOST SERVICE     stopped for good    fault.sh run HOST SERVICE
+set -euo pipefail
+# shellcheck source=lab/lib.sh
+. "$(dirname "$0")/lib.sh"
+load_settings
+[ $# -ge 2 ] || die "usage: fault.sh kill|start|cut|heal|freeze|thaw HOST, kill9|stop|run HOST SERVICE"
+[ "$LAB_PROVIDER" = docker ] || die "faults need the docker provider"
+fault=$1 host=$2 service=${3:-}
+[ -n "$(host_ip "$host")" ] || die "no host $host: one of $(host_names | paste -sd' ')"
+box=$(container "$host")
+
+# Drops silently, as a pulled cable does: both ways, forwarded packets of replicas included.
+cable() {
+  local how=$1 dev
+  dev=$(on "$host" ip -o -4 addr show to "$(host_ip "$host")" | awk '{ print $2 }')
+  on "$host" iptables -w -t raw "$how" PREROUTING -i "$dev" -j DROP
+  on "$host" iptables -w -t mangle "$how" POSTROUTING -o "$dev" -j DROP
+}
+
+needs_service() { [ -n "$service" ] || die "which service of $host?"; }
+
+case $fault in
+kill) docker kill "$box" >/dev/null ;;
+start) docker start "$box" >/dev/null ;;
+cut) cable -I ;;
+heal) cable -D ;;
+freeze) docker pause "$box" >/dev/null ;;
+thaw) docker unpause "$box" >/dev/null ;;
+kill9) needs_service && on "$host" sv kill "$service" ;;
+stop) needs_service && on "$host" sv -w 15 down "$service" ;;
+run) needs_service && on "$host" sv -w 15 up "$service" ;;
+*) die "unknown fault: $fault" ;;
+esac

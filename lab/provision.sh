@@ -1,0 +1,202 @@
+#!/bin/bash
+# Makes a machine a lab host: the one provision script of all providers, run inside the host.
+# Idempotent: says what it changed, restarts only what a change concerns.
+#
+#   provision.sh NAME edge|worker IP CONTROLLER_IP [SOURCE]
+#
+# SOURCE (/vagrant) is the synced repository; the programs come from its .lab/bin.
+# On a VM systemd supervises the services, in a lab container runit does.
+set -euo pipefail
+
+name=${1:?NAME}
+role=${2:?edge or worker}
+ip=${3:?IP}
+controller_ip=${4:?CONTROLLER_IP}
+src=${5:-/vagrant}
+state=/var/lib/longshore
+
+say() { echo "$name: $*"; }
+die() {
+  echo "$name: $*" >&2
+  exit 1
+}
+under_systemd() { [ -d /run/systemd/system ]; }
+
+# put MODE SOURCE TARGET: copies if the content differs, by rename so that running programs stay
+# whole; true if it changed something.
+put() {
+  cmp -s "$2" "$3" && return 1
+  install -D -m "$1" "$2" "$3.new" || die "cannot write $3"
+  mv -f "$3.new" "$3" || die "cannot write $3"
+  say "installed $3"
+}
+
+# --- packages -------------------------------------------------------------------------------
+
+# The image of a lab container has them all; a plain Debian box gets them here.
+install_packages() {
+  local wanted=() missing=() p
+  mapfile -t wanted <"$src/lab/host/packages"
+  [ "$role" = worker ] && under_systemd && wanted+=(apparmor)
+  for p in "${wanted[@]}"; do
+    dpkg-query -W -f '${Status}' "$p" 2>/dev/null | grep -q 'ok installed' || missing+=("$p")
+  done
+  [ ${#missing[@]} -eq 0 ] && return 0
+  say "installing ${missing[*]}"
+  apt-get update -qq
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+# --- services -------------------------------------------------------------------------------
+
+# Puts the definition of a service there without starting it; true if it changed something.
+define_service() {
+  local service=$1 changed=1
+  if under_systemd; then
+    put 644 "$src/packaging/systemd/longshore-$service.service" \
+      "/etc/systemd/system/longshore-$service.service" && changed=0
+    [ $changed = 0 ] && systemctl daemon-reload
+  else
+    put 755 "$src/packaging/runit/$service/run" "/etc/sv/$service/run" && changed=0
+    put 755 "$src/packaging/runit/$service/log/run" "/etc/sv/$service/log/run" && changed=0
+  fi
+  return $changed
+}
+
+is_enabled() {
+  if under_systemd; then
+    systemctl is-enabled -q "longshore-$1" 2>/dev/null
+  else
+    [ -e "/etc/service/$1" ]
+  fi
+}
+
+# enable_service NAME: starts it, now and at every boot.
+enable_service() {
+  is_enabled "$1" && return 0
+  if under_systemd; then
+    systemctl enable -q --now "longshore-$1"
+  else
+    ln -sfn "/etc/sv/$1" "/etc/service/$1"
+  fi
+  say "started $1"
+}
+
+restart_service() {
+  is_enabled "$1" || return 0
+  if under_systemd; then
+    systemctl restart "longshore-$1"
+  else
+    sv restart "$1" >/dev/null
+  fi
+  say "restarted $1"
+}
+
+# install_service NAME CHANGED: defines a service and restarts it if it, or its program
+# (CHANGED=0), is new. Does not enable it.
+install_service() {
+  local service=$1 changed=$2
+  define_service "$service" && changed=0
+  [ "$changed" = 0 ] && restart_service "$service"
+  return 0
+}
+
+# --- the host's engine (workers) --------------------------------------------------------------
+
+install_engine() {
+  local changed=1
+  put 644 "$src/lab/host/daemon.json" /etc/docker/daemon.json && changed=0
+  if under_systemd; then
+    systemctl enable -q docker
+    if [ $changed = 0 ]; then systemctl restart docker; else systemctl start docker; fi
+  elif [ ! -e /etc/service/dockerd ]; then
+    enable_service dockerd
+  elif [ $changed = 0 ]; then
+    restart_service dockerd
+  fi
+  for _ in $(seq 120); do
+    docker version >/dev/null 2>&1 && return 0
+    sleep 0.25
+  done
+  die "the Docker Engine does not answer within 30 s; see /var/log/longshore/dockerd/current"
+}
+
+# --- the edge ---------------------------------------------------------------------------------
+
+# The first configuration, until the edge agent has rendered its own: answers 503 to everything
+# that asks for the app, so the service can start before the node has joined.
+first_haproxy_cfg() {
+  if [ -f "$src/haproxy/base.cfg" ] && haproxy -c -q -f "$src/haproxy/base.cfg" 2>/dev/null; then
+    cat "$src/haproxy/base.cfg"
+    return
+  fi
+  cat <<'CFG'
+global
+    stats socket /run/haproxy/admin.sock mode 660 level admin
+defaults
+    mode http
+    timeout connect 2s
+    timeout client 30s
+    timeout server 30s
+frontend stats
+    bind :8404
+    http-request use-service prometheus-exporter if { path /metrics }
+    stats enable
+    stats uri /
+    stats refresh 2s
+CFG
+}
+
+install_haproxy() {
+  local cfg=$state/haproxy/haproxy.cfg
+  if [ ! -s "$cfg" ]; then
+    install -d "$state/haproxy" /run/haproxy
+    first_haproxy_cfg >"$cfg.new"
+    haproxy -c -q -f "$cfg.new" || die "HAProxy refuses the first configuration, $cfg.new"
+    mv "$cfg.new" "$cfg"
+  fi
+  # Debian's own unit would bind the same ports.
+  under_systemd && systemctl disable -q --now haproxy 2>/dev/null
+  install_service haproxy 1
+  enable_service haproxy
+}
+
+install_controller() {
+  local program_changed=$1 data=$state/controller
+  id longshore >/dev/null 2>&1 ||
+    useradd --system --home-dir "$state" --shell /usr/sbin/nologin --user-group longshore
+  install -d -m 700 -o longshore -g longshore "$data"
+  if [ ! -f "$data/ca.pem" ]; then
+    runuser -u longshore -- /usr/local/bin/controller init --data-dir "$data" --cluster lab \
+      --listen 0.0.0.0:7443 --advertise "$ip,$name" --context-out "$data/operator.context"
+    say "controller initialised"
+  fi
+  install_service controller "$program_changed"
+  enable_service controller
+}
+
+# --- main -------------------------------------------------------------------------------------
+
+[ "$(id -u)" = 0 ] || die "provision.sh needs root"
+case $role in edge | worker) ;; *) die "unknown role $role: edge or worker" ;; esac
+[ -x "$src/.lab/bin/node-agent" ] || die "no programs in $src/.lab/bin: run make build"
+
+install_packages
+install -d -m 755 "$state" /etc/longshore
+[ -d "$state/agent" ] || install -d -m 700 "$state/agent"
+printf 'NAME=%s\nROLE=%s\nIP=%s\nCONTROLLER=%s\n' "$name" "$role" "$ip" "$controller_ip" >/etc/longshore/host
+
+agent_changed=1 controller_changed=1
+put 755 "$src/.lab/bin/node-agent" /usr/local/bin/node-agent && agent_changed=0
+put 755 "$src/.lab/bin/controllerctl" /usr/local/bin/controllerctl || true
+if [ "$role" = edge ]; then
+  put 755 "$src/.lab/bin/controller" /usr/local/bin/controller && controller_changed=0
+  install_controller $controller_changed
+  install_haproxy
+else
+  install_engine
+fi
+install_service node-agent $agent_changed
+# An enrolled node's agent always runs; the first time lab/join.sh starts it.
+if [ -f "$state/agent/identity/cert.pem" ]; then enable_service node-agent; fi
+say "ready ($role, $ip)"
