@@ -1,1 +1,128 @@
-//! The lab
+//! What the end-to-end tests share: the lab's hosts, the CLI, requests, load, waiting.
+//!
+//! The lab must be up (`make lab`). Tests run one at a time and leave it as they found it: app
+//! `hello` deployed, every host and program running.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a test library: a panic is its answer
+
+mod app;
+mod http;
+mod load;
+mod wait;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+pub use app::{Replica, replicas, restore, scale_and_wait, serving, wait_for};
+pub use http::{Answer, get, get_with};
+pub use load::{Load, LoadReport};
+pub use wait::until;
+
+/// Folder of the repository.
+#[must_use]
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Address of the edge.
+#[must_use]
+pub fn edge() -> String {
+    format!(
+        "{}.10",
+        setting("LAB_NET").unwrap_or_else(|| "192.168.56".to_owned())
+    )
+}
+
+/// The app's address, `host:port`.
+#[must_use]
+pub fn app_address() -> String {
+    format!("{}:8080", edge())
+}
+
+/// One of the lab's settings, as the running lab has it.
+fn setting(name: &str) -> Option<String> {
+    let text = std::fs::read_to_string(root().join(".lab/env")).ok()?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(&format!("{name}=")))?;
+    Some(line.to_owned())
+}
+
+/// What a program said.
+#[derive(Debug)]
+pub struct Said {
+    /// Exit code; none: killed.
+    pub code: Option<i32>,
+    /// Its data.
+    pub stdout: String,
+    /// Everything else.
+    pub stderr: String,
+}
+
+impl From<Output> for Said {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
+/// Runs `controllerctl` in the lab's context.
+pub fn ctl(args: &[&str]) -> Said {
+    let mut command = ctl_command();
+    command
+        .args(args)
+        .output()
+        .expect("controllerctl can be run")
+        .into()
+}
+
+/// `controllerctl` in the lab's context, to be given arguments and run by the caller.
+#[must_use]
+pub fn ctl_command() -> Command {
+    let mut command = Command::new(root().join(".lab/bin/controllerctl"));
+    command.args(["--context", "lab"]).current_dir(root());
+    command
+}
+
+/// Runs `controllerctl`, which must succeed.
+pub fn ctl_ok(args: &[&str]) -> String {
+    let said = ctl(args);
+    assert_eq!(said.code, Some(0), "controllerctl {args:?}: {said:?}");
+    said.stdout
+}
+
+/// Runs `controllerctl … -o json`, which must succeed.
+pub fn ctl_json(args: &[&str]) -> Value {
+    let text = ctl_ok(&[args, &["-o", "json"]].concat());
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{args:?}: {error}: {text}"))
+}
+
+/// Runs a command as root on a host, which must succeed.
+pub fn on(host: &str, command: &[&str]) -> String {
+    let said = try_on(host, command);
+    assert_eq!(said.code, Some(0), "{host}: {command:?}: {said:?}");
+    said.stdout
+}
+
+/// Runs a command as root on a host.
+pub fn try_on(host: &str, command: &[&str]) -> Said {
+    script("lab/hosts.sh", &[&["exec", host], command].concat())
+}
+
+/// Does one of `lab/fault.sh`'s faults, which must succeed.
+pub fn fault(args: &[&str]) {
+    let said = script("lab/fault.sh", args);
+    assert_eq!(said.code, Some(0), "fault {args:?}: {said:?}");
+}
+
+fn script(path: &str, args: &[&str]) -> Said {
+    let output = Command::new(root().join(path))
+        .args(args)
+        .current_dir(root())
+        .output();
+    output.expect("a script of the lab can be run").into()
+}

@@ -1,0 +1,115 @@
+//! The demo app as the CLI shows it.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::{ctl, ctl_json, ctl_ok, fault, script, until};
+
+/// A replica as `controllerctl ps` shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replica {
+    /// `hello.3`
+    pub name: String,
+    /// `r17`
+    pub id: String,
+    /// Its node.
+    pub node: String,
+    /// `healthy`, …
+    pub state: String,
+    /// `serve`, `drain`, `out`
+    pub traffic: String,
+    /// The engine's id.
+    pub container: String,
+}
+
+fn text(value: &Value, key: &str) -> String {
+    match &value[key] {
+        Value::String(text) => text.clone(),
+        Value::Null => String::new(),
+        other => other.to_string(),
+    }
+}
+
+/// Replicas of service `hello`.
+#[must_use]
+pub fn replicas() -> Vec<Replica> {
+    let list = ctl_json(&["ps", "hello"]);
+    let rows = list.as_array().unwrap_or_else(|| panic!("no list: {list}"));
+    rows.iter()
+        .map(|row| Replica {
+            name: text(row, "name"),
+            id: text(row, "id"),
+            node: text(row, "node"),
+            state: text(row, "state"),
+            traffic: text(row, "traffic"),
+            container: text(row, "container_id"),
+        })
+        .collect()
+}
+
+/// Those that take traffic.
+#[must_use]
+pub fn serving() -> Vec<Replica> {
+    replicas()
+        .into_iter()
+        .filter(|r| r.state == "healthy" && r.traffic == "serve")
+        .collect()
+}
+
+/// Sets the count (the autoscaler keeps its hands off for ten minutes) and waits until exactly
+/// that many exist and serve.
+pub fn scale_and_wait(count: usize) -> Duration {
+    ctl_ok(&[
+        "scale",
+        &format!("hello={count}"),
+        "--hold",
+        "10m",
+        "-d",
+        "-y",
+    ]);
+    wait_for(count)
+}
+
+/// Waits until exactly `count` replicas exist, and all serve.
+pub fn wait_for(count: usize) -> Duration {
+    let (_, took) = until(
+        &format!("{count} replicas serve"),
+        Duration::from_secs(90),
+        || {
+            let all = replicas();
+            let good = all
+                .iter()
+                .filter(|r| r.state == "healthy" && r.traffic == "serve")
+                .count();
+            if good == count && all.len() == count {
+                Ok(())
+            } else {
+                Err(all)
+            }
+        },
+    );
+    took
+}
+
+/// Brings the lab back to what `make lab` leaves: every program up, the app with two replicas.
+pub fn restore() {
+    let hosts = script("lab/hosts.sh", &[]).stdout;
+    for host in hosts.lines().filter_map(|line| line.split(' ').next()) {
+        // Harmless for a host that runs.
+        fault(&["start", host]);
+    }
+    until("every node is ready", Duration::from_secs(60), || {
+        let said = ctl(&["node", "ls", "-o", "json"]);
+        let nodes: Value = serde_json::from_str(&said.stdout).unwrap_or(Value::Null);
+        let list = nodes.as_array().cloned().unwrap_or_default();
+        let ready = list.iter().filter(|node| node["state"] == "ready").count();
+        if ready == hosts.lines().count() {
+            Ok(())
+        } else {
+            Err(said)
+        }
+    });
+    ctl_ok(&["up", "-f", "examples/hello/compose.yaml", "-y"]);
+    scale_and_wait(2);
+}

@@ -1,0 +1,156 @@
+//! Each mistake gets one clear message with the way out, and changes nothing half-way.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // tests: a panic is their answer
+
+use std::io::Write;
+
+use longshore_lab::{ctl, ctl_json, ctl_ok, edge, restore, serving, try_on};
+
+/// A Compose file that lives as long as the value.
+struct File(std::path::PathBuf);
+
+impl File {
+    fn new(name: &str, text: &str) -> Self {
+        let path =
+            std::env::temp_dir().join(format!("longshore-lab-{}-{name}", std::process::id()));
+        std::fs::File::create(&path)
+            .and_then(|mut file| file.write_all(text.as_bytes()))
+            .expect("a file");
+        Self(path)
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().expect("a plain path")
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+#[test]
+fn a_used_join_token_is_refused() {
+    let token = ctl_json(&["token", "create", "--role", "worker", "--name", "extra"]);
+    let token = token["token"].as_str().expect("a token");
+    let controller = format!("https://{}:7443", edge());
+    let join = |token: &str, dir: &str| {
+        try_on(
+            "worker1",
+            &[
+                "node-agent",
+                "join",
+                "--controller",
+                &controller,
+                "--token",
+                token,
+                "--name",
+                "extra",
+                "--address",
+                "192.168.56.11",
+                "--role",
+                "worker",
+                "--data-dir",
+                dir,
+            ],
+        )
+    };
+    let first = join(token, "/tmp/extra-1");
+    assert_eq!(first.code, Some(0), "{first:?}");
+    let second = join(token, "/tmp/extra-2");
+    assert_ne!(second.code, Some(0), "a used token was taken: {second:?}");
+    assert!(
+        second.stderr.contains("token create"),
+        "no way out: {second:?}"
+    );
+    let garbled = join("lsj1.x.y.z", "/tmp/extra-3");
+    assert_ne!(garbled.code, Some(0));
+    assert!(garbled.stderr.contains("token"), "{garbled:?}");
+    ctl_ok(&["node", "rm", "extra", "--force", "-y"]);
+    try_on(
+        "worker1",
+        &["rm", "-rf", "/tmp/extra-1", "/tmp/extra-2", "/tmp/extra-3"],
+    );
+}
+
+#[test]
+fn an_unknown_service_is_named_with_its_neighbour() {
+    let said = ctl(&["scale", "helo=3", "-y"]);
+    assert_ne!(said.code, Some(0));
+    assert!(
+        said.stderr.contains("helo") && said.stderr.contains("hello"),
+        "{said:?}"
+    );
+}
+
+#[test]
+fn a_malformed_compose_file_names_line_and_key() {
+    let file = File::new(
+        "bad.yaml",
+        "name: bad\nservices:\n  web:\n    image: x\n    deploy:\n      replcas: 3\n",
+    );
+    let said = ctl(&["up", "-f", file.path(), "-y"]);
+    assert_ne!(said.code, Some(0));
+    for word in ["replcas", "replicas", ":6"] {
+        assert!(said.stderr.contains(word), "no {word}: {said:?}");
+    }
+    assert!(!ctl_ok(&["ls"]).contains("bad"), "half-applied");
+}
+
+#[test]
+fn a_port_of_another_app_is_refused_before_anything_changes() {
+    restore();
+    let file = File::new(
+        "clash.yaml",
+        "name: clash\nservices:\n  web:\n    image: longshore/hello:1\n    ports: [\"8080:8000\"]\n",
+    );
+    let said = ctl(&["up", "-f", file.path(), "-y", "-d"]);
+    assert_ne!(said.code, Some(0));
+    assert!(
+        said.stderr.contains("8080") && said.stderr.contains("hello"),
+        "{said:?}"
+    );
+    assert!(!ctl_ok(&["ls"]).contains("clash"), "half-applied");
+    assert_eq!(serving().len(), 2);
+}
+
+#[test]
+fn a_missing_image_and_too_many_replicas_say_why() {
+    let missing = File::new(
+        "missing.yaml",
+        "name: missing\nservices:\n  web:\n    image: longshore/nothing:0\n    pull_policy: never\n",
+    );
+    ctl_ok(&["up", "-f", missing.path(), "-y", "-d"]);
+    longshore_lab::until(
+        "the missing image is named",
+        std::time::Duration::from_secs(30),
+        || {
+            let why = ctl_ok(&["why", "missing/web"]);
+            if why.contains("longshore/nothing:0") {
+                Ok(())
+            } else {
+                Err(why)
+            }
+        },
+    );
+    let large = File::new(
+        "large.yaml",
+        "name: large\nservices:\n  web:\n    image: longshore/hello:1\n    deploy:\n      replicas: 1\n      \
+         resources:\n        reservations:\n          memory: 900G\n",
+    );
+    ctl_ok(&["up", "-f", large.path(), "-y", "-d"]);
+    longshore_lab::until(
+        "the lack of memory is named",
+        std::time::Duration::from_secs(30),
+        || {
+            let why = ctl_ok(&["why", "large/web"]);
+            if why.contains("memory") && why.contains("worker3") {
+                Ok(())
+            } else {
+                Err(why)
+            }
+        },
+    );
+    ctl_ok(&["down", "missing", "-y"]);
+    ctl_ok(&["down", "large", "-y"]);
+}

@@ -1,0 +1,141 @@
+//! Programs, replicas and hosts die; the app goes on answering.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // tests: a panic is their answer
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use longshore_lab::{
+    Load, Replica, ctl, fault, get, on, restore, scale_and_wait, serving, until, wait_for,
+};
+
+fn containers(replicas: &[Replica]) -> BTreeSet<String> {
+    replicas
+        .iter()
+        .map(|replica| replica.container.clone())
+        .collect()
+}
+
+/// Containers of ours that really run, over all workers.
+fn running() -> BTreeSet<String> {
+    let args = [
+        "docker",
+        "ps",
+        "-q",
+        "--no-trunc",
+        "--filter",
+        "label=longshore.managed=true",
+    ];
+    ["worker1", "worker2", "worker3"]
+        .iter()
+        .flat_map(|worker| {
+            on(worker, &args)
+                .lines()
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+#[test]
+fn a_killed_controller_costs_no_request_and_adopts_what_runs() {
+    restore();
+    let before = containers(&scale_and_wait_for(3));
+    const REQUESTS: u64 = 3_000;
+    let load = Load::start(REQUESTS, 4, "/");
+    fault(&["kill9", "edge", "controller"]);
+    until(
+        "the controller answers again",
+        Duration::from_secs(30),
+        || {
+            let said = ctl(&["status"]);
+            if said.code == Some(0) {
+                Ok(())
+            } else {
+                Err(said)
+            }
+        },
+    );
+    wait_for(3);
+    load.finish().assert_no_failure(REQUESTS);
+    assert_eq!(containers(&serving()), before, "replicas were replaced");
+    assert_eq!(running(), before, "containers were replaced");
+}
+
+#[test]
+fn killed_agents_cost_no_request_and_adopt_what_runs() {
+    restore();
+    let before = containers(&scale_and_wait_for(3));
+    const REQUESTS: u64 = 3_000;
+    let load = Load::start(REQUESTS, 4, "/");
+    for host in ["worker1", "worker2", "worker3", "edge"] {
+        fault(&["kill9", host, "node-agent"]);
+    }
+    until("every node is ready", Duration::from_secs(30), || {
+        let nodes = longshore_lab::ctl_json(&["node", "ls"]);
+        let list = nodes.as_array().cloned().unwrap_or_default();
+        if list.iter().all(|node| node["state"] == "ready") {
+            Ok(())
+        } else {
+            Err(nodes)
+        }
+    });
+    wait_for(3);
+    load.finish().assert_no_failure(REQUESTS);
+    assert_eq!(running(), before, "containers were replaced");
+}
+
+fn scale_and_wait_for(count: usize) -> Vec<Replica> {
+    scale_and_wait(count);
+    serving()
+}
+
+#[test]
+fn a_killed_replica_is_back_soon() {
+    restore();
+    let victim = serving().remove(0);
+    on(&victim.node, &["docker", "kill", &victim.container]);
+    let start = Instant::now();
+    wait_for(2);
+    assert!(get("/").is_ok_and(|answer| answer.status == 200));
+    println!("a killed replica: full again after {:?}", start.elapsed());
+}
+
+#[test]
+fn a_worker_without_power_is_replaced_and_comes_back() {
+    restore();
+    scale_and_wait(3);
+    fault(&["kill", "worker2"]);
+    let elsewhere =
+        |replicas: &[Replica]| replicas.iter().filter(|r| r.node != "worker2").count() == 3;
+    let (_, took) = until("three replicas elsewhere", Duration::from_secs(60), || {
+        let now = serving();
+        if elsewhere(&now) { Ok(()) } else { Err(now) }
+    });
+    println!("worker power loss: full again after {took:?}");
+    assert!(get("/").is_ok_and(|answer| answer.status == 200));
+    fault(&["start", "worker2"]);
+    // What worker2 still had is surplus: it goes, and nothing else does.
+    wait_for(3);
+    until(
+        "worker2 runs nothing of ours",
+        Duration::from_secs(60),
+        || {
+            let left = longshore_lab::try_on(
+                "worker2",
+                &[
+                    "docker",
+                    "ps",
+                    "-aq",
+                    "--filter",
+                    "label=longshore.managed=true",
+                ],
+            );
+            if left.code == Some(0) && left.stdout.is_empty() {
+                Ok(())
+            } else {
+                Err(left)
+            }
+        },
+    );
+    restore();
+}
