@@ -1,0 +1,354 @@
+//! `${VARIABLE}` in values, by the rules of the Compose specification.
+
+use std::collections::BTreeMap;
+
+use super::node::{Node, Value};
+use super::problem::Problems;
+
+/// Deepest `${A:-${B:-…}}`.
+const NESTING_MAX: usize = 16;
+
+/// Where variables come from: the process environment, then the `.env` file.
+#[derive(Debug, Clone, Default)]
+pub struct Variables {
+    values: BTreeMap<String, String>,
+}
+
+impl Variables {
+    /// From pairs; a later pair does not replace an earlier one.
+    pub fn new(pairs: impl IntoIterator<Item = (String, String)>) -> Self {
+        let mut variables = Self::default();
+        variables.add(pairs);
+        variables
+    }
+
+    /// Adds pairs of lower precedence.
+    pub fn add(&mut self, pairs: impl IntoIterator<Item = (String, String)>) {
+        for (name, value) in pairs {
+            self.values.entry(name).or_insert(value);
+        }
+    }
+
+    /// The value of `name`.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.values.get(name).map(String::as_str)
+    }
+}
+
+/// What was found on the way through one text.
+#[derive(Debug, PartialEq, Eq)]
+enum Fault {
+    /// `${` without its end, or a name that is none.
+    Form(String),
+    /// `${NAME:?message}` and no value.
+    Required { name: String, message: String },
+}
+
+/// Replaces variables in all values of the tree, never in keys.
+pub fn interpolate(node: &mut Node, path: &str, variables: &Variables, problems: &mut Problems) {
+    match &mut node.value {
+        Value::Null => {}
+        Value::Scalar { text, .. } if !text.contains('$') => {}
+        Value::Scalar { text, plain } => {
+            let mut unset = Vec::new();
+            match expand(text, variables, &mut unset, 0) {
+                Ok(expanded) => {
+                    *text = expanded;
+                    *plain = false;
+                }
+                Err(Fault::Form(detail)) => problems
+                    .error(
+                        "interpolation",
+                        node.place,
+                        path,
+                        format!("not a variable: {detail}"),
+                    )
+                    .help("write ${NAME}, ${NAME:-default}, or $$ for a single $")
+                    .file(),
+                Err(Fault::Required { name, message }) => problems
+                    .error(
+                        "variable_missing",
+                        node.place,
+                        path,
+                        format!("variable {name} is required: {message}"),
+                    )
+                    .help(format!("set {name} in the environment or in the .env file"))
+                    .file(),
+            }
+            for name in unset {
+                problems
+                    .warn(
+                        "variable_unset",
+                        node.place,
+                        path,
+                        format!("variable {name} is not set; an empty string takes its place"),
+                    )
+                    .help(format!("give it a default: ${{{name}:-…}}"))
+                    .file();
+            }
+        }
+        Value::List(items) => {
+            for (index, item) in items.iter_mut().enumerate() {
+                interpolate(item, &format!("{path}[{index}]"), variables, problems);
+            }
+        }
+        Value::Map(entries) => {
+            for (key, value) in entries {
+                let path = if path.is_empty() {
+                    key.name.clone()
+                } else {
+                    format!("{path}.{}", key.name)
+                };
+                interpolate(value, &path, variables, problems);
+            }
+        }
+    }
+}
+
+fn expand(
+    text: &str,
+    variables: &Variables,
+    unset: &mut Vec<String>,
+    depth: usize,
+) -> Result<String, Fault> {
+    if depth > NESTING_MAX {
+        return Err(Fault::Form(format!(
+            "more than {NESTING_MAX} variables inside each other"
+        )));
+    }
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('$') {
+        out.push_str(&rest[..at]);
+        rest = &rest[at + 1..];
+        if let Some(after) = rest.strip_prefix('$') {
+            out.push('$');
+            rest = after;
+        } else if let Some(inside) = rest.strip_prefix('{') {
+            let end = closing(inside).ok_or_else(|| Fault::Form(format!("${rest} has no end")))?;
+            out.push_str(&braced(&inside[..end], variables, unset, depth)?);
+            rest = &inside[end + 1..];
+        } else {
+            let name = name_of(rest);
+            if name.is_empty() {
+                return Err(Fault::Form("a single $".into()));
+            }
+            out.push_str(&plain(name, variables, unset));
+            rest = &rest[name.len()..];
+        }
+    }
+    out.push_str(rest);
+    Ok(out)
+}
+
+fn name_of(text: &str) -> &str {
+    let ok =
+        |(i, b): (usize, u8)| b == b'_' || b.is_ascii_alphabetic() || (i > 0 && b.is_ascii_digit());
+    let bytes = text
+        .bytes()
+        .enumerate()
+        .take_while(|&pair| ok(pair))
+        .count();
+    &text[..bytes]
+}
+
+/// Offset of the brace that closes, given that one is open.
+fn closing(text: &str) -> Option<usize> {
+    let mut open = 1usize;
+    let mut previous = ' ';
+    for (at, c) in text.char_indices() {
+        match c {
+            '{' if previous == '$' => open += 1,
+            '}' => {
+                open -= 1;
+                if open == 0 {
+                    return Some(at);
+                }
+            }
+            _ => {}
+        }
+        previous = c;
+    }
+    None
+}
+
+fn plain(name: &str, variables: &Variables, unset: &mut Vec<String>) -> String {
+    variables.get(name).map_or_else(
+        || {
+            unset.push(name.to_owned());
+            String::new()
+        },
+        str::to_owned,
+    )
+}
+
+fn braced(
+    inside: &str,
+    variables: &Variables,
+    unset: &mut Vec<String>,
+    depth: usize,
+) -> Result<String, Fault> {
+    let name = name_of(inside);
+    let rest = &inside[name.len()..];
+    if name.is_empty() {
+        return Err(Fault::Form(format!("${{{inside}}}")));
+    }
+    if rest.is_empty() {
+        return Ok(plain(name, variables, unset));
+    }
+    // With a colon, an empty value counts as none.
+    let (colon, rest) = match rest.strip_prefix(':') {
+        Some(rest) => (true, rest),
+        None => (false, rest),
+    };
+    let value = variables
+        .get(name)
+        .filter(|value| !(colon && value.is_empty()));
+    let mut chars = rest.chars();
+    let operator = chars.next();
+    let argument = chars.as_str();
+    match (operator, value) {
+        (Some('-' | '?'), Some(value)) => Ok(value.to_owned()),
+        (Some('-'), None) | (Some('+'), Some(_)) => expand(argument, variables, unset, depth + 1),
+        (Some('+'), None) => Ok(String::new()),
+        (Some('?'), None) => {
+            let message = expand(argument, variables, unset, depth + 1)?;
+            let message = if message.is_empty() {
+                "it has no value".into()
+            } else {
+                message
+            };
+            Err(Fault::Required {
+                name: name.to_owned(),
+                message,
+            })
+        }
+        _ => Err(Fault::Form(format!("${{{inside}}}"))),
+    }
+}
+
+/// Reads a `.env` file: `NAME=value` lines, `export` allowed, quotes and comments as in a shell;
+/// values may name variables that are set before them.
+#[must_use]
+pub fn read_env_file(text: &str, environment: &Variables) -> Vec<(String, String)> {
+    let mut known = environment.clone();
+    let mut pairs = Vec::new();
+    for line in text.strip_prefix('\u{feff}').unwrap_or(text).lines() {
+        let line = line.trim();
+        let line = line.strip_prefix("export ").unwrap_or(line).trim_start();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let Some((name, value)) = line.split_once('=') else {
+            continue;
+        };
+        let name = name.trim();
+        if name.is_empty() || name_of(name) != name {
+            continue;
+        }
+        let value = env_value(value.trim(), &known);
+        known.add([(name.to_owned(), value.clone())]);
+        pairs.push((name.to_owned(), value));
+    }
+    pairs
+}
+
+fn env_value(raw: &str, known: &Variables) -> String {
+    if let Some(literal) = raw.strip_prefix('\'') {
+        return literal.split('\'').next().unwrap_or_default().to_owned();
+    }
+    let value = match raw.strip_prefix('"') {
+        Some(quoted) => quoted
+            .split('"')
+            .next()
+            .unwrap_or_default()
+            .replace("\\n", "\n"),
+        None => raw
+            .split(" #")
+            .next()
+            .unwrap_or_default()
+            .trim_end()
+            .to_owned(),
+    };
+    // A lone dollar is common in passwords: what is no variable stays as it is.
+    expand(&value, known, &mut Vec::new(), 0).unwrap_or(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn run(text: &str) -> Result<String, Fault> {
+        let set = [("A", "1"), ("EMPTY", ""), ("B", "two")];
+        let set = set.map(|(k, v)| (k.to_owned(), v.to_owned()));
+        expand(text, &Variables::new(set), &mut Vec::new(), 0)
+    }
+
+    #[test]
+    fn every_form_of_the_specification_works() {
+        let facts = [
+            ("$A-${A}", "1-1"),
+            ("${A:-x}${NONE:-x}${EMPTY:-x}${EMPTY-x}", "1xx"),
+            ("${NONE-x}", "x"),
+            ("${A:+y}${NONE:+y}${EMPTY:+y}${EMPTY+y}", "yy"),
+            ("${A:?must}${EMPTY?may be empty}", "1"),
+            ("$$A and $${A}", "$A and ${A}"),
+            ("${NONE:-${NONE:-${B}}}", "two"),
+            ("${NONE:-http://x:80/?a=b}", "http://x:80/?a=b"),
+            ("$NONE.", "."),
+        ];
+        for (text, wanted) in facts {
+            assert_eq!(run(text).as_deref(), Ok(wanted), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_required_variable_says_its_own_message() {
+        let fault = Fault::Required {
+            name: "V".into(),
+            message: "set V please".into(),
+        };
+        assert_eq!(run("${V:?set V please}"), Err(fault));
+        assert!(matches!(run("${EMPTY:?no}"), Err(Fault::Required { .. })));
+    }
+
+    #[test]
+    fn broken_forms_are_refused() {
+        for bad in [
+            "$", "a $ b", "${", "${A", "${}", "${1A}", "${A!x}", "${A:}", "$-",
+        ] {
+            assert!(matches!(run(bad), Err(Fault::Form(_))), "{bad}");
+        }
+        let deep = format!("{}x{}", "${N:-".repeat(40), "}".repeat(40));
+        assert!(matches!(run(&deep), Err(Fault::Form(_))));
+    }
+
+    #[test]
+    fn env_files_read_quotes_comments_and_earlier_names() {
+        let text = "# c\nexport A=1\nB=\"x y\" # c\nC='$A'\nD=${A}2 # c\n=bad\n1X=bad\nE=p$\n";
+        let read = read_env_file(text, &Variables::default());
+        let read: Vec<_> = read.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+        let wanted = [
+            ("A", "1"),
+            ("B", "x y"),
+            ("C", "$A"),
+            ("D", "12"),
+            ("E", "p$"),
+        ];
+        assert_eq!(read, wanted);
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_it_panic(text in ".{0,60}|[${}A:?+-]{0,40}") {
+            let _ = run(&text);
+        }
+
+        #[test]
+        fn text_without_a_dollar_stays(text in "[^$]{0,60}") {
+            prop_assert_eq!(run(&text), Ok(text));
+        }
+    }
+}

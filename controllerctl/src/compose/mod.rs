@@ -1,0 +1,255 @@
+//! Compose files to services.
+//!
+//! Read → tree with places → variables → merge → typed reading that collects every problem.
+//! Fail closed: a key that is not understood is an error with its reason, never dropped.
+
+pub mod interpolate;
+pub mod merge;
+pub mod node;
+pub mod problem;
+mod read;
+pub mod source;
+pub mod units;
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use longshore_model::{AppName, ServiceName, ServiceSpec};
+
+use interpolate::Variables;
+use node::{INPUT_BYTES_MAX, Node};
+use problem::{Level, Problem, Problems};
+use source::Source;
+
+/// Most files of one app.
+const FILES_MAX: usize = 16;
+/// Names that are tried when no file is given.
+const DEFAULT_FILES: [&str; 4] = [
+    "compose.yaml",
+    "compose.yml",
+    "docker-compose.yaml",
+    "docker-compose.yml",
+];
+
+/// An app as its files describe it.
+#[derive(Debug)]
+pub struct Loaded {
+    /// Its name.
+    pub app: AppName,
+    /// Its services.
+    pub services: BTreeMap<ServiceName, ServiceSpec>,
+    /// `x-context`: the cluster that it belongs to.
+    pub context: Option<String>,
+    /// The files, merged, variables filled in.
+    pub tree: Node,
+    /// What somebody should know; no errors among them.
+    pub warnings: Vec<Problem>,
+    /// The files, for excerpts.
+    pub sources: Vec<Source>,
+}
+
+/// Why files could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ComposeError {
+    /// None was given and none of the usual names is here.
+    #[error("there is no compose.yaml in this directory")]
+    NoFile,
+    /// More than are merged.
+    #[error("{0} files; at most {FILES_MAX} are merged")]
+    TooMany(usize),
+    /// The file system said no.
+    #[error("cannot read {}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Cause.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The files are read, and something is wrong with them.
+    #[error("{}", count(problems))]
+    Problems {
+        /// Errors, and warnings among them.
+        problems: Vec<Problem>,
+        /// The files, for excerpts.
+        sources: Vec<Source>,
+    },
+}
+
+fn count(problems: &[Problem]) -> String {
+    match problems.iter().filter(|p| p.level == Level::Error).count() {
+        1 => "1 problem in the Compose file; nothing was changed".into(),
+        n => format!("{n} problems in the Compose file; nothing was changed"),
+    }
+}
+
+/// Loads files from disk. `project` overrides every other source of the app's name.
+///
+/// # Errors
+/// [`ComposeError`]; with all problems of the files where they could be read.
+pub fn load(
+    files: &[PathBuf],
+    project: Option<&str>,
+    environment: &Variables,
+) -> Result<Loaded, ComposeError> {
+    let files = if files.is_empty() {
+        vec![default_file()?]
+    } else {
+        files.to_vec()
+    };
+    if files.len() > FILES_MAX {
+        return Err(ComposeError::TooMany(files.len()));
+    }
+    let mut sources = Vec::new();
+    for path in &files {
+        sources.push(Source::new(path.display().to_string(), &read_text(path)?));
+    }
+    let directory = Source::directory(&files[0]);
+    let mut variables = environment.clone();
+    let env_file = directory.join(".env");
+    if env_file.is_file() {
+        variables.add(interpolate::read_env_file(
+            &read_text(&env_file)?,
+            environment,
+        ));
+    }
+    let fallback = directory
+        .canonicalize()
+        .ok()
+        .and_then(|d| {
+            d.file_name()
+                .map(|name| name.to_string_lossy().into_owned())
+        })
+        .unwrap_or_default();
+    let given = project
+        .or_else(|| variables.get("COMPOSE_PROJECT_NAME"))
+        .map(str::to_owned);
+    parse(sources, given.as_deref(), &fallback, &variables)
+}
+
+fn default_file() -> Result<PathBuf, ComposeError> {
+    DEFAULT_FILES
+        .iter()
+        .map(PathBuf::from)
+        .find(|path| path.is_file())
+        .ok_or(ComposeError::NoFile)
+}
+
+/// Reads at most a little more than is allowed: the length is judged with the rest.
+fn read_text(path: &Path) -> Result<String, ComposeError> {
+    let io = |source| ComposeError::Io {
+        path: path.to_owned(),
+        source,
+    };
+    let mut bytes = Vec::new();
+    let limit = INPUT_BYTES_MAX as u64 + 1;
+    if path == Path::new("-") {
+        std::io::stdin()
+            .lock()
+            .take(limit)
+            .read_to_end(&mut bytes)
+            .map_err(io)?;
+    } else {
+        let file = std::fs::File::open(path).map_err(io)?;
+        file.take(limit).read_to_end(&mut bytes).map_err(io)?;
+    }
+    String::from_utf8(bytes).map_err(|_| {
+        io(std::io::Error::new(
+            std::io::ErrorKind::InvalidData,
+            "it is not UTF-8",
+        ))
+    })
+}
+
+/// Reads files that are already in memory. `given` names the app above all else, `fallback` below
+/// all else.
+///
+/// # Errors
+/// [`ComposeError::Problems`] with everything that is wrong.
+pub fn parse(
+    sources: Vec<Source>,
+    given: Option<&str>,
+    fallback: &str,
+    variables: &Variables,
+) -> Result<Loaded, ComposeError> {
+    let mut problems = Problems::default();
+    let mut tree: Option<Node> = None;
+    let mut unreadable = false;
+    for (index, source) in sources.iter().enumerate() {
+        match node::parse(source, index) {
+            Ok(mut node) => {
+                interpolate::interpolate(&mut node, "", variables, &mut problems);
+                tree = Some(match tree {
+                    Some(base) => merge::merge(base, node),
+                    None => node,
+                });
+            }
+            Err(problem) => {
+                unreadable = true;
+                problems.push(*problem);
+            }
+        }
+    }
+    let Some(tree) = tree.filter(|_| !unreadable) else {
+        return Err(ComposeError::Problems {
+            problems: problems.into_sorted(),
+            sources,
+        });
+    };
+    let named = tree.get("name").and_then(|node| match &node.value {
+        node::Value::Scalar { text, .. } => Some((text.clone(), node.place)),
+        _ => None,
+    });
+    let place = named
+        .as_ref()
+        .map_or_else(source::Place::default, |(_, place)| *place);
+    let name = match (given, &named) {
+        (Some(given), _) => given.to_owned(),
+        (None, Some((name, _))) => name.clone(),
+        (None, None) => tame_name(fallback),
+    };
+    let app = AppName::new(name.as_str());
+    let document = read::document(&tree, &name, variables, &mut problems);
+    match app {
+        Ok(app) if problems.errors() == 0 => Ok(Loaded {
+            app,
+            services: document.services,
+            context: document.context,
+            tree,
+            warnings: problems.into_sorted(),
+            sources,
+        }),
+        app => {
+            if let Err(error) = app {
+                problems
+                    .error("name", place, "name", error.to_string())
+                    .help(format!("name: {}, or -p {0}", tame_name(&name)))
+                    .file();
+            }
+            Err(ComposeError::Problems {
+                problems: problems.into_sorted(),
+                sources,
+            })
+        }
+    }
+}
+
+/// The nearest name that is allowed.
+#[must_use]
+pub fn tame_name(name: &str) -> String {
+    let lower = name.to_lowercase();
+    let mapped: String = lower
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+        .take(longshore_model::id::NAME_BYTES_MAX)
+        .collect();
+    let trimmed = mapped
+        .trim_start_matches(|c: char| !c.is_ascii_lowercase())
+        .trim_end_matches('-');
+    if trimmed.is_empty() {
+        "app".into()
+    } else {
+        trimmed.to_owned()
+    }
+}

@@ -1,0 +1,317 @@
+//! YAML as a tree in which each key and value knows its place.
+//!
+//! Typed deserialisation stops at the first mistake and loses places; the tree keeps both, so
+//! that the reader above it can say everything that is wrong with a file at once.
+
+use std::fmt;
+
+use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
+use serde_saphyr::{Location, Spanned};
+
+use super::problem::{Level, Problem};
+use super::source::{Place, Source};
+
+/// Largest file that is read.
+pub const INPUT_BYTES_MAX: usize = 256 * 1024;
+/// Most nodes of one document, aliases counted as often as they are used.
+pub const NODES_MAX: usize = 50_000;
+/// Deepest nesting.
+pub const DEPTH_MAX: usize = 64;
+
+/// A value and where it stands.
+#[derive(Debug, Clone)]
+pub struct Node {
+    /// The value.
+    pub value: Value,
+    /// Its place: of an alias, the place of what it stands for.
+    pub place: Place,
+}
+
+/// A value.
+#[derive(Debug, Clone)]
+pub enum Value {
+    /// Nothing after the key, `~` or `null`.
+    Null,
+    /// One scalar, as written.
+    Scalar {
+        /// Its text, quotes and escapes resolved.
+        text: String,
+        /// True when YAML reads it as a number or a truth value.
+        plain: bool,
+    },
+    /// A sequence.
+    List(Vec<Node>),
+    /// A mapping in the order of the file.
+    Map(Vec<(Key, Node)>),
+}
+
+/// A key and where it stands.
+#[derive(Debug, Clone)]
+pub struct Key {
+    /// Its text.
+    pub name: String,
+    /// Its place.
+    pub place: Place,
+}
+
+impl Node {
+    /// The value under `name`, if this is a mapping that has it.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Node> {
+        let Value::Map(entries) = &self.value else {
+            return None;
+        };
+        entries
+            .iter()
+            .find(|(key, _)| key.name == name)
+            .map(|(_, node)| node)
+    }
+
+    /// What it is, in words for a message.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self.value {
+            Value::Null => "nothing",
+            Value::Scalar { .. } => "a single value",
+            Value::List(_) => "a list",
+            Value::Map(_) => "a mapping",
+        }
+    }
+}
+
+/// Reads one document.
+///
+/// # Errors
+/// One [`Problem`] with the place of the first thing that is not YAML, or that goes over a limit.
+pub fn parse(source: &Source, file: usize) -> Result<Node, Box<Problem>> {
+    let problem = |code, place, message: String, help: Option<&str>| {
+        Box::new(Problem {
+            level: Level::Error,
+            code,
+            path: String::new(),
+            message,
+            label: "here".into(),
+            help: help.map(str::to_owned),
+            place,
+        })
+    };
+    let at = |offset: usize| Place {
+        file,
+        offset,
+        bytes: 0,
+    };
+    if source.text.len() > INPUT_BYTES_MAX {
+        let message = format!(
+            "the file has {} bytes; at most {INPUT_BYTES_MAX} are read",
+            source.text.len()
+        );
+        return Err(problem("too_large", at(0), message, None));
+    }
+    if let Some(offset) = source.text.find('\0') {
+        let message = "the file holds a NUL byte: it is not text".into();
+        return Err(problem("not_text", at(offset), message, None));
+    }
+    let budget = serde_saphyr::budget! {
+        max_nodes: NODES_MAX,
+        max_depth: DEPTH_MAX,
+        max_events: 4 * NODES_MAX,
+        max_merge_keys: 1_000,
+        max_documents: 1,
+        max_total_scalar_bytes: 4 * INPUT_BYTES_MAX,
+        // Large real files use one anchor a hundred times; the node limit bounds bombs.
+        enforce_alias_anchor_ratio: false,
+    };
+    let options = serde_saphyr::options! {
+        budget: budget,
+        strict_booleans: true,
+        with_snippet: false,
+        reject_unsupported_tags: true,
+    };
+    match serde_saphyr::from_str_with_options::<Option<Spanned<Raw>>>(&source.text, options) {
+        Ok(Some(raw)) => Ok(raw.value.place(&source.text, file, raw.defined)),
+        Ok(None) => Ok(Node {
+            value: Value::Null,
+            place: at(0),
+        }),
+        Err(error) => {
+            let place = error
+                .location()
+                .map_or(at(0), |l| place_of(l, file, &source.text));
+            let help = "YAML nests by spaces, `key: value` needs the space, and text with \
+                        `: ` or ` #` or a leading `*`, `&`, `%`, `@` needs quotes";
+            // Its first line is the message; the rest would be an excerpt, which we draw.
+            let text = error.without_snippet().to_string();
+            let line = text.lines().next().unwrap_or_default().to_owned();
+            Err(problem("yaml", place, line, Some(help)))
+        }
+    }
+}
+
+fn place_of(location: Location, file: usize, text: &str) -> Place {
+    let span = location.span();
+    let offset = span.byte_offset().and_then(|o| usize::try_from(o).ok());
+    let bytes = span
+        .byte_len()
+        .and_then(|b| usize::try_from(b).ok())
+        .unwrap_or(0);
+    let offset = offset
+        .unwrap_or_else(|| offset_of_line(text, location))
+        .min(text.len());
+    Place {
+        file,
+        offset,
+        bytes: bytes.min(text.len() - offset),
+    }
+}
+
+/// For the locations that carry no byte offset.
+fn offset_of_line(text: &str, location: Location) -> usize {
+    let line = usize::try_from(location.line())
+        .unwrap_or(1)
+        .saturating_sub(1);
+    text.split_inclusive('\n').take(line).map(str::len).sum()
+}
+
+/// The tree as serde sees it, before scalars got their text back.
+enum Raw {
+    Null,
+    Text(String),
+    /// A number or truth value; its own rendering, used if the source does not have it.
+    Plain(String),
+    List(Vec<Spanned<Raw>>),
+    Map(Vec<(Spanned<String>, Spanned<Raw>)>),
+}
+
+impl Raw {
+    fn place(self, text: &str, file: usize, location: Location) -> Node {
+        let place = place_of(location, file, text);
+        let value = match self {
+            Self::Null => Value::Null,
+            Self::Text(text) => Value::Scalar { text, plain: false },
+            Self::Plain(rendered) => {
+                // `1.10` stays `1.10`: an image tag or a variable is no number to us.
+                let written = text.get(place.offset..place.offset + place.bytes);
+                let written = written
+                    .map(str::trim)
+                    .filter(|w| !w.is_empty() && !w.starts_with(['"', '\'', '!', '&', '|', '>']));
+                Value::Scalar {
+                    text: written.map_or(rendered, str::to_owned),
+                    plain: true,
+                }
+            }
+            Self::List(items) => Value::List(
+                items
+                    .into_iter()
+                    .map(|i| i.value.place(text, file, i.defined))
+                    .collect(),
+            ),
+            Self::Map(entries) => Value::Map(
+                entries
+                    .into_iter()
+                    .map(|(key, node)| {
+                        let place = place_of(key.defined, file, text);
+                        let node = node.value.place(text, file, node.defined);
+                        (
+                            Key {
+                                name: key.value,
+                                place,
+                            },
+                            node,
+                        )
+                    })
+                    .collect(),
+            ),
+        };
+        Node { value, place }
+    }
+}
+
+impl<'de> Deserialize<'de> for Raw {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct RawVisitor;
+
+        impl<'de> Visitor<'de> for RawVisitor {
+            type Value = Raw;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a scalar, a list or a mapping")
+            }
+            fn visit_unit<E: de::Error>(self) -> Result<Raw, E> {
+                Ok(Raw::Null)
+            }
+            fn visit_none<E: de::Error>(self) -> Result<Raw, E> {
+                Ok(Raw::Null)
+            }
+            fn visit_bool<E: de::Error>(self, value: bool) -> Result<Raw, E> {
+                Ok(Raw::Plain(value.to_string()))
+            }
+            fn visit_i64<E: de::Error>(self, value: i64) -> Result<Raw, E> {
+                Ok(Raw::Plain(value.to_string()))
+            }
+            fn visit_u64<E: de::Error>(self, value: u64) -> Result<Raw, E> {
+                Ok(Raw::Plain(value.to_string()))
+            }
+            fn visit_i128<E: de::Error>(self, value: i128) -> Result<Raw, E> {
+                Ok(Raw::Plain(value.to_string()))
+            }
+            fn visit_u128<E: de::Error>(self, value: u128) -> Result<Raw, E> {
+                Ok(Raw::Plain(value.to_string()))
+            }
+            fn visit_f64<E: de::Error>(self, value: f64) -> Result<Raw, E> {
+                Ok(Raw::Plain(value.to_string()))
+            }
+            fn visit_str<E: de::Error>(self, value: &str) -> Result<Raw, E> {
+                Ok(Raw::Text(value.to_owned()))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Raw, A::Error> {
+                let mut items = Vec::new();
+                while let Some(item) = access.next_element()? {
+                    items.push(item);
+                }
+                Ok(Raw::List(items))
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Raw, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = access.next_entry()? {
+                    entries.push(entry);
+                }
+                Ok(Raw::Map(entries))
+            }
+        }
+
+        deserializer.deserialize_any(RawVisitor)
+    }
+}
+
+impl Serialize for Node {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match &self.value {
+            Value::Null => serializer.serialize_unit(),
+            Value::Scalar { text, plain: false } => serializer.serialize_str(text),
+            Value::Scalar { text, plain: true } => match text.as_str() {
+                "true" => serializer.serialize_bool(true),
+                "false" => serializer.serialize_bool(false),
+                // Only what prints back as it was written; `1.10` and `0x1f` become strings.
+                _ => match text.parse::<i64>() {
+                    Ok(number) if number.to_string() == *text => serializer.serialize_i64(number),
+                    _ => serializer.serialize_str(text),
+                },
+            },
+            Value::List(items) => {
+                let mut list = serializer.serialize_seq(Some(items.len()))?;
+                for item in items {
+                    list.serialize_element(item)?;
+                }
+                list.end()
+            }
+            Value::Map(entries) => {
+                let mut map = serializer.serialize_map(Some(entries.len()))?;
+                for (key, node) in entries {
+                    map.serialize_entry(&key.name, node)?;
+                }
+                map.end()
+            }
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! What is wrong with a Compose file, where, and what to do about it.
+
+use std::fmt;
+
+use miette::{
+    Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, Severity,
+    SourceCode,
+};
+
+use super::source::{Place, Source};
+use crate::text::printable;
+
+/// Most problems kept of one run: a file with more is not a Compose file.
+pub const PROBLEMS_MAX: usize = 200;
+
+/// How bad it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// The file is not taken.
+    Error,
+    /// The file is taken; somebody should know.
+    Warning,
+}
+
+/// One finding in a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Error or warning.
+    pub level: Level,
+    /// Stable word for it: `unknown_key`.
+    pub code: &'static str,
+    /// Where in the document: `services.web.deploy`; empty at the top.
+    pub path: String,
+    /// What is wrong, without the path.
+    pub message: String,
+    /// Few words under the excerpt.
+    pub label: String,
+    /// The way out.
+    pub help: Option<String>,
+    /// Where in the file.
+    pub place: Place,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.path.is_empty() {
+            f.write_str(&self.message)
+        } else {
+            write!(f, "{}: {}", self.path, self.message)
+        }
+    }
+}
+
+/// Findings in the order in which they were made.
+#[derive(Debug, Default)]
+pub struct Problems {
+    list: Vec<Problem>,
+    dropped: usize,
+}
+
+impl Problems {
+    /// Keeps one more, up to [`PROBLEMS_MAX`].
+    pub fn push(&mut self, problem: Problem) {
+        if self.list.len() < PROBLEMS_MAX {
+            self.list.push(problem);
+        } else {
+            self.dropped += 1;
+        }
+    }
+
+    /// Starts an error; see [`Draft`].
+    pub fn error(
+        &mut self,
+        code: &'static str,
+        place: Place,
+        path: &str,
+        message: impl Into<String>,
+    ) -> Draft<'_> {
+        self.draft(Level::Error, code, place, path, message.into())
+    }
+
+    /// Starts a warning; see [`Draft`].
+    pub fn warn(
+        &mut self,
+        code: &'static str,
+        place: Place,
+        path: &str,
+        message: impl Into<String>,
+    ) -> Draft<'_> {
+        self.draft(Level::Warning, code, place, path, message.into())
+    }
+
+    fn draft(
+        &mut self,
+        level: Level,
+        code: &'static str,
+        place: Place,
+        path: &str,
+        message: String,
+    ) -> Draft<'_> {
+        let label = String::from("here");
+        let problem = Problem {
+            level,
+            code,
+            path: path.to_owned(),
+            message,
+            label,
+            help: None,
+            place,
+        };
+        Draft {
+            problems: self,
+            problem: Some(problem),
+        }
+    }
+
+    /// How many errors there are; warnings do not count.
+    #[must_use]
+    pub fn errors(&self) -> usize {
+        self.list.iter().filter(|p| p.level == Level::Error).count()
+    }
+
+    /// All findings, by place in the files, each once.
+    #[must_use]
+    pub fn into_sorted(mut self) -> Vec<Problem> {
+        self.list
+            .sort_by(|a, b| (a.place, &a.path).cmp(&(b.place, &b.path)));
+        self.list.dedup();
+        // What a variable would have been is not wrong once more.
+        let variables = |p: &Problem| matches!(p.code, "interpolation" | "variable_missing");
+        let places: Vec<Place> = self
+            .list
+            .iter()
+            .filter(|p| variables(p))
+            .map(|p| p.place)
+            .collect();
+        self.list
+            .retain(|p| variables(p) || !places.contains(&p.place));
+        if self.dropped > 0
+            && let Some(last) = self.list.last_mut()
+        {
+            last.message
+                .push_str(&format!(" (and {} more findings)", self.dropped));
+        }
+        self.list
+    }
+}
+
+/// A finding that is filed when it goes out of scope, after label and help were said.
+#[must_use = "say label or help, or end the statement"]
+pub struct Draft<'a> {
+    problems: &'a mut Problems,
+    problem: Option<Problem>,
+}
+
+impl Draft<'_> {
+    /// Few words under the excerpt.
+    pub fn label(mut self, label: impl Into<String>) -> Self {
+        if let Some(problem) = &mut self.problem {
+            problem.label = label.into();
+        }
+        self
+    }
+
+    /// The way out.
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        if let Some(problem) = &mut self.problem {
+            problem.help = Some(help.into());
+        }
+        self
+    }
+
+    /// The end of the statement.
+    pub fn file(self) {}
+}
+
+impl Drop for Draft<'_> {
+    fn drop(&mut self) {
+        if let Some(problem) = self.problem.take() {
+            self.problems.push(problem);
+        }
+    }
+}
+
+/// A problem together with the text that it points into, as miette draws it.
+#[derive(Debug)]
+struct Drawn<'a> {
+    problem: &'a Problem,
+    code: NamedSource<String>,
+}
+
+impl fmt::Display for Drawn<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&printable(&self.problem.to_string()))
+    }
+}
+
+impl std::error::Error for Drawn<'_> {}
+
+impl Diagnostic for Drawn<'_> {
+    fn code<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        Some(Box::new(format!("compose::{}", self.problem.code)))
+    }
+
+    fn severity(&self) -> Option<Severity> {
+        Some(match self.problem.level {
+            Level::Error => Severity::Error,
+            Level::Warning => Severity::Warning,
+        })
+    }
+
+    fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        let help = self.problem.help.as_deref()?;
+        Some(Box::new(printable(help)))
+    }
+
+    fn source_code(&self) -> Option<&dyn SourceCode> {
+        Some(&self.code)
+    }
+
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
+        let place = self.problem.place;
+        let label = printable(&self.problem.label);
+        let span = LabeledSpan::new(Some(label), place.offset, place.bytes);
+        Some(Box::new(std::iter::once(span)))
+    }
+}
+
+/// Draws findings with excerpts, for people.
+#[must_use]
+pub fn draw(problems: &[Problem], sources: &[Source], colour: bool) -> String {
+    let theme = if colour {
+        GraphicalTheme::unicode()
+    } else {
+        GraphicalTheme::unicode_nocolor()
+    };
+    let handler = GraphicalReportHandler::new_themed(theme)
+        .with_links(false)
+        .with_width(100)
+        .with_context_lines(1);
+    let mut out = String::new();
+    for problem in problems {
+        let Some(source) = sources.get(problem.place.file) else {
+            continue;
+        };
+        // One byte for one byte, so that the places stay right.
+        let text = mask_controls(&source.text);
+        let code = NamedSource::new(printable(&source.name), text).with_language("yaml");
+        let drawn = Drawn { problem, code };
+        if handler.render_report(&mut out, &drawn).is_err() {
+            out.push_str(&format!("{}\n", printable(&problem.to_string())));
+        }
+        out.push('\n');
+    }
+    out
+}
+
+/// Replaces control characters by question marks of the same length in bytes; keeps line ends.
+fn mask_controls(text: &str) -> String {
+    text.chars()
+        .flat_map(|c| {
+            let bad = crate::text::is_unsafe(c) && !matches!(c, '\n' | '\r' | '\t');
+            let (shown, times) = if bad { ('?', c.len_utf8()) } else { (c, 1) };
+            std::iter::repeat_n(shown, times)
+        })
+        .collect()
+}

@@ -1,0 +1,207 @@
+//! The keys of a service that describe its container.
+
+use std::collections::BTreeMap;
+
+use longshore_model::spec::{ContainerSpec, Privileges, PullPolicy};
+
+use super::super::problem::Problems;
+use super::Shared;
+use super::item::{Fields, Item};
+
+const STOP_GRACE_MS: u64 = 10_000;
+/// Most words or entries that the wire takes of one kind.
+const TMPFS_MAX: usize = 64;
+
+pub(super) fn read(
+    fields: &mut Fields<'_>,
+    shared: &Shared<'_>,
+    p: &mut Problems,
+) -> ContainerSpec {
+    let mut spec = ContainerSpec {
+        stop_grace_ms: STOP_GRACE_MS,
+        ..ContainerSpec::default()
+    };
+    if let Some(item) = fields.take("image")
+        && let Some(image) = image(&item, p)
+    {
+        spec.image = image;
+    }
+    spec.entrypoint = fields.take("entrypoint").and_then(|item| item.command(p));
+    spec.command = fields.take("command").and_then(|item| item.command(p));
+    if let Some(item) = fields.take("environment") {
+        spec.env = environment(&item, shared, p);
+    }
+    if let Some(item) = fields.take("labels") {
+        spec.labels = labels(&item, p);
+    }
+    spec.user = fields.take("user").and_then(|item| item.word(p));
+    spec.working_dir = fields
+        .take("working_dir")
+        .and_then(|item| absolute(&item, p));
+    spec.hostname = fields.take("hostname").and_then(|item| host_name(&item, p));
+    let flag = |item: Option<Item<'_>>, p: &mut Problems| {
+        item.and_then(|item| item.boolean(p)).unwrap_or(false)
+    };
+    spec.init = flag(fields.take("init"), p);
+    spec.read_only = flag(fields.take("read_only"), p);
+    if let Some(item) = fields.take("tmpfs") {
+        spec.tmpfs = tmpfs(&item, p);
+    }
+    if let Some(ms) = fields
+        .take("stop_grace_period")
+        .and_then(|item| item.duration_ms(p))
+    {
+        spec.stop_grace_ms = ms;
+    }
+    spec.stop_signal = fields.take("stop_signal").and_then(|item| signal(&item, p));
+    if let Some(item) = fields.take("pull_policy") {
+        spec.pull_policy = pull_policy(&item, p);
+    }
+    spec.privileges = privileges(fields, p);
+    spec
+}
+
+fn image(item: &Item<'_>, p: &mut Problems) -> Option<String> {
+    let image = item.word(p)?;
+    let ok = image.len() <= 512
+        && image
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"._-/:@+".contains(&b));
+    if !ok {
+        item.invalid(p, format!("{image:?} is no image reference"));
+        return None;
+    }
+    Some(image)
+}
+
+/// A name without a value takes it from where the command runs, as in Compose.
+fn environment(item: &Item<'_>, shared: &Shared<'_>, p: &mut Problems) -> BTreeMap<String, String> {
+    let mut env = BTreeMap::new();
+    for (name, (value, entry)) in item.pairs(p) {
+        match value.or_else(|| shared.variables.get(&name).map(str::to_owned)) {
+            Some(value) => {
+                env.insert(name, value);
+            }
+            None => p
+                .warn(
+                    "variable_unset",
+                    entry.key,
+                    &entry.path,
+                    "has no value, and none is set here",
+                )
+                .help(format!("write {name}: \"\" for an empty one"))
+                .file(),
+        }
+    }
+    env
+}
+
+fn labels(item: &Item<'_>, p: &mut Problems) -> BTreeMap<String, String> {
+    let mut labels = BTreeMap::new();
+    for (name, (value, entry)) in item.pairs(p) {
+        if name.starts_with("longshore.") {
+            entry.invalid(p, "labels that begin with longshore. belong to Longshore");
+        } else {
+            labels.insert(name, value.unwrap_or_default());
+        }
+    }
+    labels
+}
+
+/// A path inside the container.
+pub(super) fn absolute(item: &Item<'_>, p: &mut Problems) -> Option<String> {
+    let path = item.word(p)?;
+    if path.starts_with('/') {
+        return Some(path);
+    }
+    item.invalid(p, format!("{path:?} must be a path from /"));
+    None
+}
+
+fn host_name(item: &Item<'_>, p: &mut Problems) -> Option<String> {
+    let name = item.word(p)?;
+    let label = |l: &str| {
+        !l.is_empty()
+            && l.len() <= 63
+            && !l.starts_with('-')
+            && l.bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    };
+    if name.len() <= 253 && name.split('.').all(label) {
+        return Some(name);
+    }
+    item.invalid(p, format!("{name:?} is no host name"));
+    None
+}
+
+fn tmpfs(item: &Item<'_>, p: &mut Problems) -> Vec<String> {
+    let paths = item.word_or_words(p);
+    if paths.len() > TMPFS_MAX {
+        item.invalid(p, format!("has {} paths; at most {TMPFS_MAX}", paths.len()));
+    }
+    for path in &paths {
+        if !path.starts_with('/') {
+            item.invalid(p, format!("{path:?} must be a path from /"));
+        } else if path.contains(':') {
+            item.invalid(
+                p,
+                format!("{path:?}: options are not supported, only the path"),
+            );
+        }
+    }
+    paths
+}
+
+fn signal(item: &Item<'_>, p: &mut Problems) -> Option<String> {
+    let signal = item.word(p)?;
+    let ok = signal.len() <= 16
+        && signal
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'+' || b == b'-');
+    if !ok {
+        item.invalid(p, format!("{signal:?} is no signal; write SIGTERM"));
+        return None;
+    }
+    Some(signal)
+}
+
+fn pull_policy(item: &Item<'_>, p: &mut Problems) -> PullPolicy {
+    let choices = [
+        ("missing", PullPolicy::Missing),
+        ("if_not_present", PullPolicy::Missing),
+        ("always", PullPolicy::Always),
+        ("never", PullPolicy::Never),
+    ];
+    item.choice(p, &choices).unwrap_or_default()
+}
+
+/// Options that open the host. They are taken here; each node's own policy decides.
+fn privileges(fields: &mut Fields<'_>, p: &mut Problems) -> Privileges {
+    let mut privileges = Privileges::default();
+    let mut list = |name, p: &mut Problems| {
+        let item: Option<Item<'_>> = fields.take(name);
+        item.map(|item| item.words(p)).unwrap_or_default()
+    };
+    privileges.cap_add = list("cap_add", p);
+    privileges.cap_drop = list("cap_drop", p);
+    privileges.devices = list("devices", p);
+    privileges.security_opt = list("security_opt", p);
+    if let Some(item) = fields.take("privileged") {
+        privileges.privileged = item.boolean(p).unwrap_or(false);
+    }
+    if let Some(item) = fields.take("sysctls") {
+        let pairs = item.pairs(p).into_iter();
+        privileges.sysctls = pairs
+            .map(|(k, (v, _))| (k, v.unwrap_or_default()))
+            .collect();
+    }
+    let mut host = |name, p: &mut Problems| {
+        let item: Option<Item<'_>> = fields.take(name);
+        item.and_then(|item| item.choice(p, &[("host", true)]))
+            .unwrap_or(false)
+    };
+    privileges.host_network = host("network_mode", p);
+    privileges.host_pid = host("pid", p);
+    privileges.host_ipc = host("ipc", p);
+    privileges
+}

@@ -1,0 +1,391 @@
+//! Typed reading of the node tree: each reader says what is wrong and goes on.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+
+use super::super::node::{Key, Node, Value};
+use super::super::problem::Problems;
+use super::super::source::Place;
+use super::super::units;
+use super::keys;
+
+/// Most entries of any list or mapping of one key.
+pub(super) const ENTRIES_MAX: usize = 1024;
+
+/// A node with the way to it.
+#[derive(Clone)]
+pub(super) struct Item<'a> {
+    pub(super) node: &'a Node,
+    pub(super) path: String,
+    /// The place of its key, or its own where there is none.
+    pub(super) key: Place,
+}
+
+impl<'a> Item<'a> {
+    pub(super) fn root(node: &'a Node) -> Self {
+        Self {
+            node,
+            path: String::new(),
+            key: node.place,
+        }
+    }
+
+    pub(super) fn child(&self, key: &Key, node: &'a Node) -> Self {
+        Self {
+            node,
+            path: join(&self.path, &key.name),
+            key: key.place,
+        }
+    }
+
+    /// The place to underline: the value if it is one line, else the key.
+    pub(super) fn place(&self) -> Place {
+        match self.node.value {
+            Value::Scalar { .. } if self.node.place.bytes > 0 => self.node.place,
+            _ => self.key,
+        }
+    }
+
+    pub(super) fn invalid(&self, p: &mut Problems, message: impl Into<String>) {
+        p.error("invalid", self.place(), &self.path, message).file();
+    }
+
+    pub(super) fn invalid_help(
+        &self,
+        p: &mut Problems,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) {
+        p.error("invalid", self.place(), &self.path, message)
+            .help(help)
+            .file();
+    }
+
+    pub(super) fn unsupported(&self, p: &mut Problems, reason: &str) {
+        p.error(
+            "not_supported",
+            self.key,
+            &self.path,
+            format!("not supported: {reason}"),
+        )
+        .label("not supported here")
+        .file();
+    }
+
+    fn expected(&self, p: &mut Problems, what: &str) {
+        let kind = self.node.kind();
+        p.error(
+            "type",
+            self.place(),
+            &self.path,
+            format!("must be {what}, not {kind}"),
+        )
+        .file();
+    }
+
+    /// The entries of a mapping; anything else is an error.
+    pub(super) fn entries(&self, p: &mut Problems) -> Option<Vec<(&'a Key, Item<'a>)>> {
+        let Value::Map(entries) = &self.node.value else {
+            self.expected(p, "a mapping");
+            return None;
+        };
+        if entries.len() > ENTRIES_MAX {
+            self.invalid(
+                p,
+                format!("has {} entries; at most {ENTRIES_MAX}", entries.len()),
+            );
+            return None;
+        }
+        Some(
+            entries
+                .iter()
+                .map(|(key, node)| (key, self.child(key, node)))
+                .collect(),
+        )
+    }
+
+    /// The keys of a mapping with a fixed set of them.
+    pub(super) fn fields(&self, p: &mut Problems) -> Option<Fields<'a>> {
+        let entries = self
+            .entries(p)?
+            .into_iter()
+            .map(|(k, i)| (k, i, false))
+            .collect();
+        Some(Fields {
+            entries,
+            known: Vec::new(),
+            path: self.path.clone(),
+        })
+    }
+
+    /// The items of a list; anything else is an error.
+    pub(super) fn items(&self, p: &mut Problems) -> Vec<Item<'a>> {
+        let Value::List(items) = &self.node.value else {
+            self.expected(p, "a list");
+            return Vec::new();
+        };
+        if items.len() > ENTRIES_MAX {
+            self.invalid(
+                p,
+                format!("has {} items; at most {ENTRIES_MAX}", items.len()),
+            );
+            return Vec::new();
+        }
+        let item = |(index, node): (usize, &'a Node)| {
+            let key = if node.place.bytes > 0 {
+                node.place
+            } else {
+                self.key
+            };
+            Self {
+                node,
+                path: format!("{}[{index}]", self.path),
+                key,
+            }
+        };
+        items.iter().enumerate().map(item).collect()
+    }
+
+    pub(super) fn is_list(&self) -> bool {
+        matches!(self.node.value, Value::List(_))
+    }
+
+    pub(super) fn is_map(&self) -> bool {
+        matches!(self.node.value, Value::Map(_))
+    }
+
+    /// The text of a scalar.
+    pub(super) fn text(&self, p: &mut Problems) -> Option<&'a str> {
+        let Value::Scalar { text, .. } = &self.node.value else {
+            self.expected(p, "a single value");
+            return None;
+        };
+        if text.contains('\0') {
+            self.invalid(p, "holds a NUL byte");
+            return None;
+        }
+        Some(text)
+    }
+
+    /// As [`Self::text`], and not empty.
+    pub(super) fn word(&self, p: &mut Problems) -> Option<String> {
+        let text = self.text(p)?;
+        if text.trim().is_empty() {
+            self.invalid(p, "must not be empty");
+            return None;
+        }
+        Some(text.to_owned())
+    }
+
+    fn with<T>(&self, p: &mut Problems, read: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
+        let text = self.text(p)?;
+        read(text).map_err(|message| self.invalid(p, message)).ok()
+    }
+
+    pub(super) fn boolean(&self, p: &mut Problems) -> Option<bool> {
+        self.with(p, |text| match text.to_ascii_lowercase().as_str() {
+            "true" | "yes" | "on" | "y" => Ok(true),
+            "false" | "no" | "off" | "n" => Ok(false),
+            _ => Err(format!("{text:?} is neither true nor false")),
+        })
+    }
+
+    pub(super) fn number<T: FromStr + PartialOrd + std::fmt::Display>(
+        &self,
+        p: &mut Problems,
+        least: T,
+        most: T,
+    ) -> Option<T> {
+        self.with(p, |text| {
+            let plain = text.trim().bytes().all(|b| b.is_ascii_digit());
+            match text.trim().parse::<T>() {
+                Ok(number) if plain && number >= least && number <= most => Ok(number),
+                _ => Err(format!(
+                    "{text:?} must be a whole number from {least} to {most}"
+                )),
+            }
+        })
+    }
+
+    pub(super) fn decimal(&self, p: &mut Problems, most: f64) -> Option<f64> {
+        self.with(p, |text| match text.trim().parse::<f64>() {
+            Ok(value) if (0.0..=most).contains(&value) => Ok(value),
+            _ => Err(format!("{text:?} must be a number from 0 to {most}")),
+        })
+    }
+
+    pub(super) fn duration_ms(&self, p: &mut Problems) -> Option<u64> {
+        self.with(p, units::duration_ms)
+    }
+
+    pub(super) fn bytes(&self, p: &mut Problems) -> Option<u64> {
+        self.with(p, units::bytes)
+    }
+
+    pub(super) fn cpu_milli(&self, p: &mut Problems) -> Option<u64> {
+        self.with(p, units::cpu_milli)
+    }
+
+    pub(super) fn ratio(&self, p: &mut Problems) -> Option<f64> {
+        self.with(p, units::ratio)
+    }
+
+    /// One of the given words.
+    pub(super) fn choice<T: Copy>(
+        &self,
+        p: &mut Problems,
+        choices: &[(&'static str, T)],
+    ) -> Option<T> {
+        let text = self.text(p)?;
+        let found = choices
+            .iter()
+            .find(|(word, _)| *word == text)
+            .map(|(_, value)| *value);
+        if found.is_none() {
+            let words: Vec<_> = choices.iter().map(|(word, _)| *word).collect();
+            let message = format!("{text:?} is none of: {}", words.join(", "));
+            match keys::nearest(text, words.iter().copied()) {
+                Some(near) => self.invalid_help(p, message, format!("did you mean `{near}`?")),
+                None => self.invalid(p, message),
+            }
+        }
+        found
+    }
+
+    /// A list of non-empty words.
+    pub(super) fn words(&self, p: &mut Problems) -> Vec<String> {
+        self.items(p)
+            .iter()
+            .filter_map(|item| item.word(p))
+            .collect()
+    }
+
+    /// One word or a list of them.
+    pub(super) fn word_or_words(&self, p: &mut Problems) -> Vec<String> {
+        if self.is_list() {
+            self.words(p)
+        } else {
+            self.word(p).into_iter().collect()
+        }
+    }
+
+    /// A command: a list as it is, a text split like a shell would, without a shell.
+    pub(super) fn command(&self, p: &mut Problems) -> Option<Vec<String>> {
+        if self.is_list() {
+            return Some(
+                self.items(p)
+                    .iter()
+                    .filter_map(|item| item.text(p).map(str::to_owned))
+                    .collect(),
+            );
+        }
+        self.with(p, |text| {
+            shell_words::split(text).map_err(|_| "has a quote without its twin".to_owned())
+        })
+    }
+
+    /// `KEY: value` entries or `KEY=value` items. A key without a value gives none.
+    pub(super) fn pairs(&self, p: &mut Problems) -> BTreeMap<String, (Option<String>, Item<'a>)> {
+        let mut pairs = BTreeMap::new();
+        if self.is_list() {
+            for item in self.items(p) {
+                let Some(text) = item.text(p) else { continue };
+                let (name, value) = match text.split_once('=') {
+                    Some((name, value)) => (name, Some(value.to_owned())),
+                    None => (text, None),
+                };
+                pairs.insert(name.to_owned(), (value, item.clone()));
+            }
+        } else {
+            for (key, item) in self.entries(p).unwrap_or_default() {
+                let value = match item.node.value {
+                    Value::Null => None,
+                    _ => match item.text(p) {
+                        Some(text) => Some(text.to_owned()),
+                        None => continue,
+                    },
+                };
+                pairs.insert(key.name.clone(), (value, item));
+            }
+        }
+        let bad: Vec<String> = pairs
+            .keys()
+            .filter(|k| k.trim().is_empty())
+            .cloned()
+            .collect();
+        for name in bad {
+            if let Some((_, item)) = pairs.remove(&name) {
+                item.invalid(p, "has an empty name");
+            }
+        }
+        pairs
+    }
+}
+
+/// Where a key stands in the document.
+pub(super) fn join(path: &str, key: &str) -> String {
+    if path.is_empty() {
+        key.to_owned()
+    } else {
+        format!("{path}.{key}")
+    }
+}
+
+/// The keys of a mapping, taken one by one; what is left at the end was a mistake.
+pub(super) struct Fields<'a> {
+    entries: Vec<(&'a Key, Item<'a>, bool)>,
+    known: Vec<&'static str>,
+    path: String,
+}
+
+impl<'a> Fields<'a> {
+    /// The value of a key. A key with nothing after it counts as absent, as in Compose.
+    pub(super) fn take(&mut self, name: &'static str) -> Option<Item<'a>> {
+        self.known.push(name);
+        let (_, item, taken) = self.entries.iter_mut().find(|(key, ..)| key.name == name)?;
+        *taken = true;
+        (!matches!(item.node.value, Value::Null)).then(|| item.clone())
+    }
+
+    /// Reports what was not taken: keys of the specification that we cannot do, with the reason
+    /// from `reasons`, and keys that nobody knows, with the nearest that somebody does.
+    pub(super) fn finish(self, p: &mut Problems, reasons: &[(&'static str, &'static str)]) {
+        for (key, item, taken) in &self.entries {
+            if *taken {
+                continue;
+            }
+            if let Some((_, reason)) = reasons.iter().find(|(name, _)| *name == key.name) {
+                item.unsupported(p, reason);
+            } else if key.name.starts_with("x-") {
+                let ours = self.known.iter().copied().filter(|k| k.starts_with("x-"));
+                if let Some(near) = keys::nearest(&key.name, ours) {
+                    p.warn(
+                        "extension",
+                        key.place,
+                        &item.path,
+                        "an extension that nobody reads",
+                    )
+                    .help(format!("did you mean `{near}`?"))
+                    .file();
+                }
+            } else {
+                let candidates = self
+                    .known
+                    .iter()
+                    .chain(reasons.iter().map(|(name, _)| name));
+                let draft = p
+                    .error(
+                        "unknown_key",
+                        key.place,
+                        &self.path,
+                        format!("unknown key `{}`", key.name),
+                    )
+                    .label("not in the Compose Specification");
+                match keys::nearest(&key.name, candidates.copied()) {
+                    Some(near) => draft.help(format!("did you mean `{near}`?")).file(),
+                    None => draft.file(),
+                }
+            }
+        }
+    }
+}

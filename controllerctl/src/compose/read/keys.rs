@@ -1,0 +1,195 @@
+//! Keys of the Compose Specification that are not supported, each with its reason: so that
+//! "unknown" always means a typing mistake.
+
+/// The nearest of `words`, if it is near enough to be meant.
+pub(super) fn nearest<'w>(text: &str, words: impl IntoIterator<Item = &'w str>) -> Option<&'w str> {
+    words
+        .into_iter()
+        .map(|word| (strsim::jaro_winkler(text, word), word))
+        .filter(|(score, _)| *score >= 0.8)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, word)| word)
+}
+
+type Reasons = &'static [(&'static str, &'static str)];
+
+pub(super) const TOP: Reasons = &[
+    (
+        "configs",
+        "bake the file into the image, or bind a path that exists on the nodes",
+    ),
+    ("secrets", "hand them over as environment variables for now"),
+    ("include", "give the other file with a second -f"),
+    ("models", "models are not containers"),
+];
+
+const LIMITS: &str = "use deploy.resources.limits and deploy.resources.reservations";
+const LINUX_CPU: &str = "CPU is limited by deploy.resources.limits.cpus";
+const NAMES: &str = "replicas are reached through HAProxy, not by name";
+const LOGS: &str = "logs are read through the node's agent";
+
+pub(super) const SERVICE: Reasons = &[
+    ("annotations", "use labels"),
+    ("attach", "`up` follows the rollout, `logs` the output"),
+    ("blkio_config", "block I/O is not scheduled"),
+    (
+        "build",
+        "build the image, push it to a registry that the nodes can reach, name it in image",
+    ),
+    ("cgroup", "a replica lives in its own control group"),
+    ("cgroup_parent", "a replica lives in its own control group"),
+    (
+        "configs",
+        "bake the file into the image, or bind a path that exists on the nodes",
+    ),
+    (
+        "container_name",
+        "each replica has its own name, SERVICE.SLOT",
+    ),
+    ("cpu_count", LINUX_CPU),
+    ("cpu_percent", LINUX_CPU),
+    ("cpu_period", LINUX_CPU),
+    ("cpu_quota", LINUX_CPU),
+    ("cpu_rt_period", LINUX_CPU),
+    ("cpu_rt_runtime", LINUX_CPU),
+    ("cpu_shares", LINUX_CPU),
+    ("cpus", LINUX_CPU),
+    ("cpuset", LINUX_CPU),
+    ("credential_spec", "only Linux containers are run"),
+    (
+        "depends_on",
+        "services start independently; let the program retry until the other answers",
+    ),
+    ("develop", "it is for one machine"),
+    ("device_cgroup_rules", "name single devices in devices"),
+    ("dns", NAMES),
+    ("dns_opt", NAMES),
+    ("dns_search", NAMES),
+    ("domainname", "set hostname"),
+    (
+        "env_file",
+        "put the variables into environment; ${…} reads .env beside the Compose file",
+    ),
+    ("extends", "use YAML anchors and merge keys, or a second -f"),
+    ("external_links", NAMES),
+    ("extra_hosts", NAMES),
+    ("gpus", "devices are not scheduled"),
+    ("group_add", "set user to user:group"),
+    ("isolation", "only Linux containers are run"),
+    ("label_file", "put the labels into labels"),
+    ("links", NAMES),
+    ("logging", LOGS),
+    ("mac_address", NAMES),
+    ("mem_limit", LIMITS),
+    ("mem_reservation", LIMITS),
+    ("mem_swappiness", LIMITS),
+    ("memswap_limit", LIMITS),
+    ("models", "models are not containers"),
+    (
+        "oom_kill_disable",
+        "a replica over its memory limit is ended and replaced",
+    ),
+    (
+        "oom_score_adj",
+        "a replica over its memory limit is ended and replaced",
+    ),
+    ("pids_limit", "the number of processes is not limited"),
+    (
+        "platform",
+        "use deploy.placement.constraints: node.platform.arch == arm64",
+    ),
+    ("post_start", "start it from the image's entry point"),
+    (
+        "pre_stop",
+        "the program gets the stop signal and stop_grace_period",
+    ),
+    (
+        "profiles",
+        "keep such services in a file of their own and give it with a second -f",
+    ),
+    ("provider", "a provider is not a container"),
+    ("runtime", "the node's default runtime is used"),
+    ("scale", "use deploy.replicas"),
+    ("secrets", "hand them over as environment variables for now"),
+    ("shm_size", "mount a tmpfs"),
+    ("stdin_open", "replicas run without a terminal; use exec -i"),
+    ("storage_opt", "the node's storage options are used"),
+    ("tty", "replicas run without a terminal; use exec -t"),
+    ("ulimits", "the engine's limits are used"),
+    ("use_api_socket", "containers get no engine socket"),
+    ("userns_mode", "the engine's user namespace is used"),
+    ("uts", "each replica has its own host name"),
+    ("volumes_from", "name the volume in both services"),
+];
+
+pub(super) const DEPLOY: Reasons = &[
+    ("endpoint_mode", "every service is balanced by HAProxy"),
+    ("labels", "use the service's labels"),
+    ("job_timeout", "only services are run"),
+    (
+        "restart_policy",
+        "an agent restarts what ended, with growing pauses",
+    ),
+    (
+        "rollback_config",
+        "a rollout that fails stops, and the old replicas go on serving",
+    ),
+];
+
+pub(super) const RESOURCES: Reasons = &[
+    ("pids", "the number of processes is not limited"),
+    ("devices", "devices are not scheduled"),
+    ("generic_resources", "only cpus and memory are scheduled"),
+];
+
+pub(super) const UPDATE: Reasons = &[
+    (
+        "delay",
+        "the next replica is replaced as soon as the last one serves",
+    ),
+    ("monitor", "a replica counts once its health check passes"),
+    (
+        "max_failure_ratio",
+        "a rollout stops after two failed starts",
+    ),
+];
+
+pub(super) const HEALTHCHECK: Reasons = &[(
+    "start_interval",
+    "a starting replica is checked often by itself",
+)];
+
+pub(super) const AUTOSCALE: Reasons = &[
+    ("schedules", "not supported yet"),
+    ("warm", "not supported yet"),
+];
+
+pub(super) const HAPROXY: Reasons = &[
+    (
+        "path",
+        "not supported yet: routes by host name and port only",
+    ),
+    ("tls", "not supported yet"),
+    ("raw", "not supported yet"),
+];
+
+pub(super) const HAPROXY_CHECK: Reasons = &[
+    (
+        "rise",
+        "not supported yet: HAProxy checks are part of its template",
+    ),
+    ("inter", "write interval"),
+];
+
+pub(super) const VOLUME: Reasons = &[
+    ("bind", "binds are mounted as they are"),
+    ("volume", "volumes are mounted as they are"),
+    ("tmpfs", "tmpfs mounts take the engine's options"),
+    ("image", "only volumes, binds and tmpfs are mounted"),
+    ("consistency", "it has no meaning on Linux"),
+];
+
+pub(super) const TOP_VOLUME: Reasons = &[
+    ("driver_opts", "only plain local volumes"),
+    ("labels", "volumes are labelled by the agent"),
+];

@@ -1,0 +1,202 @@
+//! From the node tree to services: everything that is wrong is collected, nothing is guessed.
+
+mod autoscale;
+mod container;
+mod deploy;
+mod haproxy;
+mod health;
+mod item;
+mod keys;
+mod ports;
+mod service;
+mod volumes;
+
+use std::collections::BTreeMap;
+
+use longshore_model::spec::RouteMode;
+use longshore_model::{ServiceName, ServiceSpec};
+
+use super::interpolate::Variables;
+use super::node::{Node, Value};
+use super::problem::Problems;
+use super::source::Place;
+use item::{Item, join};
+use volumes::TopVolume;
+
+/// Most services of one app, as the wire allows.
+const SERVICES_MAX: usize = 256;
+
+/// What a document asks for.
+#[derive(Debug, Default)]
+pub(super) struct Document {
+    /// `name`, if it has one.
+    pub(super) name: Option<String>,
+    /// `x-context`, if it has one.
+    pub(super) context: Option<String>,
+    /// The services that could be read.
+    pub(super) services: BTreeMap<ServiceName, ServiceSpec>,
+}
+
+/// What all services of a file share.
+struct Shared<'a> {
+    variables: &'a Variables,
+    volumes: BTreeMap<String, TopVolume>,
+}
+
+/// Reads a whole document. `app` is the app's name, which named volumes carry.
+pub(super) fn document(
+    node: &Node,
+    app: &str,
+    variables: &Variables,
+    p: &mut Problems,
+) -> Document {
+    let mut document = Document::default();
+    let root = Item::root(node);
+    if matches!(node.value, Value::Null) {
+        p.error("empty", node.place, "", "the file is empty")
+            .help("controllerctl init writes one to start from")
+            .file();
+        return document;
+    }
+    let Some(mut fields) = root.fields(p) else {
+        return document;
+    };
+    if let Some(item) = fields.take("version") {
+        p.warn("obsolete", item.key, &item.path, "obsolete; it is ignored")
+            .label("drop it")
+            .file();
+    }
+    document.name = fields.take("name").and_then(|item| item.word(p));
+    document.context = fields.take("x-context").and_then(|item| item.word(p));
+    networks(fields.take("networks"), p);
+    let volumes = volumes::top(fields.take("volumes"), app, p);
+    let services = fields.take("services");
+    if services.is_none() {
+        v1_or_missing(node, p);
+        return document;
+    }
+    fields.finish(p, keys::TOP);
+    let shared = Shared { variables, volumes };
+    let entries = services
+        .and_then(|item| item.entries(p))
+        .unwrap_or_default();
+    if entries.is_empty() {
+        root.invalid(p, "there are no services");
+    }
+    if entries.len() > SERVICES_MAX {
+        root.invalid(
+            p,
+            format!("{} services; at most {SERVICES_MAX}", entries.len()),
+        );
+        return document;
+    }
+    let mut listeners = Vec::new();
+    for (key, item) in entries {
+        let name = match ServiceName::new(key.name.as_str()) {
+            Ok(name) => Some(name),
+            Err(error) => {
+                let help = format!(
+                    "rename it, for example to `{}`",
+                    super::tame_name(&key.name)
+                );
+                p.error("name", key.place, &item.path, error.to_string())
+                    .help(help)
+                    .file();
+                None
+            }
+        };
+        let spec = service::read(&item, &shared, p);
+        if let (Some(name), Some(spec)) = (name, spec) {
+            listeners.push((name.clone(), item.key));
+            document.services.insert(name, spec);
+        }
+    }
+    port_clashes(&document, &listeners, p);
+    document
+}
+
+/// A file without `services:` is a v1 file if its entries look like services.
+fn v1_or_missing(node: &Node, p: &mut Problems) {
+    let Value::Map(entries) = &node.value else {
+        return;
+    };
+    let old = entries
+        .iter()
+        .find(|(_, n)| n.get("image").is_some() || n.get("build").is_some());
+    match old {
+        Some((key, _)) => p
+            .error(
+                "v1",
+                key.place,
+                "",
+                "this is a Compose file of version 1: it has no `services:`",
+            )
+            .label("this is a service")
+            .help("put `services:` above and indent the rest")
+            .file(),
+        None => {
+            p.error(
+                "no_services",
+                node.place,
+                "",
+                "there is no `services:` in the file",
+            )
+            .file();
+        }
+    }
+}
+
+fn networks(item: Option<Item<'_>>, p: &mut Problems) {
+    let Some(item) = item else { return };
+    for (key, network) in item.entries(p).unwrap_or_default() {
+        let empty = match &network.node.value {
+            Value::Null => true,
+            Value::Map(entries) => entries.is_empty(),
+            _ => false,
+        };
+        if key.name != "default" || !empty {
+            let reason = "replicas are reached through HAProxy and published ports; only an empty \
+                          `default` network is taken";
+            network.unsupported(p, reason);
+        }
+    }
+}
+
+/// Two services cannot have the same way in.
+fn port_clashes(document: &Document, listeners: &[(ServiceName, Place)], p: &mut Problems) {
+    let mut taken: BTreeMap<(u16, Option<&str>), &ServiceName> = BTreeMap::new();
+    for (name, place) in listeners {
+        let Some(spec) = document.services.get(name) else {
+            continue;
+        };
+        for route in &spec.routes {
+            let port = route.listen_port;
+            let domains: Vec<Option<&str>> = if route.domains.is_empty() {
+                vec![None]
+            } else {
+                route.domains.iter().map(|d| Some(d.as_str())).collect()
+            };
+            let clash = domains
+                .iter()
+                .find_map(|domain| taken.get(&(port, *domain)).copied());
+            let tcp_clash = (route.mode == RouteMode::Tcp)
+                .then(|| {
+                    taken
+                        .iter()
+                        .find(|((p, _), _)| *p == port)
+                        .map(|(_, other)| *other)
+                })
+                .flatten();
+            if let Some(other) = clash.or(tcp_clash).filter(|other| *other != name) {
+                let path = join("services", name.as_str());
+                let message = format!("port {port} is already taken by service `{other}`");
+                p.error("port_clash", *place, &path, message)
+                    .help("publish another port, or tell HTTP services apart by x-haproxy.domains")
+                    .file();
+            }
+            for domain in domains {
+                taken.entry((port, domain)).or_insert(name);
+            }
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! `ports` and `expose`: the ways in.
+
+use longshore_model::spec::{RouteMode, RouteSpec};
+
+use super::super::problem::Problems;
+use super::haproxy::Haproxy;
+use super::item::Item;
+
+/// Most routes and published ports of one service, as the wire allows.
+const PORTS_MAX: usize = 32;
+
+/// What a service publishes.
+#[derive(Debug, Default)]
+pub(super) struct Ports {
+    /// Ports of the edges.
+    pub(super) routes: Vec<RouteSpec>,
+    /// Container ports published on the node.
+    pub(super) published: Vec<u16>,
+}
+
+/// One entry, in either form.
+struct Port {
+    listen: Option<u16>,
+    container: u16,
+    mode: Option<RouteMode>,
+}
+
+pub(super) fn read(
+    ports: Option<Item<'_>>,
+    expose: Option<Item<'_>>,
+    haproxy: &Haproxy,
+    p: &mut Problems,
+) -> Ports {
+    let mut out = Ports::default();
+    for item in ports
+        .iter()
+        .flat_map(|item| item.items(p))
+        .collect::<Vec<_>>()
+    {
+        let port = if item.is_map() {
+            long(&item, p)
+        } else {
+            short(&item, p)
+        };
+        let Some(Port {
+            listen,
+            container,
+            mode,
+        }) = port
+        else {
+            continue;
+        };
+        let listen_port = listen.unwrap_or_else(|| {
+            let message = format!("no published port: the edges listen on {container}");
+            p.warn("port_default", item.place(), &item.path, message)
+                .file();
+            container
+        });
+        if out
+            .routes
+            .iter()
+            .any(|route| route.listen_port == listen_port)
+        {
+            item.invalid(p, format!("port {listen_port} is published twice"));
+            continue;
+        }
+        let mode = mode.unwrap_or(haproxy.mode);
+        let http = mode == RouteMode::Http;
+        let check_path = haproxy
+            .check
+            .as_ref()
+            .and_then(|c| c.path.clone())
+            .filter(|_| http);
+        out.routes.push(RouteSpec {
+            listen_port,
+            container_port: container,
+            mode,
+            domains: if http {
+                haproxy.domains.clone()
+            } else {
+                Vec::new()
+            },
+            balance: haproxy.balance,
+            check_path,
+            maxconn_per_replica: haproxy.maxconn_per_replica,
+        });
+        add(&mut out.published, container);
+    }
+    for item in expose
+        .iter()
+        .flat_map(|item| item.items(p))
+        .collect::<Vec<_>>()
+    {
+        if let Some(container) = item.text(p).and_then(|text| target(&item, text, p)) {
+            add(&mut out.published, container);
+        }
+    }
+    if out.published.len() > PORTS_MAX || out.routes.len() > PORTS_MAX {
+        let item = ports.or(expose);
+        if let Some(item) = item {
+            item.invalid(p, format!("more than {PORTS_MAX} ports"));
+        }
+    }
+    out
+}
+
+fn add(ports: &mut Vec<u16>, port: u16) {
+    if !ports.contains(&port) {
+        ports.push(port);
+    }
+}
+
+/// `8000`, `8080:8000`, with `/tcp` behind.
+fn short(item: &Item<'_>, p: &mut Problems) -> Option<Port> {
+    let text = item.text(p)?;
+    let parts: Vec<&str> = text.rsplitn(3, ':').collect();
+    match parts.as_slice() {
+        [container] => Some(Port {
+            listen: None,
+            container: target(item, container, p)?,
+            mode: None,
+        }),
+        [container, listen] => {
+            let listen = number(item, listen, p)?;
+            let container = target(item, container, p)?;
+            Some(Port {
+                listen: Some(listen),
+                container,
+                mode: None,
+            })
+        }
+        _ => {
+            let message = format!("{text:?}: an address is not supported: edges listen on all");
+            item.invalid_help(p, message, "write \"8080:8000\"");
+            None
+        }
+    }
+}
+
+fn target(item: &Item<'_>, text: &str, p: &mut Problems) -> Option<u16> {
+    match text.split_once('/') {
+        None => number(item, text, p),
+        Some((port, "tcp")) => number(item, port, p),
+        Some((_, protocol)) => {
+            item.invalid(
+                p,
+                format!("protocol {protocol:?} is not supported: only tcp"),
+            );
+            None
+        }
+    }
+}
+
+fn number(item: &Item<'_>, text: &str, p: &mut Problems) -> Option<u16> {
+    let port = text.parse::<u16>().ok().filter(|port| *port > 0);
+    if port.is_none() || text.starts_with('+') {
+        if text.contains('-') {
+            item.invalid(
+                p,
+                format!("{text:?}: ranges are not supported: list single ports"),
+            );
+        } else {
+            item.invalid(p, format!("{text:?} is no port from 1 to 65535"));
+        }
+        return None;
+    }
+    port
+}
+
+fn long(item: &Item<'_>, p: &mut Problems) -> Option<Port> {
+    let mut fields = item.fields(p)?;
+    let container = fields.take("target").and_then(|i| i.number(p, 1, u16::MAX));
+    let listen = fields.take("published");
+    let listen = listen.and_then(|i| i.text(p).and_then(|text| number(&i, text, p)));
+    if let Some(i) = fields.take("protocol") {
+        i.choice(p, &[("tcp", ())]);
+    }
+    if let Some(i) = fields.take("mode")
+        && i.text(p) != Some("ingress")
+    {
+        i.invalid(
+            p,
+            "only mode ingress is supported: the edges listen and balance",
+        );
+    }
+    let modes = [("http", RouteMode::Http), ("tcp", RouteMode::Tcp)];
+    let mode = fields
+        .take("app_protocol")
+        .and_then(|i| i.choice(p, &modes));
+    fields.take("name");
+    let reasons = [("host_ip", "edges listen on all addresses")];
+    fields.finish(p, &reasons);
+    if item.node.get("target").is_none() {
+        item.invalid(p, "has no target");
+    }
+    Some(Port {
+        listen,
+        container: container?,
+        mode,
+    })
+}

@@ -1,0 +1,168 @@
+//! One entry of `services`.
+
+use longshore_model::ServiceSpec;
+use longshore_model::spec::{ContainerSpec, Probe, RouteMode};
+
+use super::super::problem::Problems;
+use super::haproxy::{Check, Haproxy};
+use super::item::{Fields, Item};
+use super::{Shared, autoscale, container, deploy, haproxy, health, keys, ports, volumes};
+
+/// Time between two probes of a healthy replica where the file is silent.
+const PROBE_INTERVAL_MS: u64 = 2_000;
+const PROBE_TIMEOUT_MS: u64 = 1_000;
+const PROBE_RETRIES: u32 = 3;
+/// Within which a replica must become healthy.
+const PROBE_START_MS_MAX: u64 = 60_000;
+
+/// Reads one service. None: it could not be read far enough to make anything of it.
+pub(super) fn read(item: &Item<'_>, shared: &Shared<'_>, p: &mut Problems) -> Option<ServiceSpec> {
+    let errors_before = p.errors();
+    let mut fields = item.fields(p)?;
+    let mut spec = container::read(&mut fields, shared, p);
+    notes(&mut fields, p);
+    let health = health::read(fields.take("healthcheck"), p);
+    spec.healthcheck = health;
+    let has_haproxy = fields.take("x-haproxy");
+    let haproxy = haproxy::read(has_haproxy.clone(), p);
+    let ports = ports::read(fields.take("ports"), fields.take("expose"), &haproxy, p);
+    if let (Some(item), true) = (&has_haproxy, ports.routes.is_empty()) {
+        item.invalid_help(
+            p,
+            "the service publishes no port, so HAProxy has nothing to do for it",
+            "add for example: ports: [\"80:8000\"]",
+        );
+    }
+    if spec.privileges.host_network && !ports.published.is_empty() {
+        item.invalid(
+            p,
+            "ports cannot be published together with network_mode: host",
+        );
+    }
+    spec.probe = probe(&ports, &haproxy, &spec);
+    spec.ports = ports.published;
+    if let Some(volumes) = fields.take("volumes") {
+        volumes::service(&volumes, shared, &mut spec, p);
+    }
+    let deploy = deploy::read(fields.take("deploy"), &mut spec, p);
+    let autoscale = autoscale::read(fields.take("x-autoscale"), &spec, p);
+    if spec.image.is_empty() && !has_key(item, "build") && !has_key(item, "image") {
+        item.invalid_help(p, "has no image", "add for example: image: nginx:1.29");
+    }
+    fields.finish(p, keys::SERVICE);
+    let replicas = replicas(item, deploy.replicas, autoscale.as_ref(), p);
+    one_only(
+        item,
+        &spec,
+        replicas.max(autoscale.as_ref().map_or(0, |a| a.max)),
+        p,
+    );
+    (p.errors() == errors_before).then_some(ServiceSpec {
+        container: spec,
+        replicas,
+        placement: deploy.placement,
+        update: deploy.update,
+        autoscale,
+        routes: ports.routes,
+        drain_ms: haproxy.drain_ms,
+    })
+}
+
+fn has_key(item: &Item<'_>, name: &str) -> bool {
+    item.node.get(name).is_some()
+}
+
+/// Keys that are read and change nothing here.
+fn notes(fields: &mut Fields<'_>, p: &mut Problems) {
+    const RESTART: [&str; 4] = ["no", "always", "on-failure", "unless-stopped"];
+    if let Some(item) = fields.take("restart")
+        && let Some(text) = item.text(p)
+    {
+        let word = text.split(':').next().unwrap_or_default();
+        if word == "no" || word == "false" {
+            let message = "a service is kept running: what ends is started again";
+            p.warn("restart", item.place(), &item.path, message).file();
+        } else if !RESTART.contains(&word) {
+            item.invalid(p, format!("{text:?} is none of: {}", RESTART.join(", ")));
+        }
+    }
+    if let Some(item) = fields.take("networks") {
+        let names: Vec<String> = if item.is_map() {
+            item.entries(p)
+                .unwrap_or_default()
+                .iter()
+                .map(|(k, _)| k.name.clone())
+                .collect()
+        } else {
+            item.words(p)
+        };
+        if names.iter().any(|name| name != "default") {
+            item.unsupported(
+                p,
+                "replicas are reached through HAProxy and published ports",
+            );
+        }
+    }
+}
+
+/// The agent asks a replica over its first published port: HTTP where a path is known, else a
+/// connection, so that no service with a way in is routed unchecked.
+fn probe(ports: &ports::Ports, haproxy: &Haproxy, spec: &ContainerSpec) -> Option<Probe> {
+    let first = ports.routes.first()?;
+    let check = haproxy.check.clone().unwrap_or_default();
+    if check.path.is_none() && spec.healthcheck.is_some() {
+        return None;
+    }
+    let Check {
+        path,
+        interval_ms,
+        timeout_ms,
+        fall,
+        start_ms,
+    } = check;
+    Some(Probe {
+        port: first.container_port,
+        path: path.filter(|_| first.mode == RouteMode::Http),
+        interval_ms: interval_ms.unwrap_or(PROBE_INTERVAL_MS),
+        timeout_ms: timeout_ms.unwrap_or(PROBE_TIMEOUT_MS),
+        retries: fall.unwrap_or(PROBE_RETRIES),
+        start_ms_max: start_ms.unwrap_or(PROBE_START_MS_MAX),
+    })
+}
+
+fn replicas(
+    item: &Item<'_>,
+    asked: Option<u32>,
+    autoscale: Option<&longshore_model::AutoscaleSpec>,
+    p: &mut Problems,
+) -> u32 {
+    let Some(policy) = autoscale else {
+        return asked.unwrap_or(1);
+    };
+    let asked = asked.unwrap_or(policy.min);
+    let clamped = asked.clamp(policy.min, policy.max.max(policy.min));
+    if clamped != asked {
+        let message = format!(
+            "deploy.replicas {asked} is outside of x-autoscale {}..{}; it starts with {clamped}",
+            policy.min, policy.max
+        );
+        p.warn("bounds", item.key, &item.path, message).file();
+    }
+    clamped
+}
+
+/// Options that can hold for one replica only.
+fn one_only(item: &Item<'_>, spec: &ContainerSpec, most: u32, p: &mut Problems) {
+    if most > 1 && spec.hostname.is_some() {
+        let message = format!("hostname cannot be the same for up to {most} replicas");
+        item.invalid_help(p, message, "drop hostname: each replica has its own name");
+    }
+    let named = spec.mounts.iter().any(|mount| !mount.bind);
+    if most > 1 && named {
+        let message = "a named volume is local to its node: replicas on other nodes see another, \
+                       empty one";
+        p.warn("volume_local", item.key, &item.path, message)
+            .help("pin the service: deploy.placement.constraints: [node.hostname == NAME]")
+            .file();
+    }
+}

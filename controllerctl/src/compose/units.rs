@@ -1,0 +1,220 @@
+//! Sizes, times, shares and cores as Compose files write them.
+
+/// Longest time that any key takes: one day.
+pub const DURATION_MS_MAX: u64 = 86_400_000;
+
+/// `128M`, `1.5gb`, `512k`, `64b`, `1048576`: bytes, each prefix 1024 times the one before.
+///
+/// # Errors
+/// Words for a message.
+pub fn bytes(text: &str) -> Result<u64, String> {
+    let form = || format!("{text:?} is no size; write 128M, 1.5g or a number of bytes");
+    let text_lower = text.trim().to_ascii_lowercase();
+    let digits = text_lower.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = &text_lower[digits.len()..];
+    let shift = match unit {
+        "" | "b" => 0,
+        "k" | "kb" | "kib" => 10,
+        "m" | "mb" | "mib" => 20,
+        "g" | "gb" | "gib" => 30,
+        "t" | "tb" | "tib" => 40,
+        _ => return Err(form()),
+    };
+    let factor = 1u64 << shift;
+    let digits = digits.trim_end();
+    if let Ok(whole) = digits.parse::<u64>() {
+        return whole
+            .checked_mul(factor)
+            .ok_or_else(|| format!("{text:?} is too large"));
+    }
+    let share = decimal(digits).ok_or_else(form)?;
+    // 2^53: above that a double is no exact count of bytes, and no machine has it.
+    #[allow(clippy::cast_precision_loss)]
+    let value = share * factor as f64;
+    if value >= 9_007_199_254_740_992.0 {
+        return Err(format!("{text:?} is too large"));
+    }
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    Ok(value.round() as u64)
+}
+
+/// `1m30s`, `10s`, `500ms`, `2h`: milliseconds.
+///
+/// # Errors
+/// Words for a message.
+pub fn duration_ms(text: &str) -> Result<u64, String> {
+    let text = text.trim();
+    if text == "0" {
+        return Ok(0);
+    }
+    if let Ok(number) = text.parse::<f64>() {
+        return Err(format!("{text:?} has no unit; write {number}s for seconds"));
+    }
+    let ms = match humantime::parse_duration(text) {
+        Ok(duration) => u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
+        // Compose, and Go beneath it, also know fractions: `1.5s`.
+        Err(_) => fractional_ms(text)
+            .ok_or_else(|| format!("{text:?} is no time; write 500ms, 10s or 1m30s"))?,
+    };
+    if ms > DURATION_MS_MAX {
+        return Err(format!("{text:?} is longer than a day"));
+    }
+    Ok(ms)
+}
+
+fn fractional_ms(text: &str) -> Option<u64> {
+    if text.is_empty() {
+        return None;
+    }
+    let mut total = 0.0;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let number = rest.find(|c: char| !(c.is_ascii_digit() || c == '.'))?;
+        let unit = rest[number..]
+            .find(|c: char| c.is_ascii_digit() || c == '.')
+            .map_or(rest.len(), |bytes| number + bytes);
+        let factor = match &rest[number..unit] {
+            "us" | "µs" => 0.001,
+            "ms" => 1.0,
+            "s" => 1_000.0,
+            "m" => 60_000.0,
+            "h" => 3_600_000.0,
+            _ => return None,
+        };
+        total += decimal(&rest[..number])? * factor;
+        rest = &rest[unit..];
+    }
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    (total.is_finite() && total < 1e15).then_some(total.round() as u64)
+}
+
+/// `60%` or `0.6`: a ratio above zero.
+///
+/// # Errors
+/// Words for a message.
+pub fn ratio(text: &str) -> Result<f64, String> {
+    let text = text.trim();
+    let form = || format!("{text:?} is no share; write 60%");
+    let value = match text.strip_suffix('%') {
+        Some(percent) => decimal(percent.trim()).ok_or_else(form)? / 100.0,
+        None => {
+            let value = decimal(text).ok_or_else(form)?;
+            if value > 1.0 {
+                return Err(format!("{text:?} has no unit; write {text}%"));
+            }
+            value
+        }
+    };
+    if value > 0.0 && value <= 100.0 {
+        Ok(value)
+    } else {
+        Err(format!("{text:?} must be above 0 and at most 10000%"))
+    }
+}
+
+/// `0.5`, `2`: thousandths of a core.
+///
+/// # Errors
+/// Words for a message.
+pub fn cpu_milli(text: &str) -> Result<u64, String> {
+    let form = || format!("{text:?} is no number of cores; write \"0.5\" or \"2\"");
+    let cores = decimal(text.trim()).ok_or_else(form)?;
+    if cores > 65_536.0 {
+        return Err(format!("{text:?} is more cores than any node has"));
+    }
+    let milli = (cores * 1000.0).round();
+    if milli < 1.0 && cores > 0.0 {
+        return Err(format!("{text:?} is less than a thousandth of a core"));
+    }
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    Ok(milli as u64)
+}
+
+/// Digits with at most one dot: what `f64` reads beyond that (`inf`, `1e9`, `-1`) is no amount.
+fn decimal(text: &str) -> Option<f64> {
+    let ok = text.bytes().all(|b| b.is_ascii_digit() || b == b'.')
+        && text.bytes().any(|b| b.is_ascii_digit());
+    if ok {
+        text.parse().ok().filter(|v: &f64| v.is_finite())
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn sizes_are_based_on_1024() {
+        let facts = [
+            ("128M", 128 << 20),
+            ("1.5gb", 3 << 29),
+            ("64k", 64 << 10),
+            ("1048576", 1 << 20),
+            ("10b", 10),
+            ("1 GiB", 1 << 30),
+        ];
+        for (text, wanted) in facts {
+            assert_eq!(bytes(text), Ok(wanted), "{text}");
+        }
+        for bad in [
+            "",
+            "M",
+            "-1",
+            "1x",
+            "1e9",
+            "inf",
+            "99999999999999999999g",
+            "18014398509481984k",
+        ] {
+            assert!(bytes(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn times_take_compose_and_go_forms() {
+        let facts = [
+            ("10s", 10_000),
+            ("1m30s", 90_000),
+            ("500ms", 500),
+            ("1.5s", 1_500),
+            ("1h5m30s20ms", 3_930_020),
+            ("0", 0),
+            ("0s", 0),
+        ];
+        for (text, wanted) in facts {
+            assert_eq!(duration_ms(text), Ok(wanted), "{text}");
+        }
+        assert!(duration_ms("10").unwrap_err().contains("10s"));
+        for bad in ["", "x", "-1s", "1y", "25h", "1e3s"] {
+            assert!(duration_ms(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn shares_and_cores() {
+        assert_eq!(ratio("60%"), Ok(0.6));
+        assert_eq!(ratio("0.6"), Ok(0.6));
+        assert!(ratio("60").unwrap_err().contains("60%"));
+        assert!(ratio("0%").is_err());
+        assert_eq!(cpu_milli("0.50"), Ok(500));
+        assert_eq!(cpu_milli("2"), Ok(2_000));
+        assert!(cpu_milli("0.0001").is_err());
+        assert!(cpu_milli("NaN").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_them_panic(text in ".{0,30}|[0-9.]{0,25}[a-zA-Z%µ]{0,3}") {
+            let _ = (bytes(&text), duration_ms(&text), ratio(&text), cpu_milli(&text));
+        }
+
+        #[test]
+        fn whole_megabytes_are_exact(n in 0u64..1_000_000) {
+            prop_assert_eq!(bytes(&format!("{n}M")), Ok(n << 20));
+            prop_assert_eq!(bytes(&format!("{n}.0m")), Ok(n << 20));
+        }
+    }
+}

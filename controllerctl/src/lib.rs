@@ -1,0 +1,4 @@
+//! How people talk to Longshore.
+
+pub mod compose;
+pub mod text;
