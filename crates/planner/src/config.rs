@@ -38,14 +38,22 @@ pub struct PlannerConfig {
     pub edge_report_stale_ms: u64,
     /// A replica that its node calls healthy but no edge reaches is replaced after this (5,000).
     pub unreachable_hold_ms: u64,
+    /// A replica whose own check fails is replaced, additively, after this (30,000).
+    pub unhealthy_hold_ms: u64,
+    /// A replica that its connected node should know but does not list failed after this (10,000).
+    pub missing_hold_ms: u64,
+    /// Nodes lost longer ago than this no longer count as lost at once (60,000).
+    pub outage_window_ms: u64,
+    /// Past a drain's deadline, edges get this long to take the replica out (5,000).
+    pub park_grace_ms: u64,
     /// Pause after the first failure of a service's new replicas; doubles with each (1,000).
     pub backoff_base_ms: u64,
     /// Longest pause between two tries (300,000).
     pub backoff_cap_ms: u64,
     /// Healthy for this long, a service's failures are forgotten (60,000).
     pub backoff_reset_ms: u64,
-    /// Most recommendations remembered per service (1,024); the oldest are thinned out, never
-    /// the ones that hold a scale-in.
+    /// Most recommendations remembered per service (1,024). Those that later ones outbid in both
+    /// directions are dropped first.
     pub recommendations_max: usize,
     /// Most changes of a count remembered per service (64).
     pub changes_max: usize,
@@ -69,6 +77,10 @@ impl Default for PlannerConfig {
             sample_stale_ms: 5_000,
             edge_report_stale_ms: 3_000,
             unreachable_hold_ms: 5_000,
+            unhealthy_hold_ms: 30_000,
+            missing_hold_ms: 10_000,
+            outage_window_ms: 60_000,
+            park_grace_ms: 5_000,
             backoff_base_ms: 1_000,
             backoff_cap_ms: 300_000,
             backoff_reset_ms: 60_000,

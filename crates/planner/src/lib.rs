@@ -17,11 +17,29 @@
 //! The planner does not send anything and does not know what was sent; it reads from
 //! acknowledged generations what nodes and edges have obeyed.
 
+pub mod check;
+mod cluster;
 mod config;
+mod draft;
+mod handover;
+mod health;
+mod liveness;
+mod load;
+mod place;
+mod policy;
+mod report;
+mod rollout;
+mod scale;
+mod signal;
+
+use std::collections::BTreeSet;
 
 use longshore_model::{Desired, Memory, Observed, Plan, Report, TimeMs};
 
+pub use check::{Violation, check};
 pub use config::PlannerConfig;
+
+use draft::Draft;
 
 /// Everything that a planning run may look at.
 #[derive(Debug, Clone, Copy)]
@@ -56,9 +74,47 @@ pub struct Outcome {
 /// Decides what comes next.
 #[must_use]
 pub fn plan(input: &PlanInput<'_>) -> Outcome {
-    Outcome {
-        plan: input.current.clone(),
-        memory: input.memory.clone(),
-        report: Report::default(),
+    let mut draft = Draft::new(input);
+    liveness::run(&mut draft);
+    health::run(&mut draft);
+    // What was on its way out goes on first: its room may be needed.
+    let leaving = handover::leaving(&draft);
+    handover::run(&mut draft, &leaving);
+    scale::run(&mut draft);
+    place::forget_failures(&mut draft);
+    rollout::run(&mut draft);
+    let leaving = std::mem::take(&mut draft.leaving_now);
+    handover::run(&mut draft, &leaving);
+    report::run(&mut draft);
+    finish(draft)
+}
+
+/// Forgets what nothing refers to, raises the generations of what changed, gives the plan its
+/// version.
+fn finish(mut draft: Draft<'_>) -> Outcome {
+    let current = draft.input.current;
+    let (mut services, mut templates) = (BTreeSet::new(), BTreeSet::new());
+    for replica in draft.plan.replicas.values() {
+        services.insert(&replica.service);
+        templates.insert(&replica.template);
     }
+    let desired = draft.input.desired;
+    let mut routes_gone = false;
+    draft.plan.services.retain(|key, entry| {
+        let keep = services.contains(key) || desired.service(key).is_some();
+        routes_gone |= !keep && !entry.routes.is_empty();
+        keep
+    });
+    draft.plan.templates.retain(|id, _| templates.contains(id));
+    for slot in draft.cluster.nodes.iter().filter(|slot| slot.dirty) {
+        *draft.plan.generations.entry(slot.id.clone()).or_default() += 1;
+    }
+    if draft.routes_dirty || routes_gone {
+        draft.plan.routes_generation += 1;
+    }
+    if draft.plan != *current {
+        draft.plan.version = current.version + 1;
+        draft.plan.parent = current.version;
+    }
+    Outcome { plan: draft.plan, memory: draft.memory, report: draft.report }
 }

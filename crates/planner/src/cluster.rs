@@ -1,0 +1,214 @@
+//! The snapshot, indexed once: nodes, edges and replicas by number, so that no later stage looks
+//! anything up by name.
+
+use std::collections::HashMap;
+
+use longshore_model::node::Node;
+use longshore_model::observe::{CheckState, EdgeObserved, NodeObserved, ServerAdmin, SessionObserved};
+use longshore_model::report::NodeState;
+use longshore_model::{NodeId, Plan, ReplicaId, TimeMs};
+
+use crate::PlanInput;
+
+/// Samples of this long make up a node's measured headroom.
+const HEADROOM_WINDOW_MS: u64 = 10_000;
+
+/// One node.
+#[derive(Debug)]
+pub(crate) struct NodeSlot<'a> {
+    pub id: &'a NodeId,
+    pub node: &'a Node,
+    pub seen: Option<&'a NodeObserved>,
+    pub state: NodeState,
+    /// Not sure that it serves: replacements may be added, nothing of it leaves.
+    pub doubted: bool,
+    /// Both witnesses call it gone, but the brake is on.
+    pub braked: bool,
+    pub cpu_reserved_milli: u64,
+    pub memory_reserved_bytes: u64,
+    /// Replicas on it, the leaving ones included.
+    pub replicas: u32,
+    /// Host ports held by these, and those found taken by strangers.
+    pub ports: Vec<u16>,
+    /// Mean CPU ratio of the last seconds.
+    pub cpu_ratio: Option<f64>,
+    /// Edges cannot reach a replica there although the node calls it healthy.
+    pub unreachable: bool,
+    /// Its assignment's content changed in this run.
+    pub dirty: bool,
+    pub up: u32,
+    pub down: u32,
+}
+
+impl NodeSlot<'_> {
+    /// Reserved share of the scarcer resource, per mille.
+    pub(crate) fn fill_permille(&self) -> u32 {
+        let Some(seen) = self.seen else { return 1_000 };
+        let share = |used: u64, all: u64| {
+            let permille = u128::from(used) * 1_000 / u128::from(all.max(1));
+            u32::try_from(permille).unwrap_or(u32::MAX)
+        };
+        share(self.cpu_reserved_milli, seen.capacity.cpu_milli)
+            .max(share(self.memory_reserved_bytes, seen.capacity.memory_bytes))
+    }
+}
+
+/// One edge.
+#[derive(Debug)]
+pub(crate) struct EdgeSlot<'a> {
+    pub id: &'a NodeId,
+    pub seen: Option<&'a EdgeObserved>,
+    /// Its session is alive.
+    pub connected: bool,
+    /// Its lease has run out: it no longer holds anything up.
+    pub gone: bool,
+}
+
+impl EdgeSlot<'_> {
+    /// Has its HAProxy been seen to run `generation` or a later one?
+    pub(crate) fn runs(&self, generation: u64) -> bool {
+        self.seen.is_some_and(|seen| seen.routes_generation >= generation)
+    }
+
+    /// Sessions and waiting requests of a replica there.
+    pub(crate) fn sessions(&self, replica: ReplicaId) -> u32 {
+        let server = self.seen.and_then(|seen| seen.servers.get(&replica));
+        server.map_or(0, |server| server.sessions.saturating_add(server.queued))
+    }
+}
+
+/// What all edges together see of one replica.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Sight {
+    /// Fresh edges whose check passes.
+    pub up: u32,
+    /// Fresh edges whose check fails.
+    pub down: u32,
+    /// Sessions and waiting requests over all edges.
+    pub sessions: u32,
+    /// Every connected edge (and at least one) sends it requests.
+    pub routed: bool,
+}
+
+/// The indexed snapshot.
+#[derive(Debug)]
+pub(crate) struct Cluster<'a> {
+    /// In id order: the number doubles as the last tie-break.
+    pub nodes: Vec<NodeSlot<'a>>,
+    pub node_numbers: HashMap<&'a NodeId, usize>,
+    pub edges: Vec<EdgeSlot<'a>>,
+    /// Which edges have check results worth reading.
+    fresh: Vec<bool>,
+}
+
+impl<'a> Cluster<'a> {
+    pub(crate) fn new(input: &PlanInput<'a>) -> Self {
+        let nodes: Vec<NodeSlot<'a>> =
+            input.desired.nodes.iter().map(|(id, node)| slot(input, id, node)).collect();
+        let node_numbers = nodes.iter().enumerate().map(|(i, slot)| (slot.id, i)).collect();
+        let edges: Vec<EdgeSlot<'a>> = input
+            .desired
+            .nodes
+            .iter()
+            .filter(|(_, node)| node.roles.edge)
+            .map(|(id, _)| edge(input, id))
+            .collect();
+        let fresh = edges
+            .iter()
+            .map(|edge| {
+                let age = edge.seen.map(|seen| input.now_ms.saturating_sub(seen.reported_ms));
+                edge.connected && age.is_some_and(|age| age <= input.config.edge_report_stale_ms)
+            })
+            .collect();
+        Self { nodes, node_numbers, edges, fresh }
+    }
+
+    /// Adds up what the edges see of a replica.
+    pub(crate) fn sight(&self, replica: ReplicaId) -> Sight {
+        let mut sight = Sight::default();
+        let (mut connected, mut routing) = (0_u32, 0_u32);
+        for (edge, fresh) in self.edges.iter().zip(&self.fresh) {
+            connected += u32::from(edge.connected);
+            let Some(server) = edge.seen.and_then(|seen| seen.servers.get(&replica)) else {
+                continue;
+            };
+            sight.sessions = sight
+                .sessions
+                .saturating_add(server.sessions)
+                .saturating_add(server.queued);
+            if *fresh && server.admin != ServerAdmin::Maint {
+                sight.up += u32::from(server.check == CheckState::Up);
+                sight.down += u32::from(server.check == CheckState::Down);
+            }
+            let takes = server.admin == ServerAdmin::Ready && server.check != CheckState::Down;
+            routing += u32::from(edge.connected && takes);
+        }
+        sight.routed = connected > 0 && routing == connected;
+        sight
+    }
+
+    /// Have all edges that still count been seen to run `generation`?
+    pub(crate) fn all_run(&self, generation: u64) -> bool {
+        self.edges.iter().all(|edge| edge.gone || edge.runs(generation))
+    }
+
+    /// Counts the replicas of the plan in force against their nodes.
+    pub(crate) fn reserve_all(&mut self, plan: &Plan) {
+        for replica in plan.replicas.values() {
+            let Some(&number) = self.node_numbers.get(&replica.node) else { continue };
+            let Some(spec) = plan.templates.get(&replica.template) else { continue };
+            let slot = &mut self.nodes[number];
+            slot.replicas += 1;
+            let wants = spec.resources;
+            slot.cpu_reserved_milli = slot.cpu_reserved_milli.saturating_add(wants.cpu_reserved_milli);
+            slot.memory_reserved_bytes =
+                slot.memory_reserved_bytes.saturating_add(wants.memory_reserved_bytes);
+            slot.ports.extend(replica.ports.iter().map(|port| port.host_port));
+        }
+    }
+}
+
+/// Last sign of life of a session: an echo, or its beginning.
+pub(crate) fn contact_ms(session: &SessionObserved) -> TimeMs {
+    session.last_echo_ms.max(session.since_ms)
+}
+
+/// Is the session open and answering?
+pub(crate) fn alive(session: &SessionObserved, now_ms: TimeMs, timeout_ms: u64) -> bool {
+    session.connected && now_ms.saturating_sub(contact_ms(session)) <= timeout_ms
+}
+
+fn slot<'a>(input: &PlanInput<'a>, id: &'a NodeId, node: &'a Node) -> NodeSlot<'a> {
+    let seen = input.observed.nodes.get(id);
+    let from_ms = input.now_ms.saturating_sub(HEADROOM_WINDOW_MS);
+    NodeSlot {
+        id,
+        node,
+        seen,
+        state: NodeState::Unknown,
+        doubted: false,
+        braked: false,
+        cpu_reserved_milli: 0,
+        memory_reserved_bytes: 0,
+        replicas: 0,
+        ports: Vec::new(),
+        cpu_ratio: seen.and_then(|seen| {
+            crate::load::mean(&seen.cpu_ratio, from_ms, input.now_ms, input.config.sample_stale_ms)
+        }),
+        unreachable: false,
+        dirty: false,
+        up: 0,
+        down: 0,
+    }
+}
+
+fn edge<'a>(input: &PlanInput<'a>, id: &'a NodeId) -> EdgeSlot<'a> {
+    let seen = input.observed.edges.get(id);
+    let contact = seen.map_or(0, |seen| contact_ms(&seen.session)).max(input.started_ms);
+    let connected = seen.is_some_and(|seen| {
+        alive(&seen.session, input.now_ms, input.config.session_timeout_ms)
+    });
+    let gone =
+        !connected && input.now_ms.saturating_sub(contact) > input.config.edge_lease_ms;
+    EdgeSlot { id, seen, connected, gone }
+}

@@ -1,0 +1,147 @@
+//! A replica on its way out: drained, parked, stopped, gone. Each step waits for every edge that
+//! still counts, and for nobody longer than the deadline.
+
+use longshore_model::EventKind;
+use longshore_model::plan::{DrainReceipt, Leaving, Traffic};
+use longshore_model::reason::LeaveReason;
+use longshore_model::replica::ReplicaState;
+
+use crate::draft::Draft;
+
+/// Takes every leaving replica of `rows` as far as it may go now.
+pub(crate) fn run(draft: &mut Draft<'_>, rows: &[usize]) {
+    for &row in rows {
+        // drain, park, stop, gone: no replica takes more steps than that.
+        for _ in 0..4 {
+            if !step(draft, row) {
+                break;
+            }
+        }
+    }
+}
+
+/// Rows of all replicas that leave.
+pub(crate) fn leaving(draft: &Draft<'_>) -> Vec<usize> {
+    let leaves = |row: &usize| draft.replica(*row).is_some_and(|r| r.leaving.is_some());
+    (0..draft.rows.len()).filter(leaves).collect()
+}
+
+fn step(draft: &mut Draft<'_>, row: usize) -> bool {
+    let Some(replica) = draft.replica(row) else { return false };
+    let Some(leaving) = &replica.leaving else { return false };
+    let (now_ms, traffic, stop) = (draft.input.now_ms, replica.traffic, replica.stop);
+    let lost = draft.on_lost_node(row);
+    if stop {
+        let gone = lost || is_gone(draft, row, leaving);
+        if gone {
+            draft.forget(row);
+        }
+        return gone;
+    }
+    if traffic == Traffic::Drain {
+        let deadline_ms = leaving.deadline_ms;
+        take_receipts(draft, row);
+        let drained = lost || is_drained(draft, row);
+        if drained || now_ms >= deadline_ms {
+            park(draft, row);
+            return true;
+        }
+        draft.look_again(deadline_ms);
+        return false;
+    }
+    let late_ms = leaving.deadline_ms.saturating_add(draft.input.config.park_grace_ms);
+    let parked = draft.cluster.all_run(leaving.park_generation);
+    if !parked && now_ms < late_ms {
+        draft.look_again(late_ms);
+        return false;
+    }
+    say_drained(draft, row);
+    if lost {
+        draft.forget(row);
+    } else {
+        stop_it(draft, row);
+    }
+    true
+}
+
+/// Notes what each edge says of a drain: when it first ran it, when it first showed no session.
+fn take_receipts(draft: &mut Draft<'_>, row: usize) {
+    let id = draft.rows[row].id;
+    let now_ms = draft.input.now_ms;
+    let Some(replica) = draft.plan.replicas.get_mut(&id) else { return };
+    let Some(leaving) = &mut replica.leaving else { return };
+    for edge in draft.cluster.edges.iter().filter(|edge| edge.runs(leaving.drain_generation)) {
+        let sessions = edge.sessions(id);
+        let first = DrainReceipt { sessions_at_drain: sessions, ..DrainReceipt::default() };
+        let receipt = leaving.receipts.entry(edge.id.clone()).or_insert(first);
+        if sessions == 0 && receipt.zero_ms.is_none() {
+            receipt.zero_ms = Some(now_ms);
+        }
+    }
+}
+
+fn is_drained(draft: &Draft<'_>, row: usize) -> bool {
+    let id = draft.rows[row].id;
+    let Some(leaving) = draft.replica(row).and_then(|r| r.leaving.as_ref()) else { return false };
+    draft.cluster.edges.iter().all(|edge| {
+        edge.gone || (edge.runs(leaving.drain_generation) && edge.sessions(id) == 0)
+    })
+}
+
+/// Out of the routes, with a record of whom it did not wait for.
+fn park(draft: &mut Draft<'_>, row: usize) {
+    let id = draft.rows[row].id;
+    let next = draft.next_routes();
+    draft.set_traffic(row, Traffic::Out);
+    let Some(replica) = draft.plan.replicas.get_mut(&id) else { return };
+    let Some(leaving) = &mut replica.leaving else { return };
+    leaving.park_generation = next;
+    for edge in &draft.cluster.edges {
+        let sessions = edge.sessions(id);
+        let done = edge.runs(leaving.drain_generation) && sessions == 0;
+        let receipt = leaving.receipts.entry(edge.id.clone()).or_default();
+        receipt.sessions_at_park = sessions;
+        receipt.edge_gone = edge.gone;
+        receipt.forced = edge.gone || !done;
+    }
+}
+
+fn say_drained(draft: &mut Draft<'_>, row: usize) {
+    let Some(replica) = draft.replica(row) else { return };
+    let Some(Leaving { drain_generation: 1.., since_ms, receipts, .. }) = &replica.leaving else {
+        return;
+    };
+    let event = EventKind::Drained {
+        service: replica.service.clone(),
+        replica: replica.id,
+        node: replica.node.clone(),
+        after_ms: draft.input.now_ms.saturating_sub(*since_ms),
+        receipts: receipts.iter().map(|(edge, receipt)| (edge.clone(), *receipt)).collect(),
+    };
+    draft.report.events.push(event);
+}
+
+fn stop_it(draft: &mut Draft<'_>, row: usize) {
+    let id = draft.rows[row].id;
+    draft.touch_node(row);
+    let Some(replica) = draft.plan.replicas.get_mut(&id) else { return };
+    let next = draft.input.current.generations.get(&replica.node).copied().unwrap_or(0) + 1;
+    replica.stop = true;
+    if let Some(leaving) = &mut replica.leaving {
+        leaving.stop_generation = next;
+    }
+}
+
+/// Its node knows that it shall stop and lists it no longer, or says that it is gone.
+fn is_gone(draft: &Draft<'_>, row: usize, leaving: &Leaving) -> bool {
+    let node = draft.rows[row].node.and_then(|number| draft.cluster.nodes[number].seen);
+    let knows = node.is_some_and(|seen| seen.assignment_generation >= leaving.stop_generation);
+    let listed = draft.rows[row].status;
+    knows && listed.is_none_or(|status| status.state == ReplicaState::Gone)
+}
+
+/// Reasons that do not wait for sessions: nothing answers any more.
+#[must_use]
+pub(crate) fn is_dead(reason: &LeaveReason) -> bool {
+    matches!(reason, LeaveReason::Failed { .. } | LeaveReason::NodeLost)
+}

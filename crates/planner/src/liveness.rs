@@ -1,0 +1,155 @@
+//! Which nodes are there: two witnesses, and a brake.
+//!
+//! The session (an echo each second) is one witness, the edges' own health checks of the node's
+//! replicas are the other. Both say gone: lost at once. Only the session gone: unknown, and still
+//! serving. Nobody to ask: the slower timeout. Too many at once: nobody is declared lost, the
+//! fault is more likely ours.
+
+use longshore_model::report::NodeState;
+use longshore_model::{EventKind, Reason};
+
+use crate::PlanInput;
+use crate::cluster::{NodeSlot, alive, contact_ms};
+use crate::draft::Draft;
+use longshore_model::observe::EngineState;
+
+/// What the witnesses say of a node whose session is gone.
+enum Verdict {
+    Wait,
+    Doubt,
+    Gone(String),
+}
+
+/// Judges every node, updates `plan.lost`, and says what changed.
+pub(crate) fn run(draft: &mut Draft<'_>) {
+    let input = draft.input;
+    let mut gone: Vec<(usize, String)> = Vec::new();
+    for number in 0..draft.cluster.nodes.len() {
+        let slot = &mut draft.cluster.nodes[number];
+        slot.state = session_state(&input, slot);
+        if matches!(slot.state, NodeState::Ready | NodeState::EngineDown) {
+            slot.doubted = slot.state == NodeState::EngineDown;
+            draft.memory.away_since_ms.remove(slot.id);
+            continue;
+        }
+        if let Some(seen) = slot.seen {
+            draft.memory.away_since_ms.insert(slot.id.clone(), contact_ms(&seen.session));
+        }
+        match verdict(&input, slot) {
+            Verdict::Wait => {}
+            Verdict::Doubt => slot.doubted = true,
+            Verdict::Gone(words) => gone.push((number, words)),
+        }
+    }
+    declare(draft, &gone);
+    say(draft, &gone);
+}
+
+fn session_state(input: &PlanInput<'_>, slot: &NodeSlot<'_>) -> NodeState {
+    let Some(seen) = slot.seen else { return NodeState::Unknown };
+    if !alive(&seen.session, input.now_ms, input.config.session_timeout_ms) {
+        return NodeState::Away;
+    }
+    match seen.engine {
+        EngineState::Ok => NodeState::Ready,
+        EngineState::Stuck | EngineState::Down => NodeState::EngineDown,
+    }
+}
+
+fn verdict(input: &PlanInput<'_>, slot: &NodeSlot<'_>) -> Verdict {
+    let contact = slot.seen.map_or(0, |seen| contact_ms(&seen.session)).max(input.started_ms);
+    let silent_ms = input.now_ms.saturating_sub(contact);
+    let observing = input.now_ms < input.config.observe_until(input.started_ms);
+    let seconds = silent_ms / 1_000;
+    if observing || silent_ms <= input.config.session_timeout_ms {
+        Verdict::Wait
+    } else if slot.up > 0 {
+        if silent_ms >= input.config.hold_while_serving_ms { Verdict::Doubt } else { Verdict::Wait }
+    } else if slot.down > 0 {
+        let all = slot.down;
+        Verdict::Gone(format!("no echo for {seconds} s; HAProxy reaches 0 of its {all} servers"))
+    } else if silent_ms >= input.config.single_witness_timeout_ms {
+        Verdict::Gone(format!("no echo for {seconds} s; no edge can tell"))
+    } else {
+        Verdict::Wait
+    }
+}
+
+/// Lost or braked: decides for all nodes together.
+fn declare(draft: &mut Draft<'_>, gone: &[(usize, String)]) {
+    let input = draft.input;
+    draft.plan.lost.retain(|id, _| {
+        draft.cluster.node_numbers.get(id).is_some_and(|&number| {
+            !matches!(
+                draft.cluster.nodes[number].state,
+                NodeState::Ready | NodeState::EngineDown
+            )
+        })
+    });
+    let window_ms = input.config.outage_window_ms;
+    let recent = |at_ms: u64| input.now_ms.saturating_sub(at_ms) <= window_ms;
+    let (mut at_once, mut all) = (0_u32, 0_u32);
+    for slot in draft.cluster.nodes.iter().filter(|slot| slot.node.roles.worker) {
+        match draft.plan.lost.get(slot.id) {
+            Some(&at_ms) if !recent(at_ms) => {}
+            Some(_) => (at_once, all) = (at_once + 1, all + 1),
+            None => all += 1,
+        }
+    }
+    let fresh = gone.iter().filter(|(number, _)| {
+        let slot = &draft.cluster.nodes[*number];
+        slot.node.roles.worker && !draft.plan.lost.contains_key(slot.id)
+    });
+    at_once += u32::try_from(fresh.count()).unwrap_or(u32::MAX);
+    let over_share = u64::from(at_once) * u64::from(input.config.outage_denominator)
+        > u64::from(all) * u64::from(input.config.outage_numerator);
+    draft.brake = at_once >= input.config.outage_nodes_min && over_share;
+    if draft.brake {
+        draft.report.problems.push(Reason::PartialOutage { away: at_once, all });
+    }
+    for (number, _) in gone {
+        let slot = &mut draft.cluster.nodes[*number];
+        if !draft.brake && slot.node.roles.worker {
+            draft.plan.lost.entry(slot.id.clone()).or_insert(input.now_ms);
+        } else {
+            slot.doubted = true;
+            slot.braked = draft.brake;
+        }
+    }
+    for slot in &mut draft.cluster.nodes {
+        if draft.plan.lost.contains_key(slot.id) {
+            slot.state = NodeState::Lost;
+            slot.doubted = false;
+        }
+    }
+}
+
+/// Events, once per change of state.
+fn say(draft: &mut Draft<'_>, gone: &[(usize, String)]) {
+    for (number, slot) in draft.cluster.nodes.iter().enumerate() {
+        let before = draft.memory.node_states.get(slot.id).copied();
+        if before == Some(slot.state) {
+            continue;
+        }
+        let node = slot.id.clone();
+        let up = matches!(slot.state, NodeState::Ready | NodeState::EngineDown);
+        let was_up = matches!(before, Some(NodeState::Ready | NodeState::EngineDown));
+        if slot.state == NodeState::Lost {
+            if !draft.input.current.lost.contains_key(slot.id) {
+                let words = gone.iter().find(|(n, _)| *n == number).map(|(_, w)| w.clone());
+                let witnesses = words.unwrap_or_default();
+                draft.report.events.push(EventKind::NodeLost { node, witnesses });
+            }
+        } else if up && draft.input.current.lost.contains_key(slot.id) {
+            draft.report.events.push(EventKind::NodeBack { node });
+        } else if up && !was_up {
+            draft.report.events.push(EventKind::NodeConnected { node });
+        } else if was_up && !up {
+            draft.report.events.push(EventKind::NodeAway { node });
+        }
+        draft.memory.node_states.insert(slot.id.clone(), slot.state);
+    }
+    let nodes = &draft.input.desired.nodes;
+    draft.memory.node_states.retain(|id, _| nodes.contains_key(id));
+    draft.memory.away_since_ms.retain(|id, _| nodes.contains_key(id));
+}

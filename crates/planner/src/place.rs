@@ -1,0 +1,402 @@
+//! Where new replicas go: filters that explain themselves, then the smallest score.
+//!
+//! Candidates of a service sit in a heap. A placement only makes the chosen node (and its zone)
+//! less attractive, so an entry that is found stale is scored again and put back: each placement
+//! costs a few heap steps, not a look at every node.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::sync::Arc;
+
+use longshore_model::node::Availability;
+use longshore_model::plan::{PortBinding, Replica, Traffic};
+use longshore_model::reason::{FailReason, Refusal};
+use longshore_model::report::NodeState;
+use longshore_model::spec::{
+    Constraint, ContainerSpec, NodeAttribute, PlacementPolicy, ServiceSpec,
+};
+use longshore_model::{EventKind, Reason, ReplicaId, TemplateId};
+
+use crate::cluster::{NodeSlot, Sight};
+use crate::draft::{Condition, Draft, Row};
+
+/// What shall be placed.
+#[derive(Debug)]
+pub(crate) struct Order<'s> {
+    pub service: usize,
+    pub spec: &'s ServiceSpec,
+    pub count: u32,
+    pub template: TemplateId,
+}
+
+/// Rank of a node for one more replica; the smallest wins, field by field.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Score {
+    /// A replica of the service failed there lately, or edges cannot reach the node.
+    suspect: bool,
+    /// Replicas of the service under the same value of each spread label.
+    spread: Vec<u32>,
+    /// Bin-pack: free share of the reservations, the fullest first. Zero when spreading.
+    free_permille: u32,
+    /// Replicas of the service there.
+    of_service: u32,
+    /// Replicas of any service there.
+    replicas: u32,
+    /// Reserved share.
+    fill_permille: u32,
+    /// Measured CPU use, in tenths: finer would be noise.
+    cpu_tenths: u32,
+    /// The image must be pulled first.
+    image_absent: bool,
+    /// Position in id order.
+    number: usize,
+}
+
+/// What one service's placement needs to know of all nodes.
+struct Board<'s> {
+    container: Arc<ContainerSpec>,
+    placement: &'s longshore_model::spec::PlacementSpec,
+    /// Replicas of the service per node.
+    of_service: Vec<u32>,
+    /// Per spread label: the value's number per node, and replicas per value.
+    labels: Vec<(Vec<usize>, Vec<u32>)>,
+    suspects: Vec<bool>,
+}
+
+/// Places up to `order.count` replicas; returns their rows. Where it stops short, the service
+/// waits with the refusals, node by node.
+pub(crate) fn place(draft: &mut Draft<'_>, order: &Order<'_>) -> Vec<usize> {
+    let Some(container) = container(draft, order) else { return Vec::new() };
+    let mut board = board(draft, order, container);
+    let mut heap: BinaryHeap<Reverse<Score>> = (0..draft.cluster.nodes.len())
+        .filter(|&number| refusal(&draft.cluster.nodes[number], &board, number, draft).is_none())
+        .map(|number| Reverse(score(&draft.cluster.nodes[number], &board, number)))
+        .collect();
+    let mut slots = free_slots(draft, order.service, order.count);
+    let mut placed = Vec::new();
+    while count(&placed) < order.count {
+        let Some(Reverse(entry)) = heap.pop() else { break };
+        let number = entry.number;
+        if refusal(&draft.cluster.nodes[number], &board, number, draft).is_some() {
+            continue;
+        }
+        let now = score(&draft.cluster.nodes[number], &board, number);
+        if now > entry {
+            heap.push(Reverse(now));
+            continue;
+        }
+        let Some(slot) = slots.pop() else { break };
+        let Some(row) = add(draft, order, &board, number, slot) else { continue };
+        placed.push(row);
+        board.of_service[number] += 1;
+        for (values, counts) in &mut board.labels {
+            counts[values[number]] += 1;
+        }
+        heap.push(Reverse(score(&draft.cluster.nodes[number], &board, number)));
+    }
+    if count(&placed) < order.count {
+        let refusals = refusals(draft, &board);
+        draft.wait(order.service, Reason::Unplaceable { refusals });
+    }
+    placed
+}
+
+fn count(list: &[usize]) -> u32 {
+    u32::try_from(list.len()).unwrap_or(u32::MAX)
+}
+
+fn container(draft: &Draft<'_>, order: &Order<'_>) -> Option<Arc<ContainerSpec>> {
+    if let Some(known) = draft.plan.templates.get(&order.template) {
+        return Some(Arc::clone(known));
+    }
+    let wanted = draft.services[order.service].template.as_ref() == Some(&order.template);
+    wanted.then(|| Arc::new(order.spec.container.clone()))
+}
+
+fn board<'s>(draft: &Draft<'_>, order: &Order<'s>, container: Arc<ContainerSpec>) -> Board<'s> {
+    let nodes = &draft.cluster.nodes;
+    let mut of_service = vec![0_u32; nodes.len()];
+    for row in draft.active(order.service) {
+        if let Some(number) = draft.rows[row].node {
+            of_service[number] += 1;
+        }
+    }
+    let placement = &order.spec.placement;
+    let labels = placement.spread_labels.iter().map(|label| by_value(nodes, &of_service, label));
+    let labels = labels.collect();
+    let failed = draft.memory.failed_on_ms.get(&draft.services[order.service].key);
+    let suspects = nodes
+        .iter()
+        .map(|slot| slot.unreachable || failed.is_some_and(|on| on.contains_key(slot.id)))
+        .collect();
+    Board { container, placement, of_service, labels, suspects }
+}
+
+/// Numbers the values of a label and counts the service's replicas under each. Nodes without the
+/// label share one value.
+fn by_value(nodes: &[NodeSlot<'_>], of_service: &[u32], label: &str) -> (Vec<usize>, Vec<u32>) {
+    let label = label.strip_prefix("node.labels.").unwrap_or(label);
+    let mut numbers: HashMap<&str, usize> = HashMap::new();
+    let (mut values, mut counts) = (Vec::with_capacity(nodes.len()), Vec::new());
+    for (slot, replicas) in nodes.iter().zip(of_service) {
+        let value = slot.node.labels.get(label).map_or("", String::as_str);
+        let fresh = numbers.len();
+        let number = *numbers.entry(value).or_insert(fresh);
+        if number == fresh {
+            counts.push(0);
+        }
+        counts[number] += replicas;
+        values.push(number);
+    }
+    (values, counts)
+}
+
+fn score(slot: &NodeSlot<'_>, board: &Board<'_>, number: usize) -> Score {
+    let fill_permille = slot.fill_permille();
+    let pack = board.placement.policy == PlacementPolicy::Binpack;
+    let images = slot.seen.map_or(&[][..], |seen| &seen.images);
+    let tenths = (slot.cpu_ratio.unwrap_or(0.0).clamp(0.0, 10.0) * 10.0).floor();
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    let cpu_tenths = tenths as u32;
+    Score {
+        suspect: board.suspects[number],
+        spread: board.labels.iter().map(|(values, counts)| counts[values[number]]).collect(),
+        free_permille: if pack { 1_000_u32.saturating_sub(fill_permille) } else { 0 },
+        of_service: if pack { 0 } else { board.of_service[number] },
+        replicas: if pack { u32::MAX - slot.replicas } else { slot.replicas },
+        fill_permille,
+        cpu_tenths,
+        image_absent: !images.contains(&board.container.image),
+        number,
+    }
+}
+
+/// Why the node cannot take one more replica, if it cannot.
+fn refusal(
+    slot: &NodeSlot<'_>,
+    board: &Board<'_>,
+    number: usize,
+    draft: &Draft<'_>,
+) -> Option<Refusal> {
+    if !slot.node.roles.worker {
+        return Some(Refusal::NotWorker);
+    }
+    match slot.node.availability {
+        Availability::Active => {}
+        Availability::Cordoned => return Some(Refusal::Cordoned),
+        Availability::Draining => return Some(Refusal::Draining),
+    }
+    let capacity = match (slot.state, slot.seen) {
+        (NodeState::EngineDown, _) => return Some(Refusal::EngineDown),
+        (NodeState::Ready, Some(seen)) if seen.capacity.cpu_milli > 0 => &seen.capacity,
+        _ => return Some(Refusal::Away),
+    };
+    if let Some(refusal) = constraint_refusal(slot, &board.placement.constraints) {
+        return Some(refusal);
+    }
+    let max = board.placement.max_per_node;
+    if max > 0 && board.of_service[number] >= max {
+        return Some(Refusal::MaxPerNode { max });
+    }
+    let asked = board.container.resources;
+    let free_milli = capacity.cpu_milli.saturating_sub(slot.cpu_reserved_milli);
+    if asked.cpu_reserved_milli > free_milli {
+        return Some(Refusal::Cpu { free_milli, asked_milli: asked.cpu_reserved_milli });
+    }
+    let free_bytes = capacity.memory_bytes.saturating_sub(slot.memory_reserved_bytes);
+    if asked.memory_reserved_bytes > free_bytes {
+        return Some(Refusal::Memory { free_bytes, asked_bytes: asked.memory_reserved_bytes });
+    }
+    let config = draft.input.config;
+    let span = usize::from(config.port_max.saturating_sub(config.port_min)) + 1;
+    let used = slot.ports.len() + board.container.ports.len();
+    let none = config.port_min > config.port_max || (used > span && span_used(slot, draft, used));
+    (none && !board.container.ports.is_empty()).then_some(Refusal::Ports)
+}
+
+/// Ports outside the range (of an earlier configuration) do not use it up.
+fn span_used(slot: &NodeSlot<'_>, draft: &Draft<'_>, used: usize) -> bool {
+    let range = draft.input.config.port_min..=draft.input.config.port_max;
+    let outside = slot.ports.iter().filter(|port| !range.contains(port)).count();
+    used - outside > range.len()
+}
+
+/// The first constraint that does not hold.
+pub(crate) fn constraint_refusal(
+    slot: &NodeSlot<'_>,
+    constraints: &[Constraint],
+) -> Option<Refusal> {
+    constraints.iter().find_map(|constraint| {
+        let found = attribute(slot, &constraint.attribute);
+        let holds = (found == constraint.value) == constraint.equal;
+        let word = if constraint.equal { "==" } else { "!=" };
+        let name = attribute_name(&constraint.attribute);
+        (!holds).then(|| Refusal::Constraint {
+            constraint: format!("{name} {word} {}", constraint.value),
+            found: if found.is_empty() { format!("no {name}") } else { found.into_owned() },
+        })
+    })
+}
+
+fn attribute<'n>(slot: &NodeSlot<'n>, attribute: &NodeAttribute) -> std::borrow::Cow<'n, str> {
+    let text = match attribute {
+        NodeAttribute::Id | NodeAttribute::Hostname => slot.id.as_str(),
+        NodeAttribute::Role => match (slot.node.roles.worker, slot.node.roles.edge) {
+            (true, _) => "worker",
+            (false, true) => "edge",
+            (false, false) => "",
+        },
+        NodeAttribute::Os => slot.seen.map_or("", |seen| &seen.capacity.os),
+        NodeAttribute::Arch => slot.seen.map_or("", |seen| &seen.capacity.arch),
+        NodeAttribute::Label(label) => slot.node.labels.get(label).map_or("", String::as_str),
+    };
+    text.into()
+}
+
+fn attribute_name(attribute: &NodeAttribute) -> String {
+    match attribute {
+        NodeAttribute::Id => "node.id".into(),
+        NodeAttribute::Hostname => "node.hostname".into(),
+        NodeAttribute::Role => "node.role".into(),
+        NodeAttribute::Os => "node.platform.os".into(),
+        NodeAttribute::Arch => "node.platform.arch".into(),
+        NodeAttribute::Label(label) => format!("node.labels.{label}"),
+    }
+}
+
+fn refusals(draft: &Draft<'_>, board: &Board<'_>) -> Vec<(longshore_model::NodeId, Refusal)> {
+    let nodes = draft.cluster.nodes.iter().enumerate();
+    nodes
+        .filter_map(|(number, slot)| {
+            let refusal = refusal(slot, board, number, draft)?;
+            Some((slot.id.clone(), refusal))
+        })
+        .take(draft.input.config.refusals_max)
+        .collect()
+}
+
+/// The lowest slot numbers that no staying replica has, highest first.
+fn free_slots(draft: &Draft<'_>, service: usize, wanted: u32) -> Vec<u32> {
+    let active = draft.active(service);
+    let mut taken: Vec<u32> =
+        active.into_iter().filter_map(|row| draft.replica(row)).map(|r| r.slot).collect();
+    taken.sort_unstable();
+    let mut taken = taken.into_iter().peekable();
+    let mut slots = Vec::new();
+    let mut slot = 1_u32;
+    while count_u32(&slots) < wanted {
+        while taken.next_if(|&t| t < slot).is_some() {}
+        if taken.peek() == Some(&slot) {
+            taken.next();
+        } else {
+            slots.push(slot);
+        }
+        slot += 1;
+    }
+    slots.reverse();
+    slots
+}
+
+fn count_u32(list: &[u32]) -> u32 {
+    u32::try_from(list.len()).unwrap_or(u32::MAX)
+}
+
+/// Reserves ports for a replica: its id chooses where the search begins, so that a port comes
+/// round again as late as possible.
+fn reserve_ports(
+    draft: &Draft<'_>,
+    slot: &NodeSlot<'_>,
+    id: ReplicaId,
+    container: &ContainerSpec,
+) -> Option<Vec<PortBinding>> {
+    let (low, high) = (draft.input.config.port_min, draft.input.config.port_max);
+    let span = u64::from(high.checked_sub(low)?) + 1;
+    let mut bindings: Vec<PortBinding> = Vec::with_capacity(container.ports.len());
+    let mut step = 0_u64;
+    for &container_port in &container.ports {
+        let host_port = loop {
+            if step >= span {
+                return None;
+            }
+            let offset = u16::try_from((id.0.wrapping_add(step)) % span).ok()?;
+            step += 1;
+            let port = low + offset;
+            if !slot.ports.contains(&port) && !taken_by_stranger(slot, port) {
+                break port;
+            }
+        };
+        bindings.push(PortBinding { container_port, host_port });
+    }
+    Some(bindings)
+}
+
+fn taken_by_stranger(slot: &NodeSlot<'_>, port: u16) -> bool {
+    slot.seen.is_some_and(|seen| {
+        let reasons = seen.replicas.values().filter_map(|status| status.reason.as_ref());
+        reasons.into_iter().any(|reason| *reason == FailReason::PortTaken { port })
+    })
+}
+
+/// Adds one replica to the plan.
+fn add(
+    draft: &mut Draft<'_>,
+    order: &Order<'_>,
+    board: &Board<'_>,
+    number: usize,
+    slot: u32,
+) -> Option<usize> {
+    let id = ReplicaId(draft.plan.next_replica.max(1));
+    let ports = reserve_ports(draft, &draft.cluster.nodes[number], id, &board.container)?;
+    draft.plan.next_replica = id.0 + 1;
+    let node = &mut draft.cluster.nodes[number];
+    node.ports.extend(ports.iter().map(|port| port.host_port));
+    node.replicas += 1;
+    let wants = board.container.resources;
+    node.cpu_reserved_milli = node.cpu_reserved_milli.saturating_add(wants.cpu_reserved_milli);
+    node.memory_reserved_bytes =
+        node.memory_reserved_bytes.saturating_add(wants.memory_reserved_bytes);
+    node.dirty = true;
+    let service = draft.services[order.service].key.clone();
+    let replica = Replica {
+        id,
+        service: service.clone(),
+        slot,
+        node: node.id.clone(),
+        address: node.node.address,
+        template: order.template.clone(),
+        revision: draft.services[order.service].app.map_or(0, |app| app.revision),
+        ports,
+        created_ms: draft.input.now_ms,
+        traffic: Traffic::Out,
+        leaving: None,
+        stop: false,
+    };
+    let event = EventKind::Placed { service, slot, replica: id, node: node.id.clone() };
+    draft.report.events.push(event);
+    if !draft.plan.templates.contains_key(&order.template) {
+        draft.plan.templates.insert(order.template.clone(), Arc::clone(&board.container));
+    }
+    draft.plan.replicas.insert(id, replica);
+    let row = draft.rows.len();
+    draft.rows.push(Row {
+        id,
+        service: order.service,
+        node: Some(number),
+        status: None,
+        condition: Condition::Starting,
+        sight: Sight::default(),
+        was_in: false,
+    });
+    draft.services[order.service].rows.push(row);
+    Some(row)
+}
+
+/// Forgets where replicas failed once the longest back-off has passed.
+pub(crate) fn forget_failures(draft: &mut Draft<'_>) {
+    let (now_ms, keep_ms) = (draft.input.now_ms, draft.input.config.backoff_cap_ms);
+    let services = &draft.plan.services;
+    draft.memory.failed_on_ms.retain(|key, nodes: &mut BTreeMap<_, u64>| {
+        nodes.retain(|_, at_ms| now_ms.saturating_sub(*at_ms) < keep_ms);
+        !nodes.is_empty() && services.contains_key(key)
+    });
+}

@@ -1,0 +1,480 @@
+//! Which replicas a service keeps, gives up and still needs.
+//!
+//! Additive first: what serves is given up only when a replacement serves, unless the file says
+//! stop-first. Failed and lost replicas serve nobody and are replaced at once, within the back-off.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use longshore_model::node::Availability;
+use longshore_model::plan::{Failures, ServicePlan};
+use longshore_model::reason::{FailReason, LeaveReason, ScaleCause};
+use longshore_model::report::NodeState;
+use longshore_model::spec::UpdateOrder;
+use longshore_model::{EventKind, Reason, ServiceSpec, TemplateId};
+
+use crate::draft::{Condition, Draft};
+use crate::place::{self, Order, constraint_refusal};
+
+/// A service's replicas that do not leave, sorted by what shall become of them.
+#[derive(Debug, Default)]
+struct Sorted {
+    /// As wanted, started or starting.
+    keep: Vec<usize>,
+    /// To be replaced, and why.
+    give: Vec<(usize, LeaveReason)>,
+    /// On nodes that cannot tell: not counted on, not touched.
+    doubted: Vec<usize>,
+    /// Stop-first: leaving ones whose successors must wait until they are gone.
+    waiting_gone: u32,
+}
+
+/// Brings every service closer to its count and template.
+pub(crate) fn run(draft: &mut Draft<'_>) {
+    for service in 0..draft.services.len() {
+        match draft.services[service].spec {
+            Some(spec) => {
+                forgive(draft, service);
+                let active = draft.active(service);
+                give_up_dead(draft, service, &active);
+                reconcile(draft, service, spec);
+            }
+            None => {
+                for row in draft.active(service) {
+                    draft.leave(row, LeaveReason::Down);
+                }
+            }
+        }
+    }
+}
+
+/// Is a rollout under way (and not stopped by failures)?
+pub(crate) fn runs(draft: &Draft<'_>, service: usize) -> bool {
+    let outdated = draft.active(service).into_iter().any(|row| is_outdated(draft, service, row));
+    outdated && !failed_too_often(draft, service)
+}
+
+fn is_outdated(draft: &Draft<'_>, service: usize, row: usize) -> bool {
+    let wanted = draft.services[service].template.as_ref();
+    draft.replica(row).is_some_and(|replica| Some(&replica.template) != wanted)
+}
+
+fn failures<'d>(draft: &'d Draft<'_>, service: usize) -> Option<&'d Failures> {
+    draft.plan.services.get(&draft.services[service].key)?.failures.as_ref()
+}
+
+/// The wanted template failed as often as the file allows.
+fn failed_too_often(draft: &Draft<'_>, service: usize) -> bool {
+    let Some(spec) = draft.services[service].spec else { return false };
+    let wanted = draft.services[service].template.as_ref();
+    failures(draft, service).is_some_and(|failures| {
+        Some(&failures.template) == wanted && failures.count >= spec.update.failures_max.max(1)
+    })
+}
+
+/// Forgets failures of templates no longer wanted, and of one that has proven itself since.
+fn forgive(draft: &mut Draft<'_>, service: usize) {
+    let reset_ms = draft.input.config.backoff_reset_ms;
+    let now_ms = draft.input.now_ms;
+    let Some(failures) = failures(draft, service) else { return };
+    let template = failures.template.clone();
+    let calm = now_ms >= failures.retry_at_ms.saturating_add(reset_ms);
+    let other = draft.services[service].template.as_ref() != Some(&template);
+    let of_template: Vec<usize> = draft
+        .active(service)
+        .into_iter()
+        .filter(|&row| draft.replica(row).is_some_and(|r| r.template == template))
+        .collect();
+    let proven = !of_template.is_empty()
+        && of_template.iter().all(|&row| {
+            let healthy_ms = draft.rows[row].status.and_then(|status| status.healthy_ms);
+            draft.rows[row].condition == Condition::Healthy
+                && healthy_ms.is_some_and(|at| at.saturating_add(reset_ms) <= now_ms)
+        });
+    if other || (calm && proven) {
+        draft.entry(service).failures = None;
+    }
+}
+
+/// Failed and lost replicas leave at once.
+fn give_up_dead(draft: &mut Draft<'_>, service: usize, active: &[usize]) {
+    for &row in active {
+        match draft.rows[row].condition.clone() {
+            Condition::Failed(why) => {
+                note_failure(draft, service, row, &why);
+                draft.leave(row, LeaveReason::Failed { why });
+            }
+            Condition::Lost => draft.leave(row, LeaveReason::NodeLost),
+            _ => {}
+        }
+    }
+}
+
+/// Says it, and counts it unless the replica had served long enough to call it proven.
+fn note_failure(draft: &mut Draft<'_>, service: usize, row: usize, why: &FailReason) {
+    let Some(replica) = draft.replica(row) else { return };
+    let (now_ms, config) = (draft.input.now_ms, draft.input.config);
+    let template = replica.template.clone();
+    let node = replica.node.clone();
+    let was_healthy = draft.rows[row].was_in
+        || draft.rows[row].status.is_some_and(|status| status.healthy_ms.is_some());
+    let proven = was_healthy && now_ms.saturating_sub(replica.created_ms) >= config.backoff_reset_ms;
+    let key = draft.services[service].key.clone();
+    let event = EventKind::Failed {
+        service: key.clone(),
+        replica: replica.id,
+        node: node.clone(),
+        why: why.clone(),
+    };
+    draft.report.events.push(event);
+    draft.memory.failed_on_ms.entry(key).or_default().insert(node, now_ms);
+    if proven {
+        return;
+    }
+    let stopped = failed_too_often(draft, service);
+    let entry = draft.entry(service);
+    let same = |failures: &Failures| stopped || failures.template == template;
+    let before = entry.failures.take().filter(same);
+    let count = before.as_ref().map_or(0, |failures| failures.count).saturating_add(1);
+    entry.failures = Some(Failures {
+        template: before.map_or(template, |failures| failures.template),
+        count,
+        retry_at_ms: now_ms.saturating_add(config.backoff_ms(count)),
+        last: why.clone(),
+    });
+}
+
+fn sort(draft: &Draft<'_>, service: usize, spec: &ServiceSpec) -> Sorted {
+    let mut sorted = Sorted::default();
+    for &row in &draft.services[service].rows {
+        let Some(replica) = draft.replica(row) else { continue };
+        if let Some(leaving) = &replica.leaving {
+            let stop_first = spec.update.order == UpdateOrder::StopFirst;
+            let replaced = leaving.reason == LeaveReason::Replaced && !draft.on_lost_node(row);
+            sorted.waiting_gone += u32::from(stop_first && replaced);
+            continue;
+        }
+        let Some(number) = draft.rows[row].node else { continue };
+        let node = &draft.cluster.nodes[number];
+        // An engine that does not answer may still run what it ran; only what never served is
+        // started elsewhere.
+        let stuck = node.state != NodeState::EngineDown || !draft.rows[row].was_in;
+        if node.doubted && stuck {
+            sorted.doubted.push(row);
+        } else if let Some(reason) = unwanted(draft, service, row, spec) {
+            sorted.give.push((row, reason));
+        } else {
+            sorted.keep.push(row);
+        }
+    }
+    sorted
+}
+
+/// Why a replica that runs shall be replaced, if it shall.
+fn unwanted(
+    draft: &Draft<'_>,
+    service: usize,
+    row: usize,
+    spec: &ServiceSpec,
+) -> Option<LeaveReason> {
+    let (now_ms, config) = (draft.input.now_ms, draft.input.config);
+    let node = &draft.cluster.nodes[draft.rows[row].node?];
+    let id = draft.rows[row].id;
+    let since = |map: &std::collections::BTreeMap<_, u64>, hold_ms: u64| {
+        map.get(&id).is_some_and(|since_ms| now_ms.saturating_sub(*since_ms) >= hold_ms)
+    };
+    let may_move = now_ms >= config.observe_until(draft.input.started_ms) && !draft.brake;
+    if is_outdated(draft, service, row)
+        || constraint_refusal(node, &spec.placement.constraints).is_some()
+        || !node.node.roles.worker
+    {
+        Some(LeaveReason::Replaced)
+    } else if node.node.availability == Availability::Draining {
+        Some(LeaveReason::NodeDrain)
+    } else if may_move && since(&draft.memory.unreachable_since_ms, config.unreachable_hold_ms) {
+        Some(LeaveReason::Unreachable)
+    } else if may_move && since(&draft.memory.unhealthy_since_ms, config.unhealthy_hold_ms) {
+        let said = draft.rows[row].status.and_then(|status| status.reason.clone());
+        let why = said.unwrap_or(FailReason::CheckFails { detail: String::new() });
+        Some(LeaveReason::Failed { why })
+    } else {
+        None
+    }
+}
+
+/// Healthy routed replicas that a change must leave.
+pub(crate) fn floor(spec: &ServiceSpec, target: u32) -> u32 {
+    match spec.update.order {
+        UpdateOrder::StartFirst => {
+            target.saturating_sub(spec.update.max_unavailable).max(1).min(target)
+        }
+        // Stop-first means to go without the ones being replaced, all of them if there is one.
+        UpdateOrder::StopFirst => {
+            let away = spec.update.max_unavailable.max(spec.update.parallelism).max(1);
+            target.saturating_sub(away)
+        }
+    }
+}
+
+/// Leaves and starts until neither changes anything, so that planning again finds nothing.
+fn reconcile(draft: &mut Draft<'_>, service: usize, spec: &ServiceSpec) {
+    let mut sorted = sort(draft, service, spec);
+    let stopped = failed_too_often(draft, service)
+        && sorted.give.iter().any(|(_, reason)| *reason == LeaveReason::Replaced);
+    if stopped && let Some(failures) = failures(draft, service) {
+        let detail = format!(
+            "the new template failed {} times; the old one stays: {}",
+            failures.count, failures.last
+        );
+        draft.wait(service, Reason::Quarantined { detail });
+    }
+    // Bounded: each round but the last gives up or places at least one replica.
+    let rounds = sorted.keep.len() + sorted.give.len() + 2;
+    for _ in 0..rounds {
+        let created = create(draft, service, spec, &mut sorted, stopped);
+        let left = give(draft, service, spec, &mut sorted, stopped);
+        if created == 0 && left == 0 {
+            break;
+        }
+    }
+    trim(draft, service, spec, &mut sorted);
+    say_waits(draft, service, &sorted);
+}
+
+fn count<T>(list: &[T]) -> u32 {
+    u32::try_from(list.len()).unwrap_or(u32::MAX)
+}
+
+/// Can any edge reach any replica of the service? If none can, the check itself may be wrong.
+fn any_up(draft: &Draft<'_>, sorted: &Sorted) -> bool {
+    let give = sorted.give.iter().map(|(row, _)| row);
+    sorted.keep.iter().chain(give).any(|&row| draft.rows[row].sight.up > 0)
+}
+
+/// Starts what is missing and what shall replace others. Returns how many were placed.
+fn create(
+    draft: &mut Draft<'_>,
+    service: usize,
+    spec: &ServiceSpec,
+    sorted: &mut Sorted,
+    stopped: bool,
+) -> u32 {
+    let target = draft.entry(service).target;
+    let (keep, give) = (count(&sorted.keep), count(&sorted.give));
+    let of = |kind: fn(&LeaveReason) -> bool| {
+        u32::try_from(sorted.give.iter().filter(|(_, r)| kind(r)).count()).unwrap_or(u32::MAX)
+    };
+    let outdated = of(|reason| *reason == LeaveReason::Replaced);
+    let cut_off = of(|reason| *reason == LeaveReason::Unreachable);
+    let others = give - outdated - cut_off;
+    let cut_off_now = if any_up(draft, sorted) { cut_off } else { cut_off.min(1) };
+    let outdated_now = match spec.update.order {
+        UpdateOrder::StartFirst if !stopped => outdated.min(spec.update.parallelism.max(1)),
+        _ => 0,
+    };
+    let surge = target.saturating_sub(keep).min(others + cut_off_now + outdated_now);
+    let there = keep.saturating_add(give).saturating_add(sorted.waiting_gone);
+    let missing = target.saturating_add(surge).saturating_sub(there);
+    if missing == 0 || backs_off(draft, service, stopped) {
+        return 0;
+    }
+    let Some(template) = template_to_start(draft, service, sorted, stopped) else { return 0 };
+    let order = Order { service, spec, count: missing, template };
+    let placed = place::place(draft, &order);
+    let is_old = Some(&order.template) != draft.services[service].template.as_ref();
+    for &row in &placed {
+        if is_old {
+            sorted.give.push((row, LeaveReason::Replaced));
+        } else {
+            sorted.keep.push(row);
+        }
+    }
+    count(&placed)
+}
+
+/// The wanted template; while its rollout is stopped, the newest old one.
+fn template_to_start(
+    draft: &Draft<'_>,
+    service: usize,
+    sorted: &Sorted,
+    stopped: bool,
+) -> Option<TemplateId> {
+    if !stopped {
+        return draft.services[service].template.clone();
+    }
+    let old = sorted.give.iter().rev().find(|(_, reason)| *reason == LeaveReason::Replaced);
+    old.and_then(|(row, _)| draft.replica(*row)).map(|replica| replica.template.clone())
+}
+
+/// Must the next start wait for the back-off?
+fn backs_off(draft: &mut Draft<'_>, service: usize, stopped: bool) -> bool {
+    let wanted = draft.services[service].template.clone();
+    let now_ms = draft.input.now_ms;
+    let Some(failures) = failures(draft, service) else { return false };
+    let concerns = stopped || Some(&failures.template) == wanted.as_ref();
+    if !concerns || failures.retry_at_ms <= now_ms {
+        return false;
+    }
+    let (until_ms, last) = (failures.retry_at_ms, failures.last.clone());
+    let reason = Reason::Backoff { failures: failures.count, until_ms, last };
+    draft.look_again(until_ms);
+    draft.wait(service, reason);
+    true
+}
+
+/// Gives up what is to be replaced, as far as the rest carries it. Returns how many left.
+fn give(
+    draft: &mut Draft<'_>,
+    service: usize,
+    spec: &ServiceSpec,
+    sorted: &mut Sorted,
+    stopped: bool,
+) -> u32 {
+    let target = draft.entry(service).target;
+    let any_up = any_up(draft, sorted);
+    let rank = |reason: &LeaveReason| match reason {
+        LeaveReason::Failed { .. } => 0,
+        LeaveReason::Unreachable => 1,
+        LeaveReason::NodeDrain => 2,
+        _ => 3,
+    };
+    sorted.give.sort_by_cached_key(|(row, reason)| {
+        (draft.serves(*row), rank(reason), draft.rows[*row].id)
+    });
+    let floor = floor(spec, target);
+    let slack = spec.update.max_unavailable;
+    let rows = sorted.keep.iter().chain(&sorted.doubted).copied();
+    let rows = rows.chain(sorted.give.iter().map(|(row, _)| *row));
+    let mut serving = u32::try_from(rows.filter(|&row| draft.serves(row)).count()).unwrap_or(0);
+    let keep = count(&sorted.keep);
+    let ready =
+        u32::try_from(sorted.keep.iter().filter(|&&row| draft.serves(row)).count()).unwrap_or(0);
+    let resting = failures(draft, service).is_some();
+    let mut given = count(&sorted.give);
+    let mut stay = Vec::new();
+    let mut left = 0;
+    for (row, reason) in std::mem::take(&mut sorted.give) {
+        let serves = draft.serves(row);
+        let floor_holds = !serves || serving > floor;
+        let replaced = keep + given > target && ready + given > target.saturating_sub(slack);
+        let swapping = sorted.waiting_gone + (keep - ready);
+        let stop_first = spec.update.order == UpdateOrder::StopFirst
+            && reason == LeaveReason::Replaced
+            && !stopped
+            && !(resting && swapping > 0)
+            && swapping < spec.update.parallelism.max(1);
+        // A whole service out of every edge's reach says more about the check than about it.
+        let judged = reason != LeaveReason::Unreachable || any_up;
+        if floor_holds && judged && (replaced || stop_first) {
+            serving -= u32::from(serves);
+            given -= 1;
+            left += 1;
+            let scale_in = keep == 0 && replaced && !draft.brake;
+            let dead = matches!(reason, LeaveReason::Failed { .. });
+            draft.leave(row, if scale_in && !dead { LeaveReason::ScaleIn } else { reason });
+            sorted.waiting_gone += u32::from(stop_first && !replaced);
+        } else {
+            stay.push((row, reason));
+        }
+    }
+    sorted.give = stay;
+    left
+}
+
+/// Order in which surplus replicas are given up: the smallest first.
+type Victim = (u8, u8, Reverse<u32>, u32, Reverse<u64>, usize);
+
+/// Gives up replicas beyond the count.
+fn trim(draft: &mut Draft<'_>, service: usize, spec: &ServiceSpec, sorted: &mut Sorted) {
+    let target = draft.entry(service).target;
+    let mut surplus = count(&sorted.keep).saturating_sub(target);
+    if surplus == 0 || !may_trim(draft, service) {
+        return;
+    }
+    let mut on_node = vec![0_u32; draft.cluster.nodes.len()];
+    for &row in &sorted.keep {
+        if let Some(number) = draft.rows[row].node {
+            on_node[number] += 1;
+        }
+    }
+    let mut heap: BinaryHeap<Reverse<Victim>> =
+        sorted.keep.iter().map(|&row| Reverse(victim(draft, row, &on_node))).collect();
+    let floor = floor(spec, target);
+    let give = sorted.give.iter().map(|(row, _)| *row);
+    let rows = sorted.keep.iter().chain(&sorted.doubted).copied().chain(give);
+    let mut serving = u32::try_from(rows.filter(|&row| draft.serves(row)).count()).unwrap_or(0);
+    while surplus > 0 && let Some(Reverse(entry)) = heap.pop() {
+        let row = entry.5;
+        // Counts per node only fall, so a stale entry only ever moves back.
+        let now = victim(draft, row, &on_node);
+        if now > entry {
+            heap.push(Reverse(now));
+            continue;
+        }
+        let serves = draft.serves(row);
+        if serves && serving <= floor {
+            break;
+        }
+        serving -= u32::from(serves);
+        surplus -= 1;
+        if let Some(number) = draft.rows[row].node {
+            on_node[number] -= 1;
+        }
+        draft.leave(row, LeaveReason::ScaleIn);
+    }
+}
+
+fn victim(draft: &Draft<'_>, row: usize, on_node: &[u32]) -> Victim {
+    let seen = &draft.rows[row];
+    let state = match seen.condition {
+        Condition::Failed(_) | Condition::Lost | Condition::Unhealthy => 0,
+        Condition::Starting => 1,
+        Condition::Unknown => 2,
+        Condition::Healthy if !draft.serves(row) => 3,
+        Condition::Healthy => 4,
+    };
+    let (node, here) = seen.node.map_or((0, 0), |number| {
+        let slot = &draft.cluster.nodes[number];
+        let rank = match slot.node.availability {
+            Availability::Draining => 0,
+            Availability::Cordoned => 1,
+            Availability::Active if slot.fill_permille() > 1_000 => 2,
+            Availability::Active => 3,
+        };
+        (rank, on_node[number])
+    });
+    (state, node, Reverse(here), seen.sight.sessions, Reverse(seen.id.0), row)
+}
+
+/// A surplus that nobody asked for (nodes that came back) is kept while the controller still
+/// watches, and during an outage.
+fn may_trim(draft: &mut Draft<'_>, service: usize) -> bool {
+    let observed = draft.input.config.observe_until(draft.input.started_ms);
+    let started_ms = draft.input.started_ms;
+    let entry: &ServicePlan = draft.entry(service);
+    let asked = entry.last_change.as_ref().is_some_and(|change| {
+        let metric = matches!(change.cause, ScaleCause::Metric { .. });
+        change.at_ms >= started_ms && !metric
+    });
+    if asked || (draft.input.now_ms >= observed && !draft.brake) {
+        return true;
+    }
+    draft.look_again(observed);
+    draft.wait(service, Reason::Observing { until_ms: observed });
+    false
+}
+
+fn say_waits(draft: &mut Draft<'_>, service: usize, sorted: &Sorted) {
+    if let Some((row, _)) = sorted.give.first() {
+        let replica = draft.rows[*row].id;
+        draft.wait(service, Reason::WaitsForReplacement { replica });
+    }
+    let unknown = sorted.keep.iter().chain(&sorted.doubted).find_map(|&row| {
+        let number = draft.rows[row].node?;
+        let slot = &draft.cluster.nodes[number];
+        (slot.state == NodeState::Away && slot.up > 0).then(|| slot.id.clone())
+    });
+    if let Some(node) = unknown {
+        draft.wait(service, Reason::UnknownButServing { node });
+    }
+}
