@@ -1,13 +1,43 @@
 //! The engine: brings one HAProxy in step with the routes and keeps it there.
+//!
+//! # Guarantees
+//! - A generation is acknowledged only after its removals and drains were read back.
+//! - The file on disk always passes `haproxy -c` and names only servers that have proven
+//!   themselves as enabled: a HAProxy restarted or reloaded by somebody else comes up right.
+//! - A failed reload leaves the old worker and the old file.
+//!
+//! # Assumptions
+//! - Nobody else writes the configuration file, and one `Edge` drives one HAProxy.
+//!
+//! # Caveats
+//! - A HAProxy that is down is not started: its supervisor does that. The file is kept current
+//!   meanwhile.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use longshore_model::observe::{BackendObserved, ServerObserved};
 use longshore_model::{ReplicaId, Routes, ServiceKey};
+use tokio::time::Instant;
 
+use crate::decide::{Decision, Worker, decide, for_reload};
 use crate::error::EdgeError;
+use crate::files;
+use crate::intent::Intent;
+use crate::name::BackendName;
+use crate::readout::{self, Capabilities, Running};
+use crate::render::{check_settings, listen_ports, render, structure};
 use crate::settings::Settings;
 use crate::slots::SlotMap;
+use crate::socket::{AdminSocket, COMMANDS_MAX, MasterSocket};
+use crate::step::{Action, Step};
+
+/// Looks at HAProxy within one call before it is given up for this time.
+const ROUNDS_MAX: usize = 8;
+/// Answers of HAProxy that an error quotes.
+const COMPLAINTS_MAX: usize = 5;
+/// First and longest pause between two attempts of a reload that `tick` makes by itself.
+const RETRY_MS: (u64, u64) = (1_000, 30_000);
 
 /// What [`Edge::apply`] did.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -21,18 +51,20 @@ pub struct Applied {
     pub reloaded: bool,
     /// Commands sent.
     pub steps: usize,
-    /// Backends that were left out, each with its reason.
+    /// Backends that were left out and servers without a slot, each with its reason.
     pub problems: Vec<String>,
 }
 
 /// What [`Edge::tick`] did.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Ticked {
-    /// Servers that wait for their check or slots that wait for their last session. While not
-    /// zero, call again in 50 to 100 ms, else in 1 s.
+    /// Servers that wait for their check and slots that wait for their last session. While not
+    /// zero, call again in 50 to 100 ms (later, where it stays so for long), else in 1 s.
     pub pending: usize,
     /// Commands sent.
     pub steps: usize,
+    /// HAProxy was reloaded.
+    pub reloaded: bool,
     /// What was found different from the intended state and repaired, in words.
     pub repaired: Vec<String>,
 }
@@ -57,23 +89,116 @@ pub struct EdgeSnapshot {
 /// One HAProxy on this host.
 #[derive(Debug)]
 pub struct Edge {
-    settings: Settings,
-    slots: SlotMap,
+    pub(crate) settings: Settings,
+    pub(crate) admin: AdminSocket,
+    pub(crate) master: MasterSocket,
+    pub(crate) slots: SlotMap,
+    pub(crate) intent: Intent,
+    pub(crate) acknowledged: u64,
+    /// Text of the file on disk.
+    pub(crate) written: Option<String>,
+    /// Structure that the worker was started with; none where that is not certain.
+    pub(crate) loaded: Option<String>,
+    /// Pid of the worker that was last seen.
+    pub(crate) pid: u32,
+    routes: Option<Routes>,
+    /// What is wrong with the routes themselves.
+    pub(crate) route_problems: Vec<String>,
+    /// What went wrong last, until it goes right.
+    pub(crate) last_problems: Vec<String>,
+    retry: Retry,
+}
+
+/// When `tick` may try again what failed.
+#[derive(Debug, Default)]
+struct Retry {
+    failures: u32,
+    not_before: Option<Instant>,
+}
+
+impl Retry {
+    fn failed(&mut self) {
+        let (first, longest) = RETRY_MS;
+        let pause_ms = first
+            .saturating_mul(1 << self.failures.min(10))
+            .min(longest);
+        self.failures = self.failures.saturating_add(1);
+        self.not_before = Some(Instant::now() + Duration::from_millis(pause_ms));
+    }
+
+    fn is_due(&self) -> bool {
+        self.not_before.is_none_or(|at| Instant::now() >= at)
+    }
+}
+
+/// One look at the worker.
+pub(crate) struct Seen {
+    pub(crate) info: readout::Info,
+    pub(crate) running: Running,
+    pub(crate) stat: Vec<readout::StatLine>,
+}
+
+/// What one convergence did.
+#[derive(Debug, Default)]
+struct Outcome {
+    decision: Decision,
+    steps: usize,
+    reloaded: bool,
+    repaired: Vec<String>,
+    problems: Vec<String>,
 }
 
 impl Edge {
-    /// Checks the settings and loads the saved slot map. Does not talk to HAProxy.
+    /// Checks the settings, loads the saved slot map, and writes a first file where there is
+    /// none, so that HAProxy can be started. Does not talk to HAProxy.
     ///
     /// # Errors
-    /// [`EdgeError::Setting`], or [`EdgeError::Slots`] where the saved map is damaged.
+    /// [`EdgeError::Setting`], [`EdgeError::Slots`] where the saved map is damaged,
+    /// [`EdgeError::File`], [`EdgeError::Binary`] where haproxy is not installed.
     pub async fn open(settings: Settings) -> Result<Self, EdgeError> {
-        Ok(Self {
+        check_settings(&settings)?;
+        let slots = match files::read(&settings.slots_path)? {
+            None => SlotMap::default(),
+            Some(text) => serde_json::from_str(&text).map_err(|source| EdgeError::Slots {
+                path: settings.slots_path.clone(),
+                source,
+            })?,
+        };
+        let written = files::read(&settings.config_path)?;
+        let certain = !slots.reload_owed;
+        let loaded = written.as_deref().filter(|_| certain).map(structure);
+        let deadline = Duration::from_millis(settings.socket_deadline_ms);
+        let mut edge = Self {
+            admin: AdminSocket {
+                path: settings.admin_socket.clone(),
+                deadline,
+            },
+            master: MasterSocket {
+                path: settings.master_socket.clone(),
+                deadline,
+            },
+            slots,
+            intent: Intent::default(),
+            acknowledged: 0,
+            written,
+            loaded,
+            pid: 0,
+            routes: None,
+            route_problems: Vec::new(),
+            last_problems: Vec::new(),
+            retry: Retry::default(),
             settings,
-            slots: SlotMap::default(),
-        })
+        };
+        if edge.written.is_none() {
+            edge.empty_state_file()?;
+            let text = render(&edge.intent, &SlotMap::default(), &edge.settings);
+            edge.write_config(text).await?;
+            edge.loaded = edge.written.as_deref().map(structure);
+        }
+        Ok(edge)
     }
 
-    /// Which replica holds which slot; saved by the driver itself.
+    /// Which replica holds which slot; saved by the driver itself at `slots_path`.
     #[must_use]
     pub fn slots(&self) -> &SlotMap {
         &self.slots
@@ -85,25 +210,312 @@ impl Edge {
     /// # Errors
     /// Any [`EdgeError`]; HAProxy goes on with what it runs. Call again with the same routes.
     pub async fn apply(&mut self, routes: &Routes) -> Result<Applied, EdgeError> {
-        let _ = routes;
-        Err(EdgeError::Reload {
-            detail: self.settings.config_path.display().to_string(),
+        self.routes = Some(routes.clone());
+        self.compile();
+        let outcome = self.converge_or_prepare(true).await?;
+        self.acknowledged = self.intent.generation;
+        let mut problems = self.route_problems.clone();
+        problems.extend(outcome.problems);
+        Ok(Applied {
+            generation: self.acknowledged,
+            converged: outcome.decision.joining.is_empty() && outcome.decision.unplaced.is_empty(),
+            reloaded: outcome.reloaded,
+            steps: outcome.steps,
+            problems,
         })
     }
 
     /// Advances joining servers, frees slots, repairs drift from the routes of the last apply.
+    /// Does nothing before the first apply.
     ///
     /// # Errors
     /// Any [`EdgeError`]; call again later.
     pub async fn tick(&mut self) -> Result<Ticked, EdgeError> {
-        Ok(Ticked::default())
+        if self.routes.is_none() {
+            return Ok(Ticked::default());
+        }
+        if !self.route_problems.is_empty() && self.retry.is_due() {
+            // A port that was taken may be free now.
+            self.compile();
+        }
+        let outcome = self.converge_or_prepare(false).await?;
+        Ok(Ticked {
+            pending: outcome.decision.joining.len()
+                + outcome.decision.leaving
+                + outcome.decision.unplaced.len(),
+            steps: outcome.steps,
+            reloaded: outcome.reloaded,
+            repaired: outcome.repaired,
+        })
     }
 
-    /// Reads what HAProxy really runs.
-    ///
-    /// # Errors
-    /// [`EdgeError::Down`], [`EdgeError::Silent`], [`EdgeError::Answer`].
-    pub async fn read(&mut self) -> Result<EdgeSnapshot, EdgeError> {
-        Ok(EdgeSnapshot::default())
+    /// Turns the routes into an intent, without what breaks a rule and without ports that
+    /// another program holds.
+    fn compile(&mut self) {
+        let Some(routes) = &self.routes else { return };
+        let served: BTreeSet<BackendName> = self
+            .slots
+            .backends
+            .keys()
+            .filter_map(|name| BackendName::parse(name))
+            .map(|(service, port)| BackendName::of(&service, port))
+            .collect();
+        let (mut intent, errors) = Intent::compile(routes, &served, self.settings.stats_port);
+        let mut problems: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        let ours = self
+            .written
+            .as_deref()
+            .map(listen_ports)
+            .unwrap_or_default();
+        let new = intent
+            .frontends()
+            .into_keys()
+            .filter(|port| !ours.contains(port));
+        let taken: Vec<u16> = new.filter(|port| self.is_taken(*port)).collect();
+        for port in taken {
+            let names = intent.frontends().get(&port).map(|backends| {
+                backends
+                    .iter()
+                    .map(|b| b.service.to_string())
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            });
+            problems.push(format!(
+                "port {port} is taken by another program on this host; {} is not reachable there",
+                names.unwrap_or_default()
+            ));
+            intent
+                .backends
+                .retain(|_, backend| backend.listen_port != port);
+        }
+        if !problems.is_empty() {
+            self.retry.failed();
+        }
+        self.route_problems = problems;
+        self.intent = intent;
+    }
+
+    /// HAProxy tells nobody but its own log why a reload failed, and a port that another program
+    /// holds would fail it for all services: so each new port is tried first.
+    fn is_taken(&self, port: u16) -> bool {
+        std::net::TcpListener::bind((self.settings.bind_address, port))
+            .is_err_and(|error| error.kind() == std::io::ErrorKind::AddrInUse)
+    }
+
+    async fn converge_or_prepare(&mut self, by_apply: bool) -> Result<Outcome, EdgeError> {
+        let result = self.converge(by_apply).await;
+        match &result {
+            Ok(outcome) => self.last_problems.clone_from(&outcome.problems),
+            Err(error) => self.last_problems = vec![error.to_string()],
+        }
+        if let Err(EdgeError::Down { socket, .. }) = &result
+            && *socket == self.admin.path
+        {
+            self.prepare_start().await?;
+        }
+        result
+    }
+
+    /// HAProxy is down: its next start must find the present routes.
+    async fn prepare_start(&mut self) -> Result<(), EdgeError> {
+        let worker = Worker {
+            running: None,
+            can_add: false,
+        };
+        let decision = decide(&self.intent, &self.slots, worker, &self.settings);
+        let mut slots = for_reload(&decision.slots, &self.settings);
+        let text = render(&self.intent, &slots, &self.settings);
+        if self.written.as_ref() == Some(&text) {
+            return Ok(());
+        }
+        // It may be starting from the old file at this moment: then a reload sets it right.
+        slots.reload_owed |= self.loaded.as_ref() != Some(&structure(&text));
+        self.save_slots(slots)?;
+        self.write_config(text).await
+    }
+
+    async fn converge(&mut self, by_apply: bool) -> Result<Outcome, EdgeError> {
+        let mut outcome = Outcome::default();
+        let mut running = self.settle(&mut outcome).await?;
+        let text = render(&self.intent, &self.slots, &self.settings);
+        let structure_differs = self.loaded.as_ref() != Some(&structure(&text));
+        let needs_reload =
+            self.slots.reload_owed || structure_differs || !outcome.decision.reload.is_empty();
+        if needs_reload {
+            if !by_apply && !self.retry.is_due() {
+                outcome
+                    .problems
+                    .push("a reload is due and was put off after a failure".to_owned());
+                return Ok(outcome);
+            }
+            if let Err(error) = self.reload(&running).await {
+                self.retry.failed();
+                return Err(error);
+            }
+            outcome.reloaded = true;
+            running = self.settle(&mut outcome).await?;
+            if let Some(reason) = outcome.decision.reload.first() {
+                self.retry.failed();
+                return Err(EdgeError::Reload {
+                    detail: format!("after it, {reason}"),
+                });
+            }
+            drop(running);
+        }
+        let text = render(&self.intent, &self.slots, &self.settings);
+        if self.written.as_ref() != Some(&text) {
+            self.write_config(text).await?;
+        }
+        if self.route_problems.is_empty() {
+            self.retry = Retry::default();
+        }
+        for id in &outcome.decision.unplaced {
+            outcome
+                .problems
+                .push(format!("{id} has no slot in HAProxy"));
+        }
+        Ok(outcome)
+    }
+
+    /// Looks, decides and sends until there is nothing left to send.
+    async fn settle(&mut self, outcome: &mut Outcome) -> Result<Running, EdgeError> {
+        let mut previous: Vec<Step> = Vec::new();
+        let mut complaints: Vec<String> = Vec::new();
+        for _ in 0..ROUNDS_MAX {
+            let seen = self.look().await?;
+            self.notice_pid(&seen, outcome);
+            let capabilities = Capabilities::of(&seen.info.version);
+            if capabilities.too_old {
+                return Err(EdgeError::TooOld {
+                    version: seen.info.version,
+                });
+            }
+            let worker = Worker {
+                running: Some(&seen.running),
+                can_add: capabilities.add_server,
+            };
+            let mut decision = decide(&self.intent, &self.slots, worker, &self.settings);
+            self.save_slots(decision.slots.clone())?;
+            outcome.repaired.append(&mut decision.drift);
+            let stuck: Vec<String> = decision
+                .steps
+                .iter()
+                .filter(|s| previous.contains(s))
+                .map(Step::wire)
+                .collect();
+            if !stuck.is_empty() {
+                complaints.truncate(COMPLAINTS_MAX);
+                let detail = format!("{} ({})", stuck[0], complaints.join("; "));
+                let removal = |s: &Step| matches!(s.action, Action::Maint | Action::Park);
+                if decision
+                    .steps
+                    .iter()
+                    .any(|s| removal(s) && previous.contains(s))
+                {
+                    return Err(EdgeError::NotTaken { detail });
+                }
+                // One server that HAProxy does not take must not hold up the others.
+                outcome
+                    .problems
+                    .push(format!("HAProxy does not take: {detail}"));
+                decision.steps.retain(|s| !previous.contains(s));
+            }
+            let steps = std::mem::take(&mut decision.steps);
+            outcome.decision = decision;
+            if steps.is_empty() {
+                return Ok(seen.running);
+            }
+            outcome.steps += steps.len();
+            complaints = self.send(&steps).await?;
+            previous = steps;
+        }
+        Err(EdgeError::NotTaken {
+            detail: format!("no rest after {ROUNDS_MAX} rounds"),
+        })
+    }
+
+    fn notice_pid(&mut self, seen: &Seen, outcome: &mut Outcome) {
+        let pid = seen.info.pid;
+        if self.pid != 0 && self.pid != pid {
+            outcome.repaired.push(format!(
+                "HAProxy was restarted or reloaded by somebody else (worker {} is now {pid})",
+                self.pid
+            ));
+            // It was started from the file as it is on disk.
+            self.loaded = self.written.as_deref().map(structure);
+        }
+        self.pid = pid;
+    }
+
+    /// Reads servers and statistics from a worker that is not stopping.
+    pub(crate) async fn look(&self) -> Result<Seen, EdgeError> {
+        let commands = [
+            "show servers state".to_owned(),
+            "show stat -1 6 -1".to_owned(),
+        ];
+        let (info, answers) = self.admin.talk(&commands).await?;
+        let answer = |i: usize| answers.get(i).map_or("", String::as_str);
+        let mut running = readout::servers_state(answer(0));
+        let stat = readout::stat(answer(1));
+        if running.header.is_empty() || stat.is_empty() {
+            return Err(EdgeError::Answer {
+                command: commands.join(", "),
+                why: answer(0).chars().take(200).collect(),
+            });
+        }
+        running.set_loads(&stat);
+        Ok(Seen {
+            info,
+            running,
+            stat,
+        })
+    }
+
+    /// Sends commands; gives what HAProxy said to them beyond success.
+    async fn send(&self, steps: &[Step]) -> Result<Vec<String>, EdgeError> {
+        let mut complaints = Vec::new();
+        for batch in steps.chunks(COMMANDS_MAX) {
+            let lines: Vec<String> = batch.iter().map(Step::wire).collect();
+            for line in &lines {
+                tracing::debug!(command = %line, "to haproxy");
+            }
+            let (_, answers) = self.admin.talk(&lines).await?;
+            complaints.extend(
+                answers
+                    .iter()
+                    .map(|a| a.trim().to_owned())
+                    .filter(|a| !a.is_empty()),
+            );
+        }
+        Ok(complaints)
+    }
+
+    pub(crate) fn save_slots(&mut self, slots: SlotMap) -> Result<(), EdgeError> {
+        if slots == self.slots {
+            return Ok(());
+        }
+        let path = &self.settings.slots_path;
+        let text = serde_json::to_string_pretty(&slots).map_err(|source| EdgeError::Slots {
+            path: path.clone(),
+            source,
+        })?;
+        files::replace(path, &text)?;
+        self.slots = slots;
+        Ok(())
+    }
+
+    /// Checks a new file with haproxy itself and puts it in place.
+    pub(crate) async fn write_config(&mut self, text: String) -> Result<(), EdgeError> {
+        self.check_config(&text).await?;
+        files::commit_draft(&self.settings.config_path)?;
+        self.written = Some(text);
+        Ok(())
+    }
+
+    /// Writes the draft of the file and asks haproxy about it.
+    pub(crate) async fn check_config(&self, text: &str) -> Result<(), EdgeError> {
+        let draft = files::write_draft(&self.settings.config_path, text)?;
+        let deadline = Duration::from_millis(self.settings.check_deadline_ms);
+        files::check(&self.settings.binary, &draft, deadline).await
     }
 }

@@ -1,11 +1,36 @@
-//! Drives the HAProxy of one host.
+//! Drives the HAProxy of one host: routes in, what HAProxy really runs out.
+//!
+//! ```text
+//! Routes ──intent──► Intent ──┐
+//!            slots ───────────┼─decide──► Steps ──socket──► HAProxy
+//! HAProxy ──readout─► Running ┘               └──render──► haproxy.cfg
+//! ```
+//!
+//! `intent`, `decide`, `step`, `render` and `readout` are pure. `edge` joins them to the sockets
+//! and files. Membership changes are commands; only a change of structure (a new service, port,
+//! host name or check) is a reload.
+//!
+//! Deliberately absent: `del server` (it ends the whole process on releases that distributions
+//! ship), a TCP statistics socket (its TLS options are ignored in silence), quoting (see `name`).
 
+pub mod decide;
 pub mod edge;
 pub mod error;
+mod files;
+pub mod intent;
+pub mod name;
+pub mod readout;
+mod reload;
+pub mod render;
 pub mod settings;
 pub mod slots;
+mod snapshot;
+mod socket;
+pub mod step;
 
 pub use edge::{Applied, Edge, EdgeSnapshot, Ticked};
 pub use error::EdgeError;
+pub use intent::{Intent, RouteError};
 pub use settings::{CheckSettings, ProcessSettings, Settings};
 pub use slots::SlotMap;
+pub use step::{Action, Step};

@@ -1,0 +1,440 @@
+//! Decides, from what is wanted and what HAProxy really runs, what is to be done next.
+//!
+//! Pure: no socket, no clock, no file. Every call looks at the whole and gives the next commands;
+//! it is called again after they were sent, until it asks for nothing. A state that somebody else
+//! made (a hand on the socket, a foreign reload, a restart) is therefore repaired like any other.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use longshore_model::ReplicaId;
+use longshore_model::observe::ServerAdmin;
+use longshore_model::routes::{Server, ServerMode};
+
+use crate::intent::{BackendIntent, Intent};
+use crate::name::{BackendName, slot_name};
+use crate::readout::{Running, RunningServer};
+use crate::render::{PARKED, server_options};
+use crate::settings::Settings;
+use crate::slots::{Holder, SlotMap, SlotNumber};
+use crate::step::{Action, Step};
+
+/// What follows from one look.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Decision {
+    /// Commands, in the order to send them.
+    pub steps: Vec<Step>,
+    /// The slot map to save before they are sent.
+    pub slots: SlotMap,
+    /// Replicas that are addressed but not proven yet.
+    pub joining: BTreeSet<ReplicaId>,
+    /// Slots whose last sessions are not over.
+    pub leaving: usize,
+    /// Replicas that should serve and found no slot: only a reload with a larger pool helps, and
+    /// not beyond the limit.
+    pub unplaced: BTreeSet<ReplicaId>,
+    /// Why a reload is needed, beyond a change of the file's structure.
+    pub reload: Vec<String>,
+    /// What was found other than it was left, in words.
+    pub drift: Vec<String>,
+}
+
+/// The worker and its abilities, as far as decisions need them.
+#[derive(Debug, Clone, Copy)]
+pub struct Worker<'a> {
+    /// What it runs; none while HAProxy is down.
+    pub running: Option<&'a Running>,
+    /// It takes `add server`.
+    pub can_add: bool,
+}
+
+/// Decides the next commands.
+#[must_use]
+pub fn decide(
+    intent: &Intent,
+    slots: &SlotMap,
+    worker: Worker<'_>,
+    settings: &Settings,
+) -> Decision {
+    let mut out = Decision {
+        slots: SlotMap {
+            backends: BTreeMap::new(),
+            reload_owed: slots.reload_owed,
+        },
+        ..Decision::default()
+    };
+    let none = BTreeMap::new();
+    for (name, backend) in &intent.backends {
+        let running = worker.running.and_then(|r| r.backends.get(name.as_str()));
+        if running.is_none() {
+            out.reload.push(format!("{name} is not loaded"));
+        }
+        let mut look = Look {
+            backend,
+            running: running.unwrap_or(&none),
+            loaded: running.is_some(),
+            slots: slots
+                .backends
+                .get(name.as_str())
+                .cloned()
+                .unwrap_or_default(),
+            can_add: worker.can_add,
+            settings,
+            out: &mut out,
+        };
+        look.adopt();
+        look.vacate();
+        look.assign();
+        look.act();
+        let slots = look.slots;
+        out.slots.backends.insert(name.to_string(), slots);
+    }
+    out.steps.sort_by_key(|step| order(&step.action));
+    out
+}
+
+/// Servers come in before others go out; a slot's own commands keep their order because the
+/// sort is stable and all of its actions that depend on each other share a class.
+fn order(action: &Action) -> u8 {
+    match action {
+        Action::Ready => 0,
+        _ => 1,
+    }
+}
+
+/// The first number from 1 that no slot has.
+fn next_slot(slots: &BTreeMap<SlotNumber, Holder>) -> SlotNumber {
+    slots
+        .keys()
+        .next_back()
+        .map_or(1, |last| last.saturating_add(1))
+}
+
+struct Look<'a> {
+    backend: &'a BackendIntent,
+    running: &'a BTreeMap<SlotNumber, RunningServer>,
+    loaded: bool,
+    slots: BTreeMap<SlotNumber, Holder>,
+    can_add: bool,
+    settings: &'a Settings,
+    out: &'a mut Decision,
+}
+
+impl Look<'_> {
+    /// Slots that HAProxy has and the map lacks (the map was lost, or somebody added servers).
+    fn adopt(&mut self) {
+        for (&slot, server) in self.running {
+            if self.slots.contains_key(&slot) {
+                continue;
+            }
+            let held: BTreeSet<ReplicaId> = self.held().collect();
+            let owner = self
+                .backend
+                .servers
+                .values()
+                .find(|s| !held.contains(&s.replica) && points_at(server, s));
+            let holder = match owner {
+                Some(owner) => Holder::Replica {
+                    id: owner.replica,
+                    proven: server.admin == ServerAdmin::Ready && owner.mode == ServerMode::Serve,
+                },
+                None => Holder::Leaving,
+            };
+            self.slots.insert(slot, holder);
+        }
+    }
+
+    fn held(&self) -> impl Iterator<Item = ReplicaId> {
+        self.slots.values().filter_map(|holder| match holder {
+            Holder::Replica { id, .. } => Some(*id),
+            Holder::Leaving | Holder::Free => None,
+        })
+    }
+
+    /// Takes slots from replicas that are not routed any more, and frees those whose last
+    /// session was seen to be over after maint.
+    fn vacate(&mut self) {
+        for (slot, holder) in &mut self.slots {
+            match holder {
+                Holder::Replica { id, proven } => match self.backend.servers.get(id) {
+                    None => *holder = Holder::Leaving,
+                    Some(server) if server.mode == ServerMode::Drain => *proven = false,
+                    Some(_) => {}
+                },
+                Holder::Leaving => {
+                    let over = match self.running.get(slot) {
+                        Some(server) => {
+                            is_parked(server) && server.load.is_some_and(|l| l.is_idle())
+                        }
+                        // A worker that does not have the slot has no session on it.
+                        None => true,
+                    };
+                    if over {
+                        *holder = Holder::Free;
+                    }
+                }
+                Holder::Free => {}
+            }
+        }
+    }
+
+    /// Gives each replica that should serve a slot.
+    fn assign(&mut self) {
+        let held: BTreeSet<ReplicaId> = self.held().collect();
+        let backend = self.backend;
+        let waiting = backend
+            .servers
+            .values()
+            .filter(|s| s.mode == ServerMode::Serve && !held.contains(&s.replica));
+        for server in waiting {
+            let id = server.replica;
+            let free = self
+                .slots
+                .iter()
+                .find(|(_, h)| **h == Holder::Free)
+                .map(|(slot, _)| *slot);
+            let slot = free.or_else(|| self.grow(id));
+            if let Some(slot) = slot {
+                self.slots
+                    .insert(slot, Holder::Replica { id, proven: false });
+            } else {
+                self.out.unplaced.insert(id);
+            }
+        }
+        if !self.loaded {
+            self.fill_pool();
+        }
+    }
+
+    fn grow(&mut self, id: ReplicaId) -> Option<SlotNumber> {
+        if self.slots.len() >= self.settings.slots_max as usize {
+            let name = &self.backend.name;
+            self.out
+                .drift
+                .push(format!("{name} has no slot for {id}: the limit is reached"));
+            return None;
+        }
+        if self.loaded && !self.can_add {
+            self.out
+                .reload
+                .push(format!("{} needs a larger pool", self.backend.name));
+        }
+        Some(next_slot(&self.slots))
+    }
+
+    /// A pool that is written anew has room for as many again.
+    fn fill_pool(&mut self) {
+        let used = self.held().count();
+        let size = pool_size(used, self.settings);
+        while self.slots.len() < size {
+            self.slots.insert(next_slot(&self.slots), Holder::Free);
+        }
+    }
+
+    fn act(&mut self) {
+        if !self.loaded {
+            self.count_joining();
+            return;
+        }
+        let slots: Vec<(SlotNumber, Holder)> = self.slots.iter().map(|(s, h)| (*s, *h)).collect();
+        for (slot, holder) in slots {
+            let server = match holder {
+                Holder::Replica { id, .. } => self.backend.servers.get(&id),
+                Holder::Leaving | Holder::Free => None,
+            };
+            match (holder, server) {
+                (Holder::Replica { id, proven }, Some(server))
+                    if server.mode == ServerMode::Serve =>
+                {
+                    let proven = self.serve(slot, server, proven);
+                    self.slots.insert(slot, Holder::Replica { id, proven });
+                    if !proven {
+                        self.out.joining.insert(id);
+                    }
+                }
+                (Holder::Replica { .. }, Some(_)) => self.drain(slot),
+                _ => self.park(slot, holder),
+            }
+        }
+    }
+
+    fn count_joining(&mut self) {
+        for holder in self.slots.values() {
+            match holder {
+                Holder::Replica { id, proven: false } => {
+                    if self
+                        .backend
+                        .servers
+                        .get(id)
+                        .is_some_and(|s| s.mode == ServerMode::Serve)
+                    {
+                        self.out.joining.insert(*id);
+                    }
+                }
+                Holder::Leaving => self.out.leaving += 1,
+                Holder::Replica { .. } | Holder::Free => {}
+            }
+        }
+    }
+
+    /// Recipe A: address in maint, drain, checks pass, ready. Returns whether it has proven itself.
+    fn serve(&mut self, slot: SlotNumber, server: &Server, proven: bool) -> bool {
+        let Some(now) = self.running.get(&slot) else {
+            if self.can_add {
+                self.drifted(proven, slot, server, "was lost");
+                self.step(
+                    slot,
+                    Action::AddServer {
+                        options: self.options(),
+                    },
+                );
+                self.join(slot, server, false);
+            }
+            return false;
+        };
+        if !points_at(now, server) {
+            self.drifted(proven, slot, server, "had another address");
+            if now.admin != ServerAdmin::Maint {
+                self.step(slot, Action::Maint);
+            }
+            self.join(slot, server, now.check_enabled);
+            return false;
+        }
+        if !now.check_enabled {
+            self.drifted(proven, slot, server, "was not checked");
+            self.step(slot, Action::EnableHealth);
+        }
+        match now.admin {
+            ServerAdmin::Ready => true,
+            ServerAdmin::Maint => {
+                self.drifted(proven, slot, server, "was in maint");
+                self.step(slot, Action::Drain);
+                false
+            }
+            ServerAdmin::Drain => {
+                let check = &self.settings.check;
+                // Leaving maint sets the count to `rise`; only a passed check lifts it to the
+                // top. The check's own result is no proof: it may be the last tenant's.
+                let passed = now.up && now.check_health == check.rise + check.fall - 1;
+                if passed && now.check_enabled {
+                    self.drifted(proven, slot, server, "was in drain");
+                    self.step(slot, Action::Ready);
+                }
+                false
+            }
+        }
+    }
+
+    fn join(&mut self, slot: SlotNumber, server: &Server, check_enabled: bool) {
+        self.step(
+            slot,
+            Action::SetAddr {
+                address: server.address,
+                port: server.port,
+            },
+        );
+        if !check_enabled {
+            self.step(slot, Action::EnableHealth);
+        }
+        self.step(slot, Action::Drain);
+    }
+
+    /// First half of recipe B. A server in maint takes nothing new either and keeps its sessions,
+    /// so it is left there.
+    fn drain(&mut self, slot: SlotNumber) {
+        if self
+            .running
+            .get(&slot)
+            .is_some_and(|now| now.admin == ServerAdmin::Ready)
+        {
+            self.step(slot, Action::Drain);
+        }
+    }
+
+    /// Second half of recipe B: maint, and only then another address.
+    fn park(&mut self, slot: SlotNumber, holder: Holder) {
+        if holder == Holder::Leaving {
+            self.out.leaving += 1;
+        }
+        let Some(now) = self.running.get(&slot) else {
+            return;
+        };
+        if is_parked(now) {
+            return;
+        }
+        if holder == Holder::Free {
+            let name = &self.backend.name;
+            self.out.drift.push(format!(
+                "{name}/{} was in use, but nobody holds it",
+                slot_name(slot)
+            ));
+            self.slots.insert(slot, Holder::Leaving);
+        }
+        if now.admin != ServerAdmin::Maint {
+            self.step(slot, Action::Maint);
+        }
+        self.step(slot, Action::Park);
+    }
+
+    fn options(&self) -> String {
+        server_options(&self.settings.check, self.backend.maxconn)
+    }
+
+    fn drifted(&mut self, proven: bool, slot: SlotNumber, server: &Server, what: &str) {
+        if proven {
+            let (name, id) = (&self.backend.name, server.replica);
+            self.out
+                .drift
+                .push(format!("{name}/{} ({id}) {what}", slot_name(slot)));
+        }
+    }
+
+    fn step(&mut self, slot: SlotNumber, action: Action) {
+        let backend: BackendName = self.backend.name.clone();
+        self.out.steps.push(Step {
+            backend,
+            slot,
+            action,
+        });
+    }
+}
+
+/// Slots that a pool with `used` of them in use gets when it is written anew.
+#[must_use]
+pub fn pool_size(used: usize, settings: &Settings) -> usize {
+    let twice = used.saturating_mul(2).next_power_of_two();
+    twice
+        .max(settings.slots_initial as usize)
+        .min((settings.slots_max as usize).max(used))
+}
+
+/// The map as a reload should load it: pools with room, and nobody leaving (the new worker starts
+/// without sessions; those of the old one are counted there).
+#[must_use]
+pub fn for_reload(decided: &SlotMap, settings: &Settings) -> SlotMap {
+    let mut slots = decided.clone();
+    for pool in slots.backends.values_mut() {
+        for holder in pool.values_mut() {
+            if *holder == Holder::Leaving {
+                *holder = Holder::Free;
+            }
+        }
+        let used = pool.values().filter(|h| **h != Holder::Free).count();
+        let size = pool_size(used, settings);
+        while pool.len() < size {
+            pool.insert(next_slot(pool), Holder::Free);
+        }
+    }
+    slots
+}
+
+fn points_at(now: &RunningServer, server: &Server) -> bool {
+    now.address == Some(server.address) && now.port == server.port
+}
+
+fn is_parked(now: &RunningServer) -> bool {
+    now.admin == ServerAdmin::Maint && now.address == Some(PARKED.ip()) && now.port == PARKED.port()
+}
+
+#[cfg(test)]
+#[path = "decide_tests.rs"]
+mod tests;

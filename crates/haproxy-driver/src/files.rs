@@ -1,0 +1,121 @@
+//! Files: whole or not at all, and on disk before they count.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::process::Command;
+
+use crate::error::EdgeError;
+
+/// Most bytes of haproxy's own words that an error carries.
+const OUTPUT_BYTES_MAX: usize = 2_000;
+
+fn failed(what: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> EdgeError {
+    let path = path.to_owned();
+    move |source| EdgeError::File { what, path, source }
+}
+
+/// The name that a file has until it is whole.
+pub(crate) fn draft_path(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    PathBuf::from(name)
+}
+
+/// Reads a file; none where it does not exist.
+pub(crate) fn read(path: &Path) -> Result<Option<String>, EdgeError> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed("read", path)(error)),
+    }
+}
+
+/// Writes the draft of a file and makes sure that it is on disk.
+pub(crate) fn write_draft(path: &Path, text: &str) -> Result<PathBuf, EdgeError> {
+    let draft = draft_path(path);
+    if let Some(dir) = path.parent() {
+        std::fs::create_dir_all(dir).map_err(failed("create", dir))?;
+    }
+    let mut file = std::fs::File::create(&draft).map_err(failed("create", &draft))?;
+    file.write_all(text.as_bytes())
+        .map_err(failed("write", &draft))?;
+    file.sync_all().map_err(failed("write", &draft))?;
+    Ok(draft)
+}
+
+/// Gives the draft its name.
+pub(crate) fn commit_draft(path: &Path) -> Result<(), EdgeError> {
+    std::fs::rename(draft_path(path), path).map_err(failed("replace", path))?;
+    if let Some(dir) = path.parent() {
+        let dir_file = std::fs::File::open(dir).map_err(failed("open", dir))?;
+        dir_file.sync_all().map_err(failed("sync", dir))?;
+    }
+    Ok(())
+}
+
+/// Replaces a file as a whole.
+pub(crate) fn replace(path: &Path, text: &str) -> Result<(), EdgeError> {
+    write_draft(path, text)?;
+    commit_draft(path)
+}
+
+/// Asks `haproxy -c` about a file. No shell is involved.
+pub(crate) async fn check(
+    binary: &Path,
+    config: &Path,
+    deadline: Duration,
+) -> Result<(), EdgeError> {
+    let run = Command::new(binary)
+        // Without `-q`: it would also hide what is wrong.
+        .args(["-c", "-f"])
+        .arg(config)
+        .stdin(std::process::Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    let output = match tokio::time::timeout(deadline, run).await {
+        Ok(Ok(output)) => output,
+        Ok(Err(source)) => {
+            return Err(EdgeError::Binary {
+                binary: binary.to_owned(),
+                source,
+            });
+        }
+        Err(_) => {
+            return Err(EdgeError::Refused {
+                output: format!("no answer within {deadline:?}"),
+            });
+        }
+    };
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(EdgeError::Refused {
+        output: alerts(&String::from_utf8_lossy(&output.stderr)),
+    })
+}
+
+/// The lines of haproxy's words that say what is wrong, shortened.
+pub(crate) fn alerts(text: &str) -> String {
+    let alerts: Vec<&str> = text
+        .lines()
+        .filter(|line| line.contains("[ALERT]"))
+        .collect();
+    let chosen = if alerts.is_empty() {
+        text.lines().collect()
+    } else {
+        alerts
+    };
+    let mut out = String::new();
+    for line in chosen {
+        if out.len() + line.len() > OUTPUT_BYTES_MAX {
+            break;
+        }
+        if !out.is_empty() {
+            out.push_str("; ");
+        }
+        out.extend(line.trim().chars().filter(|c| !c.is_control()));
+    }
+    out
+}

@@ -1,0 +1,312 @@
+//! Routes, checked and turned into what HAProxy must serve.
+//!
+//! A backend that breaks a rule is left out and said so; it never keeps the others from being
+//! served. Where two services want the same thing, the one that is served already keeps it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use longshore_model::routes::{Backend, Routes, Server};
+use longshore_model::spec::{Balance, RouteMode};
+use longshore_model::{ReplicaId, ServiceKey};
+
+use crate::name::{BackendName, CheckPath, Domain};
+
+/// Most host names of one route.
+const DOMAINS_MAX: usize = 64;
+/// Most requests at a time that a route may allow one replica.
+const MAXCONN_MAX: u32 = 1_000_000;
+
+/// Why a backend was left out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RouteError {
+    /// A host name that cannot be one.
+    #[error("{service}: domains: {domain:?} is no host name (no wildcards)")]
+    Domain {
+        /// The service.
+        service: ServiceKey,
+        /// The text as given.
+        domain: String,
+    },
+    /// Too many host names.
+    #[error("{service}: domains: {count} names; at most {DOMAINS_MAX} are allowed")]
+    Domains {
+        /// The service.
+        service: ServiceKey,
+        /// How many.
+        count: usize,
+    },
+    /// A path that HAProxy's check cannot ask for.
+    #[error("{service}: check_path: {path:?} must start with / and hold only plain characters")]
+    CheckPath {
+        /// The service.
+        service: ServiceKey,
+        /// The text as given.
+        path: String,
+    },
+    /// A port that cannot be listened on.
+    #[error("{service}: listen_port: {port} cannot be used ({why})")]
+    Port {
+        /// The service.
+        service: ServiceKey,
+        /// The port.
+        port: u16,
+        /// Why.
+        why: &'static str,
+    },
+    /// A limit out of range.
+    #[error("{service}: maxconn_per_replica: {value} is above {MAXCONN_MAX}")]
+    Maxconn {
+        /// The service.
+        service: ServiceKey,
+        /// The value.
+        value: u32,
+    },
+    /// Host names on a plain TCP port.
+    #[error("{service}: domains: port {port} is plain TCP, which has no host names")]
+    TcpDomains {
+        /// The service.
+        service: ServiceKey,
+        /// The port.
+        port: u16,
+    },
+    /// Two services on one port that cannot share it.
+    #[error("{service}: port {port} is served by {holder} already ({why})")]
+    Conflict {
+        /// The service that was left out.
+        service: ServiceKey,
+        /// The one that keeps the port.
+        holder: ServiceKey,
+        /// The port.
+        port: u16,
+        /// What they both want.
+        why: String,
+    },
+    /// The same service and port twice, or one replica twice in it.
+    #[error("{service}: port {port} names {what} twice")]
+    Twice {
+        /// The service.
+        service: ServiceKey,
+        /// The port.
+        port: u16,
+        /// What.
+        what: String,
+    },
+    /// A server that cannot be reached.
+    #[error("{service}: replica {replica} has no usable address ({address}:{port})")]
+    Server {
+        /// The service.
+        service: ServiceKey,
+        /// The replica.
+        replica: ReplicaId,
+        /// Its address as given.
+        address: std::net::IpAddr,
+        /// Its port as given.
+        port: u16,
+    },
+}
+
+/// How HAProxy asks a server whether it is well.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Check {
+    /// A connection is enough.
+    Connect,
+    /// GET must answer 200 to 399.
+    Http {
+        /// What is asked for.
+        path: CheckPath,
+        /// Host header.
+        host: Domain,
+    },
+}
+
+/// One backend that passed all rules.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackendIntent {
+    /// Its name in HAProxy.
+    pub name: BackendName,
+    /// Whose it is.
+    pub service: ServiceKey,
+    /// Port of its frontend.
+    pub listen_port: u16,
+    /// HTTP or TCP.
+    pub mode: RouteMode,
+    /// Host names; empty means: the default of its port.
+    pub domains: Vec<Domain>,
+    /// Balance algorithm.
+    pub balance: Balance,
+    /// Health check.
+    pub check: Check,
+    /// Most requests at a time for one server; 0 means: no limit.
+    pub maxconn: u32,
+    /// Its servers by replica.
+    pub servers: BTreeMap<ReplicaId, Server>,
+}
+
+/// All that HAProxy must serve.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Intent {
+    /// Generation of the routes.
+    pub generation: u64,
+    /// Backends by name.
+    pub backends: BTreeMap<BackendName, BackendIntent>,
+}
+
+impl Intent {
+    /// Checks `routes`. Backends named in `served` come first, so that a newcomer never takes a
+    /// port or a host name from one that serves. `reserved_port` is the statistics port.
+    #[must_use]
+    pub fn compile(
+        routes: &Routes,
+        served: &BTreeSet<BackendName>,
+        reserved_port: u16,
+    ) -> (Self, Vec<RouteError>) {
+        let mut intent = Self {
+            generation: routes.generation,
+            backends: BTreeMap::new(),
+        };
+        let mut errors = Vec::new();
+        let is_served =
+            |b: &&Backend| served.contains(&BackendName::of(&b.service, b.route.listen_port));
+        let (first, second): (Vec<_>, Vec<_>) = routes.backends.iter().partition(is_served);
+        for backend in first.into_iter().chain(second) {
+            let checked = check_backend(backend, reserved_port)
+                .and_then(|backend| check_conflicts(&intent, &backend).map(|()| backend));
+            match checked {
+                Ok(backend) => {
+                    intent.backends.insert(backend.name.clone(), backend);
+                }
+                Err(error) => errors.push(error),
+            }
+        }
+        (intent, errors)
+    }
+
+    /// Ports that frontends listen on, each with its backends in name order.
+    #[must_use]
+    pub fn frontends(&self) -> BTreeMap<u16, Vec<&BackendIntent>> {
+        let mut ports: BTreeMap<u16, Vec<&BackendIntent>> = BTreeMap::new();
+        for backend in self.backends.values() {
+            ports.entry(backend.listen_port).or_default().push(backend);
+        }
+        ports
+    }
+}
+
+fn check_backend(backend: &Backend, reserved_port: u16) -> Result<BackendIntent, RouteError> {
+    let service = backend.service.clone();
+    let route = &backend.route;
+    let port = route.listen_port;
+    let bad_port = |why| RouteError::Port {
+        service: service.clone(),
+        port,
+        why,
+    };
+    if port == 0 {
+        return Err(bad_port("zero"));
+    }
+    if port == reserved_port {
+        return Err(bad_port("statistics page"));
+    }
+    if route.maxconn_per_replica > MAXCONN_MAX {
+        return Err(RouteError::Maxconn {
+            service,
+            value: route.maxconn_per_replica,
+        });
+    }
+    if route.domains.len() > DOMAINS_MAX {
+        return Err(RouteError::Domains {
+            service,
+            count: route.domains.len(),
+        });
+    }
+    if route.mode == RouteMode::Tcp && !route.domains.is_empty() {
+        return Err(RouteError::TcpDomains { service, port });
+    }
+    let domains = route
+        .domains
+        .iter()
+        .map(|text| {
+            Domain::new(text).ok_or_else(|| RouteError::Domain {
+                service: service.clone(),
+                domain: text.clone(),
+            })
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    let check = match &route.check_path {
+        None => Check::Connect,
+        Some(text) => {
+            let bad = || RouteError::CheckPath {
+                service: service.clone(),
+                path: text.clone(),
+            };
+            let path = CheckPath::new(text).ok_or_else(bad)?;
+            let local = || Domain::new("localhost").ok_or_else(bad);
+            let host = domains.first().cloned().map_or_else(local, Ok)?;
+            Check::Http { path, host }
+        }
+    };
+    Ok(BackendIntent {
+        name: BackendName::of(&service, port),
+        listen_port: port,
+        mode: route.mode,
+        domains,
+        balance: route.balance,
+        check,
+        maxconn: route.maxconn_per_replica,
+        servers: check_servers(backend)?,
+        service,
+    })
+}
+
+fn check_servers(backend: &Backend) -> Result<BTreeMap<ReplicaId, Server>, RouteError> {
+    let mut servers = BTreeMap::new();
+    for server in &backend.servers {
+        let address = server.address;
+        if server.port == 0 || address.is_unspecified() || address.is_multicast() {
+            return Err(RouteError::Server {
+                service: backend.service.clone(),
+                replica: server.replica,
+                address,
+                port: server.port,
+            });
+        }
+        if servers.insert(server.replica, server.clone()).is_some() {
+            return Err(RouteError::Twice {
+                service: backend.service.clone(),
+                port: backend.route.listen_port,
+                what: server.replica.to_string(),
+            });
+        }
+    }
+    Ok(servers)
+}
+
+fn check_conflicts(intent: &Intent, new: &BackendIntent) -> Result<(), RouteError> {
+    let port = new.listen_port;
+    if intent.backends.contains_key(&new.name) {
+        return Err(RouteError::Twice {
+            service: new.service.clone(),
+            port,
+            what: "the same way in".to_owned(),
+        });
+    }
+    for holder in intent.backends.values().filter(|b| b.listen_port == port) {
+        let conflict = |why: String| RouteError::Conflict {
+            service: new.service.clone(),
+            holder: holder.service.clone(),
+            port,
+            why,
+        };
+        if new.mode == RouteMode::Tcp || holder.mode == RouteMode::Tcp {
+            return Err(conflict("a plain TCP port cannot be shared".to_owned()));
+        }
+        if new.domains.is_empty() && holder.domains.is_empty() {
+            return Err(conflict("both take all host names".to_owned()));
+        }
+        if let Some(domain) = new.domains.iter().find(|d| holder.domains.contains(d)) {
+            return Err(conflict(format!("host name {}", domain.as_str())));
+        }
+    }
+    Ok(())
+}

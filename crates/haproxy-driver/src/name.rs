@@ -1,0 +1,173 @@
+//! Words that may appear in HAProxy's configuration and commands.
+//!
+//! HAProxy's two languages have no reliable quoting: a newline or a `;` in a name is a second
+//! command. So nothing is quoted here. A word is a value of one of these types, made only from
+//! listed bytes, or it is not emitted.
+
+use std::fmt;
+
+use longshore_model::{AppName, ServiceKey, ServiceName};
+
+/// Longest accepted domain in bytes.
+const DOMAIN_BYTES_MAX: usize = 253;
+/// Longest accepted label of a domain in bytes.
+const LABEL_BYTES_MAX: usize = 63;
+/// Longest accepted path of a health check in bytes.
+const PATH_BYTES_MAX: usize = 255;
+
+/// Name of a backend: `be_APP_SERVICE_PORT`. Names of apps and services hold no `_`, so it reads
+/// back in one way only.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BackendName(String);
+
+impl BackendName {
+    /// The backend of a service at a listen port.
+    #[must_use]
+    pub fn of(service: &ServiceKey, listen_port: u16) -> Self {
+        Self(format!(
+            "be_{}_{}_{listen_port}",
+            service.app, service.service
+        ))
+    }
+
+    /// Reads a name that [`BackendName::of`] made; none for any other text.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<(ServiceKey, u16)> {
+        let mut parts = text.strip_prefix("be_")?.split('_');
+        let app = AppName::new(parts.next()?).ok()?;
+        let service = ServiceName::new(parts.next()?).ok()?;
+        let port_text = parts.next()?;
+        let port: u16 = port_text.parse().ok()?;
+        // One form only: "+80" and "080" are not what `of` writes.
+        if parts.next().is_some() || port.to_string() != port_text {
+            return None;
+        }
+        Some((ServiceKey::new(app, service), port))
+    }
+
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for BackendName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A host name in lower case.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Domain(String);
+
+impl Domain {
+    /// Takes a DNS name without wildcard or trailing dot; upper case becomes lower case.
+    #[must_use]
+    pub fn new(text: &str) -> Option<Self> {
+        let name = text.to_ascii_lowercase();
+        let label_ok = |label: &str| {
+            !label.is_empty()
+                && label.len() <= LABEL_BYTES_MAX
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+                && label
+                    .bytes()
+                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        };
+        (name.len() <= DOMAIN_BYTES_MAX && name.split('.').all(label_ok)).then_some(Self(name))
+    }
+
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Path of an HTTP health check.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckPath(String);
+
+impl CheckPath {
+    /// Takes `/` followed by bytes that mean nothing to HAProxy's parser.
+    #[must_use]
+    pub fn new(text: &str) -> Option<Self> {
+        let byte_ok = |b: u8| b.is_ascii_alphanumeric() || b"/_.~-=&?+:@,".contains(&b);
+        (text.starts_with('/') && text.len() <= PATH_BYTES_MAX && text.bytes().all(byte_ok))
+            .then(|| Self(text.to_owned()))
+    }
+
+    /// The path as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Name of the server in a slot.
+#[must_use]
+pub fn slot_name(slot: u32) -> String {
+    format!("slot{slot}")
+}
+
+/// Reads what [`slot_name`] wrote.
+#[must_use]
+pub fn parse_slot(name: &str) -> Option<u32> {
+    let digits = name.strip_prefix("slot")?;
+    let slot: u32 = digits.parse().ok()?;
+    (slot.to_string() == digits).then_some(slot)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn hostile_words_are_refused() {
+        for bad in [
+            "", ".", "a..b", "a b", "a\nb", "a;b", "*.a", "-a", "a-", "a_b", "a{", "é",
+        ] {
+            assert_eq!(Domain::new(bad), None, "{bad:?} was taken");
+        }
+        for bad in [
+            "", "x", "/a b", "/a\nb", "/a;b", "/a#b", "/a\"b", "/%[src]", "/$HOME", "/a\\",
+        ] {
+            assert_eq!(CheckPath::new(bad), None, "{bad:?} was taken");
+        }
+        for bad in ["slot", "slot01", "slot+1", "slot-1", "slot1 ", "web1"] {
+            assert_eq!(parse_slot(bad), None, "{bad:?} was taken");
+        }
+        assert_eq!(
+            Domain::new("Shop.Example.org").unwrap().as_str(),
+            "shop.example.org"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn backend_names_read_back(
+            app in "[a-z][a-z0-9-]{0,62}", service in "[a-z][a-z0-9-]{0,62}", port in 1u16..
+        ) {
+            let key: ServiceKey = format!("{app}/{service}").parse().unwrap();
+            let name = BackendName::of(&key, port);
+            prop_assert_eq!(BackendName::parse(name.as_str()), Some((key, port)));
+        }
+
+        #[test]
+        fn whatever_reads_as_a_backend_is_its_one_form(text in "be_[a-z0-9_+-]{0,20}") {
+            if let Some((key, port)) = BackendName::parse(&text) {
+                prop_assert_eq!(BackendName::of(&key, port).as_str(), text);
+            }
+        }
+
+        #[test]
+        fn accepted_words_hold_no_syntax(text in any::<String>()) {
+            let plain = |s: &str| s.bytes().all(|b| b.is_ascii_graphic() && !b"\"'\\#;$%{}()".contains(&b));
+            if let Some(domain) = Domain::new(&text) { prop_assert!(plain(domain.as_str())); }
+            if let Some(path) = CheckPath::new(&text) { prop_assert!(plain(path.as_str())); }
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! HAProxy's answers, read by column name. Every function here is total: any text gives a value,
+//! lines that make no sense are left out.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use longshore_model::observe::ServerAdmin;
+
+use crate::name::parse_slot;
+use crate::slots::SlotNumber;
+
+/// Bits of `srv_admin_state` that mean maintenance (forced, inherited, resolution, hostname).
+const ADMIN_MAINT: u32 = 0x01 | 0x02 | 0x20 | 0x40;
+/// Bits of `srv_admin_state` that mean drain (forced, inherited).
+const ADMIN_DRAIN: u32 = 0x08 | 0x10;
+/// Bit of `srv_check_state`: checks are enabled.
+const CHECK_ENABLED: u32 = 0x04;
+/// `srv_op_state` of a server that is fully up.
+const OP_RUNNING: u32 = 2;
+
+/// One server as the worker has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunningServer {
+    /// Where it points to.
+    pub address: Option<IpAddr>,
+    /// Its port.
+    pub port: u16,
+    /// Its administrative state.
+    pub admin: ServerAdmin,
+    /// HAProxy considers it up.
+    pub up: bool,
+    /// Count of the check: `rise + fall - 1` after a passed one.
+    pub check_health: u32,
+    /// Checks run once it is out of maint.
+    pub check_enabled: bool,
+    /// Requests on it and waiting for it, where they were read.
+    pub load: Option<Load>,
+    /// The line as it was read, for the state file.
+    pub line: String,
+}
+
+/// What a server has to do now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Load {
+    /// Sessions on it.
+    pub sessions: u32,
+    /// Requests that wait for it.
+    pub queued: u32,
+}
+
+impl Load {
+    /// Nothing is left to finish.
+    #[must_use]
+    pub fn is_idle(self) -> bool {
+        self.sessions == 0 && self.queued == 0
+    }
+}
+
+/// Servers by backend and slot. Backends that are not ours are listed too, by any name.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Running {
+    /// Servers of each backend. Servers that are no slots are left out.
+    pub backends: BTreeMap<String, BTreeMap<SlotNumber, RunningServer>>,
+    /// Head of `show servers state`: version and names of the columns.
+    pub header: String,
+}
+
+/// Reads `show servers state`.
+#[must_use]
+pub fn servers_state(text: &str) -> Running {
+    let mut running = Running::default();
+    let mut columns: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut version = "1";
+    for line in text.lines() {
+        let line = line.trim_end();
+        if let Some(names) = line.strip_prefix("# ") {
+            columns = names
+                .split(' ')
+                .enumerate()
+                .map(|(i, name)| (name, i))
+                .collect();
+            running.header = format!("{version}\n{line}\n");
+        } else if columns.is_empty() {
+            version = if line.is_empty() { version } else { line };
+        } else if let Some((backend, slot, server)) = server_line(line, &columns) {
+            running
+                .backends
+                .entry(backend)
+                .or_default()
+                .insert(slot, server);
+        }
+    }
+    running
+}
+
+fn server_line(
+    line: &str,
+    columns: &BTreeMap<&str, usize>,
+) -> Option<(String, SlotNumber, RunningServer)> {
+    let fields: Vec<&str> = line.split(' ').collect();
+    let field = |name: &str| columns.get(name).and_then(|&i| fields.get(i)).copied();
+    let number = |name: &str| field(name).and_then(|text| text.parse::<u32>().ok());
+    let admin_state = number("srv_admin_state")?;
+    let admin = if admin_state & ADMIN_MAINT != 0 {
+        ServerAdmin::Maint
+    } else if admin_state & ADMIN_DRAIN != 0 {
+        ServerAdmin::Drain
+    } else {
+        ServerAdmin::Ready
+    };
+    let server = RunningServer {
+        address: field("srv_addr")?.parse().ok(),
+        port: field("srv_port")?.parse().ok()?,
+        admin,
+        up: number("srv_op_state")? == OP_RUNNING,
+        check_health: number("srv_check_health")?,
+        check_enabled: number("srv_check_state")? & CHECK_ENABLED != 0,
+        load: None,
+        line: line.to_owned(),
+    };
+    Some((
+        field("be_name")?.to_owned(),
+        parse_slot(field("srv_name")?)?,
+        server,
+    ))
+}
+
+/// One server's line for the state file: as it was read, but not in any maintenance.
+#[must_use]
+pub fn state_line_enabled(header: &str, line: &str) -> Option<String> {
+    let names = header.lines().find_map(|l| l.strip_prefix("# "))?;
+    let position = names
+        .split(' ')
+        .position(|name| name == "srv_admin_state")?;
+    let mut fields: Vec<&str> = line.split(' ').collect();
+    *fields.get_mut(position)? = "0";
+    Some(fields.join(" "))
+}
+
+/// One line of `show stat`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct StatLine {
+    /// Backend.
+    pub proxy: String,
+    /// Server, or `BACKEND`.
+    pub server: String,
+    /// Where a server points to, where HAProxy says it.
+    pub address: String,
+    /// Sessions and queue.
+    pub load: Load,
+    /// Sessions per second over the last second.
+    pub rate: u32,
+    /// Sessions in all.
+    pub sessions_total: u64,
+    /// Requests in all; none for plain TCP.
+    pub requests_total: Option<u64>,
+    /// Answers of 500 and above; none for plain TCP.
+    pub errors_total: Option<u64>,
+    /// Connections that could not be made.
+    pub connect_errors_total: u64,
+    /// Mean response time of the last 1,024 requests.
+    pub response_ms: u32,
+}
+
+/// Reads `show stat`.
+#[must_use]
+pub fn stat(text: &str) -> Vec<StatLine> {
+    let Some(text) = text.trim_start().strip_prefix("# ") else {
+        return Vec::new();
+    };
+    let mut reader = csv::ReaderBuilder::new()
+        .flexible(true)
+        .from_reader(text.as_bytes());
+    let Ok(header) = reader.headers().cloned() else {
+        return Vec::new();
+    };
+    let columns: BTreeMap<&str, usize> = header.iter().enumerate().map(|(i, n)| (n, i)).collect();
+    let mut lines = Vec::new();
+    for record in reader.records().map_while(Result::ok) {
+        let field = |name: &str| columns.get(name).and_then(|&i| record.get(i)).unwrap_or("");
+        let number = |name: &str| field(name).parse::<u64>().ok();
+        let small =
+            |name: &str| number(name).map_or(0, |value| u32::try_from(value).unwrap_or(u32::MAX));
+        if field("pxname").is_empty() || field("svname").is_empty() {
+            continue;
+        }
+        lines.push(StatLine {
+            proxy: field("pxname").to_owned(),
+            server: field("svname").to_owned(),
+            address: field("addr").to_owned(),
+            load: Load {
+                sessions: small("scur"),
+                queued: small("qcur"),
+            },
+            rate: small("rate"),
+            sessions_total: number("stot").unwrap_or(0),
+            requests_total: number("req_tot"),
+            errors_total: number("hrsp_5xx"),
+            connect_errors_total: number("econ").unwrap_or(0),
+            response_ms: small("rtime"),
+        });
+    }
+    lines
+}
+
+/// What `show info` says of the worker.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Info {
+    /// Its pid; 0 where it was not said.
+    pub pid: u32,
+    /// It is on its way out.
+    pub stopping: bool,
+    /// Its version.
+    pub version: String,
+}
+
+/// Reads `show info`.
+#[must_use]
+pub fn info(text: &str) -> Info {
+    let field = |name: &str| {
+        text.lines()
+            .find_map(|line| Some(line.strip_prefix(name)?.strip_prefix(':')?.trim()))
+    };
+    Info {
+        pid: field("Pid").and_then(|text| text.parse().ok()).unwrap_or(0),
+        stopping: field("Stopping").is_some_and(|text| text != "0"),
+        version: field("Version").unwrap_or("").to_owned(),
+    }
+}
+
+/// What the master says of its processes.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Processes {
+    /// Workers of the present configuration.
+    pub workers: Vec<u32>,
+    /// Workers of earlier configurations that finish what they have.
+    pub old_workers: Vec<u32>,
+    /// Reloads that failed since the last good one.
+    pub failed_reloads: u32,
+}
+
+/// Reads `show proc`.
+#[must_use]
+pub fn processes(text: &str) -> Processes {
+    let mut out = Processes::default();
+    let mut section = "";
+    for line in text.lines() {
+        if let Some(title) = line.strip_prefix('#') {
+            section = title.trim();
+            continue;
+        }
+        let mut fields = line.split_whitespace();
+        let (Some(pid), Some(kind)) = (fields.next().and_then(|f| f.parse().ok()), fields.next())
+        else {
+            continue;
+        };
+        match (kind, section) {
+            ("master", _) => {
+                let failed = line.split_once("[failed:").map_or("", |(_, rest)| rest);
+                let digits = failed.split(']').next().unwrap_or("").trim();
+                out.failed_reloads = digits.parse().unwrap_or(0);
+            }
+            ("worker", "workers") => out.workers.push(pid),
+            ("worker", "old workers") => out.old_workers.push(pid),
+            _ => {}
+        }
+    }
+    out
+}
+
+/// What a version can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capabilities {
+    /// `add server` with checks: 2.6 and newer.
+    pub add_server: bool,
+    /// Old enough to lack what the driver cannot do without.
+    pub too_old: bool,
+}
+
+impl Capabilities {
+    /// Of a version as `show info` writes it. `del server` is deliberately not among them: on
+    /// several releases it ends the whole process.
+    #[must_use]
+    pub fn of(version: &str) -> Self {
+        let mut numbers = version
+            .split(['.', '-'])
+            .map(|part| part.parse::<u32>().ok());
+        match (numbers.next().flatten(), numbers.next().flatten()) {
+            (Some(major), Some(minor)) => Self {
+                add_server: (major, minor) >= (2, 6),
+                too_old: (major, minor) < (2, 4),
+            },
+            // Unknown text: do nothing that an old release might not know.
+            _ => Self {
+                add_server: false,
+                too_old: false,
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "readout_tests.rs"]
+mod tests;

@@ -1,0 +1,164 @@
+//! Reload through the master: only where structure changes.
+
+use std::time::Duration;
+
+use longshore_model::routes::ServerMode;
+use tokio::time::Instant;
+
+use crate::decide::for_reload;
+use crate::edge::Edge;
+use crate::error::EdgeError;
+use crate::files;
+use crate::name::BackendName;
+use crate::readout::{self, Processes, Running, state_line_enabled};
+use crate::render::{render, structure};
+use crate::slots::Holder;
+
+/// Between two looks for the new worker. A reload takes about 45 ms.
+const POLL_MS: u64 = 10;
+
+impl Edge {
+    /// Puts the file for the present intent in place and lets HAProxy load it.
+    pub(crate) async fn reload(&mut self, running: &Running) -> Result<(), EdgeError> {
+        let slots = for_reload(&self.slots, &self.settings);
+        let text = render(&self.intent, &slots, &self.settings);
+        self.check_config(&text).await?;
+        let before = self.processes().await?;
+        let last_good = self.written.clone();
+
+        let mut owed = self.slots.clone();
+        owed.reload_owed = true;
+        self.save_slots(owed)?;
+        files::replace(&self.settings.state_path, &self.state_file(running))?;
+        files::commit_draft(&self.settings.config_path)?;
+        self.written = Some(text.clone());
+        // Whatever happens now, what the worker has loaded is not certain until it was seen.
+        self.loaded = None;
+
+        let result = self.load(&before).await;
+        self.empty_state_file()?;
+        match result {
+            Ok(pid) => {
+                self.pid = pid;
+                self.loaded = Some(structure(&text));
+                self.save_slots(slots)
+            }
+            Err(error) => {
+                if let Some(text) = last_good {
+                    files::replace(&self.settings.config_path, &text)?;
+                    self.written = Some(text);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// A state file without states: HAProxy warns where there is none, and one with old states
+    /// would bring them back at a cold start.
+    pub(crate) fn empty_state_file(&self) -> Result<(), EdgeError> {
+        files::replace(&self.settings.state_path, "1\n")
+    }
+
+    /// States of the servers that serve now, so that one that is down does not start as up and
+    /// that not all are checked at once. Those that drain or were not proven are left out: the
+    /// file has them disabled, and the next decision takes them from there.
+    fn state_file(&self, running: &Running) -> String {
+        let mut text = running.header.clone();
+        for (name, pool) in &self.slots.backends {
+            let intent = BackendName::parse(name)
+                .map(|(service, port)| BackendName::of(&service, port))
+                .and_then(|name| self.intent.backends.get(&name));
+            let (Some(intent), Some(servers)) = (intent, running.backends.get(name)) else {
+                continue;
+            };
+            for (slot, holder) in pool {
+                let Holder::Replica { id, proven: true } = holder else {
+                    continue;
+                };
+                if intent
+                    .servers
+                    .get(id)
+                    .is_none_or(|s| s.mode != ServerMode::Serve)
+                {
+                    continue;
+                }
+                let line = servers.get(slot).map(|server| server.line.as_str());
+                if let Some(line) = line.and_then(|l| state_line_enabled(&running.header, l)) {
+                    text.push_str(&line);
+                    text.push('\n');
+                }
+            }
+        }
+        text
+    }
+
+    pub(crate) async fn processes(&self) -> Result<Processes, EdgeError> {
+        let text = self.master.ask("show proc").await?;
+        let processes = readout::processes(&text);
+        if processes.workers.is_empty() && processes.old_workers.is_empty() {
+            return Err(EdgeError::Answer {
+                command: "show proc".to_owned(),
+                why: "no worker in it".to_owned(),
+            });
+        }
+        Ok(processes)
+    }
+
+    /// Asks for the reload and waits for a worker that was not there before; gives its pid.
+    async fn load(&self, before: &Processes) -> Result<u32, EdgeError> {
+        let started = Instant::now();
+        let deadline = Duration::from_millis(self.settings.reload_deadline_ms);
+        // Up to 2.6 the master replaces itself at once and says nothing, or breaks the connection
+        // while it does; later ones answer when all is over.
+        let said = self.master.ask("reload").await.unwrap_or_default();
+        if said.contains("Success=0") {
+            return Err(EdgeError::Reload {
+                detail: files::alerts(&said),
+            });
+        }
+        let mut seen = String::from("the master did not answer");
+        while started.elapsed() < deadline {
+            if let Ok(now) = self.processes().await {
+                if now.failed_reloads > before.failed_reloads {
+                    return Err(EdgeError::Reload {
+                        detail: self.why_not().await,
+                    });
+                }
+                let known =
+                    |pid: &u32| before.workers.contains(pid) || before.old_workers.contains(pid);
+                if let Some(pid) = now.workers.iter().find(|pid| !known(pid)) {
+                    match self.admin.talk(&[]).await {
+                        Ok((info, _)) if info.pid == *pid => return Ok(*pid),
+                        Ok((info, _)) => seen = format!("the socket belongs to {}", info.pid),
+                        Err(error) => seen = error.to_string(),
+                    }
+                } else {
+                    seen = "no new worker".to_owned();
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(POLL_MS)).await;
+        }
+        Err(EdgeError::Reload {
+            detail: format!("not over after {deadline:?}: {seen}"),
+        })
+    }
+
+    /// What the master remembers of its failed start.
+    async fn why_not(&self) -> String {
+        let logs = self
+            .master
+            .ask("show startup-logs")
+            .await
+            .unwrap_or_default();
+        let alerts = if logs.contains("[ALERT]") {
+            files::alerts(&logs)
+        } else {
+            String::new()
+        };
+        if alerts.is_empty() {
+            "haproxy passed the check but could not start; its own log says why".to_owned()
+        } else {
+            alerts
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! The configuration file as text.
+
+use std::fmt::Write as _;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
+
+use longshore_model::routes::ServerMode;
+use longshore_model::spec::{Balance, RouteMode};
+
+use crate::error::EdgeError;
+use crate::intent::{BackendIntent, Check, Intent};
+use crate::name::slot_name;
+use crate::settings::{CheckSettings, Settings};
+use crate::slots::{Holder, SlotMap};
+
+/// Global section, defaults and statistics, with words to fill in.
+const BASE: &str = include_str!("../../../haproxy/base.cfg");
+
+/// Where a slot that nobody holds points to: a port on which nobody listens.
+pub const PARKED: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
+
+const SERVER_LINE: &str = "    server slot";
+
+/// Checks that no setting can become syntax of the file.
+///
+/// # Errors
+/// [`EdgeError::Setting`] names the setting.
+pub fn check_settings(settings: &Settings) -> Result<(), EdgeError> {
+    let bad = |field, rule: &str| {
+        Err(EdgeError::Setting {
+            field,
+            rule: rule.to_owned(),
+        })
+    };
+    let path_ok = |path: &Path| {
+        path.is_absolute()
+            && path.to_str().is_some_and(|text| {
+                text.bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b"/._-".contains(&b))
+            })
+    };
+    let paths = [
+        ("config_path", &settings.config_path),
+        ("state_path", &settings.state_path),
+        ("slots_path", &settings.slots_path),
+        ("admin_socket", &settings.admin_socket),
+        ("master_socket", &settings.master_socket),
+    ];
+    for (field, path) in paths
+        .into_iter()
+        .chain(settings.process.chroot.iter().map(|p| ("chroot", p)))
+    {
+        if !path_ok(path) {
+            return bad(
+                field,
+                "must be an absolute path of letters, digits, '.', '_' and '-'",
+            );
+        }
+    }
+    let process = &settings.process;
+    for (field, name) in [
+        ("user", &process.user),
+        ("group", &process.group),
+        ("socket_group", &process.socket_group),
+    ] {
+        let ok = |name: &str| {
+            !name.is_empty()
+                && name
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b))
+        };
+        if name.as_deref().is_some_and(|name| !ok(name)) {
+            return bad(field, "must be a plain name");
+        }
+    }
+    let check = &settings.check;
+    if check.fall < 2 || check.rise < 1 || check.fall > 100 || check.rise > 100 {
+        return bad("check", "rise must be 1 to 100 and fall 2 to 100");
+    }
+    let intervals = [
+        check.inter_ms,
+        check.fastinter_ms,
+        check.downinter_ms,
+        check.timeout_ms,
+    ];
+    if intervals.iter().any(|ms| !(10..=60_000).contains(ms)) {
+        return bad("check", "intervals must be 10 to 60000 ms");
+    }
+    if settings.slots_initial == 0 || settings.slots_initial > settings.slots_max {
+        return bad("slots_initial", "must be 1 to slots_max");
+    }
+    if settings.stats_port == 0 || settings.connections_max == 0 {
+        return bad("stats_port, connections_max", "must not be 0");
+    }
+    Ok(())
+}
+
+/// Options of a server, spelled out: `add server` inherits nothing from `default-server`.
+#[must_use]
+pub fn server_options(check: &CheckSettings, maxconn: u32) -> String {
+    let CheckSettings {
+        inter_ms,
+        fastinter_ms,
+        downinter_ms,
+        rise,
+        fall,
+        timeout_ms: _,
+    } = check;
+    let mut text = format!(
+        "inter {inter_ms}ms fastinter {fastinter_ms}ms downinter {downinter_ms}ms rise {rise} fall {fall}"
+    );
+    if maxconn > 0 {
+        let _ = write!(text, " maxconn {maxconn}");
+    }
+    text
+}
+
+/// The whole file. Equal input gives equal bytes.
+#[must_use]
+pub fn render(intent: &Intent, slots: &SlotMap, settings: &Settings) -> String {
+    let mut out = base(settings);
+    for (port, backends) in intent.frontends() {
+        frontend(&mut out, port, &backends, settings);
+    }
+    for backend in intent.backends.values() {
+        render_backend(&mut out, backend, slots, settings);
+    }
+    out
+}
+
+/// All lines that only a reload can change: everything but the servers.
+#[must_use]
+pub fn structure(file: &str) -> String {
+    file.lines()
+        .filter(|line| !line.starts_with(SERVER_LINE))
+        .fold(String::with_capacity(file.len()), |mut text, line| {
+            text.push_str(line);
+            text.push('\n');
+            text
+        })
+}
+
+/// Ports that the frontends of a rendered file listen on.
+#[must_use]
+pub fn listen_ports(file: &str) -> Vec<u16> {
+    file.lines()
+        .filter_map(|line| line.strip_prefix("frontend fe_")?.parse().ok())
+        .collect()
+}
+
+fn base(settings: &Settings) -> String {
+    let process = &settings.process;
+    let mut lines = Vec::new();
+    if let Some(user) = &process.user {
+        lines.push(format!("    user {user}"));
+    }
+    if let Some(group) = &process.group {
+        lines.push(format!("    group {group}"));
+    }
+    if let Some(chroot) = &process.chroot {
+        lines.push(format!("    chroot {}", chroot.display()));
+    }
+    let mut owner = String::new();
+    if let Some(user) = &process.user {
+        let _ = write!(owner, " user {user}");
+    }
+    if let Some(group) = process.socket_group.as_ref().or(process.group.as_ref()) {
+        let _ = write!(owner, " group {group}");
+    }
+    let mut out = BASE.to_owned();
+    if lines.is_empty() {
+        out = out.replace("@PROCESS@\n", "");
+    }
+    let words = [
+        ("@PROCESS@", lines.join("\n")),
+        ("@CONNECTIONS_MAX@", settings.connections_max.to_string()),
+        (
+            "@ADMIN_SOCKET@",
+            settings.admin_socket.display().to_string(),
+        ),
+        ("@SOCKET_OWNER@", owner),
+        ("@STATE_FILE@", settings.state_path.display().to_string()),
+        (
+            "@HARD_STOP_AFTER@",
+            format!("{}ms", settings.hard_stop_after_ms),
+        ),
+        (
+            "@CHECK_TIMEOUT@",
+            format!("{}ms", settings.check.timeout_ms),
+        ),
+        (
+            "@STATS_BIND@",
+            SocketAddr::new(settings.stats_address, settings.stats_port).to_string(),
+        ),
+    ];
+    for (word, value) in words {
+        out = out.replace(word, &value);
+    }
+    out
+}
+
+fn frontend(out: &mut String, port: u16, backends: &[&BackendIntent], settings: &Settings) {
+    let mode = backends.first().map_or(RouteMode::Http, |b| b.mode);
+    let bind = SocketAddr::new(settings.bind_address, port);
+    let _ = write!(
+        out,
+        "\nfrontend fe_{port}\n    bind {bind}\n    mode {}\n",
+        mode_word(mode)
+    );
+    if mode == RouteMode::Http {
+        out.push_str("    option forwardfor\n");
+    }
+    for backend in backends {
+        for domain in &backend.domains {
+            let _ = writeln!(
+                out,
+                "    use_backend {} if {{ req.hdr(host),field(1,:),lower -m str {} }}",
+                backend.name,
+                domain.as_str()
+            );
+        }
+    }
+    let default = backends.iter().find(|b| b.domains.is_empty());
+    let default = default.map_or("longshore_no_service", |b| b.name.as_str());
+    let _ = writeln!(out, "    default_backend {default}");
+}
+
+fn render_backend(out: &mut String, backend: &BackendIntent, slots: &SlotMap, settings: &Settings) {
+    let _ = write!(
+        out,
+        "\nbackend {}\n    mode {}\n",
+        backend.name,
+        mode_word(backend.mode)
+    );
+    out.push_str(match backend.balance {
+        Balance::Roundrobin => "    balance roundrobin\n",
+        Balance::Leastconn => "    balance leastconn\n",
+        Balance::Random => "    balance random(2)\n",
+        // Without it the hash is static and HAProxy takes no servers at run time.
+        Balance::Source => "    balance source\n    hash-type consistent\n",
+    });
+    if let Check::Http { path, host } = &backend.check {
+        let _ = write!(
+            out,
+            "    option httpchk\n    http-check send meth GET uri {} ver HTTP/1.1 hdr Host {}\n    \
+             http-check expect status 200-399\n",
+            path.as_str(),
+            host.as_str()
+        );
+    }
+    let options = server_options(&settings.check, backend.maxconn);
+    let _ = writeln!(out, "    default-server {options}");
+    let Some(slots) = slots.backends.get(backend.name.as_str()) else {
+        return;
+    };
+    for (&slot, holder) in slots {
+        let server = match holder {
+            Holder::Replica { id, .. } => backend.servers.get(id),
+            Holder::Leaving | Holder::Free => None,
+        };
+        let address = server.map_or(PARKED, |s| SocketAddr::new(s.address, s.port));
+        // Only a server that has proven itself and that takes new requests may start by itself:
+        // the file is what a HAProxy restarted without its agent serves.
+        let proven = matches!(holder, Holder::Replica { proven: true, .. });
+        let enabled = proven && server.is_some_and(|s| s.mode == ServerMode::Serve);
+        let disabled = if enabled { "" } else { " disabled" };
+        let _ = writeln!(
+            out,
+            "    server {} {address} check{disabled}",
+            slot_name(slot)
+        );
+    }
+}
+
+fn mode_word(mode: RouteMode) -> &'static str {
+    match mode {
+        RouteMode::Http => "http",
+        RouteMode::Tcp => "tcp",
+    }
+}

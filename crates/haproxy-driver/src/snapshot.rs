@@ -1,0 +1,196 @@
+//! What HAProxy really runs, in the controller's words.
+
+use std::collections::BTreeMap;
+
+use longshore_model::ReplicaId;
+use longshore_model::observe::{BackendObserved, CheckState, ServerAdmin, ServerObserved};
+
+use crate::edge::{Edge, EdgeSnapshot, Seen};
+use crate::error::EdgeError;
+use crate::name::{BackendName, parse_slot};
+use crate::readout::{self, Load, Running, RunningServer, StatLine};
+use crate::settings::CheckSettings;
+use crate::slots::Holder;
+
+/// Old workers that are asked for their sessions; `mworker-max-reloads` keeps them fewer.
+const OLD_WORKERS_MAX: usize = 16;
+
+impl Running {
+    /// Fills in what the statistics say of each server.
+    pub(crate) fn set_loads(&mut self, stat: &[StatLine]) {
+        for line in stat {
+            let server = parse_slot(&line.server)
+                .and_then(|slot| self.backends.get_mut(&line.proxy)?.get_mut(&slot));
+            if let Some(server) = server {
+                server.load = Some(line.load);
+            }
+        }
+    }
+}
+
+impl Edge {
+    /// Reads what HAProxy really runs.
+    ///
+    /// # Errors
+    /// [`EdgeError::Down`], [`EdgeError::Silent`], [`EdgeError::Stopping`],
+    /// [`EdgeError::Answer`]; call again later.
+    pub async fn read(&mut self) -> Result<EdgeSnapshot, EdgeError> {
+        let seen = self.look().await?;
+        let mut problems = self.route_problems.clone();
+        problems.extend(self.last_problems.iter().cloned());
+        let old = match self.old_workers_load().await {
+            Ok(old) => old,
+            Err(error) => {
+                problems.push(format!("sessions of old workers are not known: {error}"));
+                BTreeMap::new()
+            }
+        };
+        Ok(EdgeSnapshot {
+            routes_generation: self.acknowledged,
+            servers: self.servers(&seen, &old),
+            backends: backends(&seen.stat),
+            haproxy_version: seen.info.version,
+            pid: seen.info.pid,
+            problems,
+        })
+    }
+
+    /// Sessions that workers of earlier configurations still finish, by backend and address:
+    /// their slots may have other holders now, but the address is the replica's.
+    async fn old_workers_load(&self) -> Result<BTreeMap<(String, String), Load>, EdgeError> {
+        let mut loads: BTreeMap<(String, String), Load> = BTreeMap::new();
+        let processes = self.processes().await?;
+        for pid in processes.old_workers.iter().take(OLD_WORKERS_MAX) {
+            // It may end at any moment; then it has no sessions.
+            let Ok(text) = self.master.ask(&format!("@!{pid} show stat -1 4 -1")).await else {
+                continue;
+            };
+            for line in readout::stat(&text) {
+                let load = loads.entry((line.proxy, line.address)).or_default();
+                *load = add(*load, line.load);
+            }
+        }
+        Ok(loads)
+    }
+
+    fn servers(
+        &self,
+        seen: &Seen,
+        old: &BTreeMap<(String, String), Load>,
+    ) -> BTreeMap<ReplicaId, ServerObserved> {
+        let mut servers = BTreeMap::new();
+        for (name, backend) in &self.intent.backends {
+            let pool = self.slots.backends.get(name.as_str());
+            let running = seen.running.backends.get(name.as_str());
+            for server in backend.servers.values() {
+                let slot = pool.and_then(|pool| {
+                    pool.iter().find_map(|(slot, holder)| match holder {
+                        Holder::Replica { id, proven } if *id == server.replica => {
+                            Some((*slot, *proven))
+                        }
+                        _ => None,
+                    })
+                });
+                let now = slot.and_then(|(slot, proven)| Some((running?.get(&slot)?, proven)));
+                let mut observed = now.map_or(ABSENT, |(now, proven)| {
+                    observe(now, proven, &self.settings.check)
+                });
+                let address = std::net::SocketAddr::new(server.address, server.port).to_string();
+                if let Some(load) = old.get(&(name.to_string(), address)) {
+                    observed.sessions = observed.sessions.saturating_add(load.sessions);
+                    observed.queued = observed.queued.saturating_add(load.queued);
+                }
+                servers
+                    .entry(server.replica)
+                    .and_modify(|sum| *sum = merge(*sum, observed))
+                    .or_insert(observed);
+            }
+        }
+        servers
+    }
+}
+
+/// A replica that has no server in the worker.
+const ABSENT: ServerObserved = ServerObserved {
+    check: CheckState::Unknown,
+    admin: ServerAdmin::Maint,
+    sessions: 0,
+    queued: 0,
+};
+
+fn observe(now: &RunningServer, proven: bool, settings: &CheckSettings) -> ServerObserved {
+    let top = settings.rise + settings.fall - 1;
+    let check = if now.admin == ServerAdmin::Maint || !now.check_enabled {
+        CheckState::Unknown
+    } else if !now.up || now.check_health == 0 {
+        CheckState::Down
+    } else if proven || now.check_health == top {
+        CheckState::Up
+    } else {
+        // It left maint as up without having been asked.
+        CheckState::Unknown
+    };
+    let load = now.load.unwrap_or_default();
+    ServerObserved {
+        check,
+        admin: now.admin,
+        sessions: load.sessions,
+        queued: load.queued,
+    }
+}
+
+fn add(a: Load, b: Load) -> Load {
+    Load {
+        sessions: a.sessions.saturating_add(b.sessions),
+        queued: a.queued.saturating_add(b.queued),
+    }
+}
+
+/// One replica behind two ways in: it is as open as its most open server and as well as its
+/// least well one.
+fn merge(a: ServerObserved, b: ServerObserved) -> ServerObserved {
+    let openness = |admin: ServerAdmin| match admin {
+        ServerAdmin::Maint => 0,
+        ServerAdmin::Drain => 1,
+        ServerAdmin::Ready => 2,
+    };
+    let wellness = |check: CheckState| match check {
+        CheckState::Down => 0,
+        CheckState::Unknown => 1,
+        CheckState::Up => 2,
+    };
+    ServerObserved {
+        check: if wellness(a.check) <= wellness(b.check) {
+            a.check
+        } else {
+            b.check
+        },
+        admin: if openness(a.admin) >= openness(b.admin) {
+            a.admin
+        } else {
+            b.admin
+        },
+        sessions: a.sessions.saturating_add(b.sessions),
+        queued: a.queued.saturating_add(b.queued),
+    }
+}
+
+fn backends(stat: &[StatLine]) -> BTreeMap<longshore_model::ServiceKey, BackendObserved> {
+    let mut sums: BTreeMap<_, BackendObserved> = BTreeMap::new();
+    for line in stat.iter().filter(|line| line.server == "BACKEND") {
+        let Some((service, _)) = BackendName::parse(&line.proxy) else {
+            continue;
+        };
+        let sum = sums.entry(service).or_default();
+        // The mean of two ways in is that of the busier one: rates are what weighs it.
+        if line.rate >= sum.rate || sum.response_ms == 0 {
+            sum.response_ms = line.response_ms;
+        }
+        sum.rate = sum.rate.saturating_add(line.rate);
+        sum.sessions = sum.sessions.saturating_add(line.load.sessions);
+        sum.queued = sum.queued.saturating_add(line.load.queued);
+        sum.requests_total += line.requests_total.unwrap_or(line.sessions_total);
+        sum.errors_total += line.errors_total.unwrap_or(line.connect_errors_total);
+    }
+    sums
+}

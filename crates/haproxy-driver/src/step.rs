@@ -1,0 +1,69 @@
+//! One command to HAProxy as data, and the only place where it becomes text.
+
+use std::net::IpAddr;
+
+use crate::name::{BackendName, slot_name};
+use crate::render::PARKED;
+use crate::slots::SlotNumber;
+
+/// What is done to a slot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Make the slot, in maint, at the parked address.
+    AddServer {
+        /// Check intervals and limits, from [`crate::render::server_options`].
+        options: String,
+    },
+    /// Point it at a replica. Only in maint.
+    SetAddr {
+        /// Where to.
+        address: IpAddr,
+        /// Port there.
+        port: u16,
+    },
+    /// Point it at nobody. Only in maint.
+    Park,
+    /// Let checks run; `add server` leaves them off.
+    EnableHealth,
+    /// No new requests. Leaves maint: checks run.
+    Drain,
+    /// Out, checks off, idle connections closed.
+    Maint,
+    /// Takes requests.
+    Ready,
+}
+
+/// One command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// Backend of the slot.
+    pub backend: BackendName,
+    /// The slot.
+    pub slot: SlotNumber,
+    /// What is done to it.
+    pub action: Action,
+}
+
+impl Step {
+    /// The command as HAProxy reads it, without the newline. All its words come from types that
+    /// hold no syntax.
+    #[must_use]
+    pub fn wire(&self) -> String {
+        let server = format!("{}/{}", self.backend, slot_name(self.slot));
+        let set_addr =
+            |address: IpAddr, port: u16| format!("set server {server} addr {address} port {port}");
+        match &self.action {
+            // Without the two pool options a server added at run time opens a connection per
+            // request on releases before 2.6.18.
+            Action::AddServer { options } => format!(
+                "add server {server} {PARKED} check {options} pool-purge-delay 5s pool-max-conn -1"
+            ),
+            Action::SetAddr { address, port } => set_addr(*address, *port),
+            Action::Park => set_addr(PARKED.ip(), PARKED.port()),
+            Action::EnableHealth => format!("enable health {server}"),
+            Action::Drain => format!("set server {server} state drain"),
+            Action::Maint => format!("set server {server} state maint"),
+            Action::Ready => format!("set server {server} state ready"),
+        }
+    }
+}
