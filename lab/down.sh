@@ -15,25 +15,28 @@ remove_context() {
 
 engine_answers() { command -v docker >/dev/null && docker version >/dev/null 2>&1; }
 
-# What Vagrant does not know of any more (its state lost, NODES changed) goes too.
-remove_leftovers() {
+# By name and all at once: five times as fast as vagrant destroy, and it also finds what Vagrant
+# does not know of any more (its state lost, a start broken off).
+remove_containers() {
   local ids
+  engine_answers || return 0
   ids=$(docker ps -aq --filter 'name=^/?longshore-lab-(edge|worker[0-9]+)$')
-  # shellcheck disable=SC2086
-  [ -z "$ids" ] || docker rm -fv $ids >/dev/null
+  [ -z "$ids" ] || xargs -P 8 -n 1 docker rm -fv <<<"$ids" >/dev/null
   if docker network inspect "$(network)" >/dev/null 2>&1; then
     docker network rm "$(network)" >/dev/null 2>&1 || say "network $(network) is in use by others: left"
   fi
 }
 
+remove_machines() {
+  command -v vagrant >/dev/null || die "vagrant is missing: the lab's virtual machines cannot be removed"
+  vagrant_quiet destroy -f || {
+    tail -n 5 "$LAB_STATE/vagrant.log" >&2
+    die "vagrant destroy failed; see .lab/vagrant.log"
+  }
+}
+
 remove_hosts() {
-  if [ "$LAB_PROVIDER" = docker ]; then
-    engine_answers || return 0
-  fi
-  if [ -d "$LAB_ROOT/.vagrant/machines" ] && command -v vagrant >/dev/null; then
-    vagrant_quiet destroy -f || say "vagrant destroy failed, see .lab/vagrant.log; cleaning up by hand"
-  fi
-  if [ "$LAB_PROVIDER" = docker ]; then remove_leftovers; fi
+  if [ "$LAB_PROVIDER" = docker ]; then remove_containers; else remove_machines; fi
   rm -rf "$LAB_ROOT/.vagrant"
   rm -f "$LAB_STATE/env" "$LAB_STATE/ssh_config"
   say "hosts: removed"
@@ -50,6 +53,18 @@ remove_images() {
   say "images: removed"
 }
 
+# The engine's bridge, packet filter chains and kernel settings outlive it.
+undo_network() {
+  local ip_forward='' forward_policy=''
+  # shellcheck source=/dev/null
+  . "$LAB_STATE/started-engine"
+  as_root ip link del docker0 2>/dev/null || true
+  as_root sh -c "iptables-save | sed '/DOCKER/d;/docker0/d' | iptables-restore" ||
+    say "the packet filter still has Docker's chains"
+  if [ "$forward_policy" = ACCEPT ]; then as_root iptables -P FORWARD ACCEPT; fi
+  if [ "$ip_forward" = 0 ]; then as_root sysctl -qw net.ipv4.ip_forward=0; fi
+}
+
 # Leaves an engine alone that others have come to use meanwhile.
 stop_engine() {
   [ -f "$LAB_STATE/started-engine" ] && engine_answers || return 0
@@ -61,9 +76,10 @@ stop_engine() {
     as_root systemctl stop docker docker.socket
   else
     as_root kill "$(cat /var/run/docker.pid)"
-    wait_for 20 eval '! engine_answers' || die "the Docker Engine does not stop; see .lab/dockerd.log"
+    # It stops answering before it is gone; the pid file goes last.
+    wait_for 20 test ! -e /var/run/docker.pid || die "the Docker Engine does not stop; see .lab/dockerd.log"
   fi
-  as_root ip link del docker0 2>/dev/null || true
+  undo_network
   rm -f "$LAB_STATE/started-engine"
   say "Docker Engine: stopped"
 }

@@ -55,6 +55,8 @@ build() {
     die "cannot build $image; see .lab/build.log"
   }
   remember "$image"
+  # What this build replaced: an unnamed image of ours.
+  docker image prune -f --filter label=longshore.digest >/dev/null 2>&1 || true
   say "image $image: built ($((SECONDS - start)) s)"
 }
 

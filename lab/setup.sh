@@ -50,6 +50,11 @@ start_engine() {
     die "you may not talk to the Docker Engine: run as root, or join the group docker and log in again"
   fi
   say "starting the Docker Engine"
+  # What an engine changes on the machine and leaves behind when it stops.
+  {
+    echo "ip_forward=$(cat /proc/sys/net/ipv4/ip_forward)"
+    echo "forward_policy=$(as_root iptables -S FORWARD 2>/dev/null | sed -n 's/^-P FORWARD //p')"
+  } >"$LAB_STATE/started-engine"
   if [ -d /run/systemd/system ]; then
     as_root systemctl start docker
   else
@@ -57,7 +62,6 @@ start_engine() {
     # shellcheck disable=SC2016  # $1 is the inner shell's
     as_root sh -c 'exec setsid dockerd </dev/null >"$1" 2>&1 9>&- &' sh "$LAB_STATE/dockerd.log"
   fi
-  touch "$LAB_STATE/started-engine"
   wait_for 45 can_reach_engine && return 0
   tail -n 5 "$LAB_STATE/dockerd.log" >&2 || true
   die "the Docker Engine does not start; see .lab/dockerd.log (a container without rights to mount and to change iptables cannot run one)"
