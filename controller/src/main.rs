@@ -1,2 +1,7 @@
-//! controller
-fn main() {}
+//! The controller's program; everything is in the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::SUCCESS
+}

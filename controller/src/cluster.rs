@@ -1,0 +1,284 @@
+//! The cluster as this controller holds it: what is wanted, what was planned, and the one lock
+//! that every write goes through.
+//!
+//! Reads take a shared snapshot and never wait for the disk. A write changes the store first and
+//! the snapshot only after it succeeded.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arc_swap::ArcSwap;
+use longshore_identity::ca::ClusterCa;
+use longshore_identity::tls::TrustHolder;
+use longshore_model::{Desired, Event, EventKind, NodeId, Plan, Report, TimeMs};
+use longshore_wire::Fence;
+use tokio::sync::{Notify, broadcast, watch};
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::fleet::Fleet;
+use crate::store::{Loaded, Meta, Repository, Store, StoreError, StoredEvent, TokenRecord};
+
+/// Events that may wait for one watcher; a slower one is told of a gap.
+const EVENTS_WAITING_MAX: usize = 1_024;
+
+/// Result of the last planning run.
+#[derive(Debug, Clone, Default)]
+pub struct View {
+    /// The plan in force.
+    pub plan: Arc<Plan>,
+    /// What its run had to say.
+    pub report: Arc<Report>,
+    /// When it ran; 0: not yet.
+    pub decided_ms: TimeMs,
+    /// Why the last run could not be committed.
+    pub problem: Option<String>,
+}
+
+/// What writes change, under one lock.
+pub struct Ledger {
+    /// The store.
+    pub repository: Repository,
+    /// Serials of each node's certificates.
+    pub serials: BTreeMap<NodeId, Vec<String>>,
+    /// Join tokens.
+    pub tokens: Vec<TokenRecord>,
+}
+
+/// See the module.
+pub struct Cluster {
+    /// Name, addresses, generation.
+    pub meta: Meta,
+    /// Names of this controller that agents use, best first.
+    pub advertise: Vec<String>,
+    /// Port that it listens on.
+    pub port: u16,
+    /// Signs certificates.
+    pub ca: ClusterCa,
+    /// Whom the server lets in.
+    pub trust: Arc<TrustHolder>,
+    /// Settings.
+    pub config: Config,
+    /// The one clock.
+    pub clock: Clock,
+    /// When this term began.
+    pub started_ms: TimeMs,
+    /// (cluster generation, term) of every command.
+    pub fence: Fence,
+    /// Agents.
+    pub fleet: Fleet,
+    /// Something may have to be planned or sent.
+    pub wake: Notify,
+    /// Set with the reason once the process must end.
+    pub fatal: watch::Sender<Option<String>>,
+    /// Set once the process ends in good order; long calls end then.
+    pub stopping: tokio_util::sync::CancellationToken,
+    desired: ArcSwap<Desired>,
+    view: ArcSwap<View>,
+    events: broadcast::Sender<Arc<StoredEvent>>,
+    store: Arc<dyn Store>,
+    ledger: Mutex<Ledger>,
+}
+
+/// What a cluster is made of.
+pub struct Parts {
+    /// Settings.
+    pub config: Config,
+    /// Signs certificates.
+    pub ca: ClusterCa,
+    /// The clock, running.
+    pub clock: Clock,
+    /// Port that the server listens on.
+    pub port: u16,
+}
+
+impl Cluster {
+    /// Opens `store`: raises the term, reads everything, records the start.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store is damaged or cannot be written.
+    pub fn open(store: Arc<dyn Store>, parts: Parts) -> Result<Arc<Self>, OpenError> {
+        let Parts { config, ca, clock, port } = parts;
+        let (mut repository, loaded) = Repository::open(Arc::clone(&store))?;
+        let Loaded { meta, term, desired, serials, revoked, tokens, plan } = loaded;
+        let started_ms = clock.now_ms();
+        let start = Event { at_ms: started_ms, kind: EventKind::ControllerStarted { term } };
+        repository.record(&[start])?;
+        let revoked: HashSet<String> = revoked.into_iter().collect();
+        let trust = TrustHolder::new(ca.cert_pem(), revoked)?;
+        let view = View { plan: Arc::new(plan), ..View::default() };
+        Ok(Arc::new(Self {
+            advertise: config.advertise.clone().unwrap_or_else(|| meta.advertise.clone()),
+            fence: Fence { cluster_generation: meta.cluster_generation, term },
+            meta,
+            port,
+            ca,
+            trust,
+            config,
+            clock,
+            started_ms,
+            fleet: Fleet::default(),
+            wake: Notify::new(),
+            fatal: watch::Sender::new(None),
+            stopping: tokio_util::sync::CancellationToken::new(),
+            desired: ArcSwap::from_pointee(desired),
+            view: ArcSwap::from_pointee(view),
+            events: broadcast::Sender::new(EVENTS_WAITING_MAX),
+            store,
+            ledger: Mutex::new(Ledger { repository, serials, tokens }),
+        }))
+    }
+
+    /// What operators want, now.
+    #[must_use]
+    pub fn desired(&self) -> Arc<Desired> {
+        self.desired.load_full()
+    }
+
+    /// What was planned last.
+    #[must_use]
+    pub fn view(&self) -> Arc<View> {
+        self.view.load_full()
+    }
+
+    /// Replaces what was planned last.
+    pub fn set_view(&self, view: View) {
+        self.view.store(Arc::new(view));
+    }
+
+    /// Now, on the controller's clock.
+    #[must_use]
+    pub fn now_ms(&self) -> TimeMs {
+        self.clock.now_ms()
+    }
+
+    /// New events as they happen.
+    #[must_use]
+    pub fn watch_events(&self) -> broadcast::Receiver<Arc<StoredEvent>> {
+        self.events.subscribe()
+    }
+
+    /// Past events, oldest first.
+    ///
+    /// # Errors
+    /// [`StoreError`] if they cannot be read.
+    pub fn past_events(&self) -> Result<Vec<StoredEvent>, StoreError> {
+        let limit = usize::try_from(crate::store::EVENTS_MAX).unwrap_or(usize::MAX);
+        Repository::events(&*self.store, 0, limit)
+    }
+
+    /// The lock that every write goes through.
+    pub fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        // The store is changed first and by one batch; what a panic leaves behind is its state.
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs one write under the lock, publishes the desired state that it returns, tells the
+    /// watchers of its events and wakes the loop. An error of the store that needs a restart ends
+    /// the process.
+    ///
+    /// # Errors
+    /// Whatever `write` says.
+    pub fn change<T, E: From<StoreError>>(
+        &self,
+        write: impl FnOnce(&mut Ledger, &mut Desired) -> Result<(T, Vec<StoredEvent>), ChangeError<E>>,
+    ) -> Result<T, E> {
+        let mut ledger = self.ledger();
+        let mut desired = Desired::clone(&self.desired.load());
+        match write(&mut ledger, &mut desired) {
+            Ok((value, events)) => {
+                self.desired.store(Arc::new(desired));
+                self.publish(events);
+                drop(ledger);
+                self.wake.notify_one();
+                Ok(value)
+            }
+            Err(ChangeError::Store(error)) => {
+                drop(ledger);
+                self.store_failed(&error);
+                Err(error.into())
+            }
+            Err(ChangeError::Refused(error)) => Err(error),
+        }
+    }
+
+    /// Appends events.
+    pub fn record(&self, kinds: Vec<EventKind>) {
+        let at_ms = self.now_ms();
+        let events: Vec<Event> = kinds.into_iter().map(|kind| Event { at_ms, kind }).collect();
+        let recorded = self.ledger().repository.record(&events);
+        match recorded {
+            Ok(stored) => self.publish(stored),
+            Err(error) => self.store_failed(&error),
+        }
+    }
+
+    /// Commits a plan with its events.
+    ///
+    /// # Errors
+    /// [`StoreError`]; a fatal one ends the process.
+    pub fn commit(&self, current: &Plan, next: &Plan, events: &[Event]) -> Result<(), StoreError> {
+        let committed = self.ledger().repository.commit_plan(current, next, events);
+        match committed {
+            Ok(stored) => {
+                self.publish(stored);
+                Ok(())
+            }
+            Err(error) => {
+                self.store_failed(&error);
+                Err(error)
+            }
+        }
+    }
+
+    fn publish(&self, events: Vec<StoredEvent>) {
+        for event in events {
+            // No watcher is no failure.
+            let _watchers = self.events.send(Arc::new(event));
+        }
+    }
+
+    /// Ends the process if it must; a conflict means that somebody else writes, or that a write
+    /// thought lost was not.
+    fn store_failed(&self, error: &StoreError) {
+        let text = crate::chain(error);
+        if error.is_fatal() || matches!(error, StoreError::Conflict { .. }) {
+            let first = self.fatal.send_if_modified(|fatal| {
+                let first = fatal.is_none();
+                fatal.get_or_insert_with(|| text.clone());
+                first
+            });
+            if first {
+                tracing::error!(error = text, "the store failed; the controller ends and must be restarted");
+            }
+        } else {
+            tracing::warn!(error = text, "the store refused a write");
+        }
+    }
+}
+
+/// Why a change did not happen.
+#[derive(Debug)]
+pub enum ChangeError<E> {
+    /// The store failed.
+    Store(StoreError),
+    /// The change itself was refused; nothing was written.
+    Refused(E),
+}
+
+impl<E> From<StoreError> for ChangeError<E> {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+/// Why a cluster cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Its store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Its CA.
+    #[error(transparent)]
+    Pki(#[from] longshore_identity::PkiError),
+}

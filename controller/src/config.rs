@@ -1,0 +1,190 @@
+//! `controller.toml`: everything optional, unknown keys refused.
+
+use std::path::Path;
+
+use longshore_model::ServiceSpec;
+use longshore_planner::PlannerConfig;
+use serde::Deserialize;
+
+/// Settings of `controller run`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// `address:port` to listen on instead of the one given to `init`.
+    pub listen: Option<String>,
+    /// Names and addresses that agents and operators use, instead of those given to `init`. The
+    /// server certificate is made anew for them.
+    pub advertise: Option<Vec<String>>,
+    /// Filter of the log, as `info` or `controller=debug,info`.
+    pub log: String,
+    /// Settings of the planner.
+    pub planner: PlannerConfig,
+    /// Options of containers that open their host and are let through.
+    pub policy: Policy,
+    /// Serve gRPC reflection (to operators). Meant for labs.
+    pub reflection: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: None,
+            advertise: None,
+            log: "info".into(),
+            planner: PlannerConfig::default(),
+            policy: Policy::default(),
+            reflection: false,
+        }
+    }
+}
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {path}")]
+    Read {
+        /// Which.
+        path: String,
+        /// Cause.
+        #[source]
+        source: std::io::Error,
+    },
+    /// It is no TOML, or a key is unknown or has a wrong value.
+    #[error("{path}: {detail}")]
+    Parse {
+        /// Which.
+        path: String,
+        /// The parser's words, with line and column.
+        detail: String,
+    },
+}
+
+impl Config {
+    /// Reads `path`; a missing file means the defaults, unless it was `asked` for.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the file, and the line of a mistake.
+    pub fn read(path: &Path, asked: bool) -> Result<Self, ConfigError> {
+        let name = path.display().to_string();
+        match std::fs::read_to_string(path) {
+            Ok(text) => toml::from_str(&text)
+                .map_err(|error| ConfigError::Parse { path: name, detail: error.to_string() }),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !asked => {
+                Ok(Self::default())
+            }
+            Err(source) => Err(ConfigError::Read { path: name, source }),
+        }
+    }
+}
+
+/// Options of containers that open their host. The default lets nothing through; each node's own
+/// policy file decides again, and no controller can override that.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Policy {
+    /// Let `privileged: true` through.
+    pub privileged: bool,
+    /// Let `network_mode: host` through.
+    pub host_network: bool,
+    /// Let `pid: host` through.
+    pub host_pid: bool,
+    /// Let `ipc: host` through.
+    pub host_ipc: bool,
+    /// Capabilities that may be added.
+    pub cap_add: Vec<String>,
+    /// Devices that may be given (`/dev/fuse`).
+    pub devices: Vec<String>,
+    /// Security options that may be set.
+    pub security_opt: Vec<String>,
+    /// Sysctls that may be set, by name.
+    pub sysctls: Vec<String>,
+    /// Directories of hosts that may be mounted, and everything below them.
+    pub bind_mounts: Vec<String>,
+}
+
+impl Policy {
+    /// The first option of `spec` that is not let through, with the key that would allow it.
+    #[must_use]
+    pub fn refusal(&self, spec: &ServiceSpec) -> Option<(String, String)> {
+        let asked = &spec.container.privileges;
+        let flags = [
+            (asked.privileged, self.privileged, "privileged: true", "privileged = true"),
+            (asked.host_network, self.host_network, "network_mode: host", "host_network = true"),
+            (asked.host_pid, self.host_pid, "pid: host", "host_pid = true"),
+            (asked.host_ipc, self.host_ipc, "ipc: host", "host_ipc = true"),
+        ];
+        let flag = flags.into_iter().find(|(asked, allowed, ..)| *asked && !*allowed);
+        if let Some((_, _, option, key)) = flag {
+            return Some((option.into(), key.into()));
+        }
+        let device = |given: &String| given.split(':').next().unwrap_or_default().to_owned();
+        let devices: Vec<String> = asked.devices.iter().map(device).collect();
+        let sysctls: Vec<String> = asked.sysctls.keys().cloned().collect();
+        let lists = [
+            ("cap_add", &asked.cap_add, &self.cap_add),
+            ("devices", &devices, &self.devices),
+            ("security_opt", &asked.security_opt, &self.security_opt),
+            ("sysctls", &sysctls, &self.sysctls),
+        ];
+        for (name, asked, allowed) in lists {
+            if let Some(value) = asked.iter().find(|value| !allowed.contains(value)) {
+                return Some((format!("{name}: {value}"), format!("{name} = [{value:?}]")));
+            }
+        }
+        let mut binds = spec.container.mounts.iter().filter(|mount| mount.bind);
+        let refused = binds.find(|mount| !self.allows_bind(&mount.source))?;
+        let source = &refused.source;
+        Some((format!("bind mount of {source}"), format!("bind_mounts = [{source:?}]")))
+    }
+
+    fn allows_bind(&self, source: &str) -> bool {
+        let source = Path::new(source);
+        let plain = source.is_absolute()
+            && source.components().all(|part| part != std::path::Component::ParentDir);
+        plain && self.bind_mounts.iter().any(|allowed| source.starts_with(allowed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use longshore_model::spec::Mount;
+
+    fn bind(source: &str) -> ServiceSpec {
+        let mut spec: ServiceSpec = crate::testing::service_spec();
+        spec.container.mounts =
+            vec![Mount { source: source.into(), target: "/x".into(), read_only: false, bind: true }];
+        spec
+    }
+
+    #[test]
+    fn an_empty_file_is_the_default_and_unknown_keys_are_named() {
+        assert_eq!(toml::from_str::<Config>("").unwrap(), Config::default());
+        let error = toml::from_str::<Config>("[policy]\nprivilegd = true").unwrap_err();
+        assert!(error.to_string().contains("privilegd"), "{error}");
+    }
+
+    #[test]
+    fn dangerous_options_are_refused_with_the_way_out() {
+        let none = Policy::default();
+        let mut spec = crate::testing::service_spec();
+        assert_eq!(none.refusal(&spec), None);
+        spec.container.privileges.cap_add = vec!["SYS_ADMIN".into()];
+        let (option, key) = none.refusal(&spec).unwrap();
+        assert_eq!((option.as_str(), key.as_str()), ("cap_add: SYS_ADMIN", r#"cap_add = ["SYS_ADMIN"]"#));
+        let some = Policy { cap_add: vec!["SYS_ADMIN".into()], ..Policy::default() };
+        assert_eq!(some.refusal(&spec), None);
+        spec.container.privileges.privileged = true;
+        assert_eq!(some.refusal(&spec).unwrap().0, "privileged: true");
+    }
+
+    #[test]
+    fn binds_stay_below_the_directories_that_are_allowed() {
+        let policy = Policy { bind_mounts: vec!["/srv/data".into()], ..Policy::default() };
+        assert_eq!(policy.refusal(&bind("/srv/data/shop")), None);
+        for bad in ["/", "/srv", "/srv/database", "/srv/data/../../etc", "/var/run/docker.sock"] {
+            assert!(policy.refusal(&bind(bad)).is_some(), "{bad} was let through");
+        }
+    }
+}

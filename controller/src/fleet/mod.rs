@@ -1,0 +1,402 @@
+//! What is known of nodes and edges: their sessions, their last reports, their samples.
+//!
+//! The fleet only remembers; it decides nothing. Reports are whole, so that the newest one
+//! replaces what was known, apart from CPU samples, which are kept in rings.
+
+mod outbox;
+mod streams;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use longshore_model::node::Capacity;
+use longshore_model::observe::{CpuSample, EdgeObserved, NodeObserved, SessionObserved};
+use longshore_model::{NodeId, Observed, TimeMs};
+use longshore_wire::{EdgeReport, NodeReport};
+use tokio_util::sync::CancellationToken;
+
+pub use outbox::{Outbox, OutboxReader, Outgoing};
+pub use streams::{StreamEvent, StreamGuard, StreamHub};
+
+/// CPU samples kept per node and per replica.
+pub const SAMPLES_MAX: usize = 128;
+
+/// What an agent says of itself when its session begins.
+#[derive(Debug, Clone, Default)]
+pub struct Greeting {
+    /// What it has.
+    pub capacity: Capacity,
+    /// Assignment that it holds.
+    pub assignment_generation: u64,
+    /// Routes that it holds.
+    pub routes_generation: u64,
+    /// Version of the agent.
+    pub agent_version: String,
+    /// Version of its engine.
+    pub engine_version: String,
+}
+
+/// A live session, as the one who serves it holds it.
+pub struct Session {
+    /// Tells it from older and newer sessions of the same node.
+    pub id: u64,
+    /// Cancelled when a newer session takes its place or the node is removed.
+    pub ended: CancellationToken,
+    /// What is to be sent.
+    pub outbox: OutboxReader,
+}
+
+/// A live session, as the executor sees it.
+#[derive(Clone)]
+pub struct Link {
+    /// Its id.
+    pub session: u64,
+    /// Where its commands go.
+    pub outbox: Outbox,
+}
+
+struct Live {
+    id: u64,
+    ended: CancellationToken,
+    outbox: Outbox,
+    nonce: u64,
+}
+
+#[derive(Default)]
+struct Entry {
+    node: NodeObserved,
+    edge: Option<EdgeObserved>,
+    live: Option<Live>,
+}
+
+#[derive(Default)]
+struct Inner {
+    entries: BTreeMap<NodeId, Entry>,
+    sessions: u64,
+    changes: u64,
+}
+
+/// All agents that were heard of since the start.
+#[derive(Default)]
+pub struct Fleet {
+    inner: Mutex<Inner>,
+    /// Log and exec streams through the sessions.
+    pub streams: StreamHub,
+}
+
+impl Fleet {
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        // Entries are replaced whole; a panic between two of them leaves each of them valid.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins a session; an older one of the same node ends.
+    pub fn connect(&self, node: &NodeId, edge: bool, greeting: Greeting, now_ms: TimeMs) -> Session {
+        let mut inner = self.inner();
+        inner.sessions += 1;
+        inner.changes += 1;
+        let id = inner.sessions;
+        let entry = inner.entries.entry(node.clone()).or_default();
+        if let Some(old) = entry.live.take() {
+            old.ended.cancel();
+        }
+        let (outbox, reader) = Outbox::new();
+        let ended = CancellationToken::new();
+        entry.live = Some(Live { id, ended: ended.clone(), outbox, nonce: 0 });
+        // The handshake was a round trip.
+        let session =
+            SessionObserved { connected: true, last_echo_ms: now_ms, since_ms: now_ms };
+        entry.node.session = session;
+        entry.node.capacity = greeting.capacity;
+        entry.node.assignment_generation = greeting.assignment_generation;
+        entry.node.agent_version = greeting.agent_version;
+        entry.node.engine_version = greeting.engine_version;
+        if edge {
+            let edge = entry.edge.get_or_insert_default();
+            edge.session = session;
+            // What its HAProxy runs is known with its first report, not before.
+        } else {
+            entry.edge = None;
+        }
+        Session { id, ended, outbox: reader }
+    }
+
+    /// Ends a session. False: it was not the node's present one.
+    pub fn disconnect(&self, node: &NodeId, session: u64) -> bool {
+        let mut inner = self.inner();
+        let Some(entry) = inner.entries.get_mut(node) else { return false };
+        if entry.live.as_ref().is_none_or(|live| live.id != session) {
+            return false;
+        }
+        entry.live = None;
+        entry.node.session.connected = false;
+        if let Some(edge) = &mut entry.edge {
+            edge.session.connected = false;
+        }
+        inner.changes += 1;
+        drop(inner);
+        self.streams.close_node(node, "the node's session ended");
+        true
+    }
+
+    /// Ends a node's session and forgets the node.
+    pub fn forget(&self, node: &NodeId) {
+        let mut inner = self.inner();
+        inner.changes += 1;
+        if let Some(Entry { live: Some(live), .. }) = inner.entries.remove(node) {
+            live.ended.cancel();
+        }
+        drop(inner);
+        self.streams.close_node(node, "the node was removed");
+    }
+
+    /// Notes the nonce that was just sent.
+    pub fn pinged(&self, node: &NodeId, session: u64, nonce: u64) {
+        self.with_live(node, session, |entry| {
+            if let Some(live) = &mut entry.live {
+                live.nonce = nonce;
+            }
+        });
+    }
+
+    /// A nonce came back. Only the last one counts: an older one proves nothing about now.
+    pub fn echoed(&self, node: &NodeId, session: u64, nonce: u64, now_ms: TimeMs) {
+        self.with_live(node, session, |entry| {
+            if entry.live.as_ref().is_some_and(|live| live.nonce == nonce && nonce != 0) {
+                entry.node.session.last_echo_ms = now_ms;
+                if let Some(edge) = &mut entry.edge {
+                    edge.session.last_echo_ms = now_ms;
+                }
+            }
+        });
+    }
+
+    /// Takes a node's report. True: something else than samples changed.
+    pub fn node_report(
+        &self,
+        node: &NodeId,
+        session: u64,
+        report: NodeReport,
+        now_ms: TimeMs,
+    ) -> bool {
+        self.with_live(node, session, |entry| merge_node(&mut entry.node, report, now_ms))
+    }
+
+    /// Takes an edge's report. True: something else than counters changed.
+    pub fn edge_report(
+        &self,
+        node: &NodeId,
+        session: u64,
+        report: EdgeReport,
+        now_ms: TimeMs,
+    ) -> bool {
+        self.with_live(node, session, |entry| {
+            let Some(edge) = &mut entry.edge else { return false };
+            let changed = edge.routes_generation != report.routes_generation
+                || edge.servers != report.servers
+                || edge.problem != report.problem
+                || edge.reported_ms == 0;
+            edge.routes_generation = report.routes_generation;
+            edge.reported_ms = now_ms;
+            edge.servers = report.servers;
+            edge.backends = report.backends;
+            edge.problem = report.problem;
+            edge.haproxy_version = report.haproxy_version;
+            changed
+        })
+    }
+
+    fn with_live<T: Default>(
+        &self,
+        node: &NodeId,
+        session: u64,
+        change: impl FnOnce(&mut Entry) -> T,
+    ) -> T {
+        let mut inner = self.inner();
+        inner.changes += 1;
+        match inner.entries.get_mut(node) {
+            Some(entry) if entry.live.as_ref().is_some_and(|live| live.id == session) => {
+                change(entry)
+            }
+            // The past session of a node has nothing more to say.
+            _ => T::default(),
+        }
+    }
+
+    /// Everything that is known now.
+    #[must_use]
+    pub fn snapshot(&self) -> Observed {
+        let inner = self.inner();
+        let mut observed = Observed::default();
+        for (id, entry) in &inner.entries {
+            observed.nodes.insert(id.clone(), entry.node.clone());
+            if let Some(edge) = &entry.edge {
+                observed.edges.insert(id.clone(), edge.clone());
+            }
+        }
+        observed
+    }
+
+    /// Live sessions.
+    #[must_use]
+    pub fn links(&self) -> BTreeMap<NodeId, Link> {
+        let link = |live: &Live| Link { session: live.id, outbox: live.outbox.clone() };
+        let inner = self.inner();
+        inner
+            .entries
+            .iter()
+            .filter_map(|(id, entry)| Some((id.clone(), link(entry.live.as_ref()?))))
+            .collect()
+    }
+
+    /// Live session of one node.
+    #[must_use]
+    pub fn link(&self, node: &NodeId) -> Option<Link> {
+        let inner = self.inner();
+        let live = inner.entries.get(node)?.live.as_ref()?;
+        Some(Link { session: live.id, outbox: live.outbox.clone() })
+    }
+
+    /// Rises with everything that was heard.
+    #[must_use]
+    pub fn changes(&self) -> u64 {
+        self.inner().changes
+    }
+}
+
+/// Puts a report into what is known; samples go into rings.
+fn merge_node(node: &mut NodeObserved, report: NodeReport, now_ms: TimeMs) -> bool {
+    let mut changed = node.reported_ms == 0
+        || node.assignment_generation != report.assignment_generation
+        || node.engine != report.engine
+        || node.capacity != report.capacity
+        || node.replicas.len() != report.replicas.len();
+    node.assignment_generation = report.assignment_generation;
+    node.engine = report.engine;
+    node.capacity = report.capacity;
+    node.memory_used_bytes = report.memory_used_bytes;
+    node.images = report.images;
+    node.reported_ms = now_ms;
+    push_sample(&mut node.cpu_ratio, report.cpu_ratio, now_ms);
+    let mut old = std::mem::take(&mut node.replicas);
+    for replica in report.replicas {
+        let mut status = replica.status(now_ms);
+        match old.remove(&replica.id) {
+            Some(before) => {
+                changed |= before.state != status.state
+                    || before.reason != status.reason
+                    || before.restarts != status.restarts;
+                // Ages jitter by the way they came; an incarnation starts once.
+                if before.restarts == status.restarts {
+                    status.started_ms = before.started_ms.or(status.started_ms);
+                    status.healthy_ms = before.healthy_ms.or(status.healthy_ms);
+                }
+                status.cpu_milli = before.cpu_milli;
+            }
+            None => changed = true,
+        }
+        push_sample(&mut status.cpu_milli, replica.cpu_milli, now_ms);
+        node.replicas.insert(replica.id, status);
+    }
+    changed
+}
+
+fn push_sample(ring: &mut Vec<CpuSample>, value: Option<f64>, at_ms: TimeMs) {
+    let Some(value) = value else { return };
+    if ring.len() >= SAMPLES_MAX {
+        ring.remove(0);
+    }
+    ring.push(CpuSample { at_ms, value });
+}
+
+/// Shared by everybody.
+pub type SharedFleet = Arc<Fleet>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use longshore_model::ReplicaId;
+    use longshore_model::replica::ReplicaState;
+    use longshore_wire::ReplicaReport;
+
+    fn node(name: &str) -> NodeId {
+        NodeId::new(name).unwrap()
+    }
+
+    fn replica(state: ReplicaState) -> ReplicaReport {
+        ReplicaReport {
+            id: ReplicaId(1),
+            state,
+            reason: None,
+            container_id: None,
+            started_ago_ms: Some(10),
+            healthy_ago_ms: None,
+            restarts: 0,
+            memory_bytes: 0,
+            cpu_milli: Some(500.0),
+        }
+    }
+
+    fn report(state: ReplicaState) -> NodeReport {
+        NodeReport {
+            cpu_ratio: Some(0.5),
+            replicas: vec![replica(state)],
+            ..NodeReport::default()
+        }
+    }
+
+    #[test]
+    fn a_newer_session_replaces_the_older_one() {
+        let fleet = Fleet::default();
+        let first = fleet.connect(&node("a"), false, Greeting::default(), 1);
+        let second = fleet.connect(&node("a"), false, Greeting::default(), 2);
+        assert!(first.ended.is_cancelled());
+        assert!(!fleet.disconnect(&node("a"), first.id), "the old one's end changes nothing");
+        assert!(fleet.snapshot().nodes[&node("a")].session.connected);
+        assert!(!fleet.node_report(&node("a"), first.id, report(ReplicaState::Healthy), 3));
+        assert!(fleet.snapshot().nodes[&node("a")].replicas.is_empty());
+        assert!(fleet.disconnect(&node("a"), second.id));
+        assert!(!fleet.snapshot().nodes[&node("a")].session.connected);
+    }
+
+    #[test]
+    fn only_the_last_nonce_counts() {
+        let fleet = Fleet::default();
+        let session = fleet.connect(&node("a"), true, Greeting::default(), 1);
+        fleet.pinged(&node("a"), session.id, 7);
+        fleet.pinged(&node("a"), session.id, 8);
+        fleet.echoed(&node("a"), session.id, 7, 50);
+        assert_eq!(fleet.snapshot().nodes[&node("a")].session.last_echo_ms, 1);
+        fleet.echoed(&node("a"), session.id, 8, 60);
+        let seen = fleet.snapshot();
+        assert_eq!(seen.nodes[&node("a")].session.last_echo_ms, 60);
+        assert_eq!(seen.edges[&node("a")].session.last_echo_ms, 60);
+    }
+
+    #[test]
+    fn reports_become_times_and_bounded_rings() {
+        let fleet = Fleet::default();
+        let session = fleet.connect(&node("a"), false, Greeting::default(), 1);
+        assert!(fleet.node_report(&node("a"), session.id, report(ReplicaState::Starting), 1_000));
+        for at in 0..300 {
+            let changed =
+                fleet.node_report(&node("a"), session.id, report(ReplicaState::Starting), 2_000 + at);
+            assert!(!changed, "samples alone are no change");
+        }
+        let seen = &fleet.snapshot().nodes[&node("a")];
+        let status = &seen.replicas[&ReplicaId(1)];
+        assert_eq!(status.started_ms, Some(990));
+        assert_eq!((seen.cpu_ratio.len(), status.cpu_milli.len()), (SAMPLES_MAX, SAMPLES_MAX));
+        assert_eq!(seen.cpu_ratio[0].at_ms, 2_300 - SAMPLES_MAX as u64);
+        assert!(fleet.node_report(&node("a"), session.id, report(ReplicaState::Healthy), 9_000));
+    }
+
+    #[test]
+    fn a_forgotten_node_is_cut() {
+        let fleet = Fleet::default();
+        let session = fleet.connect(&node("a"), false, Greeting::default(), 1);
+        fleet.forget(&node("a"));
+        assert!(session.ended.is_cancelled());
+        assert!(fleet.snapshot().nodes.is_empty());
+    }
+}

@@ -1,0 +1,135 @@
+//! What waits to be sent to one agent. Assignments and routes are whole, so only the newest of
+//! each waits; stream messages wait in a bounded queue and are refused when it is full.
+
+use std::sync::Arc;
+
+use longshore_model::{Assignment, Routes};
+use longshore_proto::agent::v1 as pb;
+use tokio::sync::{mpsc, watch};
+
+/// Stream messages that may wait for one agent.
+const QUEUE_MAX: usize = 256;
+
+/// The sender's side.
+#[derive(Clone)]
+pub struct Outbox {
+    assignment: Arc<watch::Sender<Option<Arc<Assignment>>>>,
+    routes: Arc<watch::Sender<Option<Arc<Routes>>>>,
+    queue: mpsc::Sender<pb::session_response::Message>,
+}
+
+/// The session's side.
+pub struct OutboxReader {
+    assignment: watch::Receiver<Option<Arc<Assignment>>>,
+    routes: watch::Receiver<Option<Arc<Routes>>>,
+    queue: mpsc::Receiver<pb::session_response::Message>,
+}
+
+/// One thing to send.
+#[derive(Debug)]
+pub enum Outgoing {
+    /// The newest assignment.
+    Assignment(Arc<Assignment>),
+    /// The newest routes.
+    Routes(Arc<Routes>),
+    /// A message of a log or exec stream.
+    Stream(pb::session_response::Message),
+}
+
+impl Outbox {
+    /// Both sides.
+    #[must_use]
+    pub fn new() -> (Self, OutboxReader) {
+        let (assignment, assignment_reader) = watch::channel(None);
+        let (routes, routes_reader) = watch::channel(None);
+        let (queue, queue_reader) = mpsc::channel(QUEUE_MAX);
+        let writer = Self { assignment: Arc::new(assignment), routes: Arc::new(routes), queue };
+        let reader = OutboxReader {
+            assignment: assignment_reader,
+            routes: routes_reader,
+            queue: queue_reader,
+        };
+        (writer, reader)
+    }
+
+    /// Generation of the assignment handed over last.
+    #[must_use]
+    pub fn assignment_generation(&self) -> Option<u64> {
+        self.assignment.borrow().as_ref().map(|assignment| assignment.generation)
+    }
+
+    /// Generation of the routes handed over last.
+    #[must_use]
+    pub fn routes_generation(&self) -> Option<u64> {
+        self.routes.borrow().as_ref().map(|routes| routes.generation)
+    }
+
+    /// Replaces the assignment that waits.
+    pub fn assign(&self, assignment: Assignment) {
+        self.assignment.send_replace(Some(Arc::new(assignment)));
+    }
+
+    /// Replaces the routes that wait.
+    pub fn route(&self, routes: Arc<Routes>) {
+        self.routes.send_replace(Some(routes));
+    }
+
+    /// Queues a stream message. False: the agent does not keep up, or its session ended.
+    #[must_use]
+    pub fn stream(&self, message: pb::session_response::Message) -> bool {
+        self.queue.try_send(message).is_ok()
+    }
+
+    /// Queues a stream message, waiting for room. False: the session ended.
+    pub async fn stream_wait(&self, message: pb::session_response::Message) -> bool {
+        self.queue.send(message).await.is_ok()
+    }
+}
+
+impl OutboxReader {
+    /// The next thing to send; none once the session is over. Commands come before streams.
+    pub async fn next(&mut self) -> Option<Outgoing> {
+        tokio::select! {
+            biased;
+            changed = self.assignment.changed() => {
+                changed.ok()?;
+                self.assignment.borrow_and_update().clone().map(Outgoing::Assignment)
+            }
+            changed = self.routes.changed() => {
+                changed.ok()?;
+                self.routes.borrow_and_update().clone().map(Outgoing::Routes)
+            }
+            message = self.queue.recv() => message.map(Outgoing::Stream),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn assignment(generation: u64) -> Assignment {
+        Assignment { generation, ..Assignment::default() }
+    }
+
+    #[tokio::test]
+    async fn only_the_newest_assignment_waits() {
+        let (outbox, mut reader) = Outbox::new();
+        for generation in 1..=9 {
+            outbox.assign(assignment(generation));
+        }
+        let Some(Outgoing::Assignment(next)) = reader.next().await else { panic!("no assignment") };
+        assert_eq!(next.generation, 9);
+        assert_eq!(outbox.assignment_generation(), Some(9));
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_refuses_and_commands_overtake_it() {
+        let (outbox, mut reader) = Outbox::new();
+        let message = || pb::session_response::Message::Ping(pb::Ping { nonce: 1 });
+        let taken = (0..QUEUE_MAX * 2).filter(|_| outbox.stream(message())).count();
+        assert_eq!(taken, QUEUE_MAX);
+        outbox.assign(assignment(1));
+        assert!(matches!(reader.next().await, Some(Outgoing::Assignment(_))));
+    }
+}

@@ -1,0 +1,29 @@
+//! The controller: decides placement and scale, keeps agents and edges in step.
+//!
+//! `store` keeps what must survive, `fleet` what was seen, `cluster` holds both; `reconcile` is
+//! the loop, `grpc` the only way in. Nothing of protobuf is known outside `grpc` and the outgoing
+//! side of `fleet`.
+
+pub mod clock;
+pub mod cluster;
+pub mod config;
+pub mod files;
+pub mod fleet;
+pub mod reconcile;
+pub mod store;
+
+#[cfg(test)]
+mod testing;
+
+/// An error and its causes on one line.
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,41 @@
+//! Commit: the store first, then what everybody sees.
+
+use std::sync::Arc;
+
+use longshore_model::Event;
+use longshore_planner::Outcome;
+
+use super::observe::Seen;
+use crate::cluster::{Cluster, View};
+
+/// Stores a changed plan with its events by compare-and-set and publishes it. Without a checked
+/// plan, or without a store that takes it, the old plan stays in force and the reason is shown.
+pub(super) fn commit(cluster: &Cluster, seen: &Seen, planned: Result<Outcome, String>) {
+    let before = cluster.view();
+    let problem = match planned {
+        Err(violation) => {
+            if before.problem.as_ref() != Some(&violation) {
+                tracing::error!(violation, "the plan breaks an invariant and was not committed");
+            }
+            violation
+        }
+        Ok(outcome) => {
+            let at_ms = seen.now_ms;
+            let events: Vec<Event> =
+                outcome.report.events.iter().map(|kind| Event { at_ms, kind: kind.clone() }).collect();
+            match cluster.commit(&seen.current, &outcome.plan, &events) {
+                Ok(()) => {
+                    let plan = match outcome.plan.version == seen.current.version {
+                        true => Arc::clone(&seen.current),
+                        false => Arc::new(outcome.plan),
+                    };
+                    let report = Arc::new(outcome.report);
+                    cluster.set_view(View { plan, report, decided_ms: at_ms, problem: None });
+                    return;
+                }
+                Err(error) => error.to_string(),
+            }
+        }
+    };
+    cluster.set_view(View { problem: Some(problem), ..View::clone(&before) });
+}

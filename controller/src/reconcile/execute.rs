@@ -1,0 +1,60 @@
+//! Execute: everybody is sent what they have not acknowledged. Idempotent; agents drop what they
+//! have already.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use longshore_model::{Assignment, NodeId, Observed, Plan};
+
+use crate::cluster::Cluster;
+use crate::fleet::Link;
+
+/// Sends assignments and routes where the generation differs, and once in each session: the
+/// agent then also knows this controller's term.
+pub(super) fn execute(cluster: &Cluster, observed: &Observed) {
+    let view = cluster.view();
+    let mut links = cluster.fleet.links();
+    links.retain(|node, link| {
+        let generation = view.plan.generations.get(node).copied().unwrap_or(0);
+        generation > 0 && link.outbox.assignment_generation() != Some(generation)
+            || wants_routes(&view.plan, observed, node, link)
+    });
+    if links.is_empty() {
+        return;
+    }
+    let mut assignments = assignments(&view.plan, &links);
+    let mut routes = None;
+    for (node, link) in &links {
+        let generation = view.plan.generations.get(node).copied().unwrap_or(0);
+        if generation > 0 && link.outbox.assignment_generation() != Some(generation) {
+            link.outbox.assign(assignments.remove(node).unwrap_or_default());
+        }
+        if wants_routes(&view.plan, observed, node, link) {
+            let routes = routes.get_or_insert_with(|| Arc::new(view.plan.routes()));
+            link.outbox.route(Arc::clone(routes));
+        }
+    }
+}
+
+fn wants_routes(plan: &Plan, observed: &Observed, node: &NodeId, link: &Link) -> bool {
+    plan.routes_generation > 0
+        && observed.edges.contains_key(node)
+        && link.outbox.routes_generation() != Some(plan.routes_generation)
+}
+
+/// Assignments of all nodes in `links`, in one pass over the plan.
+fn assignments(plan: &Plan, links: &BTreeMap<NodeId, Link>) -> BTreeMap<NodeId, Assignment> {
+    let generation = |node: &NodeId| plan.generations.get(node).copied().unwrap_or(0);
+    let mut assignments: BTreeMap<NodeId, Assignment> = links
+        .keys()
+        .map(|node| (node.clone(), Assignment { generation: generation(node), ..Assignment::default() }))
+        .collect();
+    for replica in plan.replicas.values() {
+        let Some(assignment) = assignments.get_mut(&replica.node) else { continue };
+        assignment.replicas.push(replica.assigned());
+        if let Some(spec) = plan.templates.get(&replica.template) {
+            assignment.templates.insert(replica.template.clone(), Arc::clone(spec));
+        }
+    }
+    assignments
+}

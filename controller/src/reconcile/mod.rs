@@ -1,0 +1,80 @@
+//! The loop: observe → plan → commit → execute, one run in flight.
+//!
+//! # Guarantees
+//! - It runs on every signal (a report changed, an operator wrote, an edge acknowledged) and at
+//!   least every second; signals that come close together share a run.
+//! - A plan that fails the independent check, or that cannot be stored, is never executed.
+//!
+//! # Assumptions
+//! - [`run`] is called once per process; the plan in the view is the one that is stored.
+//!
+//! It takes no event data and keeps no retries: the next run sees what this one missed.
+
+mod commit;
+mod execute;
+mod observe;
+mod plan;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use longshore_model::{Memory, TimeMs};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::cluster::Cluster;
+
+/// At least this long from the start of one run to the next.
+const GAP: Duration = Duration::from_millis(8);
+/// At most this long.
+const PERIOD: Duration = Duration::from_secs(1);
+
+/// Runs until `stop`.
+pub async fn run(cluster: Arc<Cluster>, stop: CancellationToken) {
+    let mut memory = Memory::default();
+    let mut due = Instant::now();
+    let mut last = due - GAP;
+    while !stop.is_cancelled() {
+        tokio::select! {
+            () = cluster.wake.notified() => {}
+            () = tokio::time::sleep_until(due) => {}
+            () = stop.cancelled() => return,
+        }
+        tokio::time::sleep_until(last + GAP).await;
+        last = Instant::now();
+        due = last + PERIOD;
+        let now_ms = cluster.now_ms();
+        let (held, carried) = (Arc::clone(&cluster), memory.clone());
+        // Planning computes and committing waits for the disk: neither may stall a session.
+        let run = tokio::task::spawn_blocking(move || step(&held, carried, now_ms));
+        match run.await {
+            Ok(next) => {
+                memory = next.memory;
+                if let Some(at_ms) = next.look_again_ms {
+                    due = due.min(last + Duration::from_millis(at_ms.saturating_sub(now_ms)));
+                }
+            }
+            // A panic is a bug; the data plane goes on with what it has, and so does the loop.
+            Err(error) => tracing::error!(%error, "a planning run failed"),
+        }
+    }
+}
+
+/// What one run leaves for the next.
+struct Next {
+    memory: Memory,
+    look_again_ms: Option<TimeMs>,
+}
+
+/// One run.
+fn step(cluster: &Cluster, memory: Memory, now_ms: TimeMs) -> Next {
+    let seen = observe::observe(cluster, now_ms);
+    let planned = plan::plan(cluster, &seen, &memory);
+    let (memory, look_again_ms) = match &planned {
+        Ok(outcome) => (outcome.memory.clone(), outcome.report.look_again_ms),
+        Err(_) => (memory, None),
+    };
+    commit::commit(cluster, &seen, planned);
+    execute::execute(cluster, &seen.observed);
+    Next { memory, look_again_ms }
+}

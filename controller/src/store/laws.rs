@@ -1,0 +1,328 @@
+//! The laws of a store, held by every implementation, and what a crash or a full disk may do.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use longshore_model::{Event, EventKind, ManualScale, Plan, ServiceKey};
+use proptest::prelude::*;
+use ::redb::{Database, StorageBackend};
+
+use super::*;
+
+fn change(key: &str, value: Option<&str>) -> Change {
+    Change { table: Table::Apps, key: key.into(), value: value.map(Into::into) }
+}
+
+fn guard(key: &str, expected: Option<&str>) -> Guard {
+    Guard { table: Table::Apps, key: key.into(), expected: expected.map(Into::into) }
+}
+
+fn batch(guards: &[Guard], changes: &[Change]) -> Batch {
+    Batch { guards: guards.to_vec(), changes: changes.to_vec() }
+}
+
+fn each_store(law: impl Fn(&dyn Store)) {
+    law(&MemStore::default());
+    let dir = tempfile::tempdir().unwrap();
+    law(&RedbStore::open(&dir.path().join("store.redb")).unwrap());
+}
+
+#[test]
+fn a_write_is_read_back_in_key_order() {
+    each_store(|store| {
+        assert_eq!(store.get(Table::Apps, b"a").unwrap(), None);
+        let changes = [change("b", Some("2")), change("a", Some("1")), change("c", Some("3"))];
+        store.write(&batch(&[], &changes)).unwrap();
+        assert_eq!(store.get(Table::Apps, b"a").unwrap(), Some(b"1".to_vec()));
+        let keys = |from: &str, limit| -> Vec<String> {
+            let rows = store.scan(Table::Apps, from.as_bytes(), limit).unwrap();
+            rows.into_iter().map(|(key, _)| String::from_utf8(key).unwrap()).collect()
+        };
+        assert_eq!(keys("", 10), ["a", "b", "c"]);
+        assert_eq!(keys("b", 1), ["b"]);
+        assert!(store.scan(Table::Nodes, b"", 10).unwrap().is_empty(), "tables are apart");
+    });
+}
+
+#[test]
+fn a_failed_guard_changes_nothing() {
+    each_store(|store| {
+        store.write(&batch(&[guard("a", None)], &[change("a", Some("1"))])).unwrap();
+        let twice = batch(&[guard("a", None)], &[change("b", Some("x")), change("a", None)]);
+        let error = store.write(&twice).unwrap_err();
+        assert!(matches!(error, StoreError::Conflict { .. }), "{error}");
+        assert!(!error.is_fatal());
+        assert_eq!(store.get(Table::Apps, b"b").unwrap(), None);
+        store.write(&batch(&[guard("a", Some("1"))], &[change("a", None)])).unwrap();
+        assert_eq!(store.get(Table::Apps, b"a").unwrap(), None);
+    });
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn both_stores_agree_on_any_history(
+        history in prop::collection::vec(
+            (prop::option::of("[a-c]"), prop::collection::vec(("[a-c]", prop::option::of("[x-z]")), 0..4)),
+            0..12,
+        ),
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let (mem, redb) =
+            (MemStore::default(), RedbStore::open(&dir.path().join("store.redb")).unwrap());
+        for (absent, changes) in history {
+            let guards: Vec<Guard> = absent.iter().map(|key| guard(key, None)).collect();
+            let changes: Vec<Change> =
+                changes.iter().map(|(key, value)| change(key, value.as_deref())).collect();
+            let batch = batch(&guards, &changes);
+            prop_assert_eq!(mem.write(&batch).is_ok(), redb.write(&batch).is_ok());
+            prop_assert_eq!(
+                mem.scan(Table::Apps, b"", 100).unwrap(),
+                redb.scan(Table::Apps, b"", 100).unwrap()
+            );
+        }
+    }
+}
+
+/// A disk that can be full, and that loses what was not synced when the power goes.
+#[derive(Debug, Default)]
+struct Disk {
+    live: Mutex<Vec<u8>>,
+    synced: Mutex<Vec<u8>>,
+    bytes_max: AtomicU64,
+    sync_fails: AtomicBool,
+}
+
+#[derive(Debug)]
+struct DiskBackend(Arc<Disk>);
+
+impl StorageBackend for DiskBackend {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.live.lock().unwrap().len() as u64)
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let live = self.0.live.lock().unwrap();
+        let from = usize::try_from(offset).unwrap();
+        let bytes = live.get(from..from + out.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
+        out.copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        let mut live = self.0.live.lock().unwrap();
+        if len > self.0.bytes_max.load(Ordering::SeqCst) && len > live.len() as u64 {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        live.resize(usize::try_from(len).unwrap(), 0);
+        Ok(())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        if self.0.sync_fails.load(Ordering::SeqCst) {
+            return Err(io::Error::other("input/output error"));
+        }
+        let live = self.0.live.lock().unwrap().clone();
+        *self.0.synced.lock().unwrap() = live;
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let mut live = self.0.live.lock().unwrap();
+        let from = usize::try_from(offset).unwrap();
+        let bytes = live.get_mut(from..from + data.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
+        bytes.copy_from_slice(data);
+        Ok(())
+    }
+}
+
+fn store_on(disk: &Arc<Disk>) -> Result<RedbStore, StoreError> {
+    let disk = Arc::clone(disk);
+    let open = move || Database::builder().create_with_backend(DiskBackend(Arc::clone(&disk)));
+    RedbStore::with_opener(Box::new(open), "/test/store.redb".into())
+}
+
+fn disk() -> Arc<Disk> {
+    let disk = Disk::default();
+    disk.bytes_max.store(u64::MAX, Ordering::SeqCst);
+    Arc::new(disk)
+}
+
+fn repository(store: RedbStore) -> (Repository, Loaded) {
+    Repository::open(Arc::new(store)).unwrap()
+}
+
+fn started(sequence: u64) -> Event {
+    Event { at_ms: sequence, kind: EventKind::ControllerStarted { term: sequence } }
+}
+
+fn manual(count: u32) -> ManualScale {
+    ManualScale { count, at_ms: 1, hold_until_ms: None, by: "ana".repeat(400) }
+}
+
+fn key(index: u32) -> ServiceKey {
+    format!("app/service-{index}").parse().unwrap()
+}
+
+#[test]
+fn a_full_disk_refuses_writes_and_loses_nothing() {
+    let disk = disk();
+    let store = store_on(&disk).unwrap();
+    Repository::create(&store, &Meta::new("lab".into(), "x".into(), Vec::new())).unwrap();
+    let (mut repository, _) = repository(store);
+    let full_at = disk.live.lock().unwrap().len() as u64;
+    disk.bytes_max.store(full_at, Ordering::SeqCst);
+    let mut acknowledged = BTreeMap::new();
+    let refused = (0..50_000).find_map(|index| {
+        match repository.put_manual(&key(index), &manual(index)) {
+            Ok(()) => {
+                acknowledged.insert(key(index), manual(index));
+                None
+            }
+            Err(error) => Some(error),
+        }
+    });
+    let refused = refused.expect("the disk never filled");
+    assert!(matches!(refused, StoreError::Full { .. }), "{refused}");
+    assert!(refused.to_string().contains("free space on /test/store.redb and retry"));
+    assert!(!refused.is_fatal());
+
+    disk.bytes_max.store(u64::MAX, Ordering::SeqCst);
+    repository.put_manual(&key(99_999), &manual(7)).expect("space came back");
+    acknowledged.insert(key(99_999), manual(7));
+    drop(repository);
+    let (_, loaded) = Repository::open(Arc::new(store_on(&disk).unwrap())).unwrap();
+    assert_eq!(loaded.desired.manual, acknowledged);
+}
+
+#[test]
+fn a_failed_sync_is_fatal_and_what_was_acknowledged_survives() {
+    let disk = disk();
+    let store = store_on(&disk).unwrap();
+    Repository::create(&store, &Meta::new("lab".into(), "x".into(), Vec::new())).unwrap();
+    let (mut repository, _) = repository(store);
+    repository.put_manual(&key(1), &manual(1)).unwrap();
+    disk.sync_fails.store(true, Ordering::SeqCst);
+    let error = repository.put_manual(&key(2), &manual(2)).unwrap_err();
+    assert!(error.is_fatal(), "{error}");
+    // Power cut: what was not synced is gone.
+    drop(repository);
+    disk.sync_fails.store(false, Ordering::SeqCst);
+    let synced = disk.synced.lock().unwrap().clone();
+    *disk.live.lock().unwrap() = synced;
+    let (_, loaded) = Repository::open(Arc::new(store_on(&disk).unwrap())).unwrap();
+    assert_eq!(loaded.desired.manual.get(&key(1)), Some(&manual(1)));
+}
+
+#[test]
+fn every_power_cut_keeps_each_acknowledged_write() {
+    let disk = disk();
+    let store = store_on(&disk).unwrap();
+    Repository::create(&store, &Meta::new("lab".into(), "x".into(), Vec::new())).unwrap();
+    let mut images = Vec::new();
+    let (mut repository, _) = repository(store);
+    for index in 0..40 {
+        repository.put_manual(&key(index), &manual(index)).unwrap();
+        images.push((index, disk.synced.lock().unwrap().clone()));
+    }
+    for (index, image) in images {
+        let after = Arc::new(Disk::default());
+        after.bytes_max.store(u64::MAX, Ordering::SeqCst);
+        *after.live.lock().unwrap() = image;
+        let (_, loaded) = Repository::open(Arc::new(store_on(&after).unwrap())).unwrap();
+        assert_eq!(loaded.desired.manual.len() as u32, index + 1);
+    }
+}
+
+#[test]
+fn damage_is_found_at_the_start() {
+    let disk = disk();
+    let store = store_on(&disk).unwrap();
+    Repository::create(&store, &Meta::new("lab".into(), "x".into(), Vec::new())).unwrap();
+    let (mut repository, _) = repository(store);
+    for index in 0..20 {
+        repository.put_manual(&key(index), &manual(index)).unwrap();
+    }
+    drop(repository);
+    let good = disk.live.lock().unwrap().clone();
+    let open = |bytes: Vec<u8>| {
+        let disk = Arc::new(Disk::default());
+        disk.bytes_max.store(u64::MAX, Ordering::SeqCst);
+        *disk.live.lock().unwrap() = bytes;
+        store_on(&disk).and_then(|store| Repository::open(Arc::new(store)))
+    };
+    let expected = open(good.clone()).unwrap().1.desired;
+    let step = good.len() / 97;
+    for at in (0..good.len()).step_by(step.max(1)) {
+        let mut bad = good.clone();
+        bad[at..(at + 16).min(good.len())].iter_mut().for_each(|byte| *byte ^= 0x5a);
+        if let Ok((_, loaded)) = open(bad) {
+            assert_eq!(loaded.desired, expected, "wrong data after damage at byte {at}");
+        }
+    }
+}
+
+#[test]
+fn terms_rise_and_a_second_writer_is_found_out() {
+    let store: Arc<dyn Store> = Arc::new(MemStore::default());
+    assert!(matches!(
+        Repository::open(Arc::clone(&store)).map(|(_, loaded)| loaded.term),
+        Err(StoreError::Empty { .. })
+    ));
+    Repository::create(&*store, &Meta::new("lab".into(), "x".into(), Vec::new())).unwrap();
+    let (mut first, loaded) = Repository::open(Arc::clone(&store)).unwrap();
+    assert_eq!(loaded.term, 1);
+    first.put_manual(&key(1), &manual(1)).unwrap();
+    let (mut second, loaded) = Repository::open(Arc::clone(&store)).unwrap();
+    assert_eq!(loaded.term, 2);
+    let error = first.put_manual(&key(1), &manual(5)).unwrap_err();
+    assert!(matches!(error, StoreError::Conflict { .. }), "{error}");
+    second.put_manual(&key(2), &manual(2)).unwrap();
+}
+
+#[test]
+fn plans_are_committed_by_compare_and_set_and_row_by_row() {
+    each_repository(|store| {
+        let (mut repository, loaded) = Repository::open(Arc::clone(&store)).unwrap();
+        let current = loaded.plan;
+        let mut next = Plan { version: 1, next_replica: 9, ..Plan::default() };
+        next.services.insert(key(1), longshore_model::plan::ServicePlan::default());
+        next.services.insert(key(2), longshore_model::plan::ServicePlan::default());
+        repository.commit_plan(&current, &next, &[started(1)]).unwrap();
+        let mut third = Plan { version: 2, parent: 1, ..next.clone() };
+        third.services.remove(&key(1));
+        repository.commit_plan(&next, &third, &[]).unwrap();
+        let error = repository.commit_plan(&next, &third, &[]).unwrap_err();
+        assert!(matches!(error, StoreError::Conflict { .. }), "{error}");
+        drop(repository);
+        assert_eq!(Repository::open(store).unwrap().1.plan, third);
+    });
+}
+
+#[test]
+fn events_are_a_bounded_ring() {
+    each_repository(|store| {
+        let (mut repository, _) = Repository::open(Arc::clone(&store)).unwrap();
+        let many: Vec<Event> = (1..=EVENTS_MAX + 5).map(started).collect();
+        repository.record(&many).unwrap();
+        let kept = Repository::events(&*store, 0, usize::MAX).unwrap();
+        assert_eq!(kept.len() as u64, EVENTS_MAX);
+        assert_eq!(kept[0].sequence, 6);
+        drop(repository);
+        let (mut again, _) = Repository::open(Arc::clone(&store)).unwrap();
+        let next = again.record(&[started(1)]).unwrap();
+        assert_eq!(next[0].sequence, EVENTS_MAX + 6, "sequences go on after a restart");
+    });
+}
+
+fn each_repository(law: impl Fn(Arc<dyn Store>)) {
+    let dir = tempfile::tempdir().unwrap();
+    let file = RedbStore::open(&dir.path().join("store.redb")).unwrap();
+    let stores: [Arc<dyn Store>; 2] = [Arc::new(MemStore::default()), Arc::new(file)];
+    for store in stores {
+        Repository::create(&*store, &Meta::new("lab".into(), "x".into(), Vec::new())).unwrap();
+        law(store);
+    }
+}

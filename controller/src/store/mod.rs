@@ -1,0 +1,218 @@
+//! What must survive a crash.
+//!
+//! A [`Store`] is a small set of tables of bytes with one atomic, durable, guarded write. What the
+//! rows mean is known by [`Repository`] alone, so that a second engine needs no more than this
+//! trait and the law tests.
+//!
+//! # Guarantees
+//! - [`Store::write`] applies all of a [`Batch`] or nothing, and is durable once it returns.
+//! - A batch whose guard does not hold changes nothing and says so.
+//! - Each record carries a checksum over its table, key and value; a record that was damaged or
+//!   moved is an error, never a value.
+//!
+//! # Failure
+//! Every error of a write but a guard and a full disk is fatal to the process: an engine that
+//! failed once must be reopened and checked, never asked again.
+
+mod mem;
+mod record;
+mod redb;
+mod repository;
+
+#[cfg(test)]
+mod laws;
+
+pub use self::mem::MemStore;
+pub use self::redb::RedbStore;
+pub use self::repository::{
+    EVENTS_MAX, JoinGrant, Loaded, Meta, NodeRecord, Repository, StoredEvent, TokenRecord,
+};
+
+/// A table of the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Table {
+    /// Schema, cluster, fence.
+    Meta,
+    /// Apps by name.
+    Apps,
+    /// Nodes by id.
+    Nodes,
+    /// Serials of certificates that are refused.
+    Revoked,
+    /// Manual counts by service.
+    Manual,
+    /// Join tokens by the hash of their secret.
+    Tokens,
+    /// The plan without the rows below: one row.
+    Plan,
+    /// Services of the plan.
+    PlanServices,
+    /// Replicas of the plan.
+    PlanReplicas,
+    /// Templates of the plan.
+    PlanTemplates,
+    /// Events by sequence number.
+    Events,
+}
+
+impl Table {
+    /// All of them.
+    pub const ALL: [Self; 11] = [
+        Self::Meta,
+        Self::Apps,
+        Self::Nodes,
+        Self::Revoked,
+        Self::Manual,
+        Self::Tokens,
+        Self::Plan,
+        Self::PlanServices,
+        Self::PlanReplicas,
+        Self::PlanTemplates,
+        Self::Events,
+    ];
+
+    /// Its name in the file.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Meta => "meta",
+            Self::Apps => "apps",
+            Self::Nodes => "nodes",
+            Self::Revoked => "revoked",
+            Self::Manual => "manual",
+            Self::Tokens => "tokens",
+            Self::Plan => "plan",
+            Self::PlanServices => "plan_services",
+            Self::PlanReplicas => "plan_replicas",
+            Self::PlanTemplates => "plan_templates",
+            Self::Events => "events",
+        }
+    }
+}
+
+/// Key and value.
+pub type Row = (Vec<u8>, Vec<u8>);
+
+/// One change of a row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// Where.
+    pub table: Table,
+    /// Which row.
+    pub key: Vec<u8>,
+    /// New value; none removes it.
+    pub value: Option<Vec<u8>>,
+}
+
+/// A row that must be as expected, or the batch does nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Guard {
+    /// Where.
+    pub table: Table,
+    /// Which row.
+    pub key: Vec<u8>,
+    /// Its value; none: it must not be there.
+    pub expected: Option<Vec<u8>>,
+}
+
+/// Changes that happen together or not at all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Batch {
+    /// What must hold.
+    pub guards: Vec<Guard>,
+    /// What changes, in order.
+    pub changes: Vec<Change>,
+}
+
+/// Failure of the store.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A guard did not hold: somebody else wrote first.
+    #[error("store: row {key} of {table} is not as expected, nothing was changed")]
+    Conflict {
+        /// Table of the guard.
+        table: &'static str,
+        /// Its key, readable.
+        key: String,
+    },
+    /// No space. Nothing was changed, nothing acknowledged is lost.
+    #[error("store: disk full, nothing was changed; free space on {place} and retry")]
+    Full {
+        /// Directory or device.
+        place: String,
+    },
+    /// Damaged data.
+    #[error(
+        "store: {place} is damaged ({detail}); stop the controller and restore the newest good \
+         copy of the file. Nodes and edges go on meanwhile"
+    )]
+    Corrupt {
+        /// File, or table and key.
+        place: String,
+        /// What was found.
+        detail: String,
+    },
+    /// A file of a newer or unknown schema.
+    #[error("store: schema {found} is not known to this version (it knows {known})")]
+    Schema {
+        /// In the file.
+        found: u32,
+        /// In this program.
+        known: u32,
+    },
+    /// No cluster in it.
+    #[error("store: {place} holds no cluster; run `controller init` first")]
+    Empty {
+        /// File.
+        place: String,
+    },
+    /// Anything else that the engine or the disk said.
+    #[error("store: {attempted} failed on {place}")]
+    Io {
+        /// What was attempted.
+        attempted: &'static str,
+        /// File.
+        place: String,
+        /// Cause.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+impl StoreError {
+    /// Must the process end and start again?
+    #[must_use]
+    pub fn is_fatal(&self) -> bool {
+        !matches!(self, Self::Conflict { .. } | Self::Full { .. })
+    }
+}
+
+/// Tables of bytes; see the module for what it guarantees.
+pub trait Store: Send + Sync + 'static {
+    /// One row.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it cannot be read.
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// Rows from `from` on, in key order, at most `limit`.
+    ///
+    /// # Errors
+    /// [`StoreError`] if they cannot be read.
+    fn scan(&self, table: Table, from: &[u8], limit: usize) -> Result<Vec<Row>, StoreError>;
+
+    /// All of the batch, durably, or nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] if a guard does not hold, [`StoreError::Full`] without space; all
+    /// others are fatal.
+    fn write(&self, batch: &Batch) -> Result<(), StoreError>;
+}
+
+/// A key for messages.
+fn readable(key: &[u8]) -> String {
+    match std::str::from_utf8(key) {
+        Ok(text) if text.chars().all(|c| c.is_ascii_graphic()) => text.to_owned(),
+        _ => key.iter().map(|byte| format!("{byte:02x}")).collect(),
+    }
+}

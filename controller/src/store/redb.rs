@@ -1,0 +1,176 @@
+//! The store in one file, by redb.
+//!
+//! redb refuses every call after an I/O error until it is reopened. A full disk is survived here:
+//! the handle is dropped, and each later write tries to reopen the file first. Everything else
+//! ends the process (see [`StoreError::is_fatal`]).
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::{PoisonError, RwLock};
+
+use ::redb::{
+    CommitError, Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError,
+    TableDefinition, TableError, TransactionError,
+};
+
+use super::{Batch, Row, Store, StoreError, Table, readable};
+
+/// Pages kept in memory; the state itself is small.
+const CACHE_BYTES: usize = 2 << 20;
+
+type Definition = TableDefinition<'static, &'static [u8], &'static [u8]>;
+
+fn definition(table: Table) -> Definition {
+    TableDefinition::new(table.name())
+}
+
+type Opener = Box<dyn Fn() -> Result<Database, DatabaseError> + Send + Sync>;
+
+/// One redb file.
+pub struct RedbStore {
+    open: Opener,
+    place: String,
+    database: RwLock<Option<Database>>,
+}
+
+impl RedbStore {
+    /// Opens or makes the file and checks all of it.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] with the file's name if it is damaged, [`StoreError::Full`] if
+    /// there is no space to open it, [`StoreError::Io`] otherwise.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let file = path.to_owned();
+        let open = move || Database::builder().set_cache_size(CACHE_BYTES).create(&file);
+        Self::with_opener(Box::new(open), path.display().to_string())
+    }
+
+    /// Opens what `open` gives; `place` names it in errors.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn with_opener(open: Opener, place: String) -> Result<Self, StoreError> {
+        let database = checked(&open, &place)?;
+        Ok(Self { open, place, database: RwLock::new(Some(database)) })
+    }
+
+    fn lost(&self) -> StoreError {
+        StoreError::Full { place: self.place.clone() }
+    }
+
+    fn failed(&self, attempted: &'static str, error: redb::Error) -> StoreError {
+        engine_error(attempted, &self.place, error)
+    }
+
+    fn write_to(&self, database: &Database, batch: &Batch) -> Result<(), StoreError> {
+        let failed = |error| self.failed("a write", error);
+        let transaction = database.begin_write().map_err(|e: TransactionError| failed(e.into()))?;
+        // Dropping the transaction on any error aborts it.
+        for guard in &batch.guards {
+            let table = transaction
+                .open_table(definition(guard.table))
+                .map_err(|e: TableError| failed(e.into()))?;
+            let found = table.get(guard.key.as_slice()).map_err(|e| failed(e.into()))?;
+            if found.as_ref().map(redb::AccessGuard::value) != guard.expected.as_deref() {
+                let (table, key) = (guard.table.name(), readable(&guard.key));
+                return Err(StoreError::Conflict { table, key });
+            }
+        }
+        for change in &batch.changes {
+            let mut table = transaction
+                .open_table(definition(change.table))
+                .map_err(|e: TableError| failed(e.into()))?;
+            let key = change.key.as_slice();
+            match &change.value {
+                Some(value) => table.insert(key, value.as_slice()).map(drop),
+                None => table.remove(key).map(drop),
+            }
+            .map_err(|e: StorageError| failed(e.into()))?;
+        }
+        transaction.commit().map_err(|e: CommitError| failed(e.into()))
+    }
+
+    fn read<T>(
+        &self,
+        table: Table,
+        none: T,
+        read: impl FnOnce(&redb::ReadOnlyTable<&'static [u8], &'static [u8]>) -> Result<T, StorageError>,
+    ) -> Result<T, StoreError> {
+        let guard = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        let database = guard.as_ref().ok_or_else(|| self.lost())?;
+        let failed = |error| self.failed("a read", error);
+        let transaction = database.begin_read().map_err(|e| failed(e.into()))?;
+        match transaction.open_table(definition(table)) {
+            Ok(table) => read(&table).map_err(|e| failed(e.into())),
+            // Tables are made by their first write.
+            Err(TableError::TableDoesNotExist(_)) => Ok(none),
+            Err(error) => Err(failed(error.into())),
+        }
+    }
+}
+
+impl Store for RedbStore {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.read(table, None, |rows| Ok(rows.get(key)?.map(|value| value.value().to_vec())))
+    }
+
+    fn scan(&self, table: Table, from: &[u8], limit: usize) -> Result<Vec<Row>, StoreError> {
+        self.read(table, Vec::new(), |rows| {
+            rows.range(from..)?
+                .take(limit)
+                .map(|row| row.map(|(key, value)| (key.value().to_vec(), value.value().to_vec())))
+                .collect()
+        })
+    }
+
+    fn write(&self, batch: &Batch) -> Result<(), StoreError> {
+        let mut guard = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        let database = match guard.take() {
+            Some(database) => database,
+            None => checked(&self.open, &self.place)?,
+        };
+        let result = self.write_to(&database, batch);
+        // After a full disk the handle is of no more use: the next write opens a new one.
+        if !matches!(result, Err(StoreError::Full { .. })) {
+            *guard = Some(database);
+        }
+        if result.is_err() && guard.is_none() {
+            // Reads go on if the file can be opened as it is.
+            *guard = checked(&self.open, &self.place).ok();
+        }
+        result
+    }
+}
+
+/// Opens and checks; a panic of the engine on damaged data counts as damage.
+fn checked(open: &Opener, place: &str) -> Result<Database, StoreError> {
+    let corrupt = |detail: &str| StoreError::Corrupt {
+        place: place.to_owned(),
+        detail: detail.to_owned(),
+    };
+    let opened = catch_unwind(AssertUnwindSafe(|| {
+        let mut database = open()?;
+        let intact = database.check_integrity()?;
+        Ok::<_, DatabaseError>((database, intact))
+    }));
+    match opened {
+        Ok(Ok((database, true))) => Ok(database),
+        Ok(Ok((_, false))) => Err(corrupt("the integrity check failed")),
+        Ok(Err(error)) => Err(engine_error("opening", place, error.into())),
+        Err(_) => Err(corrupt("the engine gave up while reading it")),
+    }
+}
+
+fn engine_error(attempted: &'static str, place: &str, error: redb::Error) -> StoreError {
+    let place = place.to_owned();
+    match error {
+        redb::Error::Io(source) if is_full(&source) => StoreError::Full { place },
+        redb::Error::Corrupted(detail) => StoreError::Corrupt { place, detail },
+        other => StoreError::Io { attempted, place, source: Box::new(other) },
+    }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}

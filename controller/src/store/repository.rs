@@ -1,0 +1,500 @@
+//! What the rows mean: typed reads at the start, typed batches afterwards.
+//!
+//! Every batch is guarded by the *writer row* `(term, count)`: a second writer, or a failed write
+//! that was applied after all, makes the next write fail instead of mixing two histories.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use longshore_model::plan::ServicePlan;
+use longshore_model::{
+    App, AppName, ContainerSpec, Desired, Event, ManualScale, Node, NodeId, Plan, ReplicaId,
+    ServiceKey, TemplateId, TimeMs,
+};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::record::{decode, encode};
+use super::{Batch, Change, Guard, Store, StoreError, Table};
+
+/// Version of the rows that this program reads and writes.
+const SCHEMA: u32 = 1;
+/// Events kept; older ones leave as new ones come.
+pub const EVENTS_MAX: u64 = 10_000;
+/// Rows read at a time when a whole table is read.
+const PAGE: usize = 1_000;
+
+const META: &[u8] = b"meta";
+const WRITER: &[u8] = b"writer";
+const PLAN: &[u8] = b"plan";
+
+/// What the cluster is; written once by `init`, apart from its generation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Meta {
+    /// Version of the rows.
+    pub schema: u32,
+    /// Name of the cluster.
+    pub cluster: String,
+    /// Rises on restore and migration.
+    pub cluster_generation: u64,
+    /// `address:port` that the controller listens on.
+    pub listen: String,
+    /// Names and addresses under which agents and operators reach it.
+    pub advertise: Vec<String>,
+}
+
+impl Meta {
+    /// Of a new cluster.
+    #[must_use]
+    pub fn new(cluster: String, listen: String, advertise: Vec<String>) -> Self {
+        Self { schema: SCHEMA, cluster, cluster_generation: 1, listen, advertise }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Writer {
+    term: u64,
+    count: u64,
+}
+
+/// A node with what only the controller needs to know of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeRecord {
+    /// The node.
+    pub node: Node,
+    /// Serials of its certificates that may still be valid, oldest first.
+    pub serials: Vec<String>,
+}
+
+/// What a token allows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JoinGrant {
+    /// As a worker.
+    pub worker: bool,
+    /// As an edge.
+    pub edge: bool,
+    /// Only under this name.
+    pub node_name: Option<NodeId>,
+}
+
+/// A join token; its secret is known only as a hash.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenRecord {
+    /// Public part.
+    pub id: String,
+    /// SHA-256 of its secret.
+    pub hash: [u8; 32],
+    /// What it allows.
+    pub grant: JoinGrant,
+    /// Not after this time.
+    pub expires_ms: TimeMs,
+    /// Who made it.
+    pub by: String,
+    /// Who used it.
+    pub used_by: Option<NodeId>,
+}
+
+/// An event and its place.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredEvent {
+    /// Rises by one with each event, for ever.
+    pub sequence: u64,
+    /// What happened.
+    pub event: Event,
+}
+
+/// Everything that the controller keeps in memory.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The cluster.
+    pub meta: Meta,
+    /// Term of this start: one more than the last, already stored.
+    pub term: u64,
+    /// Apps, nodes and manual counts.
+    pub desired: Desired,
+    /// Serials of each node.
+    pub serials: BTreeMap<NodeId, Vec<String>>,
+    /// Refused serials.
+    pub revoked: BTreeSet<String>,
+    /// Join tokens.
+    pub tokens: Vec<TokenRecord>,
+    /// The plan in force.
+    pub plan: Plan,
+}
+
+/// Typed access to a [`Store`]. One per process; calls come one at a time (the caller's lock).
+pub struct Repository {
+    store: Arc<dyn Store>,
+    writer: Writer,
+    next_event: u64,
+}
+
+impl Repository {
+    /// Writes the first rows of a new cluster.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] if the store already holds one.
+    pub fn create(store: &dyn Store, meta: &Meta) -> Result<(), StoreError> {
+        let guard = Guard { table: Table::Meta, key: META.to_vec(), expected: None };
+        let writer = Writer { term: 0, count: 0 };
+        let changes = vec![put(Table::Meta, META, meta)?, put(Table::Meta, WRITER, &writer)?];
+        store.write(&Batch { guards: vec![guard], changes })
+    }
+
+    /// Raises the term, durably, and reads everything.
+    ///
+    /// # Errors
+    /// [`StoreError`] if anything is damaged, of another schema, or cannot be written.
+    pub fn open(store: Arc<dyn Store>) -> Result<(Self, Loaded), StoreError> {
+        let meta: Meta = read_one(&*store, Table::Meta, META)?
+            .ok_or_else(|| StoreError::Empty { place: "the store".into() })?;
+        if meta.schema != SCHEMA {
+            return Err(StoreError::Schema { found: meta.schema, known: SCHEMA });
+        }
+        let before: Writer =
+            read_one(&*store, Table::Meta, WRITER)?.ok_or_else(|| StoreError::Corrupt {
+                place: "row writer of table meta".into(),
+                detail: "it is missing".into(),
+            })?;
+        let writer = Writer { term: before.term + 1, count: 0 };
+        store.write(&Batch {
+            guards: vec![guard(Table::Meta, WRITER, &before)?],
+            changes: vec![put(Table::Meta, WRITER, &writer)?],
+        })?;
+        let next_event = last_event(&*store)? + 1;
+        let loaded = load(&*store, meta, writer.term)?;
+        Ok((Self { store, writer, next_event }, loaded))
+    }
+
+    /// Adds guard and count of the writer, then writes. Nothing to write is no write.
+    fn write(&mut self, mut batch: Batch) -> Result<(), StoreError> {
+        if batch.changes.is_empty() {
+            return Ok(());
+        }
+        let next = Writer { count: self.writer.count + 1, ..self.writer };
+        batch.guards.push(guard(Table::Meta, WRITER, &self.writer)?);
+        batch.changes.push(put(Table::Meta, WRITER, &next)?);
+        self.store.write(&batch)?;
+        self.writer = next;
+        Ok(())
+    }
+
+    /// Runs `fill` on a new batch that also appends `events`, and writes it.
+    fn write_with(
+        &mut self,
+        events: &[Event],
+        fill: impl FnOnce(&mut Batch) -> Result<(), StoreError>,
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        let mut batch = Batch::default();
+        fill(&mut batch)?;
+        let stored: Vec<StoredEvent> = (self.next_event..)
+            .zip(events)
+            .map(|(sequence, event)| StoredEvent { sequence, event: event.clone() })
+            .collect();
+        for StoredEvent { sequence, event } in &stored {
+            batch.changes.push(put(Table::Events, &sequence.to_be_bytes(), event)?);
+            if let Some(old) = sequence.checked_sub(EVENTS_MAX) {
+                batch.changes.push(remove(Table::Events, &old.to_be_bytes()));
+            }
+        }
+        self.write(batch)?;
+        self.next_event += stored.len() as u64;
+        Ok(stored)
+    }
+
+    /// Appends events.
+    ///
+    /// # Errors
+    /// As [`Store::write`].
+    pub fn record(&mut self, events: &[Event]) -> Result<Vec<StoredEvent>, StoreError> {
+        self.write_with(events, |_| Ok(()))
+    }
+
+    /// Writes an app.
+    ///
+    /// # Errors
+    /// As [`Store::write`].
+    pub fn put_app(&mut self, app: &App, events: &[Event]) -> Result<Vec<StoredEvent>, StoreError> {
+        self.write_with(events, |batch| {
+            batch.changes.push(put(Table::Apps, app.name.as_str().as_bytes(), app)?);
+            Ok(())
+        })
+    }
+
+    /// Removes an app and the manual counts of its services.
+    ///
+    /// # Errors
+    /// As [`Store::write`].
+    pub fn remove_app(
+        &mut self,
+        app: &AppName,
+        manual: &[ServiceKey],
+        events: &[Event],
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        self.write_with(events, |batch| {
+            batch.changes.push(remove(Table::Apps, app.as_str().as_bytes()));
+            for key in manual {
+                batch.changes.push(remove(Table::Manual, key.to_string().as_bytes()));
+            }
+            Ok(())
+        })
+    }
+
+    /// Writes a manual count.
+    ///
+    /// # Errors
+    /// As [`Store::write`].
+    pub fn put_manual(&mut self, key: &ServiceKey, scale: &ManualScale) -> Result<(), StoreError> {
+        let change = put(Table::Manual, key.to_string().as_bytes(), scale)?;
+        self.write(Batch { guards: Vec::new(), changes: vec![change] })
+    }
+
+    /// Writes a node; a token that it used is marked in the same batch.
+    ///
+    /// # Errors
+    /// As [`Store::write`].
+    pub fn put_node(
+        &mut self,
+        record: &NodeRecord,
+        token: Option<&TokenRecord>,
+        events: &[Event],
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        self.write_with(events, |batch| {
+            let key = record.node.id.as_str().as_bytes();
+            batch.changes.push(put(Table::Nodes, key, record)?);
+            if let Some(token) = token {
+                batch.changes.push(put(Table::Tokens, token.id.as_bytes(), token)?);
+            }
+            Ok(())
+        })
+    }
+
+    /// Removes a node and refuses its certificates from then on.
+    ///
+    /// # Errors
+    /// As [`Store::write`].
+    pub fn remove_node(
+        &mut self,
+        node: &NodeId,
+        serials: &[String],
+        events: &[Event],
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        self.write_with(events, |batch| {
+            batch.changes.push(remove(Table::Nodes, node.as_str().as_bytes()));
+            for serial in serials {
+                batch.changes.push(put(Table::Revoked, serial.as_bytes(), serial)?);
+            }
+            Ok(())
+        })
+    }
+
+    /// Writes a token and forgets others.
+    ///
+    /// # Errors
+    /// As [`Store::write`].
+    pub fn put_token(&mut self, token: &TokenRecord, forget: &[String]) -> Result<(), StoreError> {
+        let mut changes: Vec<Change> =
+            forget.iter().map(|id| remove(Table::Tokens, id.as_bytes())).collect();
+        changes.push(put(Table::Tokens, token.id.as_bytes(), token)?);
+        self.write(Batch { guards: Vec::new(), changes })
+    }
+
+    /// Commits `next` over `current` with its events: only rows that differ are written, and only
+    /// if the stored plan still is `current`.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] if it is another one; else as [`Store::write`].
+    pub fn commit_plan(
+        &mut self,
+        current: &Plan,
+        next: &Plan,
+        events: &[Event],
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        self.write_with(events, |batch| {
+            if next.version == current.version {
+                return Ok(());
+            }
+            let expected = match current.version {
+                0 => None,
+                _ => Some(encode(Table::Plan, PLAN, &head(current))?),
+            };
+            batch.guards.push(Guard { table: Table::Plan, key: PLAN.to_vec(), expected });
+            batch.changes.push(put(Table::Plan, PLAN, &head(next))?);
+            let changes = &mut batch.changes;
+            diff(changes, Table::PlanServices, &current.services, &next.services)?;
+            diff(changes, Table::PlanReplicas, &current.replicas, &next.replicas)?;
+            diff(changes, Table::PlanTemplates, &current.templates, &next.templates)
+        })
+    }
+
+    /// The store, for reading events without the caller's lock.
+    #[must_use]
+    pub fn store(&self) -> Arc<dyn Store> {
+        Arc::clone(&self.store)
+    }
+
+    /// Events from `sequence` on, at most `limit`.
+    ///
+    /// # Errors
+    /// [`StoreError`] if they cannot be read.
+    pub fn events(
+        store: &dyn Store,
+        sequence: u64,
+        limit: usize,
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        let rows = store.scan(Table::Events, &sequence.to_be_bytes(), limit)?;
+        rows.iter()
+            .map(|(key, value)| {
+                let event = decode(Table::Events, key, value)?;
+                Ok(StoredEvent { sequence: sequence_of(key)?, event })
+            })
+            .collect()
+    }
+}
+
+/// The plan without what has rows of its own.
+fn head(plan: &Plan) -> Plan {
+    Plan {
+        services: BTreeMap::new(),
+        replicas: BTreeMap::new(),
+        templates: BTreeMap::new(),
+        ..plan.clone()
+    }
+}
+
+fn put<T: Serialize>(table: Table, key: &[u8], value: &T) -> Result<Change, StoreError> {
+    let value = Some(encode(table, key, value)?);
+    Ok(Change { table, key: key.to_vec(), value })
+}
+
+fn remove(table: Table, key: &[u8]) -> Change {
+    Change { table, key: key.to_vec(), value: None }
+}
+
+fn guard<T: Serialize>(table: Table, key: &[u8], expected: &T) -> Result<Guard, StoreError> {
+    let expected = Some(encode(table, key, expected)?);
+    Ok(Guard { table, key: key.to_vec(), expected })
+}
+
+fn diff<K: Ord + ToString, V: PartialEq + Serialize>(
+    changes: &mut Vec<Change>,
+    table: Table,
+    from: &BTreeMap<K, V>,
+    to: &BTreeMap<K, V>,
+) -> Result<(), StoreError> {
+    for (key, value) in to {
+        if from.get(key) != Some(value) {
+            changes.push(put(table, key.to_string().as_bytes(), value)?);
+        }
+    }
+    let gone = from.keys().filter(|key| !to.contains_key(key));
+    changes.extend(gone.map(|key| remove(table, key.to_string().as_bytes())));
+    Ok(())
+}
+
+fn read_one<T: DeserializeOwned>(
+    store: &dyn Store,
+    table: Table,
+    key: &[u8],
+) -> Result<Option<T>, StoreError> {
+    store.get(table, key)?.map(|record| decode(table, key, &record)).transpose()
+}
+
+/// Reads a whole table, page by page.
+fn read_all<T: DeserializeOwned>(
+    store: &dyn Store,
+    table: Table,
+    mut take: impl FnMut(&str, T) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let mut from = Vec::new();
+    loop {
+        let rows = store.scan(table, &from, PAGE)?;
+        for (key, value) in &rows {
+            let text = std::str::from_utf8(key).map_err(|_| bad_key(table, key))?;
+            take(text, decode(table, key, value)?)?;
+        }
+        match rows.last() {
+            Some((key, _)) if rows.len() == PAGE => {
+                from.clone_from(key);
+                from.push(0);
+            }
+            _ => return Ok(()),
+        }
+    }
+}
+
+fn bad_key(table: Table, key: &[u8]) -> StoreError {
+    let place = format!("a key of table {}", table.name());
+    StoreError::Corrupt { place, detail: super::readable(key) }
+}
+
+fn sequence_of(key: &[u8]) -> Result<u64, StoreError> {
+    key.try_into().map(u64::from_be_bytes).map_err(|_| bad_key(Table::Events, key))
+}
+
+/// Sequence of the last event; 0 if there was none. Keys have no gaps but at the start, so the
+/// last one is found from the first and the count.
+fn last_event(store: &dyn Store) -> Result<u64, StoreError> {
+    let mut last = 0;
+    loop {
+        let rows = store.scan(Table::Events, &(last + 1_u64).to_be_bytes(), PAGE)?;
+        let Some((key, _)) = rows.last() else { return Ok(last) };
+        last = sequence_of(key)?;
+    }
+}
+
+fn load(store: &dyn Store, meta: Meta, term: u64) -> Result<Loaded, StoreError> {
+    let mut loaded = Loaded {
+        meta,
+        term,
+        desired: Desired::default(),
+        serials: BTreeMap::new(),
+        revoked: BTreeSet::new(),
+        tokens: Vec::new(),
+        plan: read_one(store, Table::Plan, PLAN)?.unwrap_or_default(),
+    };
+    read_all(store, Table::Apps, |_, app: App| {
+        loaded.desired.apps.insert(app.name.clone(), app);
+        Ok(())
+    })?;
+    read_all(store, Table::Nodes, |_, record: NodeRecord| {
+        loaded.serials.insert(record.node.id.clone(), record.serials);
+        loaded.desired.nodes.insert(record.node.id.clone(), record.node);
+        Ok(())
+    })?;
+    read_all(store, Table::Manual, |key, scale: ManualScale| {
+        let key = key.parse().map_err(|_| bad_key(Table::Manual, key.as_bytes()))?;
+        loaded.desired.manual.insert(key, scale);
+        Ok(())
+    })?;
+    read_all(store, Table::Revoked, |_, serial: String| {
+        loaded.revoked.insert(serial);
+        Ok(())
+    })?;
+    read_all(store, Table::Tokens, |_, token: TokenRecord| {
+        loaded.tokens.push(token);
+        Ok(())
+    })?;
+    load_plan(store, &mut loaded.plan)?;
+    Ok(loaded)
+}
+
+fn load_plan(store: &dyn Store, plan: &mut Plan) -> Result<(), StoreError> {
+    read_all(store, Table::PlanServices, |key, service: ServicePlan| {
+        let key = key.parse().map_err(|_| bad_key(Table::PlanServices, key.as_bytes()))?;
+        plan.services.insert(key, service);
+        Ok(())
+    })?;
+    read_all(store, Table::PlanReplicas, |key, replica| {
+        let key: ReplicaId =
+            key.parse().map_err(|_| bad_key(Table::PlanReplicas, key.as_bytes()))?;
+        plan.replicas.insert(key, replica);
+        Ok(())
+    })?;
+    read_all(store, Table::PlanTemplates, |key, spec: Arc<ContainerSpec>| {
+        let key =
+            TemplateId::new(key).map_err(|_| bad_key(Table::PlanTemplates, key.as_bytes()))?;
+        plan.templates.insert(key, spec);
+        Ok(())
+    })
+}

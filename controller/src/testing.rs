@@ -1,0 +1,30 @@
+//! What tests share.
+
+use longshore_model::ServiceSpec;
+use longshore_model::spec::{ContainerSpec, PlacementSpec, RouteSpec, UpdateSpec};
+
+/// A small service with one route.
+pub(crate) fn service_spec() -> ServiceSpec {
+    ServiceSpec {
+        container: ContainerSpec {
+            image: "hello:1".into(),
+            stop_grace_ms: 1_000,
+            ports: vec![8080],
+            ..ContainerSpec::default()
+        },
+        replicas: 1,
+        placement: PlacementSpec::default(),
+        update: UpdateSpec::default(),
+        autoscale: None,
+        routes: vec![RouteSpec {
+            listen_port: 80,
+            container_port: 8080,
+            mode: Default::default(),
+            domains: Vec::new(),
+            balance: Default::default(),
+            check_path: None,
+            maxconn_per_replica: 0,
+        }],
+        drain_ms: 1_000,
+    }
+}
