@@ -45,6 +45,8 @@ pub struct Worker<'a> {
     pub running: Option<&'a Running>,
     /// It takes `add server`.
     pub can_add: bool,
+    /// Joining servers that answered this host's own probe a moment ago.
+    pub vouched: &'a BTreeSet<(BackendName, ReplicaId)>,
 }
 
 /// Decides the next commands.
@@ -78,6 +80,7 @@ pub fn decide(
                 .cloned()
                 .unwrap_or_default(),
             can_add: worker.can_add,
+            vouched: worker.vouched,
             settings,
             out: &mut out,
         };
@@ -115,6 +118,7 @@ struct Look<'a> {
     loaded: bool,
     slots: BTreeMap<SlotNumber, Holder>,
     can_add: bool,
+    vouched: &'a BTreeSet<(BackendName, ReplicaId)>,
     settings: &'a Settings,
     out: &'a mut Decision,
 }
@@ -314,8 +318,11 @@ impl Look<'_> {
                 let check = &self.settings.check;
                 // Leaving maint sets the count to `rise`; only a passed check lifts it to the
                 // top. The check's own result is no proof: it may be the last tenant's.
-                let passed = now.up && now.check_health == check.rise + check.fall - 1;
-                if passed && now.check_enabled {
+                // Where it was not asked yet, this host's own probe of a moment ago counts.
+                let asker = (self.backend.name.clone(), server.replica);
+                let passed = now.check_health == check.rise + check.fall - 1
+                    || self.vouched.contains(&asker);
+                if passed && now.up && now.check_enabled {
                     self.drifted(proven, slot, server, "was in drain");
                     self.step(slot, Action::Ready);
                 }

@@ -14,6 +14,7 @@
 //!   meanwhile.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use longshore_model::observe::{BackendObserved, ServerObserved};
@@ -25,6 +26,7 @@ use crate::error::EdgeError;
 use crate::files;
 use crate::intent::Intent;
 use crate::name::BackendName;
+use crate::probe::{self, Question};
 use crate::readout::{self, Capabilities, Running};
 use crate::render::{check_settings, listen_ports, render, structure};
 use crate::settings::Settings;
@@ -146,6 +148,45 @@ struct Outcome {
     reloaded: bool,
     repaired: Vec<String>,
     problems: Vec<String>,
+}
+
+/// The last commands and what HAProxy said to them.
+#[derive(Debug, Default)]
+struct Sent {
+    steps: Vec<Step>,
+    complaints: Vec<String>,
+}
+
+impl Sent {
+    /// Commands that follow from reading back what they should have changed were not taken.
+    /// Removals that are not taken fail the whole; an addition must not hold up the others.
+    fn refuse_repetition(
+        &mut self,
+        decision: &mut Decision,
+        outcome: &mut Outcome,
+    ) -> Result<(), EdgeError> {
+        let again: Vec<&Step> = decision
+            .steps
+            .iter()
+            .filter(|step| self.steps.contains(step))
+            .collect();
+        let Some(first) = again.first() else {
+            return Ok(());
+        };
+        self.complaints.truncate(COMPLAINTS_MAX);
+        let detail = format!("{} ({})", first.wire(), self.complaints.join("; "));
+        if again
+            .iter()
+            .any(|step| matches!(step.action, Action::Maint | Action::Park))
+        {
+            return Err(EdgeError::NotTaken { detail });
+        }
+        outcome
+            .problems
+            .push(format!("HAProxy does not take: {detail}"));
+        decision.steps.retain(|step| !self.steps.contains(step));
+        Ok(())
+    }
 }
 
 impl Edge {
@@ -321,6 +362,7 @@ impl Edge {
         let worker = Worker {
             running: None,
             can_add: false,
+            vouched: &BTreeSet::new(),
         };
         let decision = decide(&self.intent, &self.slots, worker, &self.settings);
         let mut slots = for_reload(&decision.slots, &self.settings);
@@ -379,8 +421,8 @@ impl Edge {
 
     /// Looks, decides and sends until there is nothing left to send.
     async fn settle(&mut self, outcome: &mut Outcome) -> Result<Running, EdgeError> {
-        let mut previous: Vec<Step> = Vec::new();
-        let mut complaints: Vec<String> = Vec::new();
+        let mut sent = Sent::default();
+        let mut vouched = None;
         for _ in 0..ROUNDS_MAX {
             let seen = self.look().await?;
             self.notice_pid(&seen, outcome);
@@ -390,48 +432,54 @@ impl Edge {
                     version: seen.info.version,
                 });
             }
+            let nobody = BTreeSet::new();
             let worker = Worker {
                 running: Some(&seen.running),
                 can_add: capabilities.add_server,
+                vouched: vouched.as_ref().unwrap_or(&nobody),
             };
             let mut decision = decide(&self.intent, &self.slots, worker, &self.settings);
             self.save_slots(decision.slots.clone())?;
             outcome.repaired.append(&mut decision.drift);
-            let stuck: Vec<String> = decision
-                .steps
-                .iter()
-                .filter(|s| previous.contains(s))
-                .map(Step::wire)
-                .collect();
-            if !stuck.is_empty() {
-                complaints.truncate(COMPLAINTS_MAX);
-                let detail = format!("{} ({})", stuck[0], complaints.join("; "));
-                let removal = |s: &Step| matches!(s.action, Action::Maint | Action::Park);
-                if decision
-                    .steps
-                    .iter()
-                    .any(|s| removal(s) && previous.contains(s))
-                {
-                    return Err(EdgeError::NotTaken { detail });
-                }
-                // One server that HAProxy does not take must not hold up the others.
-                outcome
-                    .problems
-                    .push(format!("HAProxy does not take: {detail}"));
-                decision.steps.retain(|s| !previous.contains(s));
-            }
+            sent.refuse_repetition(&mut decision, outcome)?;
             let steps = std::mem::take(&mut decision.steps);
             outcome.decision = decision;
-            if steps.is_empty() {
+            if !steps.is_empty() {
+                outcome.steps += steps.len();
+                sent.complaints = self.send(&steps).await?;
+                sent.steps = steps;
+            } else if vouched.is_none() && !outcome.decision.joining.is_empty() {
+                vouched = Some(self.probe(&outcome.decision.joining).await);
+                if vouched.as_ref().is_some_and(BTreeSet::is_empty) {
+                    return Ok(seen.running);
+                }
+            } else {
                 return Ok(seen.running);
             }
-            outcome.steps += steps.len();
-            complaints = self.send(&steps).await?;
-            previous = steps;
         }
         Err(EdgeError::NotTaken {
             detail: format!("no rest after {ROUNDS_MAX} rounds"),
         })
+    }
+
+    /// Asks the joining servers what HAProxy's check will ask them.
+    async fn probe(&self, joining: &BTreeSet<ReplicaId>) -> BTreeSet<(BackendName, ReplicaId)> {
+        if self.settings.probe_deadline_ms == 0 {
+            return BTreeSet::new();
+        }
+        let questions = self.intent.backends.values().flat_map(|backend| {
+            let servers = backend
+                .servers
+                .values()
+                .filter(|s| joining.contains(&s.replica));
+            servers.map(|server| Question {
+                key: (backend.name.clone(), server.replica),
+                address: SocketAddr::new(server.address, server.port),
+                check: backend.check.clone(),
+            })
+        });
+        let deadline = Duration::from_millis(self.settings.probe_deadline_ms);
+        probe::ask_all(questions.collect(), deadline).await
     }
 
     fn notice_pid(&mut self, seen: &Seen, outcome: &mut Outcome) {

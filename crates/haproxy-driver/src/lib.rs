@@ -19,6 +19,7 @@ pub mod error;
 mod files;
 pub mod intent;
 pub mod name;
+mod probe;
 pub mod readout;
 mod reload;
 pub mod render;

@@ -43,6 +43,9 @@ pub struct Settings {
     pub hard_stop_after_ms: u64,
     /// Deadline of one conversation over a socket.
     pub socket_deadline_ms: u64,
+    /// Longest wait for a joining server's answer to the driver's own first check, which lets it
+    /// in without waiting for HAProxy's next interval; 0 leaves it to HAProxy alone.
+    pub probe_deadline_ms: u64,
     /// Deadline of `haproxy -c`.
     pub check_deadline_ms: u64,
     /// Longest wait for the new worker after a reload.
@@ -130,6 +133,7 @@ impl Default for Settings {
             slots_max: 4_096,
             hard_stop_after_ms: 300_000,
             socket_deadline_ms: 2_000,
+            probe_deadline_ms: 50,
             check_deadline_ms: 10_000,
             reload_deadline_ms: 5_000,
         }
