@@ -38,7 +38,7 @@ pub fn check(input: &PlanInput<'_>, outcome: &Outcome) -> Result<(), Violation> 
     identities(input, outcome)?;
     for replica in outcome.plan.replicas.values() {
         served_only_if_healthy(input, replica)?;
-        way_out(input, replica)?;
+        way_out(input, outcome, replica)?;
     }
     for (id, before) in &input.current.replicas {
         if !outcome.plan.replicas.contains_key(id) {
@@ -192,7 +192,7 @@ fn dead(reason: &LeaveReason) -> bool {
 }
 
 /// 2: parked only when drained, stopped only when parked; both without waiting past the deadline.
-fn way_out(input: &PlanInput<'_>, now: &Replica) -> Verdict {
+fn way_out(input: &PlanInput<'_>, outcome: &Outcome, now: &Replica) -> Verdict {
     let Some(leaving) = &now.leaving else {
         return demand(!now.stop, 2, || format!("{} stops without leaving", now.id));
     };
@@ -204,7 +204,8 @@ fn way_out(input: &PlanInput<'_>, now: &Replica) -> Verdict {
         let drained = was_draining && edges_run(input, leaving.drain_generation)
             && no_sessions(input, now.id);
         let sick = heard(input, now).is_some_and(|state| state != ReplicaState::Healthy);
-        let forgiven = late || sick || live_edges(input).next().is_none();
+        let lost = on_dead_node(input, outcome.plan.lost.contains_key(&now.node), now);
+        let forgiven = late || sick || lost || live_edges(input).next().is_none();
         let fine = drained || forgiven;
         demand(fine, 2, || format!("{} parked with sessions", now.id))?;
     }

@@ -1,0 +1,476 @@
+//! What the planner promises, one fact each.
+
+mod world;
+
+use longshore_model::autoscale::{Signal, Step, StepRule, StepTo};
+use longshore_model::plan::Traffic;
+use longshore_model::reason::{FailReason, LeaveReason, Refusal};
+use longshore_model::spec::{Constraint, NodeAttribute, Resources, UpdateOrder};
+use longshore_model::*;
+use world::*;
+
+#[test]
+fn a_first_round_spreads_evenly_over_three_nodes() {
+    let mut world = World::new(3);
+    world.apply("web", spec("web:1", 7));
+    world.tick(500);
+    let counts: Vec<usize> = world.per_node("web").into_values().collect();
+    assert_eq!(counts, [3, 2, 2]);
+    let slots: Vec<u32> = world.active("web").iter().map(|r| r.slot).collect();
+    assert_eq!(slots, [1, 2, 3, 4, 5, 6, 7]);
+    world.ticks(5);
+    assert_eq!(world.answering("web"), 7);
+}
+
+#[test]
+fn an_unchanged_cluster_keeps_its_plan_and_version() {
+    let mut world = World::new(3);
+    world.apply("web", spec("web:1", 3));
+    world.ticks(10);
+    let before = world.plan.clone();
+    world.ticks(5);
+    assert_eq!(world.plan, before);
+}
+
+#[test]
+fn a_start_first_rollout_keeps_the_full_count() {
+    let mut world = World::new(3);
+    world.apply("web", spec("web:1", 4));
+    world.ticks(8);
+    world.apply("web", spec("web:2", 4));
+    for _ in 0..80 {
+        world.tick(500);
+        assert!(world.answering("web") >= 4, "{} answer", world.answering("web"));
+        assert!(world.active("web").len() <= 5, "one at a time");
+    }
+    assert!(world.active("web").iter().all(|r| r.revision == 2));
+    assert_eq!((world.active("web").len(), world.leaving("web").len()), (4, 0));
+}
+
+#[test]
+fn a_stop_first_rollout_never_runs_old_and_new_of_one_at_once() {
+    let mut world = World::new(1);
+    let stop_first = |image: &str| {
+        let mut spec = spec(image, 1);
+        spec.update.order = UpdateOrder::StopFirst;
+        spec
+    };
+    world.apply("db", stop_first("db:1"));
+    world.ticks(8);
+    world.apply("db", stop_first("db:2"));
+    for _ in 0..40 {
+        world.tick(500);
+        assert!(world.plan.replicas.len() <= 1);
+    }
+    assert_eq!(world.answering("db"), 1);
+    assert_eq!(world.active("db")[0].revision, 2);
+}
+
+#[test]
+fn a_scale_in_drains_then_parks_then_stops() {
+    let mut world = World::new(3);
+    world.apply("web", spec("web:1", 3));
+    world.ticks(8);
+    world.sticky = true;
+    world.scale("web", 1);
+    world.tick(500);
+    assert!(world.leaving("web").iter().all(|(r, _)| r.traffic == Traffic::Drain && !r.stop));
+    assert_eq!(world.leaving("web").len(), 2);
+    world.ticks(4);
+    assert!(world.leaving("web").iter().all(|(r, _)| r.traffic == Traffic::Drain), "sessions hold");
+    world.sticky = false;
+    let mut seen = Vec::new();
+    for _ in 0..12 {
+        world.tick(500);
+        seen.extend(world.leaving("web").first().map(|(r, _)| (r.traffic, r.stop)));
+    }
+    seen.dedup();
+    let order = [(Traffic::Drain, false), (Traffic::Out, false), (Traffic::Out, true)];
+    assert_eq!(seen, order);
+    assert_eq!(world.plan.replicas.len(), 1);
+    let receipts = world.events.iter().find_map(|event| match event {
+        EventKind::Drained { receipts, .. } => Some(receipts.clone()),
+        _ => None,
+    });
+    let receipt = receipts.unwrap()[0].1;
+    assert_eq!((receipt.sessions_at_drain, receipt.sessions_at_park), (4, 0));
+    assert!(!receipt.forced && receipt.zero_ms.is_some());
+}
+
+#[test]
+fn sessions_that_never_end_are_forced_at_the_deadline() {
+    let mut world = World::new(2);
+    world.apply("web", spec("web:1", 2));
+    world.ticks(8);
+    world.sticky = true;
+    world.scale("web", 1);
+    world.ticks(19);
+    assert_eq!(world.leaving("web")[0].0.traffic, Traffic::Drain);
+    world.ticks(8);
+    let forced = world.events.iter().any(|event| {
+        matches!(event, EventKind::Drained { receipts, .. } if receipts[0].1.forced)
+    });
+    assert!(forced);
+    assert_eq!(world.plan.replicas.len(), 1);
+}
+
+#[test]
+fn an_edge_past_its_lease_is_named_gone_and_holds_nothing_up() {
+    let mut world = World::new(2);
+    world.add_edge("edge2");
+    world.apply("web", spec("web:1", 2));
+    world.ticks(8);
+    world.edges.get_mut(&id("edge2")).unwrap().session = false;
+    world.scale("web", 1);
+    world.ticks(4);
+    assert_eq!(world.leaving("web").len(), 1, "inside its lease the edge is waited for");
+    world.ticks(30);
+    assert_eq!(world.plan.replicas.len(), 1);
+    let gone = world.events.iter().any(|event| matches!(event, EventKind::Drained { receipts, .. }
+        if receipts.iter().any(|(edge, r)| *edge == id("edge2") && r.edge_gone)));
+    assert!(gone);
+}
+
+#[test]
+fn a_node_that_both_witnesses_call_gone_is_replaced_at_once() {
+    let mut world = World::new(4);
+    world.apply("web", spec("web:1", 4));
+    world.ticks(8);
+    world.node("node2").power = false;
+    world.ticks(4);
+    assert_eq!(world.plan.lost.len(), 0, "the session may still come back");
+    world.tick(500);
+    assert!(world.plan.lost.contains_key(&id("node2")));
+    assert_eq!(world.active("web").len(), 4);
+    assert!(!world.per_node("web").contains_key("node2"));
+    world.ticks(5);
+    assert_eq!((world.answering("web"), world.plan.replicas.len()), (4, 4));
+    world.node("node2").power = true;
+    world.ticks(10);
+    assert!(world.plan.lost.is_empty());
+    assert!(world.events.contains(&EventKind::NodeBack { node: id("node2") }));
+    assert_eq!(world.active("web").len(), 4, "nothing moves back by itself");
+}
+
+#[test]
+fn a_node_that_haproxy_still_reaches_keeps_serving_and_is_replaced_only_after_the_hold() {
+    let mut world = World::new(3);
+    world.apply("web", spec("web:1", 3));
+    world.ticks(8);
+    world.node("node1").session = false;
+    world.ticks(100);
+    assert_eq!(world.active("web").len(), 3, "nothing before the hold");
+    assert_eq!(world.report.nodes[&id("node1")].state, report::NodeState::Away);
+    world.ticks(40);
+    assert_eq!(world.active("web").len(), 4, "additive: the original stays");
+    assert_eq!((world.answering("web"), world.leaving("web").len()), (4, 0));
+    world.node("node1").session = true;
+    world.ticks(15);
+    assert_eq!((world.active("web").len(), world.answering("web")), (3, 3));
+    assert!(world.per_node("web").contains_key("node1"), "the original is kept");
+}
+
+#[test]
+fn losing_most_nodes_at_once_evicts_nothing_and_adds_where_there_is_room() {
+    let mut world = World::new(3);
+    world.apply("web", spec("web:1", 6));
+    world.ticks(8);
+    world.node("node1").power = false;
+    world.node("node2").power = false;
+    world.ticks(10);
+    assert!(world.plan.lost.is_empty());
+    assert!(matches!(world.report.problems[0], Reason::PartialOutage { away: 2, all: 3 }));
+    assert_eq!(world.leaving("web").len(), 0);
+    assert_eq!(world.answering("web"), 6, "six on the node that is left");
+    world.node("node1").power = true;
+    world.node("node2").power = true;
+    world.ticks(20);
+    assert!(world.report.problems.is_empty());
+    assert_eq!((world.active("web").len(), world.answering("web")), (6, 6));
+}
+
+#[test]
+fn nothing_is_lost_before_the_controller_has_watched() {
+    let mut world = World::new(4);
+    world.apply("web", spec("web:1", 4));
+    world.ticks(8);
+    world.node("node2").power = false;
+    world.started = world.now;
+    world.memory = Memory::default();
+    world.ticks(19);
+    assert!(world.plan.lost.is_empty());
+    world.tick(500);
+    assert!(world.plan.lost.contains_key(&id("node2")));
+}
+
+#[test]
+fn a_replica_that_failed_is_replaced_with_growing_pauses() {
+    let mut world = World::new(2);
+    world.broken.push("bad:1".into());
+    world.apply("bad", spec("bad:1", 1));
+    world.apply("good", spec("good:1", 2));
+    world.ticks(120);
+    let failed = |e: &&EventKind| matches!(e, EventKind::Failed { .. });
+    let failures = world.events.iter().filter(failed).count();
+    assert!((4..=7).contains(&failures), "{failures} in a minute: 1, 2, 4, 8, 16 s");
+    let waits = &world.report.services[&key("bad")].waits;
+    assert!(matches!(waits[0], Reason::Backoff { failures: 4.., .. }), "{waits:?}");
+    assert_eq!(world.answering("good"), 2, "one bad service does not stop another");
+    let said = world.events.iter().filter(|e| matches!(e, EventKind::Waits { .. })).count();
+    assert!(said <= failures, "said {said} times");
+}
+
+#[test]
+fn a_broken_template_stops_its_rollout_and_the_old_one_stays() {
+    let mut world = World::new(3);
+    world.apply("web", spec("web:1", 3));
+    world.ticks(8);
+    world.broken.push("web:2".into());
+    world.apply("web", spec("web:2", 3));
+    for _ in 0..100 {
+        world.tick(500);
+        assert_eq!(world.answering("web"), 3);
+    }
+    let failed = world.events.iter().filter(|e| matches!(e, EventKind::Failed { .. })).count();
+    assert_eq!(failed, 2, "failures_max");
+    let waits = &world.report.services[&key("web")].waits;
+    assert!(waits.iter().any(|r| matches!(r, Reason::Quarantined { .. })), "{waits:?}");
+    world.node("node1").containers.clear();
+    world.ticks(40);
+    assert_eq!(world.answering("web"), 3, "what is missing starts from the old template");
+    world.apply("web", spec("web:3", 3));
+    world.ticks(60);
+    assert!(world.active("web").iter().all(|r| r.revision == 3));
+}
+
+#[test]
+fn what_fits_nowhere_waits_with_a_reason_for_each_node() {
+    let mut world = World::new(3);
+    world.available("node1", Availability::Cordoned);
+    let labels = &mut world.desired.nodes.get_mut(&id("node3")).unwrap().labels;
+    labels.insert("disk".into(), "hdd".into());
+    let ssd = Constraint {
+        attribute: NodeAttribute::Label("disk".into()),
+        equal: false,
+        value: "hdd".into(),
+    };
+    let mut big = spec("big:1", 1);
+    big.placement.constraints.push(ssd);
+    big.container.resources = Resources { memory_reserved_bytes: 16 << 30, ..Default::default() };
+    world.apply("big", big);
+    world.apply("web", spec("web:1", 2));
+    world.ticks(5);
+    let waits = &world.report.services[&key("big")].waits;
+    let Reason::Unplaceable { refusals } = &waits[0] else { panic!("{waits:?}") };
+    assert_eq!(refusals[0], (id("edge"), Refusal::NotWorker));
+    assert_eq!(refusals[1], (id("node1"), Refusal::Cordoned));
+    assert!(matches!(refusals[2], (_, Refusal::Memory { .. })));
+    assert!(matches!(refusals[3], (_, Refusal::Constraint { .. })));
+    assert_eq!(world.answering("web"), 2);
+}
+
+#[test]
+fn reservations_fill_a_node_and_no_more() {
+    let mut world = World::new(2);
+    let mut wide = spec("wide:1", 9);
+    wide.container.resources = Resources { cpu_reserved_milli: 1_000, ..Default::default() };
+    world.apply("wide", wide);
+    world.ticks(5);
+    assert_eq!(world.active("wide").len(), 8);
+    assert_eq!(world.report.nodes[&id("node1")].cpu_reserved_milli, 4_000);
+}
+
+#[test]
+fn a_port_that_a_stranger_holds_is_not_tried_again() {
+    let mut world = World::new(1);
+    world.apply("web", spec("web:1", 1));
+    world.ticks(2);
+    let first = world.active("web")[0].clone();
+    let port = first.ports[0].host_port;
+    let status = world.node("node1").containers.get_mut(&first.id).unwrap();
+    (status.state, status.reason) = (ReplicaState::Failed, Some(FailReason::PortTaken { port }));
+    world.config.backoff_base_ms = 0;
+    world.config.port_min = port;
+    world.config.port_max = port + 1;
+    world.ticks(8);
+    assert_eq!(world.active("web")[0].ports[0].host_port, port + 1);
+    assert_eq!(world.answering("web"), 1);
+}
+
+#[test]
+fn draining_a_node_replaces_first() {
+    let mut world = World::new(3);
+    world.apply("web", spec("web:1", 3));
+    world.ticks(8);
+    world.available("node1", Availability::Draining);
+    for _ in 0..30 {
+        world.tick(500);
+        assert!(world.answering("web") >= 3);
+    }
+    assert!(!world.per_node("web").contains_key("node1"));
+    assert_eq!(world.plan.replicas.len(), 3);
+    let why = |e: &EventKind| matches!(e, EventKind::Gone { why: LeaveReason::NodeDrain, .. });
+    assert_eq!(world.events.iter().filter(|e| why(e)).count(), 1);
+}
+
+#[test]
+fn a_service_that_goes_down_drains_and_leaves_nothing() {
+    let mut world = World::new(3);
+    world.apply("web", spec("web:1", 3));
+    world.ticks(8);
+    world.desired.apps.clear();
+    world.tick(500);
+    assert!(world.leaving("web").iter().all(|(r, _)| r.traffic == Traffic::Drain));
+    assert_eq!(world.plan.routes().backends.len(), 1, "its way in stays while it drains");
+    world.ticks(12);
+    assert!(world.plan.replicas.is_empty() && world.plan.services.is_empty());
+    assert!(world.plan.templates.is_empty() && world.plan.routes().backends.is_empty());
+}
+
+#[test]
+fn a_replica_that_no_edge_reaches_is_replaced_elsewhere() {
+    let mut world = World::new(3);
+    world.apply("web", spec("web:1", 3));
+    world.ticks(8);
+    world.node("node1").reachable = false;
+    world.ticks(9);
+    assert_eq!(world.active("web").len(), 3, "not before the hold");
+    world.ticks(25);
+    assert!(!world.per_node("web").contains_key("node1"), "{:?}", world.per_node("web"));
+    assert_eq!((world.answering("web"), world.plan.replicas.len()), (3, 3));
+    let why = |e: &EventKind| matches!(e, EventKind::Gone { why: LeaveReason::Unreachable, .. });
+    assert!(world.events.iter().any(why));
+}
+
+#[test]
+fn a_check_that_fails_for_all_replicas_churns_none() {
+    let mut world = World::new(3);
+    world.apply("web", spec("web:1", 3));
+    for n in ["node1", "node2", "node3"] {
+        world.node(n).reachable = false;
+    }
+    world.ticks(100);
+    assert!(world.plan.next_replica <= 5, "{} ids used", world.plan.next_replica);
+}
+
+#[test]
+fn load_over_the_target_scales_out_and_the_new_ones_are_not_ordered_twice() {
+    let mut world = World::new(3);
+    let mut auto = spec("web:1", 2);
+    auto.autoscale = Some(node_cpu_policy(1, 10));
+    world.apply("web", auto);
+    world.ticks(30);
+    let settled = world.plan.services[&key("web")].target;
+    for sim in world.nodes.values_mut() {
+        sim.load = 1.2;
+    }
+    world.ticks(12);
+    let target = world.plan.services[&key("web")].target;
+    assert!(target > settled && target <= settled * 2, "{settled} -> {target}");
+}
+
+#[test]
+fn missing_samples_never_scale_in() {
+    let mut world = World::new(3);
+    let mut auto = spec("web:1", 5);
+    auto.autoscale = Some(node_cpu_policy(1, 10));
+    world.apply("web", auto);
+    for sim in world.nodes.values_mut() {
+        sim.load = 0.6;
+    }
+    world.ticks(30);
+    let before = world.plan.services[&key("web")].target;
+    for (sim, value) in world.nodes.values_mut().zip([0.0, 0.0, f64::NAN]) {
+        sim.load = value;
+    }
+    world.ticks(120);
+    assert_eq!(world.plan.services[&key("web")].target, before);
+    let reasons = &world.report.services[&key("web")].scale.reasons;
+    let missing = Reason::MissingSamples { signal: "node_cpu".into(), good: 2, all: 3 };
+    assert!(reasons.contains(&missing), "{reasons:?}");
+    world.node("node3").load = 0.0;
+    world.ticks(60);
+    assert_eq!(world.plan.services[&key("web")].target, 1, "with all samples it may");
+}
+
+#[test]
+fn steps_follow_a_tenth_of_node_cpu() {
+    let mut world = World::new(2);
+    let mut auto = spec("web:1", 1);
+    let tenths = (1..=9).map(|n| Step { at: f64::from(n) / 10.0, to: StepTo::Count(n) });
+    let mut policy = node_cpu_policy(1, 9);
+    policy.metrics.clear();
+    policy.steps = vec![StepRule { signal: Signal::NodeCpu, steps: tenths.collect() }];
+    policy.scale_up.policies.clear();
+    auto.autoscale = Some(policy);
+    world.apply("web", auto);
+    for (load, wanted) in [(0.3, 3), (0.77, 7), (0.3, 3), (0.05, 3), (0.1, 1)] {
+        for sim in world.nodes.values_mut() {
+            sim.load = load;
+        }
+        world.ticks(40);
+        assert_eq!(world.plan.services[&key("web")].target, wanted, "at {load}");
+    }
+}
+
+#[test]
+fn a_manual_count_is_obeyed_once_and_held_as_long_as_asked() {
+    let mut world = World::new(3);
+    let mut auto = spec("web:1", 2);
+    auto.autoscale = Some(node_cpu_policy(1, 5));
+    world.apply("web", auto);
+    world.ticks(20);
+    world.scale("web", 9);
+    world.tick(500);
+    assert_eq!(world.plan.services[&key("web")].target, 5, "inside the bounds");
+    world.scale("web", 7);
+    let until = world.now + 60_000;
+    world.desired.manual.get_mut(&key("web")).unwrap().hold_until_ms = Some(until);
+    world.ticks(60);
+    assert_eq!(world.plan.services[&key("web")].target, 7, "a held count is free of bounds");
+    world.ticks(120);
+    assert!(world.plan.services[&key("web")].target <= 5);
+}
+
+#[test]
+fn a_redeploy_keeps_the_live_count_and_a_changed_file_does_not() {
+    let mut world = World::new(3);
+    world.apply("web", spec("web:1", 2));
+    world.ticks(5);
+    world.scale("web", 5);
+    world.ticks(5);
+    world.apply("web", spec("web:2", 2));
+    world.ticks(5);
+    assert_eq!(world.plan.services[&key("web")].target, 5);
+    world.apply("web", spec("web:2", 3));
+    world.ticks(5);
+    assert_eq!(world.plan.services[&key("web")].target, 3);
+}
+
+#[test]
+fn a_dry_run_says_and_does_not() {
+    let mut world = World::new(3);
+    let mut auto = spec("web:1", 2);
+    let mut policy = node_cpu_policy(1, 10);
+    policy.mode = AutoscaleMode::DryRun;
+    auto.autoscale = Some(policy);
+    world.apply("web", auto);
+    for sim in world.nodes.values_mut() {
+        sim.load = 1.5;
+    }
+    world.ticks(30);
+    assert_eq!(world.plan.services[&key("web")].target, 2);
+    let reasons = &world.report.services[&key("web")].scale.reasons;
+    assert!(reasons.iter().any(|r| matches!(r, Reason::DryRun { would_be: 3.. })), "{reasons:?}");
+}
+
+#[test]
+fn a_replica_whose_node_was_removed_is_replaced() {
+    let mut world = World::new(3);
+    world.apply("web", spec("web:1", 3));
+    world.ticks(8);
+    world.desired.nodes.remove(&id("node3"));
+    world.nodes.remove(&id("node3"));
+    world.ticks(10);
+    assert_eq!((world.active("web").len(), world.answering("web")), (3, 3));
+}

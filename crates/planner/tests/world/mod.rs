@@ -1,0 +1,409 @@
+//! A tiny world for the planner: nodes that obey assignments, edges that obey routes, faults.
+//! No clock and no randomness of its own: all that happens is told from outside.
+#![allow(dead_code)] // Each test binary uses its own part.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use longshore_model::autoscale::{Behavior, Metric, Signal};
+use longshore_model::node::{Capacity, Node};
+use longshore_model::observe::{
+    CheckState, CpuSample, EdgeObserved, NodeObserved, ServerAdmin, ServerObserved,
+};
+use longshore_model::plan::{Assignment, Leaving, Replica};
+use longshore_model::reason::FailReason;
+use longshore_model::routes::{Routes, ServerMode};
+use longshore_model::spec::{RouteSpec, UpdateSpec};
+use longshore_model::*;
+use longshore_planner::{Outcome, PlanInput, PlannerConfig, check, plan};
+
+pub(crate) const START: u64 = 1_000_000;
+
+#[derive(Default)]
+pub(crate) struct SimNode {
+    pub power: bool,
+    pub session: bool,
+    pub reachable: bool,
+    pub load: f64,
+    pub assignment: Assignment,
+    pub containers: BTreeMap<ReplicaId, ReplicaStatus>,
+}
+
+#[derive(Default)]
+pub(crate) struct SimEdge {
+    pub session: bool,
+    pub routes: Routes,
+    pub sessions: BTreeMap<ReplicaId, u32>,
+}
+
+pub(crate) struct World {
+    pub now: u64,
+    pub started: u64,
+    pub desired: Desired,
+    pub plan: Plan,
+    pub memory: Memory,
+    pub observed: Observed,
+    pub config: PlannerConfig,
+    pub nodes: BTreeMap<NodeId, SimNode>,
+    pub edges: BTreeMap<NodeId, SimEdge>,
+    /// Images whose containers never run.
+    pub broken: Vec<String>,
+    pub report: Report,
+    pub events: Vec<EventKind>,
+    /// Sessions stick to a draining server as long as this is set.
+    pub sticky: bool,
+}
+
+pub(crate) fn id(name: &str) -> NodeId {
+    NodeId::new(name).unwrap()
+}
+
+pub(crate) fn key(name: &str) -> ServiceKey {
+    format!("app/{name}").parse().unwrap()
+}
+
+pub(crate) fn spec(image: &str, replicas: u32) -> ServiceSpec {
+    ServiceSpec {
+        container: ContainerSpec { image: image.into(), ports: vec![8000], ..Default::default() },
+        replicas,
+        placement: Default::default(),
+        update: UpdateSpec::default(),
+        autoscale: None,
+        routes: vec![RouteSpec {
+            listen_port: 80,
+            container_port: 8000,
+            mode: Default::default(),
+            domains: vec![],
+            balance: Default::default(),
+            check_path: None,
+            maxconn_per_replica: 0,
+        }],
+        drain_ms: 10_000,
+    }
+}
+
+pub(crate) fn node_cpu_policy(min: u32, max: u32) -> AutoscaleSpec {
+    let metrics = vec![Metric { signal: Signal::NodeCpu, target: 0.6 }];
+    let calm = Behavior { stabilization_ms: 5_000, ..AutoscaleSpec::default_down() };
+    AutoscaleSpec {
+        min,
+        max,
+        metrics,
+        steps: vec![],
+        window_ms: 5_000,
+        warmup_ms: 2_000,
+        scale_up: AutoscaleSpec::default_up(),
+        scale_down: calm,
+        on_missing: Default::default(),
+        mode: AutoscaleMode::On,
+    }
+}
+
+impl World {
+    /// `workers` machines of four cores and one edge; the observe window is already over.
+    pub(crate) fn new(workers: usize) -> Self {
+        let mut world = Self {
+            now: START + 20_000,
+            started: START,
+            desired: Desired::default(),
+            plan: Plan::default(),
+            memory: Memory::default(),
+            observed: Observed::default(),
+            config: PlannerConfig { observe_ms: 10_000, ..PlannerConfig::default() },
+            nodes: BTreeMap::new(),
+            edges: BTreeMap::new(),
+            broken: vec![],
+            report: Report::default(),
+            events: vec![],
+            sticky: false,
+        };
+        for n in 1..=workers {
+            world.add_worker(&format!("node{n}"));
+        }
+        world.add_edge("edge");
+        world
+    }
+
+    pub(crate) fn add_worker(&mut self, name: &str) {
+        let n = u8::try_from(self.nodes.len() + 1).unwrap();
+        self.desired.nodes.insert(id(name), node(name, true, n));
+        let sim = SimNode { power: true, session: true, reachable: true, load: 0.3, ..Default::default() };
+        self.nodes.insert(id(name), sim);
+    }
+
+    pub(crate) fn add_edge(&mut self, name: &str) {
+        self.desired.nodes.insert(id(name), node(name, false, 200));
+        self.edges.insert(id(name), SimEdge { session: true, ..Default::default() });
+    }
+
+    pub(crate) fn apply(&mut self, name: &str, spec: ServiceSpec) {
+        let app = self.desired.apps.entry("app".parse().unwrap()).or_insert_with(|| App {
+            name: "app".parse().unwrap(),
+            revision: 0,
+            services: BTreeMap::new(),
+            applied_ms: 0,
+            applied_by: "ana".into(),
+        });
+        app.revision += 1;
+        app.applied_ms = self.now;
+        app.services.insert(name.parse().unwrap(), Arc::new(spec));
+    }
+
+    pub(crate) fn scale(&mut self, name: &str, count: u32) {
+        let manual =
+            ManualScale { count, at_ms: self.now, hold_until_ms: None, by: "ana".into() };
+        self.desired.manual.insert(key(name), manual);
+    }
+
+    pub(crate) fn node(&mut self, name: &str) -> &mut SimNode {
+        self.nodes.get_mut(&id(name)).unwrap()
+    }
+
+    pub(crate) fn edge(&mut self) -> &mut SimEdge {
+        self.edges.values_mut().next().unwrap()
+    }
+
+    pub(crate) fn available(&mut self, name: &str, availability: Availability) {
+        self.desired.nodes.get_mut(&id(name)).unwrap().availability = availability;
+    }
+
+    /// Nodes and edges act and report; then one planning run, checked in every way.
+    pub(crate) fn tick(&mut self, ms: u64) -> Outcome {
+        self.now += ms;
+        self.act();
+        self.report_all();
+        self.run()
+    }
+
+    pub(crate) fn ticks(&mut self, count: usize) {
+        for _ in 0..count {
+            self.tick(500);
+        }
+    }
+
+    pub(crate) fn input(&self) -> PlanInput<'_> {
+        PlanInput {
+            now_ms: self.now,
+            started_ms: self.started,
+            desired: &self.desired,
+            current: &self.plan,
+            memory: &self.memory,
+            observed: &self.observed,
+            config: &self.config,
+        }
+    }
+
+    pub(crate) fn run(&mut self) -> Outcome {
+        let input = self.input();
+        let outcome = plan(&input);
+        check(&input, &outcome).unwrap_or_else(|violation| panic!("{violation}"));
+        assert_eq!(outcome, plan(&input), "same input, another outcome");
+        let again =
+            plan(&PlanInput { current: &outcome.plan, memory: &outcome.memory, ..input });
+        assert_eq!(again.plan, outcome.plan, "planning again changes the plan");
+        assert_eq!(again.report.events, vec![], "planning again says something new");
+        self.plan = outcome.plan.clone();
+        self.memory = outcome.memory.clone();
+        self.report = outcome.report.clone();
+        self.events.extend(outcome.report.events.iter().cloned());
+        outcome
+    }
+
+    fn act(&mut self) {
+        for (name, sim) in &mut self.nodes {
+            if !sim.power {
+                sim.containers.clear();
+                continue;
+            }
+            if sim.session {
+                let assignment = self.plan.assignment(name);
+                if assignment.generation >= sim.assignment.generation {
+                    sim.assignment = assignment;
+                }
+            }
+            obey(sim, &self.broken, self.now);
+        }
+        let routes = self.plan.routes();
+        for edge in self.edges.values_mut().filter(|edge| edge.session) {
+            edge.routes = routes.clone();
+            for server in edge.routes.backends.iter().flat_map(|b| &b.servers) {
+                let sessions = edge.sessions.entry(server.replica).or_default();
+                *sessions = match server.mode {
+                    ServerMode::Serve => 4,
+                    ServerMode::Drain if self.sticky => *sessions,
+                    ServerMode::Drain => *sessions / 2,
+                };
+            }
+            let listed = |r: &ReplicaId| {
+                edge.routes.backends.iter().any(|b| b.servers.iter().any(|s| s.replica == *r))
+            };
+            edge.sessions.retain(|replica, _| listed(replica));
+        }
+        self.nobody_stops_what_an_edge_serves();
+    }
+
+    /// The reason why all of this exists.
+    fn nobody_stops_what_an_edge_serves(&self) {
+        for edge in self.edges.values().filter(|edge| edge.session) {
+            for server in edge.routes.backends.iter().flat_map(|b| &b.servers) {
+                if let Some(replica) = self.plan.replicas.get(&server.replica) {
+                    assert!(!replica.stop, "{} stops while an edge has it", server.replica);
+                }
+            }
+        }
+    }
+
+    fn report_all(&mut self) {
+        for (name, sim) in &self.nodes {
+            let seen = self.observed.nodes.entry(name.clone()).or_default();
+            seen.session.connected = sim.session && sim.power;
+            if !seen.session.connected {
+                continue;
+            }
+            seen.session.last_echo_ms = self.now;
+            let mut cpu_ratio = std::mem::take(&mut seen.cpu_ratio);
+            cpu_ratio.push(CpuSample { at_ms: self.now, value: sim.load });
+            let from = cpu_ratio.len().saturating_sub(60);
+            *seen = NodeObserved {
+                session: seen.session,
+                capacity: Capacity {
+                    cpu_milli: 4_000,
+                    memory_bytes: 8 << 30,
+                    os: "linux".into(),
+                    arch: "amd64".into(),
+                },
+                assignment_generation: sim.assignment.generation,
+                reported_ms: self.now,
+                replicas: sim.containers.clone(),
+                cpu_ratio: cpu_ratio.split_off(from),
+                ..Default::default()
+            };
+        }
+        for (name, edge) in &self.edges {
+            let servers = edge.routes.backends.iter().flat_map(|b| &b.servers).map(|server| {
+                let admin = match server.mode {
+                    ServerMode::Serve => ServerAdmin::Ready,
+                    ServerMode::Drain => ServerAdmin::Drain,
+                };
+                let sessions = edge.sessions.get(&server.replica).copied().unwrap_or(0);
+                let check = self.check_of(server.replica);
+                (server.replica, ServerObserved { check, admin, sessions, queued: 0 })
+            });
+            let servers = servers.collect();
+            let seen = self.observed.edges.entry(name.clone()).or_default();
+            seen.session.connected = edge.session;
+            if !edge.session {
+                continue;
+            }
+            seen.session.last_echo_ms = self.now;
+            *seen = EdgeObserved {
+                session: seen.session,
+                routes_generation: edge.routes.generation,
+                reported_ms: self.now,
+                servers,
+                ..Default::default()
+            };
+        }
+    }
+
+    fn check_of(&self, replica: ReplicaId) -> CheckState {
+        let up = self.nodes.values().any(|sim| {
+            let runs = sim.containers.get(&replica);
+            sim.power && sim.reachable && runs.is_some_and(|s| s.state == ReplicaState::Healthy)
+        });
+        if up { CheckState::Up } else { CheckState::Down }
+    }
+
+    /// Replicas of a service that do not leave.
+    pub(crate) fn active(&self, name: &str) -> Vec<&Replica> {
+        let key = key(name);
+        self.plan.replicas.values().filter(|r| r.service == key && r.leaving.is_none()).collect()
+    }
+
+    pub(crate) fn leaving(&self, name: &str) -> Vec<(&Replica, &Leaving)> {
+        let key = key(name);
+        let of_service = self.plan.replicas.values().filter(|r| r.service == key);
+        of_service.filter_map(|r| Some((r, r.leaving.as_ref()?))).collect()
+    }
+
+    /// Healthy servers in the edge's HAProxy that take requests.
+    pub(crate) fn answering(&self, name: &str) -> usize {
+        let key = key(name);
+        let edge = self.edges.values().next().unwrap();
+        let servers = edge.routes.backends.iter().filter(|b| b.service == key);
+        servers
+            .flat_map(|b| &b.servers)
+            .filter(|s| s.mode == ServerMode::Serve && self.check_of(s.replica) == CheckState::Up)
+            .count()
+    }
+
+    pub(crate) fn per_node(&self, name: &str) -> BTreeMap<String, usize> {
+        let mut counts = BTreeMap::new();
+        for replica in self.active(name) {
+            *counts.entry(replica.node.to_string()).or_default() += 1;
+        }
+        counts
+    }
+}
+
+fn node(name: &str, worker: bool, last: u8) -> Node {
+    Node {
+        id: id(name),
+        roles: Roles { worker, edge: !worker },
+        labels: BTreeMap::new(),
+        availability: Availability::Active,
+        address: IpAddr::V4(Ipv4Addr::new(10, 0, 0, last)),
+        joined_ms: 0,
+        note: None,
+    }
+}
+
+/// The agent: one step of each container's life per tick.
+fn obey(sim: &mut SimNode, broken: &[String], now: u64) {
+    let assignment = &sim.assignment;
+    let wanted = |id: &ReplicaId| assignment.replicas.iter().find(|r| r.id == *id);
+    sim.containers.retain(|id, status| match wanted(id) {
+        Some(r) if r.stop && status.state == ReplicaState::Stopping => false,
+        Some(r) if r.stop => {
+            status.state = ReplicaState::Stopping;
+            true
+        }
+        Some(_) => true,
+        None => false,
+    });
+    for assigned in assignment.replicas.iter().filter(|r| !r.stop) {
+        let image = &assignment.templates[&assigned.template].image;
+        let Some(status) = sim.containers.get_mut(&assigned.id) else {
+            sim.containers.insert(assigned.id, status(assigned.id, now));
+            continue;
+        };
+        status.state = match status.state {
+            ReplicaState::Assigned => ReplicaState::Starting,
+            ReplicaState::Starting if broken.contains(image) => ReplicaState::Failed,
+            ReplicaState::Starting => ReplicaState::Healthy,
+            other => other,
+        };
+        if status.state == ReplicaState::Failed {
+            let why = FailReason::Exited { code: 1, oom: false, last_line: String::new() };
+            status.reason.get_or_insert(why);
+        }
+        if status.state == ReplicaState::Healthy && status.healthy_ms.is_none() {
+            status.healthy_ms = Some(now);
+        }
+    }
+}
+
+fn status(id: ReplicaId, now: u64) -> ReplicaStatus {
+    ReplicaStatus {
+        id,
+        state: ReplicaState::Assigned,
+        reason: None,
+        container_id: None,
+        started_ms: Some(now),
+        healthy_ms: None,
+        restarts: 0,
+        memory_bytes: 0,
+        cpu_milli: vec![],
+    }
+}
