@@ -26,6 +26,7 @@ help: ## Lists the targets
 
 .PHONY: build
 build: ## Builds the three programs in release mode, into .lab/bin
+	@command -v cargo >/dev/null || { echo "cargo is missing: install the Rust toolchain with rustup" >&2; exit 1; }
 	cargo build --release $(PROGRAMS:%=-p %)
 	@mkdir -p .lab/bin
 	@# By rename, and only if changed: running programs stay whole, unchanged hosts untouched.

@@ -61,5 +61,6 @@ build() {
 }
 
 base_image
-build "$HOST_IMAGE" "$LAB_ROOT/lab/host"
+# Virtual machines come from a box.
+[ "${LAB_PROVIDER:-docker}" != docker ] || build "$HOST_IMAGE" "$LAB_ROOT/lab/host"
 build "$DEMO_IMAGE" "$LAB_ROOT/image/hello"

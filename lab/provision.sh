@@ -123,13 +123,10 @@ install_engine() {
 
 # --- the edge ---------------------------------------------------------------------------------
 
-# The first configuration, until the edge agent has rendered its own: answers 503 to everything
-# that asks for the app, so the service can start before the node has joined.
+# The first configuration, until the edge agent has rendered its own: only the statistics, so that
+# the service can start before the node has joined. No maxconn: HAProxy fits it to the descriptors
+# that it may open, which are few in some containers.
 first_haproxy_cfg() {
-  if [ -f "$src/haproxy/base.cfg" ] && haproxy -c -q -f "$src/haproxy/base.cfg" 2>/dev/null; then
-    cat "$src/haproxy/base.cfg"
-    return
-  fi
   cat <<'CFG'
 global
     stats socket /run/haproxy/admin.sock mode 660 level admin
@@ -142,7 +139,7 @@ frontend stats
     bind :8404
     http-request use-service prometheus-exporter if { path /metrics }
     stats enable
-    stats uri /
+    stats uri /stats
     stats refresh 2s
 CFG
 }

@@ -9,8 +9,8 @@ set -euo pipefail
 
 # command:package pairs; a command that is there already needs no package.
 LAB_NEEDS=(dockerd:docker.io debootstrap:debootstrap vagrant:vagrant rsync:rsync curl:curl jq:jq
-  iptables:iptables ip:iproute2 ab:apache2-utils wrk:wrk ssh:openssh-client)
-TEST_NEEDS=(haproxy:haproxy cc:gcc)
+  cc:build-essential iptables:iptables ip:iproute2 ab:apache2-utils wrk:wrk ssh:openssh-client)
+TEST_NEEDS=(haproxy:haproxy cc:build-essential)
 
 # can_reach_engine: a Docker Engine answers already, whoever runs it.
 can_reach_engine() { command -v docker >/dev/null && docker version >/dev/null 2>&1; }

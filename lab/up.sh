@@ -111,7 +111,7 @@ summary() {
 
 The lab is up: $((NODES + 1)) hosts.
   app               $(app_url)
-  HAProxy's stats   http://$(edge_ip):8404/
+  HAProxy's stats   http://$(edge_ip):8404/stats
 Next:
   export PATH=$LAB_BIN:\$PATH
   controllerctl status
