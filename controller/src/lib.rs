@@ -9,6 +9,7 @@ pub mod cluster;
 pub mod config;
 pub mod files;
 pub mod fleet;
+pub mod grpc;
 pub mod reconcile;
 pub mod store;
 

@@ -21,5 +21,8 @@ pub(super) fn plan(cluster: &Cluster, seen: &Seen, memory: &Memory) -> Result<Ou
         config: &cluster.config.planner,
     };
     let outcome = longshore_planner::plan(&input);
-    Ok(outcome)
+    match longshore_planner::check(&input, &outcome) {
+        Ok(()) => Ok(outcome),
+        Err(violation) => Err(format!("the next plan breaks an invariant and is not used: {violation}")),
+    }
 }

@@ -1,0 +1,272 @@
+//! Apps: what a file would change, changing it, taking it down.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use longshore_model::spec::RouteMode;
+use longshore_model::{App, AppName, Desired, Event, EventKind, ServiceKey, ServiceName, ServiceSpec};
+use longshore_proto::control::v1 as pb;
+use longshore_wire::service_spec_from_pb;
+use serde_json::Value;
+use tonic::Status;
+
+use super::find;
+use crate::cluster::Cluster;
+use crate::config::Policy;
+use crate::grpc::Refusal;
+
+/// Most replicas of one service.
+pub(super) const REPLICAS_MAX: u32 = 10_000;
+const SERVICES_MAX: usize = 256;
+/// Lines of differences said of one service.
+const DETAILS_MAX: usize = 64;
+/// Ports of the edges that are not for apps: HAProxy's own page and the controller.
+const STATS_PORT: u16 = 8404;
+
+type Services = BTreeMap<ServiceName, Arc<ServiceSpec>>;
+
+/// Checks everything that can be said without the other apps.
+fn read(app: Option<pb::App>, policy: &Policy) -> Result<(AppName, Services), Status> {
+    let invalid = |why: String| Status::invalid_argument(why);
+    let app = app.ok_or_else(|| invalid("the app is missing".into()))?;
+    let name = AppName::new(app.name).map_err(|error| invalid(error.to_string()))?;
+    if app.services.is_empty() {
+        return Err(invalid(format!("app {name} has no services; to remove it: controllerctl down {name}")));
+    }
+    if app.services.len() > SERVICES_MAX {
+        return Err(invalid(format!("app {name}: at most {SERVICES_MAX} services are allowed")));
+    }
+    let mut services = Services::new();
+    for (service, spec) in app.services {
+        let service = ServiceName::new(service).map_err(|error| invalid(error.to_string()))?;
+        let spec = service_spec_from_pb(spec)
+            .map_err(|error| invalid(format!("{name}/{service}: {}", crate::chain(&error))))?;
+        check(&spec, policy).map_err(|status| {
+            Status::new(status.code(), format!("{name}/{service}: {}", status.message()))
+        })?;
+        services.insert(service, Arc::new(spec));
+    }
+    Ok((name, services))
+}
+
+fn check(spec: &ServiceSpec, policy: &Policy) -> Result<(), Status> {
+    let invalid = |why: String| Err(Status::invalid_argument(why));
+    let most = spec.autoscale.as_ref().map_or(0, |scaling| scaling.max).max(spec.replicas);
+    if most > REPLICAS_MAX {
+        return invalid(format!("{most} replicas; at most {REPLICAS_MAX} are allowed"));
+    }
+    if let Some(scaling) = &spec.autoscale
+        && scaling.min > scaling.max
+    {
+        return invalid(format!("x-autoscale: min {} is above max {}", scaling.min, scaling.max));
+    }
+    if let Some(label) = spec.container.labels.keys().find(|key| key.starts_with("longshore.")) {
+        return invalid(format!(
+            "label {label:?}: longshore.* is kept for the system; choose another prefix"
+        ));
+    }
+    for route in &spec.routes {
+        if !spec.container.ports.contains(&route.container_port) {
+            return invalid(format!(
+                "the route on port {} leads to container port {}, which is not published",
+                route.listen_port, route.container_port
+            ));
+        }
+    }
+    match policy.refusal(spec) {
+        None => Ok(()),
+        Some((option, key)) => Err(Status::failed_precondition(format!(
+            "{option} gives a container power over its node and is not allowed here; remove it, \
+             or set `{key}` under [policy] in controller.toml (each node's own policy decides \
+             again)"
+        ))),
+    }
+}
+
+/// Two services cannot have one port of the edges, unless both are HTTP and each names its
+/// domains.
+fn check_ports(
+    cluster: &Cluster,
+    desired: &Desired,
+    name: &AppName,
+    services: &Services,
+) -> Result<(), Status> {
+    let mut taken: Vec<(ServiceKey, longshore_model::spec::RouteSpec)> = Vec::new();
+    for (key, app, spec) in desired.services() {
+        if app.name != *name {
+            taken.extend(spec.routes.iter().map(|route| (key.clone(), route.clone())));
+        }
+    }
+    for (service, spec) in services {
+        let key = ServiceKey::new(name.clone(), service.clone());
+        for route in &spec.routes {
+            let port = route.listen_port;
+            if port == STATS_PORT || port == cluster.port {
+                return Err(Status::already_exists(format!(
+                    "{key}: port {port} of the edges is kept for the system; choose another"
+                )));
+            }
+            let shared = |other: &longshore_model::spec::RouteSpec| {
+                let http = route.mode == RouteMode::Http && other.mode == RouteMode::Http;
+                let named = !route.domains.is_empty() && !other.domains.is_empty();
+                http && named && !route.domains.iter().any(|name| other.domains.contains(name))
+            };
+            let clash =
+                taken.iter().find(|(_, other)| other.listen_port == port && !shared(other));
+            if let Some((other, _)) = clash {
+                return Err(Status::already_exists(format!(
+                    "{key}: port {port} of the edges is taken by {other}; choose another \
+                     published port, or take that down: controllerctl down {}",
+                    other.app
+                )));
+            }
+            taken.push((key.clone(), route.clone()));
+        }
+    }
+    Ok(())
+}
+
+/// What an apply would do.
+pub(super) fn plan_app(
+    cluster: &Cluster,
+    request: pb::PlanAppRequest,
+) -> Result<pb::PlanAppResponse, Status> {
+    let (name, services) = read(request.app, &cluster.config.policy)?;
+    let desired = cluster.desired();
+    check_ports(cluster, &desired, &name, &services)?;
+    let none = Services::new();
+    let app = desired.apps.get(&name);
+    let before = app.map_or(&none, |app| &app.services);
+    let mut changes = Vec::new();
+    for (service, spec) in &services {
+        let (action, details) = match before.get(service) {
+            None => ("add", Vec::new()),
+            Some(old) if old == spec => ("same", Vec::new()),
+            Some(old) => ("change", differences(old, spec)),
+        };
+        changes.push(pb::Change { action: action.into(), service: service.to_string(), details });
+    }
+    for service in before.keys().filter(|service| !services.contains_key(*service)) {
+        let service = service.to_string();
+        changes.push(pb::Change { action: "remove".into(), service, details: Vec::new() });
+    }
+    let warnings = warnings(cluster, &services);
+    Ok(pb::PlanAppResponse { revision: app.map_or(0, |app| app.revision), changes, warnings })
+}
+
+/// `field: old -> new`, one line each.
+fn differences(old: &ServiceSpec, new: &ServiceSpec) -> Vec<String> {
+    let json = |spec: &ServiceSpec| serde_json::to_value(spec).unwrap_or(Value::Null);
+    let mut lines = Vec::new();
+    compare("", &json(old), &json(new), &mut lines);
+    lines.truncate(DETAILS_MAX);
+    lines
+}
+
+fn compare(path: &str, old: &Value, new: &Value, lines: &mut Vec<String>) {
+    match (old, new) {
+        (Value::Object(a), Value::Object(b)) => {
+            let mut keys: Vec<&String> = a.keys().chain(b.keys()).collect();
+            keys.sort();
+            keys.dedup();
+            for key in keys {
+                let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                let (old, new) = (a.get(key), b.get(key));
+                // Values of the environment may be secrets: which one changed is enough.
+                if path.starts_with("container.env.") && old != new {
+                    lines.push(format!("{path}: changed"));
+                } else {
+                    compare(&path, old.unwrap_or(&Value::Null), new.unwrap_or(&Value::Null), lines);
+                }
+            }
+        }
+        (old, new) if old != new => lines.push(format!("{path}: {old} -> {new}")),
+        _ => {}
+    }
+}
+
+/// What is allowed but will wait.
+fn warnings(cluster: &Cluster, services: &Services) -> Vec<String> {
+    let desired = cluster.desired();
+    let observed = cluster.fleet.snapshot();
+    let workers = desired.nodes.values().filter(|node| node.roles.worker);
+    let capacities: Vec<_> =
+        workers.filter_map(|node| observed.nodes.get(&node.id)).map(|seen| &seen.capacity).collect();
+    if capacities.is_empty() {
+        return vec!["no worker has connected yet: every replica will wait".into()];
+    }
+    let total_cpu: u64 = capacities.iter().map(|capacity| capacity.cpu_milli).sum();
+    let total_memory: u64 = capacities.iter().map(|capacity| capacity.memory_bytes).sum();
+    let mut lines = Vec::new();
+    for (service, spec) in services {
+        let asked = &spec.container.resources;
+        let count = u64::from(spec.replicas);
+        let (cpu, memory) = (asked.cpu_reserved_milli, asked.memory_reserved_bytes);
+        if cpu.saturating_mul(count) > total_cpu || memory.saturating_mul(count) > total_memory {
+            lines.push(format!(
+                "{service}: {count} replicas reserve more than all {} workers have; some will wait",
+                capacities.len()
+            ));
+        }
+    }
+    if services.values().any(|spec| !spec.routes.is_empty()) && observed.edges.is_empty() {
+        lines.push("no edge has connected yet: nothing will be reachable from outside".into());
+    }
+    lines
+}
+
+/// Applies an app; the same content again changes nothing.
+pub(super) fn apply_app(
+    cluster: &Cluster,
+    request: pb::ApplyAppRequest,
+    by: &str,
+) -> Result<pb::ApplyAppResponse, Refusal> {
+    let (name, services) = read(request.app, &cluster.config.policy).map_err(Refusal)?;
+    let at_ms = cluster.now_ms();
+    cluster.change(|ledger, desired| {
+        let present = desired.apps.get(&name);
+        let revision = present.map_or(0, |app| app.revision);
+        if let Some(expected) = request.check_revision
+            && expected != revision
+        {
+            return Err(Status::failed_precondition(format!(
+                "app {name} is at revision {revision}, not {expected}: somebody else applied it; \
+                 look at the difference (controllerctl plan) and apply again"
+            ))
+            .into());
+        }
+        check_ports(cluster, desired, &name, &services)?;
+        if present.is_some_and(|app| app.services == services) {
+            return Ok((pb::ApplyAppResponse { revision, changed: false }, Vec::new()));
+        }
+        let revision = revision + 1;
+        let app =
+            App { name: name.clone(), revision, services, applied_ms: at_ms, applied_by: by.into() };
+        let kind = EventKind::AppApplied { app: name.clone(), revision, by: by.into() };
+        let events = ledger.repository.put_app(&app, &[Event { at_ms, kind }])?;
+        desired.apps.insert(name, app);
+        Ok((pb::ApplyAppResponse { revision, changed: true }, events))
+    })
+}
+
+/// Takes an app down.
+pub(super) fn down_app(
+    cluster: &Cluster,
+    word: &str,
+    by: &str,
+) -> Result<pb::DownAppResponse, Refusal> {
+    let at_ms = cluster.now_ms();
+    cluster.change(|ledger, desired| {
+        let name = find::app(desired, word)?;
+        let plan = &cluster.view().plan;
+        let replicas = plan.replicas.values().filter(|r| r.service.app == name).count();
+        let manual: Vec<ServiceKey> =
+            desired.manual.keys().filter(|key| key.app == name).cloned().collect();
+        let kind = EventKind::AppDown { app: name.clone(), by: by.into() };
+        let events = ledger.repository.remove_app(&name, &manual, &[Event { at_ms, kind }])?;
+        desired.apps.remove(&name);
+        desired.manual.retain(|key, _| key.app != name);
+        let replicas = u32::try_from(replicas).unwrap_or(u32::MAX);
+        Ok((pb::DownAppResponse { replicas }, events))
+    })
+}

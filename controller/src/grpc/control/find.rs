@@ -1,0 +1,125 @@
+//! From what people type to what is meant: `service`, `app/service`, `service.slot`, `r17`, a node.
+
+use longshore_model::plan::Replica;
+use longshore_model::{AppName, Desired, NodeId, Plan, ReplicaId, ServiceKey};
+use tonic::Status;
+
+/// Names at least this alike are offered.
+const ALIKE: f64 = 0.6;
+/// At most so many names are offered.
+const OFFERED_MAX: usize = 3;
+
+/// What a word means.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Target {
+    Service(ServiceKey),
+    Replica(ReplicaId),
+    Node(NodeId),
+}
+
+/// `, did you mean …?` or nothing.
+fn offer<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> String {
+    let mut near: Vec<(f64, &str)> = names
+        .map(|name| (strsim::jaro_winkler(word, name), name))
+        .filter(|(alike, _)| *alike >= ALIKE)
+        .collect();
+    near.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
+    near.dedup_by(|a, b| a.1 == b.1);
+    let names: Vec<&str> = near.into_iter().take(OFFERED_MAX).map(|(_, name)| name).collect();
+    if names.is_empty() { String::new() } else { format!("; did you mean {}?", names.join(" or ")) }
+}
+
+/// All services: wanted ones, and those whose replicas still leave.
+fn known(desired: &Desired, plan: &Plan) -> Vec<ServiceKey> {
+    let mut keys: Vec<ServiceKey> = desired.services().map(|(key, ..)| key).collect();
+    keys.extend(plan.services.keys().cloned());
+    keys.sort();
+    keys.dedup();
+    keys
+}
+
+/// A service by `app/service`, or by its name if only one app has it.
+///
+/// # Errors
+/// `NOT_FOUND` with near names, or `INVALID_ARGUMENT` with the apps that have it.
+pub(super) fn service(desired: &Desired, plan: &Plan, word: &str) -> Result<ServiceKey, Status> {
+    let keys = known(desired, plan);
+    let hits: Vec<&ServiceKey> = match word.parse::<ServiceKey>() {
+        Ok(key) => keys.iter().filter(|known| **known == key).collect(),
+        Err(_) => keys.iter().filter(|known| known.service.as_str() == word).collect(),
+    };
+    match hits.as_slice() {
+        [key] => Ok((*key).clone()),
+        [] => {
+            let full: Vec<String> = keys.iter().map(ToString::to_string).collect();
+            let names = keys.iter().map(|key| key.service.as_str());
+            let near = match word.contains('/') {
+                true => offer(word, full.iter().map(String::as_str)),
+                false => offer(word, names),
+            };
+            Err(Status::not_found(format!("there is no service {word:.64?}{near}")))
+        }
+        many => {
+            let names: Vec<String> = many.iter().map(ToString::to_string).collect();
+            Err(Status::invalid_argument(format!(
+                "{word:.64?} is in more than one app; say which: {}",
+                names.join(", ")
+            )))
+        }
+    }
+}
+
+/// A node by its name.
+///
+/// # Errors
+/// `NOT_FOUND` with near names.
+pub(super) fn node(desired: &Desired, word: &str) -> Result<NodeId, Status> {
+    let name = word.strip_prefix("node/").unwrap_or(word);
+    let hit = desired.nodes.keys().find(|id| id.as_str() == name);
+    hit.cloned().ok_or_else(|| {
+        let near = offer(name, desired.nodes.keys().map(NodeId::as_str));
+        Status::not_found(format!("there is no node {name:.64?}{near}"))
+    })
+}
+
+/// An app by its name.
+///
+/// # Errors
+/// `NOT_FOUND` with near names.
+pub(super) fn app(desired: &Desired, word: &str) -> Result<AppName, Status> {
+    let hit = desired.apps.keys().find(|name| name.as_str() == word);
+    hit.cloned().ok_or_else(|| {
+        let near = offer(word, desired.apps.keys().map(AppName::as_str));
+        Status::not_found(format!("there is no app {word:.64?}{near}"))
+    })
+}
+
+/// A replica by `r17` or `service.slot`; of several with that slot, the one that stays.
+fn replica<'a>(desired: &Desired, plan: &'a Plan, word: &str) -> Result<&'a Replica, Status> {
+    let missing = || Status::not_found(format!("there is no replica {word:.64?} (any more)"));
+    if let Ok(id) = word.parse::<ReplicaId>() {
+        return plan.replicas.get(&id).ok_or_else(missing);
+    }
+    let (name, slot) = word.rsplit_once('.').ok_or_else(missing)?;
+    let key = service(desired, plan, name)?;
+    let slot: u32 = slot.parse().map_err(|_| missing())?;
+    let hits = plan.replicas.values().filter(|r| r.service == key && r.slot == slot);
+    hits.max_by_key(|r| (r.leaving.is_none(), r.id)).ok_or_else(missing)
+}
+
+/// Whatever a word means.
+///
+/// # Errors
+/// `NOT_FOUND` with near names.
+pub(super) fn target(desired: &Desired, plan: &Plan, word: &str) -> Result<Target, Status> {
+    if word.parse::<ReplicaId>().is_ok_and(|id| plan.replicas.contains_key(&id)) || word.contains('.') {
+        return replica(desired, plan, word).map(|replica| Target::Replica(replica.id));
+    }
+    if word.starts_with("node/") {
+        return node(desired, word).map(Target::Node);
+    }
+    match service(desired, plan, word) {
+        Ok(key) => Ok(Target::Service(key)),
+        Err(status) => node(desired, word).map(Target::Node).map_err(|_| status),
+    }
+}

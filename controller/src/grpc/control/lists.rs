@@ -1,0 +1,308 @@
+//! Status and lists: the last report, joined with what was seen.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use longshore_model::observe::{CheckState, NodeObserved};
+use longshore_model::plan::{Replica, Traffic};
+use longshore_model::report::{NodeState, ServiceReport};
+use longshore_model::spec::RouteMode;
+use longshore_model::{AutoscaleMode, Desired, Observed, Plan, ReplicaState, ServiceSpec};
+use longshore_proto::control::v1 as pb;
+use longshore_wire::{route_spec_to_pb, to_struct};
+use tonic::Status;
+
+use super::find::{self, Target};
+use super::nodes::availability_word;
+use crate::cluster::{Cluster, View};
+
+/// Words of a list of services.
+const SERVICES_MAX: usize = 256;
+/// Problems named in a status.
+const PROBLEMS_MAX: usize = 200;
+
+fn count(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}
+
+/// The word of a state or a traffic, as JSON has it.
+pub(super) fn word(value: &impl serde::Serialize) -> String {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(word)) => word,
+        _ => String::new(),
+    }
+}
+
+/// The cluster at a glance.
+pub(super) fn status(cluster: &Cluster) -> pb::GetStatusResponse {
+    let (view, desired) = (cluster.view(), cluster.desired());
+    let observed = cluster.fleet.snapshot();
+    let report = &view.report;
+    let ready = report.nodes.values().filter(|node| node.state == NodeState::Ready).count();
+    let until_ms = cluster.config.planner.observe_until(cluster.started_ms);
+    pb::GetStatusResponse {
+        cluster: cluster.meta.cluster.clone(),
+        controller_version: env!("CARGO_PKG_VERSION").into(),
+        term: cluster.fence.term,
+        plan_version: view.plan.version,
+        time_ms: cluster.now_ms(),
+        started_ms: cluster.started_ms,
+        nodes_ready: count(ready),
+        nodes_total: count(desired.nodes.len()),
+        services_total: count(desired.services().count()),
+        replicas_wanted: report.services.values().map(|service| service.wanted).sum(),
+        replicas_serving: report.services.values().map(|service| service.serving).sum(),
+        problems: problems(&view, &observed),
+        observing_until_ms: if cluster.now_ms() < until_ms { until_ms } else { 0 },
+        edges: edges(&desired, &view.plan, &observed),
+    }
+}
+
+fn problem(about: impl ToString, message: impl ToString) -> pb::Problem {
+    pb::Problem { about: about.to_string(), message: message.to_string(), reason: None }
+}
+
+/// The cluster first, then nodes, edges, services.
+fn problems(view: &View, observed: &Observed) -> Vec<pb::Problem> {
+    let mut list: Vec<pb::Problem> = Vec::new();
+    list.extend(view.problem.iter().map(|text| problem("", text)));
+    for reason in &view.report.problems {
+        list.push(pb::Problem { reason: Some(to_struct(reason)), ..problem("", reason) });
+    }
+    for (id, node) in &view.report.nodes {
+        if node.state == NodeState::Ready {
+            continue;
+        }
+        let text = match (&node.reason, node.state) {
+            (Some(reason), _) => reason.to_string(),
+            (None, NodeState::Unknown) => "has not connected since the controller started".into(),
+            (None, NodeState::Away) => "not connected".into(),
+            (None, NodeState::EngineDown) => "its container engine does not answer".into(),
+            (None, _) => "lost: its replicas are replaced".into(),
+        };
+        let reason = node.reason.as_ref().map(to_struct);
+        list.push(pb::Problem { reason, ..problem(id, text) });
+    }
+    for (id, edge) in &observed.edges {
+        list.extend(edge.problem.iter().map(|text| problem(id, text)));
+    }
+    for (key, service) in &view.report.services {
+        for reason in &service.waits {
+            list.push(pb::Problem { reason: Some(to_struct(reason)), ..problem(key, reason) });
+        }
+    }
+    list.truncate(PROBLEMS_MAX);
+    list
+}
+
+fn edges(desired: &Desired, plan: &Plan, observed: &Observed) -> Vec<pb::Edge> {
+    let edges = desired.nodes.values().filter(|node| node.roles.edge);
+    edges
+        .map(|node| {
+            let seen = observed.edges.get(&node.id).cloned().unwrap_or_default();
+            pb::Edge {
+                node: node.id.to_string(),
+                connected: seen.session.connected,
+                routes_generation: seen.routes_generation,
+                routes_generation_wanted: plan.routes_generation,
+                haproxy_version: seen.haproxy_version,
+                problem: seen.problem.unwrap_or_default(),
+            }
+        })
+        .collect()
+}
+
+/// All nodes by name.
+pub(super) fn nodes(cluster: &Cluster) -> Vec<pb::Node> {
+    let (view, desired) = (cluster.view(), cluster.desired());
+    let observed = cluster.fleet.snapshot();
+    let none = NodeObserved::default();
+    desired
+        .nodes
+        .values()
+        .map(|node| {
+            let seen = observed.nodes.get(&node.id).unwrap_or(&none);
+            let report = view.report.nodes.get(&node.id).cloned().unwrap_or_default();
+            let roles = [(node.roles.worker, "worker"), (node.roles.edge, "edge")];
+            let held = view.plan.replicas.values().filter(|r| r.node == node.id).count();
+            let note = node.note.as_ref().map(|note| match note.message.as_str() {
+                "" => format!("by {}", note.by),
+                message => format!("by {}: {message}", note.by),
+            });
+            pb::Node {
+                id: node.id.to_string(),
+                state: word(&report.state),
+                availability: availability_word(node.availability).into(),
+                roles: roles.iter().filter(|(is, _)| *is).map(|(_, role)| (*role).into()).collect(),
+                address: node.address.to_string(),
+                labels: node.labels.clone().into_iter().collect(),
+                replicas: count(held),
+                cpu_ratio: report.cpu_ratio.or_else(|| seen.cpu_ratio.last().map(|s| s.value)),
+                cpu_milli: seen.capacity.cpu_milli,
+                cpu_reserved_milli: report.cpu_reserved_milli,
+                memory_bytes: seen.capacity.memory_bytes,
+                memory_used_bytes: seen.memory_used_bytes,
+                memory_reserved_bytes: report.memory_reserved_bytes,
+                agent_version: seen.agent_version.clone(),
+                engine_version: seen.engine_version.clone(),
+                last_seen_ms: seen.reported_ms.max(seen.session.last_echo_ms),
+                note: note.unwrap_or_default(),
+                reason: report.reason.map(|reason| reason.to_string()).unwrap_or_default(),
+            }
+        })
+        .collect()
+}
+
+/// All services by key: wanted ones, and those whose replicas still leave.
+pub(super) fn services(cluster: &Cluster) -> Vec<pb::Service> {
+    let (view, desired) = (cluster.view(), cluster.desired());
+    let edges: Vec<IpAddr> =
+        desired.nodes.values().filter(|n| n.roles.edge).map(|n| n.address).collect();
+    let mut list: BTreeMap<_, pb::Service> = BTreeMap::new();
+    for (key, app, spec) in desired.services() {
+        let report = view.report.services.get(&key).cloned().unwrap_or_default();
+        let mut service = service(&key.to_string(), report);
+        describe(&mut service, spec, &edges);
+        service.revision = app.revision;
+        service.updated_ms = app.applied_ms;
+        list.insert(key, service);
+    }
+    for (key, report) in &view.report.services {
+        let leaving = || service(&key.to_string(), report.clone());
+        list.entry(key.clone()).or_insert_with(leaving);
+    }
+    list.into_values().collect()
+}
+
+fn service(key: &str, report: ServiceReport) -> pb::Service {
+    let (app, name) = key.split_once('/').unwrap_or_default();
+    let signals = report.scale.signals.into_iter().map(|signal| pb::SignalValue {
+        signal: signal.signal,
+        value: signal.value,
+        target: signal.target,
+        recommendation: signal.recommendation,
+    });
+    pb::Service {
+        key: key.to_owned(),
+        app: app.to_owned(),
+        name: name.to_owned(),
+        wanted: report.wanted,
+        planned: report.planned,
+        healthy: report.healthy,
+        serving: report.serving,
+        leaving: report.leaving,
+        outdated: report.outdated,
+        autoscale: "fixed".into(),
+        min: report.scale.min,
+        max: report.scale.max,
+        signals: signals.collect(),
+        waits: report.waits.iter().map(ToString::to_string).collect(),
+        scale_reasons: report.scale.reasons.iter().map(ToString::to_string).collect(),
+        ..pb::Service::default()
+    }
+}
+
+fn describe(service: &mut pb::Service, spec: &ServiceSpec, edges: &[IpAddr]) {
+    service.image.clone_from(&spec.container.image);
+    service.routes = spec.routes.iter().map(route_spec_to_pb).collect();
+    if let Some(scaling) = &spec.autoscale {
+        service.autoscale = match scaling.mode {
+            AutoscaleMode::On => "on".into(),
+            AutoscaleMode::DryRun => "dry_run".into(),
+        };
+        (service.min, service.max) = (scaling.min, scaling.max);
+    }
+    for route in &spec.routes {
+        let scheme = if route.mode == RouteMode::Http { "http" } else { "tcp" };
+        for edge in edges {
+            let at = std::net::SocketAddr::new(*edge, route.listen_port);
+            service.urls.push(format!("{scheme}://{at}"));
+        }
+    }
+}
+
+/// Replicas of the named services, or all.
+pub(super) fn replicas(cluster: &Cluster, words: &[String]) -> Result<Vec<pb::Replica>, Status> {
+    if words.len() > SERVICES_MAX {
+        return Err(Status::invalid_argument(format!("at most {SERVICES_MAX} services at a time")));
+    }
+    let (view, desired) = (cluster.view(), cluster.desired());
+    let targets = words
+        .iter()
+        .map(|word| find::target(&desired, &view.plan, word))
+        .collect::<Result<Vec<Target>, Status>>()?;
+    let observed = cluster.fleet.snapshot();
+    let mut list: Vec<&Replica> = view
+        .plan
+        .replicas
+        .values()
+        .filter(|replica| targets.is_empty() || targets.iter().any(|t| covers(t, replica)))
+        .collect();
+    list.sort_by(|a, b| (&a.service, a.slot, a.id).cmp(&(&b.service, b.slot, b.id)));
+    Ok(list.into_iter().map(|replica| convert(replica, &view.plan, &observed)).collect())
+}
+
+/// Is the replica what a word means?
+pub(super) fn covers(target: &Target, replica: &Replica) -> bool {
+    match target {
+        Target::Service(key) => replica.service == *key,
+        Target::Replica(id) => replica.id == *id,
+        Target::Node(id) => replica.node == *id,
+    }
+}
+
+fn convert(replica: &Replica, plan: &Plan, observed: &Observed) -> pb::Replica {
+    let node = observed.nodes.get(&replica.node);
+    let seen = node.and_then(|node| node.replicas.get(&replica.id)).cloned();
+    let connected = node.is_some_and(|node| node.session.connected);
+    let state = match &seen {
+        _ if !connected => "unknown".into(),
+        Some(status) => word(&status.state),
+        None => word(&ReplicaState::Assigned),
+    };
+    let mut checks = std::collections::HashMap::new();
+    let mut sessions = 0;
+    for (edge, at) in &observed.edges {
+        if let Some(server) = at.servers.get(&replica.id) {
+            let check = match server.check {
+                CheckState::Up => "up",
+                CheckState::Down => "down",
+                CheckState::Unknown => "unknown",
+            };
+            checks.insert(edge.to_string(), check.to_owned());
+            sessions += server.sessions;
+        }
+    }
+    let reason = seen.as_ref().and_then(|status| status.reason.as_ref()).map(ToString::to_string);
+    let address = replica.ports.first().map(|port| {
+        std::net::SocketAddr::new(replica.address, port.host_port).to_string()
+    });
+    let traffic = match replica.traffic {
+        Traffic::Out => "out",
+        Traffic::Serve => "serve",
+        Traffic::Drain => "drain",
+    };
+    let leaving = replica.leaving.as_ref().map(|leaving| leaving.reason.to_string());
+    pb::Replica {
+        id: replica.id.0,
+        service: replica.service.to_string(),
+        slot: replica.slot,
+        name: replica.name(),
+        node: replica.node.to_string(),
+        image: plan.templates.get(&replica.template).map(|t| t.image.clone()).unwrap_or_default(),
+        revision: replica.revision,
+        state,
+        traffic: traffic.into(),
+        checks,
+        sessions,
+        reason: reason.unwrap_or_default(),
+        leaving: leaving.unwrap_or_default(),
+        container_id: seen.as_ref().and_then(|s| s.container_id.clone()).unwrap_or_default(),
+        address: address.unwrap_or_else(|| replica.address.to_string()),
+        cpu_milli: seen.as_ref().and_then(|s| s.cpu_milli.last()).map(|sample| sample.value),
+        memory_bytes: seen.as_ref().map_or(0, |s| s.memory_bytes),
+        created_ms: replica.created_ms,
+        started_ms: seen.as_ref().and_then(|s| s.started_ms),
+        restarts: seen.as_ref().map_or(0, |s| s.restarts),
+    }
+}

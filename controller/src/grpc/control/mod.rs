@@ -1,0 +1,241 @@
+//! `ControlService`: each call is checked, asks the cluster, and is converted once.
+
+mod apply;
+mod events;
+mod exec;
+mod find;
+mod lists;
+mod logs;
+mod nodes;
+mod scale;
+mod tokens;
+mod why;
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::Stream;
+use longshore_proto::control::v1 as pb;
+use longshore_proto::control::v1::control_service_server::ControlService;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{auth, blocking};
+use crate::cluster::Cluster;
+
+/// Least time between two messages of `Watch`.
+const WATCH_GAP: Duration = Duration::from_millis(100);
+const LABEL_BYTES_MAX: usize = 255;
+
+type Out<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// See the module.
+pub(super) struct Control {
+    cluster: Arc<Cluster>,
+}
+
+impl Control {
+    pub(super) fn new(cluster: Arc<Cluster>) -> Self {
+        Self { cluster }
+    }
+}
+
+/// Labels of nodes: bounded, and of bytes that constraints can name.
+pub(super) fn check_labels(labels: &BTreeMap<String, String>, max: usize) -> Result<(), Status> {
+    if labels.len() > max {
+        return Err(Status::invalid_argument(format!("at most {max} labels are allowed")));
+    }
+    for (key, value) in labels {
+        let word = |text: &str| {
+            text.len() <= LABEL_BYTES_MAX
+                && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-/:".contains(&b))
+        };
+        if key.is_empty() || !word(key) || !word(value) {
+            return Err(Status::invalid_argument(format!(
+                "label {key:.64?}={value:.64?}: letters, digits and ._-/: only, at most \
+                 {LABEL_BYTES_MAX} bytes each"
+            )));
+        }
+        if key.starts_with("longshore.") {
+            return Err(Status::invalid_argument(format!(
+                "label {key:.64?}: longshore.* is kept for the system; choose another prefix"
+            )));
+        }
+    }
+    Ok(())
+}
+
+#[tonic::async_trait]
+impl ControlService for Control {
+    async fn get_status(
+        &self,
+        _: Request<pb::GetStatusRequest>,
+    ) -> Result<Response<pb::GetStatusResponse>, Status> {
+        Ok(Response::new(lists::status(&self.cluster)))
+    }
+
+    async fn list_nodes(
+        &self,
+        _: Request<pb::ListNodesRequest>,
+    ) -> Result<Response<pb::ListNodesResponse>, Status> {
+        Ok(Response::new(pb::ListNodesResponse { nodes: lists::nodes(&self.cluster) }))
+    }
+
+    async fn list_services(
+        &self,
+        _: Request<pb::ListServicesRequest>,
+    ) -> Result<Response<pb::ListServicesResponse>, Status> {
+        Ok(Response::new(pb::ListServicesResponse { services: lists::services(&self.cluster) }))
+    }
+
+    async fn list_replicas(
+        &self,
+        request: Request<pb::ListReplicasRequest>,
+    ) -> Result<Response<pb::ListReplicasResponse>, Status> {
+        let services = request.into_inner().services;
+        Ok(Response::new(pb::ListReplicasResponse {
+            replicas: lists::replicas(&self.cluster, &services)?,
+        }))
+    }
+
+    type WatchStream = Out<pb::WatchResponse>;
+
+    async fn watch(
+        &self,
+        _: Request<pb::WatchRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let cluster = Arc::clone(&self.cluster);
+        let (sender, receiver) = mpsc::channel(1);
+        tokio::spawn(async move {
+            let mut last = None;
+            while !sender.is_closed() && !cluster.stopping.is_cancelled() {
+                let view = cluster.view();
+                let now = (view.plan.version, cluster.fleet.changes(), view.problem.clone());
+                if last.as_ref() != Some(&now) {
+                    let (plan_version, time_ms) = (view.plan.version, cluster.now_ms());
+                    if sender.send(Ok(pb::WatchResponse { plan_version, time_ms })).await.is_err() {
+                        return;
+                    }
+                    last = Some(now);
+                }
+                tokio::time::sleep(WATCH_GAP).await;
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+
+    type EventsStream = Out<pb::EventsResponse>;
+
+    async fn events(
+        &self,
+        request: Request<pb::EventsRequest>,
+    ) -> Result<Response<Self::EventsStream>, Status> {
+        let stream = events::events(Arc::clone(&self.cluster), request.into_inner()).await?;
+        Ok(Response::new(Box::pin(stream)))
+    }
+
+    async fn why(
+        &self,
+        request: Request<pb::WhyRequest>,
+    ) -> Result<Response<pb::WhyResponse>, Status> {
+        let (cluster, target) = (Arc::clone(&self.cluster), request.into_inner().target);
+        blocking(move || why::why(&cluster, &target)).await.map(Response::new)
+    }
+
+    type LogsStream = Out<pb::LogsResponse>;
+
+    async fn logs(
+        &self,
+        request: Request<pb::LogsRequest>,
+    ) -> Result<Response<Self::LogsStream>, Status> {
+        let stream = logs::logs(Arc::clone(&self.cluster), request.into_inner())?;
+        Ok(Response::new(Box::pin(stream)))
+    }
+
+    async fn plan_app(
+        &self,
+        request: Request<pb::PlanAppRequest>,
+    ) -> Result<Response<pb::PlanAppResponse>, Status> {
+        apply::plan_app(&self.cluster, request.into_inner()).map(Response::new)
+    }
+
+    async fn apply_app(
+        &self,
+        request: Request<pb::ApplyAppRequest>,
+    ) -> Result<Response<pb::ApplyAppResponse>, Status> {
+        let (cluster, by) = (Arc::clone(&self.cluster), auth::operator(&request)?);
+        let request = request.into_inner();
+        blocking(move || apply::apply_app(&cluster, request, &by)).await.map(Response::new)
+    }
+
+    async fn down_app(
+        &self,
+        request: Request<pb::DownAppRequest>,
+    ) -> Result<Response<pb::DownAppResponse>, Status> {
+        let (cluster, by) = (Arc::clone(&self.cluster), auth::operator(&request)?);
+        let app = request.into_inner().app;
+        blocking(move || apply::down_app(&cluster, &app, &by)).await.map(Response::new)
+    }
+
+    async fn scale(
+        &self,
+        request: Request<pb::ScaleRequest>,
+    ) -> Result<Response<pb::ScaleResponse>, Status> {
+        let (cluster, by) = (Arc::clone(&self.cluster), auth::operator(&request)?);
+        let request = request.into_inner();
+        blocking(move || scale::scale(&cluster, &request, &by)).await.map(Response::new)
+    }
+
+    async fn set_node_availability(
+        &self,
+        request: Request<pb::SetNodeAvailabilityRequest>,
+    ) -> Result<Response<pb::SetNodeAvailabilityResponse>, Status> {
+        let (cluster, by) = (Arc::clone(&self.cluster), auth::operator(&request)?);
+        let request = request.into_inner();
+        blocking(move || nodes::set_availability(&cluster, &request, &by)).await?;
+        Ok(Response::new(pb::SetNodeAvailabilityResponse {}))
+    }
+
+    async fn set_node_labels(
+        &self,
+        request: Request<pb::SetNodeLabelsRequest>,
+    ) -> Result<Response<pb::SetNodeLabelsResponse>, Status> {
+        let cluster = Arc::clone(&self.cluster);
+        let request = request.into_inner();
+        blocking(move || nodes::set_labels(&cluster, request)).await?;
+        Ok(Response::new(pb::SetNodeLabelsResponse {}))
+    }
+
+    async fn remove_node(
+        &self,
+        request: Request<pb::RemoveNodeRequest>,
+    ) -> Result<Response<pb::RemoveNodeResponse>, Status> {
+        let (cluster, by) = (Arc::clone(&self.cluster), auth::operator(&request)?);
+        let request = request.into_inner();
+        blocking(move || nodes::remove(&cluster, &request, &by)).await?;
+        Ok(Response::new(pb::RemoveNodeResponse {}))
+    }
+
+    async fn create_token(
+        &self,
+        request: Request<pb::CreateTokenRequest>,
+    ) -> Result<Response<pb::CreateTokenResponse>, Status> {
+        let (cluster, by) = (Arc::clone(&self.cluster), auth::operator(&request)?);
+        let request = request.into_inner();
+        blocking(move || tokens::create(&cluster, request, by)).await.map(Response::new)
+    }
+
+    type ExecStream = Out<pb::ExecResponse>;
+
+    async fn exec(
+        &self,
+        request: Request<Streaming<pb::ExecRequest>>,
+    ) -> Result<Response<Self::ExecStream>, Status> {
+        let by = auth::operator(&request)?;
+        let stream = exec::exec(&self.cluster, request.into_inner(), &by).await?;
+        Ok(Response::new(Box::pin(stream)))
+    }
+}

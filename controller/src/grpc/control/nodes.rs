@@ -1,0 +1,125 @@
+//! What operators want of nodes.
+
+use longshore_model::node::AvailabilityNote;
+use longshore_model::{Availability, Event, EventKind, Node, NodeId};
+use longshore_proto::control::v1 as pb;
+use tonic::Status;
+
+use super::{check_labels, find};
+use crate::cluster::{ChangeError, Cluster, Ledger};
+use crate::grpc::Refusal;
+use crate::store::{NodeRecord, StoredEvent};
+
+const LABELS_MAX: usize = 64;
+const MESSAGE_CHARS_MAX: usize = 200;
+
+pub(super) fn availability_word(availability: Availability) -> &'static str {
+    match availability {
+        Availability::Active => "active",
+        Availability::Cordoned => "cordoned",
+        Availability::Draining => "draining",
+    }
+}
+
+fn put(
+    ledger: &mut Ledger,
+    node: &Node,
+    events: &[Event],
+) -> Result<Vec<StoredEvent>, ChangeError<Refusal>> {
+    let serials = ledger.serials.get(&node.id).cloned().unwrap_or_default();
+    let record = NodeRecord { node: node.clone(), serials };
+    Ok(ledger.repository.put_node(&record, None, events)?)
+}
+
+/// Active, cordoned or draining.
+pub(super) fn set_availability(
+    cluster: &Cluster,
+    request: &pb::SetNodeAvailabilityRequest,
+    by: &str,
+) -> Result<(), Refusal> {
+    let availability = match request.availability() {
+        pb::NodeAvailability::Active => Availability::Active,
+        pb::NodeAvailability::Cordoned => Availability::Cordoned,
+        pb::NodeAvailability::Draining => Availability::Draining,
+        pb::NodeAvailability::Unspecified => {
+            return Err(Refusal(Status::invalid_argument("which availability is not said")));
+        }
+    };
+    let message: String =
+        request.message.chars().filter(|c| !c.is_control()).take(MESSAGE_CHARS_MAX).collect();
+    let at_ms = cluster.now_ms();
+    cluster.change(|ledger, desired| {
+        let id = find::node(desired, &request.node)?;
+        let Some(node) = desired.nodes.get_mut(&id) else { return Ok(((), Vec::new())) };
+        if node.availability == availability {
+            return Ok(((), Vec::new()));
+        }
+        node.availability = availability;
+        let note = AvailabilityNote { at_ms, by: by.to_owned(), message: message.clone() };
+        node.note = (availability != Availability::Active).then_some(note);
+        let kind = EventKind::NodeAvailability {
+            node: id,
+            availability: availability_word(availability).into(),
+            by: by.to_owned(),
+            message,
+        };
+        let events = put(ledger, node, &[Event { at_ms, kind }])?;
+        Ok(((), events))
+    })
+}
+
+/// Sets and removes labels.
+pub(super) fn set_labels(
+    cluster: &Cluster,
+    request: pb::SetNodeLabelsRequest,
+) -> Result<(), Refusal> {
+    cluster.change(|ledger, desired| {
+        let id = find::node(desired, &request.node)?;
+        let Some(node) = desired.nodes.get_mut(&id) else { return Ok(((), Vec::new())) };
+        let mut labels = node.labels.clone();
+        labels.retain(|key, _| !request.remove.contains(key));
+        labels.extend(request.set);
+        check_labels(&labels, LABELS_MAX)?;
+        if labels == node.labels {
+            return Ok(((), Vec::new()));
+        }
+        node.labels = labels;
+        let events = put(ledger, node, &[])?;
+        Ok(((), events))
+    })
+}
+
+/// Removes a node: its certificates are refused from then on, its session is cut at once.
+pub(super) fn remove(
+    cluster: &Cluster,
+    request: &pb::RemoveNodeRequest,
+    by: &str,
+) -> Result<(), Refusal> {
+    let mut revoked = Vec::new();
+    let id: NodeId = cluster.change::<_, Refusal>(|ledger, desired| {
+        let id = find::node(desired, &request.node)?;
+        let held = cluster.view().plan.replicas.values().filter(|r| r.node == id).count();
+        if held > 0 && !request.force {
+            return Err(Status::failed_precondition(format!(
+                "{id} has {held} replicas; drain it first (controllerctl node drain {id}), or \
+                 remove it with --force if it is gone for good"
+            ))
+            .into());
+        }
+        revoked = ledger.serials.get(&id).cloned().unwrap_or_default();
+        let kind = EventKind::NodeAvailability {
+            node: id.clone(),
+            availability: "removed".into(),
+            by: by.to_owned(),
+            message: String::new(),
+        };
+        let event = Event { at_ms: cluster.now_ms(), kind };
+        let events = ledger.repository.remove_node(&id, &revoked, &[event])?;
+        ledger.serials.remove(&id);
+        desired.nodes.remove(&id);
+        Ok((id, events))
+    })?;
+    cluster.trust.revoke(revoked);
+    cluster.fleet.forget(&id);
+    Ok(())
+}

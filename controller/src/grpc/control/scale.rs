@@ -1,0 +1,58 @@
+//! Counts set by people.
+
+use longshore_model::ManualScale;
+use longshore_proto::control::v1 as pb;
+use tonic::Status;
+
+use super::apply::REPLICAS_MAX;
+use super::find;
+use crate::cluster::Cluster;
+use crate::grpc::Refusal;
+
+/// Longest hold.
+const HOLD_MS_MAX: u64 = 30 * 86_400_000;
+
+/// Sets a count.
+pub(super) fn scale(
+    cluster: &Cluster,
+    request: &pb::ScaleRequest,
+    by: &str,
+) -> Result<pb::ScaleResponse, Refusal> {
+    let (count, now_ms) = (request.count, cluster.now_ms());
+    cluster.change(|ledger, desired| {
+        let plan = &cluster.view().plan;
+        let key = find::service(desired, plan, &request.service)?;
+        let Some((_, spec)) = desired.service(&key) else {
+            return Err(Status::failed_precondition(format!(
+                "{key} was taken down and is on its way out; apply its app again"
+            ))
+            .into());
+        };
+        if count > REPLICAS_MAX {
+            return Err(Status::invalid_argument(format!(
+                "{count} replicas of {key}: at most {REPLICAS_MAX} are allowed"
+            ))
+            .into());
+        }
+        if request.hold_ms > HOLD_MS_MAX {
+            return Err(Status::invalid_argument("a hold lasts at most 30 days").into());
+        }
+        if let Some(scaling) = &spec.autoscale
+            && !(scaling.min..=scaling.max).contains(&count)
+        {
+            let (min, max) = (scaling.min, scaling.max);
+            return Err(Status::failed_precondition(format!(
+                "{key} scales by load between {min} and {max}; {count} is outside. Choose a count \
+                 within, or change x-autoscale min/max and apply (inside the bounds, --hold \
+                 DURATION keeps the autoscaler's hands off)"
+            ))
+            .into());
+        }
+        let from = plan.services.get(&key).map_or(spec.replicas, |service| service.target);
+        let hold_until_ms = (request.hold_ms > 0).then(|| now_ms + request.hold_ms);
+        let manual = ManualScale { count, at_ms: now_ms, hold_until_ms, by: by.to_owned() };
+        ledger.repository.put_manual(&key, &manual)?;
+        desired.manual.insert(key.clone(), manual);
+        Ok((pb::ScaleResponse { service: key.to_string(), from, to: count }, Vec::new()))
+    })
+}

@@ -1,0 +1,82 @@
+//! Join tokens.
+
+use longshore_identity::JoinToken;
+use longshore_identity::token::secret_hash;
+use longshore_model::NodeId;
+use longshore_proto::control::v1 as pb;
+use tonic::Status;
+
+use crate::cluster::Cluster;
+use crate::grpc::Refusal;
+use crate::store::{JoinGrant, TokenRecord};
+
+const TTL_MS_DEFAULT: u64 = 3_600_000;
+const TTL_MS_MAX: u64 = 24 * 3_600_000;
+/// Tokens kept; used and expired ones leave a day later.
+const TOKENS_MAX: usize = 1_000;
+const KEPT_MS: u64 = 24 * 3_600_000;
+
+/// Makes a token and the line to paste.
+pub(super) fn create(
+    cluster: &Cluster,
+    request: pb::CreateTokenRequest,
+    by: String,
+) -> Result<pb::CreateTokenResponse, Refusal> {
+    let refuse = |why: String| Refusal(Status::invalid_argument(why));
+    if !request.worker && !request.edge {
+        return Err(refuse("a token needs a role: --role worker, edge or both".into()));
+    }
+    if request.ttl_ms > TTL_MS_MAX {
+        return Err(refuse("a token lives at most 24 h (--ttl)".into()));
+    }
+    let node_name = match request.node_name.as_str() {
+        "" => None,
+        name => Some(NodeId::new(name).map_err(|error| refuse(error.to_string()))?),
+    };
+    let ttl_ms = if request.ttl_ms == 0 { TTL_MS_DEFAULT } else { request.ttl_ms };
+    let now_ms = cluster.now_ms();
+    let token = JoinToken::generate(cluster.ca.digest())
+        .map_err(|error| Refusal(Status::internal(crate::chain(&error))))?;
+    let record = TokenRecord {
+        id: token.id.clone(),
+        hash: secret_hash(&token.secret),
+        grant: JoinGrant { worker: request.worker, edge: request.edge, node_name },
+        expires_ms: now_ms + ttl_ms,
+        by,
+        used_by: None,
+    };
+    let join_command = command(cluster, &token, &record.grant);
+    let expires_ms = record.expires_ms;
+    cluster.change::<(), Refusal>(|ledger, _| {
+        let old = |token: &TokenRecord| token.expires_ms.saturating_add(KEPT_MS) < now_ms;
+        let forget: Vec<String> =
+            ledger.tokens.iter().filter(|t| old(t)).map(|t| t.id.clone()).collect();
+        if ledger.tokens.len() - forget.len() >= TOKENS_MAX {
+            return Err(Status::resource_exhausted(format!(
+                "{TOKENS_MAX} tokens are open; wait until some expire"
+            ))
+            .into());
+        }
+        ledger.repository.put_token(&record, &forget)?;
+        ledger.tokens.retain(|token| !old(token));
+        ledger.tokens.push(record);
+        Ok(((), Vec::new()))
+    })?;
+    Ok(pb::CreateTokenResponse { token: token.to_string(), expires_ms, join_command })
+}
+
+fn command(cluster: &Cluster, token: &JoinToken, grant: &JoinGrant) -> String {
+    let host = cluster.advertise.first().map_or("CONTROLLER", String::as_str);
+    let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+    let name = grant.node_name.as_ref().map_or("NAME", NodeId::as_str);
+    let role = match (grant.worker, grant.edge) {
+        (true, true) => "worker,edge",
+        (false, true) => "edge",
+        _ => "worker",
+    };
+    format!(
+        "node-agent join --controller https://{host}:{} --token {token} --name {name} --address \
+         ADDRESS --role {role}",
+        cluster.port
+    )
+}

@@ -1,0 +1,281 @@
+//! Joining and renewing: a token, or a certificate, for a certificate.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use longshore_identity::token::secret_hash;
+use longshore_identity::{Identity, JoinToken, tls};
+use longshore_model::{Availability, Event, EventKind, Node, NodeId, Roles, TimeMs};
+use longshore_proto::agent::v1 as pb;
+use longshore_proto::agent::v1::enrollment_service_server::EnrollmentService;
+use rustls_pki_types::CertificateDer;
+use subtle::ConstantTimeEq;
+use tonic::{Request, Response, Status};
+
+use super::{Refusal, auth, blocking};
+use crate::cluster::Cluster;
+use crate::store::{NodeRecord, TokenRecord};
+
+/// Life of a node's certificate; agents renew at two thirds.
+const NODE_VALIDITY: Duration = Duration::from_secs(90 * 86_400);
+/// Failed tries that an address has per [`TRY_PERIOD_MS`].
+const TRIES_MAX: usize = 5;
+const TRY_PERIOD_MS: u64 = 60_000;
+/// Addresses remembered; beyond it the oldest is forgotten.
+const ADDRESSES_MAX: usize = 4_096;
+/// Certificates of one node that may be valid at the same time.
+const SERIALS_MAX: usize = 8;
+const TOKEN_BYTES_MAX: usize = 256;
+const LABELS_MAX: usize = 64;
+
+/// See the module.
+pub(super) struct Enrollment {
+    cluster: Arc<Cluster>,
+    tries: Arc<Tries>,
+}
+
+impl Enrollment {
+    pub(super) fn new(cluster: Arc<Cluster>) -> Self {
+        Self { cluster, tries: Arc::new(Tries::default()) }
+    }
+}
+
+/// Failed tries by address. Joins that succeed cost nothing, so that a rack behind one address
+/// can join in a row; guessing is what is slowed down.
+#[derive(Default)]
+struct Tries(Mutex<BTreeMap<IpAddr, Vec<TimeMs>>>);
+
+impl Tries {
+    fn check(&self, from: IpAddr, now_ms: TimeMs) -> Result<(), Status> {
+        let mut tries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(times) = tries.get_mut(&from) else { return Ok(()) };
+        times.retain(|at| now_ms.saturating_sub(*at) < TRY_PERIOD_MS);
+        if times.len() < TRIES_MAX {
+            return Ok(());
+        }
+        Err(Status::resource_exhausted(format!(
+            "{TRIES_MAX} failed joins from {from} within a minute; wait a minute and try again"
+        )))
+    }
+
+    fn failed(&self, from: IpAddr, now_ms: TimeMs) {
+        let mut tries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if tries.len() >= ADDRESSES_MAX && !tries.contains_key(&from) {
+            tries.retain(|_, times| {
+                times.iter().any(|at| now_ms.saturating_sub(*at) < TRY_PERIOD_MS)
+            });
+            if tries.len() >= ADDRESSES_MAX {
+                tries.pop_first();
+            }
+        }
+        let times = tries.entry(from).or_default();
+        times.push(now_ms);
+        if times.len() > TRIES_MAX {
+            times.remove(0);
+        }
+    }
+}
+
+/// A join request, checked.
+struct Wanted {
+    hash: [u8; 32],
+    node: Node,
+    csr_der: Vec<u8>,
+}
+
+#[tonic::async_trait]
+impl EnrollmentService for Enrollment {
+    async fn join(
+        &self,
+        request: Request<pb::JoinRequest>,
+    ) -> Result<Response<pb::JoinResponse>, Status> {
+        let from = auth::peer(&request)?.remote.ip();
+        let now_ms = self.cluster.now_ms();
+        self.tries.check(from, now_ms)?;
+        let wanted = wanted(request.into_inner(), now_ms);
+        let joined = match wanted {
+            Ok(wanted) => {
+                let (cluster, name) = (Arc::clone(&self.cluster), wanted.node.id.clone());
+                blocking(move || join(&cluster, wanted)).await.map(|chain| (chain, name))
+            }
+            Err(status) => Err(status),
+        };
+        let (chain, name) = joined.inspect_err(|status| {
+            self.tries.failed(from, now_ms);
+            tracing::info!(%from, why = status.message(), "a join was refused");
+        })?;
+        tracing::info!(node = %name, %from, "a node joined");
+        Ok(Response::new(pb::JoinResponse {
+            certificate_chain_der: chain,
+            ca_der: vec![self.cluster.ca.cert_der().to_vec()],
+            node_id: name.to_string(),
+            cluster: self.cluster.meta.cluster.clone(),
+        }))
+    }
+
+    async fn renew(
+        &self,
+        request: Request<pb::RenewRequest>,
+    ) -> Result<Response<pb::RenewResponse>, Status> {
+        let Some(Identity::Node(node)) = auth::peer(&request)?.identity else {
+            return Err(Status::permission_denied("only nodes renew here"));
+        };
+        let cluster = Arc::clone(&self.cluster);
+        let csr_der = request.into_inner().csr_der;
+        let chain = blocking(move || renew(&cluster, &node, &csr_der)).await?;
+        let ca_der = vec![self.cluster.ca.cert_der().to_vec()];
+        Ok(Response::new(pb::RenewResponse { certificate_chain_der: chain, ca_der }))
+    }
+}
+
+fn wanted(request: pb::JoinRequest, now_ms: TimeMs) -> Result<Wanted, Status> {
+    let invalid = |why: String| Status::invalid_argument(why);
+    if request.token.len() > TOKEN_BYTES_MAX {
+        return Err(invalid("the token is too long; was it copied whole?".into()));
+    }
+    // The agent sends the secret part; a whole token is understood as well.
+    let hash = match request.token.parse::<JoinToken>() {
+        Ok(token) => secret_hash(&token.secret),
+        Err(_) => secret_hash(&request.token),
+    };
+    let id = NodeId::new(request.node_name).map_err(|error| invalid(error.to_string()))?;
+    let address: IpAddr = request
+        .address
+        .parse()
+        .map_err(|_| invalid(format!("{:.64?} is no IP address (--address)", request.address)))?;
+    if address.is_unspecified() || address.is_multicast() {
+        return Err(invalid(format!("edges cannot reach replicas at {address} (--address)")));
+    }
+    if !request.worker && !request.edge {
+        return Err(invalid("a node needs a role: --role worker, edge or both".into()));
+    }
+    let labels: BTreeMap<String, String> = request.labels.into_iter().collect();
+    super::control::check_labels(&labels, LABELS_MAX)?;
+    let node = Node {
+        id,
+        roles: Roles { worker: request.worker, edge: request.edge },
+        labels,
+        availability: Availability::Active,
+        address,
+        joined_ms: now_ms,
+        note: None,
+    };
+    Ok(Wanted { hash, node, csr_der: request.csr_der })
+}
+
+/// Checks the token, signs, and writes node and used token in one batch: a join that fails leaves
+/// the token as it was.
+fn join(cluster: &Cluster, wanted: Wanted) -> Result<Vec<Vec<u8>>, Refusal> {
+    let now_ms = cluster.now_ms();
+    cluster.change(|ledger, desired| {
+        let index = find_token(&ledger.tokens, &wanted.hash);
+        let token = index.and_then(|index| ledger.tokens.get(index));
+        let mut token = check_token(token, &wanted.node, now_ms)?;
+        let name = &wanted.node.id;
+        if desired.nodes.contains_key(name) {
+            return Err(Status::already_exists(format!(
+                "a node named {name} has joined already; choose another --name, or remove it \
+                 first: controllerctl node rm {name}"
+            ))
+            .into());
+        }
+        let (der, serial) = sign(cluster, &wanted.node, &wanted.csr_der)?;
+        token.used_by = Some(name.clone());
+        let record = NodeRecord { node: wanted.node.clone(), serials: vec![serial] };
+        let event = Event { at_ms: now_ms, kind: EventKind::NodeJoined { node: name.clone() } };
+        let events = ledger.repository.put_node(&record, Some(&token), &[event])?;
+        if let Some(slot) = index.and_then(|index| ledger.tokens.get_mut(index)) {
+            *slot = token;
+        }
+        ledger.serials.insert(name.clone(), record.serials);
+        desired.nodes.insert(name.clone(), record.node);
+        Ok((vec![der], events))
+    })
+}
+
+/// Looks at every token, so that the time taken says nothing.
+fn find_token(tokens: &[TokenRecord], hash: &[u8; 32]) -> Option<usize> {
+    let mut found = None;
+    for (index, token) in tokens.iter().enumerate() {
+        if bool::from(token.hash.ct_eq(hash)) {
+            found = Some(index);
+        }
+    }
+    found
+}
+
+fn check_token(
+    token: Option<&TokenRecord>,
+    node: &Node,
+    now_ms: TimeMs,
+) -> Result<TokenRecord, Status> {
+    const NEW: &str = "make a new one: controllerctl token create --role ROLE";
+    let Some(token) = token else {
+        return Err(Status::unauthenticated(format!(
+            "this join token is not known here (mistyped, or of another cluster); {NEW}"
+        )));
+    };
+    if let Some(user) = &token.used_by {
+        return Err(Status::unauthenticated(format!(
+            "this join token was used already, by {user}; each serves one join; {NEW}"
+        )));
+    }
+    if now_ms > token.expires_ms {
+        let ago_s = (now_ms - token.expires_ms) / 1_000;
+        return Err(Status::unauthenticated(format!(
+            "this join token expired {ago_s} s ago; {NEW}"
+        )));
+    }
+    let grant = &token.grant;
+    if node.roles.worker && !grant.worker || node.roles.edge && !grant.edge {
+        let role = if grant.worker && grant.edge { "worker,edge" } else if grant.edge { "edge" } else { "worker" };
+        return Err(Status::permission_denied(format!(
+            "this join token is for --role {role} only; {NEW}"
+        )));
+    }
+    match &grant.node_name {
+        Some(name) if *name != node.id => Err(Status::permission_denied(format!(
+            "this join token is for --name {name} only; {NEW}"
+        ))),
+        _ => Ok(token.clone()),
+    }
+}
+
+fn sign(cluster: &Cluster, node: &Node, csr_der: &[u8]) -> Result<(Vec<u8>, String), Status> {
+    let identity = Identity::Node(node.id.clone());
+    let der = cluster
+        .ca
+        .issue_from_csr(csr_der, &identity, &[node.address], NODE_VALIDITY, SystemTime::now())
+        .map_err(|error| Status::invalid_argument(crate::chain(&error)))?;
+    let leaf = CertificateDer::from(der);
+    let nobody = std::net::SocketAddr::from(([0, 0, 0, 0], 0));
+    let peer = tls::peer_info(Some(std::slice::from_ref(&leaf)), nobody)
+        .map_err(|error| Status::internal(crate::chain(&error)))?;
+    Ok((leaf.to_vec(), peer.serial))
+}
+
+fn renew(cluster: &Cluster, name: &NodeId, csr_der: &[u8]) -> Result<Vec<Vec<u8>>, Refusal> {
+    cluster.change(|ledger, desired| {
+        let Some(node) = desired.nodes.get(name) else {
+            return Err(removed(name).into());
+        };
+        let (der, serial) = sign(cluster, node, csr_der)?;
+        let mut serials = ledger.serials.get(name).cloned().unwrap_or_default();
+        serials.push(serial);
+        let old = serials.len().saturating_sub(SERIALS_MAX);
+        serials.drain(..old);
+        let record = NodeRecord { node: node.clone(), serials };
+        ledger.repository.put_node(&record, None, &[])?;
+        ledger.serials.insert(name.clone(), record.serials);
+        Ok((vec![der], Vec::new()))
+    })
+}
+
+/// Said to a node that is no longer one of the cluster's.
+pub(super) fn removed(name: &NodeId) -> Status {
+    Status::permission_denied(format!(
+        "node {name} is not (or no longer) one of this cluster; join it again with a new token"
+    ))
+}
