@@ -1,2 +1,5 @@
-//! node-agent
-fn main() {}
+//! The `node-agent` program.
+
+fn main() -> std::process::ExitCode {
+    node_agent::cli::main()
+}

@@ -1,0 +1,189 @@
+//! `node-agent run`: loads what is on disk, starts the parts, waits for a signal.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use longshore_haproxy_driver::{Edge, EdgeError};
+use longshore_wire::EdgeReport;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Config, ConfigError};
+use crate::files::FileError;
+use crate::identity::{IdentityDir, IdentityError};
+use crate::ledger::Ledger;
+use crate::policy::{Policy, PolicyError};
+use crate::reconcile::{AgentClock, Chain, Core, Place, Reconciler, Snapshot};
+use crate::runtime::docker::DockerRuntime;
+use crate::runtime::{EngineInfo, Runtime};
+use crate::sampler::{Roots, Sampler};
+use crate::session::{self, SessionParts};
+use crate::{edge, renewal};
+
+/// Longest wait for the parts to end in order.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+/// The session's hello carries the engine's version if it is known by then.
+const ENGINE_WAIT: Duration = Duration::from_millis(500);
+
+/// Why the agent cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// Settings.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Policy.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    /// Identity.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// Ledger.
+    #[error(transparent)]
+    Ledger(#[from] FileError),
+    /// HAProxy's settings.
+    #[error("the edge cannot work")]
+    Edge(#[from] EdgeError),
+    /// Signals.
+    #[error("cannot listen to signals")]
+    Signals(#[source] std::io::Error),
+}
+
+/// Runs until SIGTERM or SIGINT. Containers and HAProxy go on after it.
+///
+/// # Errors
+/// [`AgentError`] before anything was started.
+pub async fn run(data_dir: &Path, config_path: &Path) -> Result<(), AgentError> {
+    let config = Config::load(config_path)?;
+    let policy = Policy::load(&config.policy_file)?;
+    let dir = IdentityDir::new(data_dir);
+    let identity = dir.load()?;
+    let (ledger, damage) = Ledger::open(&data_dir.join("ledger.json"))?;
+    if let Some(damage) = damage {
+        tracing::error!(error = %Chain(&damage), "starting without a ledger");
+    }
+    let ledger = Arc::new(ledger);
+    let book = ledger.book();
+    let (clock, stop) = (AgentClock::start(), CancellationToken::new());
+    let file = identity.file.clone();
+    tracing::info!(node = %file.node, cluster = file.cluster, version = env!("CARGO_PKG_VERSION"),
+        "agent starts");
+    let mut parts: JoinSet<()> = JoinSet::new();
+
+    let runtime = Arc::new(DockerRuntime::new(&config.engine_socket, &file.cluster));
+    let (engine_out, mut engine) = watch::channel(EngineInfo::default());
+    let (snapshots_out, snapshots) = watch::channel(Snapshot::default());
+    let mut assignments = None;
+    if file.roles.worker {
+        let (sender, receiver) = watch::channel(book.assignment);
+        assignments = Some(sender);
+        let place = Place {
+            cluster: file.cluster.into(),
+            address: file.address,
+            policy,
+        };
+        let reconciler = Reconciler {
+            runtime: Arc::clone(&runtime),
+            core: Core::new(place, book.failed),
+            clock,
+            ledger: Arc::clone(&ledger),
+            assignments: receiver,
+            snapshots: snapshots_out,
+        };
+        parts.spawn(reconciler.run(stop.clone()));
+        parts.spawn(preflight(Arc::clone(&runtime), engine_out, stop.clone()));
+        // Not there yet is fine: the reports say so.
+        let _ = timeout(ENGINE_WAIT, engine.changed()).await;
+    }
+
+    let (edge_out, edge_reports) = watch::channel(EdgeReport::default());
+    let mut routes = None;
+    if file.roles.edge {
+        let (sender, receiver) = watch::channel(book.routes);
+        routes = Some(sender);
+        let haproxy = Edge::open(config.haproxy).await?;
+        parts.spawn(edge::run(haproxy, receiver, edge_out, stop.clone()));
+    }
+
+    let renewed = Arc::new(Notify::new());
+    parts.spawn(renewal::run(
+        dir,
+        identity.clone(),
+        Arc::clone(&renewed),
+        stop.clone(),
+    ));
+    let sampler = Sampler::new(Roots::default());
+    let session = SessionParts {
+        identity,
+        ledger,
+        assignments,
+        routes,
+        snapshots,
+        edge_reports,
+        runtime,
+        engine,
+        clock,
+        renewed,
+        sampler,
+    };
+    parts.spawn(session::run(session, stop.clone()));
+    wait_for_signal(&mut parts)
+        .await
+        .map_err(AgentError::Signals)?;
+    stop.cancel();
+    let ended = async { while parts.join_next().await.is_some() {} };
+    if timeout(STOP_TIMEOUT, ended).await.is_err() {
+        tracing::warn!("some parts did not end in time");
+    }
+    tracing::info!("agent stops; containers and HAProxy go on");
+    Ok(())
+}
+
+/// Returns at SIGTERM or SIGINT, or when a part broke: a supervisor's restart repairs that.
+async fn wait_for_signal(parts: &mut JoinSet<()>) -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            Some(ended) = parts.join_next() => {
+                if let Err(error) = ended {
+                    tracing::error!(%error, "a part of the agent broke; stopping");
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+/// Learns what the engine is as soon as it answers, and warns of what will hurt later.
+async fn preflight(
+    runtime: Arc<DockerRuntime>,
+    engine: watch::Sender<EngineInfo>,
+    stop: CancellationToken,
+) {
+    loop {
+        match runtime.info().await {
+            Ok(info) => {
+                if !info.live_restore {
+                    tracing::warn!(
+                        "the engine's live-restore is off: a restart of dockerd kills every \
+                         container; set \"live-restore\": true in /etc/docker/daemon.json"
+                    );
+                }
+                tracing::info!(version = info.version, arch = info.arch, "container engine");
+                engine.send_replace(info);
+                return;
+            }
+            Err(error) => tracing::debug!(%error, "the engine does not answer yet"),
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = sleep(Duration::from_secs(5)) => {}
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! `node-agent.toml`: where things are on this host. Absent means: all defaults.
+
+use std::path::{Path, PathBuf};
+
+use longshore_haproxy_driver::Settings;
+use serde::Deserialize;
+
+use crate::files::{FileError, read_optional};
+
+/// Settings of the host's owner.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The container engine's socket.
+    pub engine_socket: PathBuf,
+    /// What containers may ask of this host.
+    pub policy_file: PathBuf,
+    /// HAProxy, on edges.
+    pub haproxy: Settings,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            engine_socket: PathBuf::from("/var/run/docker.sock"),
+            policy_file: PathBuf::from("/etc/longshore/policy.toml"),
+            haproxy: Settings::default(),
+        }
+    }
+}
+
+/// Why the settings cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file is there but cannot be read.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// It says something that is not understood.
+    #[error("{} is not valid: {detail}", path.display())]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// Line, key and rule.
+        detail: String,
+    },
+}
+
+impl Config {
+    /// Reads `path`; all defaults where there is no such file.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the file, and the line and key that is wrong.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let Some(text) = read_optional(path)? else {
+            return Ok(Self::default());
+        };
+        toml::from_str(&text).map_err(|error| ConfigError::Invalid {
+            path: path.to_owned(),
+            detail: error.to_string(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_key_is_an_error_that_names_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("node-agent.toml");
+        std::fs::write(&path, "engine_sock = \"/x\"\n").unwrap();
+        let error = Config::load(&path).unwrap_err().to_string();
+        assert!(
+            error.contains("engine_sock") && error.contains("node-agent.toml"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn no_file_means_defaults() {
+        assert_eq!(
+            Config::load(Path::new("/nonexistent/x.toml")).unwrap(),
+            Config::default()
+        );
+    }
+}

@@ -1,0 +1,175 @@
+//! The edge role: keeps HAProxy in step with the routes and tells what it really runs. The last
+//! routes come from the ledger, so that an edge serves them after a restart without a controller.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use longshore_haproxy_driver::{Edge, EdgeError, EdgeSnapshot};
+use longshore_model::Routes;
+use longshore_wire::EdgeReport;
+use tokio::sync::watch;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use crate::backoff::Backoff;
+use crate::reconcile::Chain;
+
+/// Between two looks while a server joins or drains: the last session ends at any moment.
+const BUSY: Duration = Duration::from_millis(100);
+/// Between two looks otherwise.
+const IDLE: Duration = Duration::from_secs(1);
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+const RETRY_CAP: Duration = Duration::from_secs(2);
+
+/// Runs until `stop`. HAProxy goes on by itself then.
+pub async fn run(
+    mut edge: Edge,
+    mut routes: watch::Receiver<Option<Arc<Routes>>>,
+    reports: watch::Sender<EdgeReport>,
+    stop: CancellationToken,
+) {
+    let mut backoff = Backoff::new(RETRY_FIRST, RETRY_CAP);
+    let mut applied: Option<Arc<Routes>> = None;
+    loop {
+        let wanted = routes.borrow_and_update().clone();
+        let wait = match step(&mut edge, wanted.as_ref(), &mut applied).await {
+            Ok((snapshot, busy)) => {
+                publish(&reports, report(snapshot));
+                backoff.reset();
+                if busy { BUSY } else { IDLE }
+            }
+            Err(error) => {
+                // It may be another process with another content when it is back.
+                applied = None;
+                publish_problem(&reports, &error);
+                backoff.next_wait().max(RETRY_FIRST)
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => return,
+            Ok(()) = routes.changed() => {}
+            () = sleep(wait) => {}
+        }
+    }
+}
+
+/// Applies what is new, advances what is on its way, reads what is there.
+async fn step(
+    edge: &mut Edge,
+    wanted: Option<&Arc<Routes>>,
+    applied: &mut Option<Arc<Routes>>,
+) -> Result<(EdgeSnapshot, bool), EdgeError> {
+    let Some(wanted) = wanted else {
+        // Never told anything: HAProxy is left as it is.
+        return Ok((edge.read().await?, false));
+    };
+    let mut problems = Vec::new();
+    if applied.as_ref() != Some(wanted) {
+        let done = edge.apply(wanted).await?;
+        tracing::info!(
+            generation = done.generation,
+            steps = done.steps,
+            reloaded = done.reloaded,
+            "routes applied"
+        );
+        problems = done.problems;
+        *applied = Some(Arc::clone(wanted));
+    }
+    let ticked = edge.tick().await?;
+    for repaired in &ticked.repaired {
+        tracing::warn!(repaired, "HAProxy had drifted");
+    }
+    let mut snapshot = edge.read().await?;
+    for problem in problems {
+        if !snapshot.problems.contains(&problem) {
+            snapshot.problems.push(problem);
+        }
+    }
+    Ok((snapshot, ticked.pending > 0))
+}
+
+fn report(snapshot: EdgeSnapshot) -> EdgeReport {
+    EdgeReport {
+        routes_generation: snapshot.routes_generation,
+        servers: snapshot.servers,
+        backends: snapshot.backends,
+        problem: (!snapshot.problems.is_empty()).then(|| snapshot.problems.join("; ")),
+        haproxy_version: snapshot.haproxy_version,
+    }
+}
+
+fn publish(reports: &watch::Sender<EdgeReport>, next: EdgeReport) {
+    reports.send_if_modified(|last| {
+        if last.problem != next.problem {
+            match &next.problem {
+                Some(problem) => tracing::warn!(problem, "HAProxy has a problem"),
+                None => tracing::info!("HAProxy is well again"),
+            }
+        }
+        let differs = *last != next;
+        *last = next;
+        differs
+    });
+}
+
+/// What was read last stays, with the reason why it is old.
+fn publish_problem(reports: &watch::Sender<EdgeReport>, error: &EdgeError) {
+    let mut next = reports.borrow().clone();
+    next.problem = Some(Chain(error).to_string());
+    // Servers that nobody could look at are not known to be there.
+    next.servers.clear();
+    publish(reports, next);
+}
+
+/// Is the difference one that the controller waits for? Counters alone can wait for the interval.
+#[must_use]
+pub fn is_urgent(last: &EdgeReport, next: &EdgeReport) -> bool {
+    if last.routes_generation != next.routes_generation || last.problem != next.problem {
+        return true;
+    }
+    if last.servers.len() != next.servers.len() {
+        return true;
+    }
+    next.servers.iter().any(|(id, now)| {
+        last.servers.get(id).is_none_or(|was| {
+            let idle = |s: &longshore_model::observe::ServerObserved| s.sessions + s.queued == 0;
+            was.check != now.check || was.admin != now.admin || idle(was) != idle(now)
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use longshore_model::ReplicaId;
+    use longshore_model::observe::{CheckState, ServerAdmin, ServerObserved};
+
+    fn with(sessions: u32, check: CheckState) -> EdgeReport {
+        let server = ServerObserved {
+            check,
+            admin: ServerAdmin::Drain,
+            sessions,
+            queued: 0,
+        };
+        EdgeReport {
+            servers: [(ReplicaId(1), server)].into(),
+            ..EdgeReport::default()
+        }
+    }
+
+    #[test]
+    fn the_last_session_and_a_check_are_urgent_but_counters_are_not() {
+        let busy = with(3, CheckState::Up);
+        assert!(!is_urgent(&busy, &with(2, CheckState::Up)));
+        assert!(is_urgent(&busy, &with(0, CheckState::Up)));
+        assert!(is_urgent(&busy, &with(3, CheckState::Down)));
+        assert!(is_urgent(
+            &busy,
+            &EdgeReport {
+                routes_generation: 1,
+                ..busy.clone()
+            }
+        ));
+        assert!(is_urgent(&busy, &EdgeReport::default()));
+    }
+}

@@ -1,0 +1,258 @@
+//! Enrolment and renewal: a token or the present certificate for a fresh certificate.
+
+use std::collections::BTreeMap;
+use std::error::Error as _;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use longshore_identity::key::KeyPair;
+use longshore_identity::tls::{CertHolder, ConnectError, ServerTrust, connect, explain};
+use longshore_identity::token::TokenError;
+use longshore_identity::{CaDigest, JoinToken, PkiError};
+use longshore_model::{NameError, NodeId, node::Roles};
+use longshore_proto::agent::v1 as pb;
+use longshore_proto::agent::v1::enrollment_service_client::EnrollmentServiceClient;
+use tonic::transport::Channel;
+use tonic::{Code, Status};
+
+use crate::files::FileError;
+use crate::identity::{IdentityDir, IdentityError, NodeFile, NodeIdentity, pem_of_certificates};
+
+/// One answer of the controller must not take longer.
+const CALL_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// What `node-agent join` was told.
+#[derive(Debug)]
+pub struct JoinOptions {
+    /// `https://host:port`.
+    pub controller: String,
+    /// The token as pasted.
+    pub token: String,
+    /// Name that the node wants; its id from then on.
+    pub name: String,
+    /// Address under which edges reach its replicas.
+    pub address: IpAddr,
+    /// What it shall do.
+    pub roles: Roles,
+    /// Labels for placement.
+    pub labels: BTreeMap<String, String>,
+    /// Where the identity goes.
+    pub data_dir: PathBuf,
+}
+
+/// Why a node could not join or renew; each text says the way out.
+#[derive(Debug, thiserror::Error)]
+pub enum JoinError {
+    /// There is an identity already.
+    #[error(
+        "this node is already enrolled ({} exists); to enrol it anew, stop the agent and move \
+         that directory away",
+        path.display()
+    )]
+    Enrolled {
+        /// The certificate.
+        path: PathBuf,
+    },
+    /// Not a token.
+    #[error("{0}; make one with `controllerctl token create`")]
+    Token(#[from] TokenError),
+    /// Not a name.
+    #[error("{0}; choose another with --name")]
+    Name(#[from] NameError),
+    /// No connection; the text names the way out.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The controller said no.
+    #[error("the controller at {controller} refused: {message}; {way_out}")]
+    Refused {
+        /// Who.
+        controller: String,
+        /// In its words.
+        message: String,
+        /// What to do.
+        way_out: &'static str,
+    },
+    /// The call broke.
+    #[error("the call to {controller} failed: {why}")]
+    Call {
+        /// Who.
+        controller: String,
+        /// In words.
+        why: String,
+        /// Cause.
+        #[source]
+        source: Box<Status>,
+    },
+    /// The answer is not what was agreed.
+    #[error("the controller's answer cannot be used: {0}")]
+    Answer(&'static str),
+    /// Keys or certificates.
+    #[error("cannot make or use the node's key")]
+    Pki(#[from] PkiError),
+    /// Files.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The present identity.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+}
+
+/// Trades a token for an identity. Nothing is stored unless all went well.
+///
+/// # Errors
+/// [`JoinError`] says why and the way out.
+pub async fn join(options: &JoinOptions) -> Result<NodeFile, JoinError> {
+    let dir = IdentityDir::new(&options.data_dir);
+    if dir.cert_path().exists() {
+        return Err(JoinError::Enrolled {
+            path: dir.cert_path(),
+        });
+    }
+    let token: JoinToken = options.token.parse()?;
+    let node = NodeId::new(options.name.as_str())?;
+    let key = KeyPair::generate()?;
+    let channel = connect(&options.controller, None, ServerTrust::Digest(token.ca)).await?;
+    let request = pb::JoinRequest {
+        token: token.secret.to_string(),
+        csr_der: key.csr_der(node.as_str())?,
+        node_name: node.to_string(),
+        address: options.address.to_string(),
+        worker: options.roles.worker,
+        edge: options.roles.edge,
+        labels: options.labels.clone().into_iter().collect(),
+    };
+    let call = EnrollmentServiceClient::new(channel)
+        .join(timed(request))
+        .await;
+    let answer = call
+        .map_err(|status| refused(&options.controller, status))?
+        .into_inner();
+    let ca = answer
+        .ca_der
+        .iter()
+        .find(|der| CaDigest::of_der(der) == token.ca)
+        .ok_or(JoinError::Answer(
+            "it does not hold the CA that the token names",
+        ))?;
+    let ca_pem = pem_of_certificates([ca.as_slice()]);
+    let chain = chain_pem(&answer.certificate_chain_der)?;
+    let file = NodeFile {
+        cluster: answer.cluster,
+        node: NodeId::new(answer.node_id)?,
+        controller: options.controller.clone(),
+        address: options.address,
+        roles: options.roles,
+    };
+    // Proves that certificate and key belong together before anything is written.
+    let certs = CertHolder::from_pem(&chain, &key.pem())?;
+    dir.store(&file, &key.pem(), &chain, &ca_pem)?;
+    warn_of_skew(&NodeIdentity {
+        file: file.clone(),
+        ca_pem,
+        certs,
+    });
+    Ok(file)
+}
+
+/// Trades the present certificate for a fresh one (same key) and swaps it in.
+///
+/// # Errors
+/// [`JoinError`]; the present certificate stays then.
+pub async fn renew(dir: &IdentityDir, identity: &NodeIdentity) -> Result<(), JoinError> {
+    let key_pem = dir.key_pem()?;
+    let key = KeyPair::from_pem(&key_pem)?;
+    let channel = dial(identity).await?;
+    let request = pb::RenewRequest {
+        csr_der: key.csr_der(identity.file.node.as_str())?,
+    };
+    let call = EnrollmentServiceClient::new(channel)
+        .renew(timed(request))
+        .await;
+    let answer = call
+        .map_err(|status| refused(&identity.file.controller, status))?
+        .into_inner();
+    let chain = chain_pem(&answer.certificate_chain_der)?;
+    identity.certs.swap(&chain, &key_pem)?;
+    dir.replace_cert(&chain)?;
+    Ok(())
+}
+
+/// Dials the controller with the node's own certificate.
+///
+/// # Errors
+/// [`ConnectError`] in words.
+pub async fn dial(identity: &NodeIdentity) -> Result<Channel, ConnectError> {
+    let trust = ServerTrust::Ca(identity.ca_pem.clone());
+    connect(
+        &identity.file.controller,
+        Some(Arc::clone(&identity.certs)),
+        trust,
+    )
+    .await
+}
+
+fn timed<T>(message: T) -> tonic::Request<T> {
+    let mut request = tonic::Request::new(message);
+    request.set_timeout(CALL_TIMEOUT);
+    request
+}
+
+fn chain_pem(chain: &[Vec<u8>]) -> Result<String, JoinError> {
+    if chain.is_empty() {
+        return Err(JoinError::Answer("it holds no certificate"));
+    }
+    Ok(pem_of_certificates(chain.iter().map(Vec::as_slice)))
+}
+
+fn refused(controller: &str, status: Status) -> JoinError {
+    let controller = controller.to_owned();
+    // A refusal by TLS hides behind `Unknown` or `Unavailable`; its cause tells.
+    if let Some(why) = status.source().and_then(explain) {
+        return JoinError::Call {
+            controller,
+            why,
+            source: Box::new(status),
+        };
+    }
+    let message = status.message().to_owned();
+    let way_out = match status.code() {
+        Code::Unauthenticated | Code::PermissionDenied => {
+            "a token works once, for its role and until it expires: make a new one with \
+             `controllerctl token create`"
+        }
+        Code::AlreadyExists => {
+            "choose another --name, or remove the old node with `controllerctl node rm`"
+        }
+        Code::ResourceExhausted => "wait a minute and try again",
+        Code::InvalidArgument | Code::FailedPrecondition => "correct that and try again",
+        Code::Unimplemented => "is this the controller's own port, and is it as new as the agent?",
+        _ => {
+            let why = format!("{:?}: {message}", status.code());
+            return JoinError::Call {
+                controller,
+                why,
+                source: Box::new(status),
+            };
+        }
+    };
+    JoinError::Refused {
+        controller,
+        message,
+        way_out,
+    }
+}
+
+fn warn_of_skew(identity: &NodeIdentity) {
+    let now = SystemTime::now();
+    if let Some((from, until)) = identity.validity()
+        && (now < from || now > until)
+    {
+        tracing::warn!(
+            valid_from = %humantime::format_rfc3339_seconds(from),
+            valid_until = %humantime::format_rfc3339_seconds(until),
+            "this machine's clock is outside the new certificate's time: set the clock"
+        );
+    }
+}

@@ -1,0 +1,393 @@
+//! What the node was told last, on disk: the fence, its assignment, its routes, and which
+//! replicas have failed for good. It is written and synced before anything is obeyed, so that an
+//! agent that restarts without a controller goes on with exactly this.
+//!
+//! A lower fence, an older generation, and the same generation with other content are refused.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use longshore_model::reason::FailReason;
+use longshore_model::{Assignment, ReplicaId, Routes};
+use longshore_wire::Fence;
+use serde::{Deserialize, Serialize};
+
+use crate::files::{FileError, read_optional, write_atomic};
+
+/// Content of the file.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Book {
+    /// Highest fence ever obeyed.
+    pub fence: Fence,
+    /// Last assignment accepted.
+    #[serde(default)]
+    pub assignment: Option<Arc<Assignment>>,
+    /// Last routes accepted.
+    #[serde(default)]
+    pub routes: Option<Arc<Routes>>,
+    /// Replicas that failed for good, so that a restart of the agent does not try them again.
+    #[serde(default)]
+    pub failed: BTreeMap<ReplicaId, FailReason>,
+}
+
+/// The file: a book and the checksum of its JSON form.
+#[derive(Serialize, Deserialize)]
+struct Sealed {
+    crc32: u32,
+    book: Box<serde_json::value::Value>,
+}
+
+/// Why a command was refused; the ledger keeps what it has.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{why}; this node has (generation {}, term {}), content {have_generation}",
+    have.cluster_generation, have.term)]
+pub struct Refusal {
+    /// The fence that this node has obeyed.
+    pub have: Fence,
+    /// The generation of what it keeps.
+    pub have_generation: u64,
+    /// In words.
+    pub why: String,
+}
+
+/// Why the ledger could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// The file failed.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// Its content is not what was written.
+    #[error("{} is damaged ({detail}); it was set aside as {}", path.display(), aside.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        detail: String,
+        /// Where it is now.
+        aside: PathBuf,
+    },
+    /// It was not written: the thread that writes it is gone.
+    #[error("the ledger could not be written: {0}")]
+    Thread(String),
+    /// The command is not to be obeyed.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+}
+
+/// What became of a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Accepted {
+    /// It is new: obey it.
+    New,
+    /// It is what the node has already.
+    Same,
+}
+
+/// The ledger of one agent.
+#[derive(Debug)]
+pub struct Ledger {
+    path: PathBuf,
+    book: Mutex<Book>,
+}
+
+impl Ledger {
+    /// Loads `path`. A damaged file is set aside and reported beside an empty ledger: the agent
+    /// then touches no container until it is told what to run.
+    ///
+    /// # Errors
+    /// [`FileError`] if the file is there and cannot be read.
+    pub fn open(path: &Path) -> Result<(Self, Option<LedgerError>), FileError> {
+        let (book, damage) = match read_optional(path)? {
+            None => (Book::default(), None),
+            Some(text) => match unseal(&text) {
+                Ok(book) => (book, None),
+                Err(detail) => (Book::default(), Some(set_aside(path, detail)?)),
+            },
+        };
+        Ok((
+            Self {
+                path: path.to_owned(),
+                book: Mutex::new(book),
+            },
+            damage,
+        ))
+    }
+
+    /// Reads a ledger without touching it, for people.
+    ///
+    /// # Errors
+    /// [`FileError`] if it cannot be read or is damaged.
+    pub fn peek(path: &Path) -> Result<Book, FileError> {
+        let damaged = |detail| std::io::Error::new(std::io::ErrorKind::InvalidData, detail);
+        read_optional(path)?.map_or(Ok(Book::default()), |text| {
+            unseal(&text)
+                .map_err(damaged)
+                .map_err(FileError::at("use", path))
+        })
+    }
+
+    /// A copy of what it holds; the large parts are shared.
+    #[must_use]
+    pub fn book(&self) -> Book {
+        self.book
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Takes an assignment in, or refuses it. On return it is on disk.
+    ///
+    /// # Errors
+    /// [`LedgerError::Refused`], or the file's error: then nothing must be obeyed either.
+    pub async fn accept_assignment(
+        self: &Arc<Self>,
+        fence: Fence,
+        assignment: Arc<Assignment>,
+    ) -> Result<Accepted, LedgerError> {
+        self.write(move |book| {
+            let have = book.assignment.as_ref();
+            let have = have.map(|have| (have.generation, **have == *assignment));
+            let accepted = admit(book.fence, have, fence, assignment.generation)?;
+            book.failed
+                .retain(|id, _| assignment.replicas.iter().any(|r| r.id == *id));
+            book.fence = fence;
+            book.assignment = Some(assignment);
+            Ok(accepted)
+        })
+        .await
+    }
+
+    /// Takes routes in, or refuses them. On return they are on disk.
+    ///
+    /// # Errors
+    /// As [`Self::accept_assignment`].
+    pub async fn accept_routes(
+        self: &Arc<Self>,
+        fence: Fence,
+        routes: Arc<Routes>,
+    ) -> Result<Accepted, LedgerError> {
+        self.write(move |book| {
+            let have = book
+                .routes
+                .as_ref()
+                .map(|have| (have.generation, **have == *routes));
+            let accepted = admit(book.fence, have, fence, routes.generation)?;
+            book.fence = fence;
+            book.routes = Some(routes);
+            Ok(accepted)
+        })
+        .await
+    }
+
+    /// Remembers which replicas have failed for good.
+    ///
+    /// # Errors
+    /// The file's error.
+    pub async fn record_failed(
+        self: &Arc<Self>,
+        failed: BTreeMap<ReplicaId, FailReason>,
+    ) -> Result<(), LedgerError> {
+        self.write(move |book| {
+            book.failed = failed;
+            Ok(Accepted::New)
+        })
+        .await
+        .map(|_| ())
+    }
+
+    /// Changes a copy, writes it if it changed, and only then makes it the book. Runs on the
+    /// blocking pool: a slow disk must not hold up the answers to the controller's pings.
+    async fn write(
+        self: &Arc<Self>,
+        change: impl FnOnce(&mut Book) -> Result<Accepted, Refusal> + Send + 'static,
+    ) -> Result<Accepted, LedgerError> {
+        let ledger = Arc::clone(self);
+        tokio::task::spawn_blocking(move || {
+            let mut book = ledger.book.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut next = book.clone();
+            let accepted = change(&mut next)?;
+            if next != *book {
+                write_atomic(&ledger.path, seal(&next).as_bytes(), 0o600)?;
+                *book = next;
+            }
+            Ok(accepted)
+        })
+        .await
+        .map_err(|error| LedgerError::Thread(error.to_string()))?
+    }
+}
+
+/// The law of the fence. `have`: the generation that is kept, and whether its content is the same.
+fn admit(
+    have_fence: Fence,
+    have: Option<(u64, bool)>,
+    fence: Fence,
+    generation: u64,
+) -> Result<Accepted, Refusal> {
+    let have_generation = have.map_or(0, |(generation, _)| generation);
+    let refuse = |why: &str| {
+        Err(Refusal {
+            have: have_fence,
+            have_generation,
+            why: why.to_owned(),
+        })
+    };
+    if fence < have_fence {
+        return refuse("an older leadership");
+    }
+    // A restored cluster counts its generations anew.
+    if fence.cluster_generation > have_fence.cluster_generation {
+        return Ok(Accepted::New);
+    }
+    match have {
+        Some((have, _)) if generation < have => refuse("an older generation"),
+        Some((have, false)) if generation == have => {
+            refuse("the same generation with other content")
+        }
+        Some((have, true)) if generation == have => Ok(Accepted::Same),
+        _ => Ok(Accepted::New),
+    }
+}
+
+fn seal(book: &Book) -> String {
+    // Maps with string keys, numbers and strings always serialise; `Value` keeps keys sorted, so
+    // reading and writing again gives the same bytes to sum.
+    let value = serde_json::to_value(book).unwrap_or_default();
+    let crc32 = crc32fast::hash(value.to_string().as_bytes());
+    serde_json::to_string(&Sealed {
+        crc32,
+        book: Box::new(value),
+    })
+    .unwrap_or_default()
+}
+
+fn unseal(text: &str) -> Result<Book, String> {
+    let sealed: Sealed = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    if crc32fast::hash(sealed.book.to_string().as_bytes()) != sealed.crc32 {
+        return Err("its checksum does not match".into());
+    }
+    serde_json::from_value(*sealed.book).map_err(|error| error.to_string())
+}
+
+fn set_aside(path: &Path, detail: String) -> Result<LedgerError, FileError> {
+    let aside = path.with_extension("damaged");
+    std::fs::rename(path, &aside).map_err(FileError::at("set aside", path))?;
+    Ok(LedgerError::Damaged {
+        path: path.to_owned(),
+        detail,
+        aside,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{assignment, replica};
+
+    fn fence(cluster_generation: u64, term: u64) -> Fence {
+        Fence {
+            cluster_generation,
+            term,
+        }
+    }
+
+    fn open(dir: &tempfile::TempDir) -> Arc<Ledger> {
+        let (ledger, damage) = Ledger::open(&dir.path().join("ledger.json")).unwrap();
+        assert!(damage.is_none(), "{damage:?}");
+        Arc::new(ledger)
+    }
+
+    fn why(result: Result<Accepted, LedgerError>) -> String {
+        match result {
+            Err(LedgerError::Refused(refusal)) => refusal.why,
+            other => panic!("not refused: {other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_accepted_is_there_after_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let wanted = Arc::new(assignment(7, &[replica(1), replica(2)]));
+        open(&dir)
+            .accept_assignment(fence(1, 3), Arc::clone(&wanted))
+            .await
+            .unwrap();
+        let book = open(&dir).book();
+        assert_eq!((book.fence, book.assignment), (fence(1, 3), Some(wanted)));
+    }
+
+    #[tokio::test]
+    async fn older_and_forged_commands_change_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = open(&dir);
+        let first = Arc::new(assignment(7, &[replica(1)]));
+        ledger
+            .accept_assignment(fence(1, 3), Arc::clone(&first))
+            .await
+            .unwrap();
+        let accept = |fence, generation, replicas: &[_]| {
+            let ledger = Arc::clone(&ledger);
+            let next = Arc::new(assignment(generation, replicas));
+            async move { ledger.accept_assignment(fence, next).await }
+        };
+        assert_eq!(
+            why(accept(fence(1, 2), 8, &[]).await),
+            "an older leadership"
+        );
+        assert_eq!(
+            why(accept(fence(0, 9), 8, &[]).await),
+            "an older leadership"
+        );
+        assert_eq!(
+            why(accept(fence(1, 3), 6, &[]).await),
+            "an older generation"
+        );
+        assert_eq!(
+            why(accept(fence(1, 4), 6, &[]).await),
+            "an older generation"
+        );
+        let same = accept(fence(1, 3), 7, &[]).await;
+        assert_eq!(why(same), "the same generation with other content");
+        assert_eq!(ledger.book().assignment, Some(Arc::clone(&first)));
+        assert_eq!(
+            accept(fence(1, 4), 7, &[replica(1)]).await.unwrap(),
+            Accepted::Same
+        );
+        assert_eq!(
+            ledger.book().fence,
+            fence(1, 4),
+            "the higher term is remembered"
+        );
+        assert_eq!(accept(fence(2, 1), 1, &[]).await.unwrap(), Accepted::New);
+    }
+
+    #[tokio::test]
+    async fn every_flipped_byte_is_noticed_and_the_file_set_aside() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ledger.json");
+        let wanted = assignment(7, &[replica(1)]);
+        open(&dir)
+            .accept_assignment(fence(1, 3), Arc::new(wanted))
+            .await
+            .unwrap();
+        let good = std::fs::read(&path).unwrap();
+        let want = unseal(std::str::from_utf8(&good).unwrap()).unwrap();
+        for at in 0..good.len() {
+            let mut bad = good.clone();
+            bad[at] ^= 1;
+            let read = std::str::from_utf8(&bad)
+                .map_err(|e| e.to_string())
+                .and_then(unseal);
+            assert!(
+                read.is_err() || read == Ok(want.clone()),
+                "byte {at} changed unnoticed"
+            );
+        }
+        std::fs::write(&path, b"{\"crc32\":1,\"book\":{}}").unwrap();
+        let (ledger, damage) = Ledger::open(&path).unwrap();
+        assert_eq!(ledger.book(), Book::default());
+        assert!(damage.unwrap().to_string().contains("checksum"));
+        assert!(!path.exists() && dir.path().join("ledger.damaged").exists());
+    }
+}

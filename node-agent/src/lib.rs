@@ -1,0 +1,24 @@
+//! The agent of one node. It dials the controller, runs the containers that it is assigned, keeps
+//! HAProxy in step on edges, and goes on with what it was told last when nobody answers.
+//!
+//! It listens on nothing, never runs a shell, and never stops a container because somebody else
+//! is away.
+
+pub mod agent;
+pub mod backoff;
+pub mod cli;
+pub mod config;
+pub mod edge;
+pub mod files;
+pub mod identity;
+pub mod join;
+pub mod ledger;
+pub mod policy;
+pub mod probe;
+pub mod reconcile;
+pub mod renewal;
+pub mod runtime;
+pub mod sampler;
+pub mod session;
+#[cfg(test)]
+mod testing;

@@ -1,0 +1,672 @@
+//! The decisions of the reconciler, without clock, engine or task: what is wanted and what is
+//! there go in, steps come out. Level-triggered: every decision follows from the whole state.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use longshore_model::observe::EngineState;
+use longshore_model::reason::FailReason;
+use longshore_model::spec::PullPolicy;
+use longshore_model::{Assignment, ReplicaId, ReplicaState};
+
+use super::AgentMs;
+use super::action::{Action, Done};
+use super::tracked::{Op, Tracked, Wanted};
+use crate::policy::Policy;
+use crate::runtime::{Condition, Container, ContainerId, ErrorKind, Launch, RuntimeError};
+
+/// Two give the engine's full rate at a sixth of the latency of eight.
+const STARTS_MAX: usize = 2;
+const STOPS_MAX: usize = 4;
+const PULLS_MAX: usize = 2;
+/// A container that no assignment ever named is left alone for so long.
+const ORPHAN_GRACE_MS: i64 = 10_000;
+/// A failed stop is tried again after this.
+const STOP_RETRY_MS: i64 = 1_000;
+/// Longest wait for the first health answers after a start of the agent.
+const SETTLE_MS_MAX: i64 = 2_000;
+/// Most images in a report.
+const IMAGES_MAX: usize = 256;
+
+/// What this node is and may.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// Name of the cluster.
+    pub cluster: Arc<str>,
+    /// The node's own address.
+    pub address: IpAddr,
+    /// What containers may ask of it.
+    pub policy: Policy,
+}
+
+/// One replica, as it is reported.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct View {
+    /// Which.
+    pub id: ReplicaId,
+    /// Its state.
+    pub state: ReplicaState,
+    /// Why it failed or is unhealthy.
+    pub reason: Option<FailReason>,
+    /// The engine's id of its container.
+    pub container: Option<ContainerId>,
+    /// Start of the present incarnation, on the agent's clock.
+    pub started_ms: Option<AgentMs>,
+    /// First healthy in the present incarnation.
+    pub healthy_ms: Option<AgentMs>,
+    /// Times that it was started again.
+    pub restarts: u32,
+}
+
+/// Everything that a report says about containers.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Snapshot {
+    /// What is here is known well enough to speak of it.
+    pub settled: bool,
+    /// Generation that the states below are about.
+    pub generation: u64,
+    /// The engine.
+    pub engine: EngineState,
+    /// Replicas, in id order.
+    pub replicas: Vec<View>,
+    /// Images that are here, of those that the assignment names.
+    pub images: Vec<String>,
+}
+
+/// The state.
+pub struct Core {
+    place: Place,
+    /// Somebody said what shall run here: what was never named may be swept.
+    told: bool,
+    generation: u64,
+    images_wanted: BTreeSet<String>,
+    replicas: BTreeMap<ReplicaId, Tracked>,
+    images: BTreeSet<String>,
+    pulls: BTreeSet<String>,
+    engine: EngineState,
+    first_listed_ms: Option<AgentMs>,
+    /// Counts changes by own hand; see [`Tracked::touched`].
+    hand: u64,
+    wants_list: bool,
+    /// See [`Self::is_settled`]; once true it stays.
+    settled: bool,
+}
+
+impl Core {
+    /// Knows nothing yet. `failed`: replicas that failed before the agent restarted.
+    #[must_use]
+    pub fn new(place: Place, failed: BTreeMap<ReplicaId, FailReason>) -> Self {
+        let remembered = |(id, reason)| {
+            let mut tracked = Tracked::new();
+            tracked.fail(reason);
+            (id, tracked)
+        };
+        Self {
+            place,
+            told: false,
+            generation: 0,
+            images_wanted: BTreeSet::new(),
+            replicas: failed.into_iter().map(remembered).collect(),
+            images: BTreeSet::new(),
+            pulls: BTreeSet::new(),
+            engine: EngineState::Ok,
+            first_listed_ms: None,
+            hand: 0,
+            wants_list: true,
+            settled: false,
+        }
+    }
+
+    /// Takes in an assignment that the ledger has accepted.
+    pub fn assign(&mut self, assignment: &Assignment) {
+        self.told = true;
+        self.generation = assignment.generation;
+        self.images_wanted = assignment
+            .templates
+            .values()
+            .map(|spec| spec.image.clone())
+            .collect();
+        let mut named = BTreeSet::new();
+        for assigned in &assignment.replicas {
+            let Some(spec) = assignment.templates.get(&assigned.template) else {
+                continue;
+            };
+            named.insert(assigned.id);
+            let tracked = self
+                .replicas
+                .entry(assigned.id)
+                .or_insert_with(Tracked::new);
+            tracked.unknown_since_ms = None;
+            let (assigned, spec) = (assigned.clone(), Arc::clone(spec));
+            tracked.wanted = Some(Wanted { assigned, spec });
+        }
+        for (id, tracked) in &mut self.replicas {
+            if !named.contains(id) && tracked.wanted.take().is_some() {
+                // It was named before and is not any more: that is as good as an order to stop.
+                tracked.unknown_since_ms = None;
+            }
+        }
+    }
+
+    /// A listing that begins now speaks only of replicas that are not changed meanwhile.
+    #[must_use]
+    pub fn begin_listing(&mut self) -> u64 {
+        self.wants_list = false;
+        self.hand
+    }
+
+    /// Takes in a listing, or why there is none. Nothing is stopped for want of an answer.
+    pub fn listed(
+        &mut self,
+        began: u64,
+        result: Result<Vec<Container>, RuntimeError>,
+        now_ms: AgentMs,
+    ) {
+        let containers = match result {
+            Ok(containers) => containers,
+            Err(error) => {
+                self.engine_failed(&error.kind);
+                self.settle(now_ms);
+                return;
+            }
+        };
+        self.engine = EngineState::Ok;
+        self.first_listed_ms.get_or_insert(now_ms);
+        let mut present = BTreeSet::new();
+        for container in &containers {
+            // A twin would carry the same label; the first one is kept, the other is found again
+            // once that is gone.
+            if !present.insert(container.replica) {
+                continue;
+            }
+            let unknown = !self.replicas.contains_key(&container.replica);
+            let tracked = self
+                .replicas
+                .entry(container.replica)
+                .or_insert_with(Tracked::new);
+            if unknown {
+                tracked.unknown_since_ms = Some(now_ms);
+            }
+            if tracked.op.is_none() && tracked.touched <= began {
+                tracked.see(container, now_ms);
+            }
+        }
+        for (id, tracked) in &mut self.replicas {
+            let current = tracked.op.is_none() && tracked.touched <= began;
+            if current && tracked.container.is_some() && !present.contains(id) {
+                tracked.vanished(now_ms);
+            }
+        }
+        self.settle(now_ms);
+    }
+
+    fn engine_failed(&mut self, kind: &ErrorKind) -> bool {
+        self.engine = match kind {
+            ErrorKind::Down => EngineState::Down,
+            ErrorKind::Stuck => EngineState::Stuck,
+            _ => return false,
+        };
+        self.wants_list = true;
+        true
+    }
+
+    /// Takes in what came of a step.
+    pub fn done(&mut self, done: Done, now_ms: AgentMs) {
+        self.hand += 1;
+        match done {
+            Done::Launched { replica, container } => {
+                let image = self.finish(replica, |tracked| {
+                    let ran_before = tracked.exit_known || tracked.started_ms.is_some();
+                    tracked.restarts += u32::from(ran_before);
+                    tracked.container = Some(container);
+                    tracked.begin_incarnation(Some(now_ms), now_ms);
+                    tracked.launched();
+                });
+                self.images.extend(image);
+            }
+            Done::LaunchFailed {
+                replica,
+                container,
+                error,
+            } => {
+                self.launch_failed(replica, container, &error, now_ms);
+            }
+            Done::Pulled { image, result } => self.pulled(&image, result),
+            Done::Stopped { replica, result } => {
+                let error = result
+                    .err()
+                    .filter(|error| error.kind != ErrorKind::NotFound);
+                self.finish(replica, |tracked| match &error {
+                    None => tracked.container = None,
+                    Some(_) => {
+                        tracked.stop_failed = true;
+                        tracked.retry_at_ms = now_ms + STOP_RETRY_MS;
+                    }
+                });
+                if let Some(error) = error {
+                    self.engine_failed(&error.kind);
+                }
+            }
+            Done::Inspected { replica, result } => self.inspected(replica, result, now_ms),
+            Done::Probed {
+                replica,
+                container,
+                result,
+            } => {
+                if let Some(tracked) = self.replicas.get_mut(&replica) {
+                    if tracked.container.as_ref() == Some(&container) {
+                        tracked.probed(result, now_ms);
+                    } else {
+                        tracked.probing.in_flight = false;
+                    }
+                }
+            }
+        }
+        self.settle(now_ms);
+    }
+
+    /// Ends the step of a replica and changes it; gives its image.
+    fn finish(&mut self, id: ReplicaId, change: impl FnOnce(&mut Tracked)) -> Option<String> {
+        let tracked = self.replicas.get_mut(&id)?;
+        tracked.op = None;
+        tracked.touched = self.hand;
+        change(tracked);
+        tracked
+            .wanted
+            .as_ref()
+            .map(|wanted| wanted.spec.image.clone())
+    }
+
+    fn launch_failed(
+        &mut self,
+        replica: ReplicaId,
+        container: Option<ContainerId>,
+        error: &RuntimeError,
+        now_ms: AgentMs,
+    ) {
+        let away = self.engine_failed(&error.kind);
+        self.wants_list = true;
+        let mut absent = None;
+        self.finish(replica, |tracked| {
+            if container.is_some() && tracked.container != container {
+                tracked.condition = Condition::Created;
+                tracked.container = container;
+            }
+            let Some(spec) = tracked
+                .wanted
+                .as_ref()
+                .map(|wanted| Arc::clone(&wanted.spec))
+            else {
+                return;
+            };
+            match &error.kind {
+                // The listing will tell what was really done.
+                _ if away => {}
+                ErrorKind::NotFound => tracked.container = None,
+                ErrorKind::PortTaken(port) => {
+                    let first = tracked
+                        .wanted
+                        .as_ref()
+                        .and_then(|w| w.assigned.ports.first());
+                    let port = if *port == 0 {
+                        first.map_or(0, |p| p.host_port)
+                    } else {
+                        *port
+                    };
+                    tracked.fail(FailReason::PortTaken { port });
+                }
+                ErrorKind::ImageAbsent if spec.pull_policy == PullPolicy::Never => {
+                    let detail = "its pull policy is never".to_owned();
+                    let image = spec.image.clone();
+                    tracked.fail(FailReason::ImageMissing { image, detail });
+                }
+                ErrorKind::ImageAbsent => {
+                    tracked.needs_image = true;
+                    absent = Some(spec.image.clone());
+                }
+                _ => tracked.refused(&error.attempted, &error.detail, now_ms),
+            }
+        });
+        if let Some(image) = absent {
+            self.images.remove(&image);
+        }
+    }
+
+    fn pulled(&mut self, image: &str, result: Result<(), RuntimeError>) {
+        self.pulls.remove(image);
+        let error = match result {
+            Ok(()) => {
+                self.images.insert(image.to_owned());
+                None
+            }
+            // The engine went away meanwhile: the pull is tried again when it is back. A pull
+            // without progress is no sign of that; the registry is away.
+            Err(error) if error.kind == ErrorKind::Down => {
+                self.engine_failed(&error.kind);
+                return;
+            }
+            Err(error) => Some(error),
+        };
+        for tracked in self
+            .replicas
+            .values_mut()
+            .filter(|tracked| tracked.needs_image)
+        {
+            if tracked
+                .wanted
+                .as_ref()
+                .is_none_or(|wanted| wanted.spec.image != image)
+            {
+                continue;
+            }
+            tracked.needs_image = false;
+            if let Some(error) = &error {
+                let (image, detail) = (image.to_owned(), error.detail.clone());
+                tracked.fail(FailReason::ImageMissing { image, detail });
+            }
+        }
+    }
+
+    fn inspected(
+        &mut self,
+        replica: ReplicaId,
+        result: Result<crate::runtime::Inspection, RuntimeError>,
+        now_ms: AgentMs,
+    ) {
+        self.wants_list |= result.is_err();
+        let failed = result.as_ref().err().map(|error| error.kind.clone());
+        self.finish(replica, |tracked| match result {
+            Ok(inspection) if inspection.running => {
+                let ran_ms = i64::try_from(inspection.ran_ms).unwrap_or(0);
+                tracked.started_ms = Some(now_ms - ran_ms);
+            }
+            Ok(inspection) => tracked.crashed(&inspection, now_ms),
+            Err(_) => tracked.retry_at_ms = now_ms + STOP_RETRY_MS,
+        });
+        if let Some(kind) = failed {
+            self.engine_failed(&kind);
+        }
+    }
+
+    /// Judges everything that runs and forgets what is gone.
+    fn settle(&mut self, now_ms: AgentMs) {
+        let address = self.place.address;
+        for tracked in self.replicas.values_mut() {
+            tracked.judge(address, now_ms);
+        }
+        self.settled = self.settled || self.is_settled(now_ms);
+        let listed = self.first_listed_ms.is_some();
+        self.replicas.retain(|_, tracked| {
+            !listed
+                || tracked.wanted.is_some()
+                || tracked.container.is_some()
+                || tracked.op.is_some()
+        });
+    }
+
+    /// The steps to take now. They are marked as in flight: each must be answered by
+    /// [`Self::done`].
+    pub fn plan(&mut self, now_ms: AgentMs) -> Vec<Action> {
+        self.settle(now_ms);
+        let mut actions = Vec::new();
+        if self.engine == EngineState::Ok && self.first_listed_ms.is_some() {
+            self.plan_stops(now_ms, &mut actions);
+            self.plan_starts(now_ms, &mut actions);
+        }
+        self.plan_probes(now_ms, &mut actions);
+        actions
+    }
+
+    fn in_flight(&self, op: Op) -> usize {
+        self.replicas
+            .values()
+            .filter(|tracked| tracked.op == Some(op))
+            .count()
+    }
+
+    fn stop_due_ms(&self, tracked: &Tracked) -> Option<AgentMs> {
+        if tracked.runs().is_some() || tracked.op.is_some() || tracked.container.is_none() {
+            return None;
+        }
+        let orphaned = tracked
+            .unknown_since_ms
+            .map(|since| since + ORPHAN_GRACE_MS);
+        // Nobody ever said what shall run here: nothing may be swept.
+        (self.told || orphaned.is_none()).then(|| {
+            orphaned
+                .unwrap_or(AgentMs::MIN)
+                .max(tracked.retry_at_ms_of_stop())
+        })
+    }
+
+    fn plan_stops(&mut self, now_ms: AgentMs, actions: &mut Vec<Action>) {
+        let mut free = STOPS_MAX.saturating_sub(self.in_flight(Op::Stop));
+        let due: Vec<ReplicaId> = self
+            .replicas
+            .iter()
+            .filter(|(_, tracked)| self.stop_due_ms(tracked).is_some_and(|due| due <= now_ms))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in due {
+            let Some(tracked) = self.replicas.get_mut(&id) else {
+                continue;
+            };
+            let Some(container) = tracked.container.clone() else {
+                continue;
+            };
+            if free == 0 {
+                break;
+            }
+            free -= 1;
+            tracked.op = Some(Op::Stop);
+            let grace_ms = tracked
+                .wanted
+                .as_ref()
+                .map(|wanted| wanted.spec.stop_grace_ms);
+            actions.push(Action::Stop {
+                replica: id,
+                container,
+                grace_ms,
+            });
+        }
+    }
+
+    fn plan_starts(&mut self, now_ms: AgentMs, actions: &mut Vec<Action>) {
+        let mut free = STARTS_MAX.saturating_sub(self.in_flight(Op::Launch));
+        for (id, tracked) in &mut self.replicas {
+            let Some(wanted) = tracked.runs().cloned() else {
+                continue;
+            };
+            let waits = tracked.op.is_some() || tracked.retry_at_ms > now_ms;
+            if waits || tracked.state == ReplicaState::Failed {
+                continue;
+            }
+            if let Some(container) = &tracked.container {
+                let unknown_start =
+                    tracked.condition == Condition::Running && tracked.started_ms.is_none();
+                let unknown_end = tracked.condition == Condition::Exited && !tracked.exit_known;
+                if unknown_start || unknown_end {
+                    let container = container.clone();
+                    tracked.op = Some(Op::Inspect);
+                    actions.push(Action::Inspect {
+                        replica: *id,
+                        container,
+                    });
+                    continue;
+                }
+                if tracked.condition == Condition::Running {
+                    continue;
+                }
+            } else if let Err(reason) = self.place.policy.check(&wanted.spec) {
+                tracked.fail(reason);
+                continue;
+            }
+            let image = &wanted.spec.image;
+            let always = wanted.spec.pull_policy == PullPolicy::Always
+                && tracked.container.is_none()
+                && !self.images.contains(image);
+            if tracked.needs_image || always {
+                tracked.needs_image = true;
+                tracked.become_state(ReplicaState::Pulling, None);
+                if self.pulls.len() < PULLS_MAX && self.pulls.insert(image.clone()) {
+                    actions.push(Action::Pull {
+                        image: image.clone(),
+                    });
+                }
+                continue;
+            }
+            if free > 0 {
+                free -= 1;
+                tracked.op = Some(Op::Launch);
+                let launch = Launch {
+                    cluster: Arc::clone(&self.place.cluster),
+                    replica: wanted.assigned,
+                    spec: wanted.spec,
+                    ipv6: self.place.address.is_ipv6(),
+                };
+                let existing = tracked.container.clone();
+                actions.push(Action::Launch {
+                    launch: Box::new(launch),
+                    existing,
+                });
+            }
+        }
+    }
+
+    fn plan_probes(&mut self, now_ms: AgentMs, actions: &mut Vec<Action>) {
+        let address = self.place.address;
+        for (id, tracked) in &mut self.replicas {
+            let due = tracked
+                .probe_due_ms(address)
+                .is_some_and(|due| due <= now_ms);
+            let (Some(container), Some(target)) = (&tracked.container, tracked.target(address))
+            else {
+                continue;
+            };
+            if due {
+                let container = container.clone();
+                tracked.probing.in_flight = true;
+                actions.push(Action::Probe {
+                    replica: *id,
+                    container,
+                    target,
+                });
+            }
+        }
+    }
+
+    /// When [`Self::plan`] may have something to do by the passing of time alone.
+    #[must_use]
+    pub fn next_wake_ms(&self, now_ms: AgentMs) -> Option<AgentMs> {
+        let address = self.place.address;
+        self.replicas
+            .values()
+            .flat_map(|tracked| {
+                let retry = (tracked.runs().is_some() && !tracked.is_running())
+                    .then_some(tracked.retry_at_ms);
+                [
+                    retry,
+                    tracked.probe_due_ms(address),
+                    self.stop_due_ms(tracked),
+                ]
+            })
+            .flatten()
+            .filter(|at| *at > now_ms)
+            .min()
+    }
+
+    /// The containers shall be listed now, not at the next round.
+    #[must_use]
+    pub fn wants_list(&self) -> bool {
+        self.wants_list && self.engine == EngineState::Ok
+    }
+
+    /// Something happened on the engine: list soon.
+    pub fn look(&mut self) {
+        self.wants_list = true;
+    }
+
+    /// Something is on its way: look more often.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.engine != EngineState::Ok
+            || self.replicas.values().any(|tracked| {
+                tracked.op.is_some()
+                    || (tracked.runs().is_some() && tracked.state < ReplicaState::Healthy)
+                    || (tracked.runs().is_none() && tracked.container.is_some())
+            })
+    }
+
+    /// Replicas that have failed for good.
+    #[must_use]
+    pub fn failed(&self) -> BTreeMap<ReplicaId, FailReason> {
+        let failed = self
+            .replicas
+            .iter()
+            .filter(|(_, t)| t.state == ReplicaState::Failed);
+        failed
+            .filter_map(|(id, tracked)| Some((*id, tracked.reason.clone()?)))
+            .collect()
+    }
+
+    /// What is reported.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let replicas = self
+            .replicas
+            .iter()
+            .filter_map(|(id, t)| self.view(*id, t))
+            .collect();
+        let images = self
+            .images_wanted
+            .intersection(&self.images)
+            .take(IMAGES_MAX);
+        Snapshot {
+            settled: self.settled,
+            generation: self.generation,
+            engine: self.engine,
+            replicas,
+            images: images.cloned().collect(),
+        }
+    }
+
+    /// After a start of the agent a replica that serves must not look as if it were starting:
+    /// nothing is said before its health was asked for once.
+    fn is_settled(&self, now_ms: AgentMs) -> bool {
+        let Some(since_ms) = self.first_listed_ms else {
+            return self.engine != EngineState::Ok;
+        };
+        let address = self.place.address;
+        let asked = |tracked: &Tracked| !tracked.is_running() || tracked.health_known(address);
+        now_ms - since_ms >= SETTLE_MS_MAX || self.replicas.values().all(asked)
+    }
+
+    fn view(&self, id: ReplicaId, tracked: &Tracked) -> Option<View> {
+        if tracked.unknown_since_ms.is_some() {
+            return None;
+        }
+        let mut state = tracked.state;
+        if tracked.runs().is_none() {
+            let remains = tracked.container.is_some()
+                || tracked.op.is_some()
+                || (tracked.wanted.is_some() && self.first_listed_ms.is_none());
+            if !remains {
+                return None;
+            }
+            // Failed stays failed until it is gone.
+            if state.may_become(ReplicaState::Stopping) {
+                state = ReplicaState::Stopping;
+            }
+        }
+        Some(View {
+            id,
+            state,
+            reason: tracked.reason.clone(),
+            container: tracked.container.clone(),
+            started_ms: tracked.started_ms,
+            healthy_ms: tracked.healthy_ms,
+            restarts: tracked.restarts,
+        })
+    }
+}

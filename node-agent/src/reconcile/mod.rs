@@ -1,0 +1,343 @@
+//! Brings the engine in step with the assignment, for ever: on each new assignment, on each event
+//! of the engine, and every few seconds anyway.
+//!
+//! # Guarantees
+//! - Nothing is stopped because the controller or the engine is away.
+//! - A container is found again by its label after a restart of the agent; it is not restarted.
+//! - One step per replica at a time; at most two starts and four stops on the host.
+//!
+//! # Caveats
+//! A container that somebody renamed is ours still; one whose labels were changed is not (the
+//! engine offers no way to change them).
+
+pub mod action;
+pub mod core;
+#[cfg(test)]
+mod tests;
+mod tracked;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use longshore_model::observe::EngineState;
+use longshore_model::reason::FailReason;
+use longshore_model::{Assignment, ReplicaId};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use self::action::{Action, Done};
+pub use self::core::{Core, Place, Snapshot, View};
+use crate::backoff::Backoff;
+use crate::ledger::Ledger;
+use crate::probe::probe;
+use crate::runtime::{Container, ErrorKind, Runtime, RuntimeError};
+
+/// Between two listings while something is on its way or the engine's events do not flow.
+const BUSY_LIST: Duration = Duration::from_secs(1);
+/// Between two listings otherwise: events tell sooner.
+const IDLE_LIST: Duration = Duration::from_secs(5);
+/// Several events become one listing.
+const LIST_SPACING: Duration = Duration::from_millis(20);
+
+/// Time on the agent's own monotonic clock; negative: before the agent started.
+pub type AgentMs = i64;
+
+/// Turns the agent's monotonic clock into numbers.
+#[derive(Debug, Clone, Copy)]
+pub struct AgentClock(Instant);
+
+impl AgentClock {
+    /// Starts at zero now.
+    #[must_use]
+    pub fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    /// Milliseconds since the start.
+    #[must_use]
+    pub fn now_ms(&self) -> AgentMs {
+        i64::try_from(self.0.elapsed().as_millis()).unwrap_or(i64::MAX)
+    }
+
+    fn at(&self, ms: AgentMs) -> Instant {
+        self.0 + Duration::from_millis(u64::try_from(ms).unwrap_or(0))
+    }
+}
+
+/// What the reconciler works with.
+pub struct Reconciler<R> {
+    /// The engine.
+    pub runtime: Arc<R>,
+    /// The decisions.
+    pub core: Core,
+    /// The clock that reports refer to.
+    pub clock: AgentClock,
+    /// Where failures are remembered.
+    pub ledger: Arc<Ledger>,
+    /// Assignments that the ledger has accepted.
+    pub assignments: watch::Receiver<Option<Arc<Assignment>>>,
+    /// What is reported.
+    pub snapshots: watch::Sender<Snapshot>,
+}
+
+enum Finished {
+    Step(Done),
+    Listed {
+        began: u64,
+        result: Result<Vec<Container>, RuntimeError>,
+    },
+    /// Something else that needs no answer.
+    Nothing,
+}
+
+impl<R: Runtime> Reconciler<R> {
+    /// Runs until `stop`. Steps in flight are abandoned then: the next start finds what they did.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut work: JoinSet<Finished> = JoinSet::new();
+        let changed = Arc::new(Notify::new());
+        let events_flow = Arc::new(AtomicBool::new(false));
+        work.spawn(listen(
+            Arc::clone(&self.runtime),
+            Arc::clone(&changed),
+            events_flow.clone(),
+        ));
+        let mut failed = self.core.failed();
+        let mut last_list = None;
+        let mut listing = false;
+        self.take_assignment();
+        loop {
+            let now_ms = self.clock.now_ms();
+            for action in self.core.plan(now_ms) {
+                work.spawn(carry_out(Arc::clone(&self.runtime), action));
+            }
+            let list_at = self.next_list(last_list, events_flow.load(Ordering::Relaxed));
+            if !listing && list_at <= Instant::now() {
+                listing = true;
+                last_list = Some(Instant::now());
+                work.spawn(list(Arc::clone(&self.runtime), self.core.begin_listing()));
+            }
+            self.publish(&mut failed, &mut work);
+            // A listing in flight wakes the loop itself.
+            let list_wake = (!listing).then_some(list_at);
+            let wake = self.core.next_wake_ms(now_ms).map(|ms| self.clock.at(ms));
+            let wake = [list_wake, wake].into_iter().flatten().min();
+            tokio::select! {
+                () = stop.cancelled() => return,
+                Some(joined) = work.join_next() => match joined {
+                    Ok(Finished::Step(done)) => {
+                        log(&done);
+                        self.core.done(done, self.clock.now_ms());
+                    }
+                    Ok(Finished::Listed { began, result }) => {
+                        listing = false;
+                        self.log_engine(&result);
+                        self.core.listed(began, result, self.clock.now_ms());
+                    }
+                    Ok(Finished::Nothing) => {}
+                    Err(error) => tracing::error!(%error, "a step of the reconciler broke"),
+                },
+                Ok(()) = self.assignments.changed() => self.take_assignment(),
+                () = changed.notified() => self.core.look(),
+                () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
+            }
+        }
+    }
+
+    fn take_assignment(&mut self) {
+        let assignment = self.assignments.borrow_and_update().clone();
+        if let Some(assignment) = assignment {
+            self.core.assign(&assignment);
+        }
+    }
+
+    fn next_list(&self, last: Option<Instant>, events_flow: bool) -> Instant {
+        let Some(last) = last else {
+            return Instant::now();
+        };
+        if self.core.wants_list() {
+            return last + LIST_SPACING;
+        }
+        last + if events_flow && !self.core.is_busy() {
+            IDLE_LIST
+        } else {
+            BUSY_LIST
+        }
+    }
+
+    fn publish(
+        &mut self,
+        failed: &mut BTreeMap<ReplicaId, FailReason>,
+        work: &mut JoinSet<Finished>,
+    ) {
+        let snapshot = self.core.snapshot();
+        self.snapshots.send_if_modified(|last| {
+            let differs = *last != snapshot;
+            if differs {
+                *last = snapshot;
+            }
+            differs
+        });
+        let now = self.core.failed();
+        if now != *failed {
+            for (id, reason) in now.iter().filter(|(id, _)| !failed.contains_key(id)) {
+                tracing::warn!(replica = %id, %reason, "replica failed");
+            }
+            *failed = now.clone();
+            let ledger = Arc::clone(&self.ledger);
+            work.spawn(async move {
+                if let Err(error) = ledger.record_failed(now).await {
+                    tracing::error!(error = %Chain(&error), "failures are not remembered");
+                }
+                Finished::Nothing
+            });
+        }
+    }
+
+    fn log_engine(&self, result: &Result<Vec<Container>, RuntimeError>) {
+        let was = self.snapshots.borrow().engine;
+        match result {
+            Err(error) if was == EngineState::Ok => {
+                tracing::warn!(%error, "the engine is away; containers are left as they are");
+            }
+            Ok(_) if was != EngineState::Ok => tracing::info!("the engine is back"),
+            _ => {}
+        }
+    }
+}
+
+/// An error with its causes, for logs.
+pub(crate) struct Chain<'a>(pub(crate) &'a (dyn std::error::Error + 'static));
+
+impl std::fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}
+
+/// Listens to the engine's events for ever, with waits where it cannot.
+async fn listen<R: Runtime>(
+    runtime: Arc<R>,
+    changed: Arc<Notify>,
+    flows: Arc<AtomicBool>,
+) -> Finished {
+    let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(10));
+    loop {
+        let since = Instant::now();
+        flows.store(true, Ordering::Relaxed);
+        let error = runtime.watch(&changed).await;
+        flows.store(false, Ordering::Relaxed);
+        tracing::debug!(%error, "the engine's events stopped");
+        // What happened meanwhile is found by listing.
+        changed.notify_one();
+        if since.elapsed() > Duration::from_secs(30) {
+            backoff.reset();
+        }
+        sleep(backoff.next_wait().max(Duration::from_millis(100))).await;
+    }
+}
+
+async fn list<R: Runtime>(runtime: Arc<R>, began: u64) -> Finished {
+    Finished::Listed {
+        began,
+        result: runtime.list().await,
+    }
+}
+
+async fn carry_out<R: Runtime>(runtime: Arc<R>, action: Action) -> Finished {
+    Finished::Step(match action {
+        Action::Launch { launch, existing } => {
+            let replica = launch.replica.id;
+            let made = match existing {
+                Some(container) => Ok(container),
+                None => runtime.create(&launch).await,
+            };
+            match made {
+                Err(error) => Done::LaunchFailed {
+                    replica,
+                    container: None,
+                    error,
+                },
+                Ok(container) => match runtime.start(&container).await {
+                    Ok(()) => Done::Launched { replica, container },
+                    Err(error) => Done::LaunchFailed {
+                        replica,
+                        container: Some(container),
+                        error,
+                    },
+                },
+            }
+        }
+        Action::Pull { image } => {
+            let result = runtime.pull(&image).await;
+            Done::Pulled { image, result }
+        }
+        Action::Stop {
+            replica,
+            container,
+            grace_ms,
+        } => {
+            let stopped = match runtime.stop(&container, grace_ms).await {
+                Err(error) if error.kind != ErrorKind::Refused => Err(error),
+                // An engine that cannot stop it may still be able to remove it.
+                _ => runtime.remove(&container).await,
+            };
+            Done::Stopped {
+                replica,
+                result: stopped,
+            }
+        }
+        Action::Inspect { replica, container } => Done::Inspected {
+            replica,
+            result: runtime.inspect(&container).await,
+        },
+        Action::Probe {
+            replica,
+            container,
+            target,
+        } => Done::Probed {
+            replica,
+            container,
+            result: probe(&target).await,
+        },
+    })
+}
+
+fn log(done: &Done) {
+    match done {
+        Done::Launched { replica, container } => {
+            tracing::info!(%replica, container = container.get(..12), "container started");
+        }
+        Done::LaunchFailed { replica, error, .. } => {
+            tracing::warn!(%replica, %error, "container did not start");
+        }
+        Done::Pulled {
+            image,
+            result: Err(error),
+        } => tracing::warn!(image, %error, "pull failed"),
+        Done::Pulled {
+            image,
+            result: Ok(()),
+        } => tracing::info!(image, "image pulled"),
+        Done::Stopped {
+            replica,
+            result: Ok(()),
+        } => tracing::info!(%replica, "container removed"),
+        Done::Stopped {
+            replica,
+            result: Err(error),
+        } => {
+            tracing::warn!(%replica, %error, "container was not removed");
+        }
+        Done::Inspected { .. } | Done::Probed { .. } => {}
+    }
+}

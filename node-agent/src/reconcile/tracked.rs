@@ -1,0 +1,386 @@
+//! One replica on this node: what is wanted, what is there, what was reported.
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use longshore_model::plan::AssignedReplica;
+use longshore_model::reason::FailReason;
+use longshore_model::{ContainerSpec, ReplicaState};
+
+use super::AgentMs;
+use crate::probe::Target;
+use crate::runtime::{Condition, Container, ContainerId, ExecHealth, Inspection};
+
+/// A starting replica is asked this often: healthy must be known soon after it is.
+const STARTING_PROBE_MS: i64 = 50;
+/// A replica that takes longer to start is asked less often.
+const SLOW_START_PROBE_MS: i64 = 250;
+const SLOW_START_AFTER_MS: i64 = 5_000;
+/// One question without a check in the file.
+const DEFAULT_PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Without a check in the file, a published port must be open after this time.
+const DEFAULT_START_MS_MAX: i64 = 60_000;
+/// A run shorter than this is a fast failure.
+const FAST_FAILURE_MS: u64 = 10_000;
+/// So many of them in a row and it has failed for good.
+const FAST_FAILURES_MAX: u32 = 3;
+/// A run longer than this makes up for all crashes before it.
+const CRASHES_FORGIVEN_AFTER_MS: u64 = 600_000;
+const RESTART_WAIT_FIRST_MS: i64 = 1_000;
+const RESTART_WAIT_CAP_MS: i64 = 60_000;
+/// Removed by hand so often within the window: somebody means it.
+const REMOVALS_MAX: usize = 3;
+const REMOVALS_WINDOW_MS: i64 = 600_000;
+/// The engine refused so often: it will not.
+const REFUSALS_MAX: u32 = 3;
+
+/// What is wanted of a replica.
+#[derive(Debug, Clone)]
+pub(crate) struct Wanted {
+    pub(crate) assigned: AssignedReplica,
+    pub(crate) spec: Arc<ContainerSpec>,
+}
+
+/// The step in flight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Op {
+    Launch,
+    Stop,
+    Inspect,
+}
+
+/// What probes said of the present incarnation.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Probing {
+    pub(crate) in_flight: bool,
+    pub(crate) next_ms: AgentMs,
+    /// The last verdict, if there is one.
+    passed: Option<bool>,
+    /// In a row.
+    failures: u32,
+    detail: String,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Tracked {
+    /// None: in no assignment.
+    pub(crate) wanted: Option<Wanted>,
+    pub(crate) container: Option<ContainerId>,
+    pub(crate) condition: Condition,
+    pub(crate) health: Option<ExecHealth>,
+    pub(crate) state: ReplicaState,
+    pub(crate) reason: Option<FailReason>,
+    pub(crate) op: Option<Op>,
+    pub(crate) probing: Probing,
+    /// Start of the present incarnation; none: not known yet.
+    pub(crate) started_ms: Option<AgentMs>,
+    pub(crate) healthy_ms: Option<AgentMs>,
+    pub(crate) restarts: u32,
+    /// No new attempt before this time.
+    pub(crate) retry_at_ms: AgentMs,
+    /// The last stop failed; `retry_at_ms` is about the next.
+    pub(crate) stop_failed: bool,
+    /// The container has ended and how is known.
+    pub(crate) exit_known: bool,
+    /// A pull of its image must come first.
+    pub(crate) needs_image: bool,
+    /// Found on the engine, never seen in an assignment: since when.
+    pub(crate) unknown_since_ms: Option<AgentMs>,
+    /// Listings that began before this number are too old to speak about it.
+    pub(crate) touched: u64,
+    /// When the agent first saw the present incarnation.
+    seen_ms: AgentMs,
+    fast_failures: u32,
+    crashes: u32,
+    refusals: u32,
+    removals: VecDeque<AgentMs>,
+}
+
+impl Tracked {
+    pub(crate) fn new() -> Self {
+        Self {
+            wanted: None,
+            container: None,
+            condition: Condition::Created,
+            health: None,
+            state: ReplicaState::Assigned,
+            reason: None,
+            op: None,
+            probing: Probing::default(),
+            started_ms: None,
+            healthy_ms: None,
+            restarts: 0,
+            retry_at_ms: AgentMs::MIN,
+            stop_failed: false,
+            exit_known: false,
+            needs_image: false,
+            unknown_since_ms: None,
+            touched: 0,
+            seen_ms: 0,
+            fast_failures: 0,
+            crashes: 0,
+            refusals: 0,
+            removals: VecDeque::new(),
+        }
+    }
+
+    /// Shall it run?
+    pub(crate) fn runs(&self) -> Option<&Wanted> {
+        self.wanted.as_ref().filter(|wanted| !wanted.assigned.stop)
+    }
+
+    /// A crash's wait for the next start must not delay a stop.
+    pub(crate) fn retry_at_ms_of_stop(&self) -> AgentMs {
+        if self.stop_failed {
+            self.retry_at_ms
+        } else {
+            AgentMs::MIN
+        }
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
+        self.container.is_some() && self.condition == Condition::Running
+    }
+
+    /// State only moves as the model allows; anything else is ignored.
+    pub(crate) fn become_state(&mut self, next: ReplicaState, reason: Option<FailReason>) {
+        if self.state.may_become(next) {
+            self.state = next;
+            self.reason = reason;
+        }
+    }
+
+    pub(crate) fn fail(&mut self, reason: FailReason) {
+        self.become_state(ReplicaState::Failed, Some(reason));
+    }
+
+    /// Takes in what the engine lists about its container.
+    pub(crate) fn see(&mut self, container: &Container, now_ms: AgentMs) {
+        let same = self.container.as_deref() == Some(container.id.as_str());
+        let was_running = same && self.condition == Condition::Running;
+        self.container = Some(container.id.clone());
+        self.condition = container.condition;
+        self.health = container.health;
+        match container.condition {
+            Condition::Running if !was_running => self.begin_incarnation(None, now_ms),
+            Condition::Exited if was_running || !same => self.exit_known = false,
+            _ => {}
+        }
+    }
+
+    /// A container has started: everything known of the one before it is void.
+    pub(crate) fn begin_incarnation(&mut self, started_ms: Option<AgentMs>, now_ms: AgentMs) {
+        self.condition = Condition::Running;
+        self.started_ms = started_ms;
+        self.seen_ms = now_ms;
+        self.healthy_ms = None;
+        self.exit_known = false;
+        self.probing = Probing {
+            next_ms: now_ms,
+            ..Probing::default()
+        };
+    }
+
+    /// Its container is not on the engine any more and nobody here removed it.
+    pub(crate) fn vanished(&mut self, now_ms: AgentMs) {
+        self.container = None;
+        self.condition = Condition::Created;
+        if self.runs().is_none() || self.state == ReplicaState::Failed {
+            return;
+        }
+        self.removals.push_back(now_ms);
+        self.removals.retain(|at| now_ms - at <= REMOVALS_WINDOW_MS);
+        if self.removals.len() >= REMOVALS_MAX {
+            self.fail(FailReason::Removed);
+        } else {
+            self.show_down(FailReason::Removed);
+        }
+    }
+
+    /// It is down and will be started again: not serving, but not failed either.
+    fn show_down(&mut self, reason: FailReason) {
+        use ReplicaState::{Healthy, Unhealthy};
+        if matches!(self.state, Healthy | Unhealthy) {
+            self.become_state(Unhealthy, Some(reason));
+        } else {
+            self.reason = Some(reason);
+        }
+        self.healthy_ms = None;
+    }
+
+    /// Its container has ended by itself.
+    pub(crate) fn crashed(&mut self, how: &Inspection, now_ms: AgentMs) {
+        self.exit_known = true;
+        self.condition = Condition::Exited;
+        if how.ran_ms >= CRASHES_FORGIVEN_AFTER_MS {
+            self.crashes = 0;
+        }
+        self.fast_failures = if how.ran_ms < FAST_FAILURE_MS {
+            self.fast_failures + 1
+        } else {
+            0
+        };
+        let reason = FailReason::Exited {
+            code: how.exit_code,
+            oom: how.oom,
+            last_line: how.last_line.clone(),
+        };
+        if self.fast_failures >= FAST_FAILURES_MAX {
+            self.fail(reason);
+            return;
+        }
+        let wait_ms = RESTART_WAIT_FIRST_MS.saturating_mul(1 << self.crashes.min(6));
+        self.retry_at_ms = now_ms + wait_ms.min(RESTART_WAIT_CAP_MS);
+        self.crashes += 1;
+        self.show_down(reason);
+    }
+
+    /// The engine did not do it; it may the next time.
+    pub(crate) fn refused(&mut self, attempted: &str, detail: &str, now_ms: AgentMs) {
+        self.refusals += 1;
+        let (attempted, detail) = (attempted.to_owned(), detail.to_owned());
+        let reason = FailReason::Engine { attempted, detail };
+        if self.refusals >= REFUSALS_MAX {
+            self.fail(reason);
+        } else {
+            self.retry_at_ms = now_ms + RESTART_WAIT_FIRST_MS * i64::from(self.refusals);
+            self.reason = Some(reason);
+        }
+    }
+
+    /// It runs: what the engine refused before is forgotten.
+    pub(crate) fn launched(&mut self) {
+        self.refusals = 0;
+        self.needs_image = false;
+        self.become_state(ReplicaState::Starting, None);
+    }
+
+    /// The question that the agent itself asks, if any.
+    pub(crate) fn target(&self, address: IpAddr) -> Option<Target> {
+        let wanted = self.runs()?;
+        let host_port = |port: u16| {
+            if wanted.spec.privileges.host_network {
+                return Some(port);
+            }
+            let ports = &wanted.assigned.ports;
+            ports
+                .iter()
+                .find(|p| p.container_port == port)
+                .map(|p| p.host_port)
+        };
+        if let Some(probe) = &wanted.spec.probe {
+            return Some(Target {
+                address: SocketAddr::new(address, host_port(probe.port)?),
+                path: probe.path.clone(),
+                timeout: Duration::from_millis(probe.timeout_ms.max(1)),
+            });
+        }
+        if wanted.spec.healthcheck.is_some() {
+            return None;
+        }
+        let first = wanted.assigned.ports.first()?;
+        Some(Target {
+            address: SocketAddr::new(address, host_port(first.container_port)?),
+            path: None,
+            timeout: DEFAULT_PROBE_TIMEOUT,
+        })
+    }
+
+    /// Is it time to ask? Without a check in the file, nobody asks again once it is open.
+    pub(crate) fn probe_due_ms(&self, address: IpAddr) -> Option<AgentMs> {
+        if !self.is_running() || self.probing.in_flight || self.op == Some(Op::Stop) {
+            return None;
+        }
+        let settled = self.probing.passed == Some(true);
+        let wanted = self.runs()?;
+        if self.state == ReplicaState::Failed || (settled && wanted.spec.probe.is_none()) {
+            return None;
+        }
+        self.target(address).map(|_| self.probing.next_ms)
+    }
+
+    /// Takes in the answer to a question.
+    pub(crate) fn probed(&mut self, result: Result<(), String>, now_ms: AgentMs) {
+        self.probing.in_flight = false;
+        let probe = self.runs().and_then(|wanted| wanted.spec.probe.clone());
+        self.probing.passed = Some(result.is_ok());
+        match result {
+            Ok(()) => self.probing.failures = 0,
+            Err(detail) => {
+                self.probing.failures = self.probing.failures.saturating_add(1);
+                self.probing.detail = detail;
+            }
+        }
+        let interval_ms = probe.map_or(1_000, |probe| signed(probe.interval_ms).max(100));
+        let wait_ms = if self.state >= ReplicaState::Healthy {
+            interval_ms
+        } else if now_ms - self.seen_ms < SLOW_START_AFTER_MS {
+            STARTING_PROBE_MS
+        } else {
+            SLOW_START_PROBE_MS.min(interval_ms)
+        };
+        self.probing.next_ms = now_ms + wait_ms;
+    }
+
+    /// Has its health been asked for at least once in this incarnation?
+    pub(crate) fn health_known(&self, address: IpAddr) -> bool {
+        self.target(address).is_none() || self.probing.passed.is_some()
+    }
+
+    /// Judges a running container.
+    pub(crate) fn judge(&mut self, address: IpAddr, now_ms: AgentMs) {
+        let Some(wanted) = self.runs() else { return };
+        if !self.is_running() || self.op == Some(Op::Launch) {
+            return;
+        }
+        let probe = wanted.spec.probe.clone();
+        let exec = wanted.spec.healthcheck.is_some();
+        let asked = self.target(address).is_some();
+        let probe_ok = !asked || self.probing.passed == Some(true);
+        let exec_ok = !exec || self.health == Some(ExecHealth::Healthy);
+        let exec_bad = exec && self.health == Some(ExecHealth::Unhealthy);
+        let retries = probe
+            .as_ref()
+            .map_or(u32::MAX, |probe| probe.retries.max(1));
+        let probe_bad = asked && self.probing.failures >= retries;
+        if self.state == ReplicaState::Healthy {
+            if exec_bad || probe_bad {
+                let detail = self.check_detail(exec_bad);
+                self.become_state(
+                    ReplicaState::Unhealthy,
+                    Some(FailReason::CheckFails { detail }),
+                );
+            }
+            return;
+        }
+        if probe_ok && exec_ok {
+            self.become_state(ReplicaState::Healthy, None);
+            self.healthy_ms.get_or_insert(now_ms);
+            return;
+        }
+        if self.state >= ReplicaState::Unhealthy {
+            return;
+        }
+        self.become_state(ReplicaState::Starting, None);
+        let start_ms_max = probe.map_or(DEFAULT_START_MS_MAX, |probe| signed(probe.start_ms_max));
+        if exec_bad || (asked && !probe_ok && now_ms - self.seen_ms >= start_ms_max) {
+            let after_ms = u64::try_from(now_ms - self.seen_ms).unwrap_or(0);
+            let detail = self.check_detail(exec_bad);
+            self.fail(FailReason::NeverHealthy { after_ms, detail });
+        }
+    }
+
+    fn check_detail(&self, exec_bad: bool) -> String {
+        if exec_bad {
+            "the health command fails in the container".into()
+        } else {
+            self.probing.detail.clone()
+        }
+    }
+}
+
+fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,537 @@
+//! The Docker Engine over its socket. Works with 20.10 and later: the version of the API is
+//! negotiated at the first call after each loss of the socket.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use bollard::container::LogOutput;
+use bollard::errors::Error;
+use bollard::exec::{CreateExecOptions, StartExecOptions, StartExecResults};
+use bollard::models::{ContainerState, ContainerSummary, ContainerSummaryStateEnum};
+use bollard::query_parameters::{
+    CreateContainerOptionsBuilder, CreateImageOptionsBuilder, EventsOptionsBuilder,
+    InspectContainerOptions, ListContainersOptionsBuilder, LogsOptionsBuilder,
+    RemoveContainerOptionsBuilder, StartContainerOptions, StopContainerOptionsBuilder,
+};
+use bollard::{API_DEFAULT_VERSION, Docker};
+use futures_util::StreamExt;
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+use super::create::{LABEL_CLUSTER, LABEL_MANAGED, LABEL_REPLICA, container_name, create_body};
+use super::{
+    Channel, Condition, Container, ContainerId, EngineInfo, ErrorKind, ExecHealth, ExecOptions,
+    ExecRun, Inspection, Launch, LogOptions, Output, Runtime, RuntimeError,
+};
+
+const LOOK_DEADLINE: Duration = Duration::from_secs(5);
+const CHANGE_DEADLINE: Duration = Duration::from_secs(30);
+const PULL_SILENCE: Duration = Duration::from_secs(60);
+/// The library's own timeout; ours are shorter, but a stop waits for its grace.
+const LIBRARY_TIMEOUT_S: u64 = 24 * 3600;
+/// Longest last line that a report carries.
+const LAST_LINE_CHARS_MAX: usize = 200;
+
+/// One engine.
+pub struct DockerRuntime {
+    socket: PathBuf,
+    cluster: String,
+    client: Mutex<Option<Docker>>,
+}
+
+impl DockerRuntime {
+    /// For the containers of `cluster`. Does not connect yet.
+    #[must_use]
+    pub fn new(socket: &Path, cluster: &str) -> Self {
+        let (socket, cluster) = (socket.to_owned(), cluster.to_owned());
+        Self {
+            socket,
+            cluster,
+            client: Mutex::new(None),
+        }
+    }
+
+    /// The client; made and its version negotiated where there is none.
+    async fn client(&self) -> Result<Docker, Error> {
+        let kept = self
+            .client
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        if let Some(client) = kept {
+            return Ok(client);
+        }
+        let path = self.socket.to_string_lossy();
+        let client = Docker::connect_with_unix(&path, LIBRARY_TIMEOUT_S, API_DEFAULT_VERSION)?
+            .negotiate_version()
+            .await?;
+        *self.client.lock().unwrap_or_else(PoisonError::into_inner) = Some(client.clone());
+        Ok(client)
+    }
+
+    /// One call with a deadline.
+    async fn call<T, F>(
+        &self,
+        attempted: impl Into<String>,
+        deadline: Duration,
+        call: impl FnOnce(Docker) -> F,
+    ) -> Result<T, RuntimeError>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        let attempted = attempted.into();
+        let work = async { call(self.client().await?).await };
+        match timeout(deadline, work).await {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => Err(self.sort(attempted, &error)),
+            Err(_) => Err(stuck(attempted, deadline)),
+        }
+    }
+
+    fn sort(&self, attempted: String, error: &Error) -> RuntimeError {
+        let error = sort(attempted, error);
+        if error.kind == ErrorKind::Down {
+            // The engine may come back as another version.
+            *self.client.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
+        error
+    }
+
+    fn filters(&self) -> HashMap<String, Vec<String>> {
+        let labels = vec![
+            format!("{LABEL_MANAGED}=true"),
+            format!("{LABEL_CLUSTER}={}", self.cluster),
+        ];
+        HashMap::from([("label".to_owned(), labels)])
+    }
+
+    async fn last_line(&self, id: &str) -> String {
+        let options = LogOptions {
+            tail: Some(1),
+            ..LogOptions::default()
+        };
+        let read = async {
+            let mut output = self.logs(id, &options).await.ok()?;
+            output.next().await?.ok()
+        };
+        // Only for people: a container without readable logs has no last line.
+        let line = timeout(LOOK_DEADLINE, read).await.ok().flatten();
+        line.map_or_else(String::new, |(_, bytes)| {
+            String::from_utf8_lossy(&bytes)
+                .trim_end()
+                .chars()
+                .map(|c| if c.is_control() { ' ' } else { c })
+                .take(LAST_LINE_CHARS_MAX)
+                .collect()
+        })
+    }
+}
+
+fn stuck(attempted: String, deadline: Duration) -> RuntimeError {
+    let detail = format!("the engine did not answer within {} s", deadline.as_secs());
+    RuntimeError {
+        kind: ErrorKind::Stuck,
+        attempted,
+        detail,
+    }
+}
+
+fn sort(attempted: String, error: &Error) -> RuntimeError {
+    let (kind, detail) = match error {
+        Error::DockerResponseServerError {
+            status_code,
+            message,
+        } => (sort_answer(*status_code, message), message.clone()),
+        Error::DockerStreamError { error } => (ErrorKind::Refused, error.clone()),
+        Error::SocketNotFoundError(socket) => {
+            (ErrorKind::Down, format!("no container engine at {socket}"))
+        }
+        Error::RequestTimeoutError => (ErrorKind::Stuck, "the engine did not answer".to_owned()),
+        Error::IOError { err } => (ErrorKind::Down, err.to_string()),
+        Error::HyperResponseError { err } => (ErrorKind::Down, chain(err)),
+        Error::HyperLegacyError { err } => (ErrorKind::Down, chain(err)),
+        other => (ErrorKind::Refused, other.to_string()),
+    };
+    RuntimeError {
+        kind,
+        attempted,
+        detail,
+    }
+}
+
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+fn sort_answer(status: u16, message: &str) -> ErrorKind {
+    let taken = ["port is already allocated", "address already in use"];
+    if taken.iter().any(|words| message.contains(words)) {
+        return ErrorKind::PortTaken(port_in(message).unwrap_or(0));
+    }
+    match status {
+        404 if message.contains("image") && !message.contains("No such container") => {
+            ErrorKind::ImageAbsent
+        }
+        404 => ErrorKind::NotFound,
+        409 if message.contains("is already in use by container") => ErrorKind::NameTaken,
+        _ => ErrorKind::Refused,
+    }
+}
+
+/// The port in `Bind for 0.0.0.0:8080 failed` or `listen tcp4 0.0.0.0:8080: bind: …`.
+fn port_in(message: &str) -> Option<u16> {
+    message.split(|c: char| c.is_whitespace()).find_map(|word| {
+        let word = word.trim_end_matches(':');
+        let (address, port) = word.rsplit_once(':')?;
+        let address = address.trim_start_matches('[').trim_end_matches(']');
+        address.parse::<std::net::IpAddr>().ok()?;
+        port.parse().ok()
+    })
+}
+
+fn container_of(summary: ContainerSummary) -> Option<Container> {
+    let replica = summary.labels?.get(LABEL_REPLICA)?.parse().ok()?;
+    let condition = match summary.state? {
+        ContainerSummaryStateEnum::CREATED => Condition::Created,
+        ContainerSummaryStateEnum::RUNNING
+        | ContainerSummaryStateEnum::PAUSED
+        | ContainerSummaryStateEnum::RESTARTING => Condition::Running,
+        _ => Condition::Exited,
+    };
+    // `Up 3 seconds (healthy)`: the only place where old engines list it.
+    let status = summary.status.unwrap_or_default();
+    let health = [
+        ("(unhealthy)", ExecHealth::Unhealthy),
+        ("(healthy)", ExecHealth::Healthy),
+        ("(health: starting)", ExecHealth::Starting),
+    ];
+    let health = health
+        .into_iter()
+        .find(|(words, _)| status.ends_with(words));
+    Some(Container {
+        id: summary.id?,
+        replica,
+        condition,
+        health: health.map(|(_, h)| h),
+    })
+}
+
+fn inspection_of(state: &ContainerState) -> Inspection {
+    let at = |text: &Option<String>| {
+        text.as_deref()
+            .and_then(|text| humantime::parse_rfc3339(text).ok())
+    };
+    let running = state.running.unwrap_or(false);
+    let until = if running {
+        Some(std::time::SystemTime::now())
+    } else {
+        at(&state.finished_at)
+    };
+    let ran = at(&state.started_at)
+        .zip(until)
+        .and_then(|(from, until)| until.duration_since(from).ok())
+        .unwrap_or_default();
+    Inspection {
+        running,
+        ran_ms: u64::try_from(ran.as_millis()).unwrap_or(u64::MAX),
+        exit_code: state.exit_code.unwrap_or(0),
+        oom: state.oom_killed.unwrap_or(false),
+        last_line: String::new(),
+    }
+}
+
+fn piece(output: LogOutput) -> (Channel, Vec<u8>) {
+    match output {
+        LogOutput::StdErr { message } => (Channel::Stderr, message.to_vec()),
+        LogOutput::StdOut { message }
+        | LogOutput::StdIn { message }
+        | LogOutput::Console { message } => (Channel::Stdout, message.to_vec()),
+    }
+}
+
+impl Runtime for DockerRuntime {
+    async fn info(&self) -> Result<EngineInfo, RuntimeError> {
+        let ask = |docker: Docker| async move {
+            let version = docker.version().await?;
+            Ok((version, docker.info().await?))
+        };
+        let (version, info) = self.call("asking the engine", LOOK_DEADLINE, ask).await?;
+        Ok(EngineInfo {
+            version: version.version.unwrap_or_default(),
+            arch: version.arch.unwrap_or_default(),
+            live_restore: info.live_restore_enabled.unwrap_or(false),
+        })
+    }
+
+    async fn list(&self) -> Result<Vec<Container>, RuntimeError> {
+        let options = ListContainersOptionsBuilder::new()
+            .all(true)
+            .filters(&self.filters())
+            .build();
+        let list = |docker: Docker| async move { docker.list_containers(Some(options)).await };
+        let listed = self.call("listing containers", LOOK_DEADLINE, list).await?;
+        Ok(listed.into_iter().filter_map(container_of).collect())
+    }
+
+    async fn inspect(&self, id: &str) -> Result<Inspection, RuntimeError> {
+        let look = |docker: Docker| async move {
+            docker
+                .inspect_container(id, None::<InspectContainerOptions>)
+                .await
+        };
+        let answer = self
+            .call("inspecting the container", LOOK_DEADLINE, look)
+            .await?;
+        let mut inspection = answer.state.as_ref().map(inspection_of).unwrap_or_default();
+        if !inspection.running {
+            inspection.last_line = self.last_line(id).await;
+        }
+        Ok(inspection)
+    }
+
+    async fn create(&self, launch: &Launch) -> Result<ContainerId, RuntimeError> {
+        let options = CreateContainerOptionsBuilder::new()
+            .name(&container_name(launch))
+            .build();
+        let make = |docker: Docker| async move {
+            docker
+                .create_container(Some(options), create_body(launch))
+                .await
+        };
+        let made = self
+            .call("creating the container", CHANGE_DEADLINE, make)
+            .await?;
+        Ok(made.id)
+    }
+
+    async fn start(&self, id: &str) -> Result<(), RuntimeError> {
+        let start = |docker: Docker| async move {
+            docker
+                .start_container(id, None::<StartContainerOptions>)
+                .await
+        };
+        self.call("starting the container", CHANGE_DEADLINE, start)
+            .await
+    }
+
+    async fn stop(&self, id: &str, grace_ms: Option<u64>) -> Result<(), RuntimeError> {
+        let options = grace_ms.map(|ms| {
+            let seconds = i32::try_from(ms.div_ceil(1000)).unwrap_or(i32::MAX);
+            StopContainerOptionsBuilder::new().t(seconds).build()
+        });
+        // Without a word of ours the engine uses the grace that the container was made with.
+        let grace = Duration::from_millis(grace_ms.unwrap_or(300_000));
+        let deadline = grace.saturating_add(CHANGE_DEADLINE);
+        let stop = |docker: Docker| async move { docker.stop_container(id, options).await };
+        self.call("stopping the container", deadline, stop).await
+    }
+
+    async fn remove(&self, id: &str) -> Result<(), RuntimeError> {
+        let options = RemoveContainerOptionsBuilder::new()
+            .force(true)
+            .v(true)
+            .build();
+        let remove =
+            |docker: Docker| async move { docker.remove_container(id, Some(options)).await };
+        self.call("removing the container", CHANGE_DEADLINE, remove)
+            .await
+    }
+
+    async fn pull(&self, image: &str) -> Result<(), RuntimeError> {
+        let attempted = || format!("pulling {image}");
+        let docker = self
+            .call(attempted(), LOOK_DEADLINE, |docker| async { Ok(docker) })
+            .await?;
+        // Without a tag the engine would fetch every tag that there is.
+        let last = image.rsplit('/').next().unwrap_or(image);
+        let tag = if last.contains(':') || image.contains('@') {
+            ""
+        } else {
+            "latest"
+        };
+        let options = CreateImageOptionsBuilder::new()
+            .from_image(image)
+            .tag(tag)
+            .build();
+        let mut progress = docker.create_image(Some(options), None, None);
+        loop {
+            let step = timeout(PULL_SILENCE, progress.next()).await;
+            match step.map_err(|_| stuck(attempted(), PULL_SILENCE))? {
+                None => return Ok(()),
+                Some(Err(error)) => return Err(self.sort(attempted(), &error)),
+                Some(Ok(info)) => {
+                    if let Some(detail) = info.error_detail.and_then(|error| error.message) {
+                        let kind = ErrorKind::Refused;
+                        return Err(RuntimeError {
+                            kind,
+                            attempted: attempted(),
+                            detail,
+                        });
+                    }
+                }
+            }
+        }
+    }
+
+    async fn watch(&self, changed: &Notify) -> RuntimeError {
+        let attempted = || "listening to the engine's events".to_owned();
+        let client = self
+            .call(attempted(), LOOK_DEADLINE, |docker| async { Ok(docker) })
+            .await;
+        let docker = match client {
+            Ok(docker) => docker,
+            Err(error) => return error,
+        };
+        let mut filters = self.filters();
+        let words = [
+            "start",
+            "die",
+            "destroy",
+            "health_status",
+            "oom",
+            "pause",
+            "unpause",
+        ];
+        filters.insert("event".into(), words.map(str::to_owned).into());
+        filters.insert("type".into(), vec!["container".into()]);
+        let mut events = docker.events(Some(EventsOptionsBuilder::new().filters(&filters).build()));
+        loop {
+            match events.next().await {
+                Some(Ok(_)) => changed.notify_one(),
+                Some(Err(error)) => return self.sort(attempted(), &error),
+                None => {
+                    let (kind, detail) = (ErrorKind::Down, "the engine hung up".to_owned());
+                    return RuntimeError {
+                        kind,
+                        attempted: attempted(),
+                        detail,
+                    };
+                }
+            }
+        }
+    }
+
+    async fn logs(&self, id: &str, options: &LogOptions) -> Result<Output, RuntimeError> {
+        let attempted = "reading the container's logs";
+        let docker = self
+            .call(attempted, LOOK_DEADLINE, |docker| async { Ok(docker) })
+            .await?;
+        let tail = options
+            .tail
+            .map_or_else(|| "all".to_owned(), |lines| lines.to_string());
+        let wanted = LogsOptionsBuilder::new()
+            .stdout(true)
+            .stderr(true)
+            .follow(options.follow)
+            .tail(&tail)
+            .since(i32::try_from(options.since_s).unwrap_or(i32::MAX))
+            .timestamps(options.timestamps)
+            .build();
+        let lines = docker.logs(id, Some(wanted));
+        Ok(Box::pin(lines.map(move |line| {
+            line.map(piece).map_err(|e| sort(attempted.to_owned(), &e))
+        })))
+    }
+
+    async fn exec(&self, id: &str, options: &ExecOptions) -> Result<ExecRun, RuntimeError> {
+        let text = |text: &String| (!text.is_empty()).then(|| text.clone());
+        let wanted = CreateExecOptions {
+            attach_stdin: Some(options.stdin),
+            attach_stdout: Some(true),
+            attach_stderr: Some(true),
+            tty: Some(options.tty),
+            env: Some(options.env.clone()),
+            cmd: Some(options.command.clone()),
+            user: text(&options.user),
+            working_dir: text(&options.working_dir),
+            ..CreateExecOptions::default()
+        };
+        let start = StartExecOptions {
+            detach: false,
+            tty: options.tty,
+            output_capacity: None,
+        };
+        let run = |docker: Docker| async move {
+            let made = docker.create_exec(id, wanted).await?;
+            let started = docker.start_exec(&made.id, Some(start)).await?;
+            Ok((made.id, started))
+        };
+        let attempted = "running a command in the container";
+        match self.call(attempted, CHANGE_DEADLINE, run).await? {
+            (id, StartExecResults::Attached { output, input }) => {
+                let output = output
+                    .map(move |line| line.map(piece).map_err(|e| sort(attempted.to_owned(), &e)));
+                Ok(ExecRun {
+                    id,
+                    output: Box::pin(output),
+                    input,
+                })
+            }
+            (_, StartExecResults::Detached) => {
+                let detail = "the engine gave no connection to it".to_owned();
+                Err(RuntimeError {
+                    kind: ErrorKind::Refused,
+                    attempted: attempted.into(),
+                    detail,
+                })
+            }
+        }
+    }
+
+    async fn exec_exit_code(&self, exec: &str) -> Result<Option<i64>, RuntimeError> {
+        let look = |docker: Docker| async move { docker.inspect_exec(exec).await };
+        let answer = self
+            .call("inspecting the command", LOOK_DEADLINE, look)
+            .await?;
+        Ok(answer.exit_code)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_engines_words_are_sorted() {
+        let table = [
+            (
+                500,
+                "driver failed programming external connectivity on endpoint x (ab12): \
+                 Bind for 0.0.0.0:30001 failed: port is already allocated",
+                ErrorKind::PortTaken(30001),
+            ),
+            (
+                500,
+                "driver failed: Error starting userland proxy: listen tcp4 0.0.0.0:8080: bind: \
+                 address already in use",
+                ErrorKind::PortTaken(8080),
+            ),
+            (404, "No such image: hello:9", ErrorKind::ImageAbsent),
+            (404, "No such container: abcdef", ErrorKind::NotFound),
+            (
+                409,
+                "Conflict. The container name \"/x\" is already in use by container \"ab\".",
+                ErrorKind::NameTaken,
+            ),
+            (500, "no space left on device", ErrorKind::Refused),
+        ];
+        for (status, message, kind) in table {
+            assert_eq!(sort_answer(status, message), kind, "{message}");
+        }
+    }
+
+    #[tokio::test]
+    async fn no_socket_is_an_engine_that_is_down() {
+        let runtime = DockerRuntime::new(Path::new("/nonexistent/docker.sock"), "c");
+        let error = runtime.list().await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Down, "{error}");
+    }
+}

@@ -1,0 +1,257 @@
+//! An engine in memory that fails on request.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+
+use longshore_model::ReplicaId;
+use tokio::sync::Notify;
+use tokio::time::sleep;
+
+use super::{
+    Condition, Container, ContainerId, EngineInfo, ErrorKind, ExecHealth, ExecOptions, ExecRun,
+    Inspection, Launch, LogOptions, Output, Runtime, RuntimeError,
+};
+
+#[derive(Debug, Clone)]
+pub(crate) struct FakeContainer {
+    pub(crate) replica: ReplicaId,
+    pub(crate) condition: Condition,
+    pub(crate) health: Option<ExecHealth>,
+    pub(crate) inspection: Inspection,
+    pub(crate) starts: u32,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    pub(crate) containers: BTreeMap<ContainerId, FakeContainer>,
+    pub(crate) images: Vec<String>,
+    /// Every call fails so.
+    pub(crate) away: Option<ErrorKind>,
+    /// The next creations fail so.
+    pub(crate) create_errors: VecDeque<ErrorKind>,
+    /// The next starts fail so.
+    pub(crate) start_errors: VecDeque<ErrorKind>,
+    pub(crate) stop_grace_ms: Vec<Option<u64>>,
+    pub(crate) starting: usize,
+    pub(crate) starting_peak: usize,
+    pub(crate) pulls: u32,
+    next: u64,
+}
+
+/// Calls take simulated time: a start 200 ms, as the real one.
+#[derive(Debug, Default)]
+pub(crate) struct FakeRuntime {
+    state: Mutex<State>,
+    pub(crate) changed: Notify,
+}
+
+impl FakeRuntime {
+    pub(crate) fn with_images(images: &[&str]) -> Self {
+        let fake = Self::default();
+        fake.state().images = images.iter().map(|image| (*image).to_owned()).collect();
+        fake
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    /// Puts a container there as if it had always been.
+    pub(crate) fn put(&self, replica: u64, condition: Condition) -> ContainerId {
+        let mut state = self.state();
+        state.next += 1;
+        let id = format!("{:064x}", state.next);
+        let inspection = Inspection {
+            running: condition == Condition::Running,
+            ran_ms: 3_600_000,
+            ..Inspection::default()
+        };
+        let container = FakeContainer {
+            replica: ReplicaId(replica),
+            condition,
+            health: None,
+            inspection,
+            starts: 0,
+        };
+        state.containers.insert(id.clone(), container);
+        id
+    }
+
+    /// Ends all containers of a replica.
+    pub(crate) fn crash(&self, replica: u64, how: &Inspection) {
+        for container in self.state().containers.values_mut() {
+            if container.replica == ReplicaId(replica) {
+                container.condition = Condition::Exited;
+                container.inspection = how.clone();
+            }
+        }
+        self.changed.notify_one();
+    }
+
+    /// Somebody removes them by hand.
+    pub(crate) fn remove_by_hand(&self, replica: u64) {
+        self.state()
+            .containers
+            .retain(|_, c| c.replica != ReplicaId(replica));
+        self.changed.notify_one();
+    }
+
+    pub(crate) fn running(&self) -> Vec<u64> {
+        let state = self.state();
+        let running = state
+            .containers
+            .values()
+            .filter(|c| c.condition == Condition::Running);
+        let mut ids: Vec<u64> = running.map(|c| c.replica.0).collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    fn check(&self) -> Result<MutexGuard<'_, State>, RuntimeError> {
+        let state = self.state();
+        match &state.away {
+            Some(kind) => Err(error(kind.clone())),
+            None => Ok(state),
+        }
+    }
+}
+
+fn error(kind: ErrorKind) -> RuntimeError {
+    RuntimeError {
+        kind,
+        attempted: "doing as asked".into(),
+        detail: "the test said no".into(),
+    }
+}
+
+impl Runtime for FakeRuntime {
+    async fn info(&self) -> Result<EngineInfo, RuntimeError> {
+        self.check().map(|_| EngineInfo::default())
+    }
+
+    async fn list(&self) -> Result<Vec<Container>, RuntimeError> {
+        let state = self.check()?;
+        let container = |(id, c): (&ContainerId, &FakeContainer)| Container {
+            id: id.clone(),
+            replica: c.replica,
+            condition: c.condition,
+            health: c.health,
+        };
+        Ok(state.containers.iter().map(container).collect())
+    }
+
+    async fn inspect(&self, id: &str) -> Result<Inspection, RuntimeError> {
+        let state = self.check()?;
+        let container = state
+            .containers
+            .get(id)
+            .ok_or_else(|| error(ErrorKind::NotFound))?;
+        Ok(container.inspection.clone())
+    }
+
+    async fn create(&self, launch: &Launch) -> Result<ContainerId, RuntimeError> {
+        {
+            let mut state = self.check()?;
+            if let Some(kind) = state.create_errors.pop_front() {
+                return Err(error(kind));
+            }
+            if !state.images.contains(&launch.spec.image) {
+                return Err(error(ErrorKind::ImageAbsent));
+            }
+            if state
+                .containers
+                .values()
+                .any(|c| c.replica == launch.replica.id)
+            {
+                return Err(error(ErrorKind::NameTaken));
+            }
+        }
+        Ok(self.put(launch.replica.id.0, Condition::Created))
+    }
+
+    async fn start(&self, id: &str) -> Result<(), RuntimeError> {
+        {
+            let mut state = self.check()?;
+            state.starting += 1;
+            state.starting_peak = state.starting_peak.max(state.starting);
+        }
+        sleep(Duration::from_millis(200)).await;
+        let mut state = self.state();
+        state.starting -= 1;
+        if let Some(kind) = state
+            .away
+            .clone()
+            .or_else(|| state.start_errors.pop_front())
+        {
+            return Err(error(kind));
+        }
+        let Some(container) = state.containers.get_mut(id) else {
+            return Err(error(ErrorKind::NotFound));
+        };
+        container.condition = Condition::Running;
+        container.inspection.running = true;
+        container.starts += 1;
+        drop(state);
+        self.changed.notify_one();
+        Ok(())
+    }
+
+    async fn stop(&self, id: &str, grace_ms: Option<u64>) -> Result<(), RuntimeError> {
+        let mut state = self.check()?;
+        state.stop_grace_ms.push(grace_ms);
+        let container = state
+            .containers
+            .get_mut(id)
+            .ok_or_else(|| error(ErrorKind::NotFound))?;
+        container.condition = Condition::Exited;
+        Ok(())
+    }
+
+    async fn remove(&self, id: &str) -> Result<(), RuntimeError> {
+        let gone = self.check()?.containers.remove(id);
+        gone.map(|_| ()).ok_or_else(|| error(ErrorKind::NotFound))
+    }
+
+    async fn pull(&self, image: &str) -> Result<(), RuntimeError> {
+        let mut state = self.check()?;
+        state.pulls += 1;
+        if image.starts_with("nowhere") {
+            return Err(error(ErrorKind::Refused));
+        }
+        state.images.push(image.to_owned());
+        Ok(())
+    }
+
+    async fn watch(&self, changed: &Notify) -> RuntimeError {
+        loop {
+            self.changed.notified().await;
+            changed.notify_one();
+        }
+    }
+
+    async fn logs(&self, id: &str, _: &LogOptions) -> Result<Output, RuntimeError> {
+        let known = self.check()?.containers.contains_key(id);
+        if !known {
+            return Err(error(ErrorKind::NotFound));
+        }
+        let line = (
+            super::Channel::Stdout,
+            b"hello from the container\n".to_vec(),
+        );
+        Ok(Box::pin(futures_util::stream::iter([Ok(line)])))
+    }
+
+    async fn exec(&self, _: &str, _: &ExecOptions) -> Result<ExecRun, RuntimeError> {
+        let line = (super::Channel::Stderr, vec![b'x'; 100_000]);
+        Ok(ExecRun {
+            id: "exec".into(),
+            output: Box::pin(futures_util::stream::iter([Ok(line)])),
+            input: Box::pin(tokio::io::sink()),
+        })
+    }
+
+    async fn exec_exit_code(&self, _: &str) -> Result<Option<i64>, RuntimeError> {
+        Ok(Some(7))
+    }
+}

@@ -1,0 +1,123 @@
+//! The session with the controller: one stream, dialled by the agent, made anew for ever.
+//!
+//! Nothing that happens here stops a container or changes HAProxy: losing the controller loses
+//! only news.
+
+mod live;
+mod reports;
+pub mod streams;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use longshore_model::{Assignment, Routes};
+use longshore_wire::EdgeReport;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+pub use self::live::SessionError;
+use self::live::{Ended, Live};
+use crate::backoff::Backoff;
+use crate::identity::NodeIdentity;
+use crate::ledger::Ledger;
+use crate::reconcile::{AgentClock, Chain, Snapshot};
+use crate::runtime::{EngineInfo, Runtime};
+use crate::sampler::Sampler;
+
+const REDIAL_FIRST: Duration = Duration::from_millis(100);
+const REDIAL_CAP: Duration = Duration::from_secs(10);
+/// After an orderly refusal (revoked, cordoned off, too many) dialling at once changes nothing.
+const REFUSED_FIRST: Duration = Duration::from_secs(5);
+const REFUSED_CAP: Duration = Duration::from_secs(60);
+/// A session that lasted so long was a good one.
+const GOOD_SESSION: Duration = Duration::from_secs(10);
+
+/// What a session speaks for.
+pub struct SessionParts<R> {
+    /// Who this node is.
+    pub identity: NodeIdentity,
+    /// Where commands are written before they are obeyed.
+    pub ledger: Arc<Ledger>,
+    /// To the reconciler; none on a node that is no worker.
+    pub assignments: Option<watch::Sender<Option<Arc<Assignment>>>>,
+    /// To the edge; none on a node that is no edge.
+    pub routes: Option<watch::Sender<Option<Arc<Routes>>>>,
+    /// From the reconciler.
+    pub snapshots: watch::Receiver<Snapshot>,
+    /// From the edge.
+    pub edge_reports: watch::Receiver<EdgeReport>,
+    /// The engine, for logs and commands.
+    pub runtime: Arc<R>,
+    /// What the engine is.
+    pub engine: watch::Receiver<EngineInfo>,
+    /// Clock of the snapshots.
+    pub clock: AgentClock,
+    /// The certificate was renewed: change over to a new connection.
+    pub renewed: Arc<Notify>,
+    /// Reads CPU and memory.
+    pub sampler: Sampler,
+}
+
+/// Keeps a session until `stop`.
+pub async fn run<R: Runtime>(mut parts: SessionParts<R>, stop: CancellationToken) {
+    let mut redial = Backoff::new(REDIAL_FIRST, REDIAL_CAP);
+    let mut refused = Backoff::new(REFUSED_FIRST, REFUSED_CAP);
+    loop {
+        let began = Instant::now();
+        let ended = tokio::select! {
+            () = stop.cancelled() => return,
+            ended = once(&mut parts, &stop) => ended,
+        };
+        let wait = match ended {
+            Ok(()) => return,
+            Err(error) => {
+                if began.elapsed() > GOOD_SESSION {
+                    redial.reset();
+                    refused.reset();
+                }
+                let wait = if error.is_refusal() {
+                    refused.next_wait().max(REFUSED_FIRST / 2)
+                } else {
+                    redial.next_wait()
+                };
+                tracing::warn!(
+                    error = %Chain(&error),
+                    retry_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
+                    "no session with the controller; everything here goes on"
+                );
+                wait
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = sleep(wait) => {}
+        }
+    }
+}
+
+/// One session, changed over to a new connection when the certificate was renewed.
+async fn once<R: Runtime>(
+    parts: &mut SessionParts<R>,
+    stop: &CancellationToken,
+) -> Result<(), SessionError> {
+    let mut live = Live::open(parts).await?;
+    loop {
+        match live.serve(parts, stop).await? {
+            Ended::Stop => {
+                live.close(parts).await;
+                return Ok(());
+            }
+            // The controller ends the old stream when the new one says hello, so the new one is
+            // made first.
+            Ended::Renewed => match Live::open(parts).await {
+                Ok(next) => live = next,
+                Err(error) => {
+                    tracing::warn!(error = %Chain(&error), "the old connection stays for now");
+                }
+            },
+        }
+    }
+}

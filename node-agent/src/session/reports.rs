@@ -1,0 +1,181 @@
+//! When a report goes out and what it says. Changes are sent at once but at most every 50 ms;
+//! measurements go with the report of the interval.
+
+use std::time::Duration;
+
+use longshore_model::ReplicaState;
+use longshore_proto::agent::v1::session_request::Message as Out;
+use longshore_wire::{EdgeReport, NodeReport, ReplicaReport, edge_report_to_pb, node_report_to_pb};
+use tokio::time::Instant;
+
+use super::SessionParts;
+use crate::edge::is_urgent;
+use crate::reconcile::View;
+use crate::runtime::Runtime;
+use crate::sampler::Sample;
+
+/// Changes inside this time become one report.
+const SPACING: Duration = Duration::from_millis(50);
+
+pub(super) struct Reporter {
+    interval: Duration,
+    node: Option<Lane>,
+    edge: Option<Lane>,
+    last_edge: Option<EdgeReport>,
+    last_sample: Sample,
+}
+
+/// One kind of report.
+struct Lane {
+    last: Option<Instant>,
+    /// When the next regular one is due.
+    due: Option<Instant>,
+    changed: bool,
+}
+
+impl Lane {
+    fn new() -> Self {
+        Self {
+            last: None,
+            due: None,
+            changed: true,
+        }
+    }
+
+    fn at(&self, now: Instant) -> Instant {
+        let regular = self.due.unwrap_or(now);
+        let soon = self.last.map_or(now, |last| last + SPACING);
+        if self.changed {
+            soon.min(regular)
+        } else {
+            regular
+        }
+    }
+}
+
+impl Reporter {
+    pub(super) fn new(interval: Duration, worker: bool, edge: bool) -> Self {
+        Self {
+            interval,
+            node: (worker || !edge).then(Lane::new),
+            edge: edge.then(Lane::new),
+            last_edge: None,
+            last_sample: Sample::default(),
+        }
+    }
+
+    pub(super) fn node_changed(&mut self) {
+        if let Some(lane) = &mut self.node {
+            lane.changed = true;
+        }
+    }
+
+    pub(super) fn edge_changed(&mut self, next: &EdgeReport) {
+        let urgent = self
+            .last_edge
+            .as_ref()
+            .is_none_or(|last| is_urgent(last, next));
+        if let Some(lane) = &mut self.edge {
+            lane.changed |= urgent;
+        }
+    }
+
+    /// The next report need not wait for its turn.
+    pub(super) fn hurry(&mut self) {
+        for lane in [&mut self.node, &mut self.edge].into_iter().flatten() {
+            lane.last = None;
+        }
+    }
+
+    pub(super) fn wake_at(&self, now: Instant) -> Instant {
+        let lanes = [&self.node, &self.edge];
+        lanes
+            .into_iter()
+            .flatten()
+            .map(|lane| lane.at(now))
+            .min()
+            .unwrap_or(now + self.interval)
+    }
+
+    /// A report that is due, if any.
+    pub(super) fn next<R: Runtime>(
+        &mut self,
+        parts: &mut SessionParts<R>,
+        now: Instant,
+    ) -> Option<Out> {
+        let interval = self.interval;
+        if let Some(lane) = self.node.as_mut().filter(|lane| lane.at(now) <= now) {
+            let regular = lane.due.is_none_or(|due| due <= now);
+            lane.last = Some(now);
+            lane.changed = false;
+            if regular {
+                lane.due = Some(now + interval);
+            }
+            if let Some(report) = self.node_report(parts, now, regular) {
+                return Some(report);
+            }
+        }
+        let lane = self.edge.as_mut().filter(|lane| lane.at(now) <= now)?;
+        lane.last = Some(now);
+        lane.changed = false;
+        if lane.due.is_none_or(|due| due <= now) {
+            lane.due = Some(now + interval);
+        }
+        let report = parts.edge_reports.borrow().clone();
+        let message = edge_report_to_pb(&report);
+        self.last_edge = Some(report);
+        Some(Out::EdgeReport(message))
+    }
+
+    fn node_report<R: Runtime>(
+        &mut self,
+        parts: &mut SessionParts<R>,
+        now: Instant,
+        regular: bool,
+    ) -> Option<Out> {
+        let snapshot = parts.snapshots.borrow().clone();
+        // What is here is not known yet: silence is better than a wrong word.
+        if parts.assignments.is_some() && !snapshot.settled {
+            return None;
+        }
+        if regular {
+            let running = snapshot
+                .replicas
+                .iter()
+                .filter_map(|view| view.container.as_deref());
+            self.last_sample = parts.sampler.sample(running, now);
+        }
+        let now_ms = parts.clock.now_ms();
+        let replica = |view: &View| self.replica_report(view, now_ms, regular);
+        let report = NodeReport {
+            assignment_generation: snapshot.generation,
+            engine: snapshot.engine,
+            cpu_ratio: self.last_sample.cpu_ratio.filter(|_| regular),
+            memory_used_bytes: self.last_sample.memory_used_bytes,
+            replicas: snapshot.replicas.iter().map(replica).collect(),
+            images: snapshot.images,
+            capacity: parts.sampler.capacity(&parts.engine.borrow().arch),
+        };
+        Some(Out::NodeReport(node_report_to_pb(&report)))
+    }
+
+    fn replica_report(&self, view: &View, now_ms: i64, regular: bool) -> ReplicaReport {
+        let used = view
+            .container
+            .as_deref()
+            .and_then(|id| self.last_sample.containers.get(id));
+        let ago = |at_ms: i64| u64::try_from(now_ms - at_ms).unwrap_or(0);
+        let measured = regular && view.state != ReplicaState::Failed;
+        ReplicaReport {
+            id: view.id,
+            state: view.state,
+            reason: view.reason.clone(),
+            container_id: view.container.clone(),
+            started_ago_ms: view.started_ms.map(ago),
+            healthy_ago_ms: view.healthy_ms.map(ago),
+            restarts: view.restarts,
+            memory_bytes: used.map_or(0, |used| used.memory_bytes),
+            cpu_milli: used.and_then(|used| used.cpu_milli).filter(|_| measured),
+        }
+    }
+}
