@@ -9,7 +9,8 @@ data=/var/lib/longshore/agent
 
 if [ ! -f "$data/identity/cert.pem" ]; then
   read -r token
-  /usr/local/bin/node-agent join --controller "https://$CONTROLLER:7443" --token "$token" \
+  # By the environment: arguments show in the list of processes.
+  LONGSHORE_JOIN_TOKEN=$token /usr/local/bin/node-agent join --controller "https://$CONTROLLER:7443" \
     --name "$NAME" --address "$IP" --role "$ROLE" --data-dir "$data"
 fi
 if [ -d /run/systemd/system ]; then

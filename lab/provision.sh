@@ -144,6 +144,19 @@ frontend stats
 CFG
 }
 
+# HAProxy needs two descriptors per connection and does not start where it cannot have them. A
+# container may offer fewer than the agent's default of 20,000 connections takes, for good.
+fit_connections() {
+  local limit config=/etc/longshore/node-agent.toml
+  limit=$(ulimit -Hn)
+  if under_systemd || [ "$limit" = unlimited ] || [ "$limit" -ge 42000 ] || [ -f "$config" ]; then
+    return 0
+  fi
+  printf '[haproxy]\n# This host offers %s descriptors.\nconnections_max = %s\n' \
+    "$limit" $(((limit - 2000) / 2)) >"$config"
+  say "HAProxy: $(((limit - 2000) / 2)) connections at most"
+}
+
 install_haproxy() {
   local cfg=$state/haproxy/haproxy.cfg
   if [ ! -s "$cfg" ]; then
@@ -190,6 +203,7 @@ if [ "$role" = edge ]; then
   put 755 "$src/.lab/bin/controller" /usr/local/bin/controller && controller_changed=0
   install_controller $controller_changed
   install_haproxy
+  fit_connections
 else
   install_engine
 fi

@@ -93,7 +93,7 @@ join_one() {
 
 join_all() { host_names | each join_one; }
 
-nodes_ready() { [ "$(ctl --context lab node ls -o json | jq '[.. | objects | select(has("name"))] | length')" -gt "$NODES" ]; }
+nodes_ready() { [ "$(ctl --context lab status -o json | jq .nodes_ready)" -gt "$NODES" ]; }
 
 app_url() { echo "http://$(edge_ip):8080/"; }
 serves() { curl -sf -m 2 -o /dev/null "$(app_url)"; }
@@ -136,7 +136,7 @@ main() {
   step "demo image on the workers" eval 'workers | each load_demo'
   import_context
   step "join" join_all
-  wait_for 20 nodes_ready || die "not all nodes came up; try: controllerctl node ls"
+  wait_for 20 nodes_ready || die "not all nodes came up; try: controllerctl --context lab node ls"
   if serves; then
     say "app hello: serves already"
   else
