@@ -44,7 +44,9 @@ pub(crate) struct Row<'a> {
     pub status: Option<&'a ReplicaStatus>,
     pub condition: Condition,
     pub sight: Sight,
-    /// It was in the routes when this run began.
+    /// Its part in the routes when this run began.
+    pub was: Traffic,
+    /// It was in the routes then.
     pub was_in: bool,
 }
 
@@ -74,7 +76,7 @@ pub(crate) struct Draft<'a> {
     pub rows: Vec<Row<'a>>,
     /// Too many nodes at once: nothing is evicted.
     pub brake: bool,
-    /// The routes' content changed in this run.
+    /// The ways in changed in this run.
     pub routes_dirty: bool,
     /// Replicas that began to leave in this run.
     pub leaving_now: Vec<usize>,
@@ -135,13 +137,7 @@ impl<'a> Draft<'a> {
     /// Does a route of its service lead to a port that the replica publishes? The routes of the
     /// plan in force count as well: edges may still serve them.
     pub(crate) fn publishes_route(&self, replica: &Replica) -> bool {
-        let leads = |service: &ServicePlan| {
-            service.routes.iter().any(|route| {
-                replica.ports.iter().any(|port| port.container_port == route.container_port)
-            })
-        };
-        self.plan.services.get(&replica.service).is_some_and(leads)
-            || self.input.current.services.get(&replica.service).is_some_and(leads)
+        leads(&self.plan, replica) || leads(self.input.current, replica)
     }
 
     /// Healthy and reached through every connected edge: what may be counted on when another
@@ -156,7 +152,7 @@ impl<'a> Draft<'a> {
             _ => false,
         };
         let through_edges = self.cluster.edges.is_empty()
-            || !self.publishes_route(replica)
+            || !leads(&self.plan, replica)
             || seen.sight.routed;
         healthy && through_edges && replica.traffic == Traffic::Serve && replica.leaving.is_none()
     }
@@ -179,11 +175,6 @@ impl<'a> Draft<'a> {
 
     /// Changes a replica's part in the routes.
     pub(crate) fn set_traffic(&mut self, row: usize, traffic: Traffic) {
-        let Some(replica) = self.replica(row) else { return };
-        if replica.traffic == traffic {
-            return;
-        }
-        self.routes_dirty |= self.publishes_route(replica);
         if let Some(replica) = self.plan.replicas.get_mut(&self.rows[row].id) {
             replica.traffic = traffic;
         }
@@ -198,7 +189,9 @@ impl<'a> Draft<'a> {
     pub(crate) fn leave(&mut self, row: usize, reason: LeaveReason) {
         let Some(replica) = self.replica(row) else { return };
         let routed = self.publishes_route(replica);
-        let (slot, serving) = (replica.slot, replica.traffic != Traffic::Out);
+        let slot = replica.slot;
+        // One that came in only in this run goes out again unseen: no edge has heard of it.
+        let serving = replica.traffic != Traffic::Out && self.rows[row].was_in;
         let dead = crate::handover::is_dead(&reason);
         let drains = routed && serving && !dead;
         self.set_traffic(row, if drains { Traffic::Drain } else { Traffic::Out });
@@ -241,6 +234,17 @@ impl<'a> Draft<'a> {
         if let Some(number) = self.rows[row].node {
             self.cluster.nodes[number].dirty = true;
         }
+    }
+
+    /// Does what edges must serve differ from the plan in force?
+    pub(crate) fn routes_changed(&self) -> bool {
+        self.routes_dirty
+            || self.rows.iter().any(|row| {
+                let before = self.input.current.replicas.get(&row.id);
+                let now = self.plan.replicas.get(&row.id);
+                row.was != now.map_or(Traffic::Out, |replica| replica.traffic)
+                    && now.or(before).is_some_and(|replica| self.publishes_route(replica))
+            })
     }
 
     /// The plan forgets a replica that is gone.
@@ -287,6 +291,15 @@ impl<'a> Draft<'a> {
     }
 }
 
+/// Does a route of the replica's service lead to a port that it publishes?
+fn leads(plan: &Plan, replica: &Replica) -> bool {
+    plan.services.get(&replica.service).is_some_and(|service: &ServicePlan| {
+        service.routes.iter().any(|route| {
+            replica.ports.iter().any(|port| port.container_port == route.container_port)
+        })
+    })
+}
+
 /// Every service that is desired or still in the plan, in key order.
 fn service_slots<'a>(input: &PlanInput<'a>) -> Vec<ServiceSlot<'a>> {
     let new = |key, app, spec| {
@@ -330,6 +343,7 @@ fn rows<'a>(
             status: seen.and_then(|seen| seen.replicas.get(&id)),
             condition: Condition::Unknown,
             sight,
+            was: replica.traffic,
             was_in,
         });
     }

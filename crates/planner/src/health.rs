@@ -92,15 +92,10 @@ fn not_known(draft: &Draft<'_>, row: usize) -> Condition {
 /// Healthy: in. Known not to be: out. Unknown: as it was, HAProxy's own checks decide.
 fn route(draft: &mut Draft<'_>, row: usize) {
     let Some(replica) = draft.replica(row) else { return };
-    let (service, node, slot) = (replica.service.clone(), replica.node.clone(), replica.slot);
-    let (id, created_ms, now_in) = (replica.id, replica.created_ms, replica.traffic);
+    let (service, node) = (replica.service.clone(), replica.node.clone());
+    let (id, now_in) = (replica.id, replica.traffic);
     match &draft.rows[row].condition {
-        Condition::Healthy if now_in != Traffic::Serve => {
-            let after_ms = draft.input.now_ms.saturating_sub(created_ms);
-            let event = EventKind::Serving { service, slot, replica: id, node, after_ms };
-            draft.report.events.push(event);
-            draft.set_traffic(row, Traffic::Serve);
-        }
+        Condition::Healthy => draft.set_traffic(row, Traffic::Serve),
         Condition::Starting | Condition::Unhealthy if now_in != Traffic::Out => {
             let why = draft.rows[row].status.and_then(|status| status.reason.clone());
             draft.report.events.push(EventKind::Unhealthy { service, replica: id, node, why });

@@ -80,6 +80,7 @@ pub fn plan(input: &PlanInput<'_>) -> Outcome {
     // What was on its way out goes on first: its room may be needed.
     let leaving = handover::leaving(&draft);
     handover::run(&mut draft, &leaving);
+    rollout::give_up_all_dead(&mut draft);
     scale::run(&mut draft);
     place::forget_failures(&mut draft);
     rollout::run(&mut draft);
@@ -93,23 +94,23 @@ pub fn plan(input: &PlanInput<'_>) -> Outcome {
 /// version.
 fn finish(mut draft: Draft<'_>) -> Outcome {
     let current = draft.input.current;
+    let mut routes_changed = draft.routes_changed();
     let (mut services, mut templates) = (BTreeSet::new(), BTreeSet::new());
     for replica in draft.plan.replicas.values() {
         services.insert(&replica.service);
         templates.insert(&replica.template);
     }
     let desired = draft.input.desired;
-    let mut routes_gone = false;
     draft.plan.services.retain(|key, entry| {
         let keep = services.contains(key) || desired.service(key).is_some();
-        routes_gone |= !keep && !entry.routes.is_empty();
+        routes_changed |= !keep && !entry.routes.is_empty();
         keep
     });
     draft.plan.templates.retain(|id, _| templates.contains(id));
     for slot in draft.cluster.nodes.iter().filter(|slot| slot.dirty) {
         *draft.plan.generations.entry(slot.id.clone()).or_default() += 1;
     }
-    if draft.routes_dirty || routes_gone {
+    if routes_changed {
         draft.plan.routes_generation += 1;
     }
     if draft.plan != *current {

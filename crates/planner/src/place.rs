@@ -385,6 +385,7 @@ fn add(
         status: None,
         condition: Condition::Starting,
         sight: Sight::default(),
+        was: Traffic::Out,
         was_in: false,
     });
     draft.services[order.service].rows.push(row);

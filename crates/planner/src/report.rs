@@ -10,6 +10,7 @@ use crate::draft::{Condition, Draft};
 
 /// Fills the report and says new waits once.
 pub(crate) fn run(draft: &mut Draft<'_>) {
+    say_serving(draft);
     for service in 0..draft.services.len() {
         count_replicas(draft, service);
         say_waits(draft, service);
@@ -33,6 +34,23 @@ pub(crate) fn run(draft: &mut Draft<'_>) {
             reason,
         };
         draft.report.nodes.insert(slot.id.clone(), report);
+    }
+}
+
+/// Who takes traffic from now on.
+fn say_serving(draft: &mut Draft<'_>) {
+    for row in &draft.rows {
+        let Some(replica) = draft.plan.replicas.get(&row.id) else { continue };
+        if row.was_in || replica.traffic != Traffic::Serve {
+            continue;
+        }
+        draft.report.events.push(EventKind::Serving {
+            service: replica.service.clone(),
+            slot: replica.slot,
+            replica: replica.id,
+            node: replica.node.clone(),
+            after_ms: draft.input.now_ms.saturating_sub(replica.created_ms),
+        });
     }
 }
 

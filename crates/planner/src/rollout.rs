@@ -7,7 +7,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use longshore_model::node::Availability;
-use longshore_model::plan::{Failures, ServicePlan};
+use longshore_model::plan::{Failures, ServicePlan, Traffic};
 use longshore_model::reason::{FailReason, LeaveReason, ScaleCause};
 use longshore_model::report::NodeState;
 use longshore_model::spec::UpdateOrder;
@@ -29,16 +29,20 @@ struct Sorted {
     waiting_gone: u32,
 }
 
+/// Failed and lost replicas leave, before anything is decided about counts.
+pub(crate) fn give_up_all_dead(draft: &mut Draft<'_>) {
+    for service in 0..draft.services.len() {
+        forgive(draft, service);
+        let active = draft.active(service);
+        give_up_dead(draft, service, &active);
+    }
+}
+
 /// Brings every service closer to its count and template.
 pub(crate) fn run(draft: &mut Draft<'_>) {
     for service in 0..draft.services.len() {
         match draft.services[service].spec {
-            Some(spec) => {
-                forgive(draft, service);
-                let active = draft.active(service);
-                give_up_dead(draft, service, &active);
-                reconcile(draft, service, spec);
-            }
+            Some(spec) => reconcile(draft, service, spec),
             None => {
                 for row in draft.active(service) {
                     draft.leave(row, LeaveReason::Down);
@@ -48,9 +52,12 @@ pub(crate) fn run(draft: &mut Draft<'_>) {
     }
 }
 
-/// Is a rollout under way (and not stopped by failures)?
+/// Is a rollout under way (and not stopped by failures)? It ends when the last old one is gone.
 pub(crate) fn runs(draft: &Draft<'_>, service: usize) -> bool {
-    let outdated = draft.active(service).into_iter().any(|row| is_outdated(draft, service, row));
+    let rows = draft.services[service].rows.iter();
+    let outdated = rows
+        .copied()
+        .any(|row| !draft.on_lost_node(row) && is_outdated(draft, service, row));
     outdated && !failed_too_often(draft, service)
 }
 
@@ -128,10 +135,11 @@ fn note_failure(draft: &mut Draft<'_>, service: usize, row: usize, why: &FailRea
     };
     draft.report.events.push(event);
     draft.memory.failed_on_ms.entry(key).or_default().insert(node, now_ms);
-    if proven {
+    let stopped = failed_too_often(draft, service);
+    // What follows an outdated one is another template, which has not failed.
+    if proven || (is_outdated(draft, service, row) && !stopped) {
         return;
     }
-    let stopped = failed_too_often(draft, service);
     let entry = draft.entry(service);
     let same = |failures: &Failures| stopped || failures.template == template;
     let before = entry.failures.take().filter(same);
@@ -355,7 +363,7 @@ fn give(
     let mut left = 0;
     for (row, reason) in std::mem::take(&mut sorted.give) {
         let serves = draft.serves(row);
-        let floor_holds = !serves || serving > floor;
+        let floor_holds = !may_serve(draft, row) || serving - u32::from(serves) >= floor;
         let replaced = keep + given > target && ready + given > target.saturating_sub(slack);
         let swapping = sorted.waiting_gone + (keep - ready);
         let stop_first = spec.update.order == UpdateOrder::StopFirst
@@ -379,6 +387,15 @@ fn give(
     }
     sorted.give = stay;
     left
+}
+
+/// Could users depend on it? Also when no edge can be asked: only one that an edge calls down, or
+/// that its node does not call healthy, surely serves nobody.
+fn may_serve(draft: &Draft<'_>, row: usize) -> bool {
+    let seen = &draft.rows[row];
+    let in_routes = draft.replica(row).is_some_and(|r| r.traffic == Traffic::Serve);
+    let alive = matches!(seen.condition, Condition::Healthy | Condition::Unknown);
+    in_routes && alive && (seen.sight.down == 0 || seen.sight.up > 0)
 }
 
 /// Order in which surplus replicas are given up: the smallest first.
