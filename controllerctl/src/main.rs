@@ -1,2 +1,5 @@
-//! controllerctl
-fn main() {}
+//! `controllerctl`
+
+fn main() -> std::process::ExitCode {
+    controllerctl::main()
+}

@@ -413,6 +413,7 @@ fn hostile_files_are_refused_in_words() {
         ),
     ];
     for (name, text) in cases {
+        eprintln!("case {name}");
         let found = problems(&text);
         assert!(found.iter().any(|p| p.level == Level::Error), "{name}");
         let source = Source::new("f", &text);

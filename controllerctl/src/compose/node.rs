@@ -18,6 +18,9 @@ pub const INPUT_BYTES_MAX: usize = 256 * 1024;
 pub const NODES_MAX: usize = 50_000;
 /// Deepest nesting.
 pub const DEPTH_MAX: usize = 64;
+/// Parsing recurses with large frames: [`DEPTH_MAX`] levels do not fit a thread of 2 MiB in a
+/// build without optimisation.
+const STACK_BYTES: usize = 32 << 20;
 
 /// A value and where it stands.
 #[derive(Debug, Clone)]
@@ -112,29 +115,22 @@ pub fn parse(source: &Source, file: usize) -> Result<Node, Box<Problem>> {
         let message = "the file holds a NUL byte: it is not text".into();
         return Err(problem("not_text", at(offset), message, None));
     }
-    let budget = serde_saphyr::budget! {
-        max_nodes: NODES_MAX,
-        max_depth: DEPTH_MAX,
-        max_events: 4 * NODES_MAX,
-        max_merge_keys: 1_000,
-        max_documents: 1,
-        max_total_scalar_bytes: 4 * INPUT_BYTES_MAX,
-        // Large real files use one anchor a hundred times; the node limit bounds bombs.
-        enforce_alias_anchor_ratio: false,
-    };
-    let options = serde_saphyr::options! {
-        budget: budget,
-        strict_booleans: true,
-        with_snippet: false,
-        reject_unsupported_tags: true,
-    };
-    match serde_saphyr::from_str_with_options::<Option<Spanned<Raw>>>(&source.text, options) {
-        Ok(Some(raw)) => Ok(raw.value.place(&source.text, file, raw.defined)),
-        Ok(None) => Ok(Node {
+    let parsed = std::thread::scope(|scope| {
+        let parse = || -> Result<Option<Node>, Box<serde_saphyr::Error>> {
+            let raw: Option<Spanned<Raw>> =
+                serde_saphyr::from_str_with_options(&source.text, options())?;
+            Ok(raw.map(|raw| raw.value.place(&source.text, file, raw.defined)))
+        };
+        let thread = std::thread::Builder::new().stack_size(STACK_BYTES);
+        thread.spawn_scoped(scope, parse).ok()?.join().ok()
+    });
+    match parsed {
+        Some(Ok(Some(node))) => Ok(node),
+        Some(Ok(None)) => Ok(Node {
             value: Value::Null,
             place: at(0),
         }),
-        Err(error) => {
+        Some(Err(error)) => {
             let place = error
                 .location()
                 .map_or(at(0), |l| place_of(l, file, &source.text));
@@ -145,6 +141,31 @@ pub fn parse(source: &Source, file: usize) -> Result<Node, Box<Problem>> {
             let line = text.lines().next().unwrap_or_default().to_owned();
             Err(problem("yaml", place, line, Some(help)))
         }
+        None => Err(problem(
+            "yaml",
+            at(0),
+            "the file could not be read".into(),
+            None,
+        )),
+    }
+}
+
+fn options() -> serde_saphyr::Options {
+    let budget = serde_saphyr::budget! {
+        max_nodes: NODES_MAX,
+        max_depth: DEPTH_MAX,
+        max_events: 4 * NODES_MAX,
+        max_merge_keys: 1_000,
+        max_documents: 1,
+        max_total_scalar_bytes: 4 * INPUT_BYTES_MAX,
+        // Large real files use one anchor a hundred times; the node limit bounds bombs.
+        enforce_alias_anchor_ratio: false,
+    };
+    serde_saphyr::options! {
+        budget: budget,
+        strict_booleans: true,
+        with_snippet: false,
+        reject_unsupported_tags: true,
     }
 }
 

@@ -13,6 +13,9 @@ use crate::text::printable;
 /// Most problems kept of one run: a file with more is not a Compose file.
 pub const PROBLEMS_MAX: usize = 200;
 
+/// Longest message.
+const MESSAGE_CHARS_MAX: usize = 300;
+
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
@@ -60,7 +63,12 @@ pub struct Problems {
 
 impl Problems {
     /// Keeps one more, up to [`PROBLEMS_MAX`].
-    pub fn push(&mut self, problem: Problem) {
+    pub fn push(&mut self, mut problem: Problem) {
+        // A message quotes the file; a file must not make it endless.
+        if let Some((at, _)) = problem.message.char_indices().nth(MESSAGE_CHARS_MAX) {
+            problem.message.truncate(at);
+            problem.message.push('…');
+        }
         if self.list.len() < PROBLEMS_MAX {
             self.list.push(problem);
         } else {

@@ -1,0 +1,48 @@
+//! What the own certificate says.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::SystemTime;
+
+use longshore_identity::Identity;
+use longshore_identity::tls::{CertHolder, certificate_validity, peer_info};
+
+use crate::failure::Failure;
+
+/// A certificate in words.
+#[derive(Debug)]
+pub struct Certificate {
+    /// `operator ana (admin)`
+    pub identity: String,
+    /// RFC 3339.
+    pub not_before: String,
+    /// RFC 3339.
+    pub not_after: String,
+}
+
+/// Reads a certificate and proves that the key belongs to it.
+///
+/// # Errors
+/// In words: damaged, or not a pair.
+pub fn describe(cert_pem: &str, key_pem: &str) -> Result<Certificate, Failure> {
+    let unusable = "the certificate cannot be used";
+    let holder = CertHolder::from_pem(cert_pem, key_pem)
+        .map_err(|e| Failure::new(format!("{unusable}: {e}")))?;
+    let leaf = holder.leaf_der().ok_or_else(|| Failure::new(unusable))?;
+    let validity = certificate_validity(&leaf);
+    let (from, until) = validity.map_err(|e| Failure::new(format!("{unusable}: {e}")))?;
+    let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+    let peer =
+        peer_info(Some(&[leaf]), nowhere).map_err(|e| Failure::new(format!("{unusable}: {e}")))?;
+    let identity = match peer.identity {
+        Some(Identity::Operator { name, role }) => format!("operator {name} ({})", role.as_str()),
+        Some(Identity::Node(node)) => format!("node {node}: no operator"),
+        Some(Identity::Controller(id)) => format!("controller {id}: no operator"),
+        None => "nobody".into(),
+    };
+    let time = |time: SystemTime| humantime::format_rfc3339_seconds(time).to_string();
+    Ok(Certificate {
+        identity,
+        not_before: time(from),
+        not_after: time(until),
+    })
+}

@@ -1,0 +1,611 @@
+//! The command tree.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::engine::ArgValueCandidates;
+
+use crate::complete;
+
+/// How people talk to Longshore.
+#[derive(Debug, Parser)]
+#[command(
+    name = "controllerctl",
+    version,
+    about = "Runs Compose apps on several Docker hosts, scales them, keeps HAProxy in step",
+    disable_help_subcommand = true,
+    propagate_version = false,
+    after_help = "Exit codes: controllerctl help exit-codes"
+)]
+pub struct Cli {
+    /// What all commands take.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What all commands take.
+#[derive(Debug, Clone, Args)]
+pub struct Global {
+    /// Context to use instead of the current one.
+    #[arg(short, long, global = true, env = "CONTROLLERCTL_CONTEXT", add = ArgValueCandidates::new(complete::contexts))]
+    pub context: Option<String>,
+    /// Controller to talk to, with the context's credentials.
+    #[arg(long, global = true, env = "CONTROLLERCTL_SERVER", value_name = "URL")]
+    pub server: Option<String>,
+    /// Form of the output.
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        value_name = "FORM"
+    )]
+    pub output: Format,
+    /// Only names.
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    /// Colours.
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
+    pub color: Color,
+    /// Form of the progress.
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "FORM")]
+    pub progress: Progress,
+    /// Do not ask.
+    #[arg(short, long, global = true)]
+    pub yes: bool,
+    /// Say more on stderr.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+/// Form of the output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Table,
+    /// For people with wide screens.
+    Wide,
+    /// One stable document.
+    Json,
+    /// One stable document a line.
+    Jsonl,
+    /// Only names.
+    Name,
+}
+
+/// When to colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Color {
+    /// On a terminal, unless `NO_COLOR` is set.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// Form of the progress.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Progress {
+    /// A tree on a terminal, lines elsewhere.
+    #[default]
+    Auto,
+    /// A tree that repaints.
+    Tty,
+    /// One line for each change of state.
+    Plain,
+    /// One JSON object for each change of state.
+    Json,
+    /// Nothing.
+    Quiet,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Write a commented compose.yaml to start from.
+    Init(InitArgs),
+    /// Apply Compose files and follow the rollout; Ctrl-C detaches.
+    #[command(visible_alias = "deploy")]
+    Up(UpArgs),
+    /// Say what `up` would change.
+    #[command(visible_alias = "diff")]
+    Plan(PlanArgs),
+    /// Take an app down, drained first.
+    Down(DownArgs),
+    /// Print the resolved Compose file, or check it.
+    #[command(visible_alias = "render")]
+    Config(ConfigArgs),
+    /// Cluster at a glance, problems first.
+    Status(WatchArgs),
+    /// List services.
+    #[command(visible_alias = "services")]
+    Ls(WatchArgs),
+    /// List replicas.
+    Ps(PsArgs),
+    /// Print logs of services or replicas; all without a target.
+    Logs(LogsArgs),
+    /// Print what happened.
+    Events(EventsArgs),
+    /// Explain a service, a replica or a node.
+    Why(TargetArgs),
+    /// Set the count of services.
+    Scale(ScaleArgs),
+    /// Run a command in a replica.
+    Exec(ExecArgs),
+    /// Wait until something holds.
+    Wait(WaitArgs),
+    /// Tokens for nodes that join.
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// Nodes.
+    #[command(subcommand)]
+    Node(NodeCommand),
+    /// Contexts: which cluster, as whom.
+    #[command(subcommand)]
+    Context(ContextCommand),
+    /// Print the line that turns completion on in a shell.
+    Completion(CompletionArgs),
+    /// Print the version.
+    Version,
+    /// Print help for a command or topic.
+    Help(HelpArgs),
+}
+
+/// `init`
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    /// File to write; it must not be there.
+    #[arg(default_value = "compose.yaml")]
+    pub file: PathBuf,
+}
+
+/// Compose files.
+#[derive(Debug, Clone, Args)]
+pub struct FileArgs {
+    /// Compose file; more than one are merged. Default: compose.yaml and its like.
+    #[arg(
+        short,
+        long,
+        value_name = "FILE",
+        env = "COMPOSE_FILE",
+        value_delimiter = ':'
+    )]
+    pub file: Vec<PathBuf>,
+    /// Name of the app. Default: `name:` in the file, else its directory.
+    #[arg(short, long, value_name = "NAME")]
+    pub project: Option<String>,
+}
+
+/// `up`
+#[derive(Debug, Args)]
+pub struct UpArgs {
+    /// Compose files.
+    #[command(flatten)]
+    pub files: FileArgs,
+    /// Do not follow the rollout.
+    #[arg(short, long)]
+    pub detach: bool,
+    /// Give up following after this time; the rollout goes on.
+    #[arg(long, default_value = "10m", value_parser = humantime::parse_duration, value_name = "TIME")]
+    pub wait_timeout: Duration,
+    /// Only say what would change.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Refuse if the present revision is another.
+    #[arg(long, value_name = "N")]
+    pub check_revision: Option<u64>,
+}
+
+/// `plan`
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    /// Compose files.
+    #[command(flatten)]
+    pub files: FileArgs,
+    /// Exit with 3 if there are changes.
+    #[arg(long)]
+    pub detailed_exitcode: bool,
+}
+
+/// `down`
+#[derive(Debug, Args)]
+pub struct DownArgs {
+    /// App. Default: the one of the Compose file here.
+    #[arg(add = ArgValueCandidates::new(complete::apps))]
+    pub app: Option<String>,
+}
+
+/// `config`
+#[derive(Debug, Args)]
+pub struct ConfigArgs {
+    /// Compose files.
+    #[command(flatten)]
+    pub files: FileArgs,
+    /// Report what is supported and what is not, instead of the file.
+    #[arg(long)]
+    pub check: bool,
+}
+
+/// `-w`
+#[derive(Debug, Clone, Copy, Args)]
+pub struct WatchArgs {
+    /// Repaint on each change; one document a change with -o jsonl.
+    #[arg(short, long)]
+    pub watch: bool,
+}
+
+/// `ps`
+#[derive(Debug, Args)]
+pub struct PsArgs {
+    /// Services. Default: all.
+    #[arg(add = ArgValueCandidates::new(complete::services))]
+    pub services: Vec<String>,
+    /// Only replicas on this node.
+    #[arg(long, value_name = "NODE", add = ArgValueCandidates::new(complete::nodes))]
+    pub node: Vec<String>,
+    /// Repaint.
+    #[command(flatten)]
+    pub watch: WatchArgs,
+}
+
+/// `logs`
+#[derive(Debug, Args)]
+pub struct LogsArgs {
+    /// Services or replicas (web, web.3). Default: all.
+    #[arg(add = ArgValueCandidates::new(complete::services))]
+    pub targets: Vec<String>,
+    /// Go on with new lines, replicas that join later included.
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Last so many lines of each replica, or all.
+    #[arg(short = 'n', long, value_name = "LINES", default_value = "100")]
+    pub tail: Tail,
+    /// Since: 10m, a date, RFC 3339 or Unix time.
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+    /// Print the time of each line.
+    #[arg(short, long)]
+    pub timestamps: bool,
+    /// Print lines without replica and node before them.
+    #[arg(long)]
+    pub no_prefix: bool,
+    /// Print control characters as they are: they can take over a terminal.
+    #[arg(long)]
+    pub raw: bool,
+}
+
+/// How many lines of the past.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tail {
+    /// All that are kept.
+    All,
+    /// The last.
+    Last(u32),
+}
+
+impl std::str::FromStr for Tail {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "all" => Ok(Self::All),
+            _ => text
+                .parse()
+                .map(Self::Last)
+                .map_err(|_| "a number or all".into()),
+        }
+    }
+}
+
+/// `events`
+#[derive(Debug, Args)]
+pub struct EventsArgs {
+    /// Go on with new ones.
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Since: 10m, a date, RFC 3339 or Unix time.
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+    /// Only about this service or node.
+    #[arg(long, value_name = "TARGET", add = ArgValueCandidates::new(complete::services))]
+    pub about: Option<String>,
+}
+
+/// One target.
+#[derive(Debug, Args)]
+pub struct TargetArgs {
+    /// Service, replica (web.3) or node.
+    #[arg(add = ArgValueCandidates::new(complete::services))]
+    pub target: String,
+}
+
+/// `scale`
+#[derive(Debug, Args)]
+pub struct ScaleArgs {
+    /// Service and count.
+    #[arg(required = true, value_name = "SERVICE=N", value_parser = parse_count)]
+    pub counts: Vec<(String, u32)>,
+    /// Keep the autoscaler's hands off for so long.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub hold: Option<Duration>,
+    /// Do not wait.
+    #[arg(short, long)]
+    pub detach: bool,
+    /// Give up waiting after this time.
+    #[arg(long, default_value = "5m", value_parser = humantime::parse_duration, value_name = "TIME")]
+    pub wait_timeout: Duration,
+}
+
+fn parse_count(text: &str) -> Result<(String, u32), String> {
+    let (service, count) = text
+        .split_once('=')
+        .ok_or("write SERVICE=N, for example web=5")?;
+    let count = count
+        .parse()
+        .map_err(|_| format!("{count:?} is no count"))?;
+    Ok((service.to_owned(), count))
+}
+
+/// `exec`
+#[derive(Debug, Args)]
+pub struct ExecArgs {
+    /// Hand on what comes in.
+    #[arg(short, long)]
+    pub interactive: bool,
+    /// Give it a terminal.
+    #[arg(short, long)]
+    pub tty: bool,
+    /// User inside the container.
+    #[arg(short, long, value_name = "USER")]
+    pub user: Option<String>,
+    /// Variable for the command.
+    #[arg(short, long, value_name = "NAME=VALUE")]
+    pub env: Vec<String>,
+    /// Directory inside the container.
+    #[arg(long, value_name = "DIR")]
+    pub workdir: Option<String>,
+    /// Service (its first replica) or replica (web.3).
+    #[arg(add = ArgValueCandidates::new(complete::services))]
+    pub target: String,
+    /// Command and arguments.
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    pub command: Vec<String>,
+}
+
+/// `wait`
+#[derive(Debug, Args)]
+pub struct WaitArgs {
+    /// App or service.
+    #[arg(add = ArgValueCandidates::new(complete::services))]
+    pub target: String,
+    /// What must hold.
+    #[arg(long = "for", value_enum, value_name = "STATE")]
+    pub state: WaitState,
+    /// Give up after this time.
+    #[arg(long, default_value = "5m", value_parser = humantime::parse_duration, value_name = "TIME")]
+    pub timeout: Duration,
+}
+
+/// What `wait` waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum WaitState {
+    /// As many serve as are wanted, none outdated, none leaving.
+    Stable,
+    /// As many are healthy as are wanted.
+    Healthy,
+    /// It is gone.
+    Deleted,
+}
+
+/// `token`
+#[derive(Debug, Subcommand)]
+pub enum TokenCommand {
+    /// Make a token with which one node may join once.
+    Create(TokenArgs),
+}
+
+/// `token create`, `node join`
+#[derive(Debug, Args)]
+pub struct TokenArgs {
+    /// What the node will do.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "worker")]
+    pub role: Vec<Role>,
+    /// Only a node of this name may use it.
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// How long it can be used; at most 24h.
+    #[arg(long, default_value = "1h", value_parser = humantime::parse_duration, value_name = "TIME")]
+    pub ttl: Duration,
+}
+
+/// What a node does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Role {
+    /// Runs containers.
+    Worker,
+    /// Runs HAProxy.
+    Edge,
+}
+
+/// `node`
+#[derive(Debug, Subcommand)]
+pub enum NodeCommand {
+    /// List nodes.
+    Ls(WatchArgs),
+    /// Print the line to run on a machine that shall join.
+    Join(TokenArgs),
+    /// Give nodes no new replicas.
+    Cordon(NodesArgs),
+    /// Take nodes back.
+    Uncordon(NodesArgs),
+    /// Move everything away from nodes, replacements first.
+    Drain(DrainArgs),
+    /// Set (KEY=VALUE) and remove (KEY-) labels.
+    Label(LabelArgs),
+    /// Remove a node; its certificate is refused from then on.
+    Rm(RmArgs),
+}
+
+/// Some nodes.
+#[derive(Debug, Args)]
+pub struct NodesArgs {
+    /// Nodes.
+    #[arg(required = true, add = ArgValueCandidates::new(complete::nodes))]
+    pub nodes: Vec<String>,
+    /// Why, for the others.
+    #[arg(short, long, value_name = "TEXT", default_value = "")]
+    pub message: String,
+}
+
+/// `node drain`
+#[derive(Debug, Args)]
+pub struct DrainArgs {
+    /// Nodes.
+    #[command(flatten)]
+    pub nodes: NodesArgs,
+    /// Give up waiting after this time; the drain goes on.
+    #[arg(long, default_value = "10m", value_parser = humantime::parse_duration, value_name = "TIME")]
+    pub deadline: Duration,
+    /// Do not wait.
+    #[arg(short, long)]
+    pub detach: bool,
+}
+
+/// `node label`
+#[derive(Debug, Args)]
+pub struct LabelArgs {
+    /// Node.
+    #[arg(add = ArgValueCandidates::new(complete::nodes))]
+    pub node: String,
+    /// KEY=VALUE sets, KEY- removes.
+    #[arg(required = true, value_name = "KEY=VALUE|KEY-")]
+    pub labels: Vec<String>,
+}
+
+/// `node rm`
+#[derive(Debug, Args)]
+pub struct RmArgs {
+    /// Node.
+    #[arg(add = ArgValueCandidates::new(complete::nodes))]
+    pub node: String,
+    /// Even if it has replicas.
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// `context`
+#[derive(Debug, Subcommand)]
+pub enum ContextCommand {
+    /// List contexts.
+    Ls,
+    /// Make a context current.
+    Use(ContextName),
+    /// Add contexts from a file; the first that is added becomes current.
+    Import(ImportArgs),
+    /// Print a context as a file, key included.
+    Export(ContextOption),
+    /// Remove a context.
+    Rm(ContextName),
+    /// Show server and certificate of a context.
+    Show(ContextOption),
+}
+
+/// A context.
+#[derive(Debug, Args)]
+pub struct ContextName {
+    /// Its name.
+    #[arg(add = ArgValueCandidates::new(complete::contexts))]
+    pub name: String,
+}
+
+/// A context, or the current one.
+#[derive(Debug, Args)]
+pub struct ContextOption {
+    /// Its name.
+    #[arg(add = ArgValueCandidates::new(complete::contexts))]
+    pub name: Option<String>,
+}
+
+/// `context import`
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// File with one or more contexts.
+    pub file: PathBuf,
+    /// Name to give to it, if the file has one context.
+    #[arg(long)]
+    pub name: Option<String>,
+}
+
+/// `completion`
+#[derive(Debug, Args)]
+pub struct CompletionArgs {
+    /// Shell.
+    #[arg(value_enum)]
+    pub shell: Shell,
+}
+
+/// Shells with completion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Shell {
+    /// bash
+    Bash,
+    /// zsh
+    Zsh,
+    /// fish
+    Fish,
+}
+
+/// `help`
+#[derive(Debug, Args)]
+pub struct HelpArgs {
+    /// Command, or exit-codes.
+    pub words: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_tree_has_no_contradictions() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_says_what_it_does() {
+        fn walk(command: &clap::Command) {
+            for sub in command.get_subcommands() {
+                assert!(sub.get_about().is_some(), "{} has no help", sub.get_name());
+                walk(sub);
+            }
+        }
+        walk(&Cli::command());
+    }
+
+    #[test]
+    fn flags_of_the_command_stay_with_the_command() {
+        let cli = Cli::parse_from([
+            "controllerctl",
+            "exec",
+            "-i",
+            "web.2",
+            "ls",
+            "-l",
+            "-o",
+            "x",
+        ]);
+        let Command::Exec(exec) = cli.command else {
+            panic!("not exec")
+        };
+        assert_eq!((exec.interactive, exec.target.as_str()), (true, "web.2"));
+        assert_eq!(exec.command, ["ls", "-l", "-o", "x"]);
+    }
+}

@@ -1,0 +1,243 @@
+//! The controller's API as this program uses it: every call bounded, every refusal explained.
+
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use longshore_identity::tls::{CertHolder, ServerTrust};
+use longshore_proto::control::v1 as pb;
+use pb::control_service_client::ControlServiceClient;
+use tonic::transport::Channel;
+use tonic::{Request, Status, Streaming};
+
+use crate::context;
+use crate::failure::{Exit, Failure};
+
+/// A call that answers at once.
+const CALL_TIMEOUT: Duration = Duration::from_secs(20);
+/// Largest answer: ten thousand replicas with room.
+const ANSWER_BYTES_MAX: usize = 64 << 20;
+/// Even without a change, look again: ages move, and a stream can be silently dead.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+/// Tries to come back to a controller that went away while we watch.
+const RECONNECTS_MAX: usize = 12;
+
+/// A connection.
+#[derive(Clone)]
+pub struct Client {
+    inner: ControlServiceClient<Channel>,
+    /// Name of the context.
+    pub context: String,
+}
+
+/// Connects as the context says. `server` overrides its address.
+///
+/// # Errors
+/// A [`Failure`] that says why, after all servers of the context were tried.
+pub async fn connect(name: Option<&str>, server: Option<&str>) -> Result<Client, Failure> {
+    let path = context::path();
+    let contexts = context::read_or_empty(&path)?;
+    let (context, credentials) = context::pick(&contexts, name)?;
+    let certs = CertHolder::from_pem(&credentials.cert, &credentials.key).map_err(|error| {
+        Failure::new(format!(
+            "the certificate of context {context:?} cannot be used"
+        ))
+        .because(error)
+        .exit(Exit::Unreachable)
+        .hint("import the context again: controllerctl context import FILE")
+    })?;
+    let servers = match server {
+        Some(server) => vec![server.to_owned()],
+        None => credentials.servers.clone(),
+    };
+    let mut last = Failure::new(format!("context {context:?} names no server")).exit(Exit::Usage);
+    for server in &servers {
+        let trust = ServerTrust::Ca(credentials.ca.clone());
+        match longshore_identity::tls::connect(server, Some(certs.clone()), trust).await {
+            Ok(channel) => {
+                let inner =
+                    ControlServiceClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX);
+                return Ok(Client { inner, context });
+            }
+            Err(error) => last = error.into(),
+        }
+    }
+    Err(last)
+}
+
+macro_rules! calls {
+    ($($(#[$doc:meta])* $name:ident = $rpc:ident($request:ident) -> $answer:ty, $attempt:literal;)*) => {
+        impl Client {
+            $(
+                $(#[$doc])*
+                ///
+                /// # Errors
+                /// The refusal or the failed connection, in words.
+                pub async fn $name(&mut self, message: pb::$request) -> Result<$answer, Failure> {
+                    let mut request = Request::new(message);
+                    request.set_timeout(CALL_TIMEOUT);
+                    let call = self.inner.$rpc(request);
+                    let answer = bounded(call).await.map_err(|s| Failure::call($attempt, s))?;
+                    Ok(answer.into_inner())
+                }
+            )*
+        }
+    };
+}
+
+async fn bounded<T>(call: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
+    match tokio::time::timeout(CALL_TIMEOUT, call).await {
+        Ok(answer) => answer,
+        Err(_) => Err(Status::unavailable(format!(
+            "no answer within {} s",
+            CALL_TIMEOUT.as_secs()
+        ))),
+    }
+}
+
+calls! {
+    /// The cluster at a glance.
+    status = get_status(GetStatusRequest) -> pb::GetStatusResponse, "read the status";
+    /// Replicas of some or all services.
+    replicas = list_replicas(ListReplicasRequest) -> pb::ListReplicasResponse, "list replicas";
+    /// The recorded reasoning.
+    why = why(WhyRequest) -> pb::WhyResponse, "explain";
+    /// What an apply would change.
+    plan_app = plan_app(PlanAppRequest) -> pb::PlanAppResponse, "plan";
+    /// Applies an app.
+    apply_app = apply_app(ApplyAppRequest) -> pb::ApplyAppResponse, "apply";
+    /// Takes an app down.
+    down_app = down_app(DownAppRequest) -> pb::DownAppResponse, "take down";
+    /// Sets a count.
+    scale = scale(ScaleRequest) -> pb::ScaleResponse, "scale";
+    /// Cordons, drains, takes back.
+    set_availability = set_node_availability(SetNodeAvailabilityRequest) -> pb::SetNodeAvailabilityResponse, "change the node";
+    /// Sets and removes labels.
+    set_labels = set_node_labels(SetNodeLabelsRequest) -> pb::SetNodeLabelsResponse, "label the node";
+    /// Removes a node.
+    remove_node = remove_node(RemoveNodeRequest) -> pb::RemoveNodeResponse, "remove the node";
+    /// Makes a join token.
+    create_token = create_token(CreateTokenRequest) -> pb::CreateTokenResponse, "create a token";
+    /// Logs; ends by itself unless it follows.
+    logs = logs(LogsRequest) -> Streaming<pb::LogsResponse>, "read logs";
+    /// Events; ends by itself unless it follows.
+    events = events(EventsRequest) -> Streaming<pb::EventsResponse>, "read events";
+}
+
+impl Client {
+    /// All nodes, by name.
+    ///
+    /// # Errors
+    /// The refusal or the failed connection, in words.
+    pub async fn nodes(&mut self) -> Result<Vec<pb::Node>, Failure> {
+        let call = self.inner.list_nodes(pb::ListNodesRequest {});
+        let answer = bounded(call)
+            .await
+            .map_err(|s| Failure::call("list nodes", s))?;
+        Ok(answer.into_inner().nodes)
+    }
+
+    /// All services, by app and name.
+    ///
+    /// # Errors
+    /// The refusal or the failed connection, in words.
+    pub async fn services(&mut self) -> Result<Vec<pb::Service>, Failure> {
+        let call = self.inner.list_services(pb::ListServicesRequest {});
+        let answer = bounded(call)
+            .await
+            .map_err(|s| Failure::call("list services", s))?;
+        Ok(answer.into_inner().services)
+    }
+
+    /// Runs a command in a replica. Only its beginning is bounded in time.
+    ///
+    /// # Errors
+    /// The refusal or the failed connection, in words.
+    pub async fn exec(
+        &mut self,
+        input: impl tokio_stream::Stream<Item = pb::ExecRequest> + Send + 'static,
+    ) -> Result<Streaming<pb::ExecResponse>, Failure> {
+        let call = self.inner.exec(Request::new(input));
+        let answer = bounded(call)
+            .await
+            .map_err(|s| Failure::call("run the command", s))?;
+        Ok(answer.into_inner())
+    }
+
+    /// Starts to watch.
+    #[must_use]
+    pub fn changes(&self) -> Changes {
+        Changes {
+            client: self.clone(),
+            stream: None,
+            backoff: None,
+        }
+    }
+}
+
+/// Tells when to look again. Survives a controller that restarts.
+pub struct Changes {
+    client: Client,
+    stream: Option<Streaming<pb::WatchResponse>>,
+    backoff: Option<backon::ExponentialBackoff>,
+}
+
+impl Changes {
+    /// Ends when something changed, or some seconds went by.
+    ///
+    /// # Errors
+    /// If the controller stays away for about a minute.
+    pub async fn next(&mut self) -> Result<(), Failure> {
+        let stream = match &mut self.stream {
+            Some(stream) => stream,
+            None => {
+                let call = self.client.inner.watch(pb::WatchRequest {});
+                match bounded(call).await {
+                    Ok(answer) => self.stream.insert(answer.into_inner()),
+                    Err(status) => return self.pause(Failure::call("watch", status)).await,
+                }
+            }
+        };
+        match tokio::time::timeout(LOOK_AGAIN, stream.message()).await {
+            Err(_) => Ok(()),
+            Ok(Ok(Some(_))) => {
+                self.backoff = None;
+                Ok(())
+            }
+            Ok(Ok(None)) => {
+                self.pause(
+                    Failure::new("the controller went away")
+                        .exit(Exit::Unreachable)
+                        .transient(),
+                )
+                .await
+            }
+            Ok(Err(status)) => self.pause(Failure::call("watch", status)).await,
+        }
+    }
+
+    /// Waits a little before the next try, or gives up. For calls between two changes, too.
+    ///
+    /// # Errors
+    /// `failure`, once too often or if no later try can help.
+    pub async fn pause(&mut self, failure: Failure) -> Result<(), Failure> {
+        self.stream = None;
+        if !failure.transient {
+            return Err(failure);
+        }
+        let backoff = self.backoff.get_or_insert_with(|| {
+            ExponentialBuilder::default()
+                .with_min_delay(Duration::from_millis(200))
+                .with_max_delay(Duration::from_secs(5))
+                .with_max_times(RECONNECTS_MAX)
+                .with_jitter()
+                .build()
+        });
+        match backoff.next() {
+            Some(delay) => {
+                tokio::time::sleep(delay).await;
+                Ok(())
+            }
+            None => Err(failure),
+        }
+    }
+}

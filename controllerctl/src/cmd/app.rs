@@ -1,0 +1,226 @@
+//! `up`, `plan`, `down`: apps.
+
+use longshore_proto::control::v1 as pb;
+use longshore_wire::service_spec_to_pb;
+
+use super::rollout::{Goal, follow, settled};
+use super::{Run, environment};
+use crate::cli::{DownArgs, FileArgs, PlanArgs, UpArgs};
+use crate::client::Client;
+use crate::compose::problem::draw;
+use crate::compose::{ComposeError, Loaded, load};
+use crate::failure::{Exit, Failure};
+use crate::output::{note, print, views};
+use crate::text::printable;
+
+/// Reads the files; problems are drawn with their lines.
+pub(super) fn read(run: &Run, files: &FileArgs) -> Result<Loaded, Failure> {
+    match load(&files.file, files.project.as_deref(), &environment()) {
+        Ok(loaded) => {
+            eprint_drawn(&draw(&loaded.warnings, &loaded.sources, run.out.colour_err));
+            Ok(loaded)
+        }
+        Err(error) => {
+            if let ComposeError::Problems { problems, sources } = &error {
+                eprint_drawn(&draw(problems, sources, run.out.colour_err));
+            }
+            Err(explain(error))
+        }
+    }
+}
+
+fn eprint_drawn(text: &str) {
+    if !text.is_empty() {
+        note(text.trim_end());
+    }
+}
+
+fn explain(error: ComposeError) -> Failure {
+    let message = error.to_string();
+    match error {
+        ComposeError::NoFile => Failure::new(message)
+            .exit(Exit::Usage)
+            .hint("name one with -f, or write one: controllerctl init"),
+        ComposeError::Io { source, .. } => Failure::new(message).because(source),
+        ComposeError::Problems { .. } => {
+            Failure::new(message).hint("controllerctl config --check reports what is supported")
+        }
+        ComposeError::TooMany(_) => Failure::new(message).exit(Exit::Usage),
+    }
+}
+
+fn to_pb(loaded: &Loaded) -> pb::App {
+    let services = loaded.services.iter();
+    pb::App {
+        name: loaded.app.to_string(),
+        services: services
+            .map(|(name, spec)| (name.to_string(), service_spec_to_pb(spec)))
+            .collect(),
+    }
+}
+
+async fn planned(client: &mut Client, loaded: &Loaded) -> Result<views::Plan, Failure> {
+    let answer = client
+        .plan_app(pb::PlanAppRequest {
+            app: Some(to_pb(loaded)),
+        })
+        .await?;
+    Ok(views::Plan::new(loaded.app.as_str(), &answer))
+}
+
+fn plan_text(plan: &views::Plan, context: &str) -> String {
+    let next = plan.revision + u64::from(plan.changed);
+    let mut lines = vec![match plan.revision {
+        0 => format!("app {}  new   context {context}", plan.app),
+        now => format!(
+            "app {}  revision {now} -> {next}   context {context}",
+            plan.app
+        ),
+    }];
+    let width = plan
+        .changes
+        .iter()
+        .map(|c| c.service.len())
+        .max()
+        .unwrap_or(0);
+    for change in &plan.changes {
+        let (sign, word) = match change.action.as_str() {
+            "add" => ("+", "new service"),
+            "remove" => ("-", "removed, drained first"),
+            "same" => ("=", "unchanged"),
+            _ => ("~", "changed"),
+        };
+        let first = change.details.first().map_or(word, String::as_str);
+        lines.push(format!("  {sign} {:<width$}  {first}", change.service));
+        for detail in change.details.iter().skip(1) {
+            lines.push(format!("    {:<width$}  {detail}", ""));
+        }
+    }
+    for warning in &plan.warnings {
+        lines.push(format!("  ! {warning}"));
+    }
+    lines.iter().map(|line| printable(line) + "\n").collect()
+}
+
+pub(super) async fn plan(run: &Run, args: &PlanArgs) -> Result<Exit, Failure> {
+    let loaded = read(run, &args.files)?;
+    let mut client = run.connect(loaded.context.as_deref()).await?;
+    let plan = planned(&mut client, &loaded).await?;
+    print(&run.out.document(&plan, || {
+        let hint = match plan.changed {
+            true => format!(
+                "Apply with: controllerctl up --check-revision {}\n",
+                plan.revision
+            ),
+            false => "Nothing would change.\n".into(),
+        };
+        plan_text(&plan, &client.context) + &hint
+    }))?;
+    let changes = args.detailed_exitcode && plan.changed;
+    Ok(if changes { Exit::Changes } else { Exit::Done })
+}
+
+pub(super) async fn up(run: &Run, args: &UpArgs) -> Result<Exit, Failure> {
+    let loaded = read(run, &args.files)?;
+    let mut client = run.connect(loaded.context.as_deref()).await?;
+    let plan = planned(&mut client, &loaded).await?;
+    if args.dry_run {
+        print(
+            &run.out
+                .document(&plan, || plan_text(&plan, &client.context)),
+        )?;
+        return Ok(Exit::Done);
+    }
+    note(plan_text(&plan, &client.context).trim_end());
+    if plan.changed {
+        run.confirm("Apply this?", &client.context)?;
+    }
+    let request = pb::ApplyAppRequest {
+        app: Some(to_pb(&loaded)),
+        // What was shown is what is applied, even if nobody asked for the check.
+        check_revision: Some(args.check_revision.unwrap_or(plan.revision)),
+    };
+    let applied = client.apply_app(request).await.map_err(|failure| {
+        let moved = failure.message.contains("revision");
+        if moved {
+            failure.hint("somebody else applied meanwhile; look: controllerctl plan")
+        } else {
+            failure
+        }
+    })?;
+    let app = loaded.app.to_string();
+    if args.detach {
+        note(&format!(
+            "{app}: revision {} applied. Look: controllerctl ls",
+            applied.revision
+        ));
+        return Ok(Exit::Done);
+    }
+    let title = format!("Deploying {app} rev {}", applied.revision);
+    let wanted = loaded.services.len();
+    let goal = Goal {
+        services: Vec::new(),
+        app: Some(app.clone()),
+        revision: applied.revision,
+        done: Box::new(move |services| services.len() == wanted && services.iter().all(settled)),
+        judge: true,
+        again: format!("controllerctl wait {app} --for stable"),
+    };
+    let exit = follow(run, &mut client, &title, &goal, args.wait_timeout).await?;
+    if exit == Exit::Done {
+        say_urls(&mut client, &app).await?;
+    }
+    Ok(exit)
+}
+
+async fn say_urls(client: &mut Client, app: &str) -> Result<(), Failure> {
+    for service in client
+        .services()
+        .await?
+        .into_iter()
+        .filter(|s| s.app == app)
+    {
+        if !service.urls.is_empty() {
+            note(&printable(&format!(
+                "{}: {}",
+                service.name,
+                service.urls.join(" ")
+            )));
+        }
+    }
+    Ok(())
+}
+
+pub(super) async fn down(run: &Run, args: &DownArgs) -> Result<Exit, Failure> {
+    let (app, pinned) = match &args.app {
+        Some(app) => (app.clone(), None),
+        None => {
+            let files = FileArgs {
+                file: Vec::new(),
+                project: None,
+            };
+            let loaded = read(run, &files)?;
+            (loaded.app.to_string(), loaded.context)
+        }
+    };
+    let mut client = run.connect(pinned.as_deref()).await?;
+    let services = client.services().await?;
+    let of_app: Vec<_> = services.iter().filter(|s| s.app == app).collect();
+    for service in &of_app {
+        note(&printable(&format!(
+            "  - {}  {} replicas",
+            service.name, service.wanted
+        )));
+    }
+    if !of_app.is_empty() {
+        run.confirm(&format!("Take down app {app}?"), &client.context)?;
+    }
+    let answer = client
+        .down_app(pb::DownAppRequest { app: app.clone() })
+        .await?;
+    note(&printable(&format!(
+        "{app}: {} replicas are drained and removed",
+        answer.replicas
+    )));
+    Ok(Exit::Done)
+}

@@ -1,0 +1,144 @@
+//! `exec`: a command in a replica.
+
+use std::collections::HashMap;
+use std::io::{IsTerminal, Write};
+
+use longshore_proto::control::v1 as pb;
+use pb::exec_request::Message as In;
+use pb::exec_response::Message as Out;
+use tokio::io::AsyncReadExt;
+use tokio::sync::mpsc;
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::Run;
+use crate::cli::ExecArgs;
+use crate::failure::{Exit, Failure};
+
+/// Pieces of input under way.
+const QUEUE: usize = 16;
+/// Docker's code for "could not be run".
+const CANNOT_RUN: u8 = 125;
+
+/// Puts the terminal into raw mode and back, whatever happens.
+struct RawTerminal;
+
+impl RawTerminal {
+    fn enter() -> Result<Self, Failure> {
+        crossterm::terminal::enable_raw_mode()?;
+        Ok(Self)
+    }
+}
+
+impl Drop for RawTerminal {
+    fn drop(&mut self) {
+        // There is nothing else to try.
+        let _ = crossterm::terminal::disable_raw_mode();
+    }
+}
+
+pub(super) async fn exec(run: &Run, args: ExecArgs) -> Result<Exit, Failure> {
+    if args.tty && !std::io::stdin().is_terminal() {
+        return Err(Failure::new("-t needs a terminal")
+            .exit(Exit::Usage)
+            .hint("leave -t out"));
+    }
+    let mut env = HashMap::new();
+    for pair in &args.env {
+        let (name, value) = pair
+            .split_once('=')
+            .ok_or_else(|| Failure::new(format!("{pair:?} is no NAME=VALUE")).exit(Exit::Usage))?;
+        env.insert(name.to_owned(), value.to_owned());
+    }
+    let mut client = run.connect(None).await?;
+    let start = pb::ExecStart {
+        target: args.target,
+        command: args.command,
+        tty: args.tty,
+        stdin: args.interactive,
+        user: args.user.unwrap_or_default(),
+        working_dir: args.workdir.unwrap_or_default(),
+        env,
+    };
+    let (sender, receiver) = mpsc::channel(QUEUE);
+    let first = pb::ExecRequest {
+        message: Some(In::Start(start)),
+    };
+    if sender.send(first).await.is_err() {
+        return Err(Failure::new("the command could not be sent"));
+    }
+    if args.interactive {
+        tokio::spawn(send_stdin(sender));
+    } else {
+        drop(sender);
+    }
+    let mut output = client
+        .exec(ReceiverStream::new(receiver))
+        .await
+        .map_err(engine_failed)?;
+    let raw = args.tty.then(RawTerminal::enter).transpose()?;
+    let exit = loop {
+        let next = tokio::select! {
+            next = output.next() => next,
+            _ = tokio::signal::ctrl_c() => break Exit::Interrupted,
+        };
+        match next {
+            None => {
+                return Err(engine_failed(Failure::new(
+                    "the command ended without its code",
+                )));
+            }
+            Some(Err(status)) => {
+                drop(raw);
+                return Err(engine_failed(Failure::call("run the command", status)));
+            }
+            Some(Ok(message)) => match message.message {
+                Some(Out::Stdout(bytes)) => write(std::io::stdout(), &bytes)?,
+                Some(Out::Stderr(bytes)) => write(std::io::stderr(), &bytes)?,
+                Some(Out::ExitCode(code)) => {
+                    break Exit::Command(u8::try_from(code).unwrap_or(CANNOT_RUN));
+                }
+                None => {}
+            },
+        }
+    };
+    drop(raw);
+    Ok(exit)
+}
+
+/// Exit code 125 unless the failure has a better one.
+fn engine_failed(failure: Failure) -> Failure {
+    if failure.exit == Exit::Failed {
+        failure.exit(Exit::Command(CANNOT_RUN))
+    } else {
+        failure
+    }
+}
+
+/// The command's bytes are its own: they are not touched.
+fn write(mut to: impl Write, bytes: &[u8]) -> Result<(), Failure> {
+    to.write_all(bytes)?;
+    Ok(to.flush()?)
+}
+
+async fn send_stdin(sender: mpsc::Sender<pb::ExecRequest>) {
+    let mut stdin = tokio::io::stdin();
+    let mut buffer = vec![0; 16 * 1024];
+    loop {
+        let message = match stdin.read(&mut buffer).await {
+            Ok(0) | Err(_) => In::StdinClosed(true),
+            Ok(bytes) => In::Stdin(buffer[..bytes].to_vec()),
+        };
+        let end = matches!(message, In::StdinClosed(_));
+        if sender
+            .send(pb::ExecRequest {
+                message: Some(message),
+            })
+            .await
+            .is_err()
+            || end
+        {
+            return;
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! `status`, `ls`, `ps`, `why`.
+
+use longshore_proto::control::v1 as pb;
+
+use super::Run;
+use crate::cli::{PsArgs, TargetArgs, WatchArgs};
+use crate::client::Client;
+use crate::failure::{Exit, Failure};
+use crate::output::rows::Of;
+use crate::output::{age, now_ms, print, views};
+use crate::text::printable;
+
+pub(super) async fn status(run: &Run, args: WatchArgs) -> Result<Exit, Failure> {
+    run.watch(args.watch, async |client: &mut Client| {
+        let answer = client.status(pb::GetStatusRequest {}).await?;
+        let view = views::Status::new(&client.context, &answer);
+        Ok(run.out.document(&view, || status_text(&view, &answer)))
+    })
+    .await
+}
+
+fn status_text(view: &views::Status, s: &pb::GetStatusResponse) -> String {
+    let mut lines = vec![format!(
+        "cluster {}  context {}  controller {}  term {}  up {}",
+        s.cluster,
+        view.context,
+        s.controller_version,
+        s.term,
+        age(s.started_ms, s.time_ms)
+    )];
+    lines.push(format!(
+        "nodes    {} of {} ready",
+        s.nodes_ready, s.nodes_total
+    ));
+    lines.push(format!(
+        "services {}, replicas {} of {} serving",
+        s.services_total, s.replicas_serving, s.replicas_wanted
+    ));
+    for edge in &view.edges {
+        let state = match (&edge.problem, edge.connected, edge.in_step) {
+            (Some(problem), ..) => problem.clone(),
+            (None, false, _) => "not connected".into(),
+            (None, true, true) => "in step".into(),
+            (None, true, false) => format!(
+                "behind: routes {} of {}",
+                edge.routes_generation, edge.routes_generation_wanted
+            ),
+        };
+        let version = edge.haproxy_version.as_deref().unwrap_or("?");
+        lines.push(format!(
+            "edge     {}  HAProxy {version}  {state}",
+            edge.node
+        ));
+    }
+    if s.observing_until_ms > s.time_ms {
+        let seconds = (s.observing_until_ms - s.time_ms).div_ceil(1000);
+        lines.push(format!(
+            "observing: nothing is scaled in or moved for another {seconds} s"
+        ));
+    }
+    for problem in &view.problems {
+        let about = problem.about.as_deref().unwrap_or(&view.cluster);
+        lines.push(format!("! {about}: {}", problem.message));
+    }
+    lines.iter().map(|line| printable(line) + "\n").collect()
+}
+
+pub(super) async fn services(run: &Run, args: WatchArgs) -> Result<Exit, Failure> {
+    run.watch(args.watch, async |client: &mut Client| {
+        let services = client.services().await?;
+        let rows: Vec<_> = services.iter().map(Of).collect();
+        let mut text = run.out.list(&rows, now_ms());
+        if matches!(
+            run.out.format,
+            crate::cli::Format::Table | crate::cli::Format::Wide
+        ) {
+            for service in &services {
+                for wait in &service.waits {
+                    text.push_str(&printable(&format!("! {}: {wait}", service.name)));
+                    text.push('\n');
+                }
+            }
+        }
+        Ok(text)
+    })
+    .await
+}
+
+pub(super) async fn replicas(run: &Run, args: &PsArgs) -> Result<Exit, Failure> {
+    run.watch(args.watch.watch, async |client: &mut Client| {
+        let request = pb::ListReplicasRequest {
+            services: args.services.clone(),
+        };
+        let mut replicas = client.replicas(request).await?.replicas;
+        if !args.node.is_empty() {
+            replicas.retain(|r| args.node.contains(&r.node));
+        }
+        let rows: Vec<_> = replicas.iter().map(Of).collect();
+        Ok(run.out.list(&rows, now_ms()))
+    })
+    .await
+}
+
+pub(super) async fn why(run: &Run, args: &TargetArgs) -> Result<Exit, Failure> {
+    let mut client = run.connect(None).await?;
+    let answer = client
+        .why(pb::WhyRequest {
+            target: args.target.clone(),
+        })
+        .await?;
+    let view = views::Why::from(&answer);
+    let text = run.out.document(&view, || {
+        let mut lines = view.lines.clone();
+        if !view.recent.is_empty() {
+            lines.push("recent:".into());
+        }
+        for event in &view.recent {
+            let time = event.time.as_deref().unwrap_or("-");
+            lines.push(format!("  {time}  {}", event.message));
+        }
+        lines.iter().map(|line| printable(line) + "\n").collect()
+    });
+    print(&text)?;
+    Ok(Exit::Done)
+}

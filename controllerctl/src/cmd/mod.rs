@@ -1,0 +1,207 @@
+//! The verbs, one module a family.
+
+mod app;
+mod config;
+mod context;
+mod exec;
+mod lists;
+mod logs;
+mod node;
+mod rollout;
+mod scale;
+mod wait;
+
+use std::io::{BufRead, IsTerminal, Write};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use clap::CommandFactory;
+
+use crate::cli::{Cli, Command, Global};
+use crate::client::{self, Client};
+use crate::complete;
+use crate::compose::interpolate::Variables;
+use crate::failure::{EXIT_CODES, Exit, Failure};
+use crate::output::{Printer, note, print};
+use crate::text::printable;
+
+/// What every verb gets.
+pub(crate) struct Run {
+    pub(crate) global: Global,
+    pub(crate) out: Printer,
+}
+
+impl Run {
+    /// Connects. `pinned` is the context that a Compose file names; flags and variables win.
+    pub(crate) async fn connect(&self, pinned: Option<&str>) -> Result<Client, Failure> {
+        let context = self.global.context.as_deref().or(pinned);
+        client::connect(context, self.global.server.as_deref()).await
+    }
+
+    /// Asks before something is changed. Without a terminal there is nobody to ask.
+    pub(crate) fn confirm(&self, question: &str, context: &str) -> Result<(), Failure> {
+        if self.global.yes {
+            return Ok(());
+        }
+        if !(std::io::stdin().is_terminal() && std::io::stderr().is_terminal()) {
+            return Err(
+                Failure::new("this needs a confirmation, and there is no terminal")
+                    .exit(Exit::Usage)
+                    .hint("add -y to confirm beforehand"),
+            );
+        }
+        let mut err = std::io::stderr().lock();
+        write!(
+            err,
+            "{} (context {}) [y/N] ",
+            printable(question),
+            printable(context)
+        )?;
+        err.flush()?;
+        let mut answer = String::new();
+        std::io::stdin().lock().read_line(&mut answer)?;
+        match answer.trim().to_ascii_lowercase().as_str() {
+            "y" | "yes" => Ok(()),
+            _ => Err(Failure::new("not confirmed; nothing was changed")),
+        }
+    }
+
+    /// Prints once, or again after each change.
+    pub(crate) async fn watch(
+        &self,
+        watch: bool,
+        mut render: impl AsyncFnMut(&mut Client) -> Result<String, Failure>,
+    ) -> Result<Exit, Failure> {
+        let mut client = self.connect(None).await?;
+        if !watch {
+            print(&render(&mut client).await?)?;
+            return Ok(Exit::Done);
+        }
+        let mut changes = client.changes();
+        let mut shown = String::new();
+        loop {
+            let step = async {
+                match render(&mut client).await {
+                    Ok(text) if text != shown => {
+                        self.repaint(&text)?;
+                        shown = text;
+                    }
+                    Ok(_) => {}
+                    Err(failure) => return changes.pause(failure).await,
+                }
+                changes.next().await
+            };
+            tokio::select! {
+                done = step => done?,
+                _ = tokio::signal::ctrl_c() => return Ok(Exit::Interrupted),
+            }
+        }
+    }
+
+    fn repaint(&self, text: &str) -> Result<(), Failure> {
+        use crate::cli::Format::{Table, Wide};
+        if !(self.out.terminal && matches!(self.out.format, Table | Wide)) {
+            return print(text);
+        }
+        // Home, each line cleared to its end, then the rest: no flicker.
+        let lines = text.replace('\n', "\u{1b}[K\n");
+        print(&format!("\u{1b}[H{lines}\u{1b}[J"))
+    }
+}
+
+/// Variables for Compose files: the environment. What is no UTF-8 is left out.
+pub(crate) fn environment() -> Variables {
+    let pairs = std::env::vars_os();
+    Variables::new(pairs.filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))))
+}
+
+/// `10m`, a date, RFC 3339 or Unix seconds, as milliseconds since the epoch.
+pub(crate) fn since_ms(text: &str) -> Result<u64, Failure> {
+    let ms = |time: SystemTime| {
+        let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    };
+    if let Ok(ago) = humantime::parse_duration(text) {
+        let then = SystemTime::now().checked_sub(ago).unwrap_or(UNIX_EPOCH);
+        return Ok(ms(then));
+    }
+    if let Ok(seconds) = text.parse::<u64>() {
+        return Ok(seconds.saturating_mul(1000));
+    }
+    let date = if text.len() == 10 {
+        format!("{text} 00:00:00")
+    } else {
+        text.to_owned()
+    };
+    humantime::parse_rfc3339_weak(&date)
+        .map(ms)
+        .map_err(|error| {
+            Failure::new(format!("{text:?} is no time"))
+                .because(error)
+                .exit(Exit::Usage)
+                .hint("write 10m, 2026-11-21, 2026-11-21T12:00:00Z or Unix seconds")
+        })
+}
+
+/// Milliseconds of a duration from the command line.
+pub(crate) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Runs the command.
+pub(crate) async fn run(cli: Cli) -> Result<Exit, Failure> {
+    let out = Printer::new(&cli.global);
+    let run = Run {
+        global: cli.global,
+        out,
+    };
+    match cli.command {
+        Command::Init(args) => config::init(&args),
+        Command::Up(args) => app::up(&run, &args).await,
+        Command::Plan(args) => app::plan(&run, &args).await,
+        Command::Down(args) => app::down(&run, &args).await,
+        Command::Config(args) => config::config(&run, &args),
+        Command::Status(args) => lists::status(&run, args).await,
+        Command::Ls(args) => lists::services(&run, args).await,
+        Command::Ps(args) => lists::replicas(&run, &args).await,
+        Command::Logs(args) => logs::logs(&run, &args).await,
+        Command::Events(args) => logs::events(&run, &args).await,
+        Command::Why(args) => lists::why(&run, &args).await,
+        Command::Scale(args) => scale::scale(&run, &args).await,
+        Command::Exec(args) => exec::exec(&run, args).await,
+        Command::Wait(args) => wait::wait(&run, &args).await,
+        Command::Token(command) => node::token(&run, &command).await,
+        Command::Node(command) => node::node(&run, &command).await,
+        Command::Context(command) => context::context(&run, &command),
+        Command::Completion(args) => {
+            print(&complete::script(args.shell)?)?;
+            Ok(Exit::Done)
+        }
+        Command::Version => {
+            print(concat!("controllerctl ", env!("CARGO_PKG_VERSION"), "\n"))?;
+            Ok(Exit::Done)
+        }
+        Command::Help(args) => help(&args.words),
+    }
+}
+
+fn help(words: &[String]) -> Result<Exit, Failure> {
+    if words.iter().map(String::as_str).eq(["exit-codes"]) {
+        print(EXIT_CODES)?;
+        return Ok(Exit::Done);
+    }
+    let mut command = Cli::command();
+    command.build();
+    for word in words {
+        let Some(sub) = command.find_subcommand(word) else {
+            return Err(Failure::new(format!("there is no command {word:?}"))
+                .exit(Exit::Usage)
+                .hint("controllerctl help"));
+        };
+        command = sub.clone();
+    }
+    print(&command.render_long_help().to_string())?;
+    if words.is_empty() {
+        note("Topics: controllerctl help exit-codes");
+    }
+    Ok(Exit::Done)
+}

@@ -1,0 +1,346 @@
+//! Follows services until they are as wanted, or until it is clear that they will not be.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use longshore_model::Reason;
+use longshore_proto::control::v1 as pb;
+use longshore_wire::struct_to_json;
+use tokio_stream::StreamExt;
+
+use super::Run;
+use crate::client::Client;
+use crate::failure::{Exit, Failure};
+use crate::output::note;
+use crate::progress::{Reporter, Stage};
+
+/// "Cannot be placed" must hold so long before it is believed: a plan may be on its way.
+const UNPLACEABLE_HOLDS: Duration = Duration::from_secs(2);
+/// Failed starts after which a rollout counts as failed, as the planner counts.
+const FAILURES_MAX: u32 = 2;
+/// Last lines of a replica that failed.
+const LAST_LINES: u32 = 10;
+const LAST_LINES_PATIENCE: Duration = Duration::from_secs(3);
+
+/// What is waited for.
+pub(super) struct Goal {
+    /// Which services, by key or name; empty: all of `app`.
+    pub(super) services: Vec<String>,
+    /// The app, where one is followed.
+    pub(super) app: Option<String>,
+    /// Least revision that counts.
+    pub(super) revision: u64,
+    /// When a set of services is as wanted.
+    pub(super) done: Box<dyn Fn(&[pb::Service]) -> bool + Send + Sync>,
+    /// Stop early on failures and on what cannot be placed.
+    pub(super) judge: bool,
+    /// How to look again after Ctrl-C.
+    pub(super) again: String,
+}
+
+impl Goal {
+    fn wants(&self, service: &pb::Service) -> bool {
+        let named = self
+            .services
+            .iter()
+            .any(|s| *s == service.key || *s == service.name);
+        match &self.app {
+            Some(app) => service.app == *app && (self.services.is_empty() || named),
+            None => named,
+        }
+    }
+}
+
+/// Replicas that do their work: in the routes, where there are routes.
+pub(super) fn ready(service: &pb::Service) -> u32 {
+    if service.routes.is_empty() {
+        service.healthy
+    } else {
+        service.serving
+    }
+}
+
+/// As wanted: all ready, none old, none on its way out.
+pub(super) fn settled(service: &pb::Service) -> bool {
+    ready(service) == service.wanted && service.outdated == 0 && service.leaving == 0
+}
+
+/// How following ended.
+enum End {
+    Done,
+    Detached,
+    TimedOut,
+}
+
+/// Follows until the goal is reached.
+///
+/// # Errors
+/// Exit 4 with the last lines of a failed replica, 5 with the reasons of each node, 6, 7.
+pub(super) async fn follow(
+    run: &Run,
+    client: &mut Client,
+    title: &str,
+    goal: &Goal,
+    timeout: Duration,
+) -> Result<Exit, Failure> {
+    let mut reporter = Reporter::new(run.out.progress, title);
+    let looked = look(client, &mut reporter, title, goal);
+    let end = tokio::select! {
+        done = looked => done.map(|()| End::Done),
+        _ = tokio::signal::ctrl_c() => Ok(End::Detached),
+        () = tokio::time::sleep(timeout) => Ok(End::TimedOut),
+    };
+    reporter.finish();
+    match end {
+        Ok(End::Done) => Ok(Exit::Done),
+        Ok(End::Detached) => {
+            note(&format!("detached; it goes on. Look again: {}", goal.again));
+            Ok(Exit::Interrupted)
+        }
+        Ok(End::TimedOut) => {
+            let waited = humantime::format_duration(timeout);
+            Err(
+                Failure::new(format!("{title}: not as wanted after {waited}; it goes on"))
+                    .exit(Exit::TimedOut)
+                    .details(still_waiting(client, goal).await)
+                    .hint(goal.again.clone()),
+            )
+        }
+        Err(failure) => Err(failure),
+    }
+}
+
+async fn look(
+    client: &mut Client,
+    reporter: &mut Reporter,
+    title: &str,
+    goal: &Goal,
+) -> Result<(), Failure> {
+    let mut changes = client.changes();
+    let mut unplaceable_since: Option<Instant> = None;
+    let mut seen = BTreeMap::new();
+    loop {
+        match observe(client, goal).await {
+            Ok((services, replicas)) => {
+                report(reporter, title, &services, &replicas, &mut seen);
+                let current = services.iter().all(|s| s.revision >= goal.revision);
+                if current && (goal.done)(&services) {
+                    return Ok(());
+                }
+                if goal.judge && current {
+                    match judge(client, &services, &replicas).await {
+                        Ok(None) => unplaceable_since = None,
+                        Ok(Some(failure)) if failure.exit == Exit::Unplaceable => {
+                            let since = *unplaceable_since.get_or_insert_with(Instant::now);
+                            if since.elapsed() >= UNPLACEABLE_HOLDS {
+                                return Err(failure);
+                            }
+                        }
+                        Ok(Some(failure)) => return Err(failure),
+                        Err(failure) => changes.pause(failure).await?,
+                    }
+                }
+            }
+            Err(failure) => changes.pause(failure).await?,
+        }
+        if unplaceable_since.is_some() {
+            // Nothing may change any more: look again when the verdict is due.
+            let due = tokio::time::timeout(UNPLACEABLE_HOLDS / 4, changes.next());
+            due.await.unwrap_or(Ok(()))?;
+        } else {
+            changes.next().await?;
+        }
+    }
+}
+
+async fn observe(
+    client: &mut Client,
+    goal: &Goal,
+) -> Result<(Vec<pb::Service>, Vec<pb::Replica>), Failure> {
+    let mut services = client.services().await?;
+    services.retain(|service| goal.wants(service));
+    let keys: Vec<String> = services.iter().map(|s| s.key.clone()).collect();
+    if keys.is_empty() {
+        // An empty list would mean all.
+        return Ok((services, Vec::new()));
+    }
+    let replicas = client
+        .replicas(pb::ListReplicasRequest { services: keys })
+        .await?
+        .replicas;
+    Ok((services, replicas))
+}
+
+fn report(
+    reporter: &mut Reporter,
+    title: &str,
+    services: &[pb::Service],
+    replicas: &[pb::Replica],
+    seen: &mut BTreeMap<u64, String>,
+) {
+    let (mut now, mut wanted) = (0, 0);
+    for service in services {
+        now += ready(service);
+        wanted += service.wanted;
+    }
+    reporter.head(&format!("{title}  {now}/{wanted}"));
+    for replica in replicas {
+        let id = format!("{} on {}", replica.name, replica.node);
+        // A slot may hold two replicas during a replacement; the number tells them apart.
+        let id = format!("{id} (r{})", replica.id);
+        let (stage, text) = words(replica);
+        reporter.say(&id, Some(&replica.service), stage, &text);
+        seen.insert(replica.id, id);
+    }
+    let gone: Vec<u64> = seen
+        .keys()
+        .copied()
+        .filter(|id| replicas.iter().all(|r| r.id != *id))
+        .collect();
+    for id in gone {
+        if let Some(id) = seen.remove(&id) {
+            reporter.say(&id, None, Stage::Done, "Removed");
+        }
+    }
+    for service in services {
+        let stage = if settled(service) {
+            Stage::Done
+        } else {
+            Stage::Working
+        };
+        let mut text = format!("{}/{} serving", ready(service), service.wanted);
+        if let Some(wait) = service.waits.first() {
+            text.push_str(&format!("; waits: {wait}"));
+        }
+        reporter.say(&service.key, None, stage, &text);
+    }
+}
+
+fn words(replica: &pb::Replica) -> (Stage, String) {
+    let text = match (replica.state.as_str(), replica.traffic.as_str()) {
+        ("failed", _) => return (Stage::Error, format!("Failed: {}", replica.reason)),
+        ("stopping", _) => "Stopping",
+        ("gone", _) => return (Stage::Done, "Removed".into()),
+        (_, "drain") => "Draining",
+        ("healthy", "serve") => return (Stage::Done, "Serving".into()),
+        ("healthy", _) => return (Stage::Done, "Healthy".into()),
+        ("assigned", _) => "Waiting",
+        ("pulling", _) => "Pulling",
+        ("starting", _) => "Starting",
+        (other, _) => other,
+    };
+    (Stage::Working, text.to_owned())
+}
+
+/// Is it clear that waiting does not help?
+async fn judge(
+    client: &mut Client,
+    services: &[pb::Service],
+    replicas: &[pb::Replica],
+) -> Result<Option<Failure>, Failure> {
+    let status = client.status(pb::GetStatusRequest {}).await?;
+    for service in services.iter().filter(|service| !settled(service)) {
+        let about = |p: &&pb::Problem| p.about == service.key || p.about == service.name;
+        for problem in status.problems.iter().filter(about) {
+            let more = format!("controllerctl why {}", service.key);
+            let json = problem
+                .reason
+                .as_ref()
+                .map(struct_to_json)
+                .unwrap_or_default();
+            match serde_json::from_value::<Reason>(json) {
+                Ok(Reason::Unplaceable { refusals }) => {
+                    let nodes = refusals.iter().map(|(node, why)| format!("{node}  {why}"));
+                    let message = format!(
+                        "{} cannot be placed: 0 of {} nodes fit",
+                        service.key,
+                        refusals.len()
+                    );
+                    return Ok(Some(
+                        Failure::new(message)
+                            .exit(Exit::Unplaceable)
+                            .details(nodes.collect())
+                            .hint(more),
+                    ));
+                }
+                Ok(Reason::Backoff { failures, last, .. }) if failures >= FAILURES_MAX => {
+                    let message = format!("{}: the rollout failed: {last}", service.key);
+                    return Ok(Some(failed(client, message, service, replicas, more).await));
+                }
+                Ok(Reason::Quarantined { detail }) => {
+                    let message = format!("{} is set aside: {detail}", service.key);
+                    return Ok(Some(failed(client, message, service, replicas, more).await));
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(None)
+}
+
+async fn failed(
+    client: &mut Client,
+    message: String,
+    service: &pb::Service,
+    replicas: &[pb::Replica],
+    more: String,
+) -> Failure {
+    let of_service = |r: &&pb::Replica| r.service == service.key && r.state != "healthy";
+    let last = replicas
+        .iter()
+        .filter(of_service)
+        .max_by_key(|r| r.revision);
+    let mut details = vec!["what served before goes on serving".to_owned()];
+    if let Some(replica) = last {
+        let lines = tokio::time::timeout(LAST_LINES_PATIENCE, last_lines(client, &replica.name));
+        let lines = lines.await.unwrap_or_default();
+        if !lines.is_empty() {
+            details.push(format!(
+                "last lines of {} on {}:",
+                replica.name, replica.node
+            ));
+            details.extend(lines.into_iter().map(|line| format!("| {line}")));
+        }
+    }
+    Failure::new(message)
+        .exit(Exit::Rollout)
+        .details(details)
+        .hint(more)
+}
+
+/// What a replica wrote last; nothing, if that cannot be had: the failure itself is the news.
+async fn last_lines(client: &mut Client, name: &str) -> Vec<String> {
+    let request = pb::LogsRequest {
+        targets: vec![name.to_owned()],
+        tail: Some(LAST_LINES),
+        ..pb::LogsRequest::default()
+    };
+    let Ok(stream) = client.logs(request).await else {
+        return Vec::new();
+    };
+    let lines = stream
+        .filter_map(|message| message.ok())
+        .take(LAST_LINES as usize);
+    lines
+        .map(|message| message.line)
+        .filter(|line| !line.is_empty())
+        .collect()
+        .await
+}
+
+async fn still_waiting(client: &mut Client, goal: &Goal) -> Vec<String> {
+    let Ok((services, _)) = observe(client, goal).await else {
+        return Vec::new();
+    };
+    let open = services.iter().filter(|service| !settled(service));
+    open.map(|s| {
+        let waits = s.waits.join("; ");
+        let why = if waits.is_empty() {
+            String::new()
+        } else {
+            format!(": {waits}")
+        };
+        format!("{}  {}/{} serving{why}", s.key, ready(s), s.wanted)
+    })
+    .collect()
+}

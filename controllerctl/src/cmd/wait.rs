@@ -1,0 +1,51 @@
+//! `wait`: until something holds.
+
+use super::Run;
+use super::rollout::{Goal, follow, settled};
+use crate::cli::{WaitArgs, WaitState};
+use crate::failure::{Exit, Failure};
+
+pub(super) async fn wait(run: &Run, args: &WaitArgs) -> Result<Exit, Failure> {
+    let mut client = run.connect(None).await?;
+    let services = client.services().await?;
+    let is_app = services.iter().any(|s| s.app == args.target)
+        && services
+            .iter()
+            .all(|s| s.name != args.target || s.app == args.target);
+    let known = is_app
+        || services
+            .iter()
+            .any(|s| s.key == args.target || s.name == args.target);
+    if !known && args.state != WaitState::Deleted {
+        return Err(
+            Failure::new(format!("there is no app or service {:?}", args.target))
+                .hint("controllerctl ls"),
+        );
+    }
+    let (app, names) = match is_app {
+        true => (Some(args.target.clone()), Vec::new()),
+        false => (None, vec![args.target.clone()]),
+    };
+    let word = match args.state {
+        WaitState::Stable => "stable",
+        WaitState::Healthy => "healthy",
+        WaitState::Deleted => "deleted",
+    };
+    let state = args.state;
+    let goal = Goal {
+        services: names,
+        app,
+        revision: 0,
+        done: Box::new(move |services| match state {
+            WaitState::Stable => !services.is_empty() && services.iter().all(settled),
+            WaitState::Healthy => {
+                !services.is_empty() && services.iter().all(|s| s.healthy >= s.wanted)
+            }
+            WaitState::Deleted => services.is_empty(),
+        }),
+        judge: false,
+        again: format!("controllerctl wait {} --for {word}", args.target),
+    };
+    let title = format!("Waiting for {} to be {word}", args.target);
+    follow(run, &mut client, &title, &goal, args.timeout).await
+}

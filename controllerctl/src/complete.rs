@@ -1,0 +1,103 @@
+//! Completion: static words by clap, live names by the controller if it answers at once.
+
+use std::ffi::OsStr;
+use std::time::Duration;
+
+use clap::CommandFactory;
+use clap_complete::engine::CompletionCandidate;
+use clap_complete::env::{CompleteEnv, Shells};
+
+use crate::cli::{Cli, Shell};
+use crate::client::Client;
+use crate::failure::Failure;
+use crate::{client, context};
+
+/// The environment variable by which a shell asks.
+const VARIABLE: &str = "COMPLETE";
+/// A person has pressed a key and waits.
+const PATIENCE: Duration = Duration::from_millis(700);
+
+/// Answers a shell that asks for candidates and exits; does nothing otherwise.
+pub fn answer() {
+    if std::env::var_os(VARIABLE).is_some() {
+        CompleteEnv::with_factory(Cli::command)
+            .var(VARIABLE)
+            .complete();
+    }
+}
+
+/// The script that a shell sources.
+///
+/// # Errors
+/// If it cannot be written.
+pub fn script(shell: Shell) -> Result<String, Failure> {
+    let name = match shell {
+        Shell::Bash => "bash",
+        Shell::Zsh => "zsh",
+        Shell::Fish => "fish",
+    };
+    let mut script = Vec::new();
+    if let Some(completer) = Shells::builtins().completer(name) {
+        let program = "controllerctl";
+        completer.write_registration(VARIABLE, program, program, program, &mut script)?;
+    }
+    Ok(String::from_utf8_lossy(&script).into_owned())
+}
+
+/// Names of contexts.
+pub fn contexts() -> Vec<CompletionCandidate> {
+    let contexts = context::read_or_empty(&context::path()).unwrap_or_default();
+    contexts
+        .context
+        .into_keys()
+        .map(CompletionCandidate::new)
+        .collect()
+}
+
+/// Names of apps.
+pub fn apps() -> Vec<CompletionCandidate> {
+    live(async |client: &mut Client| {
+        let list = client.services().await?;
+        Ok(list.into_iter().map(|s| s.app).collect())
+    })
+}
+
+/// Names of services.
+pub fn services() -> Vec<CompletionCandidate> {
+    live(async |client: &mut Client| {
+        let list = client.services().await?;
+        Ok(list.into_iter().map(|s| s.name).collect())
+    })
+}
+
+/// Names of nodes.
+pub fn nodes() -> Vec<CompletionCandidate> {
+    live(async |client: &mut Client| Ok(client.nodes().await?.into_iter().map(|n| n.id).collect()))
+}
+
+/// Asks the controller of the current context; silence if it does not answer in time.
+fn live<F>(ask: F) -> Vec<CompletionCandidate>
+where
+    F: AsyncFnOnce(&mut Client) -> Result<Vec<String>, Failure>,
+{
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let Ok(runtime) = runtime else {
+        return Vec::new();
+    };
+    let names = runtime.block_on(async {
+        let names = async {
+            let mut client = client::connect(None, None).await.ok()?;
+            ask(&mut client).await.ok()
+        };
+        tokio::time::timeout(PATIENCE, names).await.ok().flatten()
+    });
+    let mut names = names.unwrap_or_default();
+    names.sort();
+    names.dedup();
+    names
+        .iter()
+        .map(|name| CompletionCandidate::new(OsStr::new(name)))
+        .collect()
+}
