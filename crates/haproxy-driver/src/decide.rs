@@ -12,7 +12,7 @@ use longshore_model::routes::{Server, ServerMode};
 
 use crate::intent::{BackendIntent, Intent};
 use crate::name::{BackendName, slot_name};
-use crate::readout::{Running, RunningServer};
+use crate::readout::{Load, Running, RunningServer};
 use crate::render::{PARKED, server_options};
 use crate::settings::Settings;
 use crate::slots::{Holder, SlotMap, SlotNumber};
@@ -166,9 +166,7 @@ impl Look<'_> {
                 },
                 Holder::Leaving => {
                     let over = match self.running.get(slot) {
-                        Some(server) => {
-                            is_parked(server) && server.load.is_some_and(|l| l.is_idle())
-                        }
+                        Some(server) => is_parked(server) && server.load.is_some_and(Load::is_idle),
                         // A worker that does not have the slot has no session on it.
                         None => true,
                     };

@@ -101,6 +101,8 @@ pub struct Edge {
     pub(crate) written: Option<String>,
     /// Structure that the worker was started with; none where that is not certain.
     pub(crate) loaded: Option<String>,
+    /// Workers of earlier configurations, when they were last looked for.
+    pub(crate) old_workers: Vec<u32>,
     /// Pid of the worker that was last seen.
     pub(crate) pid: u32,
     routes: Option<Routes>,
@@ -209,20 +211,23 @@ impl Edge {
         let certain = !slots.reload_owed;
         let loaded = written.as_deref().filter(|_| certain).map(structure);
         let deadline = Duration::from_millis(settings.socket_deadline_ms);
+        let master = MasterSocket {
+            path: settings.master_socket.clone(),
+            deadline,
+        };
         let mut edge = Self {
             admin: AdminSocket {
                 path: settings.admin_socket.clone(),
                 deadline,
+                master: master.clone(),
             },
-            master: MasterSocket {
-                path: settings.master_socket.clone(),
-                deadline,
-            },
+            master,
             slots,
             intent: Intent::default(),
             acknowledged: 0,
             written,
             loaded,
+            old_workers: Vec::new(),
             pid: 0,
             routes: None,
             route_problems: Vec::new(),
@@ -349,12 +354,22 @@ impl Edge {
             Ok(outcome) => self.last_problems.clone_from(&outcome.problems),
             Err(error) => self.last_problems = vec![error.to_string()],
         }
-        if let Err(EdgeError::Down { socket, .. }) = &result
-            && *socket == self.admin.path
+        if result
+            .as_ref()
+            .is_err_and(|error| self.is_out_of_reach(error))
         {
             self.prepare_start().await?;
         }
         result
+    }
+
+    fn is_out_of_reach(&self, error: &EdgeError) -> bool {
+        match error {
+            EdgeError::Down { socket, .. } | EdgeError::Silent { socket, .. } => {
+                *socket == self.admin.path
+            }
+            _ => false,
+        }
     }
 
     /// HAProxy is down: its next start must find the present routes.
@@ -410,6 +425,13 @@ impl Edge {
         }
         if self.route_problems.is_empty() {
             self.retry = Retry::default();
+        }
+        if (by_apply || !self.old_workers.is_empty())
+            && let Err(error) = self.drain_old_workers().await
+        {
+            outcome
+                .problems
+                .push(format!("old workers may serve an old list: {error}"));
         }
         for id in &outcome.decision.unplaced {
             outcome
@@ -484,11 +506,18 @@ impl Edge {
 
     fn notice_pid(&mut self, seen: &Seen, outcome: &mut Outcome) {
         let pid = seen.info.pid;
+        if seen.info.via_master {
+            let socket = self.admin.path.display();
+            outcome
+                .problems
+                .push(format!("{socket} is gone; commands go through the master"));
+        }
         if self.pid != 0 && self.pid != pid {
             outcome.repaired.push(format!(
                 "HAProxy was restarted or reloaded by somebody else (worker {} is now {pid})",
                 self.pid
             ));
+            self.old_workers.push(self.pid);
             // It was started from the file as it is on disk.
             self.loaded = self.written.as_deref().map(structure);
         }

@@ -159,7 +159,8 @@ mod tests {
         #[test]
         fn whatever_reads_as_a_backend_is_its_one_form(text in "be_[a-z0-9_+-]{0,20}") {
             if let Some((key, port)) = BackendName::parse(&text) {
-                prop_assert_eq!(BackendName::of(&key, port).as_str(), text);
+                let name = BackendName::of(&key, port);
+                prop_assert_eq!(name.as_str(), text);
             }
         }
 

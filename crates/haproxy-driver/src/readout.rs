@@ -146,6 +146,8 @@ pub struct StatLine {
     pub server: String,
     /// Where a server points to, where HAProxy says it.
     pub address: String,
+    /// Its state in HAProxy's words: `UP`, `DOWN 1/2`, `DRAIN`, `MAINT`, …
+    pub status: String,
     /// Sessions and queue.
     pub load: Load,
     /// Sessions per second over the last second.
@@ -188,6 +190,7 @@ pub fn stat(text: &str) -> Vec<StatLine> {
             proxy: field("pxname").to_owned(),
             server: field("svname").to_owned(),
             address: field("addr").to_owned(),
+            status: field("status").to_owned(),
             load: Load {
                 sessions: small("scur"),
                 queued: small("qcur"),
@@ -212,6 +215,8 @@ pub struct Info {
     pub stopping: bool,
     /// Its version.
     pub version: String,
+    /// The master was asked, because the worker's own socket is gone.
+    pub via_master: bool,
 }
 
 /// Reads `show info`.
@@ -225,6 +230,7 @@ pub fn info(text: &str) -> Info {
         pid: field("Pid").and_then(|text| text.parse().ok()).unwrap_or(0),
         stopping: field("Stopping").is_some_and(|text| text != "0"),
         version: field("Version").unwrap_or("").to_owned(),
+        via_master: false,
     }
 }
 

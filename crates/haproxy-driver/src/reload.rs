@@ -16,6 +16,8 @@ use crate::slots::Holder;
 
 /// Between two looks for the new worker. A reload takes about 45 ms.
 const POLL_MS: u64 = 10;
+/// A state file with no states: only its version.
+const EMPTY_STATE: &str = "1\n";
 
 impl Edge {
     /// Puts the file for the present intent in place and lets HAProxy load it.
@@ -40,6 +42,7 @@ impl Edge {
         match result {
             Ok(pid) => {
                 self.pid = pid;
+                self.old_workers = before.workers;
                 self.loaded = Some(structure(&text));
                 self.save_slots(slots)
             }
@@ -56,13 +59,16 @@ impl Edge {
     /// A state file without states: HAProxy warns where there is none, and one with old states
     /// would bring them back at a cold start.
     pub(crate) fn empty_state_file(&self) -> Result<(), EdgeError> {
-        files::replace(&self.settings.state_path, "1\n")
+        files::replace(&self.settings.state_path, EMPTY_STATE)
     }
 
     /// States of the servers that serve now, so that one that is down does not start as up and
     /// that not all are checked at once. Those that drain or were not proven are left out: the
     /// file has them disabled, and the next decision takes them from there.
     fn state_file(&self, running: &Running) -> String {
+        if running.header.is_empty() {
+            return EMPTY_STATE.to_owned();
+        }
         let mut text = running.header.clone();
         for (name, pool) in &self.slots.backends {
             let intent = BackendName::parse(name)

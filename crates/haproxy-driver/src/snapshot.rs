@@ -1,9 +1,11 @@
 //! What HAProxy really runs, in the controller's words.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use longshore_model::ReplicaId;
 use longshore_model::observe::{BackendObserved, CheckState, ServerAdmin, ServerObserved};
+use longshore_model::routes::ServerMode;
 
 use crate::edge::{Edge, EdgeSnapshot, Seen};
 use crate::error::EdgeError;
@@ -11,6 +13,7 @@ use crate::name::{BackendName, parse_slot};
 use crate::readout::{self, Load, Running, RunningServer, StatLine};
 use crate::settings::CheckSettings;
 use crate::slots::Holder;
+use crate::step::{Action, Step};
 
 /// Old workers that are asked for their sessions; `mworker-max-reloads` keeps them fewer.
 const OLD_WORKERS_MAX: usize = 16;
@@ -57,20 +60,65 @@ impl Edge {
 
     /// Sessions that workers of earlier configurations still finish, by backend and address:
     /// their slots may have other holders now, but the address is the replica's.
-    async fn old_workers_load(&self) -> Result<BTreeMap<(String, String), Load>, EdgeError> {
+    async fn old_workers_load(&mut self) -> Result<BTreeMap<(String, String), Load>, EdgeError> {
         let mut loads: BTreeMap<(String, String), Load> = BTreeMap::new();
-        let processes = self.processes().await?;
-        for pid in processes.old_workers.iter().take(OLD_WORKERS_MAX) {
-            // It may end at any moment; then it has no sessions.
-            let Ok(text) = self.master.ask(&format!("@!{pid} show stat -1 4 -1")).await else {
-                continue;
-            };
-            for line in readout::stat(&text) {
+        for (_, lines) in self.old_workers_stat().await? {
+            for line in lines {
                 let load = loads.entry((line.proxy, line.address)).or_default();
                 *load = add(*load, line.load);
             }
         }
         Ok(loads)
+    }
+
+    /// Servers of the workers of earlier configurations, by pid.
+    async fn old_workers_stat(&mut self) -> Result<Vec<(u32, Vec<StatLine>)>, EdgeError> {
+        self.old_workers = self.processes().await?.old_workers;
+        self.old_workers.truncate(OLD_WORKERS_MAX);
+        let mut workers = Vec::new();
+        for &pid in &self.old_workers {
+            // It may end at any moment; then it has no sessions.
+            if let Ok(text) = self.master.ask(&format!("@!{pid} show stat -1 4 -1")).await {
+                workers.push((pid, readout::stat(&text)));
+            }
+        }
+        Ok(workers)
+    }
+
+    /// A worker of an earlier configuration answers one more request of each client that kept
+    /// its connection, from the list that it had. What does not serve any more is drained there
+    /// too.
+    pub(crate) async fn drain_old_workers(&mut self) -> Result<(), EdgeError> {
+        for (pid, lines) in self.old_workers_stat().await? {
+            for line in lines {
+                let is_out = line.status.starts_with("MAINT") || line.status.starts_with("DRAIN");
+                let named = BackendName::parse(&line.proxy).zip(parse_slot(&line.server));
+                let Some(((service, port), slot)) = named.filter(|_| !is_out) else {
+                    continue;
+                };
+                let backend = BackendName::of(&service, port);
+                if !self.serves(&backend, &line.address) {
+                    let drain = Step {
+                        backend,
+                        slot,
+                        action: Action::Drain,
+                    };
+                    self.master
+                        .ask(&format!("@!{pid} {}", drain.wire()))
+                        .await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn serves(&self, backend: &BackendName, address: &str) -> bool {
+        self.intent.backends.get(backend).is_some_and(|backend| {
+            backend.servers.values().any(|server| {
+                server.mode == ServerMode::Serve
+                    && SocketAddr::new(server.address, server.port).to_string() == address
+            })
+        })
     }
 
     fn servers(
@@ -95,7 +143,7 @@ impl Edge {
                 let mut observed = now.map_or(ABSENT, |(now, proven)| {
                     observe(now, proven, &self.settings.check)
                 });
-                let address = std::net::SocketAddr::new(server.address, server.port).to_string();
+                let address = SocketAddr::new(server.address, server.port).to_string();
                 if let Some(load) = old.get(&(name.to_string(), address)) {
                     observed.sessions = observed.sessions.saturating_add(load.sessions);
                     observed.queued = observed.queued.saturating_add(load.queued);

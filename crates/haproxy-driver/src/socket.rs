@@ -29,12 +29,32 @@ pub(crate) const COMMANDS_MAX: usize = 2_000;
 pub(crate) struct AdminSocket {
     pub(crate) path: PathBuf,
     pub(crate) deadline: Duration,
+    /// Takes over where the socket's file is gone: no reload brings it back.
+    pub(crate) master: MasterSocket,
 }
 
 impl AdminSocket {
     /// Sends `commands` to a worker that is not stopping; gives its info and one answer each.
     pub(crate) async fn talk(&self, commands: &[String]) -> Result<(Info, Vec<String>), EdgeError> {
-        within(&self.path, self.deadline, self.converse(commands)).await
+        let result = within(&self.path, self.deadline, self.converse(commands)).await;
+        if matches!(result, Err(EdgeError::Down { .. }))
+            && let Ok(answers) = self.through_master(commands).await
+        {
+            return Ok(answers);
+        }
+        result
+    }
+
+    async fn through_master(&self, commands: &[String]) -> Result<(Info, Vec<String>), EdgeError> {
+        let mut info = readout::info(&self.master.ask("@1 show info").await?);
+        check_info(&info)?;
+        info.via_master = true;
+        let mut answers = Vec::with_capacity(commands.len());
+        for command in commands {
+            check_line(command)?;
+            answers.push(self.master.ask(&format!("@1 {command}")).await?);
+        }
+        Ok((info, answers))
     }
 
     async fn converse(&self, commands: &[String]) -> Result<(Info, Vec<String>), EdgeError> {
@@ -44,24 +64,10 @@ impl AdminSocket {
         send(&self.path, &mut writer, b"prompt\nshow info\n").await?;
         let first = replies(&self.path, &mut reader, &mut buffer, 2).await?;
         let info = readout::info(first.last().map_or("", String::as_str));
-        if info.pid == 0 {
-            return Err(EdgeError::Answer {
-                command: "show info".to_owned(),
-                why: "no pid in it".to_owned(),
-            });
-        }
-        if info.stopping {
-            return Err(EdgeError::Stopping { pid: info.pid });
-        }
+        check_info(&info)?;
         let mut lines = String::new();
         for command in commands {
-            // Nothing that we emit comes near; a longer one would be dropped in silence.
-            if command.len() > LINE_BYTES_MAX || command.contains('\n') {
-                return Err(EdgeError::Answer {
-                    command: command.chars().take(80).collect(),
-                    why: "it was not sent: not one short line".to_owned(),
-                });
-            }
+            check_line(command)?;
             lines.push_str(command);
             lines.push('\n');
         }
@@ -103,6 +109,32 @@ impl MasterSocket {
         })
         .await
     }
+}
+
+fn check_info(info: &Info) -> Result<(), EdgeError> {
+    if info.pid == 0 {
+        let command = "show info".to_owned();
+        return Err(EdgeError::Answer {
+            command,
+            why: "no pid in it".to_owned(),
+        });
+    }
+    if info.stopping {
+        return Err(EdgeError::Stopping { pid: info.pid });
+    }
+    Ok(())
+}
+
+/// Nothing that we emit comes near the limit; a longer line would be dropped in silence.
+fn check_line(command: &str) -> Result<(), EdgeError> {
+    if command.len() <= LINE_BYTES_MAX && !command.contains('\n') {
+        return Ok(());
+    }
+    let command = command.chars().take(80).collect();
+    Err(EdgeError::Answer {
+        command,
+        why: "it was not sent: not one short line".to_owned(),
+    })
 }
 
 async fn within<T>(
@@ -215,9 +247,17 @@ mod tests {
     }
 
     fn socket(dir: &tempfile::TempDir) -> AdminSocket {
-        AdminSocket {
-            path: dir.path().join("s"),
-            deadline: Duration::from_millis(300),
+        {
+            let deadline = Duration::from_millis(300);
+            let master = MasterSocket {
+                path: dir.path().join("m"),
+                deadline,
+            };
+            AdminSocket {
+                path: dir.path().join("s"),
+                deadline,
+                master,
+            }
         }
     }
 

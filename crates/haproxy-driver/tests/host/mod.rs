@@ -472,3 +472,49 @@ pub fn routes(generation: u64, backends: Vec<Backend>) -> Routes {
         backends,
     }
 }
+
+/// Waits until `count` slow requests are with the replicas.
+pub async fn slow_arrived(replicas: &[&Replica], count: usize) {
+    let deadline = Instant::now() + PATIENCE;
+    let arrived = || {
+        replicas
+            .iter()
+            .map(|r| r.slow.load(Ordering::SeqCst))
+            .sum::<usize>()
+    };
+    while arrived() < count {
+        assert!(
+            Instant::now() < deadline,
+            "{} of {count} slow requests arrived",
+            arrived()
+        );
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// A client that keeps its connection.
+pub struct Client {
+    stream: TcpStream,
+}
+
+impl Client {
+    pub async fn connect(port: u16) -> Self {
+        Self {
+            stream: TcpStream::connect((loopback(), port)).await.unwrap(),
+        }
+    }
+
+    /// The body of the answer; none where the connection was closed.
+    pub async fn get(&mut self, path: &str) -> Option<String> {
+        let text = format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n");
+        self.stream.write_all(text.as_bytes()).await.ok()?;
+        let mut bytes = Vec::new();
+        while !String::from_utf8_lossy(&bytes).contains("\r\n\r\nr") {
+            if self.stream.read_buf(&mut bytes).await.ok()? == 0 {
+                return None;
+            }
+        }
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        Some(text.split_once("\r\n\r\n")?.1.to_owned())
+    }
+}

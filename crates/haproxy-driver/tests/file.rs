@@ -1,0 +1,381 @@
+//! The rendered file: read back, it says what was meant; hostile words never get into it; and
+//! HAProxy accepts it.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // Helpers are outside of `#[test]`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv6Addr};
+
+use longshore_haproxy_driver::decide::{Worker, decide};
+use longshore_haproxy_driver::render::{listen_ports, render, structure};
+use longshore_haproxy_driver::slots::Holder;
+use longshore_haproxy_driver::{Intent, ProcessSettings, RouteError, Settings, SlotMap};
+use longshore_model::routes::{Backend, Routes, Server, ServerMode};
+use longshore_model::spec::{Balance, RouteMode, RouteSpec};
+use longshore_model::{ReplicaId, ServiceKey};
+use proptest::prelude::*;
+
+fn backend(service: &str, port: u16, domains: &[&str]) -> Backend {
+    Backend {
+        service: service.parse().unwrap(),
+        route: RouteSpec {
+            listen_port: port,
+            container_port: 80,
+            mode: RouteMode::Http,
+            domains: domains.iter().map(|d| (*d).to_owned()).collect(),
+            balance: Balance::Roundrobin,
+            check_path: Some("/healthz".to_owned()),
+            maxconn_per_replica: 0,
+        },
+        servers: Vec::new(),
+    }
+}
+
+fn settings() -> Settings {
+    Settings {
+        process: ProcessSettings {
+            user: None,
+            group: None,
+            chroot: None,
+            socket_group: None,
+        },
+        ..Settings::default()
+    }
+}
+
+fn compile(backends: Vec<Backend>) -> (Intent, Vec<RouteError>) {
+    Intent::compile(
+        &Routes {
+            generation: 1,
+            backends,
+        },
+        &BTreeSet::new(),
+        8404,
+    )
+}
+
+/// The slot map of a first start.
+fn first_slots(intent: &Intent) -> SlotMap {
+    let worker = Worker {
+        running: None,
+        can_add: false,
+        vouched: &BTreeSet::new(),
+    };
+    decide(intent, &SlotMap::default(), worker, &settings()).slots
+}
+
+/// Sections of a file by their first line.
+fn sections(file: &str) -> BTreeMap<String, Vec<String>> {
+    let mut sections: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut title = String::new();
+    for line in file
+        .lines()
+        .filter(|l| !l.trim().is_empty() && !l.trim().starts_with('#'))
+    {
+        if line.starts_with(' ') {
+            sections
+                .entry(title.clone())
+                .or_default()
+                .push(line.trim().to_owned());
+        } else {
+            title = line.to_owned();
+            assert!(
+                sections.insert(title.clone(), Vec::new()).is_none(),
+                "{title} twice"
+            );
+        }
+    }
+    sections
+}
+
+#[test]
+fn each_rule_that_is_broken_names_service_and_field() {
+    let broken = |change: fn(&mut Backend), expected: &str| {
+        let mut bad = backend("shop/web", 80, &[]);
+        change(&mut bad);
+        let (intent, errors) = compile(vec![backend("blog/web", 81, &[]), bad]);
+        assert_eq!(intent.backends.len(), 1, "the good one must stay");
+        assert_eq!(errors.len(), 1);
+        assert!(errors[0].to_string().contains(expected), "{}", errors[0]);
+        assert!(errors[0].to_string().contains("shop/web"), "{}", errors[0]);
+    };
+    broken(
+        |b| b.route.domains = vec!["a\n  stats admin".to_owned()],
+        "domains",
+    );
+    broken(
+        |b| b.route.domains = vec!["a.example".to_owned(); 65],
+        "65 names",
+    );
+    broken(
+        |b| b.route.check_path = Some("/a b".to_owned()),
+        "check_path",
+    );
+    broken(
+        |b| b.route.check_path = Some("/a\nserver evil".to_owned()),
+        "check_path",
+    );
+    broken(|b| b.route.listen_port = 0, "listen_port");
+    broken(|b| b.route.listen_port = 8404, "statistics");
+    broken(
+        |b| b.route.maxconn_per_replica = u32::MAX,
+        "maxconn_per_replica",
+    );
+    broken(
+        |b| {
+            b.route.mode = RouteMode::Tcp;
+            b.route.domains = vec!["a".to_owned()];
+        },
+        "plain TCP",
+    );
+    broken(
+        |b| {
+            b.servers.push(Server {
+                replica: ReplicaId(1),
+                address: IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+                port: 1,
+                mode: ServerMode::Serve,
+            });
+        },
+        "r1 has no usable address",
+    );
+}
+
+#[test]
+fn of_two_that_want_the_same_the_one_that_serves_keeps_it() {
+    let both = vec![
+        backend("a/new", 80, &["x.org"]),
+        backend("z/old", 80, &["y.org", "X.org"]),
+    ];
+    let (intent, errors) = compile(both.clone());
+    assert_eq!(
+        intent.backends.values().next().unwrap().service.to_string(),
+        "a/new"
+    );
+    assert_eq!(
+        errors[0].to_string(),
+        "z/old: port 80 is served by a/new already (host name x.org)"
+    );
+    let served = intent_name("z/old", 80);
+    let routes = Routes {
+        generation: 1,
+        backends: both,
+    };
+    let (intent, errors) = Intent::compile(&routes, &served, 8404);
+    assert_eq!(
+        intent.backends.values().next().unwrap().service.to_string(),
+        "z/old"
+    );
+    assert!(
+        errors[0]
+            .to_string()
+            .contains("a/new: port 80 is served by z/old"),
+        "{}",
+        errors[0]
+    );
+    let (_, errors) = compile(vec![backend("a/b", 80, &[]), backend("c/d", 80, &[])]);
+    assert!(
+        errors[0].to_string().contains("both take all host names"),
+        "{}",
+        errors[0]
+    );
+    let mut tcp = backend("e/f", 80, &[]);
+    tcp.route.mode = RouteMode::Tcp;
+    let (_, errors) = compile(vec![backend("a/b", 80, &["x.org"]), tcp]);
+    assert!(errors[0].to_string().contains("plain TCP"), "{}", errors[0]);
+}
+
+fn intent_name(service: &str, port: u16) -> BTreeSet<longshore_haproxy_driver::name::BackendName> {
+    let key: ServiceKey = service.parse().unwrap();
+    BTreeSet::from([longshore_haproxy_driver::name::BackendName::of(&key, port)])
+}
+
+#[test]
+fn only_a_proven_server_that_serves_is_enabled_in_the_file() {
+    let mut web = backend("shop/web", 80, &[]);
+    for (id, mode) in [
+        (1, ServerMode::Serve),
+        (2, ServerMode::Serve),
+        (3, ServerMode::Drain),
+    ] {
+        let address = "10.0.0.9".parse().unwrap();
+        web.servers.push(Server {
+            replica: ReplicaId(id),
+            address,
+            port: 8000 + id as u16,
+            mode,
+        });
+    }
+    let (intent, _) = compile(vec![web]);
+    let held = |id, proven| Holder::Replica {
+        id: ReplicaId(id),
+        proven,
+    };
+    let pool = BTreeMap::from([
+        (1, held(1, true)),
+        (2, held(2, false)),
+        (3, held(3, true)),
+        (4, Holder::Free),
+    ]);
+    let slots = SlotMap {
+        backends: BTreeMap::from([("be_shop_web_80".to_owned(), pool)]),
+        reload_owed: false,
+    };
+    let file = render(&intent, &slots, &settings());
+    let servers: Vec<_> = sections(&file)["backend be_shop_web_80"]
+        .iter()
+        .filter(|line| line.starts_with("server "))
+        .cloned()
+        .collect();
+    assert_eq!(
+        servers,
+        [
+            "server slot1 10.0.0.9:8001 check",
+            "server slot2 10.0.0.9:8002 check disabled",
+            "server slot3 10.0.0.9:8003 check disabled",
+            "server slot4 127.0.0.1:1 check disabled",
+        ]
+    );
+    assert!(!structure(&file).contains("server slot"));
+}
+
+#[test]
+fn no_setting_can_become_syntax() {
+    let refused = |change: fn(&mut Settings), field: &str| {
+        let mut settings = settings();
+        change(&mut settings);
+        let error = longshore_haproxy_driver::render::check_settings(&settings).unwrap_err();
+        assert!(error.to_string().contains(field), "{error}");
+    };
+    refused(|s| s.admin_socket = "/run/a b".into(), "admin_socket");
+    refused(|s| s.state_path = "relative".into(), "state_path");
+    refused(|s| s.process.chroot = Some("/a\nb".into()), "chroot");
+    refused(|s| s.process.user = Some("a\n".to_owned()), "user");
+    refused(|s| s.check.fall = 1, "fall");
+    refused(|s| s.check.inter_ms = 0, "intervals");
+    assert!(longshore_haproxy_driver::render::check_settings(&Settings::default()).is_ok());
+}
+
+fn haproxy_accepts(file: &str) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("haproxy.cfg");
+    std::fs::write(&path, file).unwrap();
+    let run = std::process::Command::new("haproxy")
+        .arg("-c")
+        .arg("-f")
+        .arg(&path)
+        .output();
+    let output = run.expect("install haproxy (apt-get install haproxy)");
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{words}\n{file}");
+    // The state file of another host's path is the one thing that may be missing here.
+    let warned = words
+        .lines()
+        .find(|l| l.contains("[WARNING]") && !l.contains("state file"));
+    assert_eq!(warned, None, "{file}");
+}
+
+#[test]
+fn haproxy_accepts_every_kind_of_backend_without_a_warning() {
+    let mut all = Vec::new();
+    let balances = [
+        Balance::Roundrobin,
+        Balance::Leastconn,
+        Balance::Random,
+        Balance::Source,
+    ];
+    for (i, balance) in balances.into_iter().enumerate() {
+        for mode in [RouteMode::Http, RouteMode::Tcp] {
+            for check_path in [None, Some("/a/b_c.d~e-f=g&h?i+j:k@l,m".to_owned())] {
+                let port = 1000 + all.len() as u16;
+                let mut one = backend(&format!("app{i}/web"), port, &[]);
+                let server = Server {
+                    replica: ReplicaId(1),
+                    address: if i % 2 == 0 {
+                        "10.0.0.1".parse().unwrap()
+                    } else {
+                        "fd00::1".parse().unwrap()
+                    },
+                    port: 31_000,
+                    mode: ServerMode::Serve,
+                };
+                one.servers.push(server);
+                one.route.balance = balance;
+                one.route.mode = mode;
+                one.route.check_path = check_path;
+                one.route.maxconn_per_replica = i as u32 * 10;
+                all.push(one);
+            }
+        }
+    }
+    let long = "a".repeat(63);
+    let name = format!("{long}.{long}.{long}.example");
+    all.push(backend(
+        &format!("{long}/{long}"),
+        2000,
+        &[&name, "b.example"],
+    ));
+    let (intent, errors) = compile(all);
+    assert!(errors.is_empty(), "{errors:?}");
+    haproxy_accepts(&render(&intent, &first_slots(&intent), &settings()));
+}
+
+prop_compose! {
+    fn any_backend()(
+        app in "[a-c]", service in "[a-c-]{0,2}", port in 80u16..84,
+        domains in prop::collection::vec(prop_oneof!["[a-c]\\.org", "[a-z \n;#.\"A-Z]{0,6}"], 0..3),
+        check_path in prop::option::of(prop_oneof![Just("/ok".to_owned()), "/[ -~\n]{0,5}"]),
+        tcp in any::<bool>(), maxconn in prop_oneof![Just(0u32), 1u32..100, any::<u32>()],
+        servers in prop::collection::btree_map(0u64..20, (any::<[u8; 4]>(), any::<u16>(), any::<bool>()), 0..5),
+    ) -> Backend {
+        let mut one = backend(&format!("{app}/x{service}"), port, &[]);
+        one.route.domains = domains;
+        one.route.check_path = check_path;
+        one.route.mode = if tcp { RouteMode::Tcp } else { RouteMode::Http };
+        one.route.maxconn_per_replica = maxconn;
+        one.servers = servers.into_iter().map(|(id, (address, port, serve))| Server {
+            replica: ReplicaId(id), address: address.into(), port,
+            mode: if serve { ServerMode::Serve } else { ServerMode::Drain },
+        }).collect();
+        one
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn read_back_the_file_says_what_was_meant(backends in prop::collection::vec(any_backend(), 0..6)) {
+        let count = backends.len();
+        let (intent, errors) = compile(backends);
+        prop_assert_eq!(intent.backends.len() + errors.len(), count);
+        let slots = first_slots(&intent);
+        let file = render(&intent, &slots, &settings());
+        prop_assert!(file.bytes().all(|b| b == b'\n' || (b' '..=b'~').contains(&b)));
+        let filled = |line: &str| line.starts_with('#') || !line.contains("@\n") && !line.contains(" @");
+        prop_assert!(file.lines().all(filled), "a word was not filled in");
+        let read = sections(&file);
+        let ports: Vec<u16> = intent.frontends().into_keys().collect();
+        prop_assert_eq!(listen_ports(&file), ports.clone());
+        let ours = read.keys().filter(|title| title.starts_with("backend be_")).count();
+        prop_assert_eq!(ours, intent.backends.len());
+        prop_assert_eq!(read.len(), 4 + ports.len() + ours);
+        for (name, meant) in &intent.backends {
+            let lines = &read[&format!("backend {name}")];
+            let points: BTreeSet<&str> = lines.iter()
+                .filter(|line| line.starts_with("server "))
+                .filter_map(|line| line.split(' ').nth(2))
+                .filter(|at| *at != "127.0.0.1:1")
+                .collect();
+            let meant_points: BTreeSet<String> = meant.servers.values()
+                .filter(|s| s.mode == ServerMode::Serve)
+                .map(|s| format!("{}:{}", s.address, s.port))
+                .filter(|at| at != "127.0.0.1:1")
+                .collect();
+            prop_assert_eq!(points, meant_points.iter().map(String::as_str).collect());
+            let front = &read[&format!("frontend fe_{}", meant.listen_port)];
+            let default = format!("default_backend {name}");
+            prop_assert_eq!(front.contains(&default), meant.domains.is_empty());
+            let rules = front.iter().filter(|l| l.starts_with(&format!("use_backend {name} if ")));
+            prop_assert_eq!(rules.count(), meant.domains.len());
+        }
+    }
+}
