@@ -4,13 +4,16 @@
 //! the loop, `grpc` the only way in. Nothing of protobuf is known outside `grpc` and the outgoing
 //! side of `fleet`.
 
+pub mod cli;
 pub mod clock;
 pub mod cluster;
 pub mod config;
 pub mod files;
 pub mod fleet;
 pub mod grpc;
+pub mod init;
 pub mod reconcile;
+pub mod run;
 pub mod store;
 
 #[cfg(test)]

@@ -141,16 +141,25 @@ impl Repository {
         store.write(&Batch { guards: vec![guard], changes })
     }
 
+    /// What cluster a store holds.
+    ///
+    /// # Errors
+    /// [`StoreError::Empty`] if none, [`StoreError::Schema`] if it is of another version.
+    pub fn meta(store: &dyn Store) -> Result<Meta, StoreError> {
+        let meta: Meta = read_one(store, Table::Meta, META)?
+            .ok_or_else(|| StoreError::Empty { place: "the store".into() })?;
+        if meta.schema != SCHEMA {
+            return Err(StoreError::Schema { found: meta.schema, known: SCHEMA });
+        }
+        Ok(meta)
+    }
+
     /// Raises the term, durably, and reads everything.
     ///
     /// # Errors
     /// [`StoreError`] if anything is damaged, of another schema, or cannot be written.
     pub fn open(store: Arc<dyn Store>) -> Result<(Self, Loaded), StoreError> {
-        let meta: Meta = read_one(&*store, Table::Meta, META)?
-            .ok_or_else(|| StoreError::Empty { place: "the store".into() })?;
-        if meta.schema != SCHEMA {
-            return Err(StoreError::Schema { found: meta.schema, known: SCHEMA });
-        }
+        let meta = Self::meta(&*store)?;
         let before: Writer =
             read_one(&*store, Table::Meta, WRITER)?.ok_or_else(|| StoreError::Corrupt {
                 place: "row writer of table meta".into(),

@@ -1,0 +1,107 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::Config;
+use crate::init::{self, Init};
+use crate::run;
+
+const CONFIG: &str = "/etc/longshore/controller.toml";
+
+/// Decides placement and scale, keeps agents and edges in step.
+#[derive(Parser)]
+#[command(name = "controller", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Makes a new cluster: CA, store, server certificate, first operator.
+    Init(InitArgs),
+    /// Serves the cluster of a data directory.
+    Run(RunArgs),
+}
+
+#[derive(Args)]
+struct InitArgs {
+    /// Directory of the cluster's state and keys.
+    #[arg(long, default_value = "/var/lib/longshore/controller")]
+    data_dir: PathBuf,
+    /// Name of the cluster.
+    #[arg(long, default_value = "longshore")]
+    cluster: String,
+    /// Address and port to listen on.
+    #[arg(long, default_value = "0.0.0.0:7443")]
+    listen: String,
+    /// Addresses and names that agents and operators use, best first.
+    #[arg(long, required = true, value_delimiter = ',', value_parser = host)]
+    advertise: Vec<String>,
+    /// Where the first operator's credentials are written.
+    #[arg(long, default_value = "longshore-context.toml")]
+    context_out: PathBuf,
+}
+
+#[derive(Args)]
+struct RunArgs {
+    /// Directory of the cluster's state and keys.
+    #[arg(long, default_value = "/var/lib/longshore/controller")]
+    data_dir: PathBuf,
+    /// Settings; without this flag the file may be missing.
+    #[arg(long)]
+    config: Option<PathBuf>,
+}
+
+fn host(text: &str) -> Result<String, String> {
+    match run::is_host(text) {
+        true => Ok(text.to_owned()),
+        false => Err("neither an IP address nor a host name".into()),
+    }
+}
+
+/// Runs the program.
+#[must_use]
+pub fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Init(args) => init_command(args),
+        Command::Run(args) => run_command(args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err((code, message)) => {
+            eprintln!("error: {message}");
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn init_command(args: InitArgs) -> Result<(), (u8, String)> {
+    let InitArgs { data_dir, cluster, listen, advertise, context_out } = args;
+    let wanted = Init { data_dir, cluster, listen, advertise, context_out };
+    let told = init::init(&wanted).map_err(|error| (1, crate::chain(&error)))?;
+    print!("{told}");
+    Ok(())
+}
+
+fn run_command(args: RunArgs) -> Result<(), (u8, String)> {
+    let asked = args.config.is_some();
+    let path = args.config.unwrap_or_else(|| CONFIG.into());
+    let config = Config::read(&path, asked).map_err(|error| (1, crate::chain(&error)))?;
+    let filter = std::env::var("LONGSHORE_LOG").unwrap_or_else(|_| config.log.clone());
+    let filter = tracing_subscriber::EnvFilter::try_new(&filter)
+        .map_err(|error| (1, format!("log = {filter:?}: {error}")))?;
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(16)
+        .enable_all()
+        .build()
+        .map_err(|error| (1, format!("the runtime cannot be started: {error}")))?;
+    runtime
+        .block_on(run::run(args.data_dir, config))
+        .map_err(|error| (error.exit_code(), crate::chain(&error)))
+}

@@ -1,0 +1,223 @@
+//! `controller init`: a new cluster in an empty directory.
+//!
+//! The CA certificate is written last: where it is, the cluster is whole. A marker file names an
+//! init that did not get so far.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use longshore_identity::ca::ClusterCa;
+use longshore_identity::{Identity, OperatorRole, PkiError};
+use longshore_model::NodeId;
+
+use crate::files::{self, FileError};
+use crate::store::{Meta, RedbStore, Repository, StoreError};
+
+/// Life of an operator's certificate.
+const OPERATOR_VALIDITY: Duration = Duration::from_secs(365 * 86_400);
+/// Life of the controller's certificate; made anew at two thirds.
+pub const SERVER_VALIDITY: Duration = Duration::from_secs(365 * 86_400);
+
+/// Where things are in a data directory.
+#[derive(Debug, Clone)]
+pub struct DataDir(PathBuf);
+
+impl DataDir {
+    /// Of this path.
+    #[must_use]
+    pub fn new(path: &Path) -> Self {
+        Self(path.to_owned())
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The CA's certificate.
+    #[must_use]
+    pub fn ca(&self) -> PathBuf {
+        self.0.join("ca.pem")
+    }
+
+    /// The CA's key.
+    #[must_use]
+    pub fn ca_key(&self) -> PathBuf {
+        self.0.join("ca-key.pem")
+    }
+
+    /// The controller's certificate, the CA's behind it.
+    #[must_use]
+    pub fn server(&self) -> PathBuf {
+        self.0.join("server.pem")
+    }
+
+    /// The controller's key.
+    #[must_use]
+    pub fn server_key(&self) -> PathBuf {
+        self.0.join("server-key.pem")
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn store(&self) -> PathBuf {
+        self.0.join("store.redb")
+    }
+
+    /// Held by the one controller that uses the directory.
+    #[must_use]
+    pub fn lock(&self) -> PathBuf {
+        self.0.join("lock")
+    }
+
+    /// There while an init is not done.
+    #[must_use]
+    pub fn marker(&self) -> PathBuf {
+        self.0.join("init-unfinished")
+    }
+}
+
+/// What a new cluster shall be.
+#[derive(Debug, Clone)]
+pub struct Init {
+    /// Where.
+    pub data_dir: PathBuf,
+    /// Its name.
+    pub cluster: String,
+    /// `address:port` to listen on.
+    pub listen: String,
+    /// Names and addresses that agents and operators use.
+    pub advertise: Vec<String>,
+    /// Where the first operator's credentials go.
+    pub context_out: PathBuf,
+}
+
+/// Why there is no new cluster.
+#[derive(Debug, thiserror::Error)]
+pub enum InitError {
+    /// There is one.
+    #[error(
+        "{0} holds a cluster already (ca.pem is there); start it with `controller run`, or choose \
+         another --data-dir"
+    )]
+    Exists(String),
+    /// There is a half of one.
+    #[error(
+        "an earlier init in {0} was cut off; nothing has used it yet, so remove the directory and \
+         run init again"
+    )]
+    Unfinished(String),
+    /// A bad flag.
+    #[error("{flag}: {why}")]
+    Flag {
+        /// Which.
+        flag: &'static str,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A file.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A key or certificate.
+    #[error(transparent)]
+    Pki(#[from] PkiError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Makes the cluster; returns what to tell the operator.
+///
+/// # Errors
+/// [`InitError`] in words, with the way out.
+pub fn init(wanted: &Init) -> Result<String, InitError> {
+    let flag = |flag| move |why: String| InitError::Flag { flag, why };
+    NodeId::new(&*wanted.cluster).map_err(|e| flag("--cluster")(e.to_string()))?;
+    let listen: SocketAddr = wanted.listen.parse().map_err(|_| {
+        flag("--listen")(format!("{:?} is no ADDRESS:PORT", wanted.listen))
+    })?;
+    let Some(first) = wanted.advertise.first() else {
+        return Err(flag("--advertise")("give at least one address or name".into()));
+    };
+    let dir = DataDir::new(&wanted.data_dir);
+    let name = dir.path().display().to_string();
+    if dir.marker().exists() {
+        return Err(InitError::Unfinished(name));
+    }
+    if dir.ca().exists() {
+        return Err(InitError::Exists(name));
+    }
+    files::private_dir(dir.path())?;
+    let _lock = files::lock(&dir.lock())?;
+    files::write_private(&dir.marker(), b"")?;
+
+    let now = SystemTime::now();
+    let ca = ClusterCa::create(&wanted.cluster, now)?;
+    let store = RedbStore::open(&dir.store())?;
+    let meta = Meta::new(wanted.cluster.clone(), wanted.listen.clone(), wanted.advertise.clone());
+    Repository::create(&store, &meta)?;
+    files::write_private(&dir.ca_key(), ca.key_pem().as_bytes())?;
+    issue_server(&dir, &ca, &wanted.advertise, now)?;
+    let host = if first.contains(':') { format!("[{first}]") } else { first.clone() };
+    let url = format!("https://{host}:{}", listen.port());
+    let context = context(&ca, &wanted.cluster, &url, now)?;
+    files::write_private(&wanted.context_out, context.as_bytes())?;
+    files::write_private(&dir.ca(), ca.cert_pem().as_bytes())?;
+    files::remove(&dir.marker())?;
+    Ok(format!(
+        "cluster {}: made in {name}\n  CA, server certificate for {}, store\n  operator \
+         credentials (admin): {}\nnext:\n  controller run --data-dir {name}\n  controllerctl \
+         context import {} --name {}\n",
+        wanted.cluster,
+        wanted.advertise.join(", "),
+        wanted.context_out.display(),
+        wanted.context_out.display(),
+        wanted.cluster,
+    ))
+}
+
+/// Makes a server certificate for `advertise` and localhost and writes it with its key.
+///
+/// # Errors
+/// [`InitError::Pki`] for a name that cannot be in a certificate, [`InitError::File`].
+pub fn issue_server(
+    dir: &DataDir,
+    ca: &ClusterCa,
+    advertise: &[String],
+    now: SystemTime,
+) -> Result<(), InitError> {
+    let mut names: Vec<String> = advertise.to_vec();
+    names.extend(["localhost", "127.0.0.1", "::1"].map(String::from));
+    names.sort();
+    names.dedup();
+    let identity = Identity::Controller("controller".into());
+    let (cert, key) = ca.issue_new(&identity, &names, SERVER_VALIDITY, now)?;
+    // The CA goes with it: a joining agent knows only its digest.
+    let chain = format!("{}\n{}", cert.trim_end(), ca.cert_pem());
+    files::write_private(&dir.server_key(), key.as_bytes())?;
+    files::write_private(&dir.server(), chain.as_bytes())?;
+    Ok(())
+}
+
+/// Credentials of the first operator, as `controllerctl context import` reads them.
+fn context(
+    ca: &ClusterCa,
+    cluster: &str,
+    url: &str,
+    now: SystemTime,
+) -> Result<String, InitError> {
+    let admin = Identity::Operator { name: "admin".into(), role: OperatorRole::Admin };
+    let (cert, key) = ca.issue_new(&admin, &[], OPERATOR_VALIDITY, now)?;
+    let mut context = toml::Table::new();
+    context.insert("servers".into(), vec![url.to_owned()].into());
+    context.insert("ca".into(), ca.cert_pem().into());
+    context.insert("cert".into(), cert.into());
+    context.insert("key".into(), key.as_str().into());
+    let contexts = toml::Table::from_iter([(cluster.to_owned(), toml::Value::Table(context))]);
+    let mut file = toml::Table::new();
+    file.insert("current".into(), cluster.into());
+    file.insert("context".into(), contexts.into());
+    Ok(file.to_string())
+}

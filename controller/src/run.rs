@@ -1,0 +1,252 @@
+//! `controller run`: opens the data directory and serves until it is told to stop.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use longshore_identity::PkiError;
+use longshore_identity::ca::ClusterCa;
+use longshore_identity::tls::{CertHolder, certificate_validity};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::cluster::{Cluster, OpenError, Parts};
+use crate::config::{Config, ConfigError};
+use crate::files::{self, FileError};
+use crate::grpc::{self, ServeError};
+use crate::init::{DataDir, InitError, issue_server};
+use crate::reconcile;
+use crate::store::{Meta, RedbStore, Repository, Store, StoreError};
+
+/// Open calls have this long to end after a stop was asked for.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often the own certificate's age is looked at.
+const RENEW_PERIOD: Duration = Duration::from_secs(3_600);
+
+/// Why the controller does not run (any more).
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// Its configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// No cluster there.
+    #[error("{0} holds no cluster; make one with `controller init`")]
+    NoCluster(String),
+    /// A half-made cluster.
+    #[error(transparent)]
+    Init(#[from] InitError),
+    /// A file.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A key or certificate.
+    #[error(transparent)]
+    Pki(#[from] PkiError),
+    /// The store could not be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The store failed later.
+    #[error("{0}")]
+    Fatal(String),
+    /// Its address.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// Where.
+        address: String,
+        /// Cause.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The server.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+}
+
+impl RunError {
+    /// 70 if the store failed and a restart is what helps, else 1.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Fatal(_) | Self::Store(_) | Self::Open(OpenError::Store(_)) => 70,
+            _ => 1,
+        }
+    }
+}
+
+/// A controller that is ready to serve.
+pub struct Controller {
+    /// Its cluster.
+    pub cluster: Arc<Cluster>,
+    /// Where it listens.
+    pub address: SocketAddr,
+    listener: TcpListener,
+    certs: Arc<CertHolder>,
+    dir: DataDir,
+    _lock: std::fs::File,
+}
+
+impl Controller {
+    /// Opens everything and binds the port; raises the term.
+    ///
+    /// # Errors
+    /// [`RunError`] with one clear message.
+    pub async fn open(data_dir: &Path, config: Config) -> Result<Self, RunError> {
+        let dir = DataDir::new(data_dir);
+        let name = dir.path().display().to_string();
+        if dir.marker().exists() {
+            return Err(InitError::Unfinished(name).into());
+        }
+        if !dir.ca().exists() {
+            return Err(RunError::NoCluster(name));
+        }
+        let lock = files::lock(&dir.lock())?;
+        let store: Arc<dyn Store> = Arc::new(RedbStore::open(&dir.store())?);
+        let meta = Repository::meta(&*store)?;
+        let ca_key = files::read_private(&dir.ca_key())?;
+        let ca = ClusterCa::load(&meta.cluster, &files::read(&dir.ca())?, &ca_key)?;
+        let certs = certificate(&dir, &ca, &meta, &config)?;
+        let address = config.listen.clone().unwrap_or_else(|| meta.listen.clone());
+        let failed = |source| RunError::Listen { address: address.clone(), source };
+        let listener = TcpListener::bind(&*address).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let parts = Parts { config, ca, clock: Clock::start(), port: address.port() };
+        let cluster = Cluster::open(store, parts)?;
+        Ok(Self { cluster, address, listener, certs, dir, _lock: lock })
+    }
+
+    /// Serves until `stop` or until the store fails.
+    ///
+    /// # Errors
+    /// [`RunError::Fatal`] if the store failed, [`RunError::Serve`].
+    pub async fn run(self, stop: CancellationToken) -> Result<(), RunError> {
+        let Self { cluster, address, listener, certs, dir, _lock } = self;
+        tracing::info!(%address, cluster = cluster.meta.cluster, term = cluster.fence.term, "serving");
+        let halt = cluster.stopping.clone();
+        let looping = tokio::spawn(reconcile::run(Arc::clone(&cluster), halt.clone()));
+        let renewing = tokio::spawn(renew(Arc::clone(&cluster), Arc::clone(&certs), dir, halt.clone()));
+        let server = grpc::serve(Arc::clone(&cluster), listener, certs, halt.clone());
+        let mut server = tokio::spawn(server);
+        let mut fatal = cluster.fatal.subscribe();
+        tokio::select! {
+            () = stop.cancelled() => tracing::info!("stopping"),
+            _ = fatal.wait_for(Option::is_some) => {}
+            _ = &mut server => tracing::error!("the server ended by itself"),
+        }
+        halt.cancel();
+        if !server.is_finished() && tokio::time::timeout(STOP_TIMEOUT, &mut server).await.is_err() {
+            tracing::warn!("some calls did not end in time and are cut");
+            server.abort();
+        }
+        for task in [looping, renewing] {
+            if let Err(error) = task.await {
+                tracing::error!(%error, "a task of the controller failed");
+            }
+        }
+        match cluster.fatal.borrow().clone() {
+            Some(why) => Err(RunError::Fatal(why)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Runs with the given settings until SIGTERM or SIGINT.
+///
+/// # Errors
+/// As [`Controller::open`] and [`Controller::run`].
+pub async fn run(data_dir: PathBuf, config: Config) -> Result<(), RunError> {
+    let controller = Controller::open(&data_dir, config).await?;
+    let stop = CancellationToken::new();
+    let asked = stop.clone();
+    tokio::spawn(async move {
+        wait_for_signal().await;
+        asked.cancel();
+    });
+    controller.run(stop).await
+}
+
+async fn wait_for_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    let (Ok(mut terminate), Ok(mut interrupt)) = signals else {
+        tracing::error!("signals cannot be heard; only kill -9 stops this process");
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+/// The server's certificate; made anew if it is old, damaged or for other names.
+fn certificate(
+    dir: &DataDir,
+    ca: &ClusterCa,
+    meta: &Meta,
+    config: &Config,
+) -> Result<Arc<CertHolder>, RunError> {
+    let advertise = config.advertise.as_ref().unwrap_or(&meta.advertise);
+    let load = || -> Result<Arc<CertHolder>, RunError> {
+        let key = files::read_private(&dir.server_key())?;
+        Ok(CertHolder::from_pem(&files::read(&dir.server())?, &key)?)
+    };
+    if config.advertise.is_none()
+        && let Ok(certs) = load()
+        && !is_old(&certs, SystemTime::now())
+    {
+        return Ok(certs);
+    }
+    issue_server(dir, ca, advertise, SystemTime::now())?;
+    load()
+}
+
+/// Two thirds of its life are over.
+fn is_old(certs: &CertHolder, now: SystemTime) -> bool {
+    let Some(Ok((from, until))) = certs.leaf_der().map(|leaf| certificate_validity(&leaf)) else {
+        return true;
+    };
+    let life = until.duration_since(from).unwrap_or_default();
+    now.duration_since(from).unwrap_or(life) >= life / 3 * 2
+}
+
+async fn renew(
+    cluster: Arc<Cluster>,
+    certs: Arc<CertHolder>,
+    dir: DataDir,
+    stop: CancellationToken,
+) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(RENEW_PERIOD) => {}
+            () = stop.cancelled() => return,
+        }
+        if !is_old(&certs, SystemTime::now()) {
+            continue;
+        }
+        let renewed = issue_server(&dir, &cluster.ca, &cluster.advertise, SystemTime::now())
+            .map_err(RunError::from)
+            .and_then(|()| {
+                let key = files::read_private(&dir.server_key())?;
+                Ok(certs.swap(&files::read(&dir.server())?, &key)?)
+            });
+        match renewed {
+            Ok(()) => tracing::info!("the server certificate was renewed"),
+            Err(error) => tracing::error!(
+                error = crate::chain(&error),
+                "the server certificate could not be renewed; trying again in an hour"
+            ),
+        }
+    }
+}
+
+/// Is it an address or a name that can be in a URL and a certificate?
+#[must_use]
+pub fn is_host(text: &str) -> bool {
+    text.parse::<IpAddr>().is_ok()
+        || (!text.is_empty()
+            && text.len() <= 253
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.'))
+}
