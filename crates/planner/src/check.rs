@@ -26,7 +26,14 @@ pub struct Violation {
 type Verdict = Result<(), Violation>;
 
 fn demand(holds: bool, invariant: u8, detail: impl FnOnce() -> String) -> Verdict {
-    if holds { Ok(()) } else { Err(Violation { invariant, detail: detail() }) }
+    if holds {
+        Ok(())
+    } else {
+        Err(Violation {
+            invariant,
+            detail: detail(),
+        })
+    }
 }
 
 /// Looks whether `outcome` may follow `input.current`.
@@ -56,15 +63,24 @@ fn versions(input: &PlanInput<'_>, outcome: &Outcome) -> Verdict {
     let (old, new) = (input.current, &outcome.plan);
     if new != old {
         let follows = new.version == old.version + 1 && new.parent == old.version;
-        demand(follows, 6, || format!("version {} after {}", new.version, old.version))?;
+        demand(follows, 6, || {
+            format!("version {} after {}", new.version, old.version)
+        })?;
         let mut same = new.clone();
         (same.version, same.parent) = (old.version, old.parent);
-        demand(same != *old, 6, || "a new version with nothing in it".to_owned())?;
+        demand(same != *old, 6, || {
+            "a new version with nothing in it".to_owned()
+        })?;
     }
     let (routes_old, routes_new) = (old.routes(), new.routes());
     let differs = routes_old.backends != routes_new.backends;
     let rises = routes_new.generation == routes_old.generation + u64::from(differs);
-    demand(rises, 6, || format!("routes {} -> {}", routes_old.generation, routes_new.generation))?;
+    demand(rises, 6, || {
+        format!(
+            "routes {} -> {}",
+            routes_old.generation, routes_new.generation
+        )
+    })?;
     let (mut before, mut after) = (assignments(old), assignments(new));
     let nodes: BTreeSet<&NodeId> = before.keys().chain(after.keys()).copied().collect();
     let generation = |plan: &longshore_model::Plan, node: &NodeId| {
@@ -74,17 +90,28 @@ fn versions(input: &PlanInput<'_>, outcome: &Outcome) -> Verdict {
         let differs = before.remove(node) != after.remove(node);
         let (g_old, g_new) = (generation(old, node), generation(new, node));
         let rises = g_new == g_old + u64::from(differs);
-        demand(rises, 6, || format!("{node}: assignment {g_old} -> {g_new}, differs: {differs}"))?;
+        demand(rises, 6, || {
+            format!("{node}: assignment {g_old} -> {g_new}, differs: {differs}")
+        })?;
     }
     Ok(())
 }
 
-fn assignments(plan: &longshore_model::Plan) -> BTreeMap<&NodeId, Vec<longshore_model::plan::AssignedReplica>> {
+fn assignments(
+    plan: &longshore_model::Plan,
+) -> BTreeMap<&NodeId, Vec<longshore_model::plan::AssignedReplica>> {
     let mut nodes: BTreeMap<&NodeId, Assignment> = BTreeMap::new();
     for replica in plan.replicas.values() {
-        nodes.entry(&replica.node).or_default().replicas.push(replica.assigned());
+        nodes
+            .entry(&replica.node)
+            .or_default()
+            .replicas
+            .push(replica.assigned());
     }
-    nodes.into_iter().map(|(node, assignment)| (node, assignment.replicas)).collect()
+    nodes
+        .into_iter()
+        .map(|(node, assignment)| (node, assignment.replicas))
+        .collect()
 }
 
 /// Ids are used once; what a replica is never changes; leaving and stop are never taken back.
@@ -95,9 +122,13 @@ fn identities(input: &PlanInput<'_>, outcome: &Outcome) -> Verdict {
     let mut slots: BTreeSet<(&ServiceKey, u32)> = BTreeSet::new();
     for (id, now) in &new.replicas {
         let known = new.templates.contains_key(&now.template);
-        demand(known && now.id == *id, 9, || format!("{id} has no template"))?;
+        demand(known && now.id == *id, 9, || {
+            format!("{id} has no template")
+        })?;
         let unique = now.leaving.is_some() || slots.insert((&now.service, now.slot));
-        demand(unique, 9, || format!("{id}: slot {} of {} twice", now.slot, now.service))?;
+        demand(unique, 9, || {
+            format!("{id}: slot {} of {} twice", now.slot, now.service)
+        })?;
         let Some(was) = old.replicas.get(id) else {
             let fresh = id.0 >= old.next_replica && id.0 < new.next_replica;
             demand(fresh, 9, || format!("id {id} used again"))?;
@@ -105,15 +136,21 @@ fn identities(input: &PlanInput<'_>, outcome: &Outcome) -> Verdict {
             demand(quiet, 9, || format!("{id} is born with a past"))?;
             continue;
         };
-        let same = now.service == was.service && now.node == was.node && now.slot == was.slot
-            && now.template == was.template && now.ports == was.ports
-            && now.created_ms == was.created_ms && now.address == was.address;
+        let same = now.service == was.service
+            && now.node == was.node
+            && now.slot == was.slot
+            && now.template == was.template
+            && now.ports == was.ports
+            && now.created_ms == was.created_ms
+            && now.address == was.address;
         demand(same, 9, || format!("{id} became another"))?;
         let kept = match (&was.leaving, &now.leaving) {
             (Some(was), Some(now)) => was.reason == now.reason && was.since_ms == now.since_ms,
             (was, _) => was.is_none(),
         };
-        demand(kept && (now.stop || !was.stop), 9, || format!("{id} was called back"))?;
+        demand(kept && (now.stop || !was.stop), 9, || {
+            format!("{id} was called back")
+        })?;
     }
     Ok(())
 }
@@ -133,7 +170,11 @@ fn heard(input: &PlanInput<'_>, replica: &Replica) -> Option<ReplicaState> {
 
 /// 1: into the routes only when reported healthy; not left there when known not to be.
 fn served_only_if_healthy(input: &PlanInput<'_>, now: &Replica) -> Verdict {
-    let was = input.current.replicas.get(&now.id).map_or(Traffic::Out, |was| was.traffic);
+    let was = input
+        .current
+        .replicas
+        .get(&now.id)
+        .map_or(Traffic::Out, |was| was.traffic);
     let heard = heard(input, now);
     let fine = match (was, now.traffic) {
         (_, Traffic::Out) => true,
@@ -144,7 +185,9 @@ fn served_only_if_healthy(input: &PlanInput<'_>, now: &Replica) -> Verdict {
         (Traffic::Serve | Traffic::Drain, Traffic::Drain) => now.leaving.is_some(),
         (Traffic::Out, Traffic::Drain) => false,
     };
-    demand(fine, 1, || format!("{}: {was:?} -> {:?}, heard {heard:?}", now.id, now.traffic))
+    demand(fine, 1, || {
+        format!("{}: {was:?} -> {:?}, heard {heard:?}", now.id, now.traffic)
+    })
 }
 
 /// Edges that still hold things up: heard of within their lease.
@@ -152,9 +195,17 @@ fn live_edges<'a>(input: &PlanInput<'a>) -> impl Iterator<Item = &'a NodeId> {
     let (now_ms, started_ms) = (input.now_ms, input.started_ms);
     let (lease_ms, observed) = (input.config.edge_lease_ms, input.observed);
     let timeout_ms = input.config.session_timeout_ms;
-    let edges = input.desired.nodes.iter().filter(|(_, node)| node.roles.edge);
+    let edges = input
+        .desired
+        .nodes
+        .iter()
+        .filter(|(_, node)| node.roles.edge);
     edges.map(|(id, _)| id).filter(move |id| {
-        let session = observed.edges.get(*id).map(|edge| edge.session).unwrap_or_default();
+        let session = observed
+            .edges
+            .get(*id)
+            .map(|edge| edge.session)
+            .unwrap_or_default();
         let contact = session.last_echo_ms.max(session.since_ms);
         let silent_ms = now_ms.saturating_sub(contact);
         (session.connected && silent_ms <= timeout_ms)
@@ -164,23 +215,38 @@ fn live_edges<'a>(input: &PlanInput<'a>) -> impl Iterator<Item = &'a NodeId> {
 
 fn edges_run(input: &PlanInput<'_>, generation: u64) -> bool {
     live_edges(input).all(|id| {
-        input.observed.edges.get(id).is_some_and(|edge| edge.routes_generation >= generation)
+        input
+            .observed
+            .edges
+            .get(id)
+            .is_some_and(|edge| edge.routes_generation >= generation)
     })
 }
 
 fn no_sessions(input: &PlanInput<'_>, id: ReplicaId) -> bool {
     live_edges(input).all(|edge| {
-        let server = input.observed.edges.get(edge).and_then(|edge| edge.servers.get(&id));
+        let server = input
+            .observed
+            .edges
+            .get(edge)
+            .and_then(|edge| edge.servers.get(&id));
         server.is_none_or(|server| server.sessions == 0 && server.queued == 0)
     })
 }
 
 fn routed(input: &PlanInput<'_>, replica: &Replica) -> bool {
-    input.current.services.get(&replica.service).is_some_and(|service| {
-        service.routes.iter().any(|route| {
-            replica.ports.iter().any(|port| port.container_port == route.container_port)
+    input
+        .current
+        .services
+        .get(&replica.service)
+        .is_some_and(|service| {
+            service.routes.iter().any(|route| {
+                replica
+                    .ports
+                    .iter()
+                    .any(|port| port.container_port == route.container_port)
+            })
         })
-    })
 }
 
 fn on_dead_node(input: &PlanInput<'_>, outcome_lost: bool, replica: &Replica) -> bool {
@@ -201,7 +267,8 @@ fn way_out(input: &PlanInput<'_>, outcome: &Outcome, now: &Replica) -> Verdict {
     let late = input.now_ms >= leaving.deadline_ms;
     if was_in && now.traffic == Traffic::Out && !dead(&leaving.reason) {
         let was_draining = was.is_some_and(|was| was.traffic == Traffic::Drain);
-        let drained = was_draining && edges_run(input, leaving.drain_generation)
+        let drained = was_draining
+            && edges_run(input, leaving.drain_generation)
             && no_sessions(input, now.id);
         let sick = heard(input, now).is_some_and(|state| state != ReplicaState::Healthy);
         let lost = on_dead_node(input, outcome.plan.lost.contains_key(&now.node), now);
@@ -210,11 +277,17 @@ fn way_out(input: &PlanInput<'_>, outcome: &Outcome, now: &Replica) -> Verdict {
         demand(fine, 2, || format!("{} parked with sessions", now.id))?;
     }
     if now.stop && was.is_some_and(|was| !was.stop) {
-        demand(now.traffic == Traffic::Out, 2, || format!("{} stops in traffic", now.id))?;
-        let too_late = leaving.deadline_ms.saturating_add(input.config.park_grace_ms);
+        demand(now.traffic == Traffic::Out, 2, || {
+            format!("{} stops in traffic", now.id)
+        })?;
+        let too_late = leaving
+            .deadline_ms
+            .saturating_add(input.config.park_grace_ms);
         let parked = !routed(input, now) || edges_run(input, leaving.park_generation);
         let fine = parked || input.now_ms >= too_late;
-        demand(fine, 2, || format!("{} stops before every edge is without it", now.id))?;
+        demand(fine, 2, || {
+            format!("{} stops before every edge is without it", now.id)
+        })?;
         let has_park = !was_in || leaving.park_generation > input.current.routes_generation;
         demand(has_park, 2, || format!("{} was never parked", now.id))?;
     }
@@ -227,14 +300,19 @@ fn removed_only_if_gone(input: &PlanInput<'_>, outcome: &Outcome, was: &Replica)
     if on_dead_node(input, lost, was) {
         return Ok(());
     }
-    let stop_generation = was.leaving.as_ref().map_or(0, |leaving| leaving.stop_generation);
+    let stop_generation = was
+        .leaving
+        .as_ref()
+        .map_or(0, |leaving| leaving.stop_generation);
     let seen = input.observed.nodes.get(&was.node);
     let gone = seen.is_some_and(|seen| {
         let listed = seen.replicas.get(&was.id).map(|status| status.state);
         seen.assignment_generation >= stop_generation
             && listed.is_none_or(|state| state == ReplicaState::Gone)
     });
-    demand(was.stop && gone, 2, || format!("{} forgotten while it may run", was.id))
+    demand(was.stop && gone, 2, || {
+        format!("{} forgotten while it may run", was.id)
+    })
 }
 
 /// Healthy by its node's last word, in the routes, and sent requests by every connected edge.
@@ -242,9 +320,18 @@ fn counts_as_serving(input: &PlanInput<'_>, lost: bool, replica: &Replica) -> bo
     if replica.leaving.is_some() || replica.traffic != Traffic::Serve || lost {
         return false;
     }
-    let edges = input.desired.nodes.iter().filter(|(_, node)| node.roles.edge).count();
+    let edges = input
+        .desired
+        .nodes
+        .iter()
+        .filter(|(_, node)| node.roles.edge)
+        .count();
     let connected = input.observed.edges.iter().filter(|(id, edge)| {
-        let role = input.desired.nodes.get(*id).is_some_and(|node| node.roles.edge);
+        let role = input
+            .desired
+            .nodes
+            .get(*id)
+            .is_some_and(|node| node.roles.edge);
         role && session_ok(input, &edge.session)
     });
     let mut answers = 0;
@@ -260,7 +347,9 @@ fn counts_as_serving(input: &PlanInput<'_>, lost: bool, replica: &Replica) -> bo
     }
     through |= answers > 0 && all;
     let seen = input.observed.nodes.get(&replica.node);
-    let said = seen.and_then(|seen| seen.replicas.get(&replica.id)).map(|status| status.state);
+    let said = seen
+        .and_then(|seen| seen.replicas.get(&replica.id))
+        .map(|status| status.state);
     through && said == Some(ReplicaState::Healthy)
 }
 
@@ -271,14 +360,22 @@ fn changes_keep_serving(input: &PlanInput<'_>, outcome: &Outcome) -> Verdict {
         services.entry(&now.service).or_default().push(now);
     }
     for (key, replicas) in services {
-        let Some((_, spec)) = input.desired.service(key) else { continue };
-        let target = outcome.plan.services.get(key).map_or(0, |service| service.target);
+        let Some((_, spec)) = input.desired.service(key) else {
+            continue;
+        };
+        let target = outcome
+            .plan
+            .services
+            .get(key)
+            .map_or(0, |service| service.target);
         let given: Vec<&Replica> = replicas
             .iter()
             .copied()
             .filter(|now| {
                 let was = input.current.replicas.get(&now.id);
-                now.leaving.as_ref().is_some_and(|leaving| !dead(&leaving.reason))
+                now.leaving
+                    .as_ref()
+                    .is_some_and(|leaving| !dead(&leaving.reason))
                     && was.is_some_and(|was| was.leaving.is_none())
             })
             .collect();
@@ -290,7 +387,10 @@ fn changes_keep_serving(input: &PlanInput<'_>, outcome: &Outcome) -> Verdict {
             let was = input.current.replicas.get(&now.id);
             was.is_some_and(|was| counts_as_serving(input, lost(was), was))
         });
-        let after = replicas.iter().filter(|r| counts_as_serving(input, lost(r), r)).count();
+        let after = replicas
+            .iter()
+            .filter(|r| counts_as_serving(input, lost(r), r))
+            .count();
         let needed = least_serving(spec, target);
         demand(!gave_serving || after >= needed, 3, || {
             format!("{key}: {after} serve after the change, {needed} must")
@@ -319,33 +419,54 @@ fn least_serving(spec: &ServiceSpec, target: u32) -> usize {
 /// 4: while the controller still watches, metrics take nothing away and nobody is declared lost.
 fn patience(input: &PlanInput<'_>, outcome: &Outcome) -> Verdict {
     for (key, service) in &outcome.plan.services {
-        let before = input.current.services.get(key).and_then(|s| s.last_change.as_ref());
+        let before = input
+            .current
+            .services
+            .get(key)
+            .and_then(|s| s.last_change.as_ref());
         let Some(change) = service.last_change.as_ref().filter(|c| Some(*c) != before) else {
             continue;
         };
         let by_metric = matches!(change.cause, ScaleCause::Metric { .. });
-        let policy = input.desired.service(key).and_then(|(_, spec)| spec.autoscale.as_ref());
-        let watch_ms = policy.map_or(0, |p| p.window_ms).max(input.config.observe_ms);
+        let policy = input
+            .desired
+            .service(key)
+            .and_then(|(_, spec)| spec.autoscale.as_ref());
+        let watch_ms = policy
+            .map_or(0, |p| p.window_ms)
+            .max(input.config.observe_ms);
         let watching = input.now_ms < input.started_ms.saturating_add(watch_ms);
         let fine = !(by_metric && watching && change.to < change.from);
-        demand(fine, 4, || format!("{key}: scaled in while still observing"))?;
+        demand(fine, 4, || {
+            format!("{key}: scaled in while still observing")
+        })?;
     }
     let watching = input.now_ms < input.started_ms.saturating_add(input.config.observe_ms);
-    let newly = outcome.plan.lost.keys().find(|node| !input.current.lost.contains_key(*node));
-    demand(!watching || newly.is_none(), 4, || format!("{newly:?} lost while still observing"))
+    let newly = outcome
+        .plan
+        .lost
+        .keys()
+        .find(|node| !input.current.lost.contains_key(*node));
+    demand(!watching || newly.is_none(), 4, || {
+        format!("{newly:?} lost while still observing")
+    })
 }
 
 /// 5: never more than the share is declared lost at once.
 fn brake(input: &PlanInput<'_>, outcome: &Outcome) -> Verdict {
-    let newly = outcome.plan.lost.keys().any(|node| !input.current.lost.contains_key(node));
+    let newly = outcome
+        .plan
+        .lost
+        .keys()
+        .any(|node| !input.current.lost.contains_key(node));
     if !newly {
         return Ok(());
     }
     let (mut lost, mut all) = (0_u64, 0_u64);
     for (id, node) in &input.desired.nodes {
         let at_ms = outcome.plan.lost.get(id).copied();
-        let old = at_ms
-            .is_some_and(|at| input.now_ms.saturating_sub(at) > input.config.outage_window_ms);
+        let old =
+            at_ms.is_some_and(|at| input.now_ms.saturating_sub(at) > input.config.outage_window_ms);
         if node.roles.worker && !old {
             all += 1;
             lost += u64::from(at_ms.is_some());
@@ -354,7 +475,9 @@ fn brake(input: &PlanInput<'_>, outcome: &Outcome) -> Verdict {
     let share = lost * u64::from(input.config.outage_denominator)
         > all * u64::from(input.config.outage_numerator);
     let few = lost < u64::from(input.config.outage_nodes_min);
-    demand(few || !share, 5, || format!("{lost} of {all} nodes declared lost at once"))
+    demand(few || !share, 5, || {
+        format!("{lost} of {all} nodes declared lost at once")
+    })
 }
 
 /// 8: capacity, ports, constraints and availability.
@@ -375,19 +498,27 @@ fn nodes_hold_what_they_can(input: &PlanInput<'_>, outcome: &Outcome) -> Verdict
         }
         for port in &replica.ports {
             let free = used.ports.insert(port.host_port);
-            demand(free, 8, || format!("{}: port {} twice", replica.node, port.host_port))?;
+            demand(free, 8, || {
+                format!("{}: port {} twice", replica.node, port.host_port)
+            })?;
         }
         if !input.current.replicas.contains_key(&replica.id) {
             used.fresh.push(replica);
         }
     }
     for (node, used) in nodes.into_iter().filter(|(_, used)| !used.fresh.is_empty()) {
-        let ready = input.desired.nodes.get(node).zip(input.observed.nodes.get(node));
+        let ready = input
+            .desired
+            .nodes
+            .get(node)
+            .zip(input.observed.nodes.get(node));
         let Some((desired, seen)) = ready else {
             return demand(false, 8, || format!("{node} is not known"));
         };
-        let takes = desired.roles.worker && desired.availability == Availability::Active
-            && session_ok(input, &seen.session) && seen.engine == EngineState::Ok;
+        let takes = desired.roles.worker
+            && desired.availability == Availability::Active
+            && session_ok(input, &seen.session)
+            && seen.engine == EngineState::Ok;
         demand(takes, 8, || format!("{node} takes nothing new"))?;
         let fits = used.cpu_milli <= seen.capacity.cpu_milli
             || used.fresh.iter().all(|r| reserves(outcome, r).0 == 0);
@@ -396,13 +527,23 @@ fn nodes_hold_what_they_can(input: &PlanInput<'_>, outcome: &Outcome) -> Verdict
                 || used.fresh.iter().all(|r| reserves(outcome, r).1 == 0));
         demand(fits, 8, || format!("{node} reserves more than it has"))?;
         for replica in used.fresh {
-            let spec = input.desired.service(&replica.service).map(|(_, spec)| spec);
+            let spec = input
+                .desired
+                .service(&replica.service)
+                .map(|(_, spec)| spec);
             let constraints = spec.map_or(&[][..], |spec| &spec.placement.constraints);
             let holds = constraints.iter().all(|c| constraint_holds(input, node, c));
-            demand(holds, 8, || format!("{} breaks a constraint on {node}", replica.id))?;
+            demand(holds, 8, || {
+                format!("{} breaks a constraint on {node}", replica.id)
+            })?;
             let range = input.config.port_min..=input.config.port_max;
-            let inside = replica.ports.iter().all(|port| range.contains(&port.host_port));
-            demand(inside, 8, || format!("{} has a port outside the range", replica.id))?;
+            let inside = replica
+                .ports
+                .iter()
+                .all(|port| range.contains(&port.host_port));
+            demand(inside, 8, || {
+                format!("{} has a port outside the range", replica.id)
+            })?;
         }
     }
     Ok(())
@@ -410,11 +551,18 @@ fn nodes_hold_what_they_can(input: &PlanInput<'_>, outcome: &Outcome) -> Verdict
 
 fn reserves(outcome: &Outcome, replica: &Replica) -> (u64, u64) {
     let spec = outcome.plan.templates.get(&replica.template);
-    spec.map_or((0, 0), |s| (s.resources.cpu_reserved_milli, s.resources.memory_reserved_bytes))
+    spec.map_or((0, 0), |s| {
+        (
+            s.resources.cpu_reserved_milli,
+            s.resources.memory_reserved_bytes,
+        )
+    })
 }
 
 fn constraint_holds(input: &PlanInput<'_>, id: &NodeId, constraint: &Constraint) -> bool {
-    let Some(node) = input.desired.nodes.get(id) else { return false };
+    let Some(node) = input.desired.nodes.get(id) else {
+        return false;
+    };
     let capacity = input.observed.nodes.get(id).map(|seen| &seen.capacity);
     let found = match &constraint.attribute {
         NodeAttribute::Id | NodeAttribute::Hostname => id.as_str(),

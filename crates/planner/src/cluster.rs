@@ -4,7 +4,9 @@
 use std::collections::HashMap;
 
 use longshore_model::node::Node;
-use longshore_model::observe::{CheckState, EdgeObserved, NodeObserved, ServerAdmin, SessionObserved};
+use longshore_model::observe::{
+    CheckState, EdgeObserved, NodeObserved, ServerAdmin, SessionObserved,
+};
 use longshore_model::report::NodeState;
 use longshore_model::{NodeId, Plan, ReplicaId, TimeMs};
 
@@ -48,8 +50,10 @@ impl NodeSlot<'_> {
             let permille = u128::from(used) * 1_000 / u128::from(all.max(1));
             u32::try_from(permille).unwrap_or(u32::MAX)
         };
-        share(self.cpu_reserved_milli, seen.capacity.cpu_milli)
-            .max(share(self.memory_reserved_bytes, seen.capacity.memory_bytes))
+        share(self.cpu_reserved_milli, seen.capacity.cpu_milli).max(share(
+            self.memory_reserved_bytes,
+            seen.capacity.memory_bytes,
+        ))
     }
 }
 
@@ -67,7 +71,8 @@ pub(crate) struct EdgeSlot<'a> {
 impl EdgeSlot<'_> {
     /// Has its HAProxy been seen to run `generation` or a later one?
     pub(crate) fn runs(&self, generation: u64) -> bool {
-        self.seen.is_some_and(|seen| seen.routes_generation >= generation)
+        self.seen
+            .is_some_and(|seen| seen.routes_generation >= generation)
     }
 
     /// Sessions and waiting requests of a replica there.
@@ -103,9 +108,17 @@ pub(crate) struct Cluster<'a> {
 
 impl<'a> Cluster<'a> {
     pub(crate) fn new(input: &PlanInput<'a>) -> Self {
-        let nodes: Vec<NodeSlot<'a>> =
-            input.desired.nodes.iter().map(|(id, node)| slot(input, id, node)).collect();
-        let node_numbers = nodes.iter().enumerate().map(|(i, slot)| (slot.id, i)).collect();
+        let nodes: Vec<NodeSlot<'a>> = input
+            .desired
+            .nodes
+            .iter()
+            .map(|(id, node)| slot(input, id, node))
+            .collect();
+        let node_numbers = nodes
+            .iter()
+            .enumerate()
+            .map(|(i, slot)| (slot.id, i))
+            .collect();
         let edges: Vec<EdgeSlot<'a>> = input
             .desired
             .nodes
@@ -116,11 +129,18 @@ impl<'a> Cluster<'a> {
         let fresh = edges
             .iter()
             .map(|edge| {
-                let age = edge.seen.map(|seen| input.now_ms.saturating_sub(seen.reported_ms));
+                let age = edge
+                    .seen
+                    .map(|seen| input.now_ms.saturating_sub(seen.reported_ms));
                 edge.connected && age.is_some_and(|age| age <= input.config.edge_report_stale_ms)
             })
             .collect();
-        Self { nodes, node_numbers, edges, fresh }
+        Self {
+            nodes,
+            node_numbers,
+            edges,
+            fresh,
+        }
     }
 
     /// Adds up what the edges see of a replica.
@@ -149,21 +169,31 @@ impl<'a> Cluster<'a> {
 
     /// Have all edges that still count been seen to run `generation`?
     pub(crate) fn all_run(&self, generation: u64) -> bool {
-        self.edges.iter().all(|edge| edge.gone || edge.runs(generation))
+        self.edges
+            .iter()
+            .all(|edge| edge.gone || edge.runs(generation))
     }
 
     /// Counts the replicas of the plan in force against their nodes.
     pub(crate) fn reserve_all(&mut self, plan: &Plan) {
         for replica in plan.replicas.values() {
-            let Some(&number) = self.node_numbers.get(&replica.node) else { continue };
-            let Some(spec) = plan.templates.get(&replica.template) else { continue };
+            let Some(&number) = self.node_numbers.get(&replica.node) else {
+                continue;
+            };
+            let Some(spec) = plan.templates.get(&replica.template) else {
+                continue;
+            };
             let slot = &mut self.nodes[number];
             slot.replicas += 1;
             let wants = spec.resources;
-            slot.cpu_reserved_milli = slot.cpu_reserved_milli.saturating_add(wants.cpu_reserved_milli);
-            slot.memory_reserved_bytes =
-                slot.memory_reserved_bytes.saturating_add(wants.memory_reserved_bytes);
-            slot.ports.extend(replica.ports.iter().map(|port| port.host_port));
+            slot.cpu_reserved_milli = slot
+                .cpu_reserved_milli
+                .saturating_add(wants.cpu_reserved_milli);
+            slot.memory_reserved_bytes = slot
+                .memory_reserved_bytes
+                .saturating_add(wants.memory_reserved_bytes);
+            slot.ports
+                .extend(replica.ports.iter().map(|port| port.host_port));
         }
     }
 }
@@ -193,7 +223,12 @@ fn slot<'a>(input: &PlanInput<'a>, id: &'a NodeId, node: &'a Node) -> NodeSlot<'
         replicas: 0,
         ports: Vec::new(),
         cpu_ratio: seen.and_then(|seen| {
-            crate::load::mean(&seen.cpu_ratio, from_ms, input.now_ms, input.config.sample_stale_ms)
+            crate::load::mean(
+                &seen.cpu_ratio,
+                from_ms,
+                input.now_ms,
+                input.config.sample_stale_ms,
+            )
         }),
         unreachable: false,
         dirty: false,
@@ -204,11 +239,16 @@ fn slot<'a>(input: &PlanInput<'a>, id: &'a NodeId, node: &'a Node) -> NodeSlot<'
 
 fn edge<'a>(input: &PlanInput<'a>, id: &'a NodeId) -> EdgeSlot<'a> {
     let seen = input.observed.edges.get(id);
-    let contact = seen.map_or(0, |seen| contact_ms(&seen.session)).max(input.started_ms);
-    let connected = seen.is_some_and(|seen| {
-        alive(&seen.session, input.now_ms, input.config.session_timeout_ms)
-    });
-    let gone =
-        !connected && input.now_ms.saturating_sub(contact) > input.config.edge_lease_ms;
-    EdgeSlot { id, seen, connected, gone }
+    let contact = seen
+        .map_or(0, |seen| contact_ms(&seen.session))
+        .max(input.started_ms);
+    let connected = seen
+        .is_some_and(|seen| alive(&seen.session, input.now_ms, input.config.session_timeout_ms));
+    let gone = !connected && input.now_ms.saturating_sub(contact) > input.config.edge_lease_ms;
+    EdgeSlot {
+        id,
+        seen,
+        connected,
+        gone,
+    }
 }

@@ -102,6 +102,8 @@ impl PlannerConfig {
     #[must_use]
     pub fn backoff_ms(&self, failures: u32) -> u64 {
         let doublings = failures.saturating_sub(1).min(32);
-        self.backoff_base_ms.saturating_mul(1_u64 << doublings).min(self.backoff_cap_ms)
+        self.backoff_base_ms
+            .saturating_mul(1_u64 << doublings)
+            .min(self.backoff_cap_ms)
     }
 }

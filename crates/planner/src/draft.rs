@@ -9,8 +9,8 @@ use longshore_model::reason::{FailReason, LeaveReason, ScaleCause};
 use longshore_model::replica::{ReplicaState, ReplicaStatus};
 use longshore_model::report::NodeState;
 use longshore_model::{
-    App, EventKind, Memory, Plan, Reason, ReplicaId, Report, ServiceKey, ServiceSpec,
-    TemplateId, TimeMs,
+    App, EventKind, Memory, Plan, Reason, ReplicaId, Report, ServiceKey, ServiceSpec, TemplateId,
+    TimeMs,
 };
 
 use crate::PlanInput;
@@ -89,7 +89,9 @@ impl<'a> Draft<'a> {
         let mut services = service_slots(input);
         let rows = rows(input, &mut cluster, &mut services);
         for slot in &mut services {
-            slot.template = slot.spec.map(|spec| wanted_template(input, slot, &rows, spec));
+            slot.template = slot
+                .spec
+                .map(|spec| wanted_template(input, slot, &rows, spec));
         }
         Self {
             input: *input,
@@ -107,7 +109,10 @@ impl<'a> Draft<'a> {
 
     /// The service's entry in the plan.
     pub(crate) fn entry(&mut self, service: usize) -> &mut ServicePlan {
-        self.plan.services.entry(self.services[service].key.clone()).or_default()
+        self.plan
+            .services
+            .entry(self.services[service].key.clone())
+            .or_default()
     }
 
     /// The replica of a row, while the plan has it.
@@ -118,12 +123,16 @@ impl<'a> Draft<'a> {
     /// Rows of a service whose replicas do not leave.
     pub(crate) fn active(&self, service: usize) -> Vec<usize> {
         let rows = self.services[service].rows.iter().copied();
-        rows.filter(|&row| self.replica(row).is_some_and(|r| r.leaving.is_none())).collect()
+        rows.filter(|&row| self.replica(row).is_some_and(|r| r.leaving.is_none()))
+            .collect()
     }
 
     /// Nodes that hold replicas of the service which do not leave.
     pub(crate) fn hosts(&self, service: usize) -> HashSet<usize> {
-        self.active(service).into_iter().filter_map(|row| self.rows[row].node).collect()
+        self.active(service)
+            .into_iter()
+            .filter_map(|row| self.rows[row].node)
+            .collect()
     }
 
     /// Is the replica's node lost, or no longer of the cluster?
@@ -143,17 +152,20 @@ impl<'a> Draft<'a> {
     /// Healthy and reached through every connected edge: what may be counted on when another
     /// replica is given up.
     pub(crate) fn serves(&self, row: usize) -> bool {
-        let Some(replica) = self.replica(row) else { return false };
+        let Some(replica) = self.replica(row) else {
+            return false;
+        };
         let seen = &self.rows[row];
-        let said_healthy = seen.status.is_some_and(|s| s.state == ReplicaState::Healthy);
+        let said_healthy = seen
+            .status
+            .is_some_and(|s| s.state == ReplicaState::Healthy);
         let healthy = match seen.condition {
             Condition::Healthy => true,
             Condition::Unknown => seen.sight.up > 0 || (said_healthy && seen.sight.down == 0),
             _ => false,
         };
-        let through_edges = self.cluster.edges.is_empty()
-            || !leads(&self.plan, replica)
-            || seen.sight.routed;
+        let through_edges =
+            self.cluster.edges.is_empty() || !leads(&self.plan, replica) || seen.sight.routed;
         healthy && through_edges && replica.traffic == Traffic::Serve && replica.leaving.is_none()
     }
 
@@ -162,7 +174,12 @@ impl<'a> Draft<'a> {
         let at_ms = self.input.now_ms;
         let changes_max = self.input.config.changes_max;
         let entry = self.entry(service);
-        let change = ScaleChange { at_ms, from: entry.target, to, cause: cause.clone() };
+        let change = ScaleChange {
+            at_ms,
+            from: entry.target,
+            to,
+            cause: cause.clone(),
+        };
         let from = entry.target;
         entry.target = to;
         entry.last_change = Some(change.clone());
@@ -170,7 +187,12 @@ impl<'a> Draft<'a> {
         let surplus = entry.changes.len().saturating_sub(changes_max);
         entry.changes.drain(..surplus);
         let service = self.services[service].key.clone();
-        self.report.events.push(EventKind::Scaled { service, from, to, cause });
+        self.report.events.push(EventKind::Scaled {
+            service,
+            from,
+            to,
+            cause,
+        });
     }
 
     /// Changes a replica's part in the routes.
@@ -187,7 +209,9 @@ impl<'a> Draft<'a> {
 
     /// A replica begins to leave: drained if it serves, taken out at once if nothing answers.
     pub(crate) fn leave(&mut self, row: usize, reason: LeaveReason) {
-        let Some(replica) = self.replica(row) else { return };
+        let Some(replica) = self.replica(row) else {
+            return;
+        };
         let routed = self.publishes_route(replica);
         let slot = replica.slot;
         // One that came in only in this run goes out again unseen: no edge has heard of it.
@@ -203,7 +227,11 @@ impl<'a> Draft<'a> {
             // Out already, but an edge may not have heard of that yet.
             (true, false) => (0, self.input.current.routes_generation),
         };
-        let drain_ms = if dead { 0 } else { self.drain_ms(self.rows[row].service) };
+        let drain_ms = if dead {
+            0
+        } else {
+            self.drain_ms(self.rows[row].service)
+        };
         let since_ms = self.input.now_ms;
         let leaving = Leaving {
             reason: reason.clone(),
@@ -218,7 +246,13 @@ impl<'a> Draft<'a> {
         if let Some(replica) = self.plan.replicas.get_mut(&id) {
             replica.leaving = Some(leaving);
             let (service, node) = (replica.service.clone(), replica.node.clone());
-            let event = EventKind::Leaving { service, slot, replica: id, node, why: reason };
+            let event = EventKind::Leaving {
+                service,
+                slot,
+                replica: id,
+                node,
+                why: reason,
+            };
             self.report.events.push(event);
         }
         self.leaving_now.push(row);
@@ -226,7 +260,10 @@ impl<'a> Draft<'a> {
 
     fn drain_ms(&self, service: usize) -> u64 {
         let key = &self.services[service].key;
-        self.plan.services.get(key).map_or(0, |entry| entry.drain_ms)
+        self.plan
+            .services
+            .get(key)
+            .map_or(0, |entry| entry.drain_ms)
     }
 
     /// Its node's assignment changed content.
@@ -243,42 +280,74 @@ impl<'a> Draft<'a> {
                 let before = self.input.current.replicas.get(&row.id);
                 let now = self.plan.replicas.get(&row.id);
                 row.was != now.map_or(Traffic::Out, |replica| replica.traffic)
-                    && now.or(before).is_some_and(|replica| self.publishes_route(replica))
+                    && now
+                        .or(before)
+                        .is_some_and(|replica| self.publishes_route(replica))
             })
     }
 
     /// The plan forgets a replica that is gone.
     pub(crate) fn forget(&mut self, row: usize) {
-        let Some(replica) = self.plan.replicas.remove(&self.rows[row].id) else { return };
+        let Some(replica) = self.plan.replicas.remove(&self.rows[row].id) else {
+            return;
+        };
         self.touch_node(row);
         if self.rows[row].node.is_none() {
             // The node was removed from the cluster; should it join again, it must not find this
             // generation with other content.
-            let now = self.input.current.generations.get(&replica.node).copied().unwrap_or(0);
+            let now = self
+                .input
+                .current
+                .generations
+                .get(&replica.node)
+                .copied()
+                .unwrap_or(0);
             self.plan.generations.insert(replica.node.clone(), now + 1);
         }
         if let Some(number) = self.rows[row].node {
-            let wants = self.plan.templates.get(&replica.template).map(|t| t.resources);
+            let wants = self
+                .plan
+                .templates
+                .get(&replica.template)
+                .map(|t| t.resources);
             let wants = wants.unwrap_or_default();
             let slot = &mut self.cluster.nodes[number];
             slot.replicas = slot.replicas.saturating_sub(1);
-            slot.cpu_reserved_milli =
-                slot.cpu_reserved_milli.saturating_sub(wants.cpu_reserved_milli);
-            slot.memory_reserved_bytes =
-                slot.memory_reserved_bytes.saturating_sub(wants.memory_reserved_bytes);
-            slot.ports.retain(|port| replica.ports.iter().all(|p| p.host_port != *port));
+            slot.cpu_reserved_milli = slot
+                .cpu_reserved_milli
+                .saturating_sub(wants.cpu_reserved_milli);
+            slot.memory_reserved_bytes = slot
+                .memory_reserved_bytes
+                .saturating_sub(wants.memory_reserved_bytes);
+            slot.ports
+                .retain(|port| replica.ports.iter().all(|p| p.host_port != *port));
         }
         if let Some(leaving) = replica.leaving {
-            let Replica { service, slot, id, node, .. } = replica;
+            let Replica {
+                service,
+                slot,
+                id,
+                node,
+                ..
+            } = replica;
             let why = leaving.reason;
-            self.report.events.push(EventKind::Gone { service, slot, replica: id, node, why });
+            self.report.events.push(EventKind::Gone {
+                service,
+                slot,
+                replica: id,
+                node,
+                why,
+            });
         }
     }
 
     /// A later look is due at `at_ms`, unless that is past.
     pub(crate) fn look_again(&mut self, at_ms: TimeMs) {
         if at_ms > self.input.now_ms {
-            let sooner = self.report.look_again_ms.map_or(at_ms, |now| now.min(at_ms));
+            let sooner = self
+                .report
+                .look_again_ms
+                .map_or(at_ms, |now| now.min(at_ms));
             self.report.look_again_ms = Some(sooner);
         }
     }
@@ -293,24 +362,38 @@ impl<'a> Draft<'a> {
 
 /// Does a route of the replica's service lead to a port that it publishes?
 fn leads(plan: &Plan, replica: &Replica) -> bool {
-    plan.services.get(&replica.service).is_some_and(|service: &ServicePlan| {
-        service.routes.iter().any(|route| {
-            replica.ports.iter().any(|port| port.container_port == route.container_port)
+    plan.services
+        .get(&replica.service)
+        .is_some_and(|service: &ServicePlan| {
+            service.routes.iter().any(|route| {
+                replica
+                    .ports
+                    .iter()
+                    .any(|port| port.container_port == route.container_port)
+            })
         })
-    })
 }
 
 /// Every service that is desired or still in the plan, in key order.
 fn service_slots<'a>(input: &PlanInput<'a>) -> Vec<ServiceSlot<'a>> {
-    let new = |key, app, spec| {
-        ServiceSlot { key, app, spec, rows: Vec::new(), template: None, waits: Vec::new() }
+    let new = |key, app, spec| ServiceSlot {
+        key,
+        app,
+        spec,
+        rows: Vec::new(),
+        template: None,
+        waits: Vec::new(),
     };
     let mut services: Vec<_> = input
         .desired
         .services()
         .map(|(key, app, spec)| new(key, Some(app), Some(spec)))
         .collect();
-    let gone = input.current.services.keys().filter(|key| input.desired.service(key).is_none());
+    let gone = input
+        .current
+        .services
+        .keys()
+        .filter(|key| input.desired.service(key).is_none());
     services.extend(gone.map(|key| new(key.clone(), None, None)));
     services.sort_by(|a, b| a.key.cmp(&b.key));
     services
@@ -321,16 +404,22 @@ fn rows<'a>(
     cluster: &mut Cluster<'a>,
     services: &mut [ServiceSlot<'a>],
 ) -> Vec<Row<'a>> {
-    let numbers: HashMap<ServiceKey, usize> =
-        services.iter().enumerate().map(|(i, slot)| (slot.key.clone(), i)).collect();
+    let numbers: HashMap<ServiceKey, usize> = services
+        .iter()
+        .enumerate()
+        .map(|(i, slot)| (slot.key.clone(), i))
+        .collect();
     let mut rows = Vec::with_capacity(input.current.replicas.len());
     for (&id, replica) in &input.current.replicas {
-        let Some(&service) = numbers.get(&replica.service) else { continue };
+        let Some(&service) = numbers.get(&replica.service) else {
+            continue;
+        };
         let node = cluster.node_numbers.get(&replica.node).copied();
         let seen = node.and_then(|number| cluster.nodes[number].seen);
         let sight = cluster.sight(id);
         let was_in = replica.traffic != Traffic::Out;
-        if let (Some(number), true) = (node, was_in) {
+        // What edges see counts whatever the plan says of the routes by now.
+        if let Some(number) = node {
             let slot = &mut cluster.nodes[number];
             slot.up += sight.up;
             slot.down += sight.down;
@@ -360,7 +449,9 @@ fn wanted_template(
 ) -> TemplateId {
     let mut tried: Vec<&TemplateId> = Vec::new();
     for &row in slot.rows.iter().rev() {
-        let Some(replica) = input.current.replicas.get(&rows[row].id) else { continue };
+        let Some(replica) = input.current.replicas.get(&rows[row].id) else {
+            continue;
+        };
         if tried.contains(&&replica.template) {
             continue;
         }

@@ -27,8 +27,12 @@ pub(crate) fn leaving(draft: &Draft<'_>) -> Vec<usize> {
 }
 
 fn step(draft: &mut Draft<'_>, row: usize) -> bool {
-    let Some(replica) = draft.replica(row) else { return false };
-    let Some(leaving) = &replica.leaving else { return false };
+    let Some(replica) = draft.replica(row) else {
+        return false;
+    };
+    let Some(leaving) = &replica.leaving else {
+        return false;
+    };
     let (now_ms, traffic, stop) = (draft.input.now_ms, replica.traffic, replica.stop);
     let lost = draft.on_lost_node(row);
     if stop {
@@ -49,7 +53,9 @@ fn step(draft: &mut Draft<'_>, row: usize) -> bool {
         draft.look_again(deadline_ms);
         return false;
     }
-    let late_ms = leaving.deadline_ms.saturating_add(draft.input.config.park_grace_ms);
+    let late_ms = leaving
+        .deadline_ms
+        .saturating_add(draft.input.config.park_grace_ms);
     let parked = draft.cluster.all_run(leaving.park_generation);
     if !parked && now_ms < late_ms {
         draft.look_again(late_ms);
@@ -68,11 +74,23 @@ fn step(draft: &mut Draft<'_>, row: usize) -> bool {
 fn take_receipts(draft: &mut Draft<'_>, row: usize) {
     let id = draft.rows[row].id;
     let now_ms = draft.input.now_ms;
-    let Some(replica) = draft.plan.replicas.get_mut(&id) else { return };
-    let Some(leaving) = &mut replica.leaving else { return };
-    for edge in draft.cluster.edges.iter().filter(|edge| edge.runs(leaving.drain_generation)) {
+    let Some(replica) = draft.plan.replicas.get_mut(&id) else {
+        return;
+    };
+    let Some(leaving) = &mut replica.leaving else {
+        return;
+    };
+    for edge in draft
+        .cluster
+        .edges
+        .iter()
+        .filter(|edge| edge.runs(leaving.drain_generation))
+    {
         let sessions = edge.sessions(id);
-        let first = DrainReceipt { sessions_at_drain: sessions, ..DrainReceipt::default() };
+        let first = DrainReceipt {
+            sessions_at_drain: sessions,
+            ..DrainReceipt::default()
+        };
         let receipt = leaving.receipts.entry(edge.id.clone()).or_insert(first);
         if sessions == 0 && receipt.zero_ms.is_none() {
             receipt.zero_ms = Some(now_ms);
@@ -82,10 +100,14 @@ fn take_receipts(draft: &mut Draft<'_>, row: usize) {
 
 fn is_drained(draft: &Draft<'_>, row: usize) -> bool {
     let id = draft.rows[row].id;
-    let Some(leaving) = draft.replica(row).and_then(|r| r.leaving.as_ref()) else { return false };
-    draft.cluster.edges.iter().all(|edge| {
-        edge.gone || (edge.runs(leaving.drain_generation) && edge.sessions(id) == 0)
-    })
+    let Some(leaving) = draft.replica(row).and_then(|r| r.leaving.as_ref()) else {
+        return false;
+    };
+    draft
+        .cluster
+        .edges
+        .iter()
+        .all(|edge| edge.gone || (edge.runs(leaving.drain_generation) && edge.sessions(id) == 0))
 }
 
 /// Out of the routes, with a record of whom it did not wait for.
@@ -93,8 +115,12 @@ fn park(draft: &mut Draft<'_>, row: usize) {
     let id = draft.rows[row].id;
     let next = draft.next_routes();
     draft.set_traffic(row, Traffic::Out);
-    let Some(replica) = draft.plan.replicas.get_mut(&id) else { return };
-    let Some(leaving) = &mut replica.leaving else { return };
+    let Some(replica) = draft.plan.replicas.get_mut(&id) else {
+        return;
+    };
+    let Some(leaving) = &mut replica.leaving else {
+        return;
+    };
     leaving.park_generation = next;
     for edge in &draft.cluster.edges {
         let sessions = edge.sessions(id);
@@ -107,8 +133,16 @@ fn park(draft: &mut Draft<'_>, row: usize) {
 }
 
 fn say_drained(draft: &mut Draft<'_>, row: usize) {
-    let Some(replica) = draft.replica(row) else { return };
-    let Some(Leaving { drain_generation: 1.., since_ms, receipts, .. }) = &replica.leaving else {
+    let Some(replica) = draft.replica(row) else {
+        return;
+    };
+    let Some(Leaving {
+        drain_generation: 1..,
+        since_ms,
+        receipts,
+        ..
+    }) = &replica.leaving
+    else {
         return;
     };
     let event = EventKind::Drained {
@@ -116,7 +150,10 @@ fn say_drained(draft: &mut Draft<'_>, row: usize) {
         replica: replica.id,
         node: replica.node.clone(),
         after_ms: draft.input.now_ms.saturating_sub(*since_ms),
-        receipts: receipts.iter().map(|(edge, receipt)| (edge.clone(), *receipt)).collect(),
+        receipts: receipts
+            .iter()
+            .map(|(edge, receipt)| (edge.clone(), *receipt))
+            .collect(),
     };
     draft.report.events.push(event);
 }
@@ -124,8 +161,17 @@ fn say_drained(draft: &mut Draft<'_>, row: usize) {
 fn stop_it(draft: &mut Draft<'_>, row: usize) {
     let id = draft.rows[row].id;
     draft.touch_node(row);
-    let Some(replica) = draft.plan.replicas.get_mut(&id) else { return };
-    let next = draft.input.current.generations.get(&replica.node).copied().unwrap_or(0) + 1;
+    let Some(replica) = draft.plan.replicas.get_mut(&id) else {
+        return;
+    };
+    let next = draft
+        .input
+        .current
+        .generations
+        .get(&replica.node)
+        .copied()
+        .unwrap_or(0)
+        + 1;
     replica.stop = true;
     if let Some(leaving) = &mut replica.leaving {
         leaving.stop_generation = next;
@@ -134,7 +180,9 @@ fn stop_it(draft: &mut Draft<'_>, row: usize) {
 
 /// Its node knows that it shall stop and lists it no longer, or says that it is gone.
 fn is_gone(draft: &Draft<'_>, row: usize, leaving: &Leaving) -> bool {
-    let node = draft.rows[row].node.and_then(|number| draft.cluster.nodes[number].seen);
+    let node = draft.rows[row]
+        .node
+        .and_then(|number| draft.cluster.nodes[number].seen);
     let knows = node.is_some_and(|seen| seen.assignment_generation >= leaving.stop_generation);
     let listed = draft.rows[row].status;
     knows && listed.is_none_or(|status| status.state == ReplicaState::Gone)

@@ -32,14 +32,24 @@ fn condition(draft: &mut Draft<'_>, row: usize) -> Condition {
     if draft.on_lost_node(row) {
         return Condition::Lost;
     }
-    let Some(number) = draft.rows[row].node else { return Condition::Lost };
+    let Some(number) = draft.rows[row].node else {
+        return Condition::Lost;
+    };
     let node = &draft.cluster.nodes[number];
     if node.state != NodeState::Ready {
         return Condition::Unknown;
     }
     let (id, status) = (draft.rows[row].id, draft.rows[row].status);
-    let generation = draft.input.current.generations.get(node.id).copied().unwrap_or(0);
-    let acked = node.seen.is_some_and(|seen| seen.assignment_generation >= generation);
+    let generation = draft
+        .input
+        .current
+        .generations
+        .get(node.id)
+        .copied()
+        .unwrap_or(0);
+    let acked = node
+        .seen
+        .is_some_and(|seen| seen.assignment_generation >= generation);
     if status.is_some() || !acked {
         draft.memory.missing_since_ms.remove(&id);
     }
@@ -86,19 +96,32 @@ fn missing(draft: &mut Draft<'_>, row: usize) -> Condition {
 }
 
 fn not_known(draft: &Draft<'_>, row: usize) -> Condition {
-    if draft.rows[row].was_in { Condition::Unknown } else { Condition::Starting }
+    if draft.rows[row].was_in {
+        Condition::Unknown
+    } else {
+        Condition::Starting
+    }
 }
 
 /// Healthy: in. Known not to be: out. Unknown: as it was, HAProxy's own checks decide.
 fn route(draft: &mut Draft<'_>, row: usize) {
-    let Some(replica) = draft.replica(row) else { return };
+    let Some(replica) = draft.replica(row) else {
+        return;
+    };
     let (service, node) = (replica.service.clone(), replica.node.clone());
     let (id, now_in) = (replica.id, replica.traffic);
     match &draft.rows[row].condition {
         Condition::Healthy => draft.set_traffic(row, Traffic::Serve),
         Condition::Starting | Condition::Unhealthy if now_in != Traffic::Out => {
-            let why = draft.rows[row].status.and_then(|status| status.reason.clone());
-            draft.report.events.push(EventKind::Unhealthy { service, replica: id, node, why });
+            let why = draft.rows[row]
+                .status
+                .and_then(|status| status.reason.clone());
+            draft.report.events.push(EventKind::Unhealthy {
+                service,
+                replica: id,
+                node,
+                why,
+            });
             draft.set_traffic(row, Traffic::Out);
         }
         // Failed and lost ones leave; that takes them out.
@@ -116,8 +139,8 @@ fn remember(draft: &mut Draft<'_>, row: usize, active: bool) {
         matches!(state, NodeState::Ready | NodeState::EngineDown)
     });
     let alive = matches!(seen.condition, Condition::Healthy | Condition::Unknown);
-    let cut_off = active && node_up && alive && seen.was_in && seen.sight.up == 0
-        && seen.sight.down > 0;
+    let cut_off =
+        active && node_up && alive && seen.was_in && seen.sight.up == 0 && seen.sight.down > 0;
     let holds = [
         (sick, draft.input.config.unhealthy_hold_ms),
         (cut_off, draft.input.config.unreachable_hold_ms),

@@ -117,5 +117,9 @@ fn finish(mut draft: Draft<'_>) -> Outcome {
         draft.plan.version = current.version + 1;
         draft.plan.parent = current.version;
     }
-    Outcome { plan: draft.plan, memory: draft.memory, report: draft.report }
+    Outcome {
+        plan: draft.plan,
+        memory: draft.memory,
+        report: draft.report,
+    }
 }

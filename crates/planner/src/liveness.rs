@@ -33,7 +33,10 @@ pub(crate) fn run(draft: &mut Draft<'_>) {
             continue;
         }
         if let Some(seen) = slot.seen {
-            draft.memory.away_since_ms.insert(slot.id.clone(), contact_ms(&seen.session));
+            draft
+                .memory
+                .away_since_ms
+                .insert(slot.id.clone(), contact_ms(&seen.session));
         }
         match verdict(&input, slot) {
             Verdict::Wait => {}
@@ -46,7 +49,9 @@ pub(crate) fn run(draft: &mut Draft<'_>) {
 }
 
 fn session_state(input: &PlanInput<'_>, slot: &NodeSlot<'_>) -> NodeState {
-    let Some(seen) = slot.seen else { return NodeState::Unknown };
+    let Some(seen) = slot.seen else {
+        return NodeState::Unknown;
+    };
     if !alive(&seen.session, input.now_ms, input.config.session_timeout_ms) {
         return NodeState::Away;
     }
@@ -57,17 +62,26 @@ fn session_state(input: &PlanInput<'_>, slot: &NodeSlot<'_>) -> NodeState {
 }
 
 fn verdict(input: &PlanInput<'_>, slot: &NodeSlot<'_>) -> Verdict {
-    let contact = slot.seen.map_or(0, |seen| contact_ms(&seen.session)).max(input.started_ms);
+    let contact = slot
+        .seen
+        .map_or(0, |seen| contact_ms(&seen.session))
+        .max(input.started_ms);
     let silent_ms = input.now_ms.saturating_sub(contact);
     let observing = input.now_ms < input.config.observe_until(input.started_ms);
     let seconds = silent_ms / 1_000;
     if observing || silent_ms <= input.config.session_timeout_ms {
         Verdict::Wait
     } else if slot.up > 0 {
-        if silent_ms >= input.config.hold_while_serving_ms { Verdict::Doubt } else { Verdict::Wait }
+        if silent_ms >= input.config.hold_while_serving_ms {
+            Verdict::Doubt
+        } else {
+            Verdict::Wait
+        }
     } else if slot.down > 0 {
         let all = slot.down;
-        Verdict::Gone(format!("no echo for {seconds} s; HAProxy reaches 0 of its {all} servers"))
+        Verdict::Gone(format!(
+            "no echo for {seconds} s; HAProxy reaches 0 of its {all} servers"
+        ))
     } else if silent_ms >= input.config.single_witness_timeout_ms {
         Verdict::Gone(format!("no echo for {seconds} s; no edge can tell"))
     } else {
@@ -89,7 +103,12 @@ fn declare(draft: &mut Draft<'_>, gone: &[(usize, String)]) {
     let window_ms = input.config.outage_window_ms;
     let recent = |at_ms: u64| input.now_ms.saturating_sub(at_ms) <= window_ms;
     let (mut at_once, mut all) = (0_u32, 0_u32);
-    for slot in draft.cluster.nodes.iter().filter(|slot| slot.node.roles.worker) {
+    for slot in draft
+        .cluster
+        .nodes
+        .iter()
+        .filter(|slot| slot.node.roles.worker)
+    {
         match draft.plan.lost.get(slot.id) {
             Some(&at_ms) if !recent(at_ms) => {}
             Some(_) => (at_once, all) = (at_once + 1, all + 1),
@@ -105,12 +124,19 @@ fn declare(draft: &mut Draft<'_>, gone: &[(usize, String)]) {
         > u64::from(all) * u64::from(input.config.outage_numerator);
     draft.brake = at_once >= input.config.outage_nodes_min && over_share;
     if draft.brake {
-        draft.report.problems.push(Reason::PartialOutage { away: at_once, all });
+        draft
+            .report
+            .problems
+            .push(Reason::PartialOutage { away: at_once, all });
     }
     for (number, _) in gone {
         let slot = &mut draft.cluster.nodes[*number];
         if !draft.brake && slot.node.roles.worker {
-            draft.plan.lost.entry(slot.id.clone()).or_insert(input.now_ms);
+            draft
+                .plan
+                .lost
+                .entry(slot.id.clone())
+                .or_insert(input.now_ms);
         } else {
             slot.doubted = true;
             slot.braked = draft.brake;
@@ -136,9 +162,15 @@ fn say(draft: &mut Draft<'_>, gone: &[(usize, String)]) {
         let was_up = matches!(before, Some(NodeState::Ready | NodeState::EngineDown));
         if slot.state == NodeState::Lost {
             if !draft.input.current.lost.contains_key(slot.id) {
-                let words = gone.iter().find(|(n, _)| *n == number).map(|(_, w)| w.clone());
+                let words = gone
+                    .iter()
+                    .find(|(n, _)| *n == number)
+                    .map(|(_, w)| w.clone());
                 let witnesses = words.unwrap_or_default();
-                draft.report.events.push(EventKind::NodeLost { node, witnesses });
+                draft
+                    .report
+                    .events
+                    .push(EventKind::NodeLost { node, witnesses });
             }
         } else if up && draft.input.current.lost.contains_key(slot.id) {
             draft.report.events.push(EventKind::NodeBack { node });
@@ -150,6 +182,12 @@ fn say(draft: &mut Draft<'_>, gone: &[(usize, String)]) {
         draft.memory.node_states.insert(slot.id.clone(), slot.state);
     }
     let nodes = &draft.input.desired.nodes;
-    draft.memory.node_states.retain(|id, _| nodes.contains_key(id));
-    draft.memory.away_since_ms.retain(|id, _| nodes.contains_key(id));
+    draft
+        .memory
+        .node_states
+        .retain(|id, _| nodes.contains_key(id));
+    draft
+        .memory
+        .away_since_ms
+        .retain(|id, _| nodes.contains_key(id));
 }

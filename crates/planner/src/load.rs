@@ -58,7 +58,9 @@ pub(crate) fn mean(
 pub(crate) fn node_cpu(draft: &Draft<'_>, service: usize, policy: &AutoscaleSpec) -> Reading {
     let input = draft.input;
     let slot = &draft.services[service];
-    let Some(spec) = slot.spec else { return Reading::default() };
+    let Some(spec) = slot.spec else {
+        return Reading::default();
+    };
     let hosts = draft.hosts(service);
     let from_ms = input.now_ms.saturating_sub(policy.window_ms);
     let (mut sum, mut reading) = (0.0, Reading::default());
@@ -89,11 +91,17 @@ pub(crate) fn replica_cpu(draft: &Draft<'_>, service: usize, policy: &AutoscaleS
     let input = draft.input;
     let (mut sum, mut reading) = (0.0, Reading::default());
     for &row in &draft.services[service].rows {
-        let Some(replica) = draft.plan.replicas.get(&draft.rows[row].id) else { continue };
+        let Some(replica) = draft.plan.replicas.get(&draft.rows[row].id) else {
+            continue;
+        };
         if replica.leaving.is_some() {
             continue;
         }
-        let Some(resources) = draft.plan.templates.get(&replica.template).map(|t| t.resources)
+        let Some(resources) = draft
+            .plan
+            .templates
+            .get(&replica.template)
+            .map(|t| t.resources)
         else {
             continue;
         };
@@ -106,7 +114,9 @@ pub(crate) fn replica_cpu(draft: &Draft<'_>, service: usize, policy: &AutoscaleS
             reading.undefined = true;
             continue;
         }
-        let Some(status) = draft.rows[row].status.filter(|s| s.state == ReplicaState::Healthy)
+        let Some(status) = draft.rows[row]
+            .status
+            .filter(|s| s.state == ReplicaState::Healthy)
         else {
             continue;
         };
@@ -131,7 +141,10 @@ pub(crate) fn replica_cpu(draft: &Draft<'_>, service: usize, policy: &AutoscaleS
 
 /// Since when the present incarnation runs.
 fn warm_since(status: &ReplicaStatus, created_ms: TimeMs) -> TimeMs {
-    status.healthy_ms.or(status.started_ms).unwrap_or(created_ms)
+    status
+        .healthy_ms
+        .or(status.started_ms)
+        .unwrap_or(created_ms)
 }
 
 /// Replicas that have carried load for a whole window: healthy, past their warm-up, and seen by
@@ -140,8 +153,12 @@ pub(crate) fn seasoned(draft: &Draft<'_>, service: usize, policy: &AutoscaleSpec
     let now_ms = draft.input.now_ms;
     let season_ms = policy.warmup_ms.max(policy.window_ms);
     let seasoned = draft.services[service].rows.iter().filter(|&&row| {
-        let Some(replica) = draft.plan.replicas.get(&draft.rows[row].id) else { return false };
-        let Some(status) = draft.rows[row].status else { return false };
+        let Some(replica) = draft.plan.replicas.get(&draft.rows[row].id) else {
+            return false;
+        };
+        let Some(status) = draft.rows[row].status else {
+            return false;
+        };
         replica.leaving.is_none()
             && status.state == ReplicaState::Healthy
             && warm_since(status, replica.created_ms).saturating_add(season_ms) <= now_ms
@@ -160,8 +177,17 @@ mod tests {
 
     #[test]
     fn one_bad_sample_is_discarded() {
-        let samples = [at(1, 0.5), at(2, f64::NAN), at(3, f64::INFINITY), at(4, -1.0), at(5, 0.7)];
-        assert_eq!(mean(&samples, 0, 6, 5).map(|v| (v * 10.0).round()), Some(6.0));
+        let samples = [
+            at(1, 0.5),
+            at(2, f64::NAN),
+            at(3, f64::INFINITY),
+            at(4, -1.0),
+            at(5, 0.7),
+        ];
+        assert_eq!(
+            mean(&samples, 0, 6, 5).map(|v| (v * 10.0).round()),
+            Some(6.0)
+        );
     }
 
     #[test]

@@ -66,7 +66,9 @@ struct Board<'s> {
 /// Places up to `order.count` replicas; returns their rows. Where it stops short, the service
 /// waits with the refusals, node by node.
 pub(crate) fn place(draft: &mut Draft<'_>, order: &Order<'_>) -> Vec<usize> {
-    let Some(container) = container(draft, order) else { return Vec::new() };
+    let Some(container) = container(draft, order) else {
+        return Vec::new();
+    };
     let mut board = board(draft, order, container);
     let mut heap: BinaryHeap<Reverse<Score>> = (0..draft.cluster.nodes.len())
         .filter(|&number| refusal(&draft.cluster.nodes[number], &board, number, draft).is_none())
@@ -75,7 +77,9 @@ pub(crate) fn place(draft: &mut Draft<'_>, order: &Order<'_>) -> Vec<usize> {
     let mut slots = free_slots(draft, order.service, order.count);
     let mut placed = Vec::new();
     while count(&placed) < order.count {
-        let Some(Reverse(entry)) = heap.pop() else { break };
+        let Some(Reverse(entry)) = heap.pop() else {
+            break;
+        };
         let number = entry.number;
         if refusal(&draft.cluster.nodes[number], &board, number, draft).is_some() {
             continue;
@@ -86,7 +90,9 @@ pub(crate) fn place(draft: &mut Draft<'_>, order: &Order<'_>) -> Vec<usize> {
             continue;
         }
         let Some(slot) = slots.pop() else { break };
-        let Some(row) = add(draft, order, &board, number, slot) else { continue };
+        let Some(row) = add(draft, order, &board, number, slot) else {
+            continue;
+        };
         placed.push(row);
         board.of_service[number] += 1;
         for (values, counts) in &mut board.labels {
@@ -122,14 +128,26 @@ fn board<'s>(draft: &Draft<'_>, order: &Order<'s>, container: Arc<ContainerSpec>
         }
     }
     let placement = &order.spec.placement;
-    let labels = placement.spread_labels.iter().map(|label| by_value(nodes, &of_service, label));
+    let labels = placement
+        .spread_labels
+        .iter()
+        .map(|label| by_value(nodes, &of_service, label));
     let labels = labels.collect();
-    let failed = draft.memory.failed_on_ms.get(&draft.services[order.service].key);
+    let failed = draft
+        .memory
+        .failed_on_ms
+        .get(&draft.services[order.service].key);
     let suspects = nodes
         .iter()
         .map(|slot| slot.unreachable || failed.is_some_and(|on| on.contains_key(slot.id)))
         .collect();
-    Board { container, placement, of_service, labels, suspects }
+    Board {
+        container,
+        placement,
+        of_service,
+        labels,
+        suspects,
+    }
 }
 
 /// Numbers the values of a label and counts the service's replicas under each. Nodes without the
@@ -160,10 +178,22 @@ fn score(slot: &NodeSlot<'_>, board: &Board<'_>, number: usize) -> Score {
     let cpu_tenths = tenths as u32;
     Score {
         suspect: board.suspects[number],
-        spread: board.labels.iter().map(|(values, counts)| counts[values[number]]).collect(),
-        free_permille: if pack { 1_000_u32.saturating_sub(fill_permille) } else { 0 },
+        spread: board
+            .labels
+            .iter()
+            .map(|(values, counts)| counts[values[number]])
+            .collect(),
+        free_permille: if pack {
+            1_000_u32.saturating_sub(fill_permille)
+        } else {
+            0
+        },
         of_service: if pack { 0 } else { board.of_service[number] },
-        replicas: if pack { u32::MAX - slot.replicas } else { slot.replicas },
+        replicas: if pack {
+            u32::MAX - slot.replicas
+        } else {
+            slot.replicas
+        },
         fill_permille,
         cpu_tenths,
         image_absent: !images.contains(&board.container.image),
@@ -201,11 +231,19 @@ fn refusal(
     let asked = board.container.resources;
     let free_milli = capacity.cpu_milli.saturating_sub(slot.cpu_reserved_milli);
     if asked.cpu_reserved_milli > free_milli {
-        return Some(Refusal::Cpu { free_milli, asked_milli: asked.cpu_reserved_milli });
+        return Some(Refusal::Cpu {
+            free_milli,
+            asked_milli: asked.cpu_reserved_milli,
+        });
     }
-    let free_bytes = capacity.memory_bytes.saturating_sub(slot.memory_reserved_bytes);
+    let free_bytes = capacity
+        .memory_bytes
+        .saturating_sub(slot.memory_reserved_bytes);
     if asked.memory_reserved_bytes > free_bytes {
-        return Some(Refusal::Memory { free_bytes, asked_bytes: asked.memory_reserved_bytes });
+        return Some(Refusal::Memory {
+            free_bytes,
+            asked_bytes: asked.memory_reserved_bytes,
+        });
     }
     let config = draft.input.config;
     let span = usize::from(config.port_max.saturating_sub(config.port_min)) + 1;
@@ -217,7 +255,11 @@ fn refusal(
 /// Ports outside the range (of an earlier configuration) do not use it up.
 fn span_used(slot: &NodeSlot<'_>, draft: &Draft<'_>, used: usize) -> bool {
     let range = draft.input.config.port_min..=draft.input.config.port_max;
-    let outside = slot.ports.iter().filter(|port| !range.contains(port)).count();
+    let outside = slot
+        .ports
+        .iter()
+        .filter(|port| !range.contains(port))
+        .count();
     used - outside > range.len()
 }
 
@@ -233,7 +275,11 @@ pub(crate) fn constraint_refusal(
         let name = attribute_name(&constraint.attribute);
         (!holds).then(|| Refusal::Constraint {
             constraint: format!("{name} {word} {}", constraint.value),
-            found: if found.is_empty() { format!("no {name}") } else { found.into_owned() },
+            found: if found.is_empty() {
+                format!("no {name}")
+            } else {
+                found.into_owned()
+            },
         })
     })
 }
@@ -278,8 +324,11 @@ fn refusals(draft: &Draft<'_>, board: &Board<'_>) -> Vec<(longshore_model::NodeI
 /// The lowest slot numbers that no staying replica has, highest first.
 fn free_slots(draft: &Draft<'_>, service: usize, wanted: u32) -> Vec<u32> {
     let active = draft.active(service);
-    let mut taken: Vec<u32> =
-        active.into_iter().filter_map(|row| draft.replica(row)).map(|r| r.slot).collect();
+    let mut taken: Vec<u32> = active
+        .into_iter()
+        .filter_map(|row| draft.replica(row))
+        .map(|r| r.slot)
+        .collect();
     taken.sort_unstable();
     let mut taken = taken.into_iter().peekable();
     let mut slots = Vec::new();
@@ -325,15 +374,23 @@ fn reserve_ports(
                 break port;
             }
         };
-        bindings.push(PortBinding { container_port, host_port });
+        bindings.push(PortBinding {
+            container_port,
+            host_port,
+        });
     }
     Some(bindings)
 }
 
 fn taken_by_stranger(slot: &NodeSlot<'_>, port: u16) -> bool {
     slot.seen.is_some_and(|seen| {
-        let reasons = seen.replicas.values().filter_map(|status| status.reason.as_ref());
-        reasons.into_iter().any(|reason| *reason == FailReason::PortTaken { port })
+        let reasons = seen
+            .replicas
+            .values()
+            .filter_map(|status| status.reason.as_ref());
+        reasons
+            .into_iter()
+            .any(|reason| *reason == FailReason::PortTaken { port })
     })
 }
 
@@ -352,9 +409,12 @@ fn add(
     node.ports.extend(ports.iter().map(|port| port.host_port));
     node.replicas += 1;
     let wants = board.container.resources;
-    node.cpu_reserved_milli = node.cpu_reserved_milli.saturating_add(wants.cpu_reserved_milli);
-    node.memory_reserved_bytes =
-        node.memory_reserved_bytes.saturating_add(wants.memory_reserved_bytes);
+    node.cpu_reserved_milli = node
+        .cpu_reserved_milli
+        .saturating_add(wants.cpu_reserved_milli);
+    node.memory_reserved_bytes = node
+        .memory_reserved_bytes
+        .saturating_add(wants.memory_reserved_bytes);
     node.dirty = true;
     let service = draft.services[order.service].key.clone();
     let replica = Replica {
@@ -364,17 +424,27 @@ fn add(
         node: node.id.clone(),
         address: node.node.address,
         template: order.template.clone(),
-        revision: draft.services[order.service].app.map_or(0, |app| app.revision),
+        revision: draft.services[order.service]
+            .app
+            .map_or(0, |app| app.revision),
         ports,
         created_ms: draft.input.now_ms,
         traffic: Traffic::Out,
         leaving: None,
         stop: false,
     };
-    let event = EventKind::Placed { service, slot, replica: id, node: node.id.clone() };
+    let event = EventKind::Placed {
+        service,
+        slot,
+        replica: id,
+        node: node.id.clone(),
+    };
     draft.report.events.push(event);
     if !draft.plan.templates.contains_key(&order.template) {
-        draft.plan.templates.insert(order.template.clone(), Arc::clone(&board.container));
+        draft
+            .plan
+            .templates
+            .insert(order.template.clone(), Arc::clone(&board.container));
     }
     draft.plan.replicas.insert(id, replica);
     let row = draft.rows.len();
@@ -396,8 +466,11 @@ fn add(
 pub(crate) fn forget_failures(draft: &mut Draft<'_>) {
     let (now_ms, keep_ms) = (draft.input.now_ms, draft.input.config.backoff_cap_ms);
     let services = &draft.plan.services;
-    draft.memory.failed_on_ms.retain(|key, nodes: &mut BTreeMap<_, u64>| {
-        nodes.retain(|_, at_ms| now_ms.saturating_sub(*at_ms) < keep_ms);
-        !nodes.is_empty() && services.contains_key(key)
-    });
+    draft
+        .memory
+        .failed_on_ms
+        .retain(|key, nodes: &mut BTreeMap<_, u64>| {
+            nodes.retain(|_, at_ms| now_ms.saturating_sub(*at_ms) < keep_ms);
+            !nodes.is_empty() && services.contains_key(key)
+        });
 }

@@ -21,16 +21,28 @@ pub(crate) fn remember(draft: &mut Draft<'_>, service: usize, policy: &Autoscale
     let now_ms = draft.input.now_ms;
     let target = draft.entry(service).target;
     let most = draft.input.config.recommendations_max;
-    let window_ms = policy.scale_up.stabilization_ms.max(policy.scale_down.stabilization_ms);
+    let window_ms = policy
+        .scale_up
+        .stabilization_ms
+        .max(policy.scale_down.stabilization_ms);
     let key = draft.services[service].key.clone();
     // After a start the count in force stands for the forgotten recommendations.
-    let seed = || vec![Recommendation { at_ms: now_ms, count: target }];
+    let seed = || {
+        vec![Recommendation {
+            at_ms: now_ms,
+            count: target,
+        }]
+    };
     let past = draft.memory.recommendations.entry(key).or_insert_with(seed);
     past.retain(|old| {
-        old.at_ms <= now_ms && now_ms - old.at_ms <= window_ms
+        old.at_ms <= now_ms
+            && now_ms - old.at_ms <= window_ms
             && !(old.at_ms == now_ms && old.count == count)
     });
-    past.push(Recommendation { at_ms: now_ms, count });
+    past.push(Recommendation {
+        at_ms: now_ms,
+        count,
+    });
     let (mut low, mut high) = (u32::MAX, 0);
     let mut kept: Vec<Recommendation> = Vec::with_capacity(past.len());
     for old in past.iter().rev() {
@@ -60,13 +72,31 @@ pub(crate) fn decide(
 ) -> Decision {
     let now_ms = draft.input.now_ms;
     let current = draft.entry(service).target;
-    let mut decision = Decision { count: current, ..Decision::default() };
-    let (lowest, _) = extreme(draft, service, policy.scale_up.stabilization_ms, false, wanted);
-    let (highest, at_ms) = extreme(draft, service, policy.scale_down.stabilization_ms, true, wanted);
+    let mut decision = Decision {
+        count: current,
+        ..Decision::default()
+    };
+    let (lowest, _) = extreme(
+        draft,
+        service,
+        policy.scale_up.stabilization_ms,
+        false,
+        wanted,
+    );
+    let (highest, at_ms) = extreme(
+        draft,
+        service,
+        policy.scale_down.stabilization_ms,
+        true,
+        wanted,
+    );
     if wanted > current {
         if lowest <= current && lowest < wanted {
             let until_ms = now_ms.saturating_add(policy.scale_up.stabilization_ms);
-            decision.reasons.push(Reason::Stabilizing { recommendation: lowest, until_ms });
+            decision.reasons.push(Reason::Stabilizing {
+                recommendation: lowest,
+                until_ms,
+            });
             return decision;
         }
         decision.count = lowest.min(wanted);
@@ -79,7 +109,10 @@ pub(crate) fn decide(
         if highest >= current {
             let until_ms = at_ms.saturating_add(policy.scale_down.stabilization_ms);
             draft.look_again(until_ms.saturating_add(1));
-            decision.reasons.push(Reason::Stabilizing { recommendation: highest, until_ms });
+            decision.reasons.push(Reason::Stabilizing {
+                recommendation: highest,
+                until_ms,
+            });
             return decision;
         }
         decision.count = highest;
@@ -97,7 +130,11 @@ fn held_down(draft: &mut Draft<'_>, service: usize, policy: &AutoscaleSpec) -> O
         return Some(Reason::Observing { until_ms: start_ms });
     }
     // Samples from before the last change say nothing about the count in force.
-    let changed_ms = draft.entry(service).last_change.as_ref().map_or(0, |change| change.at_ms);
+    let changed_ms = draft
+        .entry(service)
+        .last_change
+        .as_ref()
+        .map_or(0, |change| change.at_ms);
     let seen_ms = changed_ms.saturating_add(policy.window_ms.max(1));
     if now_ms < seen_ms {
         draft.look_again(seen_ms);
@@ -119,10 +156,17 @@ fn extreme(
 ) -> (u32, TimeMs) {
     let now_ms = draft.input.now_ms;
     let mut best = (wanted, now_ms);
-    let past = draft.memory.recommendations.get(&draft.services[service].key);
+    let past = draft
+        .memory
+        .recommendations
+        .get(&draft.services[service].key);
     for old in past.into_iter().flatten() {
         let inside = window_ms > 0 && now_ms.saturating_sub(old.at_ms) <= window_ms;
-        let better = if highest { old.count > best.0 } else { old.count < best.0 };
+        let better = if highest {
+            old.count > best.0
+        } else {
+            old.count < best.0
+        };
         if inside && better {
             best = (old.count, old.at_ms);
         }
@@ -147,25 +191,51 @@ fn limit(
         let moved = moved(&entry.changes, now_ms, policy.period_ms, up);
         // Older changes of this period may be forgotten: then nothing more is allowed in it.
         let full = entry.changes.len() >= changes_max
-            && entry.changes.first().is_some_and(|c| now_ms - c.at_ms < policy.period_ms);
-        let start = if up { current.saturating_sub(moved) } else { current.saturating_add(moved) };
-        let end = if full { current } else { end_of_period(start, policy.amount, up) };
+            && entry
+                .changes
+                .first()
+                .is_some_and(|c| now_ms - c.at_ms < policy.period_ms);
+        let start = if up {
+            current.saturating_sub(moved)
+        } else {
+            current.saturating_add(moved)
+        };
+        let end = if full {
+            current
+        } else {
+            end_of_period(start, policy.amount, up)
+        };
         let looser = bound.is_none_or(|(best, ..)| (end > best) == up && end != best);
         if bound.is_none() || looser != behavior.select_min {
             bound = Some((end, policy.period_ms, number));
         }
     }
-    let Some((end, period_ms, number)) = bound else { return };
-    let end = if up { end.max(current) } else { end.min(current) };
-    let within = if up { decision.count <= end } else { decision.count >= end };
+    let Some((end, period_ms, number)) = bound else {
+        return;
+    };
+    let end = if up {
+        end.max(current)
+    } else {
+        end.min(current)
+    };
+    let within = if up {
+        decision.count <= end
+    } else {
+        decision.count >= end
+    };
     if within {
         return;
     }
     decision.count = end;
     let direction = if up { "scale_up" } else { "scale_down" };
     decision.limited_by = Some(format!("{direction}.policies[{number}]"));
-    let oldest = entry.changes.iter().find(|c| now_ms.saturating_sub(c.at_ms) < period_ms);
-    let until_ms = oldest.map_or(now_ms, |change| change.at_ms).saturating_add(period_ms);
+    let oldest = entry
+        .changes
+        .iter()
+        .find(|c| now_ms.saturating_sub(c.at_ms) < period_ms);
+    let until_ms = oldest
+        .map_or(now_ms, |change| change.at_ms)
+        .saturating_add(period_ms);
     draft.look_again(until_ms);
     decision.reasons.push(Reason::RateLimited { until_ms });
 }
@@ -178,7 +248,11 @@ fn moved(changes: &[ScaleChange], now_ms: TimeMs, period_ms: u64, up: bool) -> u
     });
     inside.fold(0_u32, |sum, change| {
         let (from, to) = (change.from, change.to);
-        sum.saturating_add(if up { to.saturating_sub(from) } else { from.saturating_sub(to) })
+        sum.saturating_add(if up {
+            to.saturating_sub(from)
+        } else {
+            from.saturating_sub(to)
+        })
     })
 }
 
@@ -204,6 +278,9 @@ mod tests {
         assert_eq!(end_of_period(3, RateAmount::Percent(50), false), 1);
         assert_eq!(end_of_period(1, RateAmount::Percent(10), false), 0);
         assert_eq!(end_of_period(2, RateAmount::Replicas(4), false), 0);
-        assert_eq!(end_of_period(u32::MAX, RateAmount::Percent(100), true), u32::MAX);
+        assert_eq!(
+            end_of_period(u32::MAX, RateAmount::Percent(100), true),
+            u32::MAX
+        );
     }
 }

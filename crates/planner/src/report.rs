@@ -16,12 +16,15 @@ pub(crate) fn run(draft: &mut Draft<'_>) {
         say_waits(draft, service);
     }
     let services = &draft.plan.services;
-    draft.memory.said.retain(|key, _| services.contains_key(key));
+    draft
+        .memory
+        .said
+        .retain(|key, _| services.contains_key(key));
     for slot in &draft.cluster.nodes {
         let reason = match slot.state {
-            NodeState::Away if slot.up > 0 => {
-                Some(Reason::UnknownButServing { node: slot.id.clone() })
-            }
+            NodeState::Away if slot.up > 0 => Some(Reason::UnknownButServing {
+                node: slot.id.clone(),
+            }),
             NodeState::Away if slot.braked => draft.report.problems.first().cloned(),
             _ => None,
         };
@@ -40,7 +43,9 @@ pub(crate) fn run(draft: &mut Draft<'_>) {
 /// Who takes traffic from now on.
 fn say_serving(draft: &mut Draft<'_>) {
     for row in &draft.rows {
-        let Some(replica) = draft.plan.replicas.get(&row.id) else { continue };
+        let Some(replica) = draft.plan.replicas.get(&row.id) else {
+            continue;
+        };
         if row.was_in || replica.traffic != Traffic::Serve {
             continue;
         }
@@ -58,7 +63,9 @@ fn count_replicas(draft: &mut Draft<'_>, service: usize) {
     let slot = &draft.services[service];
     let mut counts = draft.report.services.remove(&slot.key).unwrap_or_default();
     for &row in &slot.rows {
-        let Some(replica) = draft.replica(row) else { continue };
+        let Some(replica) = draft.replica(row) else {
+            continue;
+        };
         if replica.leaving.is_some() {
             counts.leaving += 1;
             continue;
@@ -67,10 +74,13 @@ fn count_replicas(draft: &mut Draft<'_>, service: usize) {
         counts.planned += 1;
         counts.healthy += u32::from(healthy);
         // What HAProxy still reaches on a node that cannot tell goes on serving.
-        let unknown = draft.rows[row].condition == Condition::Unknown
-            && draft.rows[row].sight.up > 0;
+        let unknown =
+            draft.rows[row].condition == Condition::Unknown && draft.rows[row].sight.up > 0;
         counts.serving += u32::from(replica.traffic == Traffic::Serve && (healthy || unknown));
-        let outdated = slot.template.as_ref().is_some_and(|wanted| *wanted != replica.template);
+        let outdated = slot
+            .template
+            .as_ref()
+            .is_some_and(|wanted| *wanted != replica.template);
         counts.outdated += u32::from(outdated);
     }
     counts.waits.clone_from(&slot.waits);
@@ -89,7 +99,10 @@ fn say_waits(draft: &mut Draft<'_>, service: usize) {
     for why in &slot.waits {
         let Some(word) = word(why) else { continue };
         if now.insert(word.to_owned()) && !before.is_some_and(|said| said.contains(word)) {
-            events.push(EventKind::Waits { service: slot.key.clone(), why: why.clone() });
+            events.push(EventKind::Waits {
+                service: slot.key.clone(),
+                why: why.clone(),
+            });
         }
     }
     if now.is_empty() {

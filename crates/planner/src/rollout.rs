@@ -63,16 +63,25 @@ pub(crate) fn runs(draft: &Draft<'_>, service: usize) -> bool {
 
 fn is_outdated(draft: &Draft<'_>, service: usize, row: usize) -> bool {
     let wanted = draft.services[service].template.as_ref();
-    draft.replica(row).is_some_and(|replica| Some(&replica.template) != wanted)
+    draft
+        .replica(row)
+        .is_some_and(|replica| Some(&replica.template) != wanted)
 }
 
 fn failures<'d>(draft: &'d Draft<'_>, service: usize) -> Option<&'d Failures> {
-    draft.plan.services.get(&draft.services[service].key)?.failures.as_ref()
+    draft
+        .plan
+        .services
+        .get(&draft.services[service].key)?
+        .failures
+        .as_ref()
 }
 
 /// The wanted template failed as often as the file allows.
 fn failed_too_often(draft: &Draft<'_>, service: usize) -> bool {
-    let Some(spec) = draft.services[service].spec else { return false };
+    let Some(spec) = draft.services[service].spec else {
+        return false;
+    };
     let wanted = draft.services[service].template.as_ref();
     failures(draft, service).is_some_and(|failures| {
         Some(&failures.template) == wanted && failures.count >= spec.update.failures_max.max(1)
@@ -83,7 +92,9 @@ fn failed_too_often(draft: &Draft<'_>, service: usize) -> bool {
 fn forgive(draft: &mut Draft<'_>, service: usize) {
     let reset_ms = draft.input.config.backoff_reset_ms;
     let now_ms = draft.input.now_ms;
-    let Some(failures) = failures(draft, service) else { return };
+    let Some(failures) = failures(draft, service) else {
+        return;
+    };
     let template = failures.template.clone();
     let calm = now_ms >= failures.retry_at_ms.saturating_add(reset_ms);
     let other = draft.services[service].template.as_ref() != Some(&template);
@@ -119,13 +130,18 @@ fn give_up_dead(draft: &mut Draft<'_>, service: usize, active: &[usize]) {
 
 /// Says it, and counts it unless the replica had served long enough to call it proven.
 fn note_failure(draft: &mut Draft<'_>, service: usize, row: usize, why: &FailReason) {
-    let Some(replica) = draft.replica(row) else { return };
+    let Some(replica) = draft.replica(row) else {
+        return;
+    };
     let (now_ms, config) = (draft.input.now_ms, draft.input.config);
     let template = replica.template.clone();
     let node = replica.node.clone();
     let was_healthy = draft.rows[row].was_in
-        || draft.rows[row].status.is_some_and(|status| status.healthy_ms.is_some());
-    let proven = was_healthy && now_ms.saturating_sub(replica.created_ms) >= config.backoff_reset_ms;
+        || draft.rows[row]
+            .status
+            .is_some_and(|status| status.healthy_ms.is_some());
+    let proven =
+        was_healthy && now_ms.saturating_sub(replica.created_ms) >= config.backoff_reset_ms;
     let key = draft.services[service].key.clone();
     let event = EventKind::Failed {
         service: key.clone(),
@@ -134,7 +150,12 @@ fn note_failure(draft: &mut Draft<'_>, service: usize, row: usize, why: &FailRea
         why: why.clone(),
     };
     draft.report.events.push(event);
-    draft.memory.failed_on_ms.entry(key).or_default().insert(node, now_ms);
+    draft
+        .memory
+        .failed_on_ms
+        .entry(key)
+        .or_default()
+        .insert(node, now_ms);
     let stopped = failed_too_often(draft, service);
     // What follows an outdated one is another template, which has not failed.
     if proven || (is_outdated(draft, service, row) && !stopped) {
@@ -143,7 +164,10 @@ fn note_failure(draft: &mut Draft<'_>, service: usize, row: usize, why: &FailRea
     let entry = draft.entry(service);
     let same = |failures: &Failures| stopped || failures.template == template;
     let before = entry.failures.take().filter(same);
-    let count = before.as_ref().map_or(0, |failures| failures.count).saturating_add(1);
+    let count = before
+        .as_ref()
+        .map_or(0, |failures| failures.count)
+        .saturating_add(1);
     entry.failures = Some(Failures {
         template: before.map_or(template, |failures| failures.template),
         count,
@@ -155,14 +179,18 @@ fn note_failure(draft: &mut Draft<'_>, service: usize, row: usize, why: &FailRea
 fn sort(draft: &Draft<'_>, service: usize, spec: &ServiceSpec) -> Sorted {
     let mut sorted = Sorted::default();
     for &row in &draft.services[service].rows {
-        let Some(replica) = draft.replica(row) else { continue };
+        let Some(replica) = draft.replica(row) else {
+            continue;
+        };
         if let Some(leaving) = &replica.leaving {
             let stop_first = spec.update.order == UpdateOrder::StopFirst;
             let replaced = leaving.reason == LeaveReason::Replaced && !draft.on_lost_node(row);
             sorted.waiting_gone += u32::from(stop_first && replaced);
             continue;
         }
-        let Some(number) = draft.rows[row].node else { continue };
+        let Some(number) = draft.rows[row].node else {
+            continue;
+        };
         let node = &draft.cluster.nodes[number];
         // An engine that does not answer may still run what it ran; only what never served is
         // started elsewhere.
@@ -189,7 +217,8 @@ fn unwanted(
     let node = &draft.cluster.nodes[draft.rows[row].node?];
     let id = draft.rows[row].id;
     let since = |map: &std::collections::BTreeMap<_, u64>, hold_ms: u64| {
-        map.get(&id).is_some_and(|since_ms| now_ms.saturating_sub(*since_ms) >= hold_ms)
+        map.get(&id)
+            .is_some_and(|since_ms| now_ms.saturating_sub(*since_ms) >= hold_ms)
     };
     let may_move = now_ms >= config.observe_until(draft.input.started_ms) && !draft.brake;
     if is_outdated(draft, service, row)
@@ -199,11 +228,20 @@ fn unwanted(
         Some(LeaveReason::Replaced)
     } else if node.node.availability == Availability::Draining {
         Some(LeaveReason::NodeDrain)
-    } else if may_move && since(&draft.memory.unreachable_since_ms, config.unreachable_hold_ms) {
+    } else if may_move
+        && since(
+            &draft.memory.unreachable_since_ms,
+            config.unreachable_hold_ms,
+        )
+    {
         Some(LeaveReason::Unreachable)
     } else if may_move && since(&draft.memory.unhealthy_since_ms, config.unhealthy_hold_ms) {
-        let said = draft.rows[row].status.and_then(|status| status.reason.clone());
-        let why = said.unwrap_or(FailReason::CheckFails { detail: String::new() });
+        let said = draft.rows[row]
+            .status
+            .and_then(|status| status.reason.clone());
+        let why = said.unwrap_or(FailReason::CheckFails {
+            detail: String::new(),
+        });
         Some(LeaveReason::Failed { why })
     } else {
         None
@@ -213,12 +251,17 @@ fn unwanted(
 /// Healthy routed replicas that a change must leave.
 pub(crate) fn floor(spec: &ServiceSpec, target: u32) -> u32 {
     match spec.update.order {
-        UpdateOrder::StartFirst => {
-            target.saturating_sub(spec.update.max_unavailable).max(1).min(target)
-        }
+        UpdateOrder::StartFirst => target
+            .saturating_sub(spec.update.max_unavailable)
+            .max(1)
+            .min(target),
         // Stop-first means to go without the ones being replaced, all of them if there is one.
         UpdateOrder::StopFirst => {
-            let away = spec.update.max_unavailable.max(spec.update.parallelism).max(1);
+            let away = spec
+                .update
+                .max_unavailable
+                .max(spec.update.parallelism)
+                .max(1);
             target.saturating_sub(away)
         }
     }
@@ -228,7 +271,10 @@ pub(crate) fn floor(spec: &ServiceSpec, target: u32) -> u32 {
 fn reconcile(draft: &mut Draft<'_>, service: usize, spec: &ServiceSpec) {
     let mut sorted = sort(draft, service, spec);
     let stopped = failed_too_often(draft, service)
-        && sorted.give.iter().any(|(_, reason)| *reason == LeaveReason::Replaced);
+        && sorted
+            .give
+            .iter()
+            .any(|(_, reason)| *reason == LeaveReason::Replaced);
     if stopped && let Some(failures) = failures(draft, service) {
         let detail = format!(
             "the new template failed {} times; the old one stays: {}",
@@ -256,7 +302,11 @@ fn count<T>(list: &[T]) -> u32 {
 /// Can any edge reach any replica of the service? If none can, the check itself may be wrong.
 fn any_up(draft: &Draft<'_>, sorted: &Sorted) -> bool {
     let give = sorted.give.iter().map(|(row, _)| row);
-    sorted.keep.iter().chain(give).any(|&row| draft.rows[row].sight.up > 0)
+    sorted
+        .keep
+        .iter()
+        .chain(give)
+        .any(|&row| draft.rows[row].sight.up > 0)
 }
 
 /// Starts what is missing and what shall replace others. Returns how many were placed.
@@ -275,19 +325,34 @@ fn create(
     let outdated = of(|reason| *reason == LeaveReason::Replaced);
     let cut_off = of(|reason| *reason == LeaveReason::Unreachable);
     let others = give - outdated - cut_off;
-    let cut_off_now = if any_up(draft, sorted) { cut_off } else { cut_off.min(1) };
+    let cut_off_now = if any_up(draft, sorted) {
+        cut_off
+    } else {
+        cut_off.min(1)
+    };
     let outdated_now = match spec.update.order {
         UpdateOrder::StartFirst if !stopped => outdated.min(spec.update.parallelism.max(1)),
         _ => 0,
     };
-    let surge = target.saturating_sub(keep).min(others + cut_off_now + outdated_now);
-    let there = keep.saturating_add(give).saturating_add(sorted.waiting_gone);
+    let surge = target
+        .saturating_sub(keep)
+        .min(others + cut_off_now + outdated_now);
+    let there = keep
+        .saturating_add(give)
+        .saturating_add(sorted.waiting_gone);
     let missing = target.saturating_add(surge).saturating_sub(there);
     if missing == 0 || backs_off(draft, service, stopped) {
         return 0;
     }
-    let Some(template) = template_to_start(draft, service, sorted, stopped) else { return 0 };
-    let order = Order { service, spec, count: missing, template };
+    let Some(template) = template_to_start(draft, service, sorted, stopped) else {
+        return 0;
+    };
+    let order = Order {
+        service,
+        spec,
+        count: missing,
+        template,
+    };
     let placed = place::place(draft, &order);
     let is_old = Some(&order.template) != draft.services[service].template.as_ref();
     for &row in &placed {
@@ -310,21 +375,32 @@ fn template_to_start(
     if !stopped {
         return draft.services[service].template.clone();
     }
-    let old = sorted.give.iter().rev().find(|(_, reason)| *reason == LeaveReason::Replaced);
-    old.and_then(|(row, _)| draft.replica(*row)).map(|replica| replica.template.clone())
+    let old = sorted
+        .give
+        .iter()
+        .rev()
+        .find(|(_, reason)| *reason == LeaveReason::Replaced);
+    old.and_then(|(row, _)| draft.replica(*row))
+        .map(|replica| replica.template.clone())
 }
 
 /// Must the next start wait for the back-off?
 fn backs_off(draft: &mut Draft<'_>, service: usize, stopped: bool) -> bool {
     let wanted = draft.services[service].template.clone();
     let now_ms = draft.input.now_ms;
-    let Some(failures) = failures(draft, service) else { return false };
+    let Some(failures) = failures(draft, service) else {
+        return false;
+    };
     let concerns = stopped || Some(&failures.template) == wanted.as_ref();
     if !concerns || failures.retry_at_ms <= now_ms {
         return false;
     }
     let (until_ms, last) = (failures.retry_at_ms, failures.last.clone());
-    let reason = Reason::Backoff { failures: failures.count, until_ms, last };
+    let reason = Reason::Backoff {
+        failures: failures.count,
+        until_ms,
+        last,
+    };
     draft.look_again(until_ms);
     draft.wait(service, reason);
     true
@@ -379,7 +455,14 @@ fn give(
             left += 1;
             let scale_in = keep == 0 && replaced && !draft.brake;
             let dead = matches!(reason, LeaveReason::Failed { .. });
-            draft.leave(row, if scale_in && !dead { LeaveReason::ScaleIn } else { reason });
+            draft.leave(
+                row,
+                if scale_in && !dead {
+                    LeaveReason::ScaleIn
+                } else {
+                    reason
+                },
+            );
             sorted.waiting_gone += u32::from(stop_first && !replaced);
         } else {
             stay.push((row, reason));
@@ -393,7 +476,9 @@ fn give(
 /// that its node does not call healthy, surely serves nobody.
 fn may_serve(draft: &Draft<'_>, row: usize) -> bool {
     let seen = &draft.rows[row];
-    let in_routes = draft.replica(row).is_some_and(|r| r.traffic == Traffic::Serve);
+    let in_routes = draft
+        .replica(row)
+        .is_some_and(|r| r.traffic == Traffic::Serve);
     let alive = matches!(seen.condition, Condition::Healthy | Condition::Unknown);
     in_routes && alive && (seen.sight.down == 0 || seen.sight.up > 0)
 }
@@ -414,13 +499,23 @@ fn trim(draft: &mut Draft<'_>, service: usize, spec: &ServiceSpec, sorted: &mut 
             on_node[number] += 1;
         }
     }
-    let mut heap: BinaryHeap<Reverse<Victim>> =
-        sorted.keep.iter().map(|&row| Reverse(victim(draft, row, &on_node))).collect();
+    let mut heap: BinaryHeap<Reverse<Victim>> = sorted
+        .keep
+        .iter()
+        .map(|&row| Reverse(victim(draft, row, &on_node)))
+        .collect();
     let floor = floor(spec, target);
     let give = sorted.give.iter().map(|(row, _)| *row);
-    let rows = sorted.keep.iter().chain(&sorted.doubted).copied().chain(give);
+    let rows = sorted
+        .keep
+        .iter()
+        .chain(&sorted.doubted)
+        .copied()
+        .chain(give);
     let mut serving = u32::try_from(rows.filter(|&row| draft.serves(row)).count()).unwrap_or(0);
-    while surplus > 0 && let Some(Reverse(entry)) = heap.pop() {
+    while surplus > 0
+        && let Some(Reverse(entry)) = heap.pop()
+    {
         let row = entry.5;
         // Counts per node only fall, so a stale entry only ever moves back.
         let now = victim(draft, row, &on_node);
@@ -460,7 +555,14 @@ fn victim(draft: &Draft<'_>, row: usize, on_node: &[u32]) -> Victim {
         };
         (rank, on_node[number])
     });
-    (state, node, Reverse(here), seen.sight.sessions, Reverse(seen.id.0), row)
+    (
+        state,
+        node,
+        Reverse(here),
+        seen.sight.sessions,
+        Reverse(seen.id.0),
+        row,
+    )
 }
 
 /// A surplus that nobody asked for (nodes that came back) is kept while the controller still

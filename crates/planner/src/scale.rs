@@ -17,12 +17,19 @@ pub(crate) fn run(draft: &mut Draft<'_>) {
             None => down(draft, service),
         };
         let wanted = draft.entry(service).target;
-        let report = draft.report.services.entry(draft.services[service].key.clone()).or_default();
+        let report = draft
+            .report
+            .services
+            .entry(draft.services[service].key.clone())
+            .or_default();
         report.wanted = wanted;
         report.scale = scale;
     }
     let services = &draft.plan.services;
-    draft.memory.recommendations.retain(|key, _| services.contains_key(key));
+    draft
+        .memory
+        .recommendations
+        .retain(|key, _| services.contains_key(key));
 }
 
 fn down(draft: &mut Draft<'_>, service: usize) -> ScaleReport {
@@ -34,26 +41,39 @@ fn down(draft: &mut Draft<'_>, service: usize) -> ScaleReport {
 
 /// Bounds in force. A file that has them crosswise gets `min` for both.
 fn bounds(spec: &ServiceSpec) -> (u32, u32) {
-    spec.autoscale.as_ref().map_or((0, u32::MAX), |policy| (policy.min, policy.max.max(policy.min)))
+    spec.autoscale.as_ref().map_or((0, u32::MAX), |policy| {
+        (policy.min, policy.max.max(policy.min))
+    })
 }
 
 fn desired(draft: &mut Draft<'_>, service: usize, spec: &ServiceSpec) -> ScaleReport {
     let (min, max) = bounds(spec);
     follow_file(draft, service, spec, (min, max));
-    let (report_min, report_max) =
-        if spec.autoscale.is_some() { (min, max) } else { (spec.replicas, spec.replicas) };
-    let mut report = ScaleReport { min: report_min, max: report_max, ..ScaleReport::default() };
+    let (report_min, report_max) = if spec.autoscale.is_some() {
+        (min, max)
+    } else {
+        (spec.replicas, spec.replicas)
+    };
+    let mut report = ScaleReport {
+        min: report_min,
+        max: report_max,
+        ..ScaleReport::default()
+    };
     let manual = obey_manual(draft, service, spec, (min, max));
     let Some(policy) = &spec.autoscale else {
         report.reasons.push(Reason::Fixed);
         return report;
     };
-    let held = manual.and_then(|m| m.hold_until_ms).filter(|&until| until > draft.input.now_ms);
+    let held = manual
+        .and_then(|m| m.hold_until_ms)
+        .filter(|&until| until > draft.input.now_ms);
     let signals = signal::read(draft, service, policy);
     report.signals = signals.iter().map(|ask| ask.report.clone()).collect();
     if let Some(until_ms) = held {
         draft.look_again(until_ms);
-        report.reasons.push(Reason::Held { until_ms: Some(until_ms) });
+        report.reasons.push(Reason::Held {
+            until_ms: Some(until_ms),
+        });
         return report;
     }
     let target = draft.entry(service).target;
@@ -70,7 +90,9 @@ fn follow_file(draft: &mut Draft<'_>, service: usize, spec: &ServiceSpec, bounds
     let key = draft.services[service].key.clone();
     let entry = draft.plan.services.get(&key);
     let came_back = |e: &longshore_model::plan::ServicePlan| {
-        e.last_change.as_ref().is_none_or(|change| change.cause == ScaleCause::Down)
+        e.last_change
+            .as_ref()
+            .is_none_or(|change| change.cause == ScaleCause::Down)
     };
     let new = entry.is_none_or(came_back);
     let file_changed = entry.is_some_and(|entry| entry.file_replicas != spec.replicas);
@@ -84,14 +106,24 @@ fn follow_file(draft: &mut Draft<'_>, service: usize, spec: &ServiceSpec, bounds
     if new {
         let applied_ms = draft.services[service].app.map_or(0, |app| app.applied_ms);
         // A count that was said to an earlier life of this service is not for this one.
-        let stale = draft.input.desired.manual.get(&key).filter(|m| m.at_ms < applied_ms);
+        let stale = draft
+            .input
+            .desired
+            .manual
+            .get(&key)
+            .filter(|m| m.at_ms < applied_ms);
         let obeyed = stale.map(|manual| manual.at_ms);
         draft.entry(service).manual_obeyed_ms = obeyed;
         let first = spec.replicas.clamp(bounds.0, bounds.1);
         draft.change_target(service, first, ScaleCause::Initial);
-    } else if file_changed && spec.autoscale.is_none() && draft.entry(service).target != spec.replicas
+    } else if file_changed
+        && spec.autoscale.is_none()
+        && draft.entry(service).target != spec.replicas
     {
-        let cause = ScaleCause::Bounds { min: spec.replicas, max: spec.replicas };
+        let cause = ScaleCause::Bounds {
+            min: spec.replicas,
+            max: spec.replicas,
+        };
         draft.change_target(service, spec.replicas, cause);
     }
 }
@@ -103,20 +135,38 @@ fn obey_manual<'a>(
     spec: &ServiceSpec,
     (min, max): (u32, u32),
 ) -> Option<&'a ManualScale> {
-    let manual = draft.input.desired.manual.get(&draft.services[service].key)?;
+    let manual = draft
+        .input
+        .desired
+        .manual
+        .get(&draft.services[service].key)?;
     let applied_ms = draft.services[service].app.map_or(0, |app| app.applied_ms);
     if draft.entry(service).manual_obeyed_ms == Some(manual.at_ms) {
-        let ours = manual.at_ms >= applied_ms || draft.entry(service).changes.iter().any(|c| {
-            matches!(c.cause, ScaleCause::Manual { .. }) && c.at_ms >= manual.at_ms
-        });
+        let ours =
+            manual.at_ms >= applied_ms
+                || draft.entry(service).changes.iter().any(|c| {
+                    matches!(c.cause, ScaleCause::Manual { .. }) && c.at_ms >= manual.at_ms
+                });
         return ours.then_some(manual);
     }
-    let held = manual.hold_until_ms.is_some_and(|until| until > draft.input.now_ms);
+    let held = manual
+        .hold_until_ms
+        .is_some_and(|until| until > draft.input.now_ms);
     let free = spec.autoscale.is_none() || held;
-    let to = if free { manual.count } else { manual.count.clamp(min, max) };
+    let to = if free {
+        manual.count
+    } else {
+        manual.count.clamp(min, max)
+    };
     draft.entry(service).manual_obeyed_ms = Some(manual.at_ms);
     if draft.entry(service).target != to {
-        draft.change_target(service, to, ScaleCause::Manual { by: manual.by.clone() });
+        draft.change_target(
+            service,
+            to,
+            ScaleCause::Manual {
+                by: manual.by.clone(),
+            },
+        );
     }
     if let Some(policy) = &spec.autoscale {
         // The down window starts from what the person said.
@@ -142,7 +192,10 @@ fn follow_load(
             all: ask.report.all,
         });
     }
-    let Some(best) = signals.iter().filter(|ask| ask.count.is_some()).max_by_key(|ask| ask.count)
+    let Some(best) = signals
+        .iter()
+        .filter(|ask| ask.count.is_some())
+        .max_by_key(|ask| ask.count)
     else {
         return without_samples(draft, service, policy, report);
     };
@@ -150,7 +203,11 @@ fn follow_load(
     report.recommendation = Some(asked);
     let bounded = asked.clamp(min, max);
     let incomplete = signals.iter().any(Ask::partial);
-    let wanted = if bounded < current && incomplete { current } else { bounded };
+    let wanted = if bounded < current && incomplete {
+        current
+    } else {
+        bounded
+    };
     policy::remember(draft, service, policy, wanted);
     let decision = policy::decide(draft, service, policy, wanted);
     if asked > max {
@@ -165,7 +222,9 @@ fn follow_load(
         return;
     }
     if policy.mode == AutoscaleMode::DryRun {
-        report.reasons.push(Reason::DryRun { would_be: decision.count });
+        report.reasons.push(Reason::DryRun {
+            would_be: decision.count,
+        });
         return;
     }
     let cause = ScaleCause::Metric {
@@ -196,12 +255,19 @@ fn without_samples(
     }
     // Only what does not serve anyway is given back.
     let serving = draft.active(service).into_iter().filter(|&row| {
-        draft.replica(row).is_some_and(|r| r.traffic == longshore_model::plan::Traffic::Serve)
+        draft
+            .replica(row)
+            .is_some_and(|r| r.traffic == longshore_model::plan::Traffic::Serve)
     });
     let serving = u32::try_from(serving.count()).unwrap_or(u32::MAX);
-    let count = serving.clamp(report.min, report.max).min(current.max(report.min));
+    let count = serving
+        .clamp(report.min, report.max)
+        .min(current.max(report.min));
     if count != current {
-        let cause = ScaleCause::Bounds { min: report.min, max: report.max };
+        let cause = ScaleCause::Bounds {
+            min: report.min,
+            max: report.max,
+        };
         draft.change_target(service, count, cause);
     }
 }

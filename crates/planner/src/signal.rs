@@ -60,14 +60,21 @@ pub(crate) fn read(draft: &mut Draft<'_>, service: usize, policy: &AutoscaleSpec
     };
     for metric in &policy.metrics {
         let reading = reading_of(metric.signal);
-        let count = reading.value.and_then(|value| track(policy, metric, counts, reading, value));
+        let count = reading
+            .value
+            .and_then(|value| track(policy, metric, counts, reading, value));
         asks.push(ask(metric.signal, metric.target, reading, count));
     }
     for rule in &policy.steps {
         let reading = reading_of(rule.signal);
         let step = reading.value.and_then(|value| step(rule, value));
         let count = step.map(|step| apply(step.1, counts));
-        asks.push(ask(rule.signal, step.map_or(0.0, |step| step.0), reading, count));
+        asks.push(ask(
+            rule.signal,
+            step.map_or(0.0, |step| step.0),
+            reading,
+            count,
+        ));
     }
     asks
 }
@@ -81,7 +88,11 @@ fn ask(signal: Signal, target: f64, reading: Reading, count: Option<u32>) -> Ask
         good: reading.good,
         all: reading.all,
     };
-    Ask { count, report, incomplete: !reading.complete() || reading.undefined }
+    Ask {
+        count,
+        report,
+        incomplete: !reading.complete() || reading.undefined,
+    }
 }
 
 /// Target tracking. Upwards, only replicas that carried the measured load count, so that those
@@ -97,9 +108,17 @@ fn track(
         return None;
     }
     let ratio = value / metric.target;
-    let tolerance = if ratio > 1.0 { policy.scale_up.tolerance } else { policy.scale_down.tolerance };
+    let tolerance = if ratio > 1.0 {
+        policy.scale_up.tolerance
+    } else {
+        policy.scale_down.tolerance
+    };
     // A tolerance that is no number is none.
-    let tolerance = if tolerance.is_finite() { tolerance.max(0.0) } else { 0.0 };
+    let tolerance = if tolerance.is_finite() {
+        tolerance.max(0.0)
+    } else {
+        0.0
+    };
     if (ratio - 1.0).abs() <= tolerance + HAIR {
         return Some(counts.current);
     }
@@ -118,7 +137,9 @@ fn track(
 /// The highest threshold reached.
 fn step(rule: &StepRule, value: f64) -> Option<(f64, StepTo)> {
     let reached = rule.steps.iter().filter(|step| value + HAIR >= step.at);
-    reached.max_by(|a, b| a.at.total_cmp(&b.at)).map(|step| (step.at, step.to))
+    reached
+        .max_by(|a, b| a.at.total_cmp(&b.at))
+        .map(|step| (step.at, step.to))
 }
 
 fn apply(to: StepTo, counts: Counts) -> u32 {

@@ -40,11 +40,18 @@ fn a_start_first_rollout_keeps_the_full_count() {
     world.apply("web", spec("web:2", 4));
     for _ in 0..80 {
         world.tick(500);
-        assert!(world.answering("web") >= 4, "{} answer", world.answering("web"));
+        assert!(
+            world.answering("web") >= 4,
+            "{} answer",
+            world.answering("web")
+        );
         assert!(world.active("web").len() <= 5, "one at a time");
     }
     assert!(world.active("web").iter().all(|r| r.revision == 2));
-    assert_eq!((world.active("web").len(), world.leaving("web").len()), (4, 0));
+    assert_eq!(
+        (world.active("web").len(), world.leaving("web").len()),
+        (4, 0)
+    );
 }
 
 #[test]
@@ -74,18 +81,38 @@ fn a_scale_in_drains_then_parks_then_stops() {
     world.sticky = true;
     world.scale("web", 1);
     world.tick(500);
-    assert!(world.leaving("web").iter().all(|(r, _)| r.traffic == Traffic::Drain && !r.stop));
+    assert!(
+        world
+            .leaving("web")
+            .iter()
+            .all(|(r, _)| r.traffic == Traffic::Drain && !r.stop)
+    );
     assert_eq!(world.leaving("web").len(), 2);
     world.ticks(4);
-    assert!(world.leaving("web").iter().all(|(r, _)| r.traffic == Traffic::Drain), "sessions hold");
+    assert!(
+        world
+            .leaving("web")
+            .iter()
+            .all(|(r, _)| r.traffic == Traffic::Drain),
+        "sessions hold"
+    );
     world.sticky = false;
     let mut seen = Vec::new();
     for _ in 0..12 {
         world.tick(500);
-        seen.extend(world.leaving("web").first().map(|(r, _)| (r.traffic, r.stop)));
+        seen.extend(
+            world
+                .leaving("web")
+                .first()
+                .map(|(r, _)| (r.traffic, r.stop)),
+        );
     }
     seen.dedup();
-    let order = [(Traffic::Drain, false), (Traffic::Out, false), (Traffic::Out, true)];
+    let order = [
+        (Traffic::Drain, false),
+        (Traffic::Out, false),
+        (Traffic::Out, true),
+    ];
     assert_eq!(seen, order);
     assert_eq!(world.plan.replicas.len(), 1);
     let receipts = world.events.iter().find_map(|event| match event {
@@ -93,7 +120,10 @@ fn a_scale_in_drains_then_parks_then_stops() {
         _ => None,
     });
     let receipt = receipts.unwrap()[0].1;
-    assert_eq!((receipt.sessions_at_drain, receipt.sessions_at_park), (4, 0));
+    assert_eq!(
+        (receipt.sessions_at_drain, receipt.sessions_at_park),
+        (4, 0)
+    );
     assert!(!receipt.forced && receipt.zero_ms.is_some());
 }
 
@@ -107,9 +137,10 @@ fn sessions_that_never_end_are_forced_at_the_deadline() {
     world.ticks(19);
     assert_eq!(world.leaving("web")[0].0.traffic, Traffic::Drain);
     world.ticks(8);
-    let forced = world.events.iter().any(|event| {
-        matches!(event, EventKind::Drained { receipts, .. } if receipts[0].1.forced)
-    });
+    let forced = world
+        .events
+        .iter()
+        .any(|event| matches!(event, EventKind::Drained { receipts, .. } if receipts[0].1.forced));
     assert!(forced);
     assert_eq!(world.plan.replicas.len(), 1);
 }
@@ -123,11 +154,17 @@ fn an_edge_past_its_lease_is_named_gone_and_holds_nothing_up() {
     world.edges.get_mut(&id("edge2")).unwrap().session = false;
     world.scale("web", 1);
     world.ticks(4);
-    assert_eq!(world.leaving("web").len(), 1, "inside its lease the edge is waited for");
+    assert_eq!(
+        world.leaving("web").len(),
+        1,
+        "inside its lease the edge is waited for"
+    );
     world.ticks(30);
     assert_eq!(world.plan.replicas.len(), 1);
-    let gone = world.events.iter().any(|event| matches!(event, EventKind::Drained { receipts, .. }
-        if receipts.iter().any(|(edge, r)| *edge == id("edge2") && r.edge_gone)));
+    let gone = world.events.iter().any(|event| {
+        matches!(event, EventKind::Drained { receipts, .. }
+        if receipts.iter().any(|(edge, r)| *edge == id("edge2") && r.edge_gone))
+    });
     assert!(gone);
 }
 
@@ -148,7 +185,11 @@ fn a_node_that_both_witnesses_call_gone_is_replaced_at_once() {
     world.node("node2").power = true;
     world.ticks(10);
     assert!(world.plan.lost.is_empty());
-    assert!(world.events.contains(&EventKind::NodeBack { node: id("node2") }));
+    assert!(
+        world
+            .events
+            .contains(&EventKind::NodeBack { node: id("node2") })
+    );
     assert_eq!(world.active("web").len(), 4, "nothing moves back by itself");
 }
 
@@ -160,14 +201,20 @@ fn a_node_that_haproxy_still_reaches_keeps_serving_and_is_replaced_only_after_th
     world.node("node1").session = false;
     world.ticks(100);
     assert_eq!(world.active("web").len(), 3, "nothing before the hold");
-    assert_eq!(world.report.nodes[&id("node1")].state, report::NodeState::Away);
+    assert_eq!(
+        world.report.nodes[&id("node1")].state,
+        report::NodeState::Away
+    );
     world.ticks(40);
     assert_eq!(world.active("web").len(), 4, "additive: the original stays");
     assert_eq!((world.answering("web"), world.leaving("web").len()), (4, 0));
     world.node("node1").session = true;
     world.ticks(15);
     assert_eq!((world.active("web").len(), world.answering("web")), (3, 3));
-    assert!(world.per_node("web").contains_key("node1"), "the original is kept");
+    assert!(
+        world.per_node("web").contains_key("node1"),
+        "the original is kept"
+    );
 }
 
 #[test]
@@ -179,7 +226,10 @@ fn losing_most_nodes_at_once_evicts_nothing_and_adds_where_there_is_room() {
     world.node("node2").power = false;
     world.ticks(10);
     assert!(world.plan.lost.is_empty());
-    assert!(matches!(world.report.problems[0], Reason::PartialOutage { away: 2, all: 3 }));
+    assert!(matches!(
+        world.report.problems[0],
+        Reason::PartialOutage { away: 2, all: 3 }
+    ));
     assert_eq!(world.leaving("web").len(), 0);
     assert_eq!(world.answering("web"), 6, "six on the node that is left");
     world.node("node1").power = true;
@@ -212,11 +262,25 @@ fn a_replica_that_failed_is_replaced_with_growing_pauses() {
     world.ticks(120);
     let failed = |e: &&EventKind| matches!(e, EventKind::Failed { .. });
     let failures = world.events.iter().filter(failed).count();
-    assert!((4..=7).contains(&failures), "{failures} in a minute: 1, 2, 4, 8, 16 s");
+    assert!(
+        (4..=7).contains(&failures),
+        "{failures} in a minute: 1, 2, 4, 8, 16 s"
+    );
     let waits = &world.report.services[&key("bad")].waits;
-    assert!(matches!(waits[0], Reason::Backoff { failures: 4.., .. }), "{waits:?}");
-    assert_eq!(world.answering("good"), 2, "one bad service does not stop another");
-    let said = world.events.iter().filter(|e| matches!(e, EventKind::Waits { .. })).count();
+    assert!(
+        matches!(waits[0], Reason::Backoff { failures: 4.., .. }),
+        "{waits:?}"
+    );
+    assert_eq!(
+        world.answering("good"),
+        2,
+        "one bad service does not stop another"
+    );
+    let said = world
+        .events
+        .iter()
+        .filter(|e| matches!(e, EventKind::Waits { .. }))
+        .count();
     assert!(said <= failures, "said {said} times");
 }
 
@@ -231,13 +295,26 @@ fn a_broken_template_stops_its_rollout_and_the_old_one_stays() {
         world.tick(500);
         assert_eq!(world.answering("web"), 3);
     }
-    let failed = world.events.iter().filter(|e| matches!(e, EventKind::Failed { .. })).count();
+    let failed = world
+        .events
+        .iter()
+        .filter(|e| matches!(e, EventKind::Failed { .. }))
+        .count();
     assert_eq!(failed, 2, "failures_max");
     let waits = &world.report.services[&key("web")].waits;
-    assert!(waits.iter().any(|r| matches!(r, Reason::Quarantined { .. })), "{waits:?}");
+    assert!(
+        waits
+            .iter()
+            .any(|r| matches!(r, Reason::Quarantined { .. })),
+        "{waits:?}"
+    );
     world.node("node1").containers.clear();
     world.ticks(40);
-    assert_eq!(world.answering("web"), 3, "what is missing starts from the old template");
+    assert_eq!(
+        world.answering("web"),
+        3,
+        "what is missing starts from the old template"
+    );
     world.apply("web", spec("web:3", 3));
     world.ticks(60);
     assert!(world.active("web").iter().all(|r| r.revision == 3));
@@ -256,12 +333,17 @@ fn what_fits_nowhere_waits_with_a_reason_for_each_node() {
     };
     let mut big = spec("big:1", 1);
     big.placement.constraints.push(ssd);
-    big.container.resources = Resources { memory_reserved_bytes: 16 << 30, ..Default::default() };
+    big.container.resources = Resources {
+        memory_reserved_bytes: 16 << 30,
+        ..Default::default()
+    };
     world.apply("big", big);
     world.apply("web", spec("web:1", 2));
     world.ticks(5);
     let waits = &world.report.services[&key("big")].waits;
-    let Reason::Unplaceable { refusals } = &waits[0] else { panic!("{waits:?}") };
+    let Reason::Unplaceable { refusals } = &waits[0] else {
+        panic!("{waits:?}")
+    };
     assert_eq!(refusals[0], (id("edge"), Refusal::NotWorker));
     assert_eq!(refusals[1], (id("node1"), Refusal::Cordoned));
     assert!(matches!(refusals[2], (_, Refusal::Memory { .. })));
@@ -273,7 +355,10 @@ fn what_fits_nowhere_waits_with_a_reason_for_each_node() {
 fn reservations_fill_a_node_and_no_more() {
     let mut world = World::new(2);
     let mut wide = spec("wide:1", 9);
-    wide.container.resources = Resources { cpu_reserved_milli: 1_000, ..Default::default() };
+    wide.container.resources = Resources {
+        cpu_reserved_milli: 1_000,
+        ..Default::default()
+    };
     world.apply("wide", wide);
     world.ticks(5);
     assert_eq!(world.active("wide").len(), 8);
@@ -309,7 +394,15 @@ fn draining_a_node_replaces_first() {
     }
     assert!(!world.per_node("web").contains_key("node1"));
     assert_eq!(world.plan.replicas.len(), 3);
-    let why = |e: &EventKind| matches!(e, EventKind::Gone { why: LeaveReason::NodeDrain, .. });
+    let why = |e: &EventKind| {
+        matches!(
+            e,
+            EventKind::Gone {
+                why: LeaveReason::NodeDrain,
+                ..
+            }
+        )
+    };
     assert_eq!(world.events.iter().filter(|e| why(e)).count(), 1);
 }
 
@@ -320,8 +413,17 @@ fn a_service_that_goes_down_drains_and_leaves_nothing() {
     world.ticks(8);
     world.desired.apps.clear();
     world.tick(500);
-    assert!(world.leaving("web").iter().all(|(r, _)| r.traffic == Traffic::Drain));
-    assert_eq!(world.plan.routes().backends.len(), 1, "its way in stays while it drains");
+    assert!(
+        world
+            .leaving("web")
+            .iter()
+            .all(|(r, _)| r.traffic == Traffic::Drain)
+    );
+    assert_eq!(
+        world.plan.routes().backends.len(),
+        1,
+        "its way in stays while it drains"
+    );
     world.ticks(12);
     assert!(world.plan.replicas.is_empty() && world.plan.services.is_empty());
     assert!(world.plan.templates.is_empty() && world.plan.routes().backends.is_empty());
@@ -336,9 +438,21 @@ fn a_replica_that_no_edge_reaches_is_replaced_elsewhere() {
     world.ticks(9);
     assert_eq!(world.active("web").len(), 3, "not before the hold");
     world.ticks(25);
-    assert!(!world.per_node("web").contains_key("node1"), "{:?}", world.per_node("web"));
+    assert!(
+        !world.per_node("web").contains_key("node1"),
+        "{:?}",
+        world.per_node("web")
+    );
     assert_eq!((world.answering("web"), world.plan.replicas.len()), (3, 3));
-    let why = |e: &EventKind| matches!(e, EventKind::Gone { why: LeaveReason::Unreachable, .. });
+    let why = |e: &EventKind| {
+        matches!(
+            e,
+            EventKind::Gone {
+                why: LeaveReason::Unreachable,
+                ..
+            }
+        )
+    };
     assert!(world.events.iter().any(why));
 }
 
@@ -350,7 +464,11 @@ fn a_check_that_fails_for_all_replicas_churns_none() {
         world.node(n).reachable = false;
     }
     world.ticks(100);
-    assert!(world.plan.next_replica <= 5, "{} ids used", world.plan.next_replica);
+    assert!(
+        world.plan.next_replica <= 5,
+        "{} ids used",
+        world.plan.next_replica
+    );
 }
 
 #[test]
@@ -366,7 +484,10 @@ fn load_over_the_target_scales_out_and_the_new_ones_are_not_ordered_twice() {
     }
     world.ticks(12);
     let target = world.plan.services[&key("web")].target;
-    assert!(target > settled && target <= settled * 2, "{settled} -> {target}");
+    assert!(
+        target > settled && target <= settled * 2,
+        "{settled} -> {target}"
+    );
 }
 
 #[test]
@@ -386,21 +507,35 @@ fn missing_samples_never_scale_in() {
     world.ticks(120);
     assert_eq!(world.plan.services[&key("web")].target, before);
     let reasons = &world.report.services[&key("web")].scale.reasons;
-    let missing = Reason::MissingSamples { signal: "node_cpu".into(), good: 2, all: 3 };
+    let missing = Reason::MissingSamples {
+        signal: "node_cpu".into(),
+        good: 2,
+        all: 3,
+    };
     assert!(reasons.contains(&missing), "{reasons:?}");
     world.node("node3").load = 0.0;
     world.ticks(60);
-    assert_eq!(world.plan.services[&key("web")].target, 1, "with all samples it may");
+    assert_eq!(
+        world.plan.services[&key("web")].target,
+        1,
+        "with all samples it may"
+    );
 }
 
 #[test]
 fn steps_follow_a_tenth_of_node_cpu() {
     let mut world = World::new(2);
     let mut auto = spec("web:1", 1);
-    let tenths = (1..=9).map(|n| Step { at: f64::from(n) / 10.0, to: StepTo::Count(n) });
+    let tenths = (1..=9).map(|n| Step {
+        at: f64::from(n) / 10.0,
+        to: StepTo::Count(n),
+    });
     let mut policy = node_cpu_policy(1, 9);
     policy.metrics.clear();
-    policy.steps = vec![StepRule { signal: Signal::NodeCpu, steps: tenths.collect() }];
+    policy.steps = vec![StepRule {
+        signal: Signal::NodeCpu,
+        steps: tenths.collect(),
+    }];
     policy.scale_up.policies.clear();
     auto.autoscale = Some(policy);
     world.apply("web", auto);
@@ -422,12 +557,25 @@ fn a_manual_count_is_obeyed_once_and_held_as_long_as_asked() {
     world.ticks(20);
     world.scale("web", 9);
     world.tick(500);
-    assert_eq!(world.plan.services[&key("web")].target, 5, "inside the bounds");
+    assert_eq!(
+        world.plan.services[&key("web")].target,
+        5,
+        "inside the bounds"
+    );
     world.scale("web", 7);
     let until = world.now + 60_000;
-    world.desired.manual.get_mut(&key("web")).unwrap().hold_until_ms = Some(until);
+    world
+        .desired
+        .manual
+        .get_mut(&key("web"))
+        .unwrap()
+        .hold_until_ms = Some(until);
     world.ticks(60);
-    assert_eq!(world.plan.services[&key("web")].target, 7, "a held count is free of bounds");
+    assert_eq!(
+        world.plan.services[&key("web")].target,
+        7,
+        "a held count is free of bounds"
+    );
     world.ticks(120);
     assert!(world.plan.services[&key("web")].target <= 5);
 }
@@ -461,7 +609,12 @@ fn a_dry_run_says_and_does_not() {
     world.ticks(30);
     assert_eq!(world.plan.services[&key("web")].target, 2);
     let reasons = &world.report.services[&key("web")].scale.reasons;
-    assert!(reasons.iter().any(|r| matches!(r, Reason::DryRun { would_be: 3.. })), "{reasons:?}");
+    assert!(
+        reasons
+            .iter()
+            .any(|r| matches!(r, Reason::DryRun { would_be: 3.. })),
+        "{reasons:?}"
+    );
 }
 
 #[test]

@@ -17,19 +17,56 @@ const SERVICES: [&str; 3] = ["web", "api", "db"];
 /// One thing that happens, and the ticks until the next.
 #[derive(Debug, Clone)]
 enum Act {
-    Apply { service: usize, image: u8, replicas: u32, shape: u8 },
-    Down { service: usize },
-    Scale { service: usize, count: u32 },
-    Available { node: usize, to: u8 },
-    Power { node: usize, on: bool },
-    Session { node: usize, on: bool },
-    EdgeSession { on: bool },
-    Reach { node: usize, on: bool },
-    Load { node: usize, bits: u64 },
-    Fail { nth: usize },
-    Sick { nth: usize, sick: bool },
-    Break { image: u8, broken: bool },
-    Sticky { on: bool },
+    Apply {
+        service: usize,
+        image: u8,
+        replicas: u32,
+        shape: u8,
+    },
+    Down {
+        service: usize,
+    },
+    Scale {
+        service: usize,
+        count: u32,
+    },
+    Available {
+        node: usize,
+        to: u8,
+    },
+    Power {
+        node: usize,
+        on: bool,
+    },
+    Session {
+        node: usize,
+        on: bool,
+    },
+    EdgeSession {
+        on: bool,
+    },
+    Reach {
+        node: usize,
+        on: bool,
+    },
+    Load {
+        node: usize,
+        bits: u64,
+    },
+    Fail {
+        nth: usize,
+    },
+    Sick {
+        nth: usize,
+        sick: bool,
+    },
+    Break {
+        image: u8,
+        broken: bool,
+    },
+    Sticky {
+        on: bool,
+    },
     Restart,
 }
 
@@ -82,7 +119,10 @@ fn shaped(service: usize, image: u8, replicas: u32, shape: u8) -> ServiceSpec {
         spec.routes.clear();
     }
     if bit(5) {
-        spec.container.resources = Resources { cpu_reserved_milli: 400, ..Default::default() };
+        spec.container.resources = Resources {
+            cpu_reserved_milli: 400,
+            ..Default::default()
+        };
     }
     if bit(6) {
         spec.placement.policy = PlacementPolicy::Binpack;
@@ -96,8 +136,16 @@ fn shaped(service: usize, image: u8, replicas: u32, shape: u8) -> ServiceSpec {
 fn apply(world: &mut World, act: &Act) {
     let name = |n: &usize| id(&format!("node{}", n + 1));
     match act {
-        Act::Apply { service, image, replicas, shape } => {
-            world.apply(SERVICES[*service], shaped(*service, *image, *replicas, *shape));
+        Act::Apply {
+            service,
+            image,
+            replicas,
+            shape,
+        } => {
+            world.apply(
+                SERVICES[*service],
+                shaped(*service, *image, *replicas, *shape),
+            );
         }
         Act::Down { service } => {
             if let Some(app) = world.desired.apps.get_mut(&key("web").app) {
@@ -106,8 +154,11 @@ fn apply(world: &mut World, act: &Act) {
         }
         Act::Scale { service, count } => world.scale(SERVICES[*service], *count),
         Act::Available { node, to } => {
-            let to = [Availability::Active, Availability::Cordoned, Availability::Draining]
-                [usize::from(*to)];
+            let to = [
+                Availability::Active,
+                Availability::Cordoned,
+                Availability::Draining,
+            ][usize::from(*to)];
             world.available(name(node).as_str(), to);
         }
         Act::Power { node, on } => world.node(name(node).as_str()).power = *on,
@@ -119,7 +170,11 @@ fn apply(world: &mut World, act: &Act) {
         }
         Act::Fail { nth } => set_state(world, *nth, ReplicaState::Failed),
         Act::Sick { nth, sick } => {
-            let to = if *sick { ReplicaState::Unhealthy } else { ReplicaState::Healthy };
+            let to = if *sick {
+                ReplicaState::Unhealthy
+            } else {
+                ReplicaState::Healthy
+            };
             set_state(world, *nth, to);
         }
         Act::Break { image, broken } => {
@@ -137,7 +192,10 @@ fn apply(world: &mut World, act: &Act) {
 }
 
 fn set_state(world: &mut World, nth: usize, to: ReplicaState) {
-    let containers = world.nodes.values_mut().flat_map(|sim| sim.containers.values_mut());
+    let containers = world
+        .nodes
+        .values_mut()
+        .flat_map(|sim| sim.containers.values_mut());
     let mut running: Vec<_> = containers
         .filter(|s| matches!(s.state, ReplicaState::Healthy | ReplicaState::Unhealthy))
         .collect();
@@ -198,7 +256,10 @@ fn unsettled(world: &World) -> Vec<String> {
             && report.leaving == 0
             && report.waits.is_empty();
         // A rollout that failures stopped waits for a person.
-        let stopped = report.waits.iter().any(|r| matches!(r, Reason::Quarantined { .. }));
+        let stopped = report
+            .waits
+            .iter()
+            .any(|r| matches!(r, Reason::Quarantined { .. }));
         if !(settled && report.outdated == 0 && desired || stopped) {
             wrong.push(format!("{service} wants {target}: {report:?}"));
         }
@@ -208,7 +269,6 @@ fn unsettled(world: &World) -> Vec<String> {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 160,
         max_shrink_iters: 400,
         failure_persistence: None,
         ..ProptestConfig::default()
@@ -289,10 +349,21 @@ proptest! {
 
 fn behavior((count, percent, select_min): (u32, u32, bool), stabilization_ms: u64) -> Behavior {
     let policies = vec![
-        RatePolicy { amount: RateAmount::Replicas(count), period_ms: 7_000 },
-        RatePolicy { amount: RateAmount::Percent(percent), period_ms: 12_000 },
+        RatePolicy {
+            amount: RateAmount::Replicas(count),
+            period_ms: 7_000,
+        },
+        RatePolicy {
+            amount: RateAmount::Percent(percent),
+            period_ms: 12_000,
+        },
     ];
-    Behavior { stabilization_ms, tolerance: 0.1, policies, select_min }
+    Behavior {
+        stabilization_ms,
+        tolerance: 0.1,
+        policies,
+        select_min,
+    }
 }
 
 /// Nodes with a fresh sample that is a number, counted anew.
@@ -305,23 +376,38 @@ fn good_nodes(world: &World, window_ms: u64) -> usize {
         });
         alive && sample
     };
-    world.observed.nodes.values().filter(|node| good(node)).count()
+    world
+        .observed
+        .nodes
+        .values()
+        .filter(|node| good(node))
+        .count()
 }
 
 /// In no period did the metrics move the count further than a policy allows.
 fn rates_hold(history: &[ScaleChange], policy: &AutoscaleSpec) -> Result<(), TestCaseError> {
-    let last = history.last().unwrap();
+    let Some(last) = history.last() else { return Ok(()) };
     if !matches!(last.cause, ScaleCause::Metric { .. }) {
         return Ok(());
     }
     let up = last.to > last.from;
-    let behavior = if up { &policy.scale_up } else { &policy.scale_down };
+    let behavior = if up {
+        &policy.scale_up
+    } else {
+        &policy.scale_down
+    };
     let allows = |rate: &RatePolicy| {
         let inside = history.iter().filter(|c| {
             last.at_ms - c.at_ms < rate.period_ms && matches!(c.cause, ScaleCause::Metric { .. })
         });
         let moved: u32 = inside
-            .map(|c| if up { c.to.saturating_sub(c.from) } else { c.from.saturating_sub(c.to) })
+            .map(|c| {
+                if up {
+                    c.to.saturating_sub(c.from)
+                } else {
+                    c.from.saturating_sub(c.to)
+                }
+            })
             .sum();
         let start = if up { last.to - moved } else { last.to + moved };
         match rate.amount {
@@ -330,7 +416,11 @@ fn rates_hold(history: &[ScaleChange], policy: &AutoscaleSpec) -> Result<(), Tes
         }
     };
     let mut each = behavior.policies.iter().map(allows);
-    let holds = if behavior.select_min { each.all(|ok| ok) } else { each.any(|ok| ok) };
+    let holds = if behavior.select_min {
+        each.all(|ok| ok)
+    } else {
+        each.any(|ok| ok)
+    };
     prop_assert!(holds, "{history:?} against {behavior:?}");
     Ok(())
 }

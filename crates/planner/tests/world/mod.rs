@@ -1,6 +1,7 @@
 //! A tiny world for the planner: nodes that obey assignments, edges that obey routes, faults.
 //! No clock and no randomness of its own: all that happens is told from outside.
-#![allow(dead_code)] // Each test binary uses its own part.
+// Each test binary uses its own part; a broken fixture should panic.
+#![allow(dead_code, clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -65,7 +66,11 @@ pub(crate) fn key(name: &str) -> ServiceKey {
 
 pub(crate) fn spec(image: &str, replicas: u32) -> ServiceSpec {
     ServiceSpec {
-        container: ContainerSpec { image: image.into(), ports: vec![8000], ..Default::default() },
+        container: ContainerSpec {
+            image: image.into(),
+            ports: vec![8000],
+            ..Default::default()
+        },
         replicas,
         placement: Default::default(),
         update: UpdateSpec::default(),
@@ -84,8 +89,14 @@ pub(crate) fn spec(image: &str, replicas: u32) -> ServiceSpec {
 }
 
 pub(crate) fn node_cpu_policy(min: u32, max: u32) -> AutoscaleSpec {
-    let metrics = vec![Metric { signal: Signal::NodeCpu, target: 0.6 }];
-    let calm = Behavior { stabilization_ms: 5_000, ..AutoscaleSpec::default_down() };
+    let metrics = vec![Metric {
+        signal: Signal::NodeCpu,
+        target: 0.6,
+    }];
+    let calm = Behavior {
+        stabilization_ms: 5_000,
+        ..AutoscaleSpec::default_down()
+    };
     AutoscaleSpec {
         min,
         max,
@@ -110,7 +121,10 @@ impl World {
             plan: Plan::default(),
             memory: Memory::default(),
             observed: Observed::default(),
-            config: PlannerConfig { observe_ms: 10_000, ..PlannerConfig::default() },
+            config: PlannerConfig {
+                observe_ms: 10_000,
+                ..PlannerConfig::default()
+            },
             nodes: BTreeMap::new(),
             edges: BTreeMap::new(),
             broken: vec![],
@@ -128,31 +142,51 @@ impl World {
     pub(crate) fn add_worker(&mut self, name: &str) {
         let n = u8::try_from(self.nodes.len() + 1).unwrap();
         self.desired.nodes.insert(id(name), node(name, true, n));
-        let sim = SimNode { power: true, session: true, reachable: true, load: 0.3, ..Default::default() };
+        let sim = SimNode {
+            power: true,
+            session: true,
+            reachable: true,
+            load: 0.3,
+            ..Default::default()
+        };
         self.nodes.insert(id(name), sim);
     }
 
     pub(crate) fn add_edge(&mut self, name: &str) {
         self.desired.nodes.insert(id(name), node(name, false, 200));
-        self.edges.insert(id(name), SimEdge { session: true, ..Default::default() });
+        self.edges.insert(
+            id(name),
+            SimEdge {
+                session: true,
+                ..Default::default()
+            },
+        );
     }
 
     pub(crate) fn apply(&mut self, name: &str, spec: ServiceSpec) {
-        let app = self.desired.apps.entry("app".parse().unwrap()).or_insert_with(|| App {
-            name: "app".parse().unwrap(),
-            revision: 0,
-            services: BTreeMap::new(),
-            applied_ms: 0,
-            applied_by: "ana".into(),
-        });
+        let app = self
+            .desired
+            .apps
+            .entry("app".parse().unwrap())
+            .or_insert_with(|| App {
+                name: "app".parse().unwrap(),
+                revision: 0,
+                services: BTreeMap::new(),
+                applied_ms: 0,
+                applied_by: "ana".into(),
+            });
         app.revision += 1;
         app.applied_ms = self.now;
         app.services.insert(name.parse().unwrap(), Arc::new(spec));
     }
 
     pub(crate) fn scale(&mut self, name: &str, count: u32) {
-        let manual =
-            ManualScale { count, at_ms: self.now, hold_until_ms: None, by: "ana".into() };
+        let manual = ManualScale {
+            count,
+            at_ms: self.now,
+            hold_until_ms: None,
+            by: "ana".into(),
+        };
         self.desired.manual.insert(key(name), manual);
     }
 
@@ -199,10 +233,16 @@ impl World {
         let outcome = plan(&input);
         check(&input, &outcome).unwrap_or_else(|violation| panic!("{violation}"));
         assert_eq!(outcome, plan(&input), "same input, another outcome");
-        let again =
-            plan(&PlanInput { current: &outcome.plan, memory: &outcome.memory, ..input });
+        let again = plan(&PlanInput {
+            current: &outcome.plan,
+            memory: &outcome.memory,
+            ..input
+        });
         let news = &again.report.events;
-        assert!(again.plan == outcome.plan, "planning again changes the plan: {news:?}");
+        assert!(
+            again.plan == outcome.plan,
+            "planning again changes the plan: {news:?}"
+        );
         assert!(news.is_empty(), "planning again says {news:?}");
         self.plan = outcome.plan.clone();
         self.memory = outcome.memory.clone();
@@ -237,7 +277,10 @@ impl World {
                 };
             }
             let listed = |r: &ReplicaId| {
-                edge.routes.backends.iter().any(|b| b.servers.iter().any(|s| s.replica == *r))
+                edge.routes
+                    .backends
+                    .iter()
+                    .any(|b| b.servers.iter().any(|s| s.replica == *r))
             };
             edge.sessions.retain(|replica, _| listed(replica));
         }
@@ -249,7 +292,11 @@ impl World {
         for edge in self.edges.values().filter(|edge| edge.session) {
             for server in edge.routes.backends.iter().flat_map(|b| &b.servers) {
                 if let Some(replica) = self.plan.replicas.get(&server.replica) {
-                    assert!(!replica.stop, "{} stops while an edge has it", server.replica);
+                    assert!(
+                        !replica.stop,
+                        "{} stops while an edge has it",
+                        server.replica
+                    );
                 }
             }
         }
@@ -264,7 +311,10 @@ impl World {
             }
             seen.session.last_echo_ms = self.now;
             let mut cpu_ratio = std::mem::take(&mut seen.cpu_ratio);
-            cpu_ratio.push(CpuSample { at_ms: self.now, value: sim.load });
+            cpu_ratio.push(CpuSample {
+                at_ms: self.now,
+                value: sim.load,
+            });
             let from = cpu_ratio.len().saturating_sub(60);
             *seen = NodeObserved {
                 session: seen.session,
@@ -282,15 +332,28 @@ impl World {
             };
         }
         for (name, edge) in &self.edges {
-            let servers = edge.routes.backends.iter().flat_map(|b| &b.servers).map(|server| {
-                let admin = match server.mode {
-                    ServerMode::Serve => ServerAdmin::Ready,
-                    ServerMode::Drain => ServerAdmin::Drain,
-                };
-                let sessions = edge.sessions.get(&server.replica).copied().unwrap_or(0);
-                let check = self.check_of(server.replica);
-                (server.replica, ServerObserved { check, admin, sessions, queued: 0 })
-            });
+            let servers = edge
+                .routes
+                .backends
+                .iter()
+                .flat_map(|b| &b.servers)
+                .map(|server| {
+                    let admin = match server.mode {
+                        ServerMode::Serve => ServerAdmin::Ready,
+                        ServerMode::Drain => ServerAdmin::Drain,
+                    };
+                    let sessions = edge.sessions.get(&server.replica).copied().unwrap_or(0);
+                    let check = self.check_of(server.replica);
+                    (
+                        server.replica,
+                        ServerObserved {
+                            check,
+                            admin,
+                            sessions,
+                            queued: 0,
+                        },
+                    )
+                });
             let servers = servers.collect();
             let seen = self.observed.edges.entry(name.clone()).or_default();
             seen.session.connected = edge.session;
@@ -319,13 +382,19 @@ impl World {
     /// Replicas of a service that do not leave.
     pub(crate) fn active(&self, name: &str) -> Vec<&Replica> {
         let key = key(name);
-        self.plan.replicas.values().filter(|r| r.service == key && r.leaving.is_none()).collect()
+        self.plan
+            .replicas
+            .values()
+            .filter(|r| r.service == key && r.leaving.is_none())
+            .collect()
     }
 
     pub(crate) fn leaving(&self, name: &str) -> Vec<(&Replica, &Leaving)> {
         let key = key(name);
         let of_service = self.plan.replicas.values().filter(|r| r.service == key);
-        of_service.filter_map(|r| Some((r, r.leaving.as_ref()?))).collect()
+        of_service
+            .filter_map(|r| Some((r, r.leaving.as_ref()?)))
+            .collect()
     }
 
     /// Healthy servers in the edge's HAProxy that take requests.
@@ -351,7 +420,10 @@ impl World {
 fn node(name: &str, worker: bool, last: u8) -> Node {
     Node {
         id: id(name),
-        roles: Roles { worker, edge: !worker },
+        roles: Roles {
+            worker,
+            edge: !worker,
+        },
         labels: BTreeMap::new(),
         availability: Availability::Active,
         address: IpAddr::V4(Ipv4Addr::new(10, 0, 0, last)),
@@ -386,7 +458,11 @@ fn obey(sim: &mut SimNode, broken: &[String], now: u64) {
             other => other,
         };
         if status.state == ReplicaState::Failed {
-            let why = FailReason::Exited { code: 1, oom: false, last_line: String::new() };
+            let why = FailReason::Exited {
+                code: 1,
+                oom: false,
+                last_line: String::new(),
+            };
             status.reason.get_or_insert(why);
         }
         if status.state == ReplicaState::Healthy && status.healthy_ms.is_none() {
