@@ -80,8 +80,20 @@ pub fn main() -> ExitCode {
 }
 
 fn init_command(args: InitArgs) -> Result<(), (u8, String)> {
-    let InitArgs { data_dir, cluster, listen, advertise, context_out } = args;
-    let wanted = Init { data_dir, cluster, listen, advertise, context_out };
+    let InitArgs {
+        data_dir,
+        cluster,
+        listen,
+        advertise,
+        context_out,
+    } = args;
+    let wanted = Init {
+        data_dir,
+        cluster,
+        listen,
+        advertise,
+        context_out,
+    };
     let told = init::init(&wanted).map_err(|error| (1, crate::chain(&error)))?;
     print!("{told}");
     Ok(())
@@ -94,7 +106,10 @@ fn run_command(args: RunArgs) -> Result<(), (u8, String)> {
     let filter = std::env::var("LONGSHORE_LOG").unwrap_or_else(|_| config.log.clone());
     let filter = tracing_subscriber::EnvFilter::try_new(&filter)
         .map_err(|error| (1, format!("log = {filter:?}: {error}")))?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .max_blocking_threads(16)

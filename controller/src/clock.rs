@@ -17,14 +17,19 @@ impl Clock {
     /// Starts now, at wall time.
     #[must_use]
     pub fn start() -> Self {
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let wall = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         Self::starting_at(u64::try_from(wall.as_millis()).unwrap_or(u64::MAX))
     }
 
     /// Starts now, at the given time.
     #[must_use]
     pub fn starting_at(base_ms: TimeMs) -> Self {
-        Self { base_ms, start: Instant::now() }
+        Self {
+            base_ms,
+            start: Instant::now(),
+        }
     }
 
     /// Milliseconds since the epoch.

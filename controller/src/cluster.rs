@@ -98,18 +98,43 @@ impl Cluster {
     /// # Errors
     /// [`StoreError`] if the store is damaged or cannot be written.
     pub fn open(store: Arc<dyn Store>, parts: Parts) -> Result<Arc<Self>, OpenError> {
-        let Parts { config, ca, clock, port } = parts;
+        let Parts {
+            config,
+            ca,
+            clock,
+            port,
+        } = parts;
         let (mut repository, loaded) = Repository::open(Arc::clone(&store))?;
-        let Loaded { meta, term, desired, serials, revoked, tokens, plan } = loaded;
+        let Loaded {
+            meta,
+            term,
+            desired,
+            serials,
+            revoked,
+            tokens,
+            plan,
+        } = loaded;
         let started_ms = clock.now_ms();
-        let start = Event { at_ms: started_ms, kind: EventKind::ControllerStarted { term } };
+        let start = Event {
+            at_ms: started_ms,
+            kind: EventKind::ControllerStarted { term },
+        };
         repository.record(&[start])?;
         let revoked: HashSet<String> = revoked.into_iter().collect();
         let trust = TrustHolder::new(ca.cert_pem(), revoked)?;
-        let view = View { plan: Arc::new(plan), ..View::default() };
+        let view = View {
+            plan: Arc::new(plan),
+            ..View::default()
+        };
         Ok(Arc::new(Self {
-            advertise: config.advertise.clone().unwrap_or_else(|| meta.advertise.clone()),
-            fence: Fence { cluster_generation: meta.cluster_generation, term },
+            advertise: config
+                .advertise
+                .clone()
+                .unwrap_or_else(|| meta.advertise.clone()),
+            fence: Fence {
+                cluster_generation: meta.cluster_generation,
+                term,
+            },
             meta,
             port,
             ca,
@@ -125,7 +150,11 @@ impl Cluster {
             view: ArcSwap::from_pointee(view),
             events: broadcast::Sender::new(EVENTS_WAITING_MAX),
             store,
-            ledger: Mutex::new(Ledger { repository, serials, tokens }),
+            ledger: Mutex::new(Ledger {
+                repository,
+                serials,
+                tokens,
+            }),
         }))
     }
 
@@ -205,7 +234,10 @@ impl Cluster {
     /// Appends events.
     pub fn record(&self, kinds: Vec<EventKind>) {
         let at_ms = self.now_ms();
-        let events: Vec<Event> = kinds.into_iter().map(|kind| Event { at_ms, kind }).collect();
+        let events: Vec<Event> = kinds
+            .into_iter()
+            .map(|kind| Event { at_ms, kind })
+            .collect();
         let recorded = self.ledger().repository.record(&events);
         match recorded {
             Ok(stored) => self.publish(stored),
@@ -249,7 +281,10 @@ impl Cluster {
                 first
             });
             if first {
-                tracing::error!(error = text, "the store failed; the controller ends and must be restarted");
+                tracing::error!(
+                    error = text,
+                    "the store failed; the controller ends and must be restarted"
+                );
             }
         } else {
             tracing::warn!(error = text, "the store refused a write");

@@ -68,8 +68,10 @@ impl Config {
     pub fn read(path: &Path, asked: bool) -> Result<Self, ConfigError> {
         let name = path.display().to_string();
         match std::fs::read_to_string(path) {
-            Ok(text) => toml::from_str(&text)
-                .map_err(|error| ConfigError::Parse { path: name, detail: error.to_string() }),
+            Ok(text) => toml::from_str(&text).map_err(|error| ConfigError::Parse {
+                path: name,
+                detail: error.to_string(),
+            }),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && !asked => {
                 Ok(Self::default())
             }
@@ -109,12 +111,34 @@ impl Policy {
     pub fn refusal(&self, spec: &ServiceSpec) -> Option<(String, String)> {
         let asked = &spec.container.privileges;
         let flags = [
-            (asked.privileged, self.privileged, "privileged: true", "privileged = true"),
-            (asked.host_network, self.host_network, "network_mode: host", "host_network = true"),
-            (asked.host_pid, self.host_pid, "pid: host", "host_pid = true"),
-            (asked.host_ipc, self.host_ipc, "ipc: host", "host_ipc = true"),
+            (
+                asked.privileged,
+                self.privileged,
+                "privileged: true",
+                "privileged = true",
+            ),
+            (
+                asked.host_network,
+                self.host_network,
+                "network_mode: host",
+                "host_network = true",
+            ),
+            (
+                asked.host_pid,
+                self.host_pid,
+                "pid: host",
+                "host_pid = true",
+            ),
+            (
+                asked.host_ipc,
+                self.host_ipc,
+                "ipc: host",
+                "host_ipc = true",
+            ),
         ];
-        let flag = flags.into_iter().find(|(asked, allowed, ..)| *asked && !*allowed);
+        let flag = flags
+            .into_iter()
+            .find(|(asked, allowed, ..)| *asked && !*allowed);
         if let Some((_, _, option, key)) = flag {
             return Some((option.into(), key.into()));
         }
@@ -135,14 +159,23 @@ impl Policy {
         let mut binds = spec.container.mounts.iter().filter(|mount| mount.bind);
         let refused = binds.find(|mount| !self.allows_bind(&mount.source))?;
         let source = &refused.source;
-        Some((format!("bind mount of {source}"), format!("bind_mounts = [{source:?}]")))
+        Some((
+            format!("bind mount of {source}"),
+            format!("bind_mounts = [{source:?}]"),
+        ))
     }
 
     fn allows_bind(&self, source: &str) -> bool {
         let source = Path::new(source);
         let plain = source.is_absolute()
-            && source.components().all(|part| part != std::path::Component::ParentDir);
-        plain && self.bind_mounts.iter().any(|allowed| source.starts_with(allowed))
+            && source
+                .components()
+                .all(|part| part != std::path::Component::ParentDir);
+        plain
+            && self
+                .bind_mounts
+                .iter()
+                .any(|allowed| source.starts_with(allowed))
     }
 }
 
@@ -153,8 +186,12 @@ mod tests {
 
     fn bind(source: &str) -> ServiceSpec {
         let mut spec: ServiceSpec = crate::testing::service_spec();
-        spec.container.mounts =
-            vec![Mount { source: source.into(), target: "/x".into(), read_only: false, bind: true }];
+        spec.container.mounts = vec![Mount {
+            source: source.into(),
+            target: "/x".into(),
+            read_only: false,
+            bind: true,
+        }];
         spec
     }
 
@@ -172,8 +209,14 @@ mod tests {
         assert_eq!(none.refusal(&spec), None);
         spec.container.privileges.cap_add = vec!["SYS_ADMIN".into()];
         let (option, key) = none.refusal(&spec).unwrap();
-        assert_eq!((option.as_str(), key.as_str()), ("cap_add: SYS_ADMIN", r#"cap_add = ["SYS_ADMIN"]"#));
-        let some = Policy { cap_add: vec!["SYS_ADMIN".into()], ..Policy::default() };
+        assert_eq!(
+            (option.as_str(), key.as_str()),
+            ("cap_add: SYS_ADMIN", r#"cap_add = ["SYS_ADMIN"]"#)
+        );
+        let some = Policy {
+            cap_add: vec!["SYS_ADMIN".into()],
+            ..Policy::default()
+        };
         assert_eq!(some.refusal(&spec), None);
         spec.container.privileges.privileged = true;
         assert_eq!(some.refusal(&spec).unwrap().0, "privileged: true");
@@ -181,10 +224,22 @@ mod tests {
 
     #[test]
     fn binds_stay_below_the_directories_that_are_allowed() {
-        let policy = Policy { bind_mounts: vec!["/srv/data".into()], ..Policy::default() };
+        let policy = Policy {
+            bind_mounts: vec!["/srv/data".into()],
+            ..Policy::default()
+        };
         assert_eq!(policy.refusal(&bind("/srv/data/shop")), None);
-        for bad in ["/", "/srv", "/srv/database", "/srv/data/../../etc", "/var/run/docker.sock"] {
-            assert!(policy.refusal(&bind(bad)).is_some(), "{bad} was let through");
+        for bad in [
+            "/",
+            "/srv",
+            "/srv/database",
+            "/srv/data/../../etc",
+            "/var/run/docker.sock",
+        ] {
+            assert!(
+                policy.refusal(&bind(bad)).is_some(),
+                "{bad} was let through"
+            );
         }
     }
 }

@@ -16,7 +16,11 @@ pub struct FileError {
 }
 
 fn failed<'a>(attempted: &'static str, path: &'a Path) -> impl Fn(io::Error) -> FileError + 'a {
-    move |source| FileError { attempted, path: path.to_owned(), source }
+    move |source| FileError {
+        attempted,
+        path: path.to_owned(),
+        source,
+    }
 }
 
 /// Makes a directory that only its owner can enter; one that is there is made so.
@@ -25,7 +29,11 @@ fn failed<'a>(attempted: &'static str, path: &'a Path) -> impl Fn(io::Error) -> 
 /// [`FileError`] names it.
 pub fn private_dir(path: &Path) -> Result<(), FileError> {
     let make = failed("cannot make directory", path);
-    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(&make)?;
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(&make)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)).map_err(make)
 }
 
@@ -69,9 +77,15 @@ pub fn read(path: &Path) -> Result<String, FileError> {
 /// # Errors
 /// [`FileError`] names it and the way out.
 pub fn read_private(path: &Path) -> Result<String, FileError> {
-    let mode = std::fs::metadata(path).map_err(failed("cannot read", path))?.permissions().mode();
+    let mode = std::fs::metadata(path)
+        .map_err(failed("cannot read", path))?
+        .permissions()
+        .mode();
     if mode & 0o077 != 0 {
-        let why = format!("its mode is {:o}, others can read it; chmod 600 it", mode & 0o777);
+        let why = format!(
+            "its mode is {:o}, others can read it; chmod 600 it",
+            mode & 0o777
+        );
         return Err(failed("refusing to use", path)(io::Error::other(why)));
     }
     read(path)
@@ -125,7 +139,11 @@ mod tests {
         assert_eq!(read_private(&path).unwrap(), "two");
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
         assert!(read_private(&path).is_err());
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file is left");
+        assert_eq!(
+            std::fs::read_dir(dir.path()).unwrap().count(),
+            1,
+            "no temporary file is left"
+        );
     }
 
     #[test]

@@ -135,11 +135,14 @@ pub enum InitError {
 pub fn init(wanted: &Init) -> Result<String, InitError> {
     let flag = |flag| move |why: String| InitError::Flag { flag, why };
     NodeId::new(&*wanted.cluster).map_err(|e| flag("--cluster")(e.to_string()))?;
-    let listen: SocketAddr = wanted.listen.parse().map_err(|_| {
-        flag("--listen")(format!("{:?} is no ADDRESS:PORT", wanted.listen))
-    })?;
+    let listen: SocketAddr = wanted
+        .listen
+        .parse()
+        .map_err(|_| flag("--listen")(format!("{:?} is no ADDRESS:PORT", wanted.listen)))?;
     let Some(first) = wanted.advertise.first() else {
-        return Err(flag("--advertise")("give at least one address or name".into()));
+        return Err(flag("--advertise")(
+            "give at least one address or name".into(),
+        ));
     };
     let dir = DataDir::new(&wanted.data_dir);
     let name = dir.path().display().to_string();
@@ -156,11 +159,19 @@ pub fn init(wanted: &Init) -> Result<String, InitError> {
     let now = SystemTime::now();
     let ca = ClusterCa::create(&wanted.cluster, now)?;
     let store = RedbStore::open(&dir.store())?;
-    let meta = Meta::new(wanted.cluster.clone(), wanted.listen.clone(), wanted.advertise.clone());
+    let meta = Meta::new(
+        wanted.cluster.clone(),
+        wanted.listen.clone(),
+        wanted.advertise.clone(),
+    );
     Repository::create(&store, &meta)?;
     files::write_private(&dir.ca_key(), ca.key_pem().as_bytes())?;
     issue_server(&dir, &ca, &wanted.advertise, now)?;
-    let host = if first.contains(':') { format!("[{first}]") } else { first.clone() };
+    let host = if first.contains(':') {
+        format!("[{first}]")
+    } else {
+        first.clone()
+    };
     let url = format!("https://{host}:{}", listen.port());
     let context = context(&ca, &wanted.cluster, &url, now)?;
     files::write_private(&wanted.context_out, context.as_bytes())?;
@@ -202,13 +213,11 @@ pub fn issue_server(
 }
 
 /// Credentials of the first operator, as `controllerctl context import` reads them.
-fn context(
-    ca: &ClusterCa,
-    cluster: &str,
-    url: &str,
-    now: SystemTime,
-) -> Result<String, InitError> {
-    let admin = Identity::Operator { name: "admin".into(), role: OperatorRole::Admin };
+fn context(ca: &ClusterCa, cluster: &str, url: &str, now: SystemTime) -> Result<String, InitError> {
+    let admin = Identity::Operator {
+        name: "admin".into(),
+        role: OperatorRole::Admin,
+    };
     let (cert, key) = ca.issue_new(&admin, &[], OPERATOR_VALIDITY, now)?;
     let mut context = toml::Table::new();
     context.insert("servers".into(), vec![url.to_owned()].into());

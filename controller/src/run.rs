@@ -110,12 +110,27 @@ impl Controller {
         let ca = ClusterCa::load(&meta.cluster, &files::read(&dir.ca())?, &ca_key)?;
         let certs = certificate(&dir, &ca, &meta, &config)?;
         let address = config.listen.clone().unwrap_or_else(|| meta.listen.clone());
-        let failed = |source| RunError::Listen { address: address.clone(), source };
+        let failed = |source| RunError::Listen {
+            address: address.clone(),
+            source,
+        };
         let listener = TcpListener::bind(&*address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        let parts = Parts { config, ca, clock: Clock::start(), port: address.port() };
+        let parts = Parts {
+            config,
+            ca,
+            clock: Clock::start(),
+            port: address.port(),
+        };
         let cluster = Cluster::open(store, parts)?;
-        Ok(Self { cluster, address, listener, certs, dir, _lock: lock })
+        Ok(Self {
+            cluster,
+            address,
+            listener,
+            certs,
+            dir,
+            _lock: lock,
+        })
     }
 
     /// Serves until `stop` or until the store fails.
@@ -123,11 +138,23 @@ impl Controller {
     /// # Errors
     /// [`RunError::Fatal`] if the store failed, [`RunError::Serve`].
     pub async fn run(self, stop: CancellationToken) -> Result<(), RunError> {
-        let Self { cluster, address, listener, certs, dir, _lock } = self;
+        let Self {
+            cluster,
+            address,
+            listener,
+            certs,
+            dir,
+            _lock,
+        } = self;
         tracing::info!(%address, cluster = cluster.meta.cluster, term = cluster.fence.term, "serving");
         let halt = cluster.stopping.clone();
         let looping = tokio::spawn(reconcile::run(Arc::clone(&cluster), halt.clone()));
-        let renewing = tokio::spawn(renew(Arc::clone(&cluster), Arc::clone(&certs), dir, halt.clone()));
+        let renewing = tokio::spawn(renew(
+            Arc::clone(&cluster),
+            Arc::clone(&certs),
+            dir,
+            halt.clone(),
+        ));
         let server = grpc::serve(Arc::clone(&cluster), listener, certs, halt.clone());
         let mut server = tokio::spawn(server);
         let mut fatal = cluster.fatal.subscribe();
@@ -137,7 +164,11 @@ impl Controller {
             _ = &mut server => tracing::error!("the server ended by itself"),
         }
         halt.cancel();
-        if !server.is_finished() && tokio::time::timeout(STOP_TIMEOUT, &mut server).await.is_err() {
+        if !server.is_finished()
+            && tokio::time::timeout(STOP_TIMEOUT, &mut server)
+                .await
+                .is_err()
+        {
             tracing::warn!("some calls did not end in time and are cut");
             server.abort();
         }
@@ -170,7 +201,10 @@ pub async fn run(data_dir: PathBuf, config: Config) -> Result<(), RunError> {
 
 async fn wait_for_signal() {
     use tokio::signal::unix::{SignalKind, signal};
-    let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    let signals = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    );
     let (Ok(mut terminate), Ok(mut interrupt)) = signals else {
         tracing::error!("signals cannot be heard; only kill -9 stops this process");
         return std::future::pending().await;
@@ -248,5 +282,7 @@ pub fn is_host(text: &str) -> bool {
     text.parse::<IpAddr>().is_ok()
         || (!text.is_empty()
             && text.len() <= 253
-            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.'))
+            && text
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.'))
 }

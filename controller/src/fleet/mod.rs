@@ -91,7 +91,13 @@ impl Fleet {
     }
 
     /// Begins a session; an older one of the same node ends.
-    pub fn connect(&self, node: &NodeId, edge: bool, greeting: Greeting, now_ms: TimeMs) -> Session {
+    pub fn connect(
+        &self,
+        node: &NodeId,
+        edge: bool,
+        greeting: Greeting,
+        now_ms: TimeMs,
+    ) -> Session {
         let mut inner = self.inner();
         inner.sessions += 1;
         inner.changes += 1;
@@ -102,10 +108,18 @@ impl Fleet {
         }
         let (outbox, reader) = Outbox::new();
         let ended = CancellationToken::new();
-        entry.live = Some(Live { id, ended: ended.clone(), outbox, nonce: 0 });
+        entry.live = Some(Live {
+            id,
+            ended: ended.clone(),
+            outbox,
+            nonce: 0,
+        });
         // The handshake was a round trip.
-        let session =
-            SessionObserved { connected: true, last_echo_ms: now_ms, since_ms: now_ms };
+        let session = SessionObserved {
+            connected: true,
+            last_echo_ms: now_ms,
+            since_ms: now_ms,
+        };
         entry.node.session = session;
         entry.node.capacity = greeting.capacity;
         entry.node.assignment_generation = greeting.assignment_generation;
@@ -118,13 +132,19 @@ impl Fleet {
         } else {
             entry.edge = None;
         }
-        Session { id, ended, outbox: reader }
+        Session {
+            id,
+            ended,
+            outbox: reader,
+        }
     }
 
     /// Ends a session. False: it was not the node's present one.
     pub fn disconnect(&self, node: &NodeId, session: u64) -> bool {
         let mut inner = self.inner();
-        let Some(entry) = inner.entries.get_mut(node) else { return false };
+        let Some(entry) = inner.entries.get_mut(node) else {
+            return false;
+        };
         if entry.live.as_ref().is_none_or(|live| live.id != session) {
             return false;
         }
@@ -143,7 +163,10 @@ impl Fleet {
     pub fn forget(&self, node: &NodeId) {
         let mut inner = self.inner();
         inner.changes += 1;
-        if let Some(Entry { live: Some(live), .. }) = inner.entries.remove(node) {
+        if let Some(Entry {
+            live: Some(live), ..
+        }) = inner.entries.remove(node)
+        {
             live.ended.cancel();
         }
         drop(inner);
@@ -162,7 +185,11 @@ impl Fleet {
     /// A nonce came back. Only the last one counts: an older one proves nothing about now.
     pub fn echoed(&self, node: &NodeId, session: u64, nonce: u64, now_ms: TimeMs) {
         self.with_live(node, session, |entry| {
-            if entry.live.as_ref().is_some_and(|live| live.nonce == nonce && nonce != 0) {
+            if entry
+                .live
+                .as_ref()
+                .is_some_and(|live| live.nonce == nonce && nonce != 0)
+            {
                 entry.node.session.last_echo_ms = now_ms;
                 if let Some(edge) = &mut entry.edge {
                     edge.session.last_echo_ms = now_ms;
@@ -179,7 +206,9 @@ impl Fleet {
         report: NodeReport,
         now_ms: TimeMs,
     ) -> bool {
-        self.with_live(node, session, |entry| merge_node(&mut entry.node, report, now_ms))
+        self.with_live(node, session, |entry| {
+            merge_node(&mut entry.node, report, now_ms)
+        })
     }
 
     /// Takes an edge's report. True: something else than counters changed.
@@ -191,7 +220,9 @@ impl Fleet {
         now_ms: TimeMs,
     ) -> bool {
         self.with_live(node, session, |entry| {
-            let Some(edge) = &mut entry.edge else { return false };
+            let Some(edge) = &mut entry.edge else {
+                return false;
+            };
             let changed = edge.routes_generation != report.routes_generation
                 || edge.servers != report.servers
                 || edge.problem != report.problem
@@ -240,7 +271,10 @@ impl Fleet {
     /// Live sessions.
     #[must_use]
     pub fn links(&self) -> BTreeMap<NodeId, Link> {
-        let link = |live: &Live| Link { session: live.id, outbox: live.outbox.clone() };
+        let link = |live: &Live| Link {
+            session: live.id,
+            outbox: live.outbox.clone(),
+        };
         let inner = self.inner();
         inner
             .entries
@@ -254,7 +288,10 @@ impl Fleet {
     pub fn link(&self, node: &NodeId) -> Option<Link> {
         let inner = self.inner();
         let live = inner.entries.get(node)?.live.as_ref()?;
-        Some(Link { session: live.id, outbox: live.outbox.clone() })
+        Some(Link {
+            session: live.id,
+            outbox: live.outbox.clone(),
+        })
     }
 
     /// Rises with everything that was heard.
@@ -351,7 +388,10 @@ mod tests {
         let first = fleet.connect(&node("a"), false, Greeting::default(), 1);
         let second = fleet.connect(&node("a"), false, Greeting::default(), 2);
         assert!(first.ended.is_cancelled());
-        assert!(!fleet.disconnect(&node("a"), first.id), "the old one's end changes nothing");
+        assert!(
+            !fleet.disconnect(&node("a"), first.id),
+            "the old one's end changes nothing"
+        );
         assert!(fleet.snapshot().nodes[&node("a")].session.connected);
         assert!(!fleet.node_report(&node("a"), first.id, report(ReplicaState::Healthy), 3));
         assert!(fleet.snapshot().nodes[&node("a")].replicas.is_empty());
@@ -377,16 +417,28 @@ mod tests {
     fn reports_become_times_and_bounded_rings() {
         let fleet = Fleet::default();
         let session = fleet.connect(&node("a"), false, Greeting::default(), 1);
-        assert!(fleet.node_report(&node("a"), session.id, report(ReplicaState::Starting), 1_000));
+        assert!(fleet.node_report(
+            &node("a"),
+            session.id,
+            report(ReplicaState::Starting),
+            1_000
+        ));
         for at in 0..300 {
-            let changed =
-                fleet.node_report(&node("a"), session.id, report(ReplicaState::Starting), 2_000 + at);
+            let changed = fleet.node_report(
+                &node("a"),
+                session.id,
+                report(ReplicaState::Starting),
+                2_000 + at,
+            );
             assert!(!changed, "samples alone are no change");
         }
         let seen = &fleet.snapshot().nodes[&node("a")];
         let status = &seen.replicas[&ReplicaId(1)];
         assert_eq!(status.started_ms, Some(990));
-        assert_eq!((seen.cpu_ratio.len(), status.cpu_milli.len()), (SAMPLES_MAX, SAMPLES_MAX));
+        assert_eq!(
+            (seen.cpu_ratio.len(), status.cpu_milli.len()),
+            (SAMPLES_MAX, SAMPLES_MAX)
+        );
         assert_eq!(seen.cpu_ratio[0].at_ms, 2_300 - SAMPLES_MAX as u64);
         assert!(fleet.node_report(&node("a"), session.id, report(ReplicaState::Healthy), 9_000));
     }

@@ -43,7 +43,11 @@ impl Outbox {
         let (assignment, assignment_reader) = watch::channel(None);
         let (routes, routes_reader) = watch::channel(None);
         let (queue, queue_reader) = mpsc::channel(QUEUE_MAX);
-        let writer = Self { assignment: Arc::new(assignment), routes: Arc::new(routes), queue };
+        let writer = Self {
+            assignment: Arc::new(assignment),
+            routes: Arc::new(routes),
+            queue,
+        };
         let reader = OutboxReader {
             assignment: assignment_reader,
             routes: routes_reader,
@@ -55,13 +59,19 @@ impl Outbox {
     /// Generation of the assignment handed over last.
     #[must_use]
     pub fn assignment_generation(&self) -> Option<u64> {
-        self.assignment.borrow().as_ref().map(|assignment| assignment.generation)
+        self.assignment
+            .borrow()
+            .as_ref()
+            .map(|assignment| assignment.generation)
     }
 
     /// Generation of the routes handed over last.
     #[must_use]
     pub fn routes_generation(&self) -> Option<u64> {
-        self.routes.borrow().as_ref().map(|routes| routes.generation)
+        self.routes
+            .borrow()
+            .as_ref()
+            .map(|routes| routes.generation)
     }
 
     /// Replaces the assignment that waits.
@@ -109,7 +119,10 @@ mod tests {
     use super::*;
 
     fn assignment(generation: u64) -> Assignment {
-        Assignment { generation, ..Assignment::default() }
+        Assignment {
+            generation,
+            ..Assignment::default()
+        }
     }
 
     #[tokio::test]
@@ -118,7 +131,9 @@ mod tests {
         for generation in 1..=9 {
             outbox.assign(assignment(generation));
         }
-        let Some(Outgoing::Assignment(next)) = reader.next().await else { panic!("no assignment") };
+        let Some(Outgoing::Assignment(next)) = reader.next().await else {
+            panic!("no assignment")
+        };
         assert_eq!(next.generation, 9);
         assert_eq!(outbox.assignment_generation(), Some(9));
     }
@@ -127,7 +142,9 @@ mod tests {
     async fn a_full_queue_refuses_and_commands_overtake_it() {
         let (outbox, mut reader) = Outbox::new();
         let message = || pb::session_response::Message::Ping(pb::Ping { nonce: 1 });
-        let taken = (0..QUEUE_MAX * 2).filter(|_| outbox.stream(message())).count();
+        let taken = (0..QUEUE_MAX * 2)
+            .filter(|_| outbox.stream(message()))
+            .count();
         assert_eq!(taken, QUEUE_MAX);
         outbox.assign(assignment(1));
         assert!(matches!(reader.next().await, Some(Outgoing::Assignment(_))));

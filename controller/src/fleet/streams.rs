@@ -53,9 +53,14 @@ pub struct StreamGuard {
 impl Drop for StreamGuard {
     fn drop(&mut self) {
         if self.hub.inner().open.remove(&self.id).is_some() {
-            let end = pb::StreamEnd { stream_id: self.id, ..pb::StreamEnd::default() };
+            let end = pb::StreamEnd {
+                stream_id: self.id,
+                ..pb::StreamEnd::default()
+            };
             // If the queue is full the session is ending or the agent ends the stream by itself.
-            let _sent = self.outbox.stream(pb::session_response::Message::StreamEnd(end));
+            let _sent = self
+                .outbox
+                .stream(pb::session_response::Message::StreamEnd(end));
         }
     }
 }
@@ -81,27 +86,51 @@ impl StreamHub {
         }
         inner.next += 1;
         let id = inner.next;
-        inner.open.insert(id, Open { node: node.clone(), sender, lagging: false });
+        inner.open.insert(
+            id,
+            Open {
+                node: node.clone(),
+                sender,
+                lagging: false,
+            },
+        );
         drop(inner);
-        let guard = StreamGuard { id, outbox: outbox.clone(), hub: self.clone() };
-        let open = pb::OpenStream { stream_id: id, kind: Some(kind) };
-        outbox.stream(pb::session_response::Message::OpenStream(open)).then_some((guard, receiver))
+        let guard = StreamGuard {
+            id,
+            outbox: outbox.clone(),
+            hub: self.clone(),
+        };
+        let open = pb::OpenStream {
+            stream_id: id,
+            kind: Some(kind),
+        };
+        outbox
+            .stream(pb::session_response::Message::OpenStream(open))
+            .then_some((guard, receiver))
     }
 
     /// Bytes came from `node`. Streams of other nodes are not its business.
     pub fn data(&self, node: &NodeId, data: pb::StreamData) {
         let stderr = data.channel() == pb::Channel::Stderr;
         let mut inner = self.inner();
-        let Some(open) = inner.open.get_mut(&data.stream_id) else { return };
+        let Some(open) = inner.open.get_mut(&data.stream_id) else {
+            return;
+        };
         if open.node == *node && !open.lagging {
-            open.lagging = open.sender.try_send(StreamEvent::Data(stderr, data.data)).is_err();
+            open.lagging = open
+                .sender
+                .try_send(StreamEvent::Data(stderr, data.data))
+                .is_err();
         }
     }
 
     /// A stream ended on `node`.
     pub fn end(&self, node: &NodeId, end: pb::StreamEnd) {
         let mut inner = self.inner();
-        if inner.open.get(&end.stream_id).is_some_and(|open| open.node == *node)
+        if inner
+            .open
+            .get(&end.stream_id)
+            .is_some_and(|open| open.node == *node)
             && let Some(open) = inner.open.remove(&end.stream_id)
         {
             drop(inner);
@@ -112,8 +141,9 @@ impl StreamHub {
     /// All streams of a node end.
     pub fn close_node(&self, node: &NodeId, why: &str) {
         let mut inner = self.inner();
-        let (of_node, others) =
-            std::mem::take(&mut inner.open).into_iter().partition(|(_, open)| open.node == *node);
+        let (of_node, others) = std::mem::take(&mut inner.open)
+            .into_iter()
+            .partition(|(_, open)| open.node == *node);
         inner.open = others;
         drop(inner);
         let of_node: BTreeMap<u64, Open> = of_node;
@@ -146,7 +176,11 @@ mod tests {
     }
 
     fn data(stream_id: u64) -> pb::StreamData {
-        pb::StreamData { stream_id, channel: pb::Channel::Stdout.into(), data: b"x".to_vec() }
+        pb::StreamData {
+            stream_id,
+            channel: pb::Channel::Stdout.into(),
+            data: b"x".to_vec(),
+        }
     }
 
     #[tokio::test]
@@ -155,11 +189,23 @@ mod tests {
         let (a, b) = (NodeId::new("a").unwrap(), NodeId::new("b").unwrap());
         let (guard, mut events) = hub.open(&a, outbox, logs()).unwrap();
         hub.data(&b, data(guard.id));
-        hub.end(&b, pb::StreamEnd { stream_id: guard.id, ..Default::default() });
+        hub.end(
+            &b,
+            pb::StreamEnd {
+                stream_id: guard.id,
+                ..Default::default()
+            },
+        );
         hub.data(&a, data(guard.id));
-        assert_eq!(events.recv().await, Some(StreamEvent::Data(false, b"x".to_vec())));
+        assert_eq!(
+            events.recv().await,
+            Some(StreamEvent::Data(false, b"x".to_vec()))
+        );
         hub.close_node(&a, "gone");
-        assert_eq!(events.recv().await, Some(StreamEvent::End("gone".into(), None)));
+        assert_eq!(
+            events.recv().await,
+            Some(StreamEvent::End("gone".into(), None))
+        );
     }
 
     #[tokio::test]
@@ -170,12 +216,20 @@ mod tests {
         for _ in 0..WAITING_MAX * 2 {
             hub.data(&node, data(guard.id));
         }
-        hub.end(&node, pb::StreamEnd { stream_id: guard.id, ..Default::default() });
+        hub.end(
+            &node,
+            pb::StreamEnd {
+                stream_id: guard.id,
+                ..Default::default()
+            },
+        );
         let mut last = None;
         while let Some(event) = events.recv().await {
             last = Some(event);
         }
-        let Some(StreamEvent::End(error, None)) = last else { panic!("{last:?}") };
+        let Some(StreamEvent::End(error, None)) = last else {
+            panic!("{last:?}")
+        };
         assert!(error.contains("faster than it was read"), "{error}");
     }
 }

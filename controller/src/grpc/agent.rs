@@ -40,7 +40,12 @@ impl AgentService for Agent {
             return Err(Status::permission_denied("only nodes have sessions"));
         };
         let desired = self.cluster.desired();
-        let edge = desired.nodes.get(&node).ok_or_else(|| enroll::removed(&node))?.roles.edge;
+        let edge = desired
+            .nodes
+            .get(&node)
+            .ok_or_else(|| enroll::removed(&node))?
+            .roles
+            .edge;
         let (responses, stream) = mpsc::channel(RESPONSES_MAX);
         let caller = Caller { node, edge };
         tokio::spawn(session::run(

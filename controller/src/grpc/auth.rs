@@ -50,7 +50,9 @@ pub(super) fn rule(path: &str) -> Option<Rule> {
 /// `UNAUTHENTICATED` or `PERMISSION_DENIED`, with what would be needed.
 pub(super) fn allow(path: &str, caller: Option<&Identity>) -> Result<(), Status> {
     let Some(rule) = rule(path) else {
-        return Err(Status::permission_denied(format!("{path:.200}: nobody may call this")));
+        return Err(Status::permission_denied(format!(
+            "{path:.200}: nobody may call this"
+        )));
     };
     let Some(caller) = caller else {
         return match rule {
@@ -62,7 +64,9 @@ pub(super) fn allow(path: &str, caller: Option<&Identity>) -> Result<(), Status>
         };
     };
     let denied = |needed: String| {
-        Err(Status::permission_denied(format!("{caller} may not call this; it needs {needed}")))
+        Err(Status::permission_denied(format!(
+            "{caller} may not call this; it needs {needed}"
+        )))
     };
     match (rule, caller) {
         (Rule::Anyone | Rule::Member, _) | (Rule::Node, Identity::Node(_)) => Ok(()),
@@ -105,7 +109,10 @@ impl<S> Layer<S> for AuthLayer {
     type Service = Auth<S>;
 
     fn layer(&self, inner: S) -> Auth<S> {
-        Auth { inner, trust: Arc::clone(&self.trust) }
+        Auth {
+            inner,
+            trust: Arc::clone(&self.trust),
+        }
     }
 }
 

@@ -38,7 +38,10 @@ pub(super) struct Enrollment {
 
 impl Enrollment {
     pub(super) fn new(cluster: Arc<Cluster>) -> Self {
-        Self { cluster, tries: Arc::new(Tries::default()) }
+        Self {
+            cluster,
+            tries: Arc::new(Tries::default()),
+        }
     }
 }
 
@@ -50,7 +53,9 @@ struct Tries(Mutex<BTreeMap<IpAddr, Vec<TimeMs>>>);
 impl Tries {
     fn check(&self, from: IpAddr, now_ms: TimeMs) -> Result<(), Status> {
         let mut tries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(times) = tries.get_mut(&from) else { return Ok(()) };
+        let Some(times) = tries.get_mut(&from) else {
+            return Ok(());
+        };
         times.retain(|at| now_ms.saturating_sub(*at) < TRY_PERIOD_MS);
         if times.len() < TRIES_MAX {
             return Ok(());
@@ -64,7 +69,9 @@ impl Tries {
         let mut tries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if tries.len() >= ADDRESSES_MAX && !tries.contains_key(&from) {
             tries.retain(|_, times| {
-                times.iter().any(|at| now_ms.saturating_sub(*at) < TRY_PERIOD_MS)
+                times
+                    .iter()
+                    .any(|at| now_ms.saturating_sub(*at) < TRY_PERIOD_MS)
             });
             if tries.len() >= ADDRESSES_MAX {
                 tries.pop_first();
@@ -98,7 +105,9 @@ impl EnrollmentService for Enrollment {
         let joined = match wanted {
             Ok(wanted) => {
                 let (cluster, name) = (Arc::clone(&self.cluster), wanted.node.id.clone());
-                blocking(move || join(&cluster, wanted)).await.map(|chain| (chain, name))
+                blocking(move || join(&cluster, wanted))
+                    .await
+                    .map(|chain| (chain, name))
             }
             Err(status) => Err(status),
         };
@@ -126,14 +135,19 @@ impl EnrollmentService for Enrollment {
         let csr_der = request.into_inner().csr_der;
         let chain = blocking(move || renew(&cluster, &node, &csr_der)).await?;
         let ca_der = vec![self.cluster.ca.cert_der().to_vec()];
-        Ok(Response::new(pb::RenewResponse { certificate_chain_der: chain, ca_der }))
+        Ok(Response::new(pb::RenewResponse {
+            certificate_chain_der: chain,
+            ca_der,
+        }))
     }
 }
 
 fn wanted(request: pb::JoinRequest, now_ms: TimeMs) -> Result<Wanted, Status> {
     let invalid = |why: String| Status::invalid_argument(why);
     if request.token.len() > TOKEN_BYTES_MAX {
-        return Err(invalid("the token is too long; was it copied whole?".into()));
+        return Err(invalid(
+            "the token is too long; was it copied whole?".into(),
+        ));
     }
     // The agent sends the secret part; a whole token is understood as well.
     let hash = match request.token.parse::<JoinToken>() {
@@ -141,28 +155,41 @@ fn wanted(request: pb::JoinRequest, now_ms: TimeMs) -> Result<Wanted, Status> {
         Err(_) => secret_hash(&request.token),
     };
     let id = NodeId::new(request.node_name).map_err(|error| invalid(error.to_string()))?;
-    let address: IpAddr = request
-        .address
-        .parse()
-        .map_err(|_| invalid(format!("{:.64?} is no IP address (--address)", request.address)))?;
+    let address: IpAddr = request.address.parse().map_err(|_| {
+        invalid(format!(
+            "{:.64?} is no IP address (--address)",
+            request.address
+        ))
+    })?;
     if address.is_unspecified() || address.is_multicast() {
-        return Err(invalid(format!("edges cannot reach replicas at {address} (--address)")));
+        return Err(invalid(format!(
+            "edges cannot reach replicas at {address} (--address)"
+        )));
     }
     if !request.worker && !request.edge {
-        return Err(invalid("a node needs a role: --role worker, edge or both".into()));
+        return Err(invalid(
+            "a node needs a role: --role worker, edge or both".into(),
+        ));
     }
     let labels: BTreeMap<String, String> = request.labels.into_iter().collect();
     super::control::check_labels(&labels, LABELS_MAX)?;
     let node = Node {
         id,
-        roles: Roles { worker: request.worker, edge: request.edge },
+        roles: Roles {
+            worker: request.worker,
+            edge: request.edge,
+        },
         labels,
         availability: Availability::Active,
         address,
         joined_ms: now_ms,
         note: None,
     };
-    Ok(Wanted { hash, node, csr_der: request.csr_der })
+    Ok(Wanted {
+        hash,
+        node,
+        csr_der: request.csr_der,
+    })
 }
 
 /// Checks the token, signs, and writes node and used token in one batch: a join that fails leaves
@@ -183,9 +210,17 @@ fn join(cluster: &Cluster, wanted: Wanted) -> Result<Vec<Vec<u8>>, Refusal> {
         }
         let (der, serial) = sign(cluster, &wanted.node, &wanted.csr_der)?;
         token.used_by = Some(name.clone());
-        let record = NodeRecord { node: wanted.node.clone(), serials: vec![serial] };
-        let event = Event { at_ms: now_ms, kind: EventKind::NodeJoined { node: name.clone() } };
-        let events = ledger.repository.put_node(&record, Some(&token), &[event])?;
+        let record = NodeRecord {
+            node: wanted.node.clone(),
+            serials: vec![serial],
+        };
+        let event = Event {
+            at_ms: now_ms,
+            kind: EventKind::NodeJoined { node: name.clone() },
+        };
+        let events = ledger
+            .repository
+            .put_node(&record, Some(&token), &[event])?;
         if let Some(slot) = index.and_then(|index| ledger.tokens.get_mut(index)) {
             *slot = token;
         }
@@ -230,7 +265,13 @@ fn check_token(
     }
     let grant = &token.grant;
     if node.roles.worker && !grant.worker || node.roles.edge && !grant.edge {
-        let role = if grant.worker && grant.edge { "worker,edge" } else if grant.edge { "edge" } else { "worker" };
+        let role = if grant.worker && grant.edge {
+            "worker,edge"
+        } else if grant.edge {
+            "edge"
+        } else {
+            "worker"
+        };
         return Err(Status::permission_denied(format!(
             "this join token is for --role {role} only; {NEW}"
         )));
@@ -247,7 +288,13 @@ fn sign(cluster: &Cluster, node: &Node, csr_der: &[u8]) -> Result<(Vec<u8>, Stri
     let identity = Identity::Node(node.id.clone());
     let der = cluster
         .ca
-        .issue_from_csr(csr_der, &identity, &[node.address], NODE_VALIDITY, SystemTime::now())
+        .issue_from_csr(
+            csr_der,
+            &identity,
+            &[node.address],
+            NODE_VALIDITY,
+            SystemTime::now(),
+        )
         .map_err(|error| Status::invalid_argument(crate::chain(&error)))?;
     let leaf = CertificateDer::from(der);
     let nobody = std::net::SocketAddr::from(([0, 0, 0, 0], 0));
@@ -266,7 +313,10 @@ fn renew(cluster: &Cluster, name: &NodeId, csr_der: &[u8]) -> Result<Vec<Vec<u8>
         serials.push(serial);
         let old = serials.len().saturating_sub(SERIALS_MAX);
         serials.drain(..old);
-        let record = NodeRecord { node: node.clone(), serials };
+        let record = NodeRecord {
+            node: node.clone(),
+            serials,
+        };
         ledger.repository.put_node(&record, None, &[])?;
         ledger.serials.insert(name.clone(), record.serials);
         Ok((vec![der], Vec::new()))

@@ -64,13 +64,22 @@ pub async fn serve(
     stop: CancellationToken,
 ) -> Result<(), ServeError> {
     let tls = server_config(certs, Arc::clone(&cluster.trust))?;
-    let incoming = accept(listener, tls, Arc::clone(&cluster.trust), AcceptLimits::default());
+    let incoming = accept(
+        listener,
+        tls,
+        Arc::clone(&cluster.trust),
+        AcceptLimits::default(),
+    );
     let (health_reporter, health) = tonic_health::server::health_reporter();
     let control = control::Control::new(Arc::clone(&cluster));
     let agent = agent::Agent::new(Arc::clone(&cluster));
     let enroll = enroll::Enrollment::new(Arc::clone(&cluster));
-    health_reporter.set_serving::<ControlServiceServer<control::Control>>().await;
-    health_reporter.set_serving::<AgentServiceServer<agent::Agent>>().await;
+    health_reporter
+        .set_serving::<ControlServiceServer<control::Control>>()
+        .await;
+    health_reporter
+        .set_serving::<AgentServiceServer<agent::Agent>>()
+        .await;
     let reflection = match cluster.config.reflection {
         true => Some(
             tonic_reflection::server::Builder::configure()
@@ -141,7 +150,9 @@ async fn blocking<T: Send + 'static>(
         Ok(result) => result.map_err(|refusal| refusal.0),
         Err(error) => {
             tracing::error!(%error, "a call failed inside the controller");
-            Err(Status::internal("the controller failed inside this call; its log says why"))
+            Err(Status::internal(
+                "the controller failed inside this call; its log says why",
+            ))
         }
     }
 }

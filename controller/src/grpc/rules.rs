@@ -22,7 +22,12 @@ fn methods() -> Vec<String> {
 }
 
 fn callers() -> Vec<Option<Identity>> {
-    let operator = |role| Some(Identity::Operator { name: "ana".into(), role });
+    let operator = |role| {
+        Some(Identity::Operator {
+            name: "ana".into(),
+            role,
+        })
+    };
     vec![
         None,
         Some(Identity::Node(NodeId::new("a").unwrap())),
@@ -48,14 +53,22 @@ fn expected(rule: Rule) -> [bool; 6] {
 #[test]
 fn every_method_has_a_rule_and_every_caller_its_answer() {
     let methods = methods();
-    assert_eq!(methods.len(), 20, "a method was added or removed: {methods:?}");
+    assert_eq!(
+        methods.len(),
+        20,
+        "a method was added or removed: {methods:?}"
+    );
     for path in &methods {
         let rule = rule(path).unwrap_or_else(|| panic!("{path} has no rule"));
         for (caller, expected) in callers().iter().zip(expected(rule)) {
             let answer = allow(path, caller.as_ref());
             assert_eq!(answer.is_ok(), expected, "{path} by {caller:?}: {answer:?}");
             if let Err(status) = answer {
-                let code = if caller.is_none() { Code::Unauthenticated } else { Code::PermissionDenied };
+                let code = if caller.is_none() {
+                    Code::Unauthenticated
+                } else {
+                    Code::PermissionDenied
+                };
                 assert_eq!(status.code(), code, "{path} by {caller:?}");
             }
         }
@@ -64,8 +77,10 @@ fn every_method_has_a_rule_and_every_caller_its_answer() {
 
 #[test]
 fn only_joining_needs_no_certificate() {
-    let open: Vec<String> =
-        methods().into_iter().filter(|path| rule(path) == Some(Rule::Anyone)).collect();
+    let open: Vec<String> = methods()
+        .into_iter()
+        .filter(|path| rule(path) == Some(Rule::Anyone))
+        .collect();
     assert_eq!(open, ["/longshore.agent.v1.EnrollmentService/Join"]);
 }
 
@@ -75,7 +90,9 @@ fn the_comments_of_the_contract_name_the_same_roles() {
     let mut role = None;
     let mut checked = 0;
     for line in proto.lines().map(str::trim) {
-        let word = line.strip_prefix("//").and_then(|text| text.split_whitespace().last());
+        let word = line
+            .strip_prefix("//")
+            .and_then(|text| text.split_whitespace().last());
         if let Some(found) = word.and_then(|word| word.parse::<OperatorRole>().ok()) {
             role = Some(found);
         } else if let Some(rest) = line.strip_prefix("rpc ") {
@@ -91,7 +108,12 @@ fn the_comments_of_the_contract_name_the_same_roles() {
 #[test]
 fn unknown_methods_are_refused_to_everybody() {
     for caller in callers() {
-        for path in ["/longshore.control.v1.ControlService/Reset", "/x", "", "/a/b"] {
+        for path in [
+            "/longshore.control.v1.ControlService/Reset",
+            "/x",
+            "",
+            "/a/b",
+        ] {
             assert!(allow(path, caller.as_ref()).is_err());
         }
     }

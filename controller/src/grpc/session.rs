@@ -41,19 +41,31 @@ pub(super) async fn run(
     responses: Responses,
 ) {
     let greeting = match timeout(HELLO_TIMEOUT, requests.message()).await {
-        Ok(Ok(Some(pb::SessionRequest { message: Some(Request::Hello(hello)) }))) => greeting(hello),
+        Ok(Ok(Some(pb::SessionRequest {
+            message: Some(Request::Hello(hello)),
+        }))) => greeting(hello),
         Ok(Ok(_)) => {
-            refuse(&responses, Status::invalid_argument("a session begins with hello")).await;
+            refuse(
+                &responses,
+                Status::invalid_argument("a session begins with hello"),
+            )
+            .await;
             return;
         }
         Ok(Err(_)) => return,
         Err(_) => {
-            refuse(&responses, Status::deadline_exceeded("no hello came within 5 s")).await;
+            refuse(
+                &responses,
+                Status::deadline_exceeded("no hello came within 5 s"),
+            )
+            .await;
             return;
         }
     };
     let node = caller.node;
-    let session = cluster.fleet.connect(&node, caller.edge, greeting, cluster.now_ms());
+    let session = cluster
+        .fleet
+        .connect(&node, caller.edge, greeting, cluster.now_ms());
     // Removed between the check of the call and here.
     if !cluster.desired().nodes.contains_key(&node) {
         cluster.fleet.forget(&node);
@@ -153,7 +165,12 @@ async fn send(
 }
 
 async fn say(responses: &Responses, message: Response) -> bool {
-    responses.send(Ok(pb::SessionResponse { message: Some(message) })).await.is_ok()
+    responses
+        .send(Ok(pb::SessionResponse {
+            message: Some(message),
+        }))
+        .await
+        .is_ok()
 }
 
 /// Returns why no more is heard.

@@ -15,14 +15,24 @@ pub(super) fn commit(cluster: &Cluster, seen: &Seen, planned: Result<Outcome, St
     let problem = match planned {
         Err(violation) => {
             if before.problem.as_ref() != Some(&violation) {
-                tracing::error!(violation, "the plan breaks an invariant and was not committed");
+                tracing::error!(
+                    violation,
+                    "the plan breaks an invariant and was not committed"
+                );
             }
             violation
         }
         Ok(outcome) => {
             let at_ms = seen.now_ms;
-            let events: Vec<Event> =
-                outcome.report.events.iter().map(|kind| Event { at_ms, kind: kind.clone() }).collect();
+            let events: Vec<Event> = outcome
+                .report
+                .events
+                .iter()
+                .map(|kind| Event {
+                    at_ms,
+                    kind: kind.clone(),
+                })
+                .collect();
             match cluster.commit(&seen.current, &outcome.plan, &events) {
                 Ok(()) => {
                     let plan = match outcome.plan.version == seen.current.version {
@@ -30,12 +40,20 @@ pub(super) fn commit(cluster: &Cluster, seen: &Seen, planned: Result<Outcome, St
                         false => Arc::new(outcome.plan),
                     };
                     let report = Arc::new(outcome.report);
-                    cluster.set_view(View { plan, report, decided_ms: at_ms, problem: None });
+                    cluster.set_view(View {
+                        plan,
+                        report,
+                        decided_ms: at_ms,
+                        problem: None,
+                    });
                     return;
                 }
                 Err(error) => error.to_string(),
             }
         }
     };
-    cluster.set_view(View { problem: Some(problem), ..View::clone(&before) });
+    cluster.set_view(View {
+        problem: Some(problem),
+        ..View::clone(&before)
+    });
 }

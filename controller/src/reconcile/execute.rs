@@ -27,7 +27,8 @@ pub(super) fn execute(cluster: &Cluster, observed: &Observed) {
     for (node, link) in &links {
         let generation = view.plan.generations.get(node).copied().unwrap_or(0);
         if generation > 0 && link.outbox.assignment_generation() != Some(generation) {
-            link.outbox.assign(assignments.remove(node).unwrap_or_default());
+            link.outbox
+                .assign(assignments.remove(node).unwrap_or_default());
         }
         if wants_routes(&view.plan, observed, node, link) {
             let routes = routes.get_or_insert_with(|| Arc::new(view.plan.routes()));
@@ -47,13 +48,25 @@ fn assignments(plan: &Plan, links: &BTreeMap<NodeId, Link>) -> BTreeMap<NodeId, 
     let generation = |node: &NodeId| plan.generations.get(node).copied().unwrap_or(0);
     let mut assignments: BTreeMap<NodeId, Assignment> = links
         .keys()
-        .map(|node| (node.clone(), Assignment { generation: generation(node), ..Assignment::default() }))
+        .map(|node| {
+            (
+                node.clone(),
+                Assignment {
+                    generation: generation(node),
+                    ..Assignment::default()
+                },
+            )
+        })
         .collect();
     for replica in plan.replicas.values() {
-        let Some(assignment) = assignments.get_mut(&replica.node) else { continue };
+        let Some(assignment) = assignments.get_mut(&replica.node) else {
+            continue;
+        };
         assignment.replicas.push(replica.assigned());
         if let Some(spec) = plan.templates.get(&replica.template) {
-            assignment.templates.insert(replica.template.clone(), Arc::clone(spec));
+            assignment
+                .templates
+                .insert(replica.template.clone(), Arc::clone(spec));
         }
     }
     assignments

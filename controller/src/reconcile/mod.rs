@@ -76,5 +76,8 @@ fn step(cluster: &Cluster, memory: Memory, now_ms: TimeMs) -> Next {
     };
     commit::commit(cluster, &seen, planned);
     execute::execute(cluster, &seen.observed);
-    Next { memory, look_again_ms }
+    Next {
+        memory,
+        look_again_ms,
+    }
 }

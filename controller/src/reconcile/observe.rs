@@ -18,7 +18,16 @@ pub(super) struct Seen {
 pub(super) fn observe(cluster: &Cluster, now_ms: TimeMs) -> Seen {
     let desired = cluster.desired();
     let mut observed = cluster.fleet.snapshot();
-    observed.nodes.retain(|id, _| desired.nodes.contains_key(id));
-    observed.edges.retain(|id, _| desired.nodes.contains_key(id));
-    Seen { now_ms, desired, current: Arc::clone(&cluster.view().plan), observed }
+    observed
+        .nodes
+        .retain(|id, _| desired.nodes.contains_key(id));
+    observed
+        .edges
+        .retain(|id, _| desired.nodes.contains_key(id));
+    Seen {
+        now_ms,
+        desired,
+        current: Arc::clone(&cluster.view().plan),
+        observed,
+    }
 }

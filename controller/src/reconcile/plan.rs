@@ -23,6 +23,8 @@ pub(super) fn plan(cluster: &Cluster, seen: &Seen, memory: &Memory) -> Result<Ou
     let outcome = longshore_planner::plan(&input);
     match longshore_planner::check(&input, &outcome) {
         Ok(()) => Ok(outcome),
-        Err(violation) => Err(format!("the next plan breaks an invariant and is not used: {violation}")),
+        Err(violation) => Err(format!(
+            "the next plan breaks an invariant and is not used: {violation}"
+        )),
     }
 }

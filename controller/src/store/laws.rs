@@ -5,22 +5,33 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use ::redb::{Database, StorageBackend};
 use longshore_model::{Event, EventKind, ManualScale, Plan, ServiceKey};
 use proptest::prelude::*;
-use ::redb::{Database, StorageBackend};
 
 use super::*;
 
 fn change(key: &str, value: Option<&str>) -> Change {
-    Change { table: Table::Apps, key: key.into(), value: value.map(Into::into) }
+    Change {
+        table: Table::Apps,
+        key: key.into(),
+        value: value.map(Into::into),
+    }
 }
 
 fn guard(key: &str, expected: Option<&str>) -> Guard {
-    Guard { table: Table::Apps, key: key.into(), expected: expected.map(Into::into) }
+    Guard {
+        table: Table::Apps,
+        key: key.into(),
+        expected: expected.map(Into::into),
+    }
 }
 
 fn batch(guards: &[Guard], changes: &[Change]) -> Batch {
-    Batch { guards: guards.to_vec(), changes: changes.to_vec() }
+    Batch {
+        guards: guards.to_vec(),
+        changes: changes.to_vec(),
+    }
 }
 
 fn each_store(law: impl Fn(&dyn Store)) {
@@ -33,29 +44,45 @@ fn each_store(law: impl Fn(&dyn Store)) {
 fn a_write_is_read_back_in_key_order() {
     each_store(|store| {
         assert_eq!(store.get(Table::Apps, b"a").unwrap(), None);
-        let changes = [change("b", Some("2")), change("a", Some("1")), change("c", Some("3"))];
+        let changes = [
+            change("b", Some("2")),
+            change("a", Some("1")),
+            change("c", Some("3")),
+        ];
         store.write(&batch(&[], &changes)).unwrap();
         assert_eq!(store.get(Table::Apps, b"a").unwrap(), Some(b"1".to_vec()));
         let keys = |from: &str, limit| -> Vec<String> {
             let rows = store.scan(Table::Apps, from.as_bytes(), limit).unwrap();
-            rows.into_iter().map(|(key, _)| String::from_utf8(key).unwrap()).collect()
+            rows.into_iter()
+                .map(|(key, _)| String::from_utf8(key).unwrap())
+                .collect()
         };
         assert_eq!(keys("", 10), ["a", "b", "c"]);
         assert_eq!(keys("b", 1), ["b"]);
-        assert!(store.scan(Table::Nodes, b"", 10).unwrap().is_empty(), "tables are apart");
+        assert!(
+            store.scan(Table::Nodes, b"", 10).unwrap().is_empty(),
+            "tables are apart"
+        );
     });
 }
 
 #[test]
 fn a_failed_guard_changes_nothing() {
     each_store(|store| {
-        store.write(&batch(&[guard("a", None)], &[change("a", Some("1"))])).unwrap();
-        let twice = batch(&[guard("a", None)], &[change("b", Some("x")), change("a", None)]);
+        store
+            .write(&batch(&[guard("a", None)], &[change("a", Some("1"))]))
+            .unwrap();
+        let twice = batch(
+            &[guard("a", None)],
+            &[change("b", Some("x")), change("a", None)],
+        );
         let error = store.write(&twice).unwrap_err();
         assert!(matches!(error, StoreError::Conflict { .. }), "{error}");
         assert!(!error.is_fatal());
         assert_eq!(store.get(Table::Apps, b"b").unwrap(), None);
-        store.write(&batch(&[guard("a", Some("1"))], &[change("a", None)])).unwrap();
+        store
+            .write(&batch(&[guard("a", Some("1"))], &[change("a", None)]))
+            .unwrap();
         assert_eq!(store.get(Table::Apps, b"a").unwrap(), None);
     });
 }
@@ -106,7 +133,9 @@ impl StorageBackend for DiskBackend {
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let live = self.0.live.lock().unwrap();
         let from = usize::try_from(offset).unwrap();
-        let bytes = live.get(from..from + out.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
+        let bytes = live
+            .get(from..from + out.len())
+            .ok_or(io::ErrorKind::UnexpectedEof)?;
         out.copy_from_slice(bytes);
         Ok(())
     }
@@ -132,7 +161,9 @@ impl StorageBackend for DiskBackend {
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         let mut live = self.0.live.lock().unwrap();
         let from = usize::try_from(offset).unwrap();
-        let bytes = live.get_mut(from..from + data.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
+        let bytes = live
+            .get_mut(from..from + data.len())
+            .ok_or(io::ErrorKind::UnexpectedEof)?;
         bytes.copy_from_slice(data);
         Ok(())
     }
@@ -155,11 +186,19 @@ fn repository(store: RedbStore) -> (Repository, Loaded) {
 }
 
 fn started(sequence: u64) -> Event {
-    Event { at_ms: sequence, kind: EventKind::ControllerStarted { term: sequence } }
+    Event {
+        at_ms: sequence,
+        kind: EventKind::ControllerStarted { term: sequence },
+    }
 }
 
 fn manual(count: u32) -> ManualScale {
-    ManualScale { count, at_ms: 1, hold_until_ms: None, by: "ana".repeat(400) }
+    ManualScale {
+        count,
+        at_ms: 1,
+        hold_until_ms: None,
+        by: "ana".repeat(400),
+    }
 }
 
 fn key(index: u32) -> ServiceKey {
@@ -175,22 +214,29 @@ fn a_full_disk_refuses_writes_and_loses_nothing() {
     let full_at = disk.live.lock().unwrap().len() as u64;
     disk.bytes_max.store(full_at, Ordering::SeqCst);
     let mut acknowledged = BTreeMap::new();
-    let refused = (0..50_000).find_map(|index| {
-        match repository.put_manual(&key(index), &manual(index)) {
-            Ok(()) => {
-                acknowledged.insert(key(index), manual(index));
-                None
-            }
-            Err(error) => Some(error),
-        }
-    });
+    let refused =
+        (0..50_000).find_map(
+            |index| match repository.put_manual(&key(index), &manual(index)) {
+                Ok(()) => {
+                    acknowledged.insert(key(index), manual(index));
+                    None
+                }
+                Err(error) => Some(error),
+            },
+        );
     let refused = refused.expect("the disk never filled");
     assert!(matches!(refused, StoreError::Full { .. }), "{refused}");
-    assert!(refused.to_string().contains("free space on /test/store.redb and retry"));
+    assert!(
+        refused
+            .to_string()
+            .contains("free space on /test/store.redb and retry")
+    );
     assert!(!refused.is_fatal());
 
     disk.bytes_max.store(u64::MAX, Ordering::SeqCst);
-    repository.put_manual(&key(99_999), &manual(7)).expect("space came back");
+    repository
+        .put_manual(&key(99_999), &manual(7))
+        .expect("space came back");
     acknowledged.insert(key(99_999), manual(7));
     drop(repository);
     let (_, loaded) = Repository::open(Arc::new(store_on(&disk).unwrap())).unwrap();
@@ -257,9 +303,14 @@ fn damage_is_found_at_the_start() {
     let step = good.len() / 97;
     for at in (0..good.len()).step_by(step.max(1)) {
         let mut bad = good.clone();
-        bad[at..(at + 16).min(good.len())].iter_mut().for_each(|byte| *byte ^= 0x5a);
+        bad[at..(at + 16).min(good.len())]
+            .iter_mut()
+            .for_each(|byte| *byte ^= 0x5a);
         if let Ok((_, loaded)) = open(bad) {
-            assert_eq!(loaded.desired, expected, "wrong data after damage at byte {at}");
+            assert_eq!(
+                loaded.desired, expected,
+                "wrong data after damage at byte {at}"
+            );
         }
     }
 }
@@ -287,11 +338,23 @@ fn plans_are_committed_by_compare_and_set_and_row_by_row() {
     each_repository(|store| {
         let (mut repository, loaded) = Repository::open(Arc::clone(&store)).unwrap();
         let current = loaded.plan;
-        let mut next = Plan { version: 1, next_replica: 9, ..Plan::default() };
-        next.services.insert(key(1), longshore_model::plan::ServicePlan::default());
-        next.services.insert(key(2), longshore_model::plan::ServicePlan::default());
-        repository.commit_plan(&current, &next, &[started(1)]).unwrap();
-        let mut third = Plan { version: 2, parent: 1, ..next.clone() };
+        let mut next = Plan {
+            version: 1,
+            next_replica: 9,
+            ..Plan::default()
+        };
+        next.services
+            .insert(key(1), longshore_model::plan::ServicePlan::default());
+        next.services
+            .insert(key(2), longshore_model::plan::ServicePlan::default());
+        repository
+            .commit_plan(&current, &next, &[started(1)])
+            .unwrap();
+        let mut third = Plan {
+            version: 2,
+            parent: 1,
+            ..next.clone()
+        };
         third.services.remove(&key(1));
         repository.commit_plan(&next, &third, &[]).unwrap();
         let error = repository.commit_plan(&next, &third, &[]).unwrap_err();
@@ -313,7 +376,11 @@ fn events_are_a_bounded_ring() {
         drop(repository);
         let (mut again, _) = Repository::open(Arc::clone(&store)).unwrap();
         let next = again.record(&[started(1)]).unwrap();
-        assert_eq!(next[0].sequence, EVENTS_MAX + 6, "sequences go on after a restart");
+        assert_eq!(
+            next[0].sequence,
+            EVENTS_MAX + 6,
+            "sequences go on after a restart"
+        );
     });
 }
 

@@ -22,7 +22,10 @@ fn checksum(table: Table, key: &[u8], payload: &[u8]) -> [u8; CHECKSUM_BYTES] {
 
 fn corrupt(table: Table, key: &[u8], detail: impl Into<String>) -> StoreError {
     let place = format!("row {} of table {}", readable(key), table.name());
-    StoreError::Corrupt { place, detail: detail.into() }
+    StoreError::Corrupt {
+        place,
+        detail: detail.into(),
+    }
 }
 
 /// A value as a record.

@@ -42,7 +42,11 @@ impl RedbStore {
     /// there is no space to open it, [`StoreError::Io`] otherwise.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let file = path.to_owned();
-        let open = move || Database::builder().set_cache_size(CACHE_BYTES).create(&file);
+        let open = move || {
+            Database::builder()
+                .set_cache_size(CACHE_BYTES)
+                .create(&file)
+        };
         Self::with_opener(Box::new(open), path.display().to_string())
     }
 
@@ -52,11 +56,17 @@ impl RedbStore {
     /// As [`Self::open`].
     pub fn with_opener(open: Opener, place: String) -> Result<Self, StoreError> {
         let database = checked(&open, &place)?;
-        Ok(Self { open, place, database: RwLock::new(Some(database)) })
+        Ok(Self {
+            open,
+            place,
+            database: RwLock::new(Some(database)),
+        })
     }
 
     fn lost(&self) -> StoreError {
-        StoreError::Full { place: self.place.clone() }
+        StoreError::Full {
+            place: self.place.clone(),
+        }
     }
 
     fn failed(&self, attempted: &'static str, error: redb::Error) -> StoreError {
@@ -65,13 +75,17 @@ impl RedbStore {
 
     fn write_to(&self, database: &Database, batch: &Batch) -> Result<(), StoreError> {
         let failed = |error| self.failed("a write", error);
-        let transaction = database.begin_write().map_err(|e: TransactionError| failed(e.into()))?;
+        let transaction = database
+            .begin_write()
+            .map_err(|e: TransactionError| failed(e.into()))?;
         // Dropping the transaction on any error aborts it.
         for guard in &batch.guards {
             let table = transaction
                 .open_table(definition(guard.table))
                 .map_err(|e: TableError| failed(e.into()))?;
-            let found = table.get(guard.key.as_slice()).map_err(|e| failed(e.into()))?;
+            let found = table
+                .get(guard.key.as_slice())
+                .map_err(|e| failed(e.into()))?;
             if found.as_ref().map(redb::AccessGuard::value) != guard.expected.as_deref() {
                 let (table, key) = (guard.table.name(), readable(&guard.key));
                 return Err(StoreError::Conflict { table, key });
@@ -88,7 +102,9 @@ impl RedbStore {
             }
             .map_err(|e: StorageError| failed(e.into()))?;
         }
-        transaction.commit().map_err(|e: CommitError| failed(e.into()))
+        transaction
+            .commit()
+            .map_err(|e: CommitError| failed(e.into()))
     }
 
     fn read<T>(
@@ -112,7 +128,9 @@ impl RedbStore {
 
 impl Store for RedbStore {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        self.read(table, None, |rows| Ok(rows.get(key)?.map(|value| value.value().to_vec())))
+        self.read(table, None, |rows| {
+            Ok(rows.get(key)?.map(|value| value.value().to_vec()))
+        })
     }
 
     fn scan(&self, table: Table, from: &[u8], limit: usize) -> Result<Vec<Row>, StoreError> {
@@ -125,7 +143,10 @@ impl Store for RedbStore {
     }
 
     fn write(&self, batch: &Batch) -> Result<(), StoreError> {
-        let mut guard = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        let mut guard = self
+            .database
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
         let database = match guard.take() {
             Some(database) => database,
             None => checked(&self.open, &self.place)?,
@@ -167,10 +188,17 @@ fn engine_error(attempted: &'static str, place: &str, error: redb::Error) -> Sto
     match error {
         redb::Error::Io(source) if is_full(&source) => StoreError::Full { place },
         redb::Error::Corrupted(detail) => StoreError::Corrupt { place, detail },
-        other => StoreError::Io { attempted, place, source: Box::new(other) },
+        other => StoreError::Io {
+            attempted,
+            place,
+            source: Box::new(other),
+        },
     }
 }
 
 fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
 }

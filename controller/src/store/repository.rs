@@ -47,7 +47,13 @@ impl Meta {
     /// Of a new cluster.
     #[must_use]
     pub fn new(cluster: String, listen: String, advertise: Vec<String>) -> Self {
-        Self { schema: SCHEMA, cluster, cluster_generation: 1, listen, advertise }
+        Self {
+            schema: SCHEMA,
+            cluster,
+            cluster_generation: 1,
+            listen,
+            advertise,
+        }
     }
 }
 
@@ -135,10 +141,20 @@ impl Repository {
     /// # Errors
     /// [`StoreError::Conflict`] if the store already holds one.
     pub fn create(store: &dyn Store, meta: &Meta) -> Result<(), StoreError> {
-        let guard = Guard { table: Table::Meta, key: META.to_vec(), expected: None };
+        let guard = Guard {
+            table: Table::Meta,
+            key: META.to_vec(),
+            expected: None,
+        };
         let writer = Writer { term: 0, count: 0 };
-        let changes = vec![put(Table::Meta, META, meta)?, put(Table::Meta, WRITER, &writer)?];
-        store.write(&Batch { guards: vec![guard], changes })
+        let changes = vec![
+            put(Table::Meta, META, meta)?,
+            put(Table::Meta, WRITER, &writer)?,
+        ];
+        store.write(&Batch {
+            guards: vec![guard],
+            changes,
+        })
     }
 
     /// What cluster a store holds.
@@ -146,10 +162,14 @@ impl Repository {
     /// # Errors
     /// [`StoreError::Empty`] if none, [`StoreError::Schema`] if it is of another version.
     pub fn meta(store: &dyn Store) -> Result<Meta, StoreError> {
-        let meta: Meta = read_one(store, Table::Meta, META)?
-            .ok_or_else(|| StoreError::Empty { place: "the store".into() })?;
+        let meta: Meta = read_one(store, Table::Meta, META)?.ok_or_else(|| StoreError::Empty {
+            place: "the store".into(),
+        })?;
         if meta.schema != SCHEMA {
-            return Err(StoreError::Schema { found: meta.schema, known: SCHEMA });
+            return Err(StoreError::Schema {
+                found: meta.schema,
+                known: SCHEMA,
+            });
         }
         Ok(meta)
     }
@@ -165,14 +185,24 @@ impl Repository {
                 place: "row writer of table meta".into(),
                 detail: "it is missing".into(),
             })?;
-        let writer = Writer { term: before.term + 1, count: 0 };
+        let writer = Writer {
+            term: before.term + 1,
+            count: 0,
+        };
         store.write(&Batch {
             guards: vec![guard(Table::Meta, WRITER, &before)?],
             changes: vec![put(Table::Meta, WRITER, &writer)?],
         })?;
         let next_event = last_event(&*store)? + 1;
         let loaded = load(&*store, meta, writer.term)?;
-        Ok((Self { store, writer, next_event }, loaded))
+        Ok((
+            Self {
+                store,
+                writer,
+                next_event,
+            },
+            loaded,
+        ))
     }
 
     /// Adds guard and count of the writer, then writes. Nothing to write is no write.
@@ -180,7 +210,10 @@ impl Repository {
         if batch.changes.is_empty() {
             return Ok(());
         }
-        let next = Writer { count: self.writer.count + 1, ..self.writer };
+        let next = Writer {
+            count: self.writer.count + 1,
+            ..self.writer
+        };
         batch.guards.push(guard(Table::Meta, WRITER, &self.writer)?);
         batch.changes.push(put(Table::Meta, WRITER, &next)?);
         self.store.write(&batch)?;
@@ -198,12 +231,19 @@ impl Repository {
         fill(&mut batch)?;
         let stored: Vec<StoredEvent> = (self.next_event..)
             .zip(events)
-            .map(|(sequence, event)| StoredEvent { sequence, event: event.clone() })
+            .map(|(sequence, event)| StoredEvent {
+                sequence,
+                event: event.clone(),
+            })
             .collect();
         for StoredEvent { sequence, event } in &stored {
-            batch.changes.push(put(Table::Events, &sequence.to_be_bytes(), event)?);
+            batch
+                .changes
+                .push(put(Table::Events, &sequence.to_be_bytes(), event)?);
             if let Some(old) = sequence.checked_sub(EVENTS_MAX) {
-                batch.changes.push(remove(Table::Events, &old.to_be_bytes()));
+                batch
+                    .changes
+                    .push(remove(Table::Events, &old.to_be_bytes()));
             }
         }
         self.write(batch)?;
@@ -225,7 +265,9 @@ impl Repository {
     /// As [`Store::write`].
     pub fn put_app(&mut self, app: &App, events: &[Event]) -> Result<Vec<StoredEvent>, StoreError> {
         self.write_with(events, |batch| {
-            batch.changes.push(put(Table::Apps, app.name.as_str().as_bytes(), app)?);
+            batch
+                .changes
+                .push(put(Table::Apps, app.name.as_str().as_bytes(), app)?);
             Ok(())
         })
     }
@@ -241,9 +283,13 @@ impl Repository {
         events: &[Event],
     ) -> Result<Vec<StoredEvent>, StoreError> {
         self.write_with(events, |batch| {
-            batch.changes.push(remove(Table::Apps, app.as_str().as_bytes()));
+            batch
+                .changes
+                .push(remove(Table::Apps, app.as_str().as_bytes()));
             for key in manual {
-                batch.changes.push(remove(Table::Manual, key.to_string().as_bytes()));
+                batch
+                    .changes
+                    .push(remove(Table::Manual, key.to_string().as_bytes()));
             }
             Ok(())
         })
@@ -255,7 +301,10 @@ impl Repository {
     /// As [`Store::write`].
     pub fn put_manual(&mut self, key: &ServiceKey, scale: &ManualScale) -> Result<(), StoreError> {
         let change = put(Table::Manual, key.to_string().as_bytes(), scale)?;
-        self.write(Batch { guards: Vec::new(), changes: vec![change] })
+        self.write(Batch {
+            guards: Vec::new(),
+            changes: vec![change],
+        })
     }
 
     /// Writes a node; a token that it used is marked in the same batch.
@@ -272,7 +321,9 @@ impl Repository {
             let key = record.node.id.as_str().as_bytes();
             batch.changes.push(put(Table::Nodes, key, record)?);
             if let Some(token) = token {
-                batch.changes.push(put(Table::Tokens, token.id.as_bytes(), token)?);
+                batch
+                    .changes
+                    .push(put(Table::Tokens, token.id.as_bytes(), token)?);
             }
             Ok(())
         })
@@ -289,9 +340,13 @@ impl Repository {
         events: &[Event],
     ) -> Result<Vec<StoredEvent>, StoreError> {
         self.write_with(events, |batch| {
-            batch.changes.push(remove(Table::Nodes, node.as_str().as_bytes()));
+            batch
+                .changes
+                .push(remove(Table::Nodes, node.as_str().as_bytes()));
             for serial in serials {
-                batch.changes.push(put(Table::Revoked, serial.as_bytes(), serial)?);
+                batch
+                    .changes
+                    .push(put(Table::Revoked, serial.as_bytes(), serial)?);
             }
             Ok(())
         })
@@ -302,10 +357,15 @@ impl Repository {
     /// # Errors
     /// As [`Store::write`].
     pub fn put_token(&mut self, token: &TokenRecord, forget: &[String]) -> Result<(), StoreError> {
-        let mut changes: Vec<Change> =
-            forget.iter().map(|id| remove(Table::Tokens, id.as_bytes())).collect();
+        let mut changes: Vec<Change> = forget
+            .iter()
+            .map(|id| remove(Table::Tokens, id.as_bytes()))
+            .collect();
         changes.push(put(Table::Tokens, token.id.as_bytes(), token)?);
-        self.write(Batch { guards: Vec::new(), changes })
+        self.write(Batch {
+            guards: Vec::new(),
+            changes,
+        })
     }
 
     /// Commits `next` over `current` with its events: only rows that differ are written, and only
@@ -327,12 +387,31 @@ impl Repository {
                 0 => None,
                 _ => Some(encode(Table::Plan, PLAN, &head(current))?),
             };
-            batch.guards.push(Guard { table: Table::Plan, key: PLAN.to_vec(), expected });
+            batch.guards.push(Guard {
+                table: Table::Plan,
+                key: PLAN.to_vec(),
+                expected,
+            });
             batch.changes.push(put(Table::Plan, PLAN, &head(next))?);
             let changes = &mut batch.changes;
-            diff(changes, Table::PlanServices, &current.services, &next.services)?;
-            diff(changes, Table::PlanReplicas, &current.replicas, &next.replicas)?;
-            diff(changes, Table::PlanTemplates, &current.templates, &next.templates)
+            diff(
+                changes,
+                Table::PlanServices,
+                &current.services,
+                &next.services,
+            )?;
+            diff(
+                changes,
+                Table::PlanReplicas,
+                &current.replicas,
+                &next.replicas,
+            )?;
+            diff(
+                changes,
+                Table::PlanTemplates,
+                &current.templates,
+                &next.templates,
+            )
         })
     }
 
@@ -355,7 +434,10 @@ impl Repository {
         rows.iter()
             .map(|(key, value)| {
                 let event = decode(Table::Events, key, value)?;
-                Ok(StoredEvent { sequence: sequence_of(key)?, event })
+                Ok(StoredEvent {
+                    sequence: sequence_of(key)?,
+                    event,
+                })
             })
             .collect()
     }
@@ -373,16 +455,28 @@ fn head(plan: &Plan) -> Plan {
 
 fn put<T: Serialize>(table: Table, key: &[u8], value: &T) -> Result<Change, StoreError> {
     let value = Some(encode(table, key, value)?);
-    Ok(Change { table, key: key.to_vec(), value })
+    Ok(Change {
+        table,
+        key: key.to_vec(),
+        value,
+    })
 }
 
 fn remove(table: Table, key: &[u8]) -> Change {
-    Change { table, key: key.to_vec(), value: None }
+    Change {
+        table,
+        key: key.to_vec(),
+        value: None,
+    }
 }
 
 fn guard<T: Serialize>(table: Table, key: &[u8], expected: &T) -> Result<Guard, StoreError> {
     let expected = Some(encode(table, key, expected)?);
-    Ok(Guard { table, key: key.to_vec(), expected })
+    Ok(Guard {
+        table,
+        key: key.to_vec(),
+        expected,
+    })
 }
 
 fn diff<K: Ord + ToString, V: PartialEq + Serialize>(
@@ -406,7 +500,10 @@ fn read_one<T: DeserializeOwned>(
     table: Table,
     key: &[u8],
 ) -> Result<Option<T>, StoreError> {
-    store.get(table, key)?.map(|record| decode(table, key, &record)).transpose()
+    store
+        .get(table, key)?
+        .map(|record| decode(table, key, &record))
+        .transpose()
 }
 
 /// Reads a whole table, page by page.
@@ -434,11 +531,16 @@ fn read_all<T: DeserializeOwned>(
 
 fn bad_key(table: Table, key: &[u8]) -> StoreError {
     let place = format!("a key of table {}", table.name());
-    StoreError::Corrupt { place, detail: super::readable(key) }
+    StoreError::Corrupt {
+        place,
+        detail: super::readable(key),
+    }
 }
 
 fn sequence_of(key: &[u8]) -> Result<u64, StoreError> {
-    key.try_into().map(u64::from_be_bytes).map_err(|_| bad_key(Table::Events, key))
+    key.try_into()
+        .map(u64::from_be_bytes)
+        .map_err(|_| bad_key(Table::Events, key))
 }
 
 /// Sequence of the last event; 0 if there was none. Keys have no gaps but at the start, so the
@@ -447,7 +549,9 @@ fn last_event(store: &dyn Store) -> Result<u64, StoreError> {
     let mut last = 0;
     loop {
         let rows = store.scan(Table::Events, &(last + 1_u64).to_be_bytes(), PAGE)?;
-        let Some((key, _)) = rows.last() else { return Ok(last) };
+        let Some((key, _)) = rows.last() else {
+            return Ok(last);
+        };
         last = sequence_of(key)?;
     }
 }
@@ -467,12 +571,19 @@ fn load(store: &dyn Store, meta: Meta, term: u64) -> Result<Loaded, StoreError> 
         Ok(())
     })?;
     read_all(store, Table::Nodes, |_, record: NodeRecord| {
-        loaded.serials.insert(record.node.id.clone(), record.serials);
-        loaded.desired.nodes.insert(record.node.id.clone(), record.node);
+        loaded
+            .serials
+            .insert(record.node.id.clone(), record.serials);
+        loaded
+            .desired
+            .nodes
+            .insert(record.node.id.clone(), record.node);
         Ok(())
     })?;
     read_all(store, Table::Manual, |key, scale: ManualScale| {
-        let key = key.parse().map_err(|_| bad_key(Table::Manual, key.as_bytes()))?;
+        let key = key
+            .parse()
+            .map_err(|_| bad_key(Table::Manual, key.as_bytes()))?;
         loaded.desired.manual.insert(key, scale);
         Ok(())
     })?;
@@ -490,20 +601,27 @@ fn load(store: &dyn Store, meta: Meta, term: u64) -> Result<Loaded, StoreError> 
 
 fn load_plan(store: &dyn Store, plan: &mut Plan) -> Result<(), StoreError> {
     read_all(store, Table::PlanServices, |key, service: ServicePlan| {
-        let key = key.parse().map_err(|_| bad_key(Table::PlanServices, key.as_bytes()))?;
+        let key = key
+            .parse()
+            .map_err(|_| bad_key(Table::PlanServices, key.as_bytes()))?;
         plan.services.insert(key, service);
         Ok(())
     })?;
     read_all(store, Table::PlanReplicas, |key, replica| {
-        let key: ReplicaId =
-            key.parse().map_err(|_| bad_key(Table::PlanReplicas, key.as_bytes()))?;
+        let key: ReplicaId = key
+            .parse()
+            .map_err(|_| bad_key(Table::PlanReplicas, key.as_bytes()))?;
         plan.replicas.insert(key, replica);
         Ok(())
     })?;
-    read_all(store, Table::PlanTemplates, |key, spec: Arc<ContainerSpec>| {
-        let key =
-            TemplateId::new(key).map_err(|_| bad_key(Table::PlanTemplates, key.as_bytes()))?;
-        plan.templates.insert(key, spec);
-        Ok(())
-    })
+    read_all(
+        store,
+        Table::PlanTemplates,
+        |key, spec: Arc<ContainerSpec>| {
+            let key =
+                TemplateId::new(key).map_err(|_| bad_key(Table::PlanTemplates, key.as_bytes()))?;
+            plan.templates.insert(key, spec);
+            Ok(())
+        },
+    )
 }

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use longshore_model::spec::RouteMode;
-use longshore_model::{App, AppName, Desired, Event, EventKind, ServiceKey, ServiceName, ServiceSpec};
+use longshore_model::{
+    App, AppName, Desired, Event, EventKind, ServiceKey, ServiceName, ServiceSpec,
+};
 use longshore_proto::control::v1 as pb;
 use longshore_wire::service_spec_from_pb;
 use serde_json::Value;
@@ -31,10 +33,14 @@ fn read(app: Option<pb::App>, policy: &Policy) -> Result<(AppName, Services), St
     let app = app.ok_or_else(|| invalid("the app is missing".into()))?;
     let name = AppName::new(app.name).map_err(|error| invalid(error.to_string()))?;
     if app.services.is_empty() {
-        return Err(invalid(format!("app {name} has no services; to remove it: controllerctl down {name}")));
+        return Err(invalid(format!(
+            "app {name} has no services; to remove it: controllerctl down {name}"
+        )));
     }
     if app.services.len() > SERVICES_MAX {
-        return Err(invalid(format!("app {name}: at most {SERVICES_MAX} services are allowed")));
+        return Err(invalid(format!(
+            "app {name}: at most {SERVICES_MAX} services are allowed"
+        )));
     }
     let mut services = Services::new();
     for (service, spec) in app.services {
@@ -42,7 +48,10 @@ fn read(app: Option<pb::App>, policy: &Policy) -> Result<(AppName, Services), St
         let spec = service_spec_from_pb(spec)
             .map_err(|error| invalid(format!("{name}/{service}: {}", crate::chain(&error))))?;
         check(&spec, policy).map_err(|status| {
-            Status::new(status.code(), format!("{name}/{service}: {}", status.message()))
+            Status::new(
+                status.code(),
+                format!("{name}/{service}: {}", status.message()),
+            )
         })?;
         services.insert(service, Arc::new(spec));
     }
@@ -51,16 +60,30 @@ fn read(app: Option<pb::App>, policy: &Policy) -> Result<(AppName, Services), St
 
 fn check(spec: &ServiceSpec, policy: &Policy) -> Result<(), Status> {
     let invalid = |why: String| Err(Status::invalid_argument(why));
-    let most = spec.autoscale.as_ref().map_or(0, |scaling| scaling.max).max(spec.replicas);
+    let most = spec
+        .autoscale
+        .as_ref()
+        .map_or(0, |scaling| scaling.max)
+        .max(spec.replicas);
     if most > REPLICAS_MAX {
-        return invalid(format!("{most} replicas; at most {REPLICAS_MAX} are allowed"));
+        return invalid(format!(
+            "{most} replicas; at most {REPLICAS_MAX} are allowed"
+        ));
     }
     if let Some(scaling) = &spec.autoscale
         && scaling.min > scaling.max
     {
-        return invalid(format!("x-autoscale: min {} is above max {}", scaling.min, scaling.max));
+        return invalid(format!(
+            "x-autoscale: min {} is above max {}",
+            scaling.min, scaling.max
+        ));
     }
-    if let Some(label) = spec.container.labels.keys().find(|key| key.starts_with("longshore.")) {
+    if let Some(label) = spec
+        .container
+        .labels
+        .keys()
+        .find(|key| key.starts_with("longshore."))
+    {
         return invalid(format!(
             "label {label:?}: longshore.* is kept for the system; choose another prefix"
         ));
@@ -109,10 +132,15 @@ fn check_ports(
             let shared = |other: &longshore_model::spec::RouteSpec| {
                 let http = route.mode == RouteMode::Http && other.mode == RouteMode::Http;
                 let named = !route.domains.is_empty() && !other.domains.is_empty();
-                http && named && !route.domains.iter().any(|name| other.domains.contains(name))
+                http && named
+                    && !route
+                        .domains
+                        .iter()
+                        .any(|name| other.domains.contains(name))
             };
-            let clash =
-                taken.iter().find(|(_, other)| other.listen_port == port && !shared(other));
+            let clash = taken
+                .iter()
+                .find(|(_, other)| other.listen_port == port && !shared(other));
             if let Some((other, _)) = clash {
                 return Err(Status::already_exists(format!(
                     "{key}: port {port} of the edges is taken by {other}; choose another \
@@ -144,14 +172,29 @@ pub(super) fn plan_app(
             Some(old) if old == spec => ("same", Vec::new()),
             Some(old) => ("change", differences(old, spec)),
         };
-        changes.push(pb::Change { action: action.into(), service: service.to_string(), details });
+        changes.push(pb::Change {
+            action: action.into(),
+            service: service.to_string(),
+            details,
+        });
     }
-    for service in before.keys().filter(|service| !services.contains_key(*service)) {
+    for service in before
+        .keys()
+        .filter(|service| !services.contains_key(*service))
+    {
         let service = service.to_string();
-        changes.push(pb::Change { action: "remove".into(), service, details: Vec::new() });
+        changes.push(pb::Change {
+            action: "remove".into(),
+            service,
+            details: Vec::new(),
+        });
     }
     let warnings = warnings(cluster, &services);
-    Ok(pb::PlanAppResponse { revision: app.map_or(0, |app| app.revision), changes, warnings })
+    Ok(pb::PlanAppResponse {
+        revision: app.map_or(0, |app| app.revision),
+        changes,
+        warnings,
+    })
 }
 
 /// `field: old -> new`, one line each.
@@ -170,13 +213,22 @@ fn compare(path: &str, old: &Value, new: &Value, lines: &mut Vec<String>) {
             keys.sort();
             keys.dedup();
             for key in keys {
-                let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                let path = if path.is_empty() {
+                    key.clone()
+                } else {
+                    format!("{path}.{key}")
+                };
                 let (old, new) = (a.get(key), b.get(key));
                 // Values of the environment may be secrets: which one changed is enough.
                 if path.starts_with("container.env.") && old != new {
                     lines.push(format!("{path}: changed"));
                 } else {
-                    compare(&path, old.unwrap_or(&Value::Null), new.unwrap_or(&Value::Null), lines);
+                    compare(
+                        &path,
+                        old.unwrap_or(&Value::Null),
+                        new.unwrap_or(&Value::Null),
+                        lines,
+                    );
                 }
             }
         }
@@ -190,13 +242,18 @@ fn warnings(cluster: &Cluster, services: &Services) -> Vec<String> {
     let desired = cluster.desired();
     let observed = cluster.fleet.snapshot();
     let workers = desired.nodes.values().filter(|node| node.roles.worker);
-    let capacities: Vec<_> =
-        workers.filter_map(|node| observed.nodes.get(&node.id)).map(|seen| &seen.capacity).collect();
+    let capacities: Vec<_> = workers
+        .filter_map(|node| observed.nodes.get(&node.id))
+        .map(|seen| &seen.capacity)
+        .collect();
     if capacities.is_empty() {
         return vec!["no worker has connected yet: every replica will wait".into()];
     }
     let total_cpu: u64 = capacities.iter().map(|capacity| capacity.cpu_milli).sum();
-    let total_memory: u64 = capacities.iter().map(|capacity| capacity.memory_bytes).sum();
+    let total_memory: u64 = capacities
+        .iter()
+        .map(|capacity| capacity.memory_bytes)
+        .sum();
     let mut lines = Vec::new();
     for (service, spec) in services {
         let asked = &spec.container.resources;
@@ -237,15 +294,36 @@ pub(super) fn apply_app(
         }
         check_ports(cluster, desired, &name, &services)?;
         if present.is_some_and(|app| app.services == services) {
-            return Ok((pb::ApplyAppResponse { revision, changed: false }, Vec::new()));
+            return Ok((
+                pb::ApplyAppResponse {
+                    revision,
+                    changed: false,
+                },
+                Vec::new(),
+            ));
         }
         let revision = revision + 1;
-        let app =
-            App { name: name.clone(), revision, services, applied_ms: at_ms, applied_by: by.into() };
-        let kind = EventKind::AppApplied { app: name.clone(), revision, by: by.into() };
+        let app = App {
+            name: name.clone(),
+            revision,
+            services,
+            applied_ms: at_ms,
+            applied_by: by.into(),
+        };
+        let kind = EventKind::AppApplied {
+            app: name.clone(),
+            revision,
+            by: by.into(),
+        };
         let events = ledger.repository.put_app(&app, &[Event { at_ms, kind }])?;
         desired.apps.insert(name, app);
-        Ok((pb::ApplyAppResponse { revision, changed: true }, events))
+        Ok((
+            pb::ApplyAppResponse {
+                revision,
+                changed: true,
+            },
+            events,
+        ))
     })
 }
 
@@ -259,11 +337,24 @@ pub(super) fn down_app(
     cluster.change(|ledger, desired| {
         let name = find::app(desired, word)?;
         let plan = &cluster.view().plan;
-        let replicas = plan.replicas.values().filter(|r| r.service.app == name).count();
-        let manual: Vec<ServiceKey> =
-            desired.manual.keys().filter(|key| key.app == name).cloned().collect();
-        let kind = EventKind::AppDown { app: name.clone(), by: by.into() };
-        let events = ledger.repository.remove_app(&name, &manual, &[Event { at_ms, kind }])?;
+        let replicas = plan
+            .replicas
+            .values()
+            .filter(|r| r.service.app == name)
+            .count();
+        let manual: Vec<ServiceKey> = desired
+            .manual
+            .keys()
+            .filter(|key| key.app == name)
+            .cloned()
+            .collect();
+        let kind = EventKind::AppDown {
+            app: name.clone(),
+            by: by.into(),
+        };
+        let events = ledger
+            .repository
+            .remove_app(&name, &manual, &[Event { at_ms, kind }])?;
         desired.apps.remove(&name);
         desired.manual.retain(|key, _| key.app != name);
         let replicas = u32::try_from(replicas).unwrap_or(u32::MAX);

@@ -67,7 +67,11 @@ pub(super) async fn events(
         let mut last = 0;
         for stored in past {
             last = stored.sequence;
-            if sender.send(Ok(event_to_pb(&stored.event, stored.sequence))).await.is_err() {
+            if sender
+                .send(Ok(event_to_pb(&stored.event, stored.sequence)))
+                .await
+                .is_err()
+            {
                 return;
             }
         }

@@ -28,7 +28,10 @@ pub(super) async fn exec(
     mut requests: Streaming<pb::ExecRequest>,
     by: &str,
 ) -> Result<ReceiverStream<Item>, Status> {
-    let first = requests.message().await?.and_then(|request| request.message);
+    let first = requests
+        .message()
+        .await?
+        .and_then(|request| request.message);
     let Some(pb::exec_request::Message::Start(start)) = first else {
         return Err(Status::invalid_argument("exec begins with start"));
     };
@@ -40,7 +43,10 @@ pub(super) async fn exec(
     let replica = choose(cluster, &start.target)?;
     tracing::info!(by, replica = %replica.id, node = %replica.node, "exec");
     let link = cluster.fleet.link(&replica.node).ok_or_else(|| {
-        Status::unavailable(format!("{} is not connected; try another replica", replica.node))
+        Status::unavailable(format!(
+            "{} is not connected; try another replica",
+            replica.node
+        ))
     })?;
     let kind = agent::open_stream::Kind::Exec(agent::ExecStream {
         replica_id: replica.id.0,
@@ -86,9 +92,14 @@ fn choose(cluster: &Cluster, target: &str) -> Result<Replica, Status> {
             "{target:.64?} is a node; exec takes a service or a replica (service.slot)"
         )));
     }
-    let replicas = plan.replicas.values().filter(|replica| covers(&found, replica));
+    let replicas = plan
+        .replicas
+        .values()
+        .filter(|replica| covers(&found, replica));
     let first = replicas.min_by_key(|r| (r.leaving.is_some(), r.stop, r.slot, r.id));
-    first.cloned().ok_or_else(|| Status::not_found(format!("{target:.64?} has no replica")))
+    first
+        .cloned()
+        .ok_or_else(|| Status::not_found(format!("{target:.64?} has no replica")))
 }
 
 /// Passes on what is typed. Ends only when the operator is gone: a closed input is no end.
@@ -96,8 +107,13 @@ async fn relay_input(id: u64, mut requests: Streaming<pb::ExecRequest>, outbox: 
     use agent::session_response::Message;
     while let Some(Ok(request)) = requests.next().await {
         let stdin = agent::Channel::Stdin.into();
-        let chunk =
-            |data: Vec<u8>| Message::StreamData(agent::StreamData { stream_id: id, channel: stdin, data });
+        let chunk = |data: Vec<u8>| {
+            Message::StreamData(agent::StreamData {
+                stream_id: id,
+                channel: stdin,
+                data,
+            })
+        };
         match request.message {
             Some(pb::exec_request::Message::Stdin(bytes)) => {
                 for part in bytes.chunks(CHUNK_BYTES) {
@@ -126,5 +142,7 @@ fn convert(event: StreamEvent) -> Item {
         StreamEvent::End(error, _) if !error.is_empty() => return Err(Status::aborted(error)),
         StreamEvent::End(_, code) => Message::ExitCode(code.unwrap_or(0)),
     };
-    Ok(pb::ExecResponse { message: Some(message) })
+    Ok(pb::ExecResponse {
+        message: Some(message),
+    })
 }

@@ -5,7 +5,7 @@ use longshore_model::{AppName, Desired, NodeId, Plan, ReplicaId, ServiceKey};
 use tonic::Status;
 
 /// Names at least this alike are offered.
-const ALIKE: f64 = 0.6;
+const ALIKE: f64 = 0.5;
 /// At most so many names are offered.
 const OFFERED_MAX: usize = 3;
 
@@ -20,13 +20,21 @@ pub(super) enum Target {
 /// `, did you mean …?` or nothing.
 fn offer<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> String {
     let mut near: Vec<(f64, &str)> = names
-        .map(|name| (strsim::jaro_winkler(word, name), name))
+        .map(|name| (strsim::normalized_damerau_levenshtein(word, name), name))
         .filter(|(alike, _)| *alike >= ALIKE)
         .collect();
     near.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
     near.dedup_by(|a, b| a.1 == b.1);
-    let names: Vec<&str> = near.into_iter().take(OFFERED_MAX).map(|(_, name)| name).collect();
-    if names.is_empty() { String::new() } else { format!("; did you mean {}?", names.join(" or ")) }
+    let names: Vec<&str> = near
+        .into_iter()
+        .take(OFFERED_MAX)
+        .map(|(_, name)| name)
+        .collect();
+    if names.is_empty() {
+        String::new()
+    } else {
+        format!("; did you mean {}?", names.join(" or "))
+    }
 }
 
 /// All services: wanted ones, and those whose replicas still leave.
@@ -46,7 +54,10 @@ pub(super) fn service(desired: &Desired, plan: &Plan, word: &str) -> Result<Serv
     let keys = known(desired, plan);
     let hits: Vec<&ServiceKey> = match word.parse::<ServiceKey>() {
         Ok(key) => keys.iter().filter(|known| **known == key).collect(),
-        Err(_) => keys.iter().filter(|known| known.service.as_str() == word).collect(),
+        Err(_) => keys
+            .iter()
+            .filter(|known| known.service.as_str() == word)
+            .collect(),
     };
     match hits.as_slice() {
         [key] => Ok((*key).clone()),
@@ -57,7 +68,9 @@ pub(super) fn service(desired: &Desired, plan: &Plan, word: &str) -> Result<Serv
                 true => offer(word, full.iter().map(String::as_str)),
                 false => offer(word, names),
             };
-            Err(Status::not_found(format!("there is no service {word:.64?}{near}")))
+            Err(Status::not_found(format!(
+                "there is no service {word:.64?}{near}"
+            )))
         }
         many => {
             let names: Vec<String> = many.iter().map(ToString::to_string).collect();
@@ -103,8 +116,12 @@ fn replica<'a>(desired: &Desired, plan: &'a Plan, word: &str) -> Result<&'a Repl
     let (name, slot) = word.rsplit_once('.').ok_or_else(missing)?;
     let key = service(desired, plan, name)?;
     let slot: u32 = slot.parse().map_err(|_| missing())?;
-    let hits = plan.replicas.values().filter(|r| r.service == key && r.slot == slot);
-    hits.max_by_key(|r| (r.leaving.is_none(), r.id)).ok_or_else(missing)
+    let hits = plan
+        .replicas
+        .values()
+        .filter(|r| r.service == key && r.slot == slot);
+    hits.max_by_key(|r| (r.leaving.is_none(), r.id))
+        .ok_or_else(missing)
 }
 
 /// Whatever a word means.
@@ -112,7 +129,11 @@ fn replica<'a>(desired: &Desired, plan: &'a Plan, word: &str) -> Result<&'a Repl
 /// # Errors
 /// `NOT_FOUND` with near names.
 pub(super) fn target(desired: &Desired, plan: &Plan, word: &str) -> Result<Target, Status> {
-    if word.parse::<ReplicaId>().is_ok_and(|id| plan.replicas.contains_key(&id)) || word.contains('.') {
+    if word
+        .parse::<ReplicaId>()
+        .is_ok_and(|id| plan.replicas.contains_key(&id))
+        || word.contains('.')
+    {
         return replica(desired, plan, word).map(|replica| Target::Replica(replica.id));
     }
     if word.starts_with("node/") {

@@ -38,7 +38,11 @@ pub(super) fn status(cluster: &Cluster) -> pb::GetStatusResponse {
     let (view, desired) = (cluster.view(), cluster.desired());
     let observed = cluster.fleet.snapshot();
     let report = &view.report;
-    let ready = report.nodes.values().filter(|node| node.state == NodeState::Ready).count();
+    let ready = report
+        .nodes
+        .values()
+        .filter(|node| node.state == NodeState::Ready)
+        .count();
     let until_ms = cluster.config.planner.observe_until(cluster.started_ms);
     pb::GetStatusResponse {
         cluster: cluster.meta.cluster.clone(),
@@ -51,15 +55,27 @@ pub(super) fn status(cluster: &Cluster) -> pb::GetStatusResponse {
         nodes_total: count(desired.nodes.len()),
         services_total: count(desired.services().count()),
         replicas_wanted: report.services.values().map(|service| service.wanted).sum(),
-        replicas_serving: report.services.values().map(|service| service.serving).sum(),
+        replicas_serving: report
+            .services
+            .values()
+            .map(|service| service.serving)
+            .sum(),
         problems: problems(&view, &observed),
-        observing_until_ms: if cluster.now_ms() < until_ms { until_ms } else { 0 },
+        observing_until_ms: if cluster.now_ms() < until_ms {
+            until_ms
+        } else {
+            0
+        },
         edges: edges(&desired, &view.plan, &observed),
     }
 }
 
 fn problem(about: impl ToString, message: impl ToString) -> pb::Problem {
-    pb::Problem { about: about.to_string(), message: message.to_string(), reason: None }
+    pb::Problem {
+        about: about.to_string(),
+        message: message.to_string(),
+        reason: None,
+    }
 }
 
 /// The cluster first, then nodes, edges, services.
@@ -67,7 +83,10 @@ fn problems(view: &View, observed: &Observed) -> Vec<pb::Problem> {
     let mut list: Vec<pb::Problem> = Vec::new();
     list.extend(view.problem.iter().map(|text| problem("", text)));
     for reason in &view.report.problems {
-        list.push(pb::Problem { reason: Some(to_struct(reason)), ..problem("", reason) });
+        list.push(pb::Problem {
+            reason: Some(to_struct(reason)),
+            ..problem("", reason)
+        });
     }
     for (id, node) in &view.report.nodes {
         if node.state == NodeState::Ready {
@@ -81,14 +100,20 @@ fn problems(view: &View, observed: &Observed) -> Vec<pb::Problem> {
             (None, _) => "lost: its replicas are replaced".into(),
         };
         let reason = node.reason.as_ref().map(to_struct);
-        list.push(pb::Problem { reason, ..problem(id, text) });
+        list.push(pb::Problem {
+            reason,
+            ..problem(id, text)
+        });
     }
     for (id, edge) in &observed.edges {
         list.extend(edge.problem.iter().map(|text| problem(id, text)));
     }
     for (key, service) in &view.report.services {
         for reason in &service.waits {
-            list.push(pb::Problem { reason: Some(to_struct(reason)), ..problem(key, reason) });
+            list.push(pb::Problem {
+                reason: Some(to_struct(reason)),
+                ..problem(key, reason)
+            });
         }
     }
     list.truncate(PROBLEMS_MAX);
@@ -124,7 +149,12 @@ pub(super) fn nodes(cluster: &Cluster) -> Vec<pb::Node> {
             let seen = observed.nodes.get(&node.id).unwrap_or(&none);
             let report = view.report.nodes.get(&node.id).cloned().unwrap_or_default();
             let roles = [(node.roles.worker, "worker"), (node.roles.edge, "edge")];
-            let held = view.plan.replicas.values().filter(|r| r.node == node.id).count();
+            let held = view
+                .plan
+                .replicas
+                .values()
+                .filter(|r| r.node == node.id)
+                .count();
             let note = node.note.as_ref().map(|note| match note.message.as_str() {
                 "" => format!("by {}", note.by),
                 message => format!("by {}: {message}", note.by),
@@ -133,11 +163,17 @@ pub(super) fn nodes(cluster: &Cluster) -> Vec<pb::Node> {
                 id: node.id.to_string(),
                 state: word(&report.state),
                 availability: availability_word(node.availability).into(),
-                roles: roles.iter().filter(|(is, _)| *is).map(|(_, role)| (*role).into()).collect(),
+                roles: roles
+                    .iter()
+                    .filter(|(is, _)| *is)
+                    .map(|(_, role)| (*role).into())
+                    .collect(),
                 address: node.address.to_string(),
                 labels: node.labels.clone().into_iter().collect(),
                 replicas: count(held),
-                cpu_ratio: report.cpu_ratio.or_else(|| seen.cpu_ratio.last().map(|s| s.value)),
+                cpu_ratio: report
+                    .cpu_ratio
+                    .or_else(|| seen.cpu_ratio.last().map(|s| s.value)),
                 cpu_milli: seen.capacity.cpu_milli,
                 cpu_reserved_milli: report.cpu_reserved_milli,
                 memory_bytes: seen.capacity.memory_bytes,
@@ -147,7 +183,10 @@ pub(super) fn nodes(cluster: &Cluster) -> Vec<pb::Node> {
                 engine_version: seen.engine_version.clone(),
                 last_seen_ms: seen.reported_ms.max(seen.session.last_echo_ms),
                 note: note.unwrap_or_default(),
-                reason: report.reason.map(|reason| reason.to_string()).unwrap_or_default(),
+                reason: report
+                    .reason
+                    .map(|reason| reason.to_string())
+                    .unwrap_or_default(),
             }
         })
         .collect()
@@ -156,8 +195,12 @@ pub(super) fn nodes(cluster: &Cluster) -> Vec<pb::Node> {
 /// All services by key: wanted ones, and those whose replicas still leave.
 pub(super) fn services(cluster: &Cluster) -> Vec<pb::Service> {
     let (view, desired) = (cluster.view(), cluster.desired());
-    let edges: Vec<IpAddr> =
-        desired.nodes.values().filter(|n| n.roles.edge).map(|n| n.address).collect();
+    let edges: Vec<IpAddr> = desired
+        .nodes
+        .values()
+        .filter(|n| n.roles.edge)
+        .map(|n| n.address)
+        .collect();
     let mut list: BTreeMap<_, pb::Service> = BTreeMap::new();
     for (key, app, spec) in desired.services() {
         let report = view.report.services.get(&key).cloned().unwrap_or_default();
@@ -176,12 +219,16 @@ pub(super) fn services(cluster: &Cluster) -> Vec<pb::Service> {
 
 fn service(key: &str, report: ServiceReport) -> pb::Service {
     let (app, name) = key.split_once('/').unwrap_or_default();
-    let signals = report.scale.signals.into_iter().map(|signal| pb::SignalValue {
-        signal: signal.signal,
-        value: signal.value,
-        target: signal.target,
-        recommendation: signal.recommendation,
-    });
+    let signals = report
+        .scale
+        .signals
+        .into_iter()
+        .map(|signal| pb::SignalValue {
+            signal: signal.signal,
+            value: signal.value,
+            target: signal.target,
+            recommendation: signal.recommendation,
+        });
     pb::Service {
         key: key.to_owned(),
         app: app.to_owned(),
@@ -197,7 +244,12 @@ fn service(key: &str, report: ServiceReport) -> pb::Service {
         max: report.scale.max,
         signals: signals.collect(),
         waits: report.waits.iter().map(ToString::to_string).collect(),
-        scale_reasons: report.scale.reasons.iter().map(ToString::to_string).collect(),
+        scale_reasons: report
+            .scale
+            .reasons
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
         ..pb::Service::default()
     }
 }
@@ -213,7 +265,11 @@ fn describe(service: &mut pb::Service, spec: &ServiceSpec, edges: &[IpAddr]) {
         (service.min, service.max) = (scaling.min, scaling.max);
     }
     for route in &spec.routes {
-        let scheme = if route.mode == RouteMode::Http { "http" } else { "tcp" };
+        let scheme = if route.mode == RouteMode::Http {
+            "http"
+        } else {
+            "tcp"
+        };
         for edge in edges {
             let at = std::net::SocketAddr::new(*edge, route.listen_port);
             service.urls.push(format!("{scheme}://{at}"));
@@ -224,7 +280,9 @@ fn describe(service: &mut pb::Service, spec: &ServiceSpec, edges: &[IpAddr]) {
 /// Replicas of the named services, or all.
 pub(super) fn replicas(cluster: &Cluster, words: &[String]) -> Result<Vec<pb::Replica>, Status> {
     if words.len() > SERVICES_MAX {
-        return Err(Status::invalid_argument(format!("at most {SERVICES_MAX} services at a time")));
+        return Err(Status::invalid_argument(format!(
+            "at most {SERVICES_MAX} services at a time"
+        )));
     }
     let (view, desired) = (cluster.view(), cluster.desired());
     let targets = words
@@ -239,7 +297,10 @@ pub(super) fn replicas(cluster: &Cluster, words: &[String]) -> Result<Vec<pb::Re
         .filter(|replica| targets.is_empty() || targets.iter().any(|t| covers(t, replica)))
         .collect();
     list.sort_by(|a, b| (&a.service, a.slot, a.id).cmp(&(&b.service, b.slot, b.id)));
-    Ok(list.into_iter().map(|replica| convert(replica, &view.plan, &observed)).collect())
+    Ok(list
+        .into_iter()
+        .map(|replica| convert(replica, &view.plan, &observed))
+        .collect())
 }
 
 /// Is the replica what a word means?
@@ -253,7 +314,9 @@ pub(super) fn covers(target: &Target, replica: &Replica) -> bool {
 
 fn convert(replica: &Replica, plan: &Plan, observed: &Observed) -> pb::Replica {
     let node = observed.nodes.get(&replica.node);
-    let seen = node.and_then(|node| node.replicas.get(&replica.id)).cloned();
+    let seen = node
+        .and_then(|node| node.replicas.get(&replica.id))
+        .cloned();
     let connected = node.is_some_and(|node| node.session.connected);
     let state = match &seen {
         _ if !connected => "unknown".into(),
@@ -273,23 +336,34 @@ fn convert(replica: &Replica, plan: &Plan, observed: &Observed) -> pb::Replica {
             sessions += server.sessions;
         }
     }
-    let reason = seen.as_ref().and_then(|status| status.reason.as_ref()).map(ToString::to_string);
-    let address = replica.ports.first().map(|port| {
-        std::net::SocketAddr::new(replica.address, port.host_port).to_string()
-    });
+    let reason = seen
+        .as_ref()
+        .and_then(|status| status.reason.as_ref())
+        .map(ToString::to_string);
+    let address = replica
+        .ports
+        .first()
+        .map(|port| std::net::SocketAddr::new(replica.address, port.host_port).to_string());
     let traffic = match replica.traffic {
         Traffic::Out => "out",
         Traffic::Serve => "serve",
         Traffic::Drain => "drain",
     };
-    let leaving = replica.leaving.as_ref().map(|leaving| leaving.reason.to_string());
+    let leaving = replica
+        .leaving
+        .as_ref()
+        .map(|leaving| leaving.reason.to_string());
     pb::Replica {
         id: replica.id.0,
         service: replica.service.to_string(),
         slot: replica.slot,
         name: replica.name(),
         node: replica.node.to_string(),
-        image: plan.templates.get(&replica.template).map(|t| t.image.clone()).unwrap_or_default(),
+        image: plan
+            .templates
+            .get(&replica.template)
+            .map(|t| t.image.clone())
+            .unwrap_or_default(),
         revision: replica.revision,
         state,
         traffic: traffic.into(),
@@ -297,9 +371,15 @@ fn convert(replica: &Replica, plan: &Plan, observed: &Observed) -> pb::Replica {
         sessions,
         reason: reason.unwrap_or_default(),
         leaving: leaving.unwrap_or_default(),
-        container_id: seen.as_ref().and_then(|s| s.container_id.clone()).unwrap_or_default(),
+        container_id: seen
+            .as_ref()
+            .and_then(|s| s.container_id.clone())
+            .unwrap_or_default(),
         address: address.unwrap_or_else(|| replica.address.to_string()),
-        cpu_milli: seen.as_ref().and_then(|s| s.cpu_milli.last()).map(|sample| sample.value),
+        cpu_milli: seen
+            .as_ref()
+            .and_then(|s| s.cpu_milli.last())
+            .map(|sample| sample.value),
         memory_bytes: seen.as_ref().map_or(0, |s| s.memory_bytes),
         created_ms: replica.created_ms,
         started_ms: seen.as_ref().and_then(|s| s.started_ms),

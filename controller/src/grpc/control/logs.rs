@@ -47,7 +47,9 @@ pub(super) fn logs(
     request: pb::LogsRequest,
 ) -> Result<ReceiverStream<Result<pb::LogsResponse, Status>>, Status> {
     if request.targets.len() > TARGETS_MAX {
-        return Err(Status::invalid_argument(format!("at most {TARGETS_MAX} targets at a time")));
+        return Err(Status::invalid_argument(format!(
+            "at most {TARGETS_MAX} targets at a time"
+        )));
     }
     let (view, desired) = (cluster.view(), cluster.desired());
     let targets = request
@@ -60,28 +62,46 @@ pub(super) fn logs(
     Ok(ReceiverStream::new(receiver))
 }
 
-async fn follow(cluster: Arc<Cluster>, request: pb::LogsRequest, targets: Vec<Target>, out: Sender) {
+async fn follow(
+    cluster: Arc<Cluster>,
+    request: pb::LogsRequest,
+    targets: Vec<Target>,
+    out: Sender,
+) {
     let mut followers: BTreeMap<ReplicaId, Follower> = BTreeMap::new();
     let mut first = true;
     loop {
         let plan = Arc::clone(&cluster.view().plan);
-        let wanted = |replica: &&Replica| targets.is_empty() || targets.iter().any(|t| covers(t, replica));
+        let wanted =
+            |replica: &&Replica| targets.is_empty() || targets.iter().any(|t| covers(t, replica));
         for replica in plan.replicas.values().filter(wanted) {
             if followers.len() >= REPLICAS_MAX || followers.contains_key(&replica.id) {
                 continue;
             }
             // A container appears a while after its replica was planned.
             let nodes = cluster.fleet.snapshot().nodes;
-            let seen = nodes.get(&replica.node).and_then(|node| node.replicas.get(&replica.id));
+            let seen = nodes
+                .get(&replica.node)
+                .and_then(|node| node.replicas.get(&replica.id));
             if seen.is_none_or(|status| status.container_id.is_none()) {
                 continue;
             }
             let name = replica.name();
             let node = replica.node.to_string();
-            if !first && say(&out, &name, &node, format!("joined on {node}")).await.is_err() {
+            if !first
+                && say(&out, &name, &node, format!("joined on {node}"))
+                    .await
+                    .is_err()
+            {
                 return;
             }
-            let task = tokio::spawn(one(Arc::clone(&cluster), request.clone(), replica.clone(), out.clone(), first));
+            let task = tokio::spawn(one(
+                Arc::clone(&cluster),
+                request.clone(),
+                replica.clone(),
+                out.clone(),
+                first,
+            ));
             followers.insert(replica.id, Follower { task, name, node });
         }
         if !request.follow {
@@ -91,10 +111,16 @@ async fn follow(cluster: Arc<Cluster>, request: pb::LogsRequest, targets: Vec<Ta
             }
             return;
         }
-        let gone: Vec<ReplicaId> =
-            followers.keys().filter(|id| !plan.replicas.contains_key(id)).copied().collect();
+        let gone: Vec<ReplicaId> = followers
+            .keys()
+            .filter(|id| !plan.replicas.contains_key(id))
+            .copied()
+            .collect();
         for follower in gone.iter().filter_map(|id| followers.remove(id)) {
-            if say(&out, &follower.name, &follower.node, "left".into()).await.is_err() {
+            if say(&out, &follower.name, &follower.node, "left".into())
+                .await
+                .is_err()
+            {
                 return;
             }
         }
@@ -109,7 +135,12 @@ async fn follow(cluster: Arc<Cluster>, request: pb::LogsRequest, targets: Vec<Ta
 
 async fn say(out: &Sender, name: &str, node: &str, notice: String) -> Result<(), ()> {
     let (name, node) = (name.to_owned(), node.to_owned());
-    let response = pb::LogsResponse { name, node, notice, ..Default::default() };
+    let response = pb::LogsResponse {
+        name,
+        node,
+        notice,
+        ..Default::default()
+    };
     out.send(Ok(response)).await.map_err(drop)
 }
 
@@ -141,7 +172,9 @@ async fn one(
 ) {
     let (name, node) = (replica.name(), replica.node.to_string());
     let Some((_guard, mut events)) = open(&cluster, &request, &replica, present) else {
-        let why = format!("its log cannot be read: {node} is not connected, or too many streams are open");
+        let why = format!(
+            "its log cannot be read: {node} is not connected, or too many streams are open"
+        );
         let _heard = say(&out, &name, &node, why).await;
         return;
     };
@@ -174,7 +207,13 @@ async fn put(out: &Sender, name: &str, node: &str, stderr: bool, line: &[u8]) ->
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     let line = String::from_utf8_lossy(line).into_owned();
     let (name, node) = (name.to_owned(), node.to_owned());
-    let response = pb::LogsResponse { name, node, stderr, line, ..Default::default() };
+    let response = pb::LogsResponse {
+        name,
+        node,
+        stderr,
+        line,
+        ..Default::default()
+    };
     out.send(Ok(response)).await.map_err(drop)
 }
 
@@ -202,8 +241,14 @@ mod tests {
     fn lines_are_whole_whatever_the_chunks() {
         let mut rest = Vec::new();
         assert!(lines(&mut rest, b"one").is_empty());
-        assert_eq!(lines(&mut rest, b" two\n\nthree"), [b"one two".to_vec(), Vec::new()]);
+        assert_eq!(
+            lines(&mut rest, b" two\n\nthree"),
+            [b"one two".to_vec(), Vec::new()]
+        );
         assert_eq!(rest, b"three");
-        assert_eq!(lines(&mut Vec::new(), &vec![b'x'; LINE_BYTES_MAX * 2]).len(), 2);
+        assert_eq!(
+            lines(&mut Vec::new(), &vec![b'x'; LINE_BYTES_MAX * 2]).len(),
+            2
+        );
     }
 }

@@ -46,12 +46,16 @@ impl Control {
 /// Labels of nodes: bounded, and of bytes that constraints can name.
 pub(super) fn check_labels(labels: &BTreeMap<String, String>, max: usize) -> Result<(), Status> {
     if labels.len() > max {
-        return Err(Status::invalid_argument(format!("at most {max} labels are allowed")));
+        return Err(Status::invalid_argument(format!(
+            "at most {max} labels are allowed"
+        )));
     }
     for (key, value) in labels {
         let word = |text: &str| {
             text.len() <= LABEL_BYTES_MAX
-                && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-/:".contains(&b))
+                && text
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b"._-/:".contains(&b))
         };
         if key.is_empty() || !word(key) || !word(value) {
             return Err(Status::invalid_argument(format!(
@@ -81,14 +85,18 @@ impl ControlService for Control {
         &self,
         _: Request<pb::ListNodesRequest>,
     ) -> Result<Response<pb::ListNodesResponse>, Status> {
-        Ok(Response::new(pb::ListNodesResponse { nodes: lists::nodes(&self.cluster) }))
+        Ok(Response::new(pb::ListNodesResponse {
+            nodes: lists::nodes(&self.cluster),
+        }))
     }
 
     async fn list_services(
         &self,
         _: Request<pb::ListServicesRequest>,
     ) -> Result<Response<pb::ListServicesResponse>, Status> {
-        Ok(Response::new(pb::ListServicesResponse { services: lists::services(&self.cluster) }))
+        Ok(Response::new(pb::ListServicesResponse {
+            services: lists::services(&self.cluster),
+        }))
     }
 
     async fn list_replicas(
@@ -113,10 +121,21 @@ impl ControlService for Control {
             let mut last = None;
             while !sender.is_closed() && !cluster.stopping.is_cancelled() {
                 let view = cluster.view();
-                let now = (view.plan.version, cluster.fleet.changes(), view.problem.clone());
+                let now = (
+                    view.plan.version,
+                    cluster.fleet.changes(),
+                    view.problem.clone(),
+                );
                 if last.as_ref() != Some(&now) {
                     let (plan_version, time_ms) = (view.plan.version, cluster.now_ms());
-                    if sender.send(Ok(pb::WatchResponse { plan_version, time_ms })).await.is_err() {
+                    if sender
+                        .send(Ok(pb::WatchResponse {
+                            plan_version,
+                            time_ms,
+                        }))
+                        .await
+                        .is_err()
+                    {
                         return;
                     }
                     last = Some(now);
@@ -142,7 +161,9 @@ impl ControlService for Control {
         request: Request<pb::WhyRequest>,
     ) -> Result<Response<pb::WhyResponse>, Status> {
         let (cluster, target) = (Arc::clone(&self.cluster), request.into_inner().target);
-        blocking(move || why::why(&cluster, &target)).await.map(Response::new)
+        blocking(move || why::why(&cluster, &target))
+            .await
+            .map(Response::new)
     }
 
     type LogsStream = Out<pb::LogsResponse>;
@@ -168,7 +189,9 @@ impl ControlService for Control {
     ) -> Result<Response<pb::ApplyAppResponse>, Status> {
         let (cluster, by) = (Arc::clone(&self.cluster), auth::operator(&request)?);
         let request = request.into_inner();
-        blocking(move || apply::apply_app(&cluster, request, &by)).await.map(Response::new)
+        blocking(move || apply::apply_app(&cluster, request, &by))
+            .await
+            .map(Response::new)
     }
 
     async fn down_app(
@@ -177,7 +200,9 @@ impl ControlService for Control {
     ) -> Result<Response<pb::DownAppResponse>, Status> {
         let (cluster, by) = (Arc::clone(&self.cluster), auth::operator(&request)?);
         let app = request.into_inner().app;
-        blocking(move || apply::down_app(&cluster, &app, &by)).await.map(Response::new)
+        blocking(move || apply::down_app(&cluster, &app, &by))
+            .await
+            .map(Response::new)
     }
 
     async fn scale(
@@ -186,7 +211,9 @@ impl ControlService for Control {
     ) -> Result<Response<pb::ScaleResponse>, Status> {
         let (cluster, by) = (Arc::clone(&self.cluster), auth::operator(&request)?);
         let request = request.into_inner();
-        blocking(move || scale::scale(&cluster, &request, &by)).await.map(Response::new)
+        blocking(move || scale::scale(&cluster, &request, &by))
+            .await
+            .map(Response::new)
     }
 
     async fn set_node_availability(
@@ -225,7 +252,9 @@ impl ControlService for Control {
     ) -> Result<Response<pb::CreateTokenResponse>, Status> {
         let (cluster, by) = (Arc::clone(&self.cluster), auth::operator(&request)?);
         let request = request.into_inner();
-        blocking(move || tokens::create(&cluster, request, by)).await.map(Response::new)
+        blocking(move || tokens::create(&cluster, request, by))
+            .await
+            .map(Response::new)
     }
 
     type ExecStream = Out<pb::ExecResponse>;

@@ -27,7 +27,10 @@ fn put(
     events: &[Event],
 ) -> Result<Vec<StoredEvent>, ChangeError<Refusal>> {
     let serials = ledger.serials.get(&node.id).cloned().unwrap_or_default();
-    let record = NodeRecord { node: node.clone(), serials };
+    let record = NodeRecord {
+        node: node.clone(),
+        serials,
+    };
     Ok(ledger.repository.put_node(&record, None, events)?)
 }
 
@@ -42,20 +45,32 @@ pub(super) fn set_availability(
         pb::NodeAvailability::Cordoned => Availability::Cordoned,
         pb::NodeAvailability::Draining => Availability::Draining,
         pb::NodeAvailability::Unspecified => {
-            return Err(Refusal(Status::invalid_argument("which availability is not said")));
+            return Err(Refusal(Status::invalid_argument(
+                "which availability is not said",
+            )));
         }
     };
-    let message: String =
-        request.message.chars().filter(|c| !c.is_control()).take(MESSAGE_CHARS_MAX).collect();
+    let message: String = request
+        .message
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(MESSAGE_CHARS_MAX)
+        .collect();
     let at_ms = cluster.now_ms();
     cluster.change(|ledger, desired| {
         let id = find::node(desired, &request.node)?;
-        let Some(node) = desired.nodes.get_mut(&id) else { return Ok(((), Vec::new())) };
+        let Some(node) = desired.nodes.get_mut(&id) else {
+            return Ok(((), Vec::new()));
+        };
         if node.availability == availability {
             return Ok(((), Vec::new()));
         }
         node.availability = availability;
-        let note = AvailabilityNote { at_ms, by: by.to_owned(), message: message.clone() };
+        let note = AvailabilityNote {
+            at_ms,
+            by: by.to_owned(),
+            message: message.clone(),
+        };
         node.note = (availability != Availability::Active).then_some(note);
         let kind = EventKind::NodeAvailability {
             node: id,
@@ -75,7 +90,9 @@ pub(super) fn set_labels(
 ) -> Result<(), Refusal> {
     cluster.change(|ledger, desired| {
         let id = find::node(desired, &request.node)?;
-        let Some(node) = desired.nodes.get_mut(&id) else { return Ok(((), Vec::new())) };
+        let Some(node) = desired.nodes.get_mut(&id) else {
+            return Ok(((), Vec::new()));
+        };
         let mut labels = node.labels.clone();
         labels.retain(|key, _| !request.remove.contains(key));
         labels.extend(request.set);
@@ -98,7 +115,13 @@ pub(super) fn remove(
     let mut revoked = Vec::new();
     let id: NodeId = cluster.change::<_, Refusal>(|ledger, desired| {
         let id = find::node(desired, &request.node)?;
-        let held = cluster.view().plan.replicas.values().filter(|r| r.node == id).count();
+        let held = cluster
+            .view()
+            .plan
+            .replicas
+            .values()
+            .filter(|r| r.node == id)
+            .count();
         if held > 0 && !request.force {
             return Err(Status::failed_precondition(format!(
                 "{id} has {held} replicas; drain it first (controllerctl node drain {id}), or \
@@ -113,7 +136,10 @@ pub(super) fn remove(
             by: by.to_owned(),
             message: String::new(),
         };
-        let event = Event { at_ms: cluster.now_ms(), kind };
+        let event = Event {
+            at_ms: cluster.now_ms(),
+            kind,
+        };
         let events = ledger.repository.remove_node(&id, &revoked, &[event])?;
         ledger.serials.remove(&id);
         desired.nodes.remove(&id);

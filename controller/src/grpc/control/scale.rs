@@ -48,11 +48,26 @@ pub(super) fn scale(
             ))
             .into());
         }
-        let from = plan.services.get(&key).map_or(spec.replicas, |service| service.target);
+        let from = plan
+            .services
+            .get(&key)
+            .map_or(spec.replicas, |service| service.target);
         let hold_until_ms = (request.hold_ms > 0).then(|| now_ms + request.hold_ms);
-        let manual = ManualScale { count, at_ms: now_ms, hold_until_ms, by: by.to_owned() };
+        let manual = ManualScale {
+            count,
+            at_ms: now_ms,
+            hold_until_ms,
+            by: by.to_owned(),
+        };
         ledger.repository.put_manual(&key, &manual)?;
         desired.manual.insert(key.clone(), manual);
-        Ok((pb::ScaleResponse { service: key.to_string(), from, to: count }, Vec::new()))
+        Ok((
+            pb::ScaleResponse {
+                service: key.to_string(),
+                from,
+                to: count,
+            },
+            Vec::new(),
+        ))
     })
 }

@@ -24,7 +24,9 @@ pub(super) fn create(
 ) -> Result<pb::CreateTokenResponse, Refusal> {
     let refuse = |why: String| Refusal(Status::invalid_argument(why));
     if !request.worker && !request.edge {
-        return Err(refuse("a token needs a role: --role worker, edge or both".into()));
+        return Err(refuse(
+            "a token needs a role: --role worker, edge or both".into(),
+        ));
     }
     if request.ttl_ms > TTL_MS_MAX {
         return Err(refuse("a token lives at most 24 h (--ttl)".into()));
@@ -33,14 +35,22 @@ pub(super) fn create(
         "" => None,
         name => Some(NodeId::new(name).map_err(|error| refuse(error.to_string()))?),
     };
-    let ttl_ms = if request.ttl_ms == 0 { TTL_MS_DEFAULT } else { request.ttl_ms };
+    let ttl_ms = if request.ttl_ms == 0 {
+        TTL_MS_DEFAULT
+    } else {
+        request.ttl_ms
+    };
     let now_ms = cluster.now_ms();
     let token = JoinToken::generate(cluster.ca.digest())
         .map_err(|error| Refusal(Status::internal(crate::chain(&error))))?;
     let record = TokenRecord {
         id: token.id.clone(),
         hash: secret_hash(&token.secret),
-        grant: JoinGrant { worker: request.worker, edge: request.edge, node_name },
+        grant: JoinGrant {
+            worker: request.worker,
+            edge: request.edge,
+            node_name,
+        },
         expires_ms: now_ms + ttl_ms,
         by,
         used_by: None,
@@ -49,8 +59,12 @@ pub(super) fn create(
     let expires_ms = record.expires_ms;
     cluster.change::<(), Refusal>(|ledger, _| {
         let old = |token: &TokenRecord| token.expires_ms.saturating_add(KEPT_MS) < now_ms;
-        let forget: Vec<String> =
-            ledger.tokens.iter().filter(|t| old(t)).map(|t| t.id.clone()).collect();
+        let forget: Vec<String> = ledger
+            .tokens
+            .iter()
+            .filter(|t| old(t))
+            .map(|t| t.id.clone())
+            .collect();
         if ledger.tokens.len() - forget.len() >= TOKENS_MAX {
             return Err(Status::resource_exhausted(format!(
                 "{TOKENS_MAX} tokens are open; wait until some expire"
@@ -62,12 +76,23 @@ pub(super) fn create(
         ledger.tokens.push(record);
         Ok(((), Vec::new()))
     })?;
-    Ok(pb::CreateTokenResponse { token: token.to_string(), expires_ms, join_command })
+    Ok(pb::CreateTokenResponse {
+        token: token.to_string(),
+        expires_ms,
+        join_command,
+    })
 }
 
 fn command(cluster: &Cluster, token: &JoinToken, grant: &JoinGrant) -> String {
-    let host = cluster.advertise.first().map_or("CONTROLLER", String::as_str);
-    let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+    let host = cluster
+        .advertise
+        .first()
+        .map_or("CONTROLLER", String::as_str);
+    let host = if host.contains(':') {
+        format!("[{host}]")
+    } else {
+        host.to_owned()
+    };
     let name = grant.node_name.as_ref().map_or("NAME", NodeId::as_str);
     let role = match (grant.worker, grant.edge) {
         (true, true) => "worker,edge",

@@ -22,7 +22,10 @@ const RECENT_MAX: usize = 10;
 pub(super) fn why(cluster: &Cluster, target: &str) -> Result<pb::WhyResponse, Refusal> {
     let (view, desired) = (cluster.view(), cluster.desired());
     let found = find::target(&desired, &view.plan, target).map_err(Refusal)?;
-    let mut response = pb::WhyResponse { decided_ms: view.decided_ms, ..Default::default() };
+    let mut response = pb::WhyResponse {
+        decided_ms: view.decided_ms,
+        ..Default::default()
+    };
     let about = match &found {
         Target::Service(key) => {
             let report = view.report.services.get(key).cloned().unwrap_or_default();
@@ -37,7 +40,9 @@ pub(super) fn why(cluster: &Cluster, target: &str) -> Result<pb::WhyResponse, Re
             node.to_string()
         }
         Target::Replica(id) => {
-            let Some(replica) = view.plan.replicas.get(id) else { return Ok(response) };
+            let Some(replica) = view.plan.replicas.get(id) else {
+                return Ok(response);
+            };
             response.lines = replica_lines(cluster, replica);
             response.report = Some(to_struct(replica));
             replica.service.to_string()
@@ -56,7 +61,10 @@ pub(super) fn why(cluster: &Cluster, target: &str) -> Result<pb::WhyResponse, Re
         })
         .collect();
     recent.drain(..recent.len().saturating_sub(RECENT_MAX));
-    response.recent = recent.iter().map(|s| event_to_pb(&s.event, s.sequence)).collect();
+    response.recent = recent
+        .iter()
+        .map(|s| event_to_pb(&s.event, s.sequence))
+        .collect();
     Ok(response)
 }
 
@@ -79,12 +87,17 @@ fn explain(reason: &Reason, now_ms: TimeMs) -> String {
         | Reason::Stabilizing { until_ms, .. }
         | Reason::RateLimited { until_ms }
         | Reason::Backoff { until_ms, .. }
-        | Reason::Held { until_ms: Some(until_ms) } => Some(*until_ms),
+        | Reason::Held {
+            until_ms: Some(until_ms),
+        } => Some(*until_ms),
         _ => None,
     };
     match until {
         Some(until) if until > now_ms => {
-            format!("{reason} (for another {} s)", (until - now_ms).div_ceil(1_000))
+            format!(
+                "{reason} (for another {} s)",
+                (until - now_ms).div_ceil(1_000)
+            )
         }
         _ => reason.to_string(),
     }
@@ -101,7 +114,10 @@ fn service_lines(
         0 => "not decided yet".into(),
         at_ms => format!("decided {}", ago(now_ms, at_ms)),
     };
-    let mut lines = vec![format!("{key} runs {}, wants {} ({decided})", report.healthy, report.wanted)];
+    let mut lines = vec![format!(
+        "{key} runs {}, wants {} ({decided})",
+        report.healthy, report.wanted
+    )];
     lines.push(format!(
         "  {} planned, {} healthy, {} serving, {} leaving, {} outdated",
         report.planned, report.healthy, report.serving, report.leaving, report.outdated
@@ -115,16 +131,26 @@ fn service_lines(
     for reason in &report.waits {
         lines.push(format!("  waits: {}", explain(reason, now_ms)));
         if let Reason::Unplaceable { refusals } = reason {
-            lines.extend(refusals.iter().map(|(node, why)| format!("    {node}  {why}")));
+            lines.extend(
+                refusals
+                    .iter()
+                    .map(|(node, why)| format!("    {node}  {why}")),
+            );
         }
     }
     let plan = view.plan.services.get(key);
     if let Some(failures) = plan.and_then(|service| service.failures.as_ref()) {
-        lines.push(format!("  failed {} times in a row: {}", failures.count, failures.last));
+        lines.push(format!(
+            "  failed {} times in a row: {}",
+            failures.count, failures.last
+        ));
     }
     if let Some(change) = plan.and_then(|service| service.last_change.as_ref()) {
         let when = ago(now_ms, change.at_ms);
-        lines.push(format!("last change: {when}  {} -> {}  {}", change.from, change.to, change.cause));
+        lines.push(format!(
+            "last change: {when}  {} -> {}  {}",
+            change.from, change.to, change.cause
+        ));
     }
     lines
 }
@@ -134,7 +160,11 @@ fn signal_line(signal: &SignalReport) -> String {
         Some(value) => format!("{:.0} %", value * 100.0),
         None => "no good samples".into(),
     };
-    let mut line = format!("  {:<10} {value} of target {:.0} %", signal.signal, signal.target * 100.0);
+    let mut line = format!(
+        "  {:<10} {value} of target {:.0} %",
+        signal.signal,
+        signal.target * 100.0
+    );
     if let Some(count) = signal.recommendation {
         let _infallible = write!(line, " -> {count}");
     }
@@ -150,14 +180,25 @@ fn replica_lines(cluster: &Cluster, replica: &Replica) -> Vec<String> {
     let seen = node.and_then(|node| node.replicas.get(&replica.id));
     let mut lines = vec![format!(
         "{} ({}) of {} is on {}, planned {}",
-        replica.name(), replica.id, replica.service, replica.node, ago(now_ms, replica.created_ms)
+        replica.name(),
+        replica.id,
+        replica.service,
+        replica.node,
+        ago(now_ms, replica.created_ms)
     )];
     lines.push(match seen {
-        Some(status) => format!("  its node says: {}, {} restarts", word(&status.state), status.restarts),
+        Some(status) => format!(
+            "  its node says: {}, {} restarts",
+            word(&status.state),
+            status.restarts
+        ),
         None => "  its node has not reported it yet".into(),
     });
     if !connected {
-        lines.push(format!("  {} is not connected: that may be old", replica.node));
+        lines.push(format!(
+            "  {} is not connected: that may be old",
+            replica.node
+        ));
     }
     if let Some(reason) = seen.and_then(|status| status.reason.as_ref()) {
         lines.push(format!("  {reason}"));
@@ -171,7 +212,9 @@ fn replica_lines(cluster: &Cluster, replica: &Replica) -> Vec<String> {
         if let Some(server) = at.servers.get(&replica.id) {
             lines.push(format!(
                 "  edge {edge}: check {}, {} sessions, {} queued",
-                word(&server.check), server.sessions, server.queued
+                word(&server.check),
+                server.sessions,
+                server.queued
             ));
         }
     }
@@ -192,9 +235,15 @@ fn node_lines(cluster: &Cluster, view: &View, id: &NodeId) -> Vec<String> {
     let mut lines = vec![format!("{id} is {}", word(&report.state))];
     match observed.nodes.get(id) {
         Some(seen) if seen.session.connected => {
-            lines.push(format!("  last round trip {}", ago(now_ms, seen.session.last_echo_ms)));
+            lines.push(format!(
+                "  last round trip {}",
+                ago(now_ms, seen.session.last_echo_ms)
+            ));
         }
-        Some(seen) => lines.push(format!("  last heard of {}", ago(now_ms, seen.session.last_echo_ms))),
+        Some(seen) => lines.push(format!(
+            "  last heard of {}",
+            ago(now_ms, seen.session.last_echo_ms)
+        )),
         None => lines.push("  not heard of since the controller started".into()),
     }
     if let Some(reason) = &report.reason {
@@ -213,7 +262,9 @@ fn node_lines(cluster: &Cluster, view: &View, id: &NodeId) -> Vec<String> {
     if report.state == NodeState::Ready {
         lines.push(format!(
             "  {} replicas planned; reserved {}m cpu, {} MiB",
-            report.replicas, report.cpu_reserved_milli, report.memory_reserved_bytes >> 20
+            report.replicas,
+            report.cpu_reserved_milli,
+            report.memory_reserved_bytes >> 20
         ));
     }
     lines
