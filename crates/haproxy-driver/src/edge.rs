@@ -354,22 +354,11 @@ impl Edge {
             Ok(outcome) => self.last_problems.clone_from(&outcome.problems),
             Err(error) => self.last_problems = vec![error.to_string()],
         }
-        if result
-            .as_ref()
-            .is_err_and(|error| self.is_out_of_reach(error))
-        {
+        // Silence is not death: a worker that hangs still has its sessions, and its slots with them.
+        if matches!(&result, Err(EdgeError::Down { socket, .. }) if *socket == self.admin.path) {
             self.prepare_start().await?;
         }
         result
-    }
-
-    fn is_out_of_reach(&self, error: &EdgeError) -> bool {
-        match error {
-            EdgeError::Down { socket, .. } | EdgeError::Silent { socket, .. } => {
-                *socket == self.admin.path
-            }
-            _ => false,
-        }
     }
 
     /// HAProxy is down: its next start must find the present routes.

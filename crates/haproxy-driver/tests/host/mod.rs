@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use longshore_haproxy_driver::{Edge, ProcessSettings, Settings};
@@ -26,13 +26,19 @@ pub fn loopback() -> IpAddr {
     IpAddr::V4(Ipv4Addr::LOCALHOST)
 }
 
-/// A port that was free a moment ago.
+/// A port that was free a moment ago, below those that the system gives to clients, and by
+/// process, so that tests that run at the same time do not meet.
 pub fn free_port() -> u16 {
-    std::net::TcpListener::bind((loopback(), 0))
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = u16::try_from(std::process::id() % 200).unwrap() * 100;
+    for _ in 0..20_000 {
+        let offset = NEXT.fetch_add(1, Ordering::SeqCst);
+        let port = 12_000 + first.wrapping_add(offset) % 20_000;
+        if std::net::TcpListener::bind((loopback(), port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no free port");
 }
 
 /// HAProxy, its files and the edge that drives it.
