@@ -127,12 +127,19 @@ impl<'a> Draft<'a> {
             .collect()
     }
 
-    /// Nodes that hold replicas of the service which do not leave.
+    /// Nodes that hold replicas of the service, the leaving ones included: they use CPU as well.
     pub(crate) fn hosts(&self, service: usize) -> HashSet<usize> {
-        self.active(service)
-            .into_iter()
-            .filter_map(|row| self.rows[row].node)
-            .collect()
+        let rows = self.services[service].rows.iter();
+        let held = rows.filter(|&&row| self.replica(row).is_some());
+        held.filter_map(|&row| self.rows[row].node).collect()
+    }
+
+    /// Did the replica carry load until now? One that begins to leave in this very run did.
+    pub(crate) fn carried_load(&self, replica: &Replica) -> bool {
+        replica
+            .leaving
+            .as_ref()
+            .is_none_or(|leaving| leaving.since_ms == self.input.now_ms)
     }
 
     /// Is the replica's node lost, or no longer of the cluster?

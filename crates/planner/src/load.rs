@@ -94,7 +94,7 @@ pub(crate) fn replica_cpu(draft: &Draft<'_>, service: usize, policy: &AutoscaleS
         let Some(replica) = draft.plan.replicas.get(&draft.rows[row].id) else {
             continue;
         };
-        if replica.leaving.is_some() {
+        if !draft.carried_load(replica) {
             continue;
         }
         let Some(resources) = draft
@@ -159,7 +159,7 @@ pub(crate) fn seasoned(draft: &Draft<'_>, service: usize, policy: &AutoscaleSpec
         let Some(status) = draft.rows[row].status else {
             return false;
         };
-        replica.leaving.is_none()
+        draft.carried_load(replica)
             && status.state == ReplicaState::Healthy
             && warm_since(status, replica.created_ms).saturating_add(season_ms) <= now_ms
     });

@@ -386,7 +386,9 @@ fn good_nodes(world: &World, window_ms: u64) -> usize {
 
 /// In no period did the metrics move the count further than a policy allows.
 fn rates_hold(history: &[ScaleChange], policy: &AutoscaleSpec) -> Result<(), TestCaseError> {
-    let Some(last) = history.last() else { return Ok(()) };
+    let Some(last) = history.last() else {
+        return Ok(());
+    };
     if !matches!(last.cause, ScaleCause::Metric { .. }) {
         return Ok(());
     }
