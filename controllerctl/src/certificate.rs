@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use longshore_identity::Identity;
 use longshore_identity::tls::{CertHolder, certificate_validity, peer_info};
 
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
 
 /// A certificate in words.
 #[derive(Debug)]
@@ -45,4 +45,36 @@ pub fn describe(cert_pem: &str, key_pem: &str) -> Result<Certificate, Failure> {
         not_before: time(from),
         not_after: time(until),
     })
+}
+
+/// Refuses a certificate that every controller would refuse: in TLS 1.3 a client learns it late,
+/// if at all.
+///
+/// # Errors
+/// Exit 6: expired, or not valid yet.
+pub fn still_valid(holder: &CertHolder, context: &str) -> Result<(), Failure> {
+    let Some((from, until)) = holder
+        .leaf_der()
+        .and_then(|leaf| certificate_validity(&leaf).ok())
+    else {
+        return Ok(());
+    };
+    let now = SystemTime::now();
+    let time = |time: SystemTime| humantime::format_rfc3339_seconds(time);
+    let message = if until < now {
+        format!(
+            "the certificate of context {context:?} has expired ({})",
+            time(until)
+        )
+    } else if from > now {
+        format!(
+            "the certificate of context {context:?} is not valid before {}: this clock is behind",
+            time(from)
+        )
+    } else {
+        return Ok(());
+    };
+    Err(Failure::new(message)
+        .exit(Exit::Unreachable)
+        .hint("import a context with a new certificate: controllerctl context import FILE"))
 }

@@ -9,8 +9,8 @@ use pb::control_service_client::ControlServiceClient;
 use tonic::transport::Channel;
 use tonic::{Request, Status, Streaming};
 
-use crate::context;
 use crate::failure::{Exit, Failure};
+use crate::{certificate, context};
 
 /// A call that answers at once.
 const CALL_TIMEOUT: Duration = Duration::from_secs(20);
@@ -45,6 +45,7 @@ pub async fn connect(name: Option<&str>, server: Option<&str>) -> Result<Client,
         .exit(Exit::Unreachable)
         .hint("import the context again: controllerctl context import FILE")
     })?;
+    certificate::still_valid(&certs, &context)?;
     let servers = match server {
         Some(server) => vec![server.to_owned()],
         None => credentials.servers.clone(),

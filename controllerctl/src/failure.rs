@@ -148,6 +148,17 @@ impl Failure {
                 .hint(hint)
                 .transient();
         }
+        // The other end hung up. A refused certificate looks like this if its alert was lost.
+        if status
+            .source()
+            .is_some_and(|e| e.is::<tonic::transport::Error>())
+        {
+            let message = format!("cannot {attempt}: the connection broke");
+            return Self::new(message)
+                .exit(Exit::Unreachable)
+                .hint("is the certificate still accepted? controllerctl context show")
+                .transient();
+        }
         let message = match status.message() {
             "" => format!("cannot {attempt}: {}", status.code().description()),
             text => format!("cannot {attempt}: {text}"),

@@ -413,7 +413,6 @@ fn hostile_files_are_refused_in_words() {
         ),
     ];
     for (name, text) in cases {
-        eprintln!("case {name}");
         let found = problems(&text);
         assert!(found.iter().any(|p| p.level == Level::Error), "{name}");
         let source = Source::new("f", &text);

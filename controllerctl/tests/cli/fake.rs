@@ -1,0 +1,480 @@
+//! A controller as small as the CLI can be tested with: real mTLS, made-up answers.
+
+use std::collections::HashSet;
+use std::fs::Permissions;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, SystemTime};
+
+use longshore_identity::ca::ClusterCa;
+use longshore_identity::tls::{
+    AcceptLimits, CertHolder, PeerInfo, TrustHolder, accept, server_config,
+};
+use longshore_identity::{Identity, OperatorRole};
+use longshore_model::Reason;
+use longshore_model::reason::{FailReason, Refusal};
+use longshore_proto::control::v1 as pb;
+use pb::control_service_server::{ControlService, ControlServiceServer};
+use tokio_stream::{Stream, StreamExt};
+use tonic::{Request, Response, Status, Streaming};
+
+/// Fixed, so that output can be compared.
+pub(crate) const NOW_MS: u64 = 1_795_000_000_000;
+const DAY: Duration = Duration::from_secs(86_400);
+
+type Answer<T> = Result<Response<T>, Status>;
+type Many<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// What the fake knows.
+#[derive(Default)]
+pub(crate) struct World {
+    pub(crate) services: Vec<pb::Service>,
+    pub(crate) problems: Vec<pb::Problem>,
+    pub(crate) revision: u64,
+    pub(crate) calls: Vec<String>,
+}
+
+#[derive(Clone, Default)]
+pub(crate) struct Fake(Arc<Mutex<World>>);
+
+/// A running fake and credentials for it.
+pub(crate) struct Cluster {
+    pub(crate) fake: Fake,
+    pub(crate) address: SocketAddr,
+    pub(crate) dir: tempfile::TempDir,
+    ca: ClusterCa,
+    _runtime: tokio::runtime::Runtime,
+}
+
+pub(crate) fn service(app: &str, name: &str, wanted: u32) -> pb::Service {
+    pb::Service {
+        key: format!("{app}/{name}"),
+        app: app.into(),
+        name: name.into(),
+        image: "longshore/hello:1".into(),
+        wanted,
+        planned: wanted,
+        healthy: wanted,
+        serving: wanted,
+        revision: 1,
+        updated_ms: NOW_MS,
+        autoscale: "on".into(),
+        min: 1,
+        max: 12,
+        urls: vec!["http://10.0.0.1:8080".into()],
+        routes: vec![pb_route()],
+        ..pb::Service::default()
+    }
+}
+
+fn pb_route() -> longshore_proto::spec::v1::RouteSpec {
+    longshore_proto::spec::v1::RouteSpec {
+        listen_port: 8080,
+        container_port: 8000,
+        ..Default::default()
+    }
+}
+
+impl Fake {
+    pub(crate) fn world(&self) -> MutexGuard<'_, World> {
+        self.0.lock().unwrap()
+    }
+
+    fn call(&self, name: &str) {
+        self.world().calls.push(name.to_owned());
+    }
+
+    fn needs<T>(request: &Request<T>, least: OperatorRole) -> Result<(), Status> {
+        let peer = request.extensions().get::<PeerInfo>().unwrap();
+        match &peer.identity {
+            Some(Identity::Operator { role, .. }) if *role >= least => Ok(()),
+            _ => Err(Status::permission_denied(format!(
+                "this needs role {}",
+                least.as_str()
+            ))),
+        }
+    }
+}
+
+fn many<T: Send + 'static>(items: Vec<T>) -> Many<T> {
+    Box::pin(tokio_stream::iter(items.into_iter().map(Ok)))
+}
+
+fn problem(about: &str, reason: &Reason) -> pb::Problem {
+    pb::Problem {
+        about: about.into(),
+        message: reason.to_string(),
+        reason: Some(longshore_wire::to_struct(reason)),
+    }
+}
+
+#[tonic::async_trait]
+impl ControlService for Fake {
+    type WatchStream = Many<pb::WatchResponse>;
+    type EventsStream = Many<pb::EventsResponse>;
+    type LogsStream = Many<pb::LogsResponse>;
+    type ExecStream = Many<pb::ExecResponse>;
+
+    async fn get_status(&self, _: Request<pb::GetStatusRequest>) -> Answer<pb::GetStatusResponse> {
+        Ok(Response::new(pb::GetStatusResponse {
+            cluster: "lab".into(),
+            controller_version: "0.1.0".into(),
+            term: 1,
+            plan_version: 7,
+            time_ms: NOW_MS,
+            started_ms: NOW_MS - 60_000,
+            nodes_ready: 1,
+            nodes_total: 1,
+            problems: self.world().problems.clone(),
+            ..Default::default()
+        }))
+    }
+
+    async fn list_nodes(&self, _: Request<pb::ListNodesRequest>) -> Answer<pb::ListNodesResponse> {
+        let node = pb::Node {
+            id: "node1".into(),
+            state: "ready".into(),
+            availability: "active".into(),
+            roles: vec!["worker".into()],
+            ..Default::default()
+        };
+        Ok(Response::new(pb::ListNodesResponse { nodes: vec![node] }))
+    }
+
+    async fn list_services(
+        &self,
+        _: Request<pb::ListServicesRequest>,
+    ) -> Answer<pb::ListServicesResponse> {
+        Ok(Response::new(pb::ListServicesResponse {
+            services: self.world().services.clone(),
+        }))
+    }
+
+    async fn list_replicas(
+        &self,
+        request: Request<pb::ListReplicasRequest>,
+    ) -> Answer<pb::ListReplicasResponse> {
+        let asked = request.into_inner().services;
+        let world = self.world();
+        let services = world
+            .services
+            .iter()
+            .filter(|s| asked.is_empty() || asked.contains(&s.key) || asked.contains(&s.name));
+        let replicas = services
+            .flat_map(|s| {
+                (1..=s.wanted.min(3)).map(|slot| pb::Replica {
+                    id: u64::from(slot),
+                    service: s.key.clone(),
+                    slot,
+                    name: format!("{}.{slot}", s.name),
+                    node: "node1".into(),
+                    state: if s.serving >= slot {
+                        "healthy"
+                    } else {
+                        "starting"
+                    }
+                    .into(),
+                    traffic: if s.serving >= slot { "serve" } else { "out" }.into(),
+                    ..Default::default()
+                })
+            })
+            .collect();
+        Ok(Response::new(pb::ListReplicasResponse { replicas }))
+    }
+
+    async fn watch(&self, _: Request<pb::WatchRequest>) -> Answer<Self::WatchStream> {
+        let first = pb::WatchResponse {
+            plan_version: 7,
+            time_ms: NOW_MS,
+        };
+        let stream = tokio_stream::iter([Ok(first)]).chain(tokio_stream::pending());
+        Ok(Response::new(Box::pin(stream)))
+    }
+
+    async fn events(&self, _: Request<pb::EventsRequest>) -> Answer<Self::EventsStream> {
+        let event = pb::EventsResponse {
+            sequence: 1,
+            time_ms: NOW_MS,
+            r#type: "scaled".into(),
+            message: "hello/hello: 1 -> 2".into(),
+            detail: None,
+        };
+        Ok(Response::new(many(vec![event])))
+    }
+
+    async fn why(&self, request: Request<pb::WhyRequest>) -> Answer<pb::WhyResponse> {
+        let target = request.into_inner().target;
+        let lines = vec![format!("{target} runs 2, wants 2")];
+        Ok(Response::new(pb::WhyResponse {
+            target,
+            lines,
+            ..Default::default()
+        }))
+    }
+
+    async fn logs(&self, _: Request<pb::LogsRequest>) -> Answer<Self::LogsStream> {
+        let line = |line: &str, notice: &str| pb::LogsResponse {
+            name: "hello.1".into(),
+            node: "node1".into(),
+            stderr: false,
+            line: line.into(),
+            notice: notice.into(),
+        };
+        let lines = vec![
+            line("GET / \u{1b}[31m200\u{1b}[0m", ""),
+            line("", "left (scaled in)"),
+        ];
+        Ok(Response::new(many(lines)))
+    }
+
+    async fn plan_app(&self, request: Request<pb::PlanAppRequest>) -> Answer<pb::PlanAppResponse> {
+        let app = request.into_inner().app.unwrap();
+        let world = self.world();
+        let change = |(name, spec): (&String, &longshore_proto::spec::v1::ServiceSpec)| {
+            let image = spec.container.as_ref().unwrap().image.clone();
+            let there = world
+                .services
+                .iter()
+                .any(|s| s.name == *name && s.image == image);
+            pb::Change {
+                action: if there { "same" } else { "add" }.into(),
+                service: name.clone(),
+                details: Vec::new(),
+            }
+        };
+        let changes = app.services.iter().map(change).collect();
+        let warnings = Vec::new();
+        Ok(Response::new(pb::PlanAppResponse {
+            revision: world.revision,
+            changes,
+            warnings,
+        }))
+    }
+
+    async fn apply_app(
+        &self,
+        request: Request<pb::ApplyAppRequest>,
+    ) -> Answer<pb::ApplyAppResponse> {
+        Self::needs(&request, OperatorRole::Deployer)?;
+        self.call("apply");
+        let request = request.into_inner();
+        let mut world = self.world();
+        if request.check_revision.is_some_and(|r| r != world.revision) {
+            return Err(Status::failed_precondition(
+                "the present revision is another",
+            ));
+        }
+        world.revision += 1;
+        let revision = world.revision;
+        let app = request.app.unwrap();
+        for (name, spec) in app.services {
+            let mut service = service(&app.name, &name, spec.replicas);
+            service.image = spec.container.unwrap().image;
+            service.revision = revision;
+            let reason = match service.image.as_str() {
+                "broken" => Some(Reason::Backoff {
+                    failures: 2,
+                    until_ms: NOW_MS,
+                    last: FailReason::Exited {
+                        code: 3,
+                        oom: false,
+                        last_line: "boom".into(),
+                    },
+                }),
+                "huge" => Some(Reason::Unplaceable {
+                    refusals: vec![(
+                        "node1".parse().unwrap(),
+                        Refusal::Memory {
+                            free_bytes: 512 << 20,
+                            asked_bytes: 768 << 20,
+                        },
+                    )],
+                }),
+                _ => None,
+            };
+            if reason.is_some() || service.image == "slow" {
+                (service.healthy, service.serving) = (0, 0);
+            }
+            let new = reason.map(|reason| problem(&service.key, &reason));
+            world.problems.extend(new);
+            world.services.push(service);
+        }
+        Ok(Response::new(pb::ApplyAppResponse {
+            revision,
+            changed: true,
+        }))
+    }
+
+    async fn down_app(&self, request: Request<pb::DownAppRequest>) -> Answer<pb::DownAppResponse> {
+        Self::needs(&request, OperatorRole::Deployer)?;
+        self.call("down");
+        let app = request.into_inner().app;
+        self.world().services.retain(|s| s.app != app);
+        Ok(Response::new(pb::DownAppResponse { replicas: 2 }))
+    }
+
+    async fn scale(&self, request: Request<pb::ScaleRequest>) -> Answer<pb::ScaleResponse> {
+        Self::needs(&request, OperatorRole::Deployer)?;
+        let pb::ScaleRequest { service, count, .. } = request.into_inner();
+        let mut world = self.world();
+        let Some(found) = world.services.iter_mut().find(|s| s.name == service) else {
+            let message = format!("there is no service {service:?}; did you mean hello?");
+            return Err(Status::not_found(message));
+        };
+        let from = found.wanted;
+        (found.wanted, found.healthy, found.serving) = (count, count, count);
+        let service = found.key.clone();
+        Ok(Response::new(pb::ScaleResponse {
+            service,
+            from,
+            to: count,
+        }))
+    }
+
+    async fn set_node_availability(
+        &self,
+        request: Request<pb::SetNodeAvailabilityRequest>,
+    ) -> Answer<pb::SetNodeAvailabilityResponse> {
+        Self::needs(&request, OperatorRole::Admin)?;
+        self.call("availability");
+        Ok(Response::new(pb::SetNodeAvailabilityResponse {}))
+    }
+
+    async fn set_node_labels(
+        &self,
+        _: Request<pb::SetNodeLabelsRequest>,
+    ) -> Answer<pb::SetNodeLabelsResponse> {
+        Ok(Response::new(pb::SetNodeLabelsResponse {}))
+    }
+
+    async fn remove_node(
+        &self,
+        _: Request<pb::RemoveNodeRequest>,
+    ) -> Answer<pb::RemoveNodeResponse> {
+        self.call("remove_node");
+        Ok(Response::new(pb::RemoveNodeResponse {}))
+    }
+
+    async fn create_token(
+        &self,
+        request: Request<pb::CreateTokenRequest>,
+    ) -> Answer<pb::CreateTokenResponse> {
+        let role = if request.into_inner().edge {
+            "edge"
+        } else {
+            "worker"
+        };
+        Ok(Response::new(pb::CreateTokenResponse {
+            token: "lsj1.a.b.c".into(),
+            expires_ms: NOW_MS,
+            join_command: format!("node-agent join --token lsj1.a.b.c --role {role}"),
+        }))
+    }
+
+    async fn exec(&self, request: Request<Streaming<pb::ExecRequest>>) -> Answer<Self::ExecStream> {
+        use pb::exec_response::Message as Out;
+        let first = request.into_inner().message().await?.unwrap();
+        let Some(pb::exec_request::Message::Start(start)) = first.message else {
+            return Err(Status::invalid_argument("no start"));
+        };
+        if start.command[0] == "nope" {
+            return Err(Status::failed_precondition("the engine cannot run nope"));
+        }
+        let out = |message| pb::ExecResponse {
+            message: Some(message),
+        };
+        let text = start.command.join(" ").into_bytes();
+        let answers = vec![out(Out::Stdout(text)), out(Out::ExitCode(42))];
+        Ok(Response::new(many(answers)))
+    }
+}
+
+impl Cluster {
+    pub(crate) fn start() -> Self {
+        let ca = ClusterCa::create("lab", SystemTime::now()).unwrap();
+        let fake = Fake::default();
+        fake.world().services.push(service("hello", "hello", 2));
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let names = ["127.0.0.1".to_owned()];
+        let identity = Identity::Controller("c1".into());
+        let (cert, key) = ca
+            .issue_new(&identity, &names, DAY, SystemTime::now())
+            .unwrap();
+        let certs = CertHolder::from_pem(&cert, &key).unwrap();
+        let trust = TrustHolder::new(ca.cert_pem(), HashSet::new()).unwrap();
+        let config = server_config(certs, trust.clone()).unwrap();
+        let listener = runtime
+            .block_on(tokio::net::TcpListener::bind("127.0.0.1:0"))
+            .unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = ControlServiceServer::new(fake.clone());
+        runtime.spawn(async move {
+            let incoming = accept(listener, config, trust, AcceptLimits::default());
+            let router = tonic::transport::Server::builder().add_service(server);
+            router.serve_with_incoming(incoming).await.unwrap();
+        });
+        let dir = tempfile::tempdir().unwrap();
+        let cluster = Self {
+            fake,
+            address,
+            dir,
+            ca,
+            _runtime: runtime,
+        };
+        cluster.context("config.toml", OperatorRole::Admin, SystemTime::now());
+        cluster
+    }
+
+    /// Writes a file with one context, its certificate issued at `now`.
+    pub(crate) fn context(&self, file: &str, role: OperatorRole, now: SystemTime) -> PathBuf {
+        let identity = Identity::Operator {
+            name: "ana".into(),
+            role,
+        };
+        let (cert, key) = self.ca.issue_new(&identity, &[], DAY, now).unwrap();
+        self.write(file, self.ca.cert_pem(), &cert, &key)
+    }
+
+    pub(crate) fn write(&self, file: &str, ca: &str, cert: &str, key: &str) -> PathBuf {
+        let path = self.dir.path().join(file);
+        let server = format!("https://{}", self.address);
+        let text = format!(
+            "current = \"lab\"\n[context.lab]\nservers = [\"{server}\"]\nca = '''{ca}'''\n\
+             cert = '''{cert}'''\nkey = '''{key}'''\n"
+        );
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        path
+    }
+
+    /// The program, in a directory and with a configuration of its own.
+    pub(crate) fn ctl(&self, args: &[&str]) -> assert_cmd::Command {
+        self.ctl_with(&self.dir.path().join("config.toml"), args)
+    }
+
+    pub(crate) fn ctl_with(&self, config: &Path, args: &[&str]) -> assert_cmd::Command {
+        let mut command = assert_cmd::Command::cargo_bin("controllerctl").unwrap();
+        command
+            .env_clear()
+            .env("CONTROLLERCTL_CONFIG", config)
+            .current_dir(self.dir.path())
+            .timeout(Duration::from_secs(60))
+            .args(args);
+        command
+    }
+
+    /// A Compose file with one service of this image.
+    pub(crate) fn compose(&self, image: &str) -> String {
+        let path = self.dir.path().join("app.yaml");
+        let text = format!("name: app\nservices:\n  web:\n    image: {image}\n");
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    }
+}

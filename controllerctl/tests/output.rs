@@ -1,0 +1,172 @@
+//! The JSON contract: a change here is a change for every script that reads it.
+
+use controllerctl::output::{json, views};
+use longshore_proto::control::v1 as pb;
+
+const NOW_MS: u64 = 1_795_000_000_000;
+
+fn text(text: &str) -> String {
+    text.to_owned()
+}
+
+#[test]
+fn node() {
+    let node = pb::Node {
+        id: text("node1"),
+        state: text("ready"),
+        availability: text("cordoned"),
+        roles: vec![text("worker"), text("edge")],
+        address: text("10.0.0.2"),
+        labels: [("zone", "b"), ("disk", "ssd")]
+            .map(|(k, v)| (text(k), text(v)))
+            .into(),
+        replicas: 3,
+        cpu_ratio: Some(0.25),
+        cpu_milli: 2000,
+        cpu_reserved_milli: 500,
+        memory_bytes: 4 << 30,
+        memory_used_bytes: 1 << 30,
+        memory_reserved_bytes: 512 << 20,
+        agent_version: text("0.1.0"),
+        engine_version: text("29.10.0"),
+        last_seen_ms: NOW_MS,
+        note: text("disk swap"),
+        reason: String::new(),
+    };
+    insta::assert_snapshot!("node", json(&views::Node::from(&node)));
+    let never = pb::Node {
+        cpu_ratio: Some(f64::NAN),
+        ..pb::Node::default()
+    };
+    let never = json(&views::Node::from(&never));
+    assert!(never.contains("\"last_seen\": null") && never.contains("\"cpu_ratio\": null"));
+}
+
+#[test]
+fn service() {
+    let signal = pb::SignalValue {
+        signal: text("node_cpu"),
+        value: Some(0.58),
+        target: 0.6,
+        recommendation: Some(4),
+    };
+    let service = pb::Service {
+        key: text("shop/web"),
+        app: text("shop"),
+        name: text("web"),
+        image: text("nginx:1.29"),
+        wanted: 4,
+        planned: 4,
+        healthy: 4,
+        serving: 3,
+        leaving: 1,
+        outdated: 1,
+        revision: 7,
+        updated_ms: NOW_MS,
+        autoscale: text("on"),
+        min: 2,
+        max: 12,
+        signals: vec![signal],
+        waits: vec![text("0 of 3 nodes fit")],
+        scale_reasons: vec![text("inside tolerance")],
+        routes: Vec::new(),
+        urls: vec![text("http://10.0.0.1:80")],
+    };
+    insta::assert_snapshot!("service", json(&views::Service::from(&service)));
+}
+
+#[test]
+fn replica() {
+    let replica = pb::Replica {
+        id: 17,
+        service: text("shop/web"),
+        slot: 3,
+        name: text("web.3"),
+        node: text("node2"),
+        image: text("nginx:1.29"),
+        revision: 7,
+        state: text("healthy"),
+        traffic: text("serve"),
+        checks: [(text("edge1"), text("up"))].into(),
+        sessions: 5,
+        reason: String::new(),
+        leaving: String::new(),
+        container_id: text("abcdef"),
+        address: text("10.0.0.2:31001"),
+        cpu_milli: Some(50.0),
+        memory_bytes: 25 << 20,
+        created_ms: NOW_MS - 2_000,
+        started_ms: Some(NOW_MS),
+        restarts: 1,
+    };
+    insta::assert_snapshot!("replica", json(&views::Replica::from(&replica)));
+}
+
+#[test]
+fn status() {
+    let status = pb::GetStatusResponse {
+        cluster: text("lab"),
+        controller_version: text("0.1.0"),
+        term: 3,
+        plan_version: 42,
+        time_ms: NOW_MS,
+        started_ms: NOW_MS - 1_000,
+        nodes_ready: 2,
+        nodes_total: 3,
+        services_total: 1,
+        replicas_wanted: 4,
+        replicas_serving: 3,
+        problems: vec![pb::Problem {
+            about: text("shop/web"),
+            message: text("0 of 3 nodes fit"),
+            reason: None,
+        }],
+        observing_until_ms: NOW_MS + 9_000,
+        edges: vec![pb::Edge {
+            node: text("edge1"),
+            connected: true,
+            routes_generation: 5,
+            routes_generation_wanted: 6,
+            haproxy_version: text("2.6.12"),
+            problem: String::new(),
+        }],
+    };
+    insta::assert_snapshot!("status", json(&views::Status::new("prod", &status)));
+}
+
+#[test]
+fn event_and_why() {
+    let event = pb::EventsResponse {
+        sequence: 9,
+        time_ms: NOW_MS,
+        r#type: text("scaled"),
+        message: text("shop/web: 3 -> 5"),
+        detail: Some(longshore_wire::to_struct(
+            &serde_json::json!({"from": 3, "to": 5}),
+        )),
+    };
+    insta::assert_snapshot!("event", json(&views::EventLine::from(&event)));
+    let why = pb::WhyResponse {
+        target: text("shop/web"),
+        decided_ms: NOW_MS,
+        lines: vec![text("web runs 4, wants 4")],
+        report: None,
+        recent: vec![event],
+    };
+    insta::assert_snapshot!("why", json(&views::Why::from(&why)));
+}
+
+#[test]
+fn plan() {
+    let change = |action: &str| pb::Change {
+        action: text(action),
+        service: text("web"),
+        details: vec![text("image: a -> b")],
+    };
+    let plan = pb::PlanAppResponse {
+        revision: 6,
+        changes: vec![change("change"), change("same")],
+        warnings: vec![text("stop-first")],
+    };
+    insta::assert_snapshot!("plan", json(&views::Plan::new("shop", &plan)));
+}
