@@ -235,18 +235,18 @@ fn no_sessions(input: &PlanInput<'_>, id: ReplicaId) -> bool {
 }
 
 fn routed(input: &PlanInput<'_>, replica: &Replica) -> bool {
-    input
-        .current
-        .services
-        .get(&replica.service)
-        .is_some_and(|service| {
-            service.routes.iter().any(|route| {
-                replica
-                    .ports
-                    .iter()
-                    .any(|port| port.container_port == route.container_port)
-            })
+    leads(input.current, replica)
+}
+
+fn leads(plan: &longshore_model::Plan, replica: &Replica) -> bool {
+    plan.services.get(&replica.service).is_some_and(|service| {
+        service.routes.iter().any(|route| {
+            replica
+                .ports
+                .iter()
+                .any(|port| port.container_port == route.container_port)
         })
+    })
 }
 
 fn on_dead_node(input: &PlanInput<'_>, outcome_lost: bool, replica: &Replica) -> bool {
@@ -316,7 +316,12 @@ fn removed_only_if_gone(input: &PlanInput<'_>, outcome: &Outcome, was: &Replica)
 }
 
 /// Healthy by its node's last word, in the routes, and sent requests by every connected edge.
-fn counts_as_serving(input: &PlanInput<'_>, lost: bool, replica: &Replica) -> bool {
+fn counts_as_serving(
+    input: &PlanInput<'_>,
+    outcome: &Outcome,
+    lost: bool,
+    replica: &Replica,
+) -> bool {
     if replica.leaving.is_some() || replica.traffic != Traffic::Serve || lost {
         return false;
     }
@@ -335,7 +340,7 @@ fn counts_as_serving(input: &PlanInput<'_>, lost: bool, replica: &Replica) -> bo
         role && session_ok(input, &edge.session)
     });
     let mut answers = 0;
-    let mut through = edges == 0 || !routed(input, replica);
+    let mut through = edges == 0 || !leads(&outcome.plan, replica);
     let mut all = true;
     for (_, edge) in connected {
         let server = edge.servers.get(&replica.id);
@@ -385,11 +390,11 @@ fn changes_keep_serving(input: &PlanInput<'_>, outcome: &Outcome) -> Verdict {
         let lost = |r: &Replica| outcome.plan.lost.contains_key(&r.node);
         let gave_serving = given.iter().any(|now| {
             let was = input.current.replicas.get(&now.id);
-            was.is_some_and(|was| counts_as_serving(input, lost(was), was))
+            was.is_some_and(|was| counts_as_serving(input, outcome, lost(was), was))
         });
         let after = replicas
             .iter()
-            .filter(|r| counts_as_serving(input, lost(r), r))
+            .filter(|r| counts_as_serving(input, outcome, lost(r), r))
             .count();
         let needed = least_serving(spec, target);
         demand(!gave_serving || after >= needed, 3, || {
