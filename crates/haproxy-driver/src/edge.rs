@@ -152,6 +152,18 @@ struct Outcome {
     problems: Vec<String>,
 }
 
+/// Reads the saved map. A damaged one (power was lost) is built again from what HAProxy runs.
+fn saved_slots(text: &str, settings: &Settings) -> SlotMap {
+    serde_json::from_str(text).unwrap_or_else(|error| {
+        let path = settings.slots_path.display();
+        tracing::warn!(%path, %error, "the slot map is damaged; built again from what runs");
+        SlotMap {
+            reload_owed: true,
+            ..SlotMap::default()
+        }
+    })
+}
+
 /// The last commands and what HAProxy said to them.
 #[derive(Debug, Default)]
 struct Sent {
@@ -196,16 +208,12 @@ impl Edge {
     /// none, so that HAProxy can be started. Does not talk to HAProxy.
     ///
     /// # Errors
-    /// [`EdgeError::Setting`], [`EdgeError::Slots`] where the saved map is damaged,
-    /// [`EdgeError::File`], [`EdgeError::Binary`] where haproxy is not installed.
+    /// [`EdgeError::Setting`], [`EdgeError::File`], [`EdgeError::Binary`] where haproxy is not installed.
     pub async fn open(settings: Settings) -> Result<Self, EdgeError> {
         check_settings(&settings)?;
         let slots = match files::read(&settings.slots_path)? {
             None => SlotMap::default(),
-            Some(text) => serde_json::from_str(&text).map_err(|source| EdgeError::Slots {
-                path: settings.slots_path.clone(),
-                source,
-            })?,
+            Some(text) => saved_slots(&text, &settings),
         };
         let written = files::read(&settings.config_path)?;
         let certain = !slots.reload_owed;
@@ -565,7 +573,7 @@ impl Edge {
             path: path.clone(),
             source,
         })?;
-        files::replace(path, &text)?;
+        files::replace_lazily(path, &text)?;
         self.slots = slots;
         Ok(())
     }

@@ -49,8 +49,8 @@ pub enum EdgeError {
         #[source]
         source: std::io::Error,
     },
-    /// The saved slot map is damaged.
-    #[error("{} is damaged; remove it to let the driver build a new one", path.display())]
+    /// The slot map could not be written as JSON.
+    #[error("cannot write the slot map {}", path.display())]
     Slots {
         /// The file.
         path: PathBuf,

@@ -61,6 +61,14 @@ pub(crate) fn replace(path: &Path, text: &str) -> Result<(), EdgeError> {
     commit_draft(path)
 }
 
+/// Replaces a file as a whole without waiting for the disk: it is for the next process, not for
+/// the next power-up.
+pub(crate) fn replace_lazily(path: &Path, text: &str) -> Result<(), EdgeError> {
+    let draft = draft_path(path);
+    std::fs::write(&draft, text).map_err(failed("write", &draft))?;
+    std::fs::rename(&draft, path).map_err(failed("replace", path))
+}
+
 /// Asks `haproxy -c` about a file. No shell is involved.
 pub(crate) async fn check(
     binary: &Path,

@@ -22,7 +22,8 @@ const EMPTY_STATE: &str = "1\n";
 impl Edge {
     /// Puts the file for the present intent in place and lets HAProxy load it.
     pub(crate) async fn reload(&mut self, running: &Running) -> Result<(), EdgeError> {
-        let slots = for_reload(&self.slots, &self.settings);
+        let mut slots = for_reload(&self.slots, &self.settings);
+        slots.reload_owed = false;
         let text = render(&self.intent, &slots, &self.settings);
         self.check_config(&text).await?;
         let before = self.processes().await?;

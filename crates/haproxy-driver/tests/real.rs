@@ -561,6 +561,10 @@ async fn a_reload_that_fails_leaves_the_old_worker_and_the_old_file() {
         .await
         .unwrap();
     assert!(edge.apply(&routes(2, more)).await.unwrap().reloaded);
+    assert!(
+        !edge.tick().await.unwrap().reloaded,
+        "a reload that succeeded is still owed"
+    );
     assert_eq!(get(port, "/", "x").await.unwrap(), (200, "r1".to_owned()));
 }
 
@@ -693,4 +697,35 @@ async fn a_worker_that_hangs_is_an_error_in_time_and_keeps_its_slots() {
     assert_eq!((host.edge.slots(), host.config()), (&slots, file));
     assert!(host.edge.apply(&routes(3, list)).await.unwrap().converged);
     assert_eq!(get(port, "/", "x").await.unwrap(), (200, "r1".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_slot_map_is_built_again_without_a_failed_request() {
+    let mut host = Host::start().await;
+    let port = free_port();
+    let (a, b) = (Replica::start(1).await, Replica::start(2).await);
+    let list = routes(
+        1,
+        vec![http(
+            "shop/web",
+            port,
+            vec![a.server(Serve), b.server(Serve)],
+        )],
+    );
+    host.edge.apply(&list).await.unwrap();
+    host.settle().await;
+    let slots = host.edge.slots().clone();
+    let traffic = Traffic::start(port);
+    std::fs::write(&host.settings.slots_path, "{").unwrap();
+    host.edge = longshore_haproxy_driver::Edge::open(host.settings.clone())
+        .await
+        .unwrap();
+    assert!(host.edge.apply(&list).await.unwrap().converged);
+    host.settle().await;
+    assert_eq!(host.edge.slots(), &slots);
+    assert!(
+        !host.edge.tick().await.unwrap().reloaded,
+        "a reload that succeeded is still owed"
+    );
+    traffic.stop_without_failure().await;
 }
