@@ -1,5 +1,7 @@
 //! The whole loop over real mTLS: join, apply, scale, down, reconnect, restart, removal.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)] // Helpers of tests are tests.
+
 mod support;
 
 use longshore_proto::control::v1 as pb;

@@ -1,5 +1,7 @@
 //! Who may join, and who may not.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)] // Helpers of tests are tests.
+
 mod support;
 
 use longshore_identity::key::KeyPair;

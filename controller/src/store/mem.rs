@@ -5,14 +5,16 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::{Batch, Row, Store, StoreError, Table, readable};
 
+type Rows = BTreeMap<(Table, Vec<u8>), Vec<u8>>;
+
 /// Rows by table and key.
 #[derive(Debug, Default)]
 pub struct MemStore {
-    rows: Mutex<BTreeMap<(Table, Vec<u8>), Vec<u8>>>,
+    rows: Mutex<Rows>,
 }
 
 impl MemStore {
-    fn rows(&self) -> MutexGuard<'_, BTreeMap<(Table, Vec<u8>), Vec<u8>>> {
+    fn rows(&self) -> MutexGuard<'_, Rows> {
         // Every write below is whole before it is visible, so a poisoned lock guards good data.
         self.rows.lock().unwrap_or_else(PoisonError::into_inner)
     }

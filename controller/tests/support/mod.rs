@@ -52,9 +52,21 @@ impl Lab {
     }
 
     async fn run(dir: tempfile::TempDir) -> Self {
-        let opened = Controller::open(&dir.path().join("data"), Config::default())
+        let data = dir.path().join("data");
+        // In one process the last calls of a stopped controller must end before the file is free.
+        let opening = async {
+            loop {
+                match Controller::open(&data, Config::default()).await {
+                    Err(error) if controller::chain(&error).contains("already open") => {
+                        tokio::task::yield_now().await;
+                    }
+                    other => return other.unwrap(),
+                }
+            }
+        };
+        let opened = tokio::time::timeout(BOUND, opening)
             .await
-            .unwrap();
+            .expect("the store stays in use");
         let url = format!("https://127.0.0.1:{}", opened.address.port());
         let controller = Arc::clone(&opened.cluster);
         let stop = CancellationToken::new();
@@ -93,17 +105,7 @@ impl Lab {
         } = self;
         stop.cancel();
         running.await.unwrap().unwrap();
-        // In one process the old controller's last calls must end before the file is free.
-        let held = Arc::downgrade(&controller);
         drop((controller, admin));
-        let freed = async {
-            while held.strong_count() > 0 {
-                tokio::task::yield_now().await;
-            }
-        };
-        tokio::time::timeout(BOUND, freed)
-            .await
-            .expect("the old controller still has calls");
         Self::run(dir).await
     }
 

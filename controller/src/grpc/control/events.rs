@@ -75,7 +75,10 @@ pub(super) async fn events(
                 return;
             }
         }
-        while request.follow {
+        if !request.follow {
+            return;
+        }
+        loop {
             let next = tokio::select! {
                 next = live.recv() => next,
                 () = sender.closed() => return,

@@ -114,24 +114,21 @@ async fn relay_input(id: u64, mut requests: Streaming<pb::ExecRequest>, outbox: 
                 data,
             })
         };
-        match request.message {
+        let parts: Vec<Vec<u8>> = match request.message {
             Some(pb::exec_request::Message::Stdin(bytes)) => {
-                for part in bytes.chunks(CHUNK_BYTES) {
-                    if !outbox.stream_wait(chunk(part.to_vec())).await {
-                        return;
-                    }
-                }
+                bytes.chunks(CHUNK_BYTES).map(<[u8]>::to_vec).collect()
             }
             // An empty chunk is the end of input.
-            Some(pb::exec_request::Message::StdinClosed(_)) => {
-                if !outbox.stream_wait(chunk(Vec::new())).await {
-                    return;
-                }
+            Some(pb::exec_request::Message::StdinClosed(_)) => vec![Vec::new()],
+            _ => Vec::new(),
+        };
+        for part in parts {
+            if !outbox.stream_wait(chunk(part)).await {
+                return;
             }
-            _ => {}
         }
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 fn convert(event: StreamEvent) -> Item {

@@ -1,6 +1,6 @@
 //! Status and lists: the last report, joined with what was seen.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
 use longshore_model::observe::{CheckState, NodeObserved};
@@ -323,19 +323,7 @@ fn convert(replica: &Replica, plan: &Plan, observed: &Observed) -> pb::Replica {
         Some(status) => word(&status.state),
         None => word(&ReplicaState::Assigned),
     };
-    let mut checks = std::collections::HashMap::new();
-    let mut sessions = 0;
-    for (edge, at) in &observed.edges {
-        if let Some(server) = at.servers.get(&replica.id) {
-            let check = match server.check {
-                CheckState::Up => "up",
-                CheckState::Down => "down",
-                CheckState::Unknown => "unknown",
-            };
-            checks.insert(edge.to_string(), check.to_owned());
-            sessions += server.sessions;
-        }
-    }
+    let (checks, sessions) = checks(replica, observed);
     let reason = seen
         .as_ref()
         .and_then(|status| status.reason.as_ref())
@@ -385,4 +373,22 @@ fn convert(replica: &Replica, plan: &Plan, observed: &Observed) -> pb::Replica {
         started_ms: seen.as_ref().and_then(|s| s.started_ms),
         restarts: seen.as_ref().map_or(0, |s| s.restarts),
     }
+}
+
+/// Each edge's check of a replica, and its sessions in all of them.
+fn checks(replica: &Replica, observed: &Observed) -> (HashMap<String, String>, u32) {
+    let mut checks = HashMap::new();
+    let mut sessions = 0;
+    for (edge, at) in &observed.edges {
+        if let Some(server) = at.servers.get(&replica.id) {
+            let check = match server.check {
+                CheckState::Up => "up",
+                CheckState::Down => "down",
+                CheckState::Unknown => "unknown",
+            };
+            checks.insert(edge.to_string(), check.to_owned());
+            sessions += server.sessions;
+        }
+    }
+    (checks, sessions)
 }
