@@ -151,7 +151,7 @@ impl Failure {
         // The other end hung up. A refused certificate looks like this if its alert was lost.
         if status
             .source()
-            .is_some_and(|e| e.is::<tonic::transport::Error>())
+            .is_some_and(<dyn StdError>::is::<tonic::transport::Error>)
         {
             let message = format!("cannot {attempt}: the connection broke");
             return Self::new(message)

@@ -1,4 +1,6 @@
 //! What Compose files become, and what is said about those that become nothing.
+// Helpers of tests fail a test by a panic, too.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::path::{Path, PathBuf};
 

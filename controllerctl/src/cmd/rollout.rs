@@ -22,6 +22,9 @@ const FAILURES_MAX: u32 = 2;
 const LAST_LINES: u32 = 10;
 const LAST_LINES_PATIENCE: Duration = Duration::from_secs(3);
 
+/// Tells whether a set of services is as wanted.
+pub(super) type Done = Box<dyn Fn(&[pb::Service]) -> bool + Send + Sync>;
+
 /// What is waited for.
 pub(super) struct Goal {
     /// Which services, by key or name; empty: all of `app`.
@@ -31,7 +34,7 @@ pub(super) struct Goal {
     /// Least revision that counts.
     pub(super) revision: u64,
     /// When a set of services is as wanted.
-    pub(super) done: Box<dyn Fn(&[pb::Service]) -> bool + Send + Sync>,
+    pub(super) done: Done,
     /// Stop early on failures and on what cannot be placed.
     pub(super) judge: bool,
     /// How to look again after Ctrl-C.
@@ -318,9 +321,7 @@ async fn last_lines(client: &mut Client, name: &str) -> Vec<String> {
     let Ok(stream) = client.logs(request).await else {
         return Vec::new();
     };
-    let lines = stream
-        .filter_map(|message| message.ok())
-        .take(LAST_LINES as usize);
+    let lines = stream.filter_map(Result::ok).take(LAST_LINES as usize);
     lines
         .map(|message| message.line)
         .filter(|line| !line.is_empty())

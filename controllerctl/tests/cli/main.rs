@@ -1,4 +1,6 @@
 //! The program from outside: what it prints where, and with which code it ends.
+// Helpers of tests fail a test by a panic, too.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod fake;
 

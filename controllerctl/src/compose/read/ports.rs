@@ -86,15 +86,7 @@ pub(super) fn read(
         });
         add(&mut out.published, container);
     }
-    for item in expose
-        .iter()
-        .flat_map(|item| item.items(p))
-        .collect::<Vec<_>>()
-    {
-        if let Some(container) = item.text(p).and_then(|text| target(&item, text, p)) {
-            add(&mut out.published, container);
-        }
-    }
+    exposed(expose.as_ref(), &mut out, p);
     if out.published.len() > PORTS_MAX || out.routes.len() > PORTS_MAX {
         let item = ports.or(expose);
         if let Some(item) = item {
@@ -102,6 +94,16 @@ pub(super) fn read(
         }
     }
     out
+}
+
+/// `expose` publishes container ports on the node without a way in through the edges.
+fn exposed(expose: Option<&Item<'_>>, out: &mut Ports, p: &mut Problems) {
+    let Some(expose) = expose else { return };
+    for item in expose.items(p) {
+        if let Some(container) = item.text(p).and_then(|text| target(&item, text, p)) {
+            add(&mut out.published, container);
+        }
+    }
 }
 
 fn add(ports: &mut Vec<u16>, port: u16) {
