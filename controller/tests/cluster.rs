@@ -89,18 +89,7 @@ async fn an_app_comes_scales_and_goes() {
         }
     })
     .await;
-    let request = pb::EventsRequest::default();
-    let mut events = lab
-        .admin
-        .clone()
-        .events(request)
-        .await
-        .unwrap()
-        .into_inner();
-    let mut types = Vec::new();
-    while let Some(event) = events.message().await.unwrap() {
-        types.push(event.r#type);
-    }
+    let types = event_types(&lab).await;
     for wanted in [
         "controller_started",
         "node_joined",
@@ -116,6 +105,22 @@ async fn an_app_comes_scales_and_goes() {
             "no {wanted} in {types:?}"
         );
     }
+}
+
+async fn event_types(lab: &Lab) -> Vec<String> {
+    let request = pb::EventsRequest::default();
+    let mut events = lab
+        .admin
+        .clone()
+        .events(request)
+        .await
+        .unwrap()
+        .into_inner();
+    let mut types = Vec::new();
+    while let Some(event) = events.message().await.unwrap() {
+        types.push(event.r#type);
+    }
+    types
 }
 
 async fn why(lab: &Lab, target: &str) -> Vec<String> {

@@ -287,103 +287,97 @@ fn say(message: agent::session_request::Message) -> agent::SessionRequest {
     }
 }
 
+struct Fake {
+    told: watch::Sender<Told>,
+    edge: bool,
+    node: agent::NodeReport,
+    routes: agent::EdgeReport,
+}
+
+type Up = agent::session_request::Message;
+
 async fn serve(channel: Channel, told: watch::Sender<Told>, edge: bool, name: String) {
-    use agent::session_request::Message as Up;
-    use agent::session_response::Message as Down;
     let (sender, requests) = mpsc::channel(64);
-    let capacity = agent::Capacity {
+    let capacity = Some(agent::Capacity {
         cpu_milli: 4_000,
         memory_bytes: 8 << 30,
         os: "linux".into(),
         arch: "amd64".into(),
-    };
+    });
     let hello = agent::Hello {
-        capacity: Some(capacity.clone()),
+        capacity: capacity.clone(),
         boot_id: name,
         ..Default::default()
     };
-    sender.send(say(Up::Hello(hello))).await.unwrap();
-    let mut client = AgentServiceClient::new(channel).max_decoding_message_size(64 << 20);
-    let mut stream = match client.session(ReceiverStream::new(requests)).await {
-        Ok(response) => response.into_inner(),
-        Err(status) => {
-            told.send_modify(|told| told.ended = Some(status.message().to_owned()));
-            return;
-        }
-    };
-    let mut report = agent::NodeReport {
-        engine: agent::EngineState::Ok.into(),
-        capacity: Some(capacity),
+    let engine = agent::EngineState::Ok.into();
+    let node = agent::NodeReport {
+        engine,
+        capacity,
         cpu_ratio: Some(0.1),
         ..Default::default()
     };
+    sender.send(say(Up::Hello(hello))).await.unwrap();
     sender
-        .send(say(Up::NodeReport(report.clone())))
+        .send(say(Up::NodeReport(node.clone())))
         .await
         .unwrap();
-    let mut edge_report = agent::EdgeReport {
-        haproxy_version: "2.6.12".into(),
-        ..Default::default()
+    let mut client = AgentServiceClient::new(channel).max_decoding_message_size(64 << 20);
+    let mut fake = Fake {
+        told,
+        edge,
+        node,
+        routes: agent::EdgeReport::default(),
     };
-    loop {
-        let message = match stream.message().await {
-            Ok(Some(message)) => message.message,
-            Ok(None) => None,
-            Err(status) => {
-                let why = tls::explain(&status).unwrap_or_else(|| status.message().to_owned());
-                told.send_modify(|told| told.ended = Some(why));
-                return;
+    let ended = async {
+        let mut stream = client
+            .session(ReceiverStream::new(requests))
+            .await?
+            .into_inner();
+        while let Some(message) = stream.message().await? {
+            for answer in message.message.map(|m| fake.react(m)).unwrap_or_default() {
+                sender.send(say(answer)).await.unwrap();
             }
-        };
+        }
+        Ok::<(), Status>(())
+    }
+    .await;
+    let why = match ended {
+        Ok(()) => "ended".to_owned(),
+        Err(status) => tls::explain(&status).unwrap_or_else(|| status.message().to_owned()),
+    };
+    fake.told.send_modify(|told| told.ended = Some(why));
+}
+
+impl Fake {
+    fn react(&mut self, message: agent::session_response::Message) -> Vec<Up> {
+        use agent::session_response::Message as Down;
         match message {
-            Some(Down::Welcome(welcome)) => told.send_modify(|told| told.fence = welcome.fence),
-            Some(Down::Ping(ping)) => {
+            Down::Welcome(welcome) => {
+                self.told.send_modify(|told| told.fence = welcome.fence);
+                Vec::new()
+            }
+            Down::Ping(ping) => {
                 let echo = Up::Echo(agent::Echo { nonce: ping.nonce });
-                sender.send(say(echo)).await.unwrap();
-                sender
-                    .send(say(Up::NodeReport(report.clone())))
-                    .await
-                    .unwrap();
-                if edge {
-                    sender
-                        .send(say(Up::EdgeReport(edge_report.clone())))
-                        .await
-                        .unwrap();
-                }
+                let mut answers = vec![echo, Up::NodeReport(self.node.clone())];
+                answers.extend(self.edge.then(|| Up::EdgeReport(self.routes.clone())));
+                answers
             }
-            Some(Down::Assignment(assignment)) => {
-                report.assignment_generation = assignment.generation;
-                report.replicas = assignment
-                    .replicas
-                    .iter()
-                    .filter(|r| !r.stop)
-                    .map(healthy)
-                    .collect();
-                told.send_modify(|told| told.assignment = Some(assignment));
-                sender
-                    .send(say(Up::NodeReport(report.clone())))
-                    .await
-                    .unwrap();
+            Down::Assignment(assignment) => {
+                self.node.assignment_generation = assignment.generation;
+                let running = assignment.replicas.iter().filter(|r| !r.stop);
+                self.node.replicas = running.map(healthy).collect();
+                self.told
+                    .send_modify(|told| told.assignment = Some(assignment));
+                vec![Up::NodeReport(self.node.clone())]
             }
-            Some(Down::Routes(routes)) => {
-                edge_report.routes_generation = routes.generation;
-                edge_report.servers = servers(&routes);
-                told.send_modify(|told| told.routes = Some(routes));
-                sender
-                    .send(say(Up::EdgeReport(edge_report.clone())))
-                    .await
-                    .unwrap();
+            Down::Routes(routes) => {
+                self.routes.routes_generation = routes.generation;
+                self.routes.servers = servers(&routes);
+                self.told.send_modify(|told| told.routes = Some(routes));
+                vec![Up::EdgeReport(self.routes.clone())]
             }
-            Some(Down::OpenStream(open)) => {
-                for message in answer(&open) {
-                    sender.send(say(message)).await.unwrap();
-                }
-            }
-            Some(_) => {}
-            None => {
-                told.send_modify(|told| told.ended = Some("ended".into()));
-                return;
-            }
+            Down::OpenStream(open) => answer(&open),
+            Down::StreamData(_) | Down::StreamEnd(_) => Vec::new(),
         }
     }
 }
