@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, ConfigError};
 use crate::files::FileError;
-use crate::identity::{IdentityDir, IdentityError};
+use crate::identity::{IdentityDir, IdentityError, NodeIdentity};
 use crate::ledger::Ledger;
 use crate::policy::{Policy, PolicyError};
 use crate::reconcile::{AgentClock, Chain, Core, Place, Reconciler, Snapshot};
@@ -51,20 +51,43 @@ pub enum AgentError {
     Signals(#[source] std::io::Error),
 }
 
+/// What is on disk.
+struct Loaded {
+    config: Config,
+    policy: Policy,
+    identity: NodeIdentity,
+    ledger: Arc<Ledger>,
+}
+
+impl Loaded {
+    fn from_disk(data_dir: &Path, config_path: &Path) -> Result<Self, AgentError> {
+        let config = Config::load(config_path)?;
+        let policy = Policy::load(&config.policy_file)?;
+        let identity = IdentityDir::new(data_dir).load()?;
+        let (ledger, damage) = Ledger::open(&data_dir.join("ledger.json"))?;
+        if let Some(damage) = damage {
+            tracing::error!(error = %Chain(&damage), "starting without a ledger");
+        }
+        Ok(Self {
+            config,
+            policy,
+            identity,
+            ledger: Arc::new(ledger),
+        })
+    }
+}
+
 /// Runs until SIGTERM or SIGINT. Containers and HAProxy go on after it.
 ///
 /// # Errors
 /// [`AgentError`] before anything was started.
 pub async fn run(data_dir: &Path, config_path: &Path) -> Result<(), AgentError> {
-    let config = Config::load(config_path)?;
-    let policy = Policy::load(&config.policy_file)?;
-    let dir = IdentityDir::new(data_dir);
-    let identity = dir.load()?;
-    let (ledger, damage) = Ledger::open(&data_dir.join("ledger.json"))?;
-    if let Some(damage) = damage {
-        tracing::error!(error = %Chain(&damage), "starting without a ledger");
-    }
-    let ledger = Arc::new(ledger);
+    let Loaded {
+        config,
+        policy,
+        identity,
+        ledger,
+    } = Loaded::from_disk(data_dir, config_path)?;
     let book = ledger.book();
     let (clock, stop) = (AgentClock::start(), CancellationToken::new());
     let file = identity.file.clone();
@@ -109,12 +132,11 @@ pub async fn run(data_dir: &Path, config_path: &Path) -> Result<(), AgentError> 
 
     let renewed = Arc::new(Notify::new());
     parts.spawn(renewal::run(
-        dir,
+        IdentityDir::new(data_dir),
         identity.clone(),
         Arc::clone(&renewed),
         stop.clone(),
     ));
-    let sampler = Sampler::new(Roots::default());
     let session = SessionParts {
         identity,
         ledger,
@@ -126,19 +148,22 @@ pub async fn run(data_dir: &Path, config_path: &Path) -> Result<(), AgentError> 
         engine,
         clock,
         renewed,
-        sampler,
+        sampler: Sampler::new(Roots::default()),
     };
     parts.spawn(session::run(session, stop.clone()));
-    wait_for_signal(&mut parts)
-        .await
-        .map_err(AgentError::Signals)?;
+    let signal = wait_for_signal(&mut parts).await;
+    end(parts, &stop).await;
+    signal.map_err(AgentError::Signals)
+}
+
+/// Ends the parts in order: a last report goes out, nothing is stopped.
+async fn end(mut parts: JoinSet<()>, stop: &CancellationToken) {
     stop.cancel();
     let ended = async { while parts.join_next().await.is_some() {} };
     if timeout(STOP_TIMEOUT, ended).await.is_err() {
         tracing::warn!("some parts did not end in time");
     }
     tracing::info!("agent stops; containers and HAProxy go on");
-    Ok(())
 }
 
 /// Returns at SIGTERM or SIGINT, or when a part broke: a supervisor's restart repairs that.

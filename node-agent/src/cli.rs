@@ -134,7 +134,11 @@ fn start_log(format: LogFormat) {
         .with_env_filter(filter)
         .with_writer(std::io::stderr);
     match format {
-        LogFormat::Text => log.with_target(false).init(),
+        LogFormat::Text => {
+            // Colours are for people at a terminal, not for files.
+            let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
+            log.with_target(false).with_ansi(ansi).init();
+        }
         LogFormat::Json => log.json().init(),
     }
 }

@@ -46,6 +46,13 @@ const LIST_SPACING: Duration = Duration::from_millis(20);
 /// Time on the agent's own monotonic clock; negative: before the agent started.
 pub type AgentMs = i64;
 
+/// The engine announces an end before its listing shows it: look again after these.
+const FOLLOW_UPS: [Duration; 3] = [
+    Duration::from_millis(50),
+    Duration::from_millis(250),
+    Duration::from_secs(1),
+];
+
 /// Turns the agent's monotonic clock into numbers.
 #[derive(Debug, Clone, Copy)]
 pub struct AgentClock(Instant);
@@ -107,6 +114,7 @@ impl<R: Runtime> Reconciler<R> {
         ));
         let mut failed = self.core.failed();
         let mut last_list = None;
+        let mut last_event = None;
         let mut listing = false;
         self.take_assignment();
         loop {
@@ -114,7 +122,8 @@ impl<R: Runtime> Reconciler<R> {
             for action in self.core.plan(now_ms) {
                 work.spawn(carry_out(Arc::clone(&self.runtime), action));
             }
-            let list_at = self.next_list(last_list, events_flow.load(Ordering::Relaxed));
+            let list_at =
+                self.next_list(last_list, last_event, events_flow.load(Ordering::Relaxed));
             if !listing && list_at <= Instant::now() {
                 listing = true;
                 last_list = Some(Instant::now());
@@ -141,7 +150,10 @@ impl<R: Runtime> Reconciler<R> {
                     Err(error) => tracing::error!(%error, "a step of the reconciler broke"),
                 },
                 Ok(()) = self.assignments.changed() => self.take_assignment(),
-                () = changed.notified() => self.core.look(),
+                () = changed.notified() => {
+                    last_event = Some(Instant::now());
+                    self.core.look();
+                }
                 () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
             }
         }
@@ -154,18 +166,25 @@ impl<R: Runtime> Reconciler<R> {
         }
     }
 
-    fn next_list(&self, last: Option<Instant>, events_flow: bool) -> Instant {
+    fn next_list(
+        &self,
+        last: Option<Instant>,
+        event: Option<Instant>,
+        events_flow: bool,
+    ) -> Instant {
         let Some(last) = last else {
             return Instant::now();
         };
         if self.core.wants_list() {
             return last + LIST_SPACING;
         }
-        last + if events_flow && !self.core.is_busy() {
-            IDLE_LIST
-        } else {
-            BUSY_LIST
-        }
+        let idle = events_flow && !self.core.is_busy();
+        let regular = last + if idle { IDLE_LIST } else { BUSY_LIST };
+        let follow_up = event.and_then(|at| {
+            let looks = FOLLOW_UPS.into_iter().map(|after| at + after);
+            looks.filter(|look| *look > last).min()
+        });
+        follow_up.map_or(regular, |look| look.min(regular))
     }
 
     fn publish(

@@ -168,6 +168,7 @@ async fn a_crash_is_restarted_in_place_after_a_second() {
     rig.assign(&[portless(1)]);
     let before = rig.until_healthy(&[1]).await;
     rig.runtime.crash(1, &exit(3, 60_000));
+    rig.runtime.announce();
     let down = rig
         .until("down", |s| state(s, 1) == Some(ReplicaState::Unhealthy))
         .await;
@@ -178,6 +179,21 @@ async fn a_crash_is_restarted_in_place_after_a_second() {
     assert_eq!(after.replicas[0].restarts, 1);
     let waited = crashed.elapsed().as_millis();
     assert!((1_000..1_500).contains(&waited), "{waited} ms");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_that_the_engine_announces_too_early_is_found_within_a_second() {
+    let mut rig = rig(FakeRuntime::with_images(&["hello:1"]), None);
+    rig.assign(&[portless(1)]);
+    rig.until_healthy(&[1]).await;
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    let announced = Instant::now();
+    rig.runtime.announce();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    rig.runtime.crash(1, &exit(137, 60_000));
+    rig.until("down", |s| state(s, 1) == Some(ReplicaState::Unhealthy))
+        .await;
+    assert!(announced.elapsed() < Duration::from_millis(400));
 }
 
 #[tokio::test(start_paused = true)]
@@ -195,6 +211,7 @@ async fn three_fast_failures_are_final_and_name_the_reason() {
             ..exit(137, 500)
         };
         rig.runtime.crash(1, &oom);
+        rig.runtime.announce();
     }
     let failed = rig
         .until("failed", |s| state(s, 1) == Some(ReplicaState::Failed))

@@ -86,6 +86,10 @@ impl FakeRuntime {
                 container.inspection = how.clone();
             }
         }
+    }
+
+    /// The engine says that something happened before its listing shows it.
+    pub(crate) fn announce(&self) {
         self.changed.notify_one();
     }
 
