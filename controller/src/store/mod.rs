@@ -18,15 +18,15 @@ mod mem;
 mod record;
 mod redb;
 mod repository;
+mod rows;
 
 #[cfg(test)]
 mod laws;
 
 pub use self::mem::MemStore;
 pub use self::redb::RedbStore;
-pub use self::repository::{
-    EVENTS_MAX, JoinGrant, Loaded, Meta, NodeRecord, Repository, StoredEvent, TokenRecord,
-};
+pub use self::repository::{EVENTS_MAX, Repository};
+pub use self::rows::{JoinGrant, Loaded, Meta, NodeRecord, StoredEvent, TokenRecord};
 
 /// A table of the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

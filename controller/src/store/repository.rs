@@ -8,17 +8,16 @@ use std::sync::Arc;
 
 use longshore_model::plan::ServicePlan;
 use longshore_model::{
-    App, AppName, ContainerSpec, Desired, Event, ManualScale, Node, NodeId, Plan, ReplicaId,
-    ServiceKey, TemplateId, TimeMs,
+    App, AppName, ContainerSpec, Desired, Event, ManualScale, NodeId, Plan, ReplicaId, ServiceKey,
+    TemplateId,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::record::{decode, encode};
+use super::rows::{Loaded, Meta, NodeRecord, SCHEMA, StoredEvent, TokenRecord};
 use super::{Batch, Change, Guard, Store, StoreError, Table};
 
-/// Version of the rows that this program reads and writes.
-const SCHEMA: u32 = 1;
 /// Events kept; older ones leave as new ones come.
 pub const EVENTS_MAX: u64 = 10_000;
 /// Rows read at a time when a whole table is read.
@@ -28,104 +27,10 @@ const META: &[u8] = b"meta";
 const WRITER: &[u8] = b"writer";
 const PLAN: &[u8] = b"plan";
 
-/// What the cluster is; written once by `init`, apart from its generation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Meta {
-    /// Version of the rows.
-    pub schema: u32,
-    /// Name of the cluster.
-    pub cluster: String,
-    /// Rises on restore and migration.
-    pub cluster_generation: u64,
-    /// `address:port` that the controller listens on.
-    pub listen: String,
-    /// Names and addresses under which agents and operators reach it.
-    pub advertise: Vec<String>,
-}
-
-impl Meta {
-    /// Of a new cluster.
-    #[must_use]
-    pub fn new(cluster: String, listen: String, advertise: Vec<String>) -> Self {
-        Self {
-            schema: SCHEMA,
-            cluster,
-            cluster_generation: 1,
-            listen,
-            advertise,
-        }
-    }
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct Writer {
     term: u64,
     count: u64,
-}
-
-/// A node with what only the controller needs to know of it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NodeRecord {
-    /// The node.
-    pub node: Node,
-    /// Serials of its certificates that may still be valid, oldest first.
-    pub serials: Vec<String>,
-}
-
-/// What a token allows.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct JoinGrant {
-    /// As a worker.
-    pub worker: bool,
-    /// As an edge.
-    pub edge: bool,
-    /// Only under this name.
-    pub node_name: Option<NodeId>,
-}
-
-/// A join token; its secret is known only as a hash.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TokenRecord {
-    /// Public part.
-    pub id: String,
-    /// SHA-256 of its secret.
-    pub hash: [u8; 32],
-    /// What it allows.
-    pub grant: JoinGrant,
-    /// Not after this time.
-    pub expires_ms: TimeMs,
-    /// Who made it.
-    pub by: String,
-    /// Who used it.
-    pub used_by: Option<NodeId>,
-}
-
-/// An event and its place.
-#[derive(Debug, Clone, PartialEq)]
-pub struct StoredEvent {
-    /// Rises by one with each event, for ever.
-    pub sequence: u64,
-    /// What happened.
-    pub event: Event,
-}
-
-/// Everything that the controller keeps in memory.
-#[derive(Debug)]
-pub struct Loaded {
-    /// The cluster.
-    pub meta: Meta,
-    /// Term of this start: one more than the last, already stored.
-    pub term: u64,
-    /// Apps, nodes and manual counts.
-    pub desired: Desired,
-    /// Serials of each node.
-    pub serials: BTreeMap<NodeId, Vec<String>>,
-    /// Refused serials.
-    pub revoked: BTreeSet<String>,
-    /// Join tokens.
-    pub tokens: Vec<TokenRecord>,
-    /// The plan in force.
-    pub plan: Plan,
 }
 
 /// Typed access to a [`Store`]. One per process; calls come one at a time (the caller's lock).
