@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use longshore_identity::ca::ClusterCa;
@@ -22,9 +23,14 @@ use crate::store::{Loaded, Meta, Repository, Store, StoreError, StoredEvent, Tok
 /// Events that may wait for one watcher; a slower one is told of a gap.
 const EVENTS_WAITING_MAX: usize = 1_024;
 
+/// Longest wait for a planning run after a write.
+const PLANNED_PATIENCE: Duration = Duration::from_secs(2);
+
 /// Result of the last planning run.
 #[derive(Debug, Clone, Default)]
 pub struct View {
+    /// What operators wanted when it was made.
+    pub desired: Arc<Desired>,
     /// The plan in force.
     pub plan: Arc<Plan>,
     /// What its run had to say.
@@ -75,6 +81,7 @@ pub struct Cluster {
     pub stopping: tokio_util::sync::CancellationToken,
     desired: ArcSwap<Desired>,
     view: ArcSwap<View>,
+    planned: watch::Sender<()>,
     events: broadcast::Sender<Arc<StoredEvent>>,
     store: Arc<dyn Store>,
     ledger: Mutex<Ledger>,
@@ -148,6 +155,7 @@ impl Cluster {
             stopping: tokio_util::sync::CancellationToken::new(),
             desired: ArcSwap::from_pointee(desired),
             view: ArcSwap::from_pointee(view),
+            planned: watch::Sender::new(()),
             events: broadcast::Sender::new(EVENTS_WAITING_MAX),
             store,
             ledger: Mutex::new(Ledger {
@@ -173,6 +181,23 @@ impl Cluster {
     /// Replaces what was planned last.
     pub fn set_view(&self, view: View) {
         self.view.store(Arc::new(view));
+        self.planned.send_replace(());
+    }
+
+    /// Waits until a planning run has seen what is desired now, so that who writes and then reads
+    /// sees what came of it. Bounded: a loop that is stuck is shown by `status`, not by a hang.
+    pub async fn planned(&self) {
+        let mut runs = self.planned.subscribe();
+        let seen = async {
+            while !Arc::ptr_eq(&self.view().desired, &self.desired()) {
+                if runs.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        if tokio::time::timeout(PLANNED_PATIENCE, seen).await.is_err() {
+            tracing::warn!("no planning run has seen the last change yet");
+        }
     }
 
     /// Now, on the controller's clock.

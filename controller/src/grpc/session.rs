@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use longshore_model::{EventKind, NodeId};
+use longshore_model::NodeId;
 use longshore_proto::agent::v1 as pb;
 use longshore_wire::{
     assignment_to_pb, capacity_from_pb, edge_report_from_pb, node_report_from_pb, routes_to_pb,
@@ -73,8 +73,8 @@ pub(super) async fn run(
         return;
     }
     let Session { id, ended, outbox } = session;
+    // The planner says in the event log that a node came or went.
     tracing::info!(%node, session = id, "session began");
-    record(&cluster, EventKind::NodeConnected { node: node.clone() }).await;
     cluster.wake.notify_one();
     let end = {
         let sending = send(&cluster, &node, id, outbox, &responses);
@@ -90,18 +90,9 @@ pub(super) async fn run(
     };
     if cluster.fleet.disconnect(&node, id) {
         tracing::info!(%node, session = id, why = end.message(), "session ended");
-        record(&cluster, EventKind::NodeAway { node: node.clone() }).await;
         cluster.wake.notify_one();
     }
     refuse(&responses, end).await;
-}
-
-async fn record(cluster: &Arc<Cluster>, kind: EventKind) {
-    let cluster = Arc::clone(cluster);
-    let recorded = tokio::task::spawn_blocking(move || cluster.record(vec![kind])).await;
-    if let Err(error) = recorded {
-        tracing::error!(%error, "recording an event failed");
-    }
 }
 
 /// The last word of a session; if nobody listens any more, nobody needs it.

@@ -41,6 +41,7 @@ pub(super) fn commit(cluster: &Cluster, seen: &Seen, planned: Result<Outcome, St
                     };
                     let report = Arc::new(outcome.report);
                     cluster.set_view(View {
+                        desired: Arc::clone(&seen.desired),
                         plan,
                         report,
                         decided_ms: at_ms,
@@ -53,6 +54,8 @@ pub(super) fn commit(cluster: &Cluster, seen: &Seen, planned: Result<Outcome, St
         }
     };
     cluster.set_view(View {
+        // Seen, though nothing came of it: the reason is shown.
+        desired: Arc::clone(&seen.desired),
         problem: Some(problem),
         ..View::clone(&before)
     });

@@ -189,9 +189,9 @@ impl ControlService for Control {
     ) -> Result<Response<pb::ApplyAppResponse>, Status> {
         let (cluster, by) = (Arc::clone(&self.cluster), auth::operator(&request)?);
         let request = request.into_inner();
-        blocking(move || apply::apply_app(&cluster, request, &by))
-            .await
-            .map(Response::new)
+        let done = blocking(move || apply::apply_app(&cluster, request, &by)).await?;
+        self.cluster.planned().await;
+        Ok(Response::new(done))
     }
 
     async fn down_app(
@@ -200,9 +200,9 @@ impl ControlService for Control {
     ) -> Result<Response<pb::DownAppResponse>, Status> {
         let (cluster, by) = (Arc::clone(&self.cluster), auth::operator(&request)?);
         let app = request.into_inner().app;
-        blocking(move || apply::down_app(&cluster, &app, &by))
-            .await
-            .map(Response::new)
+        let done = blocking(move || apply::down_app(&cluster, &app, &by)).await?;
+        self.cluster.planned().await;
+        Ok(Response::new(done))
     }
 
     async fn scale(
@@ -211,9 +211,9 @@ impl ControlService for Control {
     ) -> Result<Response<pb::ScaleResponse>, Status> {
         let (cluster, by) = (Arc::clone(&self.cluster), auth::operator(&request)?);
         let request = request.into_inner();
-        blocking(move || scale::scale(&cluster, &request, &by))
-            .await
-            .map(Response::new)
+        let done = blocking(move || scale::scale(&cluster, &request, &by)).await?;
+        self.cluster.planned().await;
+        Ok(Response::new(done))
     }
 
     async fn set_node_availability(
@@ -223,6 +223,7 @@ impl ControlService for Control {
         let (cluster, by) = (Arc::clone(&self.cluster), auth::operator(&request)?);
         let request = request.into_inner();
         blocking(move || nodes::set_availability(&cluster, &request, &by)).await?;
+        self.cluster.planned().await;
         Ok(Response::new(pb::SetNodeAvailabilityResponse {}))
     }
 
@@ -233,6 +234,7 @@ impl ControlService for Control {
         let cluster = Arc::clone(&self.cluster);
         let request = request.into_inner();
         blocking(move || nodes::set_labels(&cluster, request)).await?;
+        self.cluster.planned().await;
         Ok(Response::new(pb::SetNodeLabelsResponse {}))
     }
 
@@ -243,6 +245,7 @@ impl ControlService for Control {
         let (cluster, by) = (Arc::clone(&self.cluster), auth::operator(&request)?);
         let request = request.into_inner();
         blocking(move || nodes::remove(&cluster, &request, &by)).await?;
+        self.cluster.planned().await;
         Ok(Response::new(pb::RemoveNodeResponse {}))
     }
 

@@ -37,14 +37,17 @@ pub(super) fn scale(
         if request.hold_ms > HOLD_MS_MAX {
             return Err(Status::invalid_argument("a hold lasts at most 30 days").into());
         }
+        // A hold is a person's word against the policy, for a while; without one the autoscaler
+        // would undo the count at once.
         if let Some(scaling) = &spec.autoscale
+            && request.hold_ms == 0
             && !(scaling.min..=scaling.max).contains(&count)
         {
             let (min, max) = (scaling.min, scaling.max);
             return Err(Status::failed_precondition(format!(
                 "{key} scales by load between {min} and {max}; {count} is outside. Choose a count \
-                 within, or change x-autoscale min/max and apply (inside the bounds, --hold \
-                 DURATION keeps the autoscaler's hands off)"
+                 within, change x-autoscale min/max and apply, or overrule it for a while: \
+                 --hold DURATION"
             ))
             .into());
         }
