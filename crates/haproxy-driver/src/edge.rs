@@ -531,10 +531,12 @@ impl Edge {
         let answer = |i: usize| answers.get(i).map_or("", String::as_str);
         let mut running = readout::servers_state(answer(0));
         let stat = readout::stat(answer(1));
-        if running.header.is_empty() || stat.is_empty() {
+        // The heads of both tables must be there; a HAProxy that has no backend yet has no rows.
+        let readable = |i: usize| answer(i).lines().any(|line| line.starts_with("# "));
+        if let Some(i) = (0..commands.len()).find(|&i| !readable(i)) {
             return Err(EdgeError::Answer {
-                command: commands.join(", "),
-                why: answer(0).chars().take(200).collect(),
+                command: commands.get(i).cloned().unwrap_or_default(),
+                why: answer(i).chars().take(200).collect(),
             });
         }
         running.set_loads(&stat);
