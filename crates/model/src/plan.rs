@@ -73,6 +73,9 @@ pub struct Failures {
     pub template: TemplateId,
     /// How often.
     pub count: u32,
+    /// Rounds of starts in which that was: several that fail together are one try.
+    #[serde(default)]
+    pub rounds: u32,
     /// No new start before this time.
     pub retry_at_ms: TimeMs,
     /// The last one.

@@ -1,8 +1,6 @@
 //! The snapshot, indexed once: nodes, edges and replicas by number, so that no later stage looks
 //! anything up by name.
 
-use std::collections::HashMap;
-
 use longshore_model::node::Node;
 use longshore_model::observe::{
     CheckState, EdgeObserved, NodeObserved, ServerAdmin, SessionObserved,
@@ -100,7 +98,6 @@ pub(crate) struct Sight {
 pub(crate) struct Cluster<'a> {
     /// In id order: the number doubles as the last tie-break.
     pub nodes: Vec<NodeSlot<'a>>,
-    pub node_numbers: HashMap<&'a NodeId, usize>,
     pub edges: Vec<EdgeSlot<'a>>,
     /// Which edges have check results worth reading.
     fresh: Vec<bool>,
@@ -113,11 +110,6 @@ impl<'a> Cluster<'a> {
             .nodes
             .iter()
             .map(|(id, node)| slot(input, id, node))
-            .collect();
-        let node_numbers = nodes
-            .iter()
-            .enumerate()
-            .map(|(i, slot)| (slot.id, i))
             .collect();
         let edges: Vec<EdgeSlot<'a>> = input
             .desired
@@ -137,10 +129,14 @@ impl<'a> Cluster<'a> {
             .collect();
         Self {
             nodes,
-            node_numbers,
             edges,
             fresh,
         }
+    }
+
+    /// The number of a node, if it is of the cluster.
+    pub(crate) fn number(&self, id: &NodeId) -> Option<usize> {
+        self.nodes.binary_search_by(|slot| slot.id.cmp(id)).ok()
     }
 
     /// Adds up what the edges see of a replica.
@@ -177,7 +173,7 @@ impl<'a> Cluster<'a> {
     /// Counts the replicas of the plan in force against their nodes.
     pub(crate) fn reserve_all(&mut self, plan: &Plan) {
         for replica in plan.replicas.values() {
-            let Some(&number) = self.node_numbers.get(&replica.node) else {
+            let Some(number) = self.number(&replica.node) else {
                 continue;
             };
             let Some(spec) = plan.templates.get(&replica.template) else {

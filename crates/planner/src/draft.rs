@@ -1,7 +1,6 @@
 //! The plan in the making. Every change of it goes through here, so that generations rise exactly
 //! when content differs.
 
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use longshore_model::plan::{Leaving, Replica, ScaleChange, ServicePlan, Traffic};
@@ -127,11 +126,17 @@ impl<'a> Draft<'a> {
             .collect()
     }
 
-    /// Nodes that hold replicas of the service, the leaving ones included: they use CPU as well.
-    pub(crate) fn hosts(&self, service: usize) -> HashSet<usize> {
+    /// By node number: does it hold replicas of the service? The leaving ones count: they use CPU
+    /// as well.
+    pub(crate) fn hosts(&self, service: usize) -> Vec<bool> {
+        let mut hosts = vec![false; self.cluster.nodes.len()];
         let rows = self.services[service].rows.iter();
-        let held = rows.filter(|&&row| self.replica(row).is_some());
-        held.filter_map(|&row| self.rows[row].node).collect()
+        for &row in rows.filter(|&&row| self.replica(row).is_some()) {
+            if let Some(number) = self.rows[row].node {
+                hosts[number] = true;
+            }
+        }
+        hosts
     }
 
     /// Did the replica carry load until now? One that begins to leave in this very run did.
@@ -156,6 +161,11 @@ impl<'a> Draft<'a> {
         leads(&self.plan, replica) || leads(self.input.current, replica)
     }
 
+    /// Does a route of its service, as wanted now, lead to the replica?
+    pub(crate) fn has_route(&self, replica: &Replica) -> bool {
+        leads(&self.plan, replica)
+    }
+
     /// Healthy and reached through every connected edge: what may be counted on when another
     /// replica is given up.
     pub(crate) fn serves(&self, row: usize) -> bool {
@@ -172,7 +182,7 @@ impl<'a> Draft<'a> {
             _ => false,
         };
         let through_edges =
-            self.cluster.edges.is_empty() || !leads(&self.plan, replica) || seen.sight.routed;
+            self.cluster.edges.is_empty() || !self.has_route(replica) || seen.sight.routed;
         healthy && through_edges && replica.traffic == Traffic::Serve && replica.leaving.is_none()
     }
 
@@ -411,17 +421,13 @@ fn rows<'a>(
     cluster: &mut Cluster<'a>,
     services: &mut [ServiceSlot<'a>],
 ) -> Vec<Row<'a>> {
-    let numbers: HashMap<ServiceKey, usize> = services
-        .iter()
-        .enumerate()
-        .map(|(i, slot)| (slot.key.clone(), i))
-        .collect();
     let mut rows = Vec::with_capacity(input.current.replicas.len());
     for (&id, replica) in &input.current.replicas {
-        let Some(&service) = numbers.get(&replica.service) else {
+        let found = services.binary_search_by(|slot| slot.key.cmp(&replica.service));
+        let Ok(service) = found else {
             continue;
         };
-        let node = cluster.node_numbers.get(&replica.node).copied();
+        let node = cluster.number(&replica.node);
         let seen = node.and_then(|number| cluster.nodes[number].seen);
         let sight = cluster.sight(id);
         let was_in = replica.traffic != Traffic::Out;

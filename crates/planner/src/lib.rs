@@ -21,6 +21,7 @@ pub mod check;
 mod cluster;
 mod config;
 mod draft;
+mod failures;
 mod handover;
 mod health;
 mod liveness;
@@ -80,7 +81,7 @@ pub fn plan(input: &PlanInput<'_>) -> Outcome {
     // What was on its way out goes on first: its room may be needed.
     let leaving = handover::leaving(&draft);
     handover::run(&mut draft, &leaving);
-    rollout::give_up_all_dead(&mut draft);
+    failures::run(&mut draft);
     scale::run(&mut draft);
     place::forget_failures(&mut draft);
     rollout::run(&mut draft);

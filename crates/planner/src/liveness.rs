@@ -93,7 +93,7 @@ fn verdict(input: &PlanInput<'_>, slot: &NodeSlot<'_>) -> Verdict {
 fn declare(draft: &mut Draft<'_>, gone: &[(usize, String)]) {
     let input = draft.input;
     draft.plan.lost.retain(|id, _| {
-        draft.cluster.node_numbers.get(id).is_some_and(|&number| {
+        draft.cluster.number(id).is_some_and(|number| {
             !matches!(
                 draft.cluster.nodes[number].state,
                 NodeState::Ready | NodeState::EngineDown

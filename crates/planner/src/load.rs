@@ -67,7 +67,7 @@ pub(crate) fn node_cpu(draft: &Draft<'_>, service: usize, policy: &AutoscaleSpec
     for (number, node) in draft.cluster.nodes.iter().enumerate() {
         let may = node.node.roles.worker
             && constraint_refusal(node, &spec.placement.constraints).is_none();
-        let takes_part = node.node.availability == Availability::Active || hosts.contains(&number);
+        let takes_part = node.node.availability == Availability::Active || hosts[number];
         let there = !matches!(node.state, NodeState::Lost | NodeState::Unknown);
         if !(may && takes_part && there) {
             continue;

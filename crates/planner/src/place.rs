@@ -5,7 +5,7 @@
 //! costs a few heap steps, not a look at every node.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
 
 use longshore_model::node::Availability;
@@ -154,7 +154,7 @@ fn board<'s>(draft: &Draft<'_>, order: &Order<'s>, container: Arc<ContainerSpec>
 /// label share one value.
 fn by_value(nodes: &[NodeSlot<'_>], of_service: &[u32], label: &str) -> (Vec<usize>, Vec<u32>) {
     let label = label.strip_prefix("node.labels.").unwrap_or(label);
-    let mut numbers: HashMap<&str, usize> = HashMap::new();
+    let mut numbers: BTreeMap<&str, usize> = BTreeMap::new();
     let (mut values, mut counts) = (Vec::with_capacity(nodes.len()), Vec::new());
     for (slot, replicas) in nodes.iter().zip(of_service) {
         let value = slot.node.labels.get(label).map_or("", String::as_str);

@@ -1,19 +1,20 @@
 //! Which replicas a service keeps, gives up and still needs.
 //!
 //! Additive first: what serves is given up only when a replacement serves, unless the file says
-//! stop-first. Failed and lost replicas serve nobody and are replaced at once, within the back-off.
+//! stop-first.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use longshore_model::node::Availability;
-use longshore_model::plan::{Failures, ServicePlan, Traffic};
+use longshore_model::plan::{ServicePlan, Traffic};
 use longshore_model::reason::{FailReason, LeaveReason, ScaleCause};
 use longshore_model::report::NodeState;
 use longshore_model::spec::UpdateOrder;
-use longshore_model::{EventKind, Reason, ServiceSpec, TemplateId};
+use longshore_model::{Reason, ServiceSpec, TemplateId};
 
 use crate::draft::{Condition, Draft};
+use crate::failures::{backs_off, failed_too_often, failures, is_outdated};
 use crate::place::{self, Order, constraint_refusal};
 
 /// A service's replicas that do not leave, sorted by what shall become of them.
@@ -27,15 +28,6 @@ struct Sorted {
     doubted: Vec<usize>,
     /// Stop-first: leaving ones whose successors must wait until they are gone.
     waiting_gone: u32,
-}
-
-/// Failed and lost replicas leave, before anything is decided about counts.
-pub(crate) fn give_up_all_dead(draft: &mut Draft<'_>) {
-    for service in 0..draft.services.len() {
-        forgive(draft, service);
-        let active = draft.active(service);
-        give_up_dead(draft, service, &active);
-    }
 }
 
 /// Brings every service closer to its count and template.
@@ -59,121 +51,6 @@ pub(crate) fn runs(draft: &Draft<'_>, service: usize) -> bool {
         .copied()
         .any(|row| !draft.on_lost_node(row) && is_outdated(draft, service, row));
     outdated && !failed_too_often(draft, service)
-}
-
-fn is_outdated(draft: &Draft<'_>, service: usize, row: usize) -> bool {
-    let wanted = draft.services[service].template.as_ref();
-    draft
-        .replica(row)
-        .is_some_and(|replica| Some(&replica.template) != wanted)
-}
-
-fn failures<'d>(draft: &'d Draft<'_>, service: usize) -> Option<&'d Failures> {
-    draft
-        .plan
-        .services
-        .get(&draft.services[service].key)?
-        .failures
-        .as_ref()
-}
-
-/// The wanted template failed as often as the file allows.
-fn failed_too_often(draft: &Draft<'_>, service: usize) -> bool {
-    let Some(spec) = draft.services[service].spec else {
-        return false;
-    };
-    let wanted = draft.services[service].template.as_ref();
-    failures(draft, service).is_some_and(|failures| {
-        Some(&failures.template) == wanted && failures.count >= spec.update.failures_max.max(1)
-    })
-}
-
-/// Forgets failures of templates no longer wanted, and of one that has proven itself since.
-fn forgive(draft: &mut Draft<'_>, service: usize) {
-    let reset_ms = draft.input.config.backoff_reset_ms;
-    let now_ms = draft.input.now_ms;
-    let Some(failures) = failures(draft, service) else {
-        return;
-    };
-    let template = failures.template.clone();
-    let calm = now_ms >= failures.retry_at_ms.saturating_add(reset_ms);
-    let other = draft.services[service].template.as_ref() != Some(&template);
-    let of_template: Vec<usize> = draft
-        .active(service)
-        .into_iter()
-        .filter(|&row| draft.replica(row).is_some_and(|r| r.template == template))
-        .collect();
-    let proven = !of_template.is_empty()
-        && of_template.iter().all(|&row| {
-            let healthy_ms = draft.rows[row].status.and_then(|status| status.healthy_ms);
-            draft.rows[row].condition == Condition::Healthy
-                && healthy_ms.is_some_and(|at| at.saturating_add(reset_ms) <= now_ms)
-        });
-    if other || (calm && proven) {
-        draft.entry(service).failures = None;
-    }
-}
-
-/// Failed and lost replicas leave at once.
-fn give_up_dead(draft: &mut Draft<'_>, service: usize, active: &[usize]) {
-    for &row in active {
-        match draft.rows[row].condition.clone() {
-            Condition::Failed(why) => {
-                note_failure(draft, service, row, &why);
-                draft.leave(row, LeaveReason::Failed { why });
-            }
-            Condition::Lost => draft.leave(row, LeaveReason::NodeLost),
-            _ => {}
-        }
-    }
-}
-
-/// Says it, and counts it unless the replica had served long enough to call it proven.
-fn note_failure(draft: &mut Draft<'_>, service: usize, row: usize, why: &FailReason) {
-    let Some(replica) = draft.replica(row) else {
-        return;
-    };
-    let (now_ms, config) = (draft.input.now_ms, draft.input.config);
-    let template = replica.template.clone();
-    let node = replica.node.clone();
-    let was_healthy = draft.rows[row].was_in
-        || draft.rows[row]
-            .status
-            .is_some_and(|status| status.healthy_ms.is_some());
-    let proven =
-        was_healthy && now_ms.saturating_sub(replica.created_ms) >= config.backoff_reset_ms;
-    let key = draft.services[service].key.clone();
-    let event = EventKind::Failed {
-        service: key.clone(),
-        replica: replica.id,
-        node: node.clone(),
-        why: why.clone(),
-    };
-    draft.report.events.push(event);
-    draft
-        .memory
-        .failed_on_ms
-        .entry(key)
-        .or_default()
-        .insert(node, now_ms);
-    let stopped = failed_too_often(draft, service);
-    // What follows an outdated one is another template, which has not failed.
-    if proven || (is_outdated(draft, service, row) && !stopped) {
-        return;
-    }
-    let entry = draft.entry(service);
-    let same = |failures: &Failures| stopped || failures.template == template;
-    let before = entry.failures.take().filter(same);
-    let count = before
-        .as_ref()
-        .map_or(0, |failures| failures.count)
-        .saturating_add(1);
-    entry.failures = Some(Failures {
-        template: before.map_or(template, |failures| failures.template),
-        count,
-        retry_at_ms: now_ms.saturating_add(config.backoff_ms(count)),
-        last: why.clone(),
-    });
 }
 
 fn sort(draft: &Draft<'_>, service: usize, spec: &ServiceSpec) -> Sorted {
@@ -287,11 +164,11 @@ fn reconcile(draft: &mut Draft<'_>, service: usize, spec: &ServiceSpec) {
     for _ in 0..rounds {
         let created = create(draft, service, spec, &mut sorted, stopped);
         let left = give(draft, service, spec, &mut sorted, stopped);
-        if created == 0 && left == 0 {
+        let trimmed = trim(draft, service, spec, &mut sorted);
+        if created + left + trimmed == 0 {
             break;
         }
     }
-    trim(draft, service, spec, &mut sorted);
     say_waits(draft, service, &sorted);
 }
 
@@ -384,28 +261,6 @@ fn template_to_start(
         .map(|replica| replica.template.clone())
 }
 
-/// Must the next start wait for the back-off?
-fn backs_off(draft: &mut Draft<'_>, service: usize, stopped: bool) -> bool {
-    let wanted = draft.services[service].template.clone();
-    let now_ms = draft.input.now_ms;
-    let Some(failures) = failures(draft, service) else {
-        return false;
-    };
-    let concerns = stopped || Some(&failures.template) == wanted.as_ref();
-    if !concerns || failures.retry_at_ms <= now_ms {
-        return false;
-    }
-    let (until_ms, last) = (failures.retry_at_ms, failures.last.clone());
-    let reason = Reason::Backoff {
-        failures: failures.count,
-        until_ms,
-        last,
-    };
-    draft.look_again(until_ms);
-    draft.wait(service, reason);
-    true
-}
-
 /// Gives up what is to be replaced, as far as the rest carries it. Returns how many left.
 fn give(
     draft: &mut Draft<'_>,
@@ -473,26 +328,28 @@ fn give(
 }
 
 /// Could users depend on it? Also when no edge can be asked: only one that an edge calls down, or
-/// that its node does not call healthy, surely serves nobody.
+/// that its node does not call healthy, surely serves nobody. Without a route, edges have no say.
 fn may_serve(draft: &Draft<'_>, row: usize) -> bool {
+    let Some(replica) = draft.replica(row) else {
+        return false;
+    };
     let seen = &draft.rows[row];
-    let in_routes = draft
-        .replica(row)
-        .is_some_and(|r| r.traffic == Traffic::Serve);
     let alive = matches!(seen.condition, Condition::Healthy | Condition::Unknown);
-    in_routes && alive && (seen.sight.down == 0 || seen.sight.up > 0)
+    let called_down = seen.sight.down > 0 && seen.sight.up == 0 && draft.has_route(replica);
+    replica.traffic == Traffic::Serve && alive && !called_down
 }
 
 /// Order in which surplus replicas are given up: the smallest first.
 type Victim = (u8, u8, Reverse<u32>, u32, Reverse<u64>, usize);
 
-/// Gives up replicas beyond the count.
-fn trim(draft: &mut Draft<'_>, service: usize, spec: &ServiceSpec, sorted: &mut Sorted) {
+/// Gives up replicas beyond the count. Returns how many left.
+fn trim(draft: &mut Draft<'_>, service: usize, spec: &ServiceSpec, sorted: &mut Sorted) -> u32 {
     let target = draft.entry(service).target;
     let mut surplus = count(&sorted.keep).saturating_sub(target);
     if surplus == 0 || !may_trim(draft, service) {
-        return;
+        return 0;
     }
+    let before = surplus;
     let mut on_node = vec![0_u32; draft.cluster.nodes.len()];
     for &row in &sorted.keep {
         if let Some(number) = draft.rows[row].node {
@@ -534,6 +391,10 @@ fn trim(draft: &mut Draft<'_>, service: usize, spec: &ServiceSpec, sorted: &mut 
         }
         draft.leave(row, LeaveReason::ScaleIn);
     }
+    sorted
+        .keep
+        .retain(|&row| draft.replica(row).is_some_and(|r| r.leaving.is_none()));
+    before - surplus
 }
 
 fn victim(draft: &Draft<'_>, row: usize, on_node: &[u32]) -> Victim {

@@ -1,26 +1,12 @@
-//! What the planner promises, one fact each.
+//! What the planner promises of a replica's life, one fact each.
 
 mod world;
 
-use longshore_model::autoscale::{Signal, Step, StepRule, StepTo};
 use longshore_model::plan::Traffic;
-use longshore_model::reason::{FailReason, LeaveReason, Refusal};
-use longshore_model::spec::{Constraint, NodeAttribute, Resources, UpdateOrder};
+use longshore_model::reason::LeaveReason;
+use longshore_model::spec::UpdateOrder;
 use longshore_model::*;
 use world::*;
-
-#[test]
-fn a_first_round_spreads_evenly_over_three_nodes() {
-    let mut world = World::new(3);
-    world.apply("web", spec("web:1", 7));
-    world.tick(500);
-    let counts: Vec<usize> = world.per_node("web").into_values().collect();
-    assert_eq!(counts, [3, 2, 2]);
-    let slots: Vec<u32> = world.active("web").iter().map(|r| r.slot).collect();
-    assert_eq!(slots, [1, 2, 3, 4, 5, 6, 7]);
-    world.ticks(5);
-    assert_eq!(world.answering("web"), 7);
-}
 
 #[test]
 fn an_unchanged_cluster_keeps_its_plan_and_version() {
@@ -321,68 +307,6 @@ fn a_broken_template_stops_its_rollout_and_the_old_one_stays() {
 }
 
 #[test]
-fn what_fits_nowhere_waits_with_a_reason_for_each_node() {
-    let mut world = World::new(3);
-    world.available("node1", Availability::Cordoned);
-    let labels = &mut world.desired.nodes.get_mut(&id("node3")).unwrap().labels;
-    labels.insert("disk".into(), "hdd".into());
-    let ssd = Constraint {
-        attribute: NodeAttribute::Label("disk".into()),
-        equal: false,
-        value: "hdd".into(),
-    };
-    let mut big = spec("big:1", 1);
-    big.placement.constraints.push(ssd);
-    big.container.resources = Resources {
-        memory_reserved_bytes: 16 << 30,
-        ..Default::default()
-    };
-    world.apply("big", big);
-    world.apply("web", spec("web:1", 2));
-    world.ticks(5);
-    let waits = &world.report.services[&key("big")].waits;
-    let Reason::Unplaceable { refusals } = &waits[0] else {
-        panic!("{waits:?}")
-    };
-    assert_eq!(refusals[0], (id("edge"), Refusal::NotWorker));
-    assert_eq!(refusals[1], (id("node1"), Refusal::Cordoned));
-    assert!(matches!(refusals[2], (_, Refusal::Memory { .. })));
-    assert!(matches!(refusals[3], (_, Refusal::Constraint { .. })));
-    assert_eq!(world.answering("web"), 2);
-}
-
-#[test]
-fn reservations_fill_a_node_and_no_more() {
-    let mut world = World::new(2);
-    let mut wide = spec("wide:1", 9);
-    wide.container.resources = Resources {
-        cpu_reserved_milli: 1_000,
-        ..Default::default()
-    };
-    world.apply("wide", wide);
-    world.ticks(5);
-    assert_eq!(world.active("wide").len(), 8);
-    assert_eq!(world.report.nodes[&id("node1")].cpu_reserved_milli, 4_000);
-}
-
-#[test]
-fn a_port_that_a_stranger_holds_is_not_tried_again() {
-    let mut world = World::new(1);
-    world.apply("web", spec("web:1", 1));
-    world.ticks(2);
-    let first = world.active("web")[0].clone();
-    let port = first.ports[0].host_port;
-    let status = world.node("node1").containers.get_mut(&first.id).unwrap();
-    (status.state, status.reason) = (ReplicaState::Failed, Some(FailReason::PortTaken { port }));
-    world.config.backoff_base_ms = 0;
-    world.config.port_min = port;
-    world.config.port_max = port + 1;
-    world.ticks(8);
-    assert_eq!(world.active("web")[0].ports[0].host_port, port + 1);
-    assert_eq!(world.answering("web"), 1);
-}
-
-#[test]
 fn draining_a_node_replaces_first() {
     let mut world = World::new(3);
     world.apply("web", spec("web:1", 3));
@@ -468,152 +392,6 @@ fn a_check_that_fails_for_all_replicas_churns_none() {
         world.plan.next_replica <= 5,
         "{} ids used",
         world.plan.next_replica
-    );
-}
-
-#[test]
-fn load_over_the_target_scales_out_and_the_new_ones_are_not_ordered_twice() {
-    let mut world = World::new(3);
-    let mut auto = spec("web:1", 2);
-    auto.autoscale = Some(node_cpu_policy(1, 10));
-    world.apply("web", auto);
-    world.ticks(30);
-    let settled = world.plan.services[&key("web")].target;
-    for sim in world.nodes.values_mut() {
-        sim.load = 1.2;
-    }
-    world.ticks(12);
-    let target = world.plan.services[&key("web")].target;
-    assert!(
-        target > settled && target <= settled * 2,
-        "{settled} -> {target}"
-    );
-}
-
-#[test]
-fn missing_samples_never_scale_in() {
-    let mut world = World::new(3);
-    let mut auto = spec("web:1", 5);
-    auto.autoscale = Some(node_cpu_policy(1, 10));
-    world.apply("web", auto);
-    for sim in world.nodes.values_mut() {
-        sim.load = 0.6;
-    }
-    world.ticks(30);
-    let before = world.plan.services[&key("web")].target;
-    for (sim, value) in world.nodes.values_mut().zip([0.0, 0.0, f64::NAN]) {
-        sim.load = value;
-    }
-    world.ticks(120);
-    assert_eq!(world.plan.services[&key("web")].target, before);
-    let reasons = &world.report.services[&key("web")].scale.reasons;
-    let missing = Reason::MissingSamples {
-        signal: "node_cpu".into(),
-        good: 2,
-        all: 3,
-    };
-    assert!(reasons.contains(&missing), "{reasons:?}");
-    world.node("node3").load = 0.0;
-    world.ticks(60);
-    assert_eq!(
-        world.plan.services[&key("web")].target,
-        1,
-        "with all samples it may"
-    );
-}
-
-#[test]
-fn steps_follow_a_tenth_of_node_cpu() {
-    let mut world = World::new(2);
-    let mut auto = spec("web:1", 1);
-    let tenths = (1..=9).map(|n| Step {
-        at: f64::from(n) / 10.0,
-        to: StepTo::Count(n),
-    });
-    let mut policy = node_cpu_policy(1, 9);
-    policy.metrics.clear();
-    policy.steps = vec![StepRule {
-        signal: Signal::NodeCpu,
-        steps: tenths.collect(),
-    }];
-    policy.scale_up.policies.clear();
-    auto.autoscale = Some(policy);
-    world.apply("web", auto);
-    for (load, wanted) in [(0.3, 3), (0.77, 7), (0.3, 3), (0.05, 3), (0.1, 1)] {
-        for sim in world.nodes.values_mut() {
-            sim.load = load;
-        }
-        world.ticks(40);
-        assert_eq!(world.plan.services[&key("web")].target, wanted, "at {load}");
-    }
-}
-
-#[test]
-fn a_manual_count_is_obeyed_once_and_held_as_long_as_asked() {
-    let mut world = World::new(3);
-    let mut auto = spec("web:1", 2);
-    auto.autoscale = Some(node_cpu_policy(1, 5));
-    world.apply("web", auto);
-    world.ticks(20);
-    world.scale("web", 9);
-    world.tick(500);
-    assert_eq!(
-        world.plan.services[&key("web")].target,
-        5,
-        "inside the bounds"
-    );
-    world.scale("web", 7);
-    let until = world.now + 60_000;
-    world
-        .desired
-        .manual
-        .get_mut(&key("web"))
-        .unwrap()
-        .hold_until_ms = Some(until);
-    world.ticks(60);
-    assert_eq!(
-        world.plan.services[&key("web")].target,
-        7,
-        "a held count is free of bounds"
-    );
-    world.ticks(120);
-    assert!(world.plan.services[&key("web")].target <= 5);
-}
-
-#[test]
-fn a_redeploy_keeps_the_live_count_and_a_changed_file_does_not() {
-    let mut world = World::new(3);
-    world.apply("web", spec("web:1", 2));
-    world.ticks(5);
-    world.scale("web", 5);
-    world.ticks(5);
-    world.apply("web", spec("web:2", 2));
-    world.ticks(5);
-    assert_eq!(world.plan.services[&key("web")].target, 5);
-    world.apply("web", spec("web:2", 3));
-    world.ticks(5);
-    assert_eq!(world.plan.services[&key("web")].target, 3);
-}
-
-#[test]
-fn a_dry_run_says_and_does_not() {
-    let mut world = World::new(3);
-    let mut auto = spec("web:1", 2);
-    let mut policy = node_cpu_policy(1, 10);
-    policy.mode = AutoscaleMode::DryRun;
-    auto.autoscale = Some(policy);
-    world.apply("web", auto);
-    for sim in world.nodes.values_mut() {
-        sim.load = 1.5;
-    }
-    world.ticks(30);
-    assert_eq!(world.plan.services[&key("web")].target, 2);
-    let reasons = &world.report.services[&key("web")].scale.reasons;
-    assert!(
-        reasons
-            .iter()
-            .any(|r| matches!(r, Reason::DryRun { would_be: 3.. })),
-        "{reasons:?}"
     );
 }
 

@@ -244,31 +244,150 @@ fn lived(nodes: usize, acts: &[(Act, usize)]) -> World {
     world
 }
 
+/// Is there no worker with room for one more replica of the service? Counted anew.
+fn full(world: &World, service: &ServiceKey) -> bool {
+    let Some((_, spec)) = world.desired.service(service) else {
+        return false;
+    };
+    let asked = spec.container.resources.cpu_reserved_milli;
+    let free = |node: &NodeId| {
+        let here = world.plan.replicas.values().filter(|r| r.node == *node);
+        let used: u64 = here
+            .map(|r| {
+                let template = &world.plan.templates[&r.template];
+                template.resources.cpu_reserved_milli
+            })
+            .sum();
+        4_000 - used
+    };
+    asked > 0 && world.nodes.keys().all(|node| free(node) < asked)
+}
+
 /// What is still not as it was asked to be.
 fn unsettled(world: &World) -> Vec<String> {
     let mut wrong = Vec::new();
     for (service, report) in &world.report.services {
         let desired = world.desired.service(service).is_some();
         let target = world.plan.services.get(service).map_or(0, |s| s.target);
-        let settled = report.planned == target
-            && report.healthy == target
-            && report.serving == target
-            && report.leaving == 0
-            && report.waits.is_empty();
+        let runs = report.healthy == report.planned
+            && report.serving == report.planned
+            && report.leaving == 0;
+        let settled =
+            runs && report.planned == target && report.outdated == 0 && report.waits.is_empty();
+        // Without room the rest waits for a node, and says so.
+        let waits_for_room = runs
+            && full(world, service)
+            && report
+                .waits
+                .iter()
+                .any(|r| matches!(r, Reason::Unplaceable { .. }));
         // A rollout that failures stopped waits for a person.
         let stopped = report
             .waits
             .iter()
             .any(|r| matches!(r, Reason::Quarantined { .. }));
-        if !(settled && report.outdated == 0 && desired || stopped) {
+        if !((settled || waits_for_room) && desired || stopped) {
             wrong.push(format!("{service} wants {target}: {report:?}"));
         }
     }
     wrong
 }
 
+/// Lives through `acts`, then five quiet minutes must be enough.
+fn settles(nodes: usize, acts: &[(Act, usize)]) {
+    let mut world = lived(nodes, acts);
+    heal(&mut world);
+    for _ in 0..60 {
+        world.ticks(10);
+        if unsettled(&world).is_empty() {
+            break;
+        }
+    }
+    let wrong = unsettled(&world);
+    assert!(wrong.is_empty(), "after five quiet minutes: {wrong:#?}");
+    let before = world.plan.clone();
+    world.tick(500);
+    let fixed = |spec: &ServiceSpec| spec.autoscale.is_none();
+    if world.desired.services().all(|(_, _, spec)| fixed(spec)) {
+        assert_eq!(world.plan, before, "a settled cluster keeps its plan");
+    }
+}
+
+fn deploy(service: usize, image: u8, replicas: u32, shape: u8) -> Act {
+    Act::Apply {
+        service,
+        image,
+        replicas,
+        shape,
+    }
+}
+
+// What random clusters have found, kept by name.
+
+#[test]
+fn found_a_file_that_loses_its_policy_and_its_count() {
+    settles(1, &[(deploy(2, 2, 1, 0), 3), (deploy(2, 0, 0, 2), 1)]);
+}
+
+#[test]
+fn found_a_cluster_without_room() {
+    let scale = Act::Scale {
+        service: 2,
+        count: 6,
+    };
+    let acts = [
+        (deploy(2, 0, 0, 32), 1),
+        (scale, 1),
+        (deploy(0, 0, 5, 32), 1),
+    ];
+    settles(1, &acts);
+}
+
+#[test]
+fn found_five_that_fail_together_to_be_one_try() {
+    let broken = Act::Break {
+        image: 1,
+        broken: true,
+    };
+    settles(1, &[(broken, 1), (deploy(0, 1, 5, 14), 39)]);
+}
+
+#[test]
+fn found_an_unreachable_service_that_loses_its_route_in_a_rollout() {
+    let cut = Act::Reach { node: 0, on: false };
+    let cordon = Act::Available { node: 0, to: 1 };
+    let acts = [
+        (deploy(1, 0, 0, 33), 1),
+        (cut, 1),
+        (cordon, 2),
+        (deploy(1, 1, 2, 182), 1),
+    ];
+    settles(1, &acts);
+}
+
+#[test]
+fn found_a_count_that_falls_in_a_stop_first_rollout() {
+    let scale = |count| Act::Scale { service: 0, count };
+    let acts = [
+        (deploy(0, 1, 4, 0), 3),
+        (deploy(0, 0, 4, 170), 4),
+        (scale(4), 4),
+        (scale(1), 1),
+    ];
+    settles(1, &acts);
+}
+
+/// Few enough to be run at every change; `PROPTEST_CASES` asks for more.
+fn cases() -> u32 {
+    match std::env::var_os("PROPTEST_CASES") {
+        Some(_) => ProptestConfig::default().cases,
+        None => 64,
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig {
+        cases: cases(),
         max_shrink_iters: 400,
         failure_persistence: None,
         ..ProptestConfig::default()
@@ -279,21 +398,7 @@ proptest! {
         nodes in 1..6_usize,
         acts in proptest::collection::vec(act(), 1..25),
     ) {
-        let mut world = lived(nodes, &acts);
-        heal(&mut world);
-        for _ in 0..60 {
-            world.ticks(10);
-            if unsettled(&world).is_empty() {
-                break;
-            }
-        }
-        let wrong = unsettled(&world);
-        prop_assert!(wrong.is_empty(), "after five quiet minutes: {wrong:#?}");
-        let before = world.plan.clone();
-        world.tick(500);
-        if world.desired.services().all(|(_, _, spec)| spec.autoscale.is_none()) {
-            prop_assert_eq!(&world.plan, &before, "a settled cluster keeps its plan");
-        }
+        settles(nodes, &acts);
     }
 
     #[test]

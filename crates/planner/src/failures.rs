@@ -1,0 +1,167 @@
+//! Failed and lost replicas: they serve nobody, so they leave at once; what replaces them waits
+//! for a back-off.
+
+use longshore_model::plan::Failures;
+use longshore_model::reason::{FailReason, LeaveReason};
+use longshore_model::{EventKind, Reason};
+
+use crate::draft::{Condition, Draft};
+
+/// Failed and lost replicas leave, before anything is decided about counts.
+pub(crate) fn run(draft: &mut Draft<'_>) {
+    for service in 0..draft.services.len() {
+        forgive(draft, service);
+        let active = draft.active(service);
+        give_up_dead(draft, service, &active);
+    }
+}
+
+pub(crate) fn is_outdated(draft: &Draft<'_>, service: usize, row: usize) -> bool {
+    let wanted = draft.services[service].template.as_ref();
+    draft
+        .replica(row)
+        .is_some_and(|replica| Some(&replica.template) != wanted)
+}
+
+pub(crate) fn failures<'d>(draft: &'d Draft<'_>, service: usize) -> Option<&'d Failures> {
+    draft
+        .plan
+        .services
+        .get(&draft.services[service].key)?
+        .failures
+        .as_ref()
+}
+
+/// The wanted template failed as often as the file allows.
+pub(crate) fn failed_too_often(draft: &Draft<'_>, service: usize) -> bool {
+    let Some(spec) = draft.services[service].spec else {
+        return false;
+    };
+    let wanted = draft.services[service].template.as_ref();
+    failures(draft, service).is_some_and(|failures| {
+        Some(&failures.template) == wanted && failures.count >= spec.update.failures_max.max(1)
+    })
+}
+
+/// Forgets failures of templates no longer wanted, and of one that has proven itself since.
+fn forgive(draft: &mut Draft<'_>, service: usize) {
+    let reset_ms = draft.input.config.backoff_reset_ms;
+    let now_ms = draft.input.now_ms;
+    let Some(failures) = failures(draft, service) else {
+        return;
+    };
+    let template = failures.template.clone();
+    let calm = now_ms >= failures.retry_at_ms.saturating_add(reset_ms);
+    let other = draft.services[service].template.as_ref() != Some(&template);
+    let of_template: Vec<usize> = draft
+        .active(service)
+        .into_iter()
+        .filter(|&row| draft.replica(row).is_some_and(|r| r.template == template))
+        .collect();
+    let proven = !of_template.is_empty()
+        && of_template.iter().all(|&row| {
+            let healthy_ms = draft.rows[row].status.and_then(|status| status.healthy_ms);
+            draft.rows[row].condition == Condition::Healthy
+                && healthy_ms.is_some_and(|at| at.saturating_add(reset_ms) <= now_ms)
+        });
+    if other || (calm && proven) {
+        draft.entry(service).failures = None;
+    }
+}
+
+/// Failed and lost replicas leave at once.
+fn give_up_dead(draft: &mut Draft<'_>, service: usize, active: &[usize]) {
+    for &row in active {
+        match draft.rows[row].condition.clone() {
+            Condition::Failed(why) => {
+                note_failure(draft, service, row, &why);
+                draft.leave(row, LeaveReason::Failed { why });
+            }
+            Condition::Lost => draft.leave(row, LeaveReason::NodeLost),
+            _ => {}
+        }
+    }
+}
+
+/// Says it, and counts it unless the replica had served long enough to call it proven.
+fn note_failure(draft: &mut Draft<'_>, service: usize, row: usize, why: &FailReason) {
+    let Some(replica) = draft.replica(row) else {
+        return;
+    };
+    let (now_ms, config) = (draft.input.now_ms, draft.input.config);
+    let template = replica.template.clone();
+    let node = replica.node.clone();
+    let created_ms = replica.created_ms;
+    let was_healthy = draft.rows[row].was_in
+        || draft.rows[row]
+            .status
+            .is_some_and(|status| status.healthy_ms.is_some());
+    let proven =
+        was_healthy && now_ms.saturating_sub(replica.created_ms) >= config.backoff_reset_ms;
+    let key = draft.services[service].key.clone();
+    let event = EventKind::Failed {
+        service: key.clone(),
+        replica: replica.id,
+        node: node.clone(),
+        why: why.clone(),
+    };
+    draft.report.events.push(event);
+    draft
+        .memory
+        .failed_on_ms
+        .entry(key)
+        .or_default()
+        .insert(node, now_ms);
+    let stopped = failed_too_often(draft, service);
+    // What follows an outdated one is another template, which has not failed.
+    if proven || (is_outdated(draft, service, row) && !stopped) {
+        return;
+    }
+    let entry = draft.entry(service);
+    let same = |failures: &Failures| stopped || failures.template == template;
+    let before = entry.failures.take().filter(same);
+    let count = before
+        .as_ref()
+        .map_or(0, |failures| failures.count)
+        .saturating_add(1);
+    let same_round = before.as_ref().filter(|f| created_ms < f.retry_at_ms);
+    let (rounds, retry_at_ms) = match same_round {
+        Some(failures) => (failures.rounds, failures.retry_at_ms),
+        None => {
+            let rounds = before
+                .as_ref()
+                .map_or(0, |failures| failures.rounds)
+                .saturating_add(1);
+            (rounds, now_ms.saturating_add(config.backoff_ms(rounds)))
+        }
+    };
+    entry.failures = Some(Failures {
+        template: before.map_or(template, |failures| failures.template),
+        count,
+        rounds,
+        retry_at_ms,
+        last: why.clone(),
+    });
+}
+
+/// Must the next start wait for the back-off?
+pub(crate) fn backs_off(draft: &mut Draft<'_>, service: usize, stopped: bool) -> bool {
+    let wanted = draft.services[service].template.clone();
+    let now_ms = draft.input.now_ms;
+    let Some(failures) = failures(draft, service) else {
+        return false;
+    };
+    let concerns = stopped || Some(&failures.template) == wanted.as_ref();
+    if !concerns || failures.retry_at_ms <= now_ms {
+        return false;
+    }
+    let (until_ms, last) = (failures.retry_at_ms, failures.last.clone());
+    let reason = Reason::Backoff {
+        failures: failures.count,
+        until_ms,
+        last,
+    };
+    draft.look_again(until_ms);
+    draft.wait(service, reason);
+    true
+}
