@@ -201,6 +201,7 @@ put 755 "$src/.lab/bin/node-agent" /usr/local/bin/node-agent && agent_changed=0
 put 755 "$src/.lab/bin/controllerctl" /usr/local/bin/controllerctl || true
 if [ "$role" = edge ]; then
   put 755 "$src/.lab/bin/controller" /usr/local/bin/controller && controller_changed=0
+  put 644 "$src/lab/host/controller.toml" /etc/longshore/controller.toml && controller_changed=0
   install_controller $controller_changed
   install_haproxy
   fit_connections

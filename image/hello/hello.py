@@ -7,6 +7,7 @@ Environment: PORT (8000), THREADS (4), LAME_DUCK_MS (0: how long to go on accept
 while /healthz already answers 503), GRACE_MS (9000: the longest wait for requests in flight).
 """
 
+import logging
 import os
 import signal
 import socket
@@ -83,6 +84,8 @@ def on_term(_signum, _frame):
     global draining_since
     if draining_since is None:
         draining_since = time.monotonic()
+        # os.write: print is not safe inside a signal handler.
+        os.write(1, f"{HOST} drains\n".encode())
 
 
 def busy(server):
@@ -105,6 +108,10 @@ def serve():
     wake = wasyncore.dispatcher(wake_r, map=channels)
     wake.writable = lambda: False
     wake.handle_read = lambda: wake.recv(64)
+
+    # A queue is what load looks like here, not news for the log.
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)
+    print(f"{HOST} listens on port {PORT}", flush=True)
 
     listening = True
     while True:

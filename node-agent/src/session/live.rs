@@ -165,11 +165,7 @@ impl Live {
         let interval_ms = welcome
             .report_interval_ms
             .clamp(*REPORT_INTERVAL_MS.start(), *REPORT_INTERVAL_MS.end());
-        let reporter = Reporter::new(
-            Duration::from_millis(interval_ms),
-            parts.assignments.is_some(),
-            parts.routes.is_some(),
-        );
+        let reporter = Reporter::new(Duration::from_millis(interval_ms), parts.routes.is_some());
         Ok(Self {
             inbound,
             control,

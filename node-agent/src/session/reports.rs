@@ -19,7 +19,7 @@ const SPACING: Duration = Duration::from_millis(50);
 
 pub(super) struct Reporter {
     interval: Duration,
-    node: Option<Lane>,
+    node: Lane,
     edge: Option<Lane>,
     last_edge: Option<EdgeReport>,
     last_sample: Sample,
@@ -54,10 +54,10 @@ impl Lane {
 }
 
 impl Reporter {
-    pub(super) fn new(interval: Duration, worker: bool, edge: bool) -> Self {
+    pub(super) fn new(interval: Duration, edge: bool) -> Self {
         Self {
             interval,
-            node: (worker || !edge).then(Lane::new),
+            node: Lane::new(),
             edge: edge.then(Lane::new),
             last_edge: None,
             last_sample: Sample::default(),
@@ -65,9 +65,7 @@ impl Reporter {
     }
 
     pub(super) fn node_changed(&mut self) {
-        if let Some(lane) = &mut self.node {
-            lane.changed = true;
-        }
+        self.node.changed = true;
     }
 
     pub(super) fn edge_changed(&mut self, next: &EdgeReport) {
@@ -82,19 +80,17 @@ impl Reporter {
 
     /// The next report need not wait for its turn.
     pub(super) fn hurry(&mut self) {
-        for lane in [&mut self.node, &mut self.edge].into_iter().flatten() {
+        self.node.last = None;
+        if let Some(lane) = &mut self.edge {
             lane.last = None;
         }
     }
 
     pub(super) fn wake_at(&self, now: Instant) -> Instant {
-        let lanes = [&self.node, &self.edge];
-        lanes
-            .into_iter()
-            .flatten()
-            .map(|lane| lane.at(now))
-            .min()
-            .unwrap_or(now + self.interval)
+        let node = self.node.at(now);
+        self.edge
+            .as_ref()
+            .map_or(node, |edge| node.min(edge.at(now)))
     }
 
     /// A report that is due, if any.
@@ -104,7 +100,8 @@ impl Reporter {
         now: Instant,
     ) -> Option<Out> {
         let interval = self.interval;
-        if let Some(lane) = self.node.as_mut().filter(|lane| lane.at(now) <= now) {
+        let lane = &mut self.node;
+        if lane.at(now) <= now {
             let regular = lane.due.is_none_or(|due| due <= now);
             lane.last = Some(now);
             lane.changed = false;
