@@ -58,7 +58,7 @@ pub(crate) fn remember(draft: &mut Draft<'_>, service: usize, policy: &Autoscale
 }
 
 /// When enough was seen to take capacity away.
-pub(crate) fn observed_from(draft: &Draft<'_>, policy: &AutoscaleSpec) -> TimeMs {
+fn observed_from(draft: &Draft<'_>, policy: &AutoscaleSpec) -> TimeMs {
     let observe_ms = draft.input.config.observe_ms.max(policy.window_ms);
     draft.input.started_ms.saturating_add(observe_ms)
 }
@@ -122,7 +122,11 @@ pub(crate) fn decide(
 }
 
 /// Why nothing may be taken away now, whatever the signals say.
-fn held_down(draft: &mut Draft<'_>, service: usize, policy: &AutoscaleSpec) -> Option<Reason> {
+pub(crate) fn held_down(
+    draft: &mut Draft<'_>,
+    service: usize,
+    policy: &AutoscaleSpec,
+) -> Option<Reason> {
     let now_ms = draft.input.now_ms;
     let start_ms = observed_from(draft, policy);
     if now_ms < start_ms {

@@ -53,7 +53,7 @@ pub(crate) fn runs(draft: &Draft<'_>, service: usize) -> bool {
     outdated && !failed_too_often(draft, service)
 }
 
-fn sort(draft: &Draft<'_>, service: usize, spec: &ServiceSpec) -> Sorted {
+fn sort(draft: &Draft<'_>, service: usize, spec: &ServiceSpec, stopped: bool) -> Sorted {
     let mut sorted = Sorted::default();
     for &row in &draft.services[service].rows {
         let Some(replica) = draft.replica(row) else {
@@ -72,9 +72,10 @@ fn sort(draft: &Draft<'_>, service: usize, spec: &ServiceSpec) -> Sorted {
         // An engine that does not answer may still run what it ran; only what never served is
         // started elsewhere.
         let stuck = node.state != NodeState::EngineDown || !draft.rows[row].was_in;
+        let is_old = !stopped && is_outdated(draft, service, row);
         if node.doubted && stuck {
             sorted.doubted.push(row);
-        } else if let Some(reason) = unwanted(draft, service, row, spec) {
+        } else if let Some(reason) = unwanted(draft, row, spec, is_old) {
             sorted.give.push((row, reason));
         } else {
             sorted.keep.push(row);
@@ -86,9 +87,9 @@ fn sort(draft: &Draft<'_>, service: usize, spec: &ServiceSpec) -> Sorted {
 /// Why a replica that runs shall be replaced, if it shall.
 fn unwanted(
     draft: &Draft<'_>,
-    service: usize,
     row: usize,
     spec: &ServiceSpec,
+    is_old: bool,
 ) -> Option<LeaveReason> {
     let (now_ms, config) = (draft.input.now_ms, draft.input.config);
     let node = &draft.cluster.nodes[draft.rows[row].node?];
@@ -98,7 +99,7 @@ fn unwanted(
             .is_some_and(|since_ms| now_ms.saturating_sub(*since_ms) >= hold_ms)
     };
     let may_move = now_ms >= config.observe_until(draft.input.started_ms) && !draft.brake;
-    if is_outdated(draft, service, row)
+    if is_old
         || constraint_refusal(node, &spec.placement.constraints).is_some()
         || !node.node.roles.worker
     {
@@ -146,12 +147,9 @@ pub(crate) fn floor(spec: &ServiceSpec, target: u32) -> u32 {
 
 /// Leaves and starts until neither changes anything, so that planning again finds nothing.
 fn reconcile(draft: &mut Draft<'_>, service: usize, spec: &ServiceSpec) {
-    let mut sorted = sort(draft, service, spec);
-    let stopped = failed_too_often(draft, service)
-        && sorted
-            .give
-            .iter()
-            .any(|(_, reason)| *reason == LeaveReason::Replaced);
+    // While the new template is stopped, the old one is what the service shall run.
+    let stopped = failed_too_often(draft, service) && newest_outdated(draft, service).is_some();
+    let mut sorted = sort(draft, service, spec, stopped);
     if stopped && let Some(failures) = failures(draft, service) {
         let detail = format!(
             "the new template failed {} times; the old one stays: {}",
@@ -221,7 +219,7 @@ fn create(
     if missing == 0 || backs_off(draft, service, stopped) {
         return 0;
     }
-    let Some(template) = template_to_start(draft, service, sorted, stopped) else {
+    let Some(template) = template_to_start(draft, service, stopped) else {
         return 0;
     };
     let order = Order {
@@ -231,33 +229,25 @@ fn create(
         template,
     };
     let placed = place::place(draft, &order);
-    let is_old = Some(&order.template) != draft.services[service].template.as_ref();
-    for &row in &placed {
-        if is_old {
-            sorted.give.push((row, LeaveReason::Replaced));
-        } else {
-            sorted.keep.push(row);
-        }
-    }
+    sorted.keep.extend(&placed);
     count(&placed)
 }
 
 /// The wanted template; while its rollout is stopped, the newest old one.
-fn template_to_start(
-    draft: &Draft<'_>,
-    service: usize,
-    sorted: &Sorted,
-    stopped: bool,
-) -> Option<TemplateId> {
-    if !stopped {
-        return draft.services[service].template.clone();
+fn template_to_start(draft: &Draft<'_>, service: usize, stopped: bool) -> Option<TemplateId> {
+    if stopped {
+        newest_outdated(draft, service)
+    } else {
+        draft.services[service].template.clone()
     }
-    let old = sorted
-        .give
-        .iter()
-        .rev()
-        .find(|(_, reason)| *reason == LeaveReason::Replaced);
-    old.and_then(|(row, _)| draft.replica(*row))
+}
+
+/// Template of the newest staying replica that has another one than the file wants.
+fn newest_outdated(draft: &Draft<'_>, service: usize) -> Option<TemplateId> {
+    let rows = draft.services[service].rows.iter().rev();
+    rows.filter(|&&row| is_outdated(draft, service, row))
+        .filter_map(|&row| draft.replica(row))
+        .find(|replica| replica.leaving.is_none())
         .map(|replica| replica.template.clone())
 }
 

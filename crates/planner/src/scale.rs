@@ -248,9 +248,9 @@ fn without_samples(
     if policy.on_missing == OnMissing::Hold || policy.mode == AutoscaleMode::DryRun {
         return;
     }
-    let until_ms = policy::observed_from(draft, policy);
-    if draft.input.now_ms < until_ms || draft.brake {
-        report.reasons.push(Reason::Observing { until_ms });
+    // Those of the last change may still be starting.
+    if let Some(reason) = policy::held_down(draft, service, policy) {
+        report.reasons.push(reason);
         return;
     }
     // Only what does not serve anyway is given back.

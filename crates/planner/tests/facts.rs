@@ -405,3 +405,81 @@ fn a_replica_whose_node_was_removed_is_replaced() {
     world.ticks(10);
     assert_eq!((world.active("web").len(), world.answering("web")), (3, 3));
 }
+
+#[test]
+fn a_service_that_comes_up_again_while_it_drains_gets_new_replicas_and_its_files_count() {
+    let mut world = World::new(3);
+    world.apply("web", spec("web:1", 2));
+    world.ticks(8);
+    world.scale("web", 5);
+    world.ticks(8);
+    world.sticky = true;
+    world.desired.apps.clear();
+    world.ticks(3);
+    let old: Vec<ReplicaId> = world.plan.replicas.keys().copied().collect();
+    assert_eq!(world.leaving("web").len(), 5);
+    world.apply("web", spec("web:1", 2));
+    world.ticks(8);
+    assert_eq!((world.active("web").len(), world.answering("web")), (2, 2));
+    assert!(world.active("web").iter().all(|r| !old.contains(&r.id)));
+    assert_eq!(world.leaving("web").len(), 5, "none is called back");
+    world.sticky = false;
+    world.ticks(15);
+    assert_eq!((world.plan.replicas.len(), world.answering("web")), (2, 2));
+}
+
+#[test]
+fn replicas_that_fail_together_are_one_try() {
+    let mut world = World::new(3);
+    world.broken.push("bad:1".into());
+    world.apply("bad", spec("bad:1", 6));
+    world.ticks(4);
+    let failures = world.plan.services[&key("bad")].failures.clone().unwrap();
+    assert_eq!((failures.count, failures.rounds), (6, 1));
+    assert!(failures.retry_at_ms <= world.now + world.config.backoff_base_ms);
+    world.broken.clear();
+    world.ticks(8);
+    assert_eq!(world.answering("bad"), 6);
+}
+
+#[test]
+fn a_port_is_not_given_twice_while_its_holder_leaves() {
+    let mut world = World::new(1);
+    world.config.port_max = world.config.port_min + 1;
+    world.apply("web", spec("web:1", 1));
+    world.ticks(8);
+    world.sticky = true;
+    world.apply("web", spec("web:2", 1));
+    world.ticks(10);
+    let ports: Vec<u16> = world
+        .plan
+        .replicas
+        .values()
+        .map(|r| r.ports[0].host_port)
+        .collect();
+    assert_eq!(ports.len(), 2, "old and new side by side");
+    assert_ne!(ports[0], ports[1]);
+}
+
+#[test]
+fn a_stopped_rollout_does_not_hold_up_a_node_drain() {
+    let mut world = World::new(3);
+    world.apply("web", spec("web:1", 3));
+    world.ticks(8);
+    world.broken.push("web:2".into());
+    world.apply("web", spec("web:2", 3));
+    world.ticks(30);
+    world.available("node1", Availability::Draining);
+    for _ in 0..30 {
+        world.tick(500);
+        assert!(world.answering("web") >= 3);
+    }
+    assert!(!world.per_node("web").contains_key("node1"));
+    assert!(
+        world
+            .active("web")
+            .iter()
+            .all(|r| r.template == world.active("web")[0].template)
+    );
+    assert_eq!((world.active("web").len(), world.answering("web")), (3, 3));
+}

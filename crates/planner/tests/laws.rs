@@ -377,6 +377,22 @@ fn found_a_count_that_falls_in_a_stop_first_rollout() {
     settles(1, &acts);
 }
 
+#[test]
+fn found_a_stopped_rollout_of_a_service_that_no_edge_reaches() {
+    let cut = Act::Reach { node: 0, on: false };
+    let broken = Act::Break {
+        image: 0,
+        broken: true,
+    };
+    let acts = [
+        (deploy(0, 0, 2, 32), 1),
+        (cut, 1),
+        (deploy(0, 0, 3, 64), 6),
+        (broken, 14),
+    ];
+    settles(1, &acts);
+}
+
 /// Few enough to be run at every change; `PROPTEST_CASES` asks for more.
 fn cases() -> u32 {
     match std::env::var_os("PROPTEST_CASES") {

@@ -2,8 +2,9 @@
 
 mod world;
 
+use longshore_model::observe::EngineState;
 use longshore_model::reason::{FailReason, Refusal};
-use longshore_model::spec::{Constraint, NodeAttribute, Resources};
+use longshore_model::spec::{Constraint, NodeAttribute, PlacementPolicy, Resources};
 use longshore_model::*;
 use world::*;
 
@@ -80,4 +81,95 @@ fn a_port_that_a_stranger_holds_is_not_tried_again() {
     world.ticks(8);
     assert_eq!(world.active("web")[0].ports[0].host_port, port + 1);
     assert_eq!(world.answering("web"), 1);
+}
+
+fn label(world: &mut World, node: &str, zone: &str) {
+    let node = world.desired.nodes.get_mut(&id(node)).unwrap();
+    node.labels.insert("zone".into(), zone.into());
+}
+
+#[test]
+fn zones_are_evened_out_before_nodes_are() {
+    let mut world = World::new(4);
+    label(&mut world, "node1", "a");
+    for node in ["node2", "node3", "node4"] {
+        label(&mut world, node, "b");
+    }
+    let mut zoned = spec("web:1", 6);
+    zoned
+        .placement
+        .spread_labels
+        .push("node.labels.zone".into());
+    world.apply("web", zoned);
+    world.ticks(5);
+    let counts: Vec<usize> = world.per_node("web").into_values().collect();
+    assert_eq!(counts, [3, 1, 1, 1]);
+    assert_eq!(world.answering("web"), 6);
+}
+
+#[test]
+fn binpack_fills_one_node_before_the_next() {
+    let mut world = World::new(3);
+    let mut packed = spec("web:1", 5);
+    packed.placement.policy = PlacementPolicy::Binpack;
+    packed.container.resources.cpu_reserved_milli = 1_000;
+    world.apply("web", packed);
+    world.tick(500);
+    let counts: Vec<usize> = world.per_node("web").into_values().collect();
+    assert_eq!(counts, [4, 1]);
+}
+
+#[test]
+fn no_node_gets_more_than_max_per_node() {
+    let mut world = World::new(2);
+    let mut few = spec("web:1", 5);
+    few.placement.max_per_node = 2;
+    world.apply("web", few);
+    world.ticks(5);
+    let counts: Vec<usize> = world.per_node("web").into_values().collect();
+    assert_eq!(counts, [2, 2]);
+    let waits = &world.report.services[&key("web")].waits;
+    let Reason::Unplaceable { refusals } = &waits[0] else {
+        panic!("{waits:?}")
+    };
+    let node1 = (id("node1"), Refusal::MaxPerNode { max: 2 });
+    assert!(refusals.contains(&node1), "{refusals:?}");
+    world.add_worker("node3");
+    world.ticks(6);
+    assert_eq!(world.answering("web"), 5, "a new node takes what waited");
+}
+
+#[test]
+fn an_engine_that_is_down_takes_nothing_and_keeps_what_serves() {
+    let mut world = World::new(3);
+    world.apply("web", spec("web:1", 3));
+    world.ticks(8);
+    world.node("node1").engine = EngineState::Down;
+    world.ticks(10);
+    let state = world.report.nodes[&id("node1")].state;
+    assert_eq!(state, report::NodeState::EngineDown);
+    assert!(world.plan.lost.is_empty());
+    assert_eq!(world.leaving("web").len(), 0, "what it ran may still run");
+    assert_eq!(world.per_node("web")["node1"], 1);
+    assert_eq!((world.active("web").len(), world.answering("web")), (3, 3));
+    let mut everywhere = spec("api:1", 3);
+    everywhere.placement.max_per_node = 1;
+    world.apply("api", everywhere);
+    world.ticks(3);
+    let waits = &world.report.services[&key("api")].waits;
+    let Reason::Unplaceable { refusals } = &waits[0] else {
+        panic!("{waits:?}")
+    };
+    assert!(refusals.contains(&(id("node1"), Refusal::EngineDown)));
+    world.node("node1").reachable = false;
+    world.ticks(20);
+    assert!(
+        !world.per_node("web").contains_key("node1"),
+        "replaced once no edge reaches it"
+    );
+    assert_eq!(world.answering("web"), 3);
+    (world.node("node1").engine, world.node("node1").reachable) = (EngineState::Ok, true);
+    world.ticks(20);
+    assert_eq!((world.active("web").len(), world.answering("web")), (3, 3));
+    assert_eq!(world.answering("api"), 3);
 }

@@ -2,7 +2,8 @@
 
 mod world;
 
-use longshore_model::autoscale::{Signal, Step, StepRule, StepTo};
+use longshore_model::autoscale::{OnMissing, Signal, Step, StepRule, StepTo};
+use longshore_model::reason::ScaleCause;
 use longshore_model::*;
 use world::*;
 
@@ -150,4 +151,134 @@ fn a_dry_run_says_and_does_not() {
             .any(|r| matches!(r, Reason::DryRun { would_be: 3.. })),
         "{reasons:?}"
     );
+}
+
+#[test]
+fn without_samples_scale_to_min_gives_back_only_what_does_not_serve() {
+    for (on_missing, wanted) in [(OnMissing::Hold, 6), (OnMissing::ScaleToMin, 3)] {
+        let mut world = World::new(3);
+        let mut auto = spec("web:1", 6);
+        auto.placement.max_per_node = 1;
+        let mut policy = node_cpu_policy(1, 10);
+        policy.on_missing = on_missing;
+        auto.autoscale = Some(policy);
+        world.apply("web", auto);
+        for sim in world.nodes.values_mut() {
+            sim.load = f64::NAN;
+        }
+        world.ticks(40);
+        assert_eq!(world.plan.services[&key("web")].target, wanted);
+        assert_eq!(world.answering("web"), 3, "nothing that serves is given up");
+    }
+}
+
+#[test]
+fn nothing_is_given_back_without_samples_before_the_controller_has_watched() {
+    let mut world = World::new(3);
+    let mut auto = spec("web:1", 6);
+    auto.placement.max_per_node = 1;
+    let mut policy = node_cpu_policy(1, 10);
+    policy.on_missing = OnMissing::ScaleToMin;
+    auto.autoscale = Some(policy);
+    world.started = world.now;
+    world.apply("web", auto);
+    for sim in world.nodes.values_mut() {
+        sim.load = f64::NAN;
+    }
+    world.ticks(19);
+    assert_eq!(world.plan.services[&key("web")].target, 6);
+    world.ticks(3);
+    assert_eq!(world.plan.services[&key("web")].target, 3);
+}
+
+/// A service on the CPU of its own replicas, half of a limit of one core.
+fn on_replica_cpu(limit_milli: u64) -> ServiceSpec {
+    let mut auto = spec("web:1", 2);
+    let mut policy = node_cpu_policy(1, 8);
+    policy.metrics[0].signal = Signal::Cpu;
+    policy.metrics[0].target = 0.5;
+    auto.autoscale = Some(policy);
+    auto.container.resources.cpu_limit_milli = limit_milli;
+    auto
+}
+
+#[test]
+fn replica_cpu_follows_the_share_of_the_limit() {
+    let mut world = World::new(3);
+    world.apply("web", on_replica_cpu(1_000));
+    let set = |world: &mut World, milli: f64| {
+        for sim in world.nodes.values_mut() {
+            (sim.container_milli, sim.load) = (milli, 0.0);
+        }
+    };
+    set(&mut world, 480.0);
+    world.ticks(40);
+    assert_eq!(
+        world.plan.services[&key("web")].target,
+        2,
+        "inside the tolerance"
+    );
+    set(&mut world, 900.0);
+    world.ticks(12);
+    assert!(world.plan.services[&key("web")].target >= 4);
+    set(&mut world, 50.0);
+    world.ticks(60);
+    assert_eq!(world.plan.services[&key("web")].target, 1);
+}
+
+#[test]
+fn replica_cpu_without_limit_or_reservation_decides_nothing() {
+    let mut world = World::new(3);
+    world.apply("web", on_replica_cpu(0));
+    for milli in [3_000.0, 0.0] {
+        for sim in world.nodes.values_mut() {
+            sim.container_milli = milli;
+        }
+        world.ticks(60);
+        assert_eq!(world.plan.services[&key("web")].target, 2);
+    }
+}
+
+#[test]
+fn a_load_inside_the_tolerance_changes_nothing() {
+    let mut world = World::new(2);
+    let mut auto = spec("web:1", 5);
+    auto.autoscale = Some(node_cpu_policy(1, 10));
+    world.apply("web", auto);
+    for load in [0.65, 0.55] {
+        for sim in world.nodes.values_mut() {
+            sim.load = load;
+        }
+        world.ticks(60);
+        assert_eq!(world.plan.services[&key("web")].target, 5, "at {load}");
+    }
+}
+
+#[test]
+fn a_count_held_beyond_the_maximum_falls_to_it_when_the_hold_ends() {
+    let mut world = World::new(3);
+    let mut auto = spec("web:1", 2);
+    auto.autoscale = Some(node_cpu_policy(1, 5));
+    world.apply("web", auto);
+    world.ticks(10);
+    world.scale("web", 9);
+    let until = world.now + 30_000;
+    let manual = world.desired.manual.get_mut(&key("web")).unwrap();
+    manual.hold_until_ms = Some(until);
+    for sim in world.nodes.values_mut() {
+        sim.load = 1.4;
+    }
+    world.ticks(50);
+    assert_eq!((world.active("web").len(), world.answering("web")), (9, 9));
+    let reasons = &world.report.services[&key("web")].scale.reasons;
+    let held = Reason::Held {
+        until_ms: Some(until),
+    };
+    assert_eq!(*reasons, [held]);
+    world.ticks(40);
+    let entry = &world.plan.services[&key("web")];
+    let change = entry.last_change.as_ref().unwrap();
+    assert_eq!((change.from, change.to), (9, 5));
+    assert_eq!(change.cause, ScaleCause::Bounds { min: 1, max: 5 });
+    assert_eq!(world.answering("web"), 5);
 }

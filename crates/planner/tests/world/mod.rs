@@ -10,7 +10,7 @@ use std::sync::Arc;
 use longshore_model::autoscale::{Behavior, Metric, Signal};
 use longshore_model::node::{Capacity, Node};
 use longshore_model::observe::{
-    CheckState, CpuSample, EdgeObserved, NodeObserved, ServerAdmin, ServerObserved,
+    CheckState, CpuSample, EdgeObserved, EngineState, NodeObserved, ServerAdmin, ServerObserved,
 };
 use longshore_model::plan::{Assignment, Leaving, Replica};
 use longshore_model::reason::FailReason;
@@ -27,6 +27,9 @@ pub(crate) struct SimNode {
     pub session: bool,
     pub reachable: bool,
     pub load: f64,
+    pub engine: EngineState,
+    /// CPU of each healthy container, thousandths of a core.
+    pub container_milli: f64,
     pub assignment: Assignment,
     pub containers: BTreeMap<ReplicaId, ReplicaStatus>,
 }
@@ -303,7 +306,7 @@ impl World {
     }
 
     fn report_all(&mut self) {
-        for (name, sim) in &self.nodes {
+        for (name, sim) in &mut self.nodes {
             let seen = self.observed.nodes.entry(name.clone()).or_default();
             seen.session.connected = sim.session && sim.power;
             if !seen.session.connected {
@@ -316,6 +319,7 @@ impl World {
                 value: sim.load,
             });
             let from = cpu_ratio.len().saturating_sub(60);
+            sample_containers(sim, self.now);
             *seen = NodeObserved {
                 session: seen.session,
                 capacity: Capacity {
@@ -326,6 +330,7 @@ impl World {
                 },
                 assignment_generation: sim.assignment.generation,
                 reported_ms: self.now,
+                engine: sim.engine,
                 replicas: sim.containers.clone(),
                 cpu_ratio: cpu_ratio.split_off(from),
                 ..Default::default()
@@ -414,6 +419,16 @@ impl World {
             *counts.entry(replica.node.to_string()).or_default() += 1;
         }
         counts
+    }
+}
+
+fn sample_containers(sim: &mut SimNode, at_ms: u64) {
+    let value = sim.container_milli;
+    let healthy = |s: &&mut ReplicaStatus| s.state == ReplicaState::Healthy;
+    for status in sim.containers.values_mut().filter(healthy) {
+        status.cpu_milli.push(CpuSample { at_ms, value });
+        let from = status.cpu_milli.len().saturating_sub(60);
+        status.cpu_milli.drain(..from);
     }
 }
 
