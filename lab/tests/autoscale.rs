@@ -33,14 +33,18 @@ fn node_cpu_scales_out_and_in_without_a_lost_request() {
 
     const REQUESTS: u64 = 5_000;
     let load = Load::start(REQUESTS, 4, "/slow?ms=5");
-    until("two replicas or fewer again", Duration::from_secs(150), || {
-        let now = serving();
-        if now.len() <= 2 {
-            Ok(())
-        } else {
-            Err(ctl_json(&["ls"]))
-        }
-    });
+    until(
+        "two replicas or fewer again",
+        Duration::from_secs(150),
+        || {
+            let now = serving();
+            if now.len() <= 2 {
+                Ok(())
+            } else {
+                Err(ctl_json(&["ls"]))
+            }
+        },
+    );
     load.finish().assert_no_failure(REQUESTS);
     restore();
 }

@@ -105,10 +105,18 @@ fn a_worker_without_power_is_replaced_and_comes_back() {
     restore();
     scale_and_wait(3);
     // Before that the controller declares nothing lost, however long it takes to start tests.
-    until("the controller has watched long enough", Duration::from_secs(90), || {
-        let status = longshore_lab::ctl_json(&["status"]);
-        if status["observing_until"].is_null() { Ok(()) } else { Err(status) }
-    });
+    until(
+        "the controller has watched long enough",
+        Duration::from_secs(90),
+        || {
+            let status = longshore_lab::ctl_json(&["status"]);
+            if status["observing_until"].is_null() {
+                Ok(())
+            } else {
+                Err(status)
+            }
+        },
+    );
     fault(&["kill", "worker2"]);
     let elsewhere =
         |replicas: &[Replica]| replicas.iter().filter(|r| r.node != "worker2").count() == 3;

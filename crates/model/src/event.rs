@@ -228,7 +228,10 @@ impl EventKind {
 }
 
 impl fmt::Display for EventKind {
-    #[expect(clippy::too_many_lines, reason = "one arm for each kind: a table, not logic")]
+    #[expect(
+        clippy::too_many_lines,
+        reason = "one arm for each kind: a table, not logic"
+    )]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::AppApplied { app, revision, by } => {
