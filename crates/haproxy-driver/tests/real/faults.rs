@@ -1,0 +1,329 @@
+//! Replicas, HAProxy, files and sockets fail; hands meddle.
+
+use std::time::{Duration, Instant};
+
+use crate::host::{Host, Replica, Traffic, free_port, get, get_until, http, key, routes, signal};
+use longshore_haproxy_driver::EdgeError;
+use longshore_model::ReplicaId;
+use longshore_model::observe::ServerAdmin;
+use longshore_model::routes::ServerMode::{Drain, Serve};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_killed_with_requests_waiting_does_not_take_haproxy_down() {
+    let mut host = Host::start().await;
+    let port = free_port();
+    let a = Replica::start(1).await;
+    let mut backend = http("shop/web", port, vec![a.server(Serve)]);
+    backend.route.maxconn_per_replica = 2;
+    host.edge
+        .apply(&routes(1, vec![backend.clone()]))
+        .await
+        .unwrap();
+    host.settle().await;
+    let waiting: Vec<_> = (0..8)
+        .map(|_| tokio::spawn(get(port, "/slow", "x")))
+        .collect();
+    let deadline = Instant::now() + crate::host::PATIENCE;
+    loop {
+        let seen = host.edge.read().await.unwrap().servers[&ReplicaId(1)];
+        let backend = host.edge.read().await.unwrap().backends[&key("shop/web")];
+        if seen.sessions == 2 && backend.queued + seen.queued >= 6 {
+            break;
+        }
+        assert!(Instant::now() < deadline, "no queue: {seen:?} {backend:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    a.kill();
+    backend.servers.clear();
+    host.edge
+        .apply(&routes(2, vec![backend.clone()]))
+        .await
+        .unwrap();
+    let b = Replica::start(2).await;
+    backend.servers = vec![b.server(Serve)];
+    host.edge.apply(&routes(3, vec![backend])).await.unwrap();
+    b.gate.add_permits(100);
+    for request in waiting {
+        let _ = request.await.unwrap();
+    }
+    host.settle().await;
+    get_until(port, "x", "r2").await;
+    assert!(host.is_running(), "{}", host.log());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn haproxy_that_was_down_starts_with_the_routes_of_now() {
+    let mut host = Host::start().await;
+    let port = free_port();
+    let (a, b) = (Replica::start(1).await, Replica::start(2).await);
+    let list = |a_mode, b_mode| {
+        vec![http(
+            "shop/web",
+            port,
+            vec![a.server(a_mode), b.server(b_mode)],
+        )]
+    };
+    host.edge
+        .apply(&routes(1, list(Serve, Serve)))
+        .await
+        .unwrap();
+    host.settle().await;
+    host.crash_haproxy().await;
+    let error = host
+        .edge
+        .apply(&routes(2, list(Drain, Serve)))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, EdgeError::Down { .. }), "{error}");
+    assert!(error.to_string().contains("admin.sock"), "{error}");
+    host.start_haproxy().await;
+    // Before the driver says a word: the draining one is out, the other serves.
+    for _ in 0..10 {
+        assert_eq!(get(port, "/", "x").await.unwrap(), (200, "r2".to_owned()));
+    }
+    let applied = host
+        .edge
+        .apply(&routes(2, list(Drain, Serve)))
+        .await
+        .unwrap();
+    assert_eq!(
+        (applied.generation, applied.reloaded),
+        (2, false),
+        "{applied:?}"
+    );
+    assert_eq!(a.count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_foreign_reload_and_a_hand_on_the_socket_are_noticed_and_repaired() {
+    let mut host = Host::start().await;
+    let port = free_port();
+    let (a, b) = (Replica::start(1).await, Replica::start(2).await);
+    let list = vec![http(
+        "shop/web",
+        port,
+        vec![a.server(Serve), b.server(Serve)],
+    )];
+    host.edge.apply(&routes(1, list)).await.unwrap();
+    host.settle().await;
+
+    let traffic = Traffic::start(port);
+    let before = host.edge.read().await.unwrap().pid;
+    signal(host.master_pid(), rustix::process::Signal::USR2);
+    let deadline = Instant::now() + crate::host::PATIENCE;
+    loop {
+        if host.edge.read().await.is_ok_and(|seen| seen.pid != before) {
+            break;
+        }
+        assert!(Instant::now() < deadline, "no new worker\n{}", host.log());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let ticked = host.edge.tick().await.unwrap();
+    assert!(ticked.repaired[0].contains("somebody else"), "{ticked:?}");
+    assert_eq!((ticked.steps, ticked.pending), (0, 0), "{ticked:?}");
+
+    host.by_hand(&format!("set server be_shop_web_{port}/slot2 state maint"))
+        .await;
+    let ticked = host.edge.tick().await.unwrap();
+    assert_eq!(
+        ticked.repaired,
+        [format!("be_shop_web_{port}/slot2 (r2) was in maint")]
+    );
+    host.settle().await;
+    host.by_hand(&format!(
+        "set server be_shop_web_{port}/slot1 addr 127.0.0.1 port 9"
+    ))
+    .await;
+    host.by_hand(&format!("set server be_shop_web_{port}/slot3 state ready"))
+        .await;
+    let ticked = host.edge.tick().await.unwrap();
+    assert_eq!(
+        ticked.repaired,
+        [
+            format!("be_shop_web_{port}/slot1 (r1) had another address"),
+            format!("be_shop_web_{port}/slot3 was in use, but nobody holds it"),
+        ]
+    );
+    host.settle().await;
+    let seen = host.edge.read().await.unwrap();
+    assert!(
+        seen.servers.values().all(|s| s.admin == ServerAdmin::Ready),
+        "{seen:?}"
+    );
+    traffic.stop_without_failure().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_haproxy_refuses_changes_nothing() {
+    let mut host = Host::start().await;
+    let (port, other_port) = (free_port(), free_port());
+    let a = Replica::start(1).await;
+    let web = http("shop/web", port, vec![a.server(Serve)]);
+    host.edge
+        .apply(&routes(1, vec![web.clone()]))
+        .await
+        .unwrap();
+    host.settle().await;
+    let good = host.config();
+    let pid = host.edge.read().await.unwrap().pid;
+
+    let mut settings = host.settings.clone();
+    settings.process.user = Some("no-such-user".to_owned());
+    let mut edge = longshore_haproxy_driver::Edge::open(settings)
+        .await
+        .unwrap();
+    let more = vec![web, http("shop/api", other_port, vec![])];
+    let error = edge.apply(&routes(2, more)).await.unwrap_err();
+    assert!(matches!(error, EdgeError::Refused { .. }), "{error}");
+    assert!(error.to_string().contains("no-such-user"), "{error}");
+    assert_eq!(host.config(), good);
+    let seen = edge.read().await.unwrap();
+    assert_eq!((seen.pid, seen.routes_generation), (pid, 0));
+    assert!(
+        seen.problems[0].contains("no-such-user"),
+        "{:?}",
+        seen.problems
+    );
+    assert_eq!(get(port, "/", "x").await.unwrap().0, 200);
+    // Not asked again at every tick.
+    assert!(edge.tick().await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_taken_port_is_named_and_does_not_block_the_others() {
+    let mut host = Host::start().await;
+    let (port, other_port) = (free_port(), free_port());
+    let holder = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
+    let (a, b) = (Replica::start(1).await, Replica::start(2).await);
+    let list = vec![
+        http("blog/web", port, vec![a.server(Serve)]),
+        http("shop/web", other_port, vec![b.server(Serve)]),
+    ];
+    let applied = host.edge.apply(&routes(1, list)).await.unwrap();
+    assert_eq!(applied.problems.len(), 1);
+    let named = [port.to_string(), "blog/web".to_owned()];
+    assert!(
+        named.iter().all(|t| applied.problems[0].contains(t)),
+        "{:?}",
+        applied.problems
+    );
+    host.settle().await;
+    get_until(other_port, "x", "r2").await;
+    drop(holder);
+    host.tick_until("the port is free", |edge| edge.slots().backends.len() == 2)
+        .await;
+    host.settle().await;
+    get_until(port, "x", "r1").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reload_that_fails_leaves_the_old_worker_and_the_old_file() {
+    let mut host = Host::start().await;
+    let (port, other_port) = (free_port(), free_port());
+    let a = Replica::start(1).await;
+    let web = http("shop/web", port, vec![a.server(Serve)]);
+    host.edge
+        .apply(&routes(1, vec![web.clone()]))
+        .await
+        .unwrap();
+    host.settle().await;
+    let good = host.config();
+    // Passes the check and cannot be bound: an address that is not of this host.
+    let mut settings = host.settings.clone();
+    settings.stats_address = "192.0.2.1".parse().unwrap();
+    settings.reload_deadline_ms = 3_000;
+    let mut edge = longshore_haproxy_driver::Edge::open(settings)
+        .await
+        .unwrap();
+    let more = vec![web.clone(), http("shop/api", other_port, vec![])];
+    let error = edge.apply(&routes(2, more.clone())).await.unwrap_err();
+    println!("{error}");
+    assert!(matches!(error, EdgeError::Reload { .. }), "{error}");
+    assert_eq!(host.config(), good);
+    assert_eq!(get(port, "/", "x").await.unwrap(), (200, "r1".to_owned()));
+    // With what was wrong repaired, the same routes come through.
+    let mut edge = longshore_haproxy_driver::Edge::open(host.settings.clone())
+        .await
+        .unwrap();
+    assert!(edge.apply(&routes(2, more)).await.unwrap().reloaded);
+    assert!(
+        !edge.tick().await.unwrap().reloaded,
+        "a reload that succeeded is still owed"
+    );
+    assert_eq!(get(port, "/", "x").await.unwrap(), (200, "r1".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_whose_socket_is_gone_is_driven_through_its_master() {
+    let mut host = Host::start().await;
+    let port = free_port();
+    let (a, b) = (Replica::start(1).await, Replica::start(2).await);
+    let list = routes(1, vec![http("shop/web", port, vec![a.server(Serve)])]);
+    host.edge.apply(&list).await.unwrap();
+    host.settle().await;
+    std::fs::remove_file(&host.settings.admin_socket).unwrap();
+    let list = routes(2, vec![http("shop/web", port, vec![b.server(Serve)])]);
+    let applied = host.edge.apply(&list).await.unwrap();
+    assert!(!applied.reloaded && applied.generation == 2, "{applied:?}");
+    assert!(
+        applied.problems[0].contains("admin.sock is gone"),
+        "{applied:?}"
+    );
+    host.settle().await;
+    for _ in 0..5 {
+        assert_eq!(get(port, "/", "x").await.unwrap(), (200, "r2".to_owned()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_hangs_is_an_error_in_time_and_keeps_its_slots() {
+    let mut host = Host::with(|settings| settings.socket_deadline_ms = 300).await;
+    let port = free_port();
+    let a = Replica::start(1).await;
+    let list = vec![http("shop/web", port, vec![a.server(Serve)])];
+    host.edge.apply(&routes(1, list.clone())).await.unwrap();
+    host.settle().await;
+    let (slots, file) = (host.edge.slots().clone(), host.config());
+    let pid = host.edge.read().await.unwrap().pid;
+    signal(pid, rustix::process::Signal::STOP);
+    let started = Instant::now();
+    let error = host.edge.apply(&routes(2, vec![])).await.unwrap_err();
+    let time = started.elapsed();
+    signal(pid, rustix::process::Signal::CONT);
+    assert!(matches!(error, EdgeError::Silent { .. }), "{error}");
+    assert!(time < Duration::from_secs(2), "{time:?}");
+    assert_eq!((host.edge.slots(), host.config()), (&slots, file));
+    assert!(host.edge.apply(&routes(3, list)).await.unwrap().converged);
+    assert_eq!(get(port, "/", "x").await.unwrap(), (200, "r1".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_slot_map_is_built_again_without_a_failed_request() {
+    let mut host = Host::start().await;
+    let port = free_port();
+    let (a, b) = (Replica::start(1).await, Replica::start(2).await);
+    let list = routes(
+        1,
+        vec![http(
+            "shop/web",
+            port,
+            vec![a.server(Serve), b.server(Serve)],
+        )],
+    );
+    host.edge.apply(&list).await.unwrap();
+    host.settle().await;
+    let slots = host.edge.slots().clone();
+    let traffic = Traffic::start(port);
+    std::fs::write(&host.settings.slots_path, "{").unwrap();
+    host.edge = longshore_haproxy_driver::Edge::open(host.settings.clone())
+        .await
+        .unwrap();
+    assert!(host.edge.apply(&list).await.unwrap().converged);
+    host.settle().await;
+    assert_eq!(host.edge.slots(), &slots);
+    assert!(
+        !host.edge.tick().await.unwrap().reloaded,
+        "a reload that succeeded is still owed"
+    );
+    traffic.stop_without_failure().await;
+}

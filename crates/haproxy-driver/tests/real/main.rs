@@ -1,0 +1,7 @@
+//! The driver against the installed HAProxy. Without HAProxy these tests fail and say so.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // Helpers are outside of `#[test]`.
+
+mod host;
+
+mod faults;
+mod membership;
