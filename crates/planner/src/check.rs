@@ -315,7 +315,8 @@ fn removed_only_if_gone(input: &PlanInput<'_>, outcome: &Outcome, was: &Replica)
     })
 }
 
-/// Healthy by its node's last word, in the routes, and sent requests by every connected edge.
+/// Healthy by its node's last word (or, where the node cannot speak, reached by an edge), in the
+/// routes, and sent requests by every connected edge.
 fn counts_as_serving(
     input: &PlanInput<'_>,
     outcome: &Outcome,
@@ -341,12 +342,13 @@ fn counts_as_serving(
     });
     let mut answers = 0;
     let mut through = edges == 0 || !leads(&outcome.plan, replica);
-    let mut all = true;
+    let (mut all, mut reached) = (true, false);
     for (_, edge) in connected {
         let server = edge.servers.get(&replica.id);
         let takes = server.is_some_and(|server| {
             server.admin == ServerAdmin::Ready && server.check != CheckState::Down
         });
+        reached |= server.is_some_and(|server| server.check == CheckState::Up);
         answers += 1;
         all &= takes;
     }
@@ -355,7 +357,8 @@ fn counts_as_serving(
     let said = seen
         .and_then(|seen| seen.replicas.get(&replica.id))
         .map(|status| status.state);
-    through && said == Some(ReplicaState::Healthy)
+    let silent = seen.is_none_or(|seen| !session_ok(input, &seen.session));
+    through && (said == Some(ReplicaState::Healthy) || (silent && reached))
 }
 
 /// 3: what is given up by choice leaves enough that serves, and a replacement is there first.

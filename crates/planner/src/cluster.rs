@@ -5,8 +5,10 @@ use longshore_model::node::Node;
 use longshore_model::observe::{
     CheckState, EdgeObserved, NodeObserved, ServerAdmin, SessionObserved,
 };
+use longshore_model::plan::PortBinding;
 use longshore_model::report::NodeState;
-use longshore_model::{NodeId, Plan, ReplicaId, TimeMs};
+use longshore_model::spec::Resources;
+use longshore_model::{NodeId, ReplicaId, TimeMs};
 
 use crate::PlanInput;
 
@@ -19,6 +21,8 @@ pub(crate) struct NodeSlot<'a> {
     pub id: &'a NodeId,
     pub node: &'a Node,
     pub seen: Option<&'a NodeObserved>,
+    /// It has acknowledged the assignment in force.
+    pub acked: bool,
     pub state: NodeState,
     /// Not sure that it serves: replacements may be added, nothing of it leaves.
     pub doubted: bool,
@@ -41,11 +45,23 @@ pub(crate) struct NodeSlot<'a> {
 }
 
 impl NodeSlot<'_> {
+    /// Counts one replica against the node.
+    pub(crate) fn reserve(&mut self, wants: Resources, ports: &[PortBinding]) {
+        self.replicas += 1;
+        self.cpu_reserved_milli = self
+            .cpu_reserved_milli
+            .saturating_add(wants.cpu_reserved_milli);
+        self.memory_reserved_bytes = self
+            .memory_reserved_bytes
+            .saturating_add(wants.memory_reserved_bytes);
+        self.ports.extend(ports.iter().map(|port| port.host_port));
+    }
+
     /// Reserved share of the scarcer resource, per mille.
     pub(crate) fn fill_permille(&self) -> u32 {
         let Some(seen) = self.seen else { return 1_000 };
         let share = |used: u64, all: u64| {
-            let permille = u128::from(used) * 1_000 / u128::from(all.max(1));
+            let permille = used.saturating_mul(1_000) / all.max(1);
             u32::try_from(permille).unwrap_or(u32::MAX)
         };
         share(self.cpu_reserved_milli, seen.capacity.cpu_milli).max(share(
@@ -169,29 +185,6 @@ impl<'a> Cluster<'a> {
             .iter()
             .all(|edge| edge.gone || edge.runs(generation))
     }
-
-    /// Counts the replicas of the plan in force against their nodes.
-    pub(crate) fn reserve_all(&mut self, plan: &Plan) {
-        for replica in plan.replicas.values() {
-            let Some(number) = self.number(&replica.node) else {
-                continue;
-            };
-            let Some(spec) = plan.templates.get(&replica.template) else {
-                continue;
-            };
-            let slot = &mut self.nodes[number];
-            slot.replicas += 1;
-            let wants = spec.resources;
-            slot.cpu_reserved_milli = slot
-                .cpu_reserved_milli
-                .saturating_add(wants.cpu_reserved_milli);
-            slot.memory_reserved_bytes = slot
-                .memory_reserved_bytes
-                .saturating_add(wants.memory_reserved_bytes);
-            slot.ports
-                .extend(replica.ports.iter().map(|port| port.host_port));
-        }
-    }
 }
 
 /// Last sign of life of a session: an echo, or its beginning.
@@ -207,10 +200,12 @@ pub(crate) fn alive(session: &SessionObserved, now_ms: TimeMs, timeout_ms: u64) 
 fn slot<'a>(input: &PlanInput<'a>, id: &'a NodeId, node: &'a Node) -> NodeSlot<'a> {
     let seen = input.observed.nodes.get(id);
     let from_ms = input.now_ms.saturating_sub(HEADROOM_WINDOW_MS);
+    let generation = input.current.generations.get(id).copied().unwrap_or(0);
     NodeSlot {
         id,
         node,
         seen,
+        acked: seen.is_some_and(|seen| seen.assignment_generation >= generation),
         state: NodeState::Unknown,
         doubted: false,
         braked: false,

@@ -84,7 +84,6 @@ pub(crate) struct Draft<'a> {
 impl<'a> Draft<'a> {
     pub(crate) fn new(input: &PlanInput<'a>) -> Self {
         let mut cluster = Cluster::new(input);
-        cluster.reserve_all(input.current);
         let mut services = service_slots(input);
         let rows = rows(input, &mut cluster, &mut services);
         for slot in &mut services {
@@ -182,7 +181,7 @@ impl<'a> Draft<'a> {
             _ => false,
         };
         let through_edges =
-            self.cluster.edges.is_empty() || !self.has_route(replica) || seen.sight.routed;
+            self.cluster.edges.is_empty() || seen.sight.routed || !self.has_route(replica);
         healthy && through_edges && replica.traffic == Traffic::Serve && replica.leaving.is_none()
     }
 
@@ -434,6 +433,9 @@ fn rows<'a>(
         // What edges see counts whatever the plan says of the routes by now.
         if let Some(number) = node {
             let slot = &mut cluster.nodes[number];
+            if let Some(spec) = input.current.templates.get(&replica.template) {
+                slot.reserve(spec.resources, &replica.ports);
+            }
             slot.up += sight.up;
             slot.down += sight.down;
         }

@@ -40,16 +40,7 @@ fn condition(draft: &mut Draft<'_>, row: usize) -> Condition {
         return Condition::Unknown;
     }
     let (id, status) = (draft.rows[row].id, draft.rows[row].status);
-    let generation = draft
-        .input
-        .current
-        .generations
-        .get(node.id)
-        .copied()
-        .unwrap_or(0);
-    let acked = node
-        .seen
-        .is_some_and(|seen| seen.assignment_generation >= generation);
+    let acked = node.acked;
     if status.is_some() || !acked {
         draft.memory.missing_since_ms.remove(&id);
     }
@@ -108,18 +99,18 @@ fn route(draft: &mut Draft<'_>, row: usize) {
     let Some(replica) = draft.replica(row) else {
         return;
     };
-    let (service, node) = (replica.service.clone(), replica.node.clone());
-    let (id, now_in) = (replica.id, replica.traffic);
+    let now_in = replica.traffic;
     match &draft.rows[row].condition {
+        Condition::Healthy if now_in == Traffic::Serve => {}
         Condition::Healthy => draft.set_traffic(row, Traffic::Serve),
         Condition::Starting | Condition::Unhealthy if now_in != Traffic::Out => {
             let why = draft.rows[row]
                 .status
                 .and_then(|status| status.reason.clone());
             draft.report.events.push(EventKind::Unhealthy {
-                service,
-                replica: id,
-                node,
+                service: replica.service.clone(),
+                replica: replica.id,
+                node: replica.node.clone(),
                 why,
             });
             draft.set_traffic(row, Traffic::Out);

@@ -96,18 +96,17 @@ pub fn plan(input: &PlanInput<'_>) -> Outcome {
 fn finish(mut draft: Draft<'_>) -> Outcome {
     let current = draft.input.current;
     let mut routes_changed = draft.routes_changed();
-    let (mut services, mut templates) = (BTreeSet::new(), BTreeSet::new());
-    for replica in draft.plan.replicas.values() {
-        services.insert(&replica.service);
-        templates.insert(&replica.template);
+    for slot in draft.services.iter().filter(|slot| slot.spec.is_none()) {
+        let held = slot.rows.iter().any(|&row| draft.replica(row).is_some());
+        if !held && let Some(entry) = draft.plan.services.remove(&slot.key) {
+            routes_changed |= !entry.routes.is_empty();
+        }
     }
-    let desired = draft.input.desired;
-    draft.plan.services.retain(|key, entry| {
-        let keep = services.contains(key) || desired.service(key).is_some();
-        routes_changed |= !keep && !entry.routes.is_empty();
-        keep
-    });
-    draft.plan.templates.retain(|id, _| templates.contains(id));
+    if draft.plan.replicas.len() < draft.rows.len() {
+        let of = |replica: &'_ longshore_model::plan::Replica| replica.template.clone();
+        let used: BTreeSet<_> = draft.plan.replicas.values().map(of).collect();
+        draft.plan.templates.retain(|id, _| used.contains(id));
+    }
     for slot in draft.cluster.nodes.iter().filter(|slot| slot.dirty) {
         *draft.plan.generations.entry(slot.id.clone()).or_default() += 1;
     }

@@ -406,15 +406,7 @@ fn add(
     let ports = reserve_ports(draft, &draft.cluster.nodes[number], id, &board.container)?;
     draft.plan.next_replica = id.0 + 1;
     let node = &mut draft.cluster.nodes[number];
-    node.ports.extend(ports.iter().map(|port| port.host_port));
-    node.replicas += 1;
-    let wants = board.container.resources;
-    node.cpu_reserved_milli = node
-        .cpu_reserved_milli
-        .saturating_add(wants.cpu_reserved_milli);
-    node.memory_reserved_bytes = node
-        .memory_reserved_bytes
-        .saturating_add(wants.memory_reserved_bytes);
+    node.reserve(board.container.resources, &ports);
     node.dirty = true;
     let service = draft.services[order.service].key.clone();
     let replica = Replica {

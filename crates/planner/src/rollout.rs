@@ -200,7 +200,7 @@ fn create(
     let outdated = of(|reason| *reason == LeaveReason::Replaced);
     let cut_off = of(|reason| *reason == LeaveReason::Unreachable);
     let others = give - outdated - cut_off;
-    let cut_off_now = if any_up(draft, sorted) {
+    let cut_off_now = if cut_off == 0 || any_up(draft, sorted) {
         cut_off
     } else {
         cut_off.min(1)
@@ -259,6 +259,9 @@ fn give(
     sorted: &mut Sorted,
     stopped: bool,
 ) -> u32 {
+    if sorted.give.is_empty() {
+        return 0;
+    }
     let target = draft.entry(service).target;
     let any_up = any_up(draft, sorted);
     let rank = |reason: &LeaveReason| match reason {

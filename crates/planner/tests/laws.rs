@@ -393,6 +393,19 @@ fn found_a_stopped_rollout_of_a_service_that_no_edge_reaches() {
     settles(1, &acts);
 }
 
+#[test]
+fn found_a_restart_with_a_node_that_only_edges_still_reach() {
+    let away = Act::Session { node: 0, on: false };
+    let drain = Act::Available { node: 1, to: 2 };
+    let acts = [
+        (deploy(0, 0, 2, 4), 4),
+        (away, 1),
+        (Act::Restart, 1),
+        (drain, 1),
+    ];
+    settles(3, &acts);
+}
+
 /// Few enough to be run at every change; `PROPTEST_CASES` asks for more.
 fn cases() -> u32 {
     match std::env::var_os("PROPTEST_CASES") {
