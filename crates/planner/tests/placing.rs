@@ -84,8 +84,9 @@ fn a_port_that_a_stranger_holds_is_not_tried_again() {
 }
 
 fn label(world: &mut World, node: &str, zone: &str) {
-    let node = world.desired.nodes.get_mut(&id(node)).unwrap();
-    node.labels.insert("zone".into(), zone.into());
+    let node = world.desired.nodes.get_mut(&id(node));
+    let labels = node.map(|node| &mut node.labels);
+    labels.map(|labels| labels.insert("zone".into(), zone.into()));
 }
 
 #[test]
@@ -172,4 +173,37 @@ fn an_engine_that_is_down_takes_nothing_and_keeps_what_serves() {
     world.ticks(20);
     assert_eq!((world.active("web").len(), world.answering("web")), (3, 3));
     assert_eq!(world.answering("api"), 3);
+}
+
+#[test]
+fn a_service_spreads_although_another_crowds_a_node() {
+    let mut world = World::new(2);
+    let mut crowd = spec("crowd:1", 5);
+    crowd.placement.constraints.push(Constraint {
+        attribute: NodeAttribute::Hostname,
+        equal: true,
+        value: "node1".into(),
+    });
+    world.apply("crowd", crowd);
+    world.tick(500);
+    world.apply("web", spec("web:1", 2));
+    world.tick(500);
+    assert_eq!(world.per_node("crowd")["node1"], 5);
+    let counts: Vec<usize> = world.per_node("web").into_values().collect();
+    assert_eq!(counts, [1, 1]);
+}
+
+#[test]
+fn a_port_that_comes_round_is_passed_over_while_it_is_held() {
+    let mut world = World::new(1);
+    world.config.port_max = world.config.port_min + 2;
+    world.apply("db", spec("db:1", 1));
+    world.ticks(6);
+    let held = world.active("db")[0].ports[0].host_port;
+    for image in ["web:1", "web:2", "web:3", "web:4", "web:5"] {
+        world.apply("web", spec(image, 1));
+        world.ticks(14);
+        assert_ne!(world.active("web")[0].ports[0].host_port, held);
+    }
+    assert_eq!((world.answering("db"), world.answering("web")), (1, 1));
 }
