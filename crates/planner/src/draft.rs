@@ -293,11 +293,11 @@ impl<'a> Draft<'a> {
     pub(crate) fn routes_changed(&self) -> bool {
         self.routes_dirty
             || self.rows.iter().any(|row| {
-                let before = self.input.current.replicas.get(&row.id);
                 let now = self.plan.replicas.get(&row.id);
-                row.was != now.map_or(Traffic::Out, |replica| replica.traffic)
+                let differs = row.was != now.map_or(Traffic::Out, |replica| replica.traffic);
+                differs
                     && now
-                        .or(before)
+                        .or_else(|| self.input.current.replicas.get(&row.id))
                         .is_some_and(|replica| self.publishes_route(replica))
             })
     }
@@ -421,11 +421,19 @@ fn rows<'a>(
     services: &mut [ServiceSlot<'a>],
 ) -> Vec<Row<'a>> {
     let mut rows = Vec::with_capacity(input.current.replicas.len());
+    let mut service = 0;
     for (&id, replica) in &input.current.replicas {
-        let found = services.binary_search_by(|slot| slot.key.cmp(&replica.service));
-        let Ok(service) = found else {
-            continue;
-        };
+        // Neighbours are mostly of one service.
+        if services
+            .get(service)
+            .is_none_or(|slot| slot.key != replica.service)
+        {
+            let found = services.binary_search_by(|slot| slot.key.cmp(&replica.service));
+            let Ok(number) = found else {
+                continue;
+            };
+            service = number;
+        }
         let node = cluster.number(&replica.node);
         let seen = node.and_then(|number| cluster.nodes[number].seen);
         let sight = cluster.sight(id);
