@@ -21,6 +21,8 @@ pub struct Replica {
     pub traffic: String,
     /// The engine's id.
     pub container: String,
+    /// Times that its agent restarted it.
+    pub restarts: u64,
 }
 
 fn text(value: &Value, key: &str) -> String {
@@ -44,6 +46,7 @@ pub fn replicas() -> Vec<Replica> {
             state: text(row, "state"),
             traffic: text(row, "traffic"),
             container: text(row, "container_id"),
+            restarts: row["restarts"].as_u64().expect("a count of restarts"),
         })
         .collect()
 }

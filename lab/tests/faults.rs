@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use longshore_lab::{
-    Load, Replica, ctl, fault, get, on, restore, scale_and_wait, serving, until, wait_for,
+    Load, Replica, ctl, fault, get, on, replicas, restore, scale_and_wait, serving, until, wait_for,
 };
 
 fn containers(replicas: &[Replica]) -> BTreeSet<String> {
@@ -95,6 +95,18 @@ fn a_killed_replica_is_back_soon() {
     let victim = serving().remove(0);
     on(&victim.node, &["docker", "kill", &victim.container]);
     let start = Instant::now();
+    // The death must have been seen: the same replica again would prove nothing.
+    until(
+        "the victim was restarted or replaced",
+        Duration::from_secs(30),
+        || {
+            let now = replicas();
+            match now.iter().find(|r| r.id == victim.id) {
+                Some(same) if same.restarts == victim.restarts => Err(now),
+                _ => Ok(()),
+            }
+        },
+    );
     wait_for(2);
     assert!(get("/").is_ok_and(|answer| answer.status == 200));
     println!("a killed replica: full again after {:?}", start.elapsed());
