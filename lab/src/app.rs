@@ -60,17 +60,15 @@ pub fn serving() -> Vec<Replica> {
         .collect()
 }
 
-/// Sets the count (the autoscaler keeps its hands off for ten minutes) and waits until exactly
-/// that many exist and serve.
+/// Sets the count, with the autoscaler's hands off for ten minutes, and does not wait.
+pub fn scale(count: usize) {
+    let wanted = format!("hello={count}");
+    ctl_ok(&["scale", &wanted, "--hold", "10m", "-d", "-y"]);
+}
+
+/// Sets the count as [`scale`] does and waits until exactly that many exist and serve.
 pub fn scale_and_wait(count: usize) -> Duration {
-    ctl_ok(&[
-        "scale",
-        &format!("hello={count}"),
-        "--hold",
-        "10m",
-        "-d",
-        "-y",
-    ]);
+    scale(count);
     wait_for(count)
 }
 

@@ -14,7 +14,7 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
-pub use app::{Replica, replicas, restore, scale_and_wait, serving, wait_for};
+pub use app::{Replica, replicas, restore, scale, scale_and_wait, serving, wait_for};
 pub use http::{Answer, get, get_with};
 pub use load::{Load, LoadReport};
 pub use wait::until;

@@ -316,8 +316,6 @@ impl Replica {
 pub struct Memory {
     /// Recommendations of each service, oldest first, bounded by the planner.
     pub recommendations: BTreeMap<ServiceKey, Vec<Recommendation>>,
-    /// Since when a node's session has been gone.
-    pub away_since_ms: BTreeMap<NodeId, TimeMs>,
     /// Since when edges have not reached a replica that its node calls healthy.
     pub unreachable_since_ms: BTreeMap<ReplicaId, TimeMs>,
     /// Since when a connected node has not listed a replica that it must know.

@@ -29,14 +29,7 @@ pub(crate) fn run(draft: &mut Draft<'_>) {
         slot.state = session_state(&input, slot);
         if matches!(slot.state, NodeState::Ready | NodeState::EngineDown) {
             slot.doubted = slot.state == NodeState::EngineDown;
-            draft.memory.away_since_ms.remove(slot.id);
             continue;
-        }
-        if let Some(seen) = slot.seen {
-            draft
-                .memory
-                .away_since_ms
-                .insert(slot.id.clone(), contact_ms(&seen.session));
         }
         match verdict(&input, slot) {
             Verdict::Wait => {}
@@ -185,9 +178,5 @@ fn say(draft: &mut Draft<'_>, gone: &[(usize, String)]) {
     draft
         .memory
         .node_states
-        .retain(|id, _| nodes.contains_key(id));
-    draft
-        .memory
-        .away_since_ms
         .retain(|id, _| nodes.contains_key(id));
 }

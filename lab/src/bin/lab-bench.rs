@@ -8,7 +8,9 @@ use std::collections::BTreeSet;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use longshore_lab::{ctl_ok, get, on, restore, root, serving, try_on, until, wait_for};
+use longshore_lab::{
+    ctl_ok, get, on, restore, root, scale, scale_and_wait, serving, try_on, until, wait_for,
+};
 
 const WORKERS: [&str; 3] = ["worker1", "worker2", "worker3"];
 const REPLICAS: usize = 30;
@@ -24,12 +26,12 @@ fn main() {
     match args.first().map(String::as_str) {
         None => {
             idle();
-            scale(rounds);
+            out_and_in(rounds);
             swarm(rounds);
             cpu(rounds.min(3));
         }
         Some("idle") => idle(),
-        Some("scale") => scale(rounds),
+        Some("scale") => out_and_in(rounds),
         Some("swarm") => swarm(rounds),
         Some("cpu") => cpu(rounds),
         Some(other) => {
@@ -54,27 +56,14 @@ fn median(name: &str, mut values: Vec<Duration>) {
     );
 }
 
-/// Sets the count of the demo app and does not wait.
-fn set(count: usize) {
-    ctl_ok(&[
-        "scale",
-        &format!("hello={count}"),
-        "--hold",
-        "10m",
-        "-d",
-        "-y",
-    ]);
-}
-
 /// `scale` 1 → 30 until answers through HAProxy have named all of them, and back.
-fn scale(rounds: usize) {
+fn out_and_in(rounds: usize) {
     restore();
     let (mut first, mut all, mut back) = (vec![], vec![], vec![]);
     for _ in 0..rounds {
-        set(1);
-        wait_for(1);
+        scale_and_wait(1);
         let start = Instant::now();
-        set(REPLICAS);
+        scale(REPLICAS);
         let mut hosts = BTreeSet::new();
         let mut second = None;
         until("all replicas answer through HAProxy", LIMIT, || {
@@ -98,8 +87,7 @@ fn scale(rounds: usize) {
         first.extend(second);
         wait_for(REPLICAS);
         let start = Instant::now();
-        set(1);
-        wait_for(1);
+        scale_and_wait(1);
         back.push(start.elapsed());
     }
     median(
@@ -112,8 +100,7 @@ fn scale(rounds: usize) {
 
 /// The same with Docker Swarm on the same engines; replicas are asked directly on their ports.
 fn swarm(rounds: usize) {
-    set(1);
-    wait_for(1);
+    scale_and_wait(1);
     ctl_ok(&["down", "hello", "-y"]);
     live_restore(false);
     let mut all = vec![];
