@@ -180,6 +180,42 @@ pub enum EventKind {
         /// In their words.
         message: String,
     },
+    /// An operator stopped a service's autoscaler.
+    AutoscalePaused {
+        /// Service.
+        service: ServiceKey,
+        /// It goes on by itself then; none: when somebody says so.
+        until_ms: Option<TimeMs>,
+        /// By whom.
+        by: String,
+    },
+    /// An operator let a service's autoscaler go on.
+    AutoscaleResumed {
+        /// Service.
+        service: ServiceKey,
+        /// By whom.
+        by: String,
+    },
+    /// An operator set other bounds than the file's, or took them back (neither is set).
+    AutoscaleBounds {
+        /// Service.
+        service: ServiceKey,
+        /// Lower bound instead of the file's.
+        min: Option<u32>,
+        /// Upper bound instead of the file's.
+        max: Option<u32>,
+        /// By whom.
+        by: String,
+    },
+    /// An operator approved a count that the autoscaler asked for.
+    AutoscaleApproved {
+        /// Service.
+        service: ServiceKey,
+        /// The count.
+        count: u32,
+        /// By whom.
+        by: String,
+    },
     /// The controller started.
     ControllerStarted {
         /// Its leadership term.
@@ -200,7 +236,11 @@ impl EventKind {
             | Self::Drained { service, .. }
             | Self::Gone { service, .. }
             | Self::Failed { service, .. }
-            | Self::Waits { service, .. } => Some(service),
+            | Self::Waits { service, .. }
+            | Self::AutoscalePaused { service, .. }
+            | Self::AutoscaleResumed { service, .. }
+            | Self::AutoscaleBounds { service, .. }
+            | Self::AutoscaleApproved { service, .. } => Some(service),
             _ => None,
         }
     }
@@ -336,6 +376,32 @@ impl fmt::Display for EventKind {
                 } else {
                     write!(f, " ({message})")
                 }
+            }
+            Self::AutoscalePaused { service, by, .. } => {
+                write!(f, "{service}: autoscaler paused by {by}")
+            }
+            Self::AutoscaleResumed { service, by } => {
+                write!(f, "{service}: autoscaler resumed by {by}")
+            }
+            Self::AutoscaleBounds {
+                service,
+                min,
+                max,
+                by,
+            } => {
+                let word = |name: &str, value: &Option<u32>| match value {
+                    Some(value) => format!(" {name} {value}"),
+                    None => String::new(),
+                };
+                let said = word("min", min) + &word("max", max);
+                if said.is_empty() {
+                    write!(f, "{service}: the file's bounds hold again, by {by}")
+                } else {
+                    write!(f, "{service}: bounds set to{said} by {by}")
+                }
+            }
+            Self::AutoscaleApproved { service, count, by } => {
+                write!(f, "{service}: {count} approved by {by}")
             }
             Self::ControllerStarted { term } => write!(f, "controller started, term {term}"),
         }

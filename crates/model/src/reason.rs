@@ -140,6 +140,25 @@ pub enum Refusal {
     Ports,
 }
 
+impl Refusal {
+    /// Its kind in one word, as JSON has it.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::NotWorker => "not_worker",
+            Self::Cordoned => "cordoned",
+            Self::Draining => "draining",
+            Self::Away => "away",
+            Self::EngineDown => "engine_down",
+            Self::Constraint { .. } => "constraint",
+            Self::MaxPerNode { .. } => "max_per_node",
+            Self::Cpu { .. } => "cpu",
+            Self::Memory { .. } => "memory",
+            Self::Ports => "ports",
+        }
+    }
+}
+
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const MIB: u64 = 1 << 20;

@@ -8,6 +8,7 @@ use crate::TimeMs;
 use crate::event::EventKind;
 use crate::id::{NodeId, ServiceKey};
 use crate::reason::Reason;
+use crate::record::DecisionRecord;
 
 /// Result of one planning run for people.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -18,6 +19,10 @@ pub struct Report {
     pub nodes: BTreeMap<NodeId, NodeReport>,
     /// Changes that this run decided or saw, in order. They become the event log.
     pub events: Vec<EventKind>,
+    /// What this run decided, and what it decided not to change, each with its inputs. They become
+    /// the history that `why` reads.
+    #[serde(default)]
+    pub records: Vec<DecisionRecord>,
     /// Reasons that concern the whole cluster (a partial outage).
     pub problems: Vec<Reason>,
     /// When to look again at the latest, if something is timed.
@@ -58,6 +63,18 @@ pub struct ScaleReport {
     pub min: u32,
     /// Upper bound in force.
     pub max: u32,
+}
+
+impl ScaleReport {
+    /// Is this the same answer as `before`, for the same kinds of reasons?
+    #[must_use]
+    pub fn repeats(&self, before: &Self) -> bool {
+        let kinds = |report: &Self| -> Vec<_> {
+            report.reasons.iter().map(std::mem::discriminant).collect()
+        };
+        (self.recommendation, self.min, self.max) == (before.recommendation, before.min, before.max)
+            && kinds(self) == kinds(before)
+    }
 }
 
 /// One signal of a decision.

@@ -1,0 +1,126 @@
+//! Where replicas went, and why not elsewhere.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{NodeId, ReplicaId};
+use crate::reason::Refusal;
+
+/// Nodes named with their score before the first replica was placed.
+pub const BEST_MAX: usize = 8;
+/// Replicas of one run whose choice is recorded one by one; the others follow the same scores.
+pub const CHOICES_MAX: usize = 16;
+/// Nodes named with what refused them; all are counted.
+pub const REFUSALS_MAX: usize = 32;
+
+/// One look for places for one service's new replicas.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct PlacementRecord {
+    /// What was asked for.
+    pub asked: PlacementAsked,
+    /// Names of the fields of every score here, the most important first. Scores are compared
+    /// field by field, the smallest wins.
+    pub fields: Vec<Cow<'static, str>>,
+    /// The best nodes before the first replica was placed, best first; at most [`BEST_MAX`].
+    pub best: Vec<NodeScore>,
+    /// Nodes that could take the first replica.
+    pub fit: u32,
+    /// Who went where, in order; at most [`CHOICES_MAX`].
+    pub choices: Vec<Choice>,
+    /// How many were placed.
+    pub placed: u32,
+    /// Nodes refused, by reason ([`Refusal::word`]).
+    pub refused: Vec<(Cow<'static, str>, u32)>,
+    /// Some of them; at most [`REFUSALS_MAX`].
+    pub refusals: Vec<(NodeId, Refusal)>,
+}
+
+/// What was asked for, as far as it decides about places.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct PlacementAsked {
+    /// Replicas.
+    pub count: u32,
+    /// CPU that each reserves, thousandths of a core.
+    #[serde(default)]
+    pub cpu_milli: u64,
+    /// Memory that each reserves.
+    #[serde(default)]
+    pub memory_bytes: u64,
+    /// Host ports that each needs.
+    #[serde(default)]
+    pub ports: u32,
+    /// Most replicas of the service on a node; 0: no limit.
+    #[serde(default)]
+    pub max_per_node: u32,
+}
+
+/// A node and its score.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeScore {
+    /// Which node.
+    pub node: NodeId,
+    /// Its score, one number for each of [`PlacementRecord::fields`].
+    pub score: Vec<u64>,
+}
+
+/// One replica's place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Choice {
+    /// Which replica.
+    pub replica: ReplicaId,
+    /// Its slot.
+    pub slot: u32,
+    /// Where it went, with the score at that moment.
+    pub chosen: NodeScore,
+    /// The next best node at that moment; none if no other node fitted. Its score is not above
+    /// what it really was.
+    #[serde(default)]
+    pub runner_up: Option<NodeScore>,
+}
+
+impl Choice {
+    /// Makes the choice again from the recorded scores.
+    #[must_use]
+    pub fn recompute(&self) -> &NodeId {
+        match &self.runner_up {
+            Some(other) if other.score < self.chosen.score => &other.node,
+            _ => &self.chosen.node,
+        }
+    }
+}
+
+impl PlacementRecord {
+    /// Makes the first choice again from the recorded scores; none if no node fitted.
+    #[must_use]
+    pub fn recompute(&self) -> Option<&NodeId> {
+        let best = self.best.iter().min_by(|a, b| a.score.cmp(&b.score));
+        best.map(|best| &best.node)
+    }
+
+    /// The field that decided between the chosen node and the runner-up.
+    #[must_use]
+    pub fn decisive(&self, choice: &Choice) -> Option<&str> {
+        let other = choice.runner_up.as_ref()?;
+        let at = choice
+            .chosen
+            .score
+            .iter()
+            .zip(&other.score)
+            .position(|(chosen, other)| chosen != other)?;
+        self.fields.get(at).map(AsRef::as_ref)
+    }
+
+    /// Nodes refused in all.
+    #[must_use]
+    pub fn refused_total(&self) -> u32 {
+        self.refused
+            .iter()
+            .fold(0, |sum, (_, count)| sum.saturating_add(*count))
+    }
+
+    /// Both found no place at all, for the same kinds of reasons.
+    pub(super) fn repeats(&self, before: &Self) -> bool {
+        self.placed == 0 && before.placed == 0 && self.refused == before.refused
+    }
+}
