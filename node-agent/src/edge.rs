@@ -93,6 +93,7 @@ fn report(snapshot: EdgeSnapshot) -> EdgeReport {
         routes_generation: snapshot.routes_generation,
         servers: snapshot.servers,
         backends: snapshot.backends,
+        stats_ago_ms: None,
         problem: (!snapshot.problems.is_empty()).then(|| snapshot.problems.join("; ")),
         haproxy_version: snapshot.haproxy_version,
     }

@@ -24,6 +24,7 @@ pub(crate) fn replica(id: u64) -> AssignedReplica {
             host_port: 30_000 + offset,
         }],
         stop: false,
+        paused: false,
     }
 }
 

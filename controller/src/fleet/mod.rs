@@ -370,6 +370,7 @@ mod tests {
             healthy_ago_ms: None,
             restarts: 0,
             memory_bytes: 0,
+            memory_sample_bytes: None,
             cpu_milli: Some(500.0),
         }
     }

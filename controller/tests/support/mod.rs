@@ -303,6 +303,7 @@ async fn serve(channel: Channel, told: watch::Sender<Told>, edge: bool, name: St
         memory_bytes: 8 << 30,
         os: "linux".into(),
         arch: "amd64".into(),
+        ..Default::default()
     });
     let hello = agent::Hello {
         capacity: capacity.clone(),

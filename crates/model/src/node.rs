@@ -73,4 +73,7 @@ pub struct Capacity {
     pub os: String,
     /// `amd64`, `arm64`, …: the engine's word for it.
     pub arch: String,
+    /// Labels of its engine (`labels` in `daemon.json`), for constraints on `engine.labels.*`.
+    #[serde(default)]
+    pub engine_labels: BTreeMap<String, String>,
 }

@@ -1,6 +1,7 @@
 //! What was seen: one snapshot, taken before a planning run.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +17,21 @@ pub struct Observed {
     pub nodes: BTreeMap<NodeId, NodeObserved>,
     /// Edges that were heard of since the controller started.
     pub edges: BTreeMap<NodeId, EdgeObserved>,
+    /// What queries outside the cluster (Prometheus) answered, by the service that asks and by
+    /// the text of the query.
+    #[serde(default)]
+    pub external: BTreeMap<ServiceKey, BTreeMap<String, ExternalObserved>>,
+}
+
+/// What one query outside the cluster answered.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct ExternalObserved {
+    /// Its values, oldest first, bounded by the observer; always finite. Shared: a snapshot
+    /// copies nothing.
+    pub samples: Arc<Vec<Sample>>,
+    /// Why the last try gave no value, in words fit for people; none after a good one.
+    #[serde(default)]
+    pub problem: Option<String>,
 }
 
 /// Session of an agent with the controller. A round trip every second keeps it alive: the agent
@@ -32,12 +48,15 @@ pub struct SessionObserved {
 
 /// One measurement.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct CpuSample {
+pub struct Sample {
     /// When, on the controller's clock.
     pub at_ms: TimeMs,
     /// The value; unit as said where it is used. May be NaN: readers must check.
     pub value: f64,
 }
+
+/// A measurement of CPU.
+pub type CpuSample = Sample;
 
 /// State of a node's container engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -120,8 +139,28 @@ pub struct ServerObserved {
     pub queued: u32,
 }
 
+/// What one edge's HAProxy said of one service at one time, summed over its ways in. Counters
+/// count since HAProxy's last start or reload: one that is lower than before began again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct BackendSample {
+    /// When, on the controller's clock.
+    pub at_ms: TimeMs,
+    /// Requests (or connections) in all.
+    pub requests_total: u64,
+    /// Answers of 500 and above, and requests that no server answered.
+    pub errors_total: u64,
+    /// Requests (or connections) that came in the last second, waiting ones included.
+    pub rate: u32,
+    /// Requests that servers work on, and those that wait.
+    pub sessions: u32,
+    /// Of these, those that wait for a server.
+    pub queued: u32,
+    /// Mean response time of the last 1,024 requests: it stays when traffic ends.
+    pub response_ms: u32,
+}
+
 /// One service in one edge's HAProxy; counters since HAProxy's start.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct BackendObserved {
     /// Requests (or connections) per second over the last second.
     pub rate: u32,
@@ -135,6 +174,10 @@ pub struct BackendObserved {
     pub errors_total: u64,
     /// Mean response time of the last 1,024 requests.
     pub response_ms: u32,
+    /// The same, second by second, oldest first, bounded by the observer. Shared: a snapshot
+    /// copies nothing. Empty in what an edge reports.
+    #[serde(default)]
+    pub samples: Arc<Vec<BackendSample>>,
 }
 
 /// What was seen of one edge.

@@ -124,6 +124,10 @@ pub struct Replica {
     /// Its node is told to stop it. Never unset.
     #[serde(default)]
     pub stop: bool,
+    /// Warm standby: its node is told to pause it once its health was proven. It is in no route
+    /// as long as this holds and until its node proved its health anew.
+    #[serde(default)]
+    pub paused: bool,
 }
 
 /// A container port and the host port on which the node publishes it.
@@ -212,6 +216,10 @@ pub struct AssignedReplica {
     pub ports: Vec<PortBinding>,
     /// It shall stop (signal, grace, kill, remove). A replica that is absent shall stop as well.
     pub stop: bool,
+    /// Warm standby: started, proven healthy once, then paused. Unset: it runs; one that was
+    /// paused goes on and proves its health anew.
+    #[serde(default)]
+    pub paused: bool,
 }
 
 impl Plan {
@@ -280,6 +288,7 @@ impl Replica {
             template: self.template.clone(),
             ports: self.ports.clone(),
             stop: self.stop,
+            paused: self.paused,
         }
     }
 

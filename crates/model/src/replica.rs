@@ -2,9 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use std::sync::Arc;
+
 use crate::TimeMs;
 use crate::id::ReplicaId;
-use crate::observe::CpuSample;
+use crate::observe::{CpuSample, Sample};
 use crate::reason::FailReason;
 
 /// Observed state of a replica; only ever moves down this list, or to `failed`.
@@ -21,6 +23,9 @@ pub enum ReplicaState {
     Healthy,
     /// It was healthy and its check now fails; it may become healthy again.
     Unhealthy,
+    /// Warm standby: its health was proven, then its container was paused. It takes memory, no
+    /// CPU and no requests; it starts anew from `Starting` when it is wanted.
+    Paused,
     /// It was told to stop and is finishing.
     Stopping,
     /// Its container is gone.
@@ -33,13 +38,15 @@ impl ReplicaState {
     /// May this follow `self`? Health goes back and forth, everything else only forward.
     #[must_use]
     pub fn may_become(self, next: Self) -> bool {
-        use ReplicaState::{Failed, Gone, Healthy, Starting, Unhealthy};
+        use ReplicaState::{Failed, Gone, Healthy, Paused, Starting, Unhealthy};
         match (self, next) {
             (Gone, next) => next == Gone,
             (Failed, next) => matches!(next, Failed | Gone),
             (_, Failed) => true,
             // The agent restarts a crashed container in place: a new incarnation is starting.
-            (Healthy | Unhealthy, Starting) | (Unhealthy, Healthy) => true,
+            // So it is after a pause: health before it proves nothing about now.
+            (Healthy | Unhealthy | Paused, Starting) | (Unhealthy, Healthy) => true,
+            (Paused, Healthy | Unhealthy) => false,
             (now, next) => next >= now,
         }
     }
@@ -70,7 +77,23 @@ pub struct ReplicaStatus {
     /// Memory in use.
     #[serde(default)]
     pub memory_bytes: u64,
+    /// The same, oldest first, bounded by the observer; bytes as a number.
+    #[serde(default)]
+    pub memory_samples: Arc<Vec<Sample>>,
     /// CPU use, oldest first; thousandths of a core as a number (`500.0` is half a core).
     #[serde(default)]
     pub cpu_milli: Vec<CpuSample>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ReplicaState::{Gone, Healthy, Paused, Starting, Stopping, Unhealthy};
+
+    #[test]
+    fn a_paused_one_proves_its_health_anew() {
+        assert!(Starting.may_become(Paused) && Healthy.may_become(Paused));
+        assert!(Paused.may_become(Starting));
+        assert!(!Paused.may_become(Healthy) && !Paused.may_become(Unhealthy));
+        assert!(Paused.may_become(Stopping) && !Gone.may_become(Paused));
+    }
 }

@@ -107,6 +107,7 @@ impl Fixture {
                     memory_bytes: 256 << 30,
                     os: "linux".into(),
                     arch: "amd64".into(),
+                    ..Default::default()
                 },
                 reported_ms: NOW_MS,
                 ..Default::default()
@@ -175,6 +176,7 @@ impl Fixture {
                 healthy_ms: Some(NOW_MS - 90_000),
                 restarts: 0,
                 memory_bytes: 0,
+                memory_samples: Default::default(),
                 cpu_milli: vec![],
             };
             let seen = self.observed.nodes.get_mut(&replica.node).unwrap();

@@ -54,9 +54,11 @@ fn condition(draft: &mut Draft<'_>, row: usize) -> Condition {
 /// As the node says it.
 fn reported(status: &ReplicaStatus) -> Condition {
     match status.state {
-        ReplicaState::Assigned | ReplicaState::Pulling | ReplicaState::Starting => {
-            Condition::Starting
-        }
+        // A paused one serves nobody until its health was proven anew.
+        ReplicaState::Assigned
+        | ReplicaState::Pulling
+        | ReplicaState::Starting
+        | ReplicaState::Paused => Condition::Starting,
         ReplicaState::Healthy => Condition::Healthy,
         ReplicaState::Unhealthy => Condition::Unhealthy,
         ReplicaState::Stopping | ReplicaState::Gone => {

@@ -424,6 +424,7 @@ fn add(
         traffic: Traffic::Out,
         leaving: None,
         stop: false,
+        paused: false,
     };
     let event = EventKind::Placed {
         service,

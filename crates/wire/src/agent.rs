@@ -26,6 +26,12 @@ use crate::spec::{
 const REPLICAS_MAX: usize = 4096;
 /// Most templates, and backends, in a message.
 const TEMPLATES_MAX: usize = 1024;
+/// Most labels of an engine that are passed on.
+const ENGINE_LABELS_MAX: usize = 64;
+/// Longest key of an engine label, in bytes.
+const ENGINE_LABEL_KEY_MAX: usize = 128;
+/// Longest value of an engine label, in bytes.
+const ENGINE_LABEL_VALUE_MAX: usize = 256;
 
 /// Who commands: a restored or migrated cluster has a higher generation, each leadership a
 /// higher term. Lower is refused.
@@ -73,6 +79,7 @@ pub fn assignment_to_pb(assignment: &Assignment, fence: Fence) -> pb::Assignment
             })
             .collect(),
         stop: replica.stop,
+        paused: replica.paused,
     };
     pb::Assignment {
         fence: Some(fence.into()),
@@ -126,6 +133,7 @@ pub fn assignment_from_pb(message: pb::Assignment) -> Result<(Fence, Assignment)
                 })
             })?,
             stop: replica.stop,
+            paused: replica.paused,
         })
     })?;
     Ok((
@@ -250,6 +258,8 @@ pub struct ReplicaReport {
     pub restarts: u32,
     /// Memory in use.
     pub memory_bytes: u64,
+    /// The same if it was read for this report; none otherwise.
+    pub memory_sample_bytes: Option<u64>,
     /// CPU since the last report, thousandths of a core.
     pub cpu_milli: Option<f64>,
 }
@@ -267,6 +277,7 @@ impl ReplicaReport {
             healthy_ms: self.healthy_ago_ms.map(|ago| now_ms.saturating_sub(ago)),
             restarts: self.restarts,
             memory_bytes: self.memory_bytes,
+            memory_samples: Arc::default(),
             cpu_milli: Vec::new(),
         }
     }
@@ -299,10 +310,12 @@ pub fn capacity_to_pb(capacity: &Capacity) -> pb::Capacity {
         memory_bytes: capacity.memory_bytes,
         os: capacity.os.clone(),
         arch: capacity.arch.clone(),
+        engine_labels: capacity.engine_labels.clone().into_iter().collect(),
     }
 }
 
-/// From the wire; longer words than any platform has are cut.
+/// From the wire; longer words than any platform has are cut, engine labels beyond the limits
+/// left out.
 #[must_use]
 pub fn capacity_from_pb(capacity: pb::Capacity) -> Capacity {
     let word = |text: String| text.chars().take(32).collect();
@@ -311,7 +324,27 @@ pub fn capacity_from_pb(capacity: pb::Capacity) -> Capacity {
         memory_bytes: capacity.memory_bytes,
         os: word(capacity.os),
         arch: word(capacity.arch),
+        engine_labels: engine_labels(capacity.engine_labels),
     }
+}
+
+/// Engine labels that are passed on: the first [`ENGINE_LABELS_MAX`] in order of those whose key
+/// has 1 to [`ENGINE_LABEL_KEY_MAX`] bytes and whose value at most [`ENGINE_LABEL_VALUE_MAX`]. A
+/// label that was cut could match what it must not.
+#[must_use]
+pub fn engine_labels(
+    labels: impl IntoIterator<Item = (String, String)>,
+) -> BTreeMap<String, String> {
+    let fits = |key: &str, value: &str| {
+        !key.is_empty()
+            && key.len() <= ENGINE_LABEL_KEY_MAX
+            && value.len() <= ENGINE_LABEL_VALUE_MAX
+    };
+    let sorted: BTreeMap<String, String> = labels
+        .into_iter()
+        .filter(|(key, value)| fits(key, value))
+        .collect();
+    sorted.into_iter().take(ENGINE_LABELS_MAX).collect()
 }
 
 /// From the wire, checked. A CPU value that is no number is passed on: the planner counts it as
@@ -345,6 +378,7 @@ fn replica_to(replica: &ReplicaReport) -> pb::ReplicaStatus {
             ReplicaState::Starting => pb::ReplicaState::Starting,
             ReplicaState::Healthy => pb::ReplicaState::Healthy,
             ReplicaState::Unhealthy => pb::ReplicaState::Unhealthy,
+            ReplicaState::Paused => pb::ReplicaState::Paused,
             ReplicaState::Stopping => pb::ReplicaState::Stopping,
             ReplicaState::Gone => pb::ReplicaState::Gone,
             ReplicaState::Failed => pb::ReplicaState::Failed,
@@ -356,6 +390,7 @@ fn replica_to(replica: &ReplicaReport) -> pb::ReplicaStatus {
         healthy_ago_ms: replica.healthy_ago_ms,
         restarts: replica.restarts,
         memory_bytes: replica.memory_bytes,
+        memory_sample_bytes: replica.memory_sample_bytes,
         cpu_milli: replica.cpu_milli,
     }
 }
@@ -367,6 +402,7 @@ fn replica_from(replica: pb::ReplicaStatus) -> Result<ReplicaReport, WireError> 
         pb::ReplicaState::Starting => ReplicaState::Starting,
         pb::ReplicaState::Healthy => ReplicaState::Healthy,
         pb::ReplicaState::Unhealthy => ReplicaState::Unhealthy,
+        pb::ReplicaState::Paused => ReplicaState::Paused,
         pb::ReplicaState::Stopping => ReplicaState::Stopping,
         pb::ReplicaState::Gone => ReplicaState::Gone,
         pb::ReplicaState::Failed => ReplicaState::Failed,
@@ -382,6 +418,7 @@ fn replica_from(replica: pb::ReplicaStatus) -> Result<ReplicaReport, WireError> 
         healthy_ago_ms: replica.healthy_ago_ms,
         restarts: replica.restarts,
         memory_bytes: replica.memory_bytes,
+        memory_sample_bytes: replica.memory_sample_bytes,
         cpu_milli: replica.cpu_milli,
     })
 }
@@ -395,6 +432,8 @@ pub struct EdgeReport {
     pub servers: BTreeMap<ReplicaId, ServerObserved>,
     /// Services that have a backend there.
     pub backends: BTreeMap<ServiceKey, BackendObserved>,
+    /// Since the counters were read; none: its agent does not say.
+    pub stats_ago_ms: Option<u64>,
     /// What is wrong, in words.
     pub problem: Option<String>,
     /// HAProxy's version.
@@ -434,6 +473,7 @@ pub fn edge_report_to_pb(report: &EdgeReport) -> pb::EdgeReport {
         routes_generation: report.routes_generation,
         servers: report.servers.iter().map(server).collect(),
         backends: report.backends.iter().map(backend).collect(),
+        stats_ago_ms: report.stats_ago_ms,
         problem: report.problem.clone().unwrap_or_default(),
         haproxy_version: report.haproxy_version.clone(),
     }
@@ -476,6 +516,7 @@ pub fn edge_report_from_pb(report: pb::EdgeReport) -> Result<EdgeReport, WireErr
             requests_total: backend.requests_total,
             errors_total: backend.errors_total,
             response_ms: backend.response_ms,
+            samples: Arc::default(),
         };
         Ok((key, seen))
     };
@@ -488,6 +529,7 @@ pub fn edge_report_from_pb(report: pb::EdgeReport) -> Result<EdgeReport, WireErr
         backends: list("backends", TEMPLATES_MAX, report.backends, backend)?
             .into_iter()
             .collect(),
+        stats_ago_ms: report.stats_ago_ms,
         problem: (!report.problem.is_empty()).then(|| text(report.problem, 500)),
         haproxy_version: text(report.haproxy_version, 32),
     })

@@ -9,8 +9,8 @@ mod spec;
 
 pub use agent::{
     EdgeReport, Fence, NodeReport, ReplicaReport, assignment_from_pb, assignment_to_pb,
-    capacity_from_pb, capacity_to_pb, edge_report_from_pb, edge_report_to_pb, node_report_from_pb,
-    node_report_to_pb, routes_from_pb, routes_to_pb,
+    capacity_from_pb, capacity_to_pb, edge_report_from_pb, edge_report_to_pb, engine_labels,
+    node_report_from_pb, node_report_to_pb, routes_from_pb, routes_to_pb,
 };
 pub use control::{event_to_pb, json_to_struct, struct_to_json, to_struct};
 pub use error::WireError;

@@ -132,6 +132,7 @@ fn an_assignment_comes_back_the_same() {
                 host_port: 20_001,
             }],
             stop: true,
+            paused: true,
         }],
         templates: BTreeMap::from([(template, Arc::new(spec))]),
     };
@@ -188,6 +189,7 @@ fn reports_come_back_the_same() {
             healthy_ago_ms: None,
             restarts: 2,
             memory_bytes: 5,
+            memory_sample_bytes: Some(5),
             cpu_milli: Some(12.5),
         }],
         ..NodeReport::default()
@@ -207,6 +209,7 @@ fn reports_come_back_the_same() {
         routes_generation: 5,
         servers: BTreeMap::from([(ReplicaId(4), server)]),
         backends: BTreeMap::from([("a/b".parse::<ServiceKey>().unwrap(), Default::default())]),
+        stats_ago_ms: Some(12),
         problem: Some("port 80 taken".into()),
         haproxy_version: "2.6.12".into(),
     };
@@ -272,4 +275,30 @@ proptest! {
         let back = wire::node_report_from_pb(wire::node_report_to_pb(&report)).unwrap();
         prop_assert_eq!(back.cpu_ratio.map(f64::to_bits), Some(bits));
     }
+}
+
+#[test]
+fn engine_labels_are_bounded_and_never_cut() {
+    let long = "x".repeat(300);
+    let labels = (0..100).map(|n| (format!("label{n:03}"), "1".to_owned()));
+    let odd = [
+        ("long".to_owned(), long.clone()),
+        (long, "1".to_owned()),
+        (String::new(), "1".to_owned()),
+    ];
+    let kept = wire::engine_labels(odd.into_iter().chain(labels));
+    assert_eq!(kept.len(), 64);
+    assert!(
+        kept.iter()
+            .all(|(key, value)| key.starts_with("label") && value == "1")
+    );
+
+    let capacity = longshore_model::node::Capacity {
+        engine_labels: BTreeMap::from([("storage".to_owned(), "ssd".to_owned())]),
+        ..Default::default()
+    };
+    assert_eq!(
+        wire::capacity_from_pb(wire::capacity_to_pb(&capacity)),
+        capacity
+    );
 }

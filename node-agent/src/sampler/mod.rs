@@ -81,6 +81,7 @@ impl Sampler {
             memory_bytes: self.host.memory_bytes(),
             os: "linux".into(),
             arch: arch.to_owned(),
+            ..Capacity::default()
         }
     }
 

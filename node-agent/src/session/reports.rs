@@ -172,6 +172,7 @@ impl Reporter {
             healthy_ago_ms: view.healthy_ms.map(ago),
             restarts: view.restarts,
             memory_bytes: used.map_or(0, |used| used.memory_bytes),
+            memory_sample_bytes: used.map(|used| used.memory_bytes).filter(|_| measured),
             cpu_milli: used.and_then(|used| used.cpu_milli).filter(|_| measured),
         }
     }

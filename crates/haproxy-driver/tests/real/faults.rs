@@ -26,7 +26,7 @@ async fn a_replica_killed_with_requests_waiting_does_not_take_haproxy_down() {
     let deadline = Instant::now() + crate::host::PATIENCE;
     loop {
         let seen = host.edge.read().await.unwrap().servers[&ReplicaId(1)];
-        let backend = host.edge.read().await.unwrap().backends[&key("shop/web")];
+        let backend = &host.edge.read().await.unwrap().backends[&key("shop/web")];
         if seen.sessions == 2 && backend.queued + seen.queued >= 6 {
             break;
         }

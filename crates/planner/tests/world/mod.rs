@@ -327,6 +327,7 @@ impl World {
                     memory_bytes: 8 << 30,
                     os: "linux".into(),
                     arch: "amd64".into(),
+                    ..Default::default()
                 },
                 assignment_generation: sim.assignment.generation,
                 reported_ms: self.now,
@@ -496,6 +497,7 @@ fn status(id: ReplicaId, now: u64) -> ReplicaStatus {
         healthy_ms: None,
         restarts: 0,
         memory_bytes: 0,
+        memory_samples: Default::default(),
         cpu_milli: vec![],
     }
 }
