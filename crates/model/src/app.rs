@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::TimeMs;
+use crate::autoscale::AutoscaleControl;
 use crate::id::{AppName, NodeId, ServiceKey, ServiceName};
 use crate::node::Node;
 use crate::spec::ServiceSpec;
@@ -48,6 +49,9 @@ pub struct Desired {
     pub nodes: BTreeMap<NodeId, Node>,
     /// Last manual count of each service.
     pub manual: BTreeMap<ServiceKey, ManualScale>,
+    /// What operators say to autoscalers, by service.
+    #[serde(default)]
+    pub autoscale: BTreeMap<ServiceKey, AutoscaleControl>,
 }
 
 impl Desired {

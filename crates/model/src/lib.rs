@@ -19,7 +19,7 @@ pub mod routes;
 pub mod spec;
 
 pub use app::{App, Desired, ManualScale};
-pub use autoscale::{AutoscaleMode, AutoscaleSpec};
+pub use autoscale::{AutoscaleControl, AutoscaleMode, AutoscaleSpec};
 pub use event::{Event, EventKind};
 pub use id::{AppName, NameError, NodeId, ReplicaId, ServiceKey, ServiceName, TemplateId};
 pub use node::{Availability, Node, Roles};

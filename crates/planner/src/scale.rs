@@ -221,7 +221,7 @@ fn follow_load(
     if decision.count == current {
         return;
     }
-    if policy.mode == AutoscaleMode::DryRun {
+    if policy.mode != AutoscaleMode::On {
         report.reasons.push(Reason::DryRun {
             would_be: decision.count,
         });
@@ -245,7 +245,7 @@ fn without_samples(
 ) {
     let current = draft.entry(service).target;
     policy::remember(draft, service, policy, current);
-    if policy.on_missing == OnMissing::Hold || policy.mode == AutoscaleMode::DryRun {
+    if policy.on_missing == OnMissing::Hold || policy.mode != AutoscaleMode::On {
         return;
     }
     // Those of the last change may still be starting.

@@ -41,36 +41,37 @@ pub(crate) fn read(draft: &mut Draft<'_>, service: usize, policy: &AutoscaleSpec
         current: draft.entry(service).target,
         seasoned: load::seasoned(draft, service, policy),
     };
-    let mut readings: Vec<(Signal, Reading)> = Vec::new();
+    let mut readings: Vec<(&Signal, Reading)> = Vec::new();
     let mut asks = Vec::new();
-    let targets = policy.metrics.iter().map(|metric| metric.signal);
-    let steps = policy.steps.iter().map(|rule| rule.signal);
+    let targets = policy.metrics.iter().map(|metric| &metric.signal);
+    let steps = policy.steps.iter().map(|rule| &rule.signal);
     for signal in targets.chain(steps) {
         if readings.iter().all(|(known, _)| *known != signal) {
             let reading = match signal {
                 Signal::NodeCpu => load::node_cpu(draft, service, policy),
                 Signal::Cpu => load::replica_cpu(draft, service, policy),
+                _ => Reading::default(),
             };
             readings.push((signal, reading));
         }
     }
-    let reading_of = |signal: Signal| {
+    let reading_of = |signal: &Signal| {
         let found = readings.iter().find(|(known, _)| *known == signal);
         found.map_or_else(Reading::default, |(_, reading)| *reading)
     };
     for metric in &policy.metrics {
-        let reading = reading_of(metric.signal);
+        let reading = reading_of(&metric.signal);
         let count = reading
             .value
             .and_then(|value| track(policy, metric, counts, reading, value));
-        asks.push(ask(metric.signal, metric.target, reading, count));
+        asks.push(ask(&metric.signal, metric.target, reading, count));
     }
     for rule in &policy.steps {
-        let reading = reading_of(rule.signal);
+        let reading = reading_of(&rule.signal);
         let step = reading.value.and_then(|value| step(rule, value));
         let count = step.map(|step| apply(step.1, counts));
         asks.push(ask(
-            rule.signal,
+            &rule.signal,
             step.map_or(0.0, |step| step.0),
             reading,
             count,
@@ -79,9 +80,9 @@ pub(crate) fn read(draft: &mut Draft<'_>, service: usize, policy: &AutoscaleSpec
     asks
 }
 
-fn ask(signal: Signal, target: f64, reading: Reading, count: Option<u32>) -> Ask {
+fn ask(signal: &Signal, target: f64, reading: Reading, count: Option<u32>) -> Ask {
     let report = SignalReport {
-        signal: signal.as_str().to_owned(),
+        signal: signal.to_string(),
         value: reading.value,
         target,
         recommendation: count,
@@ -126,7 +127,7 @@ fn track(
         let carriers = match metric.signal {
             Signal::NodeCpu => counts.seasoned,
             // Ready ones without a sample count as idle.
-            Signal::Cpu => reading.good.min(counts.current),
+            _ => reading.good.min(counts.current),
         };
         Some(ceil(f64::from(carriers) * ratio).max(counts.current))
     } else {

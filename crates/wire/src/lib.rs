@@ -2,6 +2,7 @@
 //! checked here, limits included; everything inside is typed.
 
 mod agent;
+mod autoscale;
 mod control;
 mod error;
 mod reason;

@@ -1,9 +1,5 @@
 //! `longshore.spec.v1`.
 
-use longshore_model::autoscale::{
-    AutoscaleMode, AutoscaleSpec, Behavior, Metric, OnMissing, RateAmount, RatePolicy, Signal,
-    Step, StepRule, StepTo,
-};
 use longshore_model::spec::{
     Balance, Constraint, ContainerSpec, ExecCheck, Mount, NodeAttribute, PlacementPolicy,
     PlacementSpec, Privileges, Probe, PullPolicy, Resources, RouteMode, RouteSpec, ServiceSpec,
@@ -11,6 +7,7 @@ use longshore_model::spec::{
 };
 use longshore_proto::spec::v1 as pb;
 
+use crate::autoscale::{autoscale_from, autoscale_to};
 use crate::error::{WireError, bounded, invalid, list, map_bounded, port, required};
 
 /// Longest accepted time in a spec: a day.
@@ -39,18 +36,10 @@ fn no_nul(field: &'static str, words: Vec<String>) -> Result<Vec<String>, WireEr
     }
 }
 
-fn duration(field: &'static str, ms: u64) -> Result<u64, WireError> {
+pub(crate) fn duration(field: &'static str, ms: u64) -> Result<u64, WireError> {
     match ms {
         0..=DURATION_MS_MAX => Ok(ms),
         _ => Err(invalid(field, "is longer than a day")),
-    }
-}
-
-/// A ratio or threshold: a number, not negative.
-fn amount(field: &'static str, value: f64) -> Result<f64, WireError> {
-    match value.is_finite() && value >= 0.0 {
-        true => Ok(value),
-        false => Err(invalid(field, "must be a number of 0 or more")),
     }
 }
 
@@ -349,154 +338,6 @@ fn placement_from(spec: pb::PlacementSpec) -> Result<PlacementSpec, WireError> {
         max_per_node: spec.max_per_node,
         policy,
         spread_labels: bounded("placement.spread_labels", 8, spec.spread_labels)?,
-    })
-}
-
-fn signal_to(signal: Signal) -> pb::Signal {
-    match signal {
-        Signal::NodeCpu => pb::Signal::NodeCpu,
-        Signal::Cpu => pb::Signal::Cpu,
-    }
-}
-
-fn signal_from(signal: pb::Signal) -> Result<Signal, WireError> {
-    match signal {
-        pb::Signal::NodeCpu => Ok(Signal::NodeCpu),
-        pb::Signal::Cpu => Ok(Signal::Cpu),
-        pb::Signal::Unspecified => Err(invalid("autoscale.signal", "is not known")),
-    }
-}
-
-fn autoscale_to(spec: &AutoscaleSpec) -> pb::AutoscaleSpec {
-    let step = |step: &Step| pb::Step {
-        at: step.at,
-        to: Some(match step.to {
-            StepTo::Count(count) => pb::step::To::Count(count),
-            StepTo::Change(change) => pb::step::To::Change(change),
-        }),
-    };
-    pb::AutoscaleSpec {
-        min: spec.min,
-        max: spec.max,
-        metrics: spec
-            .metrics
-            .iter()
-            .map(|m| pb::Metric {
-                signal: signal_to(m.signal).into(),
-                target: m.target,
-            })
-            .collect(),
-        steps: spec
-            .steps
-            .iter()
-            .map(|rule| pb::StepRule {
-                signal: signal_to(rule.signal).into(),
-                steps: rule.steps.iter().map(step).collect(),
-            })
-            .collect(),
-        window_ms: spec.window_ms,
-        warmup_ms: spec.warmup_ms,
-        scale_up: Some(behavior_to(&spec.scale_up)),
-        scale_down: Some(behavior_to(&spec.scale_down)),
-        on_missing: match spec.on_missing {
-            OnMissing::Hold => pb::OnMissing::Hold,
-            OnMissing::ScaleToMin => pb::OnMissing::ScaleToMin,
-        }
-        .into(),
-        mode: match spec.mode {
-            AutoscaleMode::On => pb::AutoscaleMode::On,
-            AutoscaleMode::DryRun => pb::AutoscaleMode::DryRun,
-        }
-        .into(),
-    }
-}
-
-fn autoscale_from(spec: pb::AutoscaleSpec) -> Result<AutoscaleSpec, WireError> {
-    if spec.min > spec.max {
-        let rule = format!("min {} is above max {}", spec.min, spec.max);
-        return Err(invalid("autoscale.min", rule));
-    }
-    let (on_missing, mode) = (spec.on_missing(), spec.mode());
-    let metric = |m: pb::Metric| {
-        let target = amount("autoscale.metrics.target", m.target)?;
-        if target == 0.0 {
-            return Err(invalid("autoscale.metrics.target", "must be above 0"));
-        }
-        Ok(Metric {
-            signal: signal_from(m.signal())?,
-            target,
-        })
-    };
-    Ok(AutoscaleSpec {
-        min: spec.min,
-        max: spec.max,
-        metrics: list("autoscale.metrics", 16, spec.metrics, metric)?,
-        steps: list("autoscale.steps", 16, spec.steps, step_rule_from)?,
-        window_ms: duration("autoscale.window_ms", spec.window_ms)?.max(1000),
-        warmup_ms: duration("autoscale.warmup_ms", spec.warmup_ms)?,
-        scale_up: behavior_from(required("autoscale.scale_up", spec.scale_up)?)?,
-        scale_down: behavior_from(required("autoscale.scale_down", spec.scale_down)?)?,
-        on_missing: match on_missing {
-            pb::OnMissing::ScaleToMin => OnMissing::ScaleToMin,
-            _ => OnMissing::Hold,
-        },
-        mode: match mode {
-            pb::AutoscaleMode::DryRun => AutoscaleMode::DryRun,
-            _ => AutoscaleMode::On,
-        },
-    })
-}
-
-fn step_rule_from(rule: pb::StepRule) -> Result<StepRule, WireError> {
-    let signal = signal_from(rule.signal())?;
-    let steps = list("autoscale.steps.steps", 64, rule.steps, |step| {
-        let to = match required("autoscale.steps.to", step.to)? {
-            pb::step::To::Count(count) => StepTo::Count(count),
-            pb::step::To::Change(change) => StepTo::Change(change),
-        };
-        Ok(Step {
-            at: amount("autoscale.steps.at", step.at)?,
-            to,
-        })
-    })?;
-    if !steps.is_sorted_by(|a, b| a.at < b.at) {
-        return Err(invalid("autoscale.steps.at", "thresholds must rise"));
-    }
-    Ok(StepRule { signal, steps })
-}
-
-fn behavior_to(b: &Behavior) -> pb::Behavior {
-    pb::Behavior {
-        stabilization_ms: b.stabilization_ms,
-        tolerance: b.tolerance,
-        policies: b
-            .policies
-            .iter()
-            .map(|policy| pb::RatePolicy {
-                amount: Some(match policy.amount {
-                    RateAmount::Replicas(n) => pb::rate_policy::Amount::Replicas(n),
-                    RateAmount::Percent(n) => pb::rate_policy::Amount::Percent(n),
-                }),
-                period_ms: policy.period_ms,
-            })
-            .collect(),
-        select_min: b.select_min,
-    }
-}
-
-fn behavior_from(b: pb::Behavior) -> Result<Behavior, WireError> {
-    Ok(Behavior {
-        stabilization_ms: duration("behavior.stabilization_ms", b.stabilization_ms)?,
-        tolerance: amount("behavior.tolerance", b.tolerance)?,
-        policies: list("behavior.policies", 16, b.policies, |policy| {
-            let amount = match required("behavior.policies.amount", policy.amount)? {
-                pb::rate_policy::Amount::Replicas(n) => RateAmount::Replicas(n),
-                pb::rate_policy::Amount::Percent(n) => RateAmount::Percent(n),
-            };
-            let period_ms = duration("behavior.policies.period_ms", policy.period_ms)?;
-            Ok(RatePolicy { amount, period_ms })
-        })?,
-        select_min: b.select_min,
     })
 }
 

@@ -4,7 +4,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use longshore_model::autoscale::{AutoscaleSpec, Metric, Signal, Step, StepRule, StepTo};
+use longshore_model::autoscale::{
+    AutoscaleMode, AutoscaleSpec, ExternalQuery, Metric, Schedule, ScheduleEnd, Signal, Step,
+    StepRule, StepTo, TargetKind,
+};
 use longshore_model::observe::{CheckState, EngineState, ServerAdmin, ServerObserved};
 use longshore_model::plan::{AssignedReplica, Assignment, PortBinding};
 use longshore_model::reason::FailReason;
@@ -17,6 +20,37 @@ use longshore_model::spec::{
 use longshore_model::{Event, EventKind, NodeId, ReplicaId, ServiceKey};
 use longshore_wire::{self as wire, Fence, NodeReport, ReplicaReport};
 use proptest::prelude::*;
+
+/// Each signal once, the external one also with another kind of target.
+fn every_signal() -> Vec<Metric> {
+    let jobs = Signal::Prometheus(ExternalQuery {
+        url: Some("http://10.0.0.9:9090".into()),
+        query: "sum(jobs_waiting)".into(),
+    });
+    let signals = [
+        Signal::NodeCpu,
+        Signal::Cpu,
+        Signal::Memory,
+        Signal::Requests,
+        Signal::Queue,
+        Signal::Concurrency,
+        Signal::Latency,
+        Signal::Errors,
+        jobs.clone(),
+    ];
+    let metric = |signal: Signal| Metric {
+        kind: signal.default_kind(),
+        signal,
+        target: 0.6,
+    };
+    let mut metrics: Vec<_> = signals.into_iter().map(metric).collect();
+    metrics.push(Metric {
+        signal: jobs,
+        target: 50.0,
+        kind: TargetKind::Value,
+    });
+    metrics
+}
 
 fn container() -> ContainerSpec {
     ContainerSpec {
@@ -69,10 +103,7 @@ fn service() -> ServiceSpec {
         autoscale: Some(AutoscaleSpec {
             min: 2,
             max: 12,
-            metrics: vec![Metric {
-                signal: Signal::NodeCpu,
-                target: 0.6,
-            }],
+            metrics: every_signal(),
             steps: vec![StepRule {
                 signal: Signal::Cpu,
                 steps: vec![
@@ -91,7 +122,26 @@ fn service() -> ServiceSpec {
             scale_up: AutoscaleSpec::default_up(),
             scale_down: AutoscaleSpec::default_down(),
             on_missing: Default::default(),
-            mode: Default::default(),
+            mode: AutoscaleMode::Approve,
+            schedules: vec![
+                Schedule {
+                    name: "office".into(),
+                    start: "0 7 * * MON-FRI".into(),
+                    end: ScheduleEnd::After(43_200_000),
+                    time_zone: "Europe/Brussels".into(),
+                    min: Some(4),
+                    max: None,
+                },
+                Schedule {
+                    name: "night".into(),
+                    start: "0 22 * * *".into(),
+                    end: ScheduleEnd::At("0 6 * * *".into()),
+                    time_zone: "UTC".into(),
+                    min: None,
+                    max: Some(5),
+                },
+            ],
+            warm: 2,
         }),
         routes: vec![RouteSpec {
             listen_port: 8080,

@@ -261,6 +261,7 @@ fn describe(service: &mut pb::Service, spec: &ServiceSpec, edges: &[IpAddr]) {
         service.autoscale = match scaling.mode {
             AutoscaleMode::On => "on".into(),
             AutoscaleMode::DryRun => "dry_run".into(),
+            AutoscaleMode::Approve => "approve".into(),
         };
         (service.min, service.max) = (scaling.min, scaling.max);
     }

@@ -98,6 +98,8 @@ pub(super) fn read(
         scale_down,
         on_missing,
         mode,
+        schedules: Vec::new(),
+        warm: 0,
     })
 }
 
@@ -125,10 +127,10 @@ fn check(
     }
     let signals = metrics
         .iter()
-        .map(|m| m.signal)
-        .chain(steps.iter().map(|s| s.signal));
+        .map(|m| &m.signal)
+        .chain(steps.iter().map(|s| &s.signal));
     let resources = container.resources;
-    if signals.into_iter().any(|s| s == Signal::Cpu)
+    if signals.into_iter().any(|s| *s == Signal::Cpu)
         && resources.cpu_limit_milli == 0
         && resources.cpu_reserved_milli == 0
     {
@@ -145,7 +147,12 @@ fn signals(fields: &mut Fields<'_>, metrics: &mut Vec<Metric>, p: &mut Problems)
         if let Some(item) = fields.take(signal.as_str())
             && let Some(target) = item.ratio(p)
         {
-            metrics.push(Metric { signal, target });
+            let kind = signal.default_kind();
+            metrics.push(Metric {
+                signal,
+                target,
+                kind,
+            });
         }
     }
     for name in LATER {

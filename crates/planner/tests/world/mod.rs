@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use longshore_model::autoscale::{Behavior, Metric, Signal};
+use longshore_model::autoscale::{Behavior, Metric, Signal, TargetKind};
 use longshore_model::node::{Capacity, Node};
 use longshore_model::observe::{
     CheckState, CpuSample, EdgeObserved, EngineState, NodeObserved, ServerAdmin, ServerObserved,
@@ -94,6 +94,7 @@ pub(crate) fn spec(image: &str, replicas: u32) -> ServiceSpec {
 pub(crate) fn node_cpu_policy(min: u32, max: u32) -> AutoscaleSpec {
     let metrics = vec![Metric {
         signal: Signal::NodeCpu,
+        kind: TargetKind::Utilization,
         target: 0.6,
     }];
     let calm = Behavior {
@@ -111,6 +112,8 @@ pub(crate) fn node_cpu_policy(min: u32, max: u32) -> AutoscaleSpec {
         scale_down: calm,
         on_missing: Default::default(),
         mode: AutoscaleMode::On,
+        schedules: vec![],
+        warm: 0,
     }
 }
 
