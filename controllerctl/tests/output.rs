@@ -32,6 +32,16 @@ fn node() {
         last_seen_ms: NOW_MS,
         note: text("disk swap"),
         reason: String::new(),
+        drain: Some(pb::NodeDrain {
+            since_ms: NOW_MS - 1_000,
+            deadline_ms: NOW_MS + 599_000,
+            force: false,
+            left: 3,
+            leaving: 1,
+            late: false,
+            waits: vec![text("shop/web: r7 waits until its replacement serves")],
+        }),
+        engine_labels: [(text("rack"), text("7"))].into(),
     };
     insta::assert_snapshot!("node", json(&views::Node::from(&node)));
     let never = pb::Node {

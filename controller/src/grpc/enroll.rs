@@ -184,6 +184,7 @@ fn wanted(request: pb::JoinRequest, now_ms: TimeMs) -> Result<Wanted, Status> {
         address,
         joined_ms: now_ms,
         note: None,
+        drain: None,
     };
     Ok(Wanted {
         hash,

@@ -107,6 +107,7 @@ async fn set_one(
         node: node.to_owned(),
         availability: availability.into(),
         message: message.to_owned(),
+        ..Default::default()
     };
     client.set_availability(request).await.map(drop)
 }

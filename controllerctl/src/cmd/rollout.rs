@@ -252,13 +252,9 @@ async fn judge(
                 .map(struct_to_json)
                 .unwrap_or_default();
             match serde_json::from_value::<Reason>(json) {
-                Ok(Reason::Unplaceable { refusals }) => {
+                Ok(ref reason @ Reason::Unplaceable { ref refusals, .. }) => {
                     let nodes = refusals.iter().map(|(node, why)| format!("{node}  {why}"));
-                    let message = format!(
-                        "{} cannot be placed: 0 of {} nodes fit",
-                        service.key,
-                        refusals.len()
-                    );
+                    let message = format!("{} cannot be placed: {reason}", service.key);
                     return Ok(Some(
                         Failure::new(message)
                             .exit(Exit::Unplaceable)

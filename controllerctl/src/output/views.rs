@@ -173,6 +173,43 @@ pub struct Node {
     pub note: Option<String>,
     /// Why it is not ready.
     pub reason: Option<String>,
+    /// How its drain goes, while it is drained.
+    pub drain: Option<Drain>,
+    /// Labels of its engine.
+    pub engine_labels: BTreeMap<String, String>,
+}
+
+/// How a node's drain goes.
+#[derive(Debug, Serialize)]
+pub struct Drain {
+    /// When it was ordered.
+    pub since: Option<String>,
+    /// Until when all shall have moved.
+    pub deadline: Option<String>,
+    /// What is left then is stopped.
+    pub force: bool,
+    /// Replicas still there.
+    pub left: u32,
+    /// Of these, on their way out.
+    pub leaving: u32,
+    /// The deadline has passed.
+    pub late: bool,
+    /// What those wait for that cannot leave yet.
+    pub waits: Vec<String>,
+}
+
+impl From<&pb::NodeDrain> for Drain {
+    fn from(d: &pb::NodeDrain) -> Self {
+        Self {
+            since: time(d.since_ms),
+            deadline: time(d.deadline_ms),
+            force: d.force,
+            left: d.left,
+            leaving: d.leaving,
+            late: d.late,
+            waits: d.waits.clone(),
+        }
+    }
 }
 
 impl From<&pb::Node> for Node {
@@ -196,6 +233,8 @@ impl From<&pb::Node> for Node {
             last_seen: time(n.last_seen_ms),
             note: filled(&n.note),
             reason: filled(&n.reason),
+            drain: n.drain.as_ref().map(Drain::from),
+            engine_labels: n.engine_labels.clone().into_iter().collect(),
         }
     }
 }

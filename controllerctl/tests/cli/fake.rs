@@ -292,6 +292,8 @@ impl ControlService for Fake {
                             asked_bytes: 768 << 20,
                         },
                     )],
+                    counts: vec![],
+                    nodes: 1,
                 }),
                 _ => None,
             };

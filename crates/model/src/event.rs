@@ -215,6 +215,45 @@ pub enum EventKind {
         count: u32,
         /// By whom.
         by: String,
+    /// Nothing is left on a node that was drained.
+    NodeDrained {
+        /// Node.
+        node: NodeId,
+        /// From the order to here.
+        after_ms: u64,
+    },
+    /// A node's drain ran out of time and goes on.
+    NodeDrainLate {
+        /// Node.
+        node: NodeId,
+        /// Replicas left.
+        left: u32,
+        /// What is left is stopped now.
+        force: bool,
+    },
+    /// A replica is moved to even out the cluster: its successor starts.
+    Moving {
+        /// Service.
+        service: ServiceKey,
+        /// The replica that will leave.
+        replica: ReplicaId,
+        /// Its node.
+        node: NodeId,
+        /// Its successor.
+        successor: ReplicaId,
+        /// The successor's node.
+        to: NodeId,
+    },
+    /// A warm standby becomes a replica like the others.
+    Woken {
+        /// Service.
+        service: ServiceKey,
+        /// Slot.
+        slot: u32,
+        /// Replica.
+        replica: ReplicaId,
+        /// Node.
+        node: NodeId,
     },
     /// The controller started.
     ControllerStarted {
@@ -236,6 +275,8 @@ impl EventKind {
             | Self::Drained { service, .. }
             | Self::Gone { service, .. }
             | Self::Failed { service, .. }
+            | Self::Moving { service, .. }
+            | Self::Woken { service, .. }
             | Self::Waits { service, .. }
             | Self::AutoscalePaused { service, .. }
             | Self::AutoscaleResumed { service, .. }
@@ -261,6 +302,10 @@ impl EventKind {
             | Self::NodeAway { node }
             | Self::NodeLost { node, .. }
             | Self::NodeBack { node }
+            | Self::NodeDrained { node, .. }
+            | Self::NodeDrainLate { node, .. }
+            | Self::Moving { node, .. }
+            | Self::Woken { node, .. }
             | Self::NodeAvailability { node, .. } => Some(node),
             _ => None,
         }
@@ -403,6 +448,26 @@ impl fmt::Display for EventKind {
             Self::AutoscaleApproved { service, count, by } => {
                 write!(f, "{service}: {count} approved by {by}")
             }
+            Self::NodeDrained { node, after_ms } => {
+                write!(f, "{node} is drained, after {} s", after_ms / 1_000)
+            }
+            Self::NodeDrainLate { node, left, force } => {
+                let then = if *force { "stopped now" } else { "it goes on" };
+                write!(f, "{node}: drain past its deadline, {left} left; {then}")
+            }
+            Self::Moving {
+                service,
+                replica,
+                node,
+                successor,
+                to,
+            } => write!(f, "{service} {replica} moves from {node} to {to} as {successor}"),
+            Self::Woken {
+                service,
+                slot,
+                replica,
+                node,
+            } => write!(f, "{service}.{slot} ({replica}) on {node} woken from standby"),
             Self::ControllerStarted { term } => write!(f, "controller started, term {term}"),
         }
     }

@@ -13,6 +13,7 @@ pub mod observe;
 pub mod plan;
 pub mod reason;
 pub mod record;
+pub mod refusal;
 pub mod replica;
 pub mod report;
 pub mod routes;

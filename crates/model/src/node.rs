@@ -27,6 +27,21 @@ pub struct Node {
     /// Why it is not active, in the operator's words, and when that was said.
     #[serde(default)]
     pub note: Option<AvailabilityNote>,
+    /// How it is drained, while it is.
+    #[serde(default)]
+    pub drain: Option<DrainOrder>,
+}
+
+/// How a node is drained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrainOrder {
+    /// When it was ordered.
+    pub since_ms: TimeMs,
+    /// Until then all its replicas shall have moved.
+    pub deadline_ms: TimeMs,
+    /// What is still there then is stopped, even if fewer replicas serve than should. Otherwise
+    /// the drain goes on and says what it waits for.
+    pub force: bool,
 }
 
 /// What a node does. At least one is true.

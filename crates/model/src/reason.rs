@@ -5,7 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::TimeMs;
-use crate::id::{NodeId, ReplicaId};
+use crate::id::{NodeId, ReplicaId, ServiceKey};
+pub use crate::refusal::{Refusal, RefusalCount};
 
 /// Why a replica failed or is unhealthy, as its agent saw it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,108 +97,6 @@ impl fmt::Display for FailReason {
     }
 }
 
-/// Why one node cannot take a replica.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(tag = "reason", rename_all = "snake_case")]
-pub enum Refusal {
-    /// It runs no containers.
-    NotWorker,
-    /// It is cordoned.
-    Cordoned,
-    /// It is being drained.
-    Draining,
-    /// It is not connected, or lost.
-    Away,
-    /// Its engine does not answer.
-    EngineDown,
-    /// A constraint does not hold.
-    Constraint {
-        /// As written in the file.
-        constraint: String,
-        /// What the node has instead.
-        found: String,
-    },
-    /// It has as many replicas of the service as allowed.
-    MaxPerNode {
-        /// The limit.
-        max: u32,
-    },
-    /// Its CPU is reserved.
-    Cpu {
-        /// What is left, thousandths of a core.
-        free_milli: u64,
-        /// What was asked for.
-        asked_milli: u64,
-    },
-    /// Its memory is reserved.
-    Memory {
-        /// What is left.
-        free_bytes: u64,
-        /// What was asked for.
-        asked_bytes: u64,
-    },
-    /// No host port is left in the range.
-    Ports,
-}
-
-impl Refusal {
-    /// Its kind in one word, as JSON has it.
-    #[must_use]
-    pub fn word(&self) -> &'static str {
-        match self {
-            Self::NotWorker => "not_worker",
-            Self::Cordoned => "cordoned",
-            Self::Draining => "draining",
-            Self::Away => "away",
-            Self::EngineDown => "engine_down",
-            Self::Constraint { .. } => "constraint",
-            Self::MaxPerNode { .. } => "max_per_node",
-            Self::Cpu { .. } => "cpu",
-            Self::Memory { .. } => "memory",
-            Self::Ports => "ports",
-        }
-    }
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const MIB: u64 = 1 << 20;
-        match self {
-            Self::NotWorker => f.write_str("runs no containers (edge only)"),
-            Self::Cordoned => f.write_str("cordoned"),
-            Self::Draining => f.write_str("draining"),
-            Self::Away => f.write_str("not connected"),
-            Self::EngineDown => f.write_str("its container engine does not answer"),
-            Self::Constraint { constraint, found } => {
-                write!(f, "constraint {constraint} does not hold ({found})")
-            }
-            Self::MaxPerNode { max } => {
-                write!(
-                    f,
-                    "has {max} replicas of the service, the most allowed per node"
-                )
-            }
-            Self::Cpu {
-                free_milli,
-                asked_milli,
-            } => write!(
-                f,
-                "cpu: {free_milli}m free of reservations, {asked_milli}m asked for"
-            ),
-            Self::Memory {
-                free_bytes,
-                asked_bytes,
-            } => write!(
-                f,
-                "memory: {} MiB free of reservations, {} MiB asked for",
-                free_bytes / MIB,
-                asked_bytes / MIB
-            ),
-            Self::Ports => f.write_str("no host port left in the range"),
-        }
-    }
-}
-
 /// Why a replica leaves.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "reason", rename_all = "snake_case")]
@@ -219,6 +118,43 @@ pub enum LeaveReason {
     Down,
     /// HAProxy cannot reach it although its node says that it is healthy.
     Unreachable,
+    /// Its node's drain ran out of time and was to be forced.
+    NodeDrainForced,
+    /// Another one serves on a node that had less to carry.
+    Rebalanced,
+    /// It was a warm standby and is no longer wanted as one.
+    Standby {
+        /// Why.
+        why: StandbyEnd,
+    },
+}
+
+/// Why a warm standby is given up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "end", rename_all = "snake_case")]
+pub enum StandbyEnd {
+    /// Fewer are wanted.
+    Fewer,
+    /// It runs an older template.
+    Outdated,
+    /// Its room is needed by replicas that serve.
+    Pressure {
+        /// Of this service.
+        service: ServiceKey,
+    },
+    /// Its node takes no replicas (any more).
+    Node,
+}
+
+impl fmt::Display for StandbyEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fewer => f.write_str("fewer are wanted"),
+            Self::Outdated => f.write_str("it runs an older template"),
+            Self::Pressure { service } => write!(f, "{service} needs its room"),
+            Self::Node => f.write_str("its node takes no replicas"),
+        }
+    }
 }
 
 impl fmt::Display for LeaveReason {
@@ -231,6 +167,9 @@ impl fmt::Display for LeaveReason {
             Self::Failed { why } => write!(f, "failed: {why}"),
             Self::Down => f.write_str("its service was taken down"),
             Self::Unreachable => f.write_str("no edge can reach it"),
+            Self::NodeDrainForced => f.write_str("its node's drain ran out of time (forced)"),
+            Self::Rebalanced => f.write_str("moved to a node with less to carry"),
+            Self::Standby { why } => write!(f, "no longer a warm standby: {why}"),
         }
     }
 }
@@ -348,8 +287,14 @@ pub enum Reason {
     RolloutRuns,
     /// No node can take the replica.
     Unplaceable {
-        /// Node by node.
+        /// Node by node, the first of them.
         refusals: Vec<(NodeId, Refusal)>,
+        /// All of them by kind, most frequent first, bounded by the planner.
+        #[serde(default)]
+        counts: Vec<RefusalCount>,
+        /// Nodes that were asked.
+        #[serde(default)]
+        nodes: u32,
     },
     /// Failed before; the next try comes later.
     Backoff {
@@ -405,7 +350,19 @@ impl fmt::Display for Reason {
             Self::DryRun { would_be } => write!(f, "dry run: would be {would_be}"),
             Self::Fixed => f.write_str("no autoscaling configured"),
             Self::RolloutRuns => f.write_str("a rollout runs"),
-            Self::Unplaceable { refusals } => write!(f, "0 of {} nodes fit", refusals.len()),
+            Self::Unplaceable {
+                refusals,
+                counts,
+                nodes,
+            } => {
+                let all = (*nodes as usize).max(refusals.len());
+                write!(f, "0 of {all} nodes fit")?;
+                for (n, count) in counts.iter().enumerate() {
+                    let sign = if n == 0 { ": " } else { ", " };
+                    write!(f, "{sign}{}", count.kind.of_nodes(count.nodes))?;
+                }
+                Ok(())
+            }
             Self::Backoff { failures, last, .. } => {
                 write!(
                     f,

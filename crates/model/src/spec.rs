@@ -1,6 +1,7 @@
 //! What a user asks for: the services of an app.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -56,6 +57,15 @@ pub struct ContainerSpec {
     /// planner reserves.
     #[serde(default)]
     pub ports: Vec<u16>,
+    /// Of these, the ones that need one certain host port (`mode: host`), by container port. A
+    /// node can run one such replica only. Left out of the canonical form when empty, so that
+    /// templates keep their ids.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub fixed_ports: BTreeMap<u16, u16>,
+    /// Platform of the image where the file names one; only such nodes can run it. Left out of the
+    /// canonical form when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub platform: Option<Platform>,
     /// Health check run by the engine inside the container.
     #[serde(default)]
     pub healthcheck: Option<ExecCheck>,
@@ -80,6 +90,70 @@ impl ContainerSpec {
         // A struct of maps with string keys, numbers and strings always serialises.
         let bytes = serde_json::to_vec(self).unwrap_or_default();
         TemplateId::from_digest(&Sha256::digest(&bytes))
+    }
+}
+
+/// Operating system and architecture of an image, in the words of OCI (`linux/arm64/v8`).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Platform {
+    /// `linux`
+    pub os: String,
+    /// `amd64`, `arm64`, …
+    pub arch: String,
+    /// `v7`, `v8`; empty where the architecture has no variants.
+    #[serde(default)]
+    pub variant: String,
+}
+
+impl Platform {
+    /// Reads `os/arch` or `os/arch/variant`. None: it is neither.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let fits = |word: &&str| {
+            let plain = |b: u8| b.is_ascii_alphanumeric() || b"_.-".contains(&b);
+            !word.is_empty() && word.len() <= 32 && word.bytes().all(plain)
+        };
+        let words: Vec<&str> = text.split('/').collect();
+        let (os, arch, variant) = match words.as_slice() {
+            [os, arch] => (os, arch, &""),
+            [os, arch, variant] if fits(variant) => (os, arch, variant),
+            _ => return None,
+        };
+        (fits(os) && fits(arch)).then(|| Self {
+            os: os.to_ascii_lowercase(),
+            arch: arch_word(&arch.to_ascii_lowercase()).to_owned(),
+            variant: variant.to_ascii_lowercase(),
+        })
+    }
+
+    /// Can a node of this system and architecture (in the words of its engine) run it?
+    #[must_use]
+    pub fn runs_on(&self, os: &str, arch: &str) -> bool {
+        let arch = arch.to_ascii_lowercase();
+        self.os.eq_ignore_ascii_case(os) && arch_word(&self.arch) == arch_word(&arch)
+    }
+}
+
+impl fmt::Display for Platform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.os, self.arch)?;
+        if self.variant.is_empty() {
+            Ok(())
+        } else {
+            write!(f, "/{}", self.variant)
+        }
+    }
+}
+
+/// OCI's word for an architecture that kernels and engines call otherwise. Lower case expected.
+#[must_use]
+pub fn arch_word(word: &str) -> &str {
+    match word {
+        "x86_64" | "x86-64" => "amd64",
+        "aarch64" | "armv8l" => "arm64",
+        "armhf" | "armv7l" | "armv6l" | "armel" => "arm",
+        "i386" | "i686" => "386",
+        other => other,
     }
 }
 
@@ -228,10 +302,20 @@ pub struct PlacementSpec {
     /// Spread or pack.
     #[serde(default)]
     pub policy: PlacementPolicy,
-    /// Node labels over whose values replicas are spread first, in order (`zone`).
+    /// Labels over whose values replicas are spread first, in order: `zone` is the label of the
+    /// node, `engine.labels.zone` that of its engine. Empty: over [`ZONE_LABEL`] where nodes have
+    /// at least two zones.
     #[serde(default)]
     pub spread_labels: Vec<String>,
+    /// Its replicas are never moved to even out the cluster.
+    #[serde(default)]
+    pub stay: bool,
 }
+
+/// Node label that names a zone: nodes that are likely to fail together.
+pub const ZONE_LABEL: &str = "zone";
+/// Beginning of a spread label that is the engine's, not the node's.
+pub const ENGINE_LABELS: &str = "engine.labels.";
 
 /// Spread over nodes or fill them one by one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -244,7 +328,8 @@ pub enum PlacementPolicy {
     Binpack,
 }
 
-/// One placement constraint, Swarm's grammar: `node.labels.ssd == true`.
+/// One placement constraint, Swarm's grammar: `node.labels.ssd == true`. As there, values are
+/// compared without regard to case and as they stand (`*` is no pattern); keys of labels are not.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Constraint {
     /// Attribute of the node.
@@ -271,6 +356,45 @@ pub enum NodeAttribute {
     Arch,
     /// `node.labels.KEY`
     Label(String),
+    /// `engine.labels.KEY`
+    EngineLabel(String),
+}
+
+impl Constraint {
+    /// Does it hold for a node whose attribute has these values? A node may have several (roles)
+    /// or none: then it is as if it had the empty one.
+    #[must_use]
+    pub fn holds<'v>(&self, found: impl IntoIterator<Item = &'v str>) -> bool {
+        let equals = |value: &str| match self.attribute {
+            NodeAttribute::Arch => {
+                let (left, right) = (value.to_ascii_lowercase(), self.value.to_ascii_lowercase());
+                arch_word(&left) == arch_word(&right)
+            }
+            _ => value.eq_ignore_ascii_case(&self.value),
+        };
+        found.into_iter().any(equals) == self.equal
+    }
+}
+
+impl fmt::Display for Constraint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let word = if self.equal { "==" } else { "!=" };
+        write!(f, "{} {word} {}", self.attribute, self.value)
+    }
+}
+
+impl fmt::Display for NodeAttribute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Id => f.write_str("node.id"),
+            Self::Hostname => f.write_str("node.hostname"),
+            Self::Role => f.write_str("node.role"),
+            Self::Os => f.write_str("node.platform.os"),
+            Self::Arch => f.write_str("node.platform.arch"),
+            Self::Label(key) => write!(f, "node.labels.{key}"),
+            Self::EngineLabel(key) => write!(f, "engine.labels.{key}"),
+        }
+    }
 }
 
 /// How one template follows another.

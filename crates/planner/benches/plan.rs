@@ -52,6 +52,7 @@ fn node(name: &str, number: u32, worker: bool) -> Node {
         address: IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + number)),
         joined_ms: 0,
         note: None,
+        drain: None,
     }
 }
 

@@ -8,7 +8,7 @@ use longshore_model::observe::{CheckState, EngineState, ServerAdmin, SessionObse
 use longshore_model::plan::{Assignment, Replica, Traffic};
 use longshore_model::reason::{LeaveReason, ScaleCause};
 use longshore_model::replica::ReplicaState;
-use longshore_model::spec::{Constraint, NodeAttribute, UpdateOrder};
+use longshore_model::spec::{Constraint, NodeAttribute, UpdateOrder, arch_word};
 use longshore_model::{NodeId, ReplicaId, ServiceKey, ServiceSpec};
 
 use crate::{Outcome, PlanInput};
@@ -572,13 +572,24 @@ fn constraint_holds(input: &PlanInput<'_>, id: &NodeId, constraint: &Constraint)
         return false;
     };
     let capacity = input.observed.nodes.get(id).map(|seen| &seen.capacity);
+    let label = |labels: &BTreeMap<String, String>, key: &String| labels.get(key).cloned();
     let found = match &constraint.attribute {
-        NodeAttribute::Id | NodeAttribute::Hostname => id.as_str(),
-        NodeAttribute::Role if node.roles.worker => "worker",
-        NodeAttribute::Role => "edge",
-        NodeAttribute::Os => capacity.map_or("", |c| &c.os),
-        NodeAttribute::Arch => capacity.map_or("", |c| &c.arch),
-        NodeAttribute::Label(label) => node.labels.get(label).map_or("", String::as_str),
+        NodeAttribute::Id | NodeAttribute::Hostname => Some(id.to_string()),
+        NodeAttribute::Role => {
+            let wanted = constraint.value.to_lowercase();
+            let has = (wanted == "worker" && node.roles.worker)
+                || (wanted == "edge" && node.roles.edge);
+            return has == constraint.equal;
+        }
+        NodeAttribute::Os => capacity.map(|c| c.os.clone()),
+        NodeAttribute::Arch => capacity.map(|c| arch_word(&c.arch.to_lowercase()).to_owned()),
+        NodeAttribute::Label(key) => label(&node.labels, key),
+        NodeAttribute::EngineLabel(key) => capacity.and_then(|c| label(&c.engine_labels, key)),
     };
-    (found == constraint.value) == constraint.equal
+    let wanted = constraint.value.to_lowercase();
+    let wanted = match constraint.attribute {
+        NodeAttribute::Arch => arch_word(&wanted),
+        _ => &wanted,
+    };
+    (found.unwrap_or_default().to_lowercase() == wanted) == constraint.equal
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use longshore_model::node::Availability;
 use longshore_model::plan::{PortBinding, Replica, Traffic};
-use longshore_model::reason::{FailReason, Refusal};
+use longshore_model::reason::{FailReason, Refusal, RefusalCount};
 use longshore_model::report::NodeState;
 use longshore_model::spec::{
     Constraint, ContainerSpec, NodeAttribute, PlacementPolicy, ServiceSpec,
@@ -101,8 +101,8 @@ pub(crate) fn place(draft: &mut Draft<'_>, order: &Order<'_>) -> Vec<usize> {
         heap.push(Reverse(score(&draft.cluster.nodes[number], &board, number)));
     }
     if count(&placed) < order.count {
-        let refusals = refusals(draft, &board);
-        draft.wait(order.service, Reason::Unplaceable { refusals });
+        let reason = unplaceable(draft, &board);
+        draft.wait(order.service, reason);
     }
     placed
 }
@@ -270,55 +270,55 @@ pub(crate) fn constraint_refusal(
 ) -> Option<Refusal> {
     constraints.iter().find_map(|constraint| {
         let found = attribute(slot, &constraint.attribute);
-        let holds = (found == constraint.value) == constraint.equal;
-        let word = if constraint.equal { "==" } else { "!=" };
-        let name = attribute_name(&constraint.attribute);
-        (!holds).then(|| Refusal::Constraint {
-            constraint: format!("{name} {word} {}", constraint.value),
-            found: if found.is_empty() {
-                format!("no {name}")
-            } else {
-                found.into_owned()
+        (!constraint.holds(found.iter().copied())).then(|| Refusal::Constraint {
+            constraint: constraint.to_string(),
+            found: match found.as_slice() {
+                [] | [""] => format!("no {}", constraint.attribute),
+                values => values.join(", "),
             },
         })
     })
 }
 
-fn attribute<'n>(slot: &NodeSlot<'n>, attribute: &NodeAttribute) -> std::borrow::Cow<'n, str> {
-    let text = match attribute {
+/// The values of an attribute: one, none, or several roles.
+fn attribute<'n>(slot: &NodeSlot<'n>, attribute: &NodeAttribute) -> Vec<&'n str> {
+    let capacity = slot.seen.map(|seen| &seen.capacity);
+    let value = match attribute {
         NodeAttribute::Id | NodeAttribute::Hostname => slot.id.as_str(),
-        NodeAttribute::Role => match (slot.node.roles.worker, slot.node.roles.edge) {
-            (true, _) => "worker",
-            (false, true) => "edge",
-            (false, false) => "",
-        },
-        NodeAttribute::Os => slot.seen.map_or("", |seen| &seen.capacity.os),
-        NodeAttribute::Arch => slot.seen.map_or("", |seen| &seen.capacity.arch),
+        NodeAttribute::Role => {
+            let roles = [
+                (slot.node.roles.worker, "worker"),
+                (slot.node.roles.edge, "edge"),
+            ];
+            let held = roles.iter().filter(|(held, _)| *held);
+            return held.map(|(_, word)| *word).collect();
+        }
+        NodeAttribute::Os => capacity.map_or("", |c| &c.os),
+        NodeAttribute::Arch => capacity.map_or("", |c| &c.arch),
         NodeAttribute::Label(label) => slot.node.labels.get(label).map_or("", String::as_str),
+        NodeAttribute::EngineLabel(label) => {
+            capacity.map_or("", |c| c.engine_labels.get(label).map_or("", String::as_str))
+        }
     };
-    text.into()
+    vec![value]
 }
 
-fn attribute_name(attribute: &NodeAttribute) -> String {
-    match attribute {
-        NodeAttribute::Id => "node.id".into(),
-        NodeAttribute::Hostname => "node.hostname".into(),
-        NodeAttribute::Role => "node.role".into(),
-        NodeAttribute::Os => "node.platform.os".into(),
-        NodeAttribute::Arch => "node.platform.arch".into(),
-        NodeAttribute::Label(label) => format!("node.labels.{label}"),
-    }
-}
-
-fn refusals(draft: &Draft<'_>, board: &Board<'_>) -> Vec<(longshore_model::NodeId, Refusal)> {
+/// Why nobody fits: the first nodes by name, all of them by kind.
+fn unplaceable(draft: &Draft<'_>, board: &Board<'_>) -> Reason {
     let nodes = draft.cluster.nodes.iter().enumerate();
-    nodes
-        .filter_map(|(number, slot)| {
-            let refusal = refusal(slot, board, number, draft)?;
-            Some((slot.id.clone(), refusal))
-        })
-        .take(draft.input.config.refusals_max)
-        .collect()
+    let refused: Vec<_> = nodes
+        .filter_map(|(number, slot)| Some((slot.id, refusal(slot, board, number, draft)?)))
+        .collect();
+    let refusals_max = draft.input.config.refusals_max;
+    Reason::Unplaceable {
+        counts: RefusalCount::of(refused.iter().map(|(_, refusal)| refusal), refusals_max),
+        nodes: u32::try_from(refused.len()).unwrap_or(u32::MAX),
+        refusals: refused
+            .into_iter()
+            .take(refusals_max)
+            .map(|(id, refusal)| (id.clone(), refusal))
+            .collect(),
+    }
 }
 
 /// The lowest slot numbers that no staying replica has, highest first.

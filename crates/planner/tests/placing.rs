@@ -42,7 +42,7 @@ fn what_fits_nowhere_waits_with_a_reason_for_each_node() {
     world.apply("web", spec("web:1", 2));
     world.ticks(5);
     let waits = &world.report.services[&key("big")].waits;
-    let Reason::Unplaceable { refusals } = &waits[0] else {
+    let Reason::Unplaceable { refusals, .. } = &waits[0] else {
         panic!("{waits:?}")
     };
     assert_eq!(refusals[0], (id("edge"), Refusal::NotWorker));
@@ -130,7 +130,7 @@ fn no_node_gets_more_than_max_per_node() {
     let counts: Vec<usize> = world.per_node("web").into_values().collect();
     assert_eq!(counts, [2, 2]);
     let waits = &world.report.services[&key("web")].waits;
-    let Reason::Unplaceable { refusals } = &waits[0] else {
+    let Reason::Unplaceable { refusals, .. } = &waits[0] else {
         panic!("{waits:?}")
     };
     let node1 = (id("node1"), Refusal::MaxPerNode { max: 2 });
@@ -158,7 +158,7 @@ fn an_engine_that_is_down_takes_nothing_and_keeps_what_serves() {
     world.apply("api", everywhere);
     world.ticks(3);
     let waits = &world.report.services[&key("api")].waits;
-    let Reason::Unplaceable { refusals } = &waits[0] else {
+    let Reason::Unplaceable { refusals, .. } = &waits[0] else {
         panic!("{waits:?}")
     };
     assert!(refusals.contains(&(id("node1"), Refusal::EngineDown)));

@@ -1,8 +1,10 @@
 //! `longshore.spec.v1`.
 
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
 use longshore_model::spec::{
     Balance, Constraint, ContainerSpec, ExecCheck, Mount, NodeAttribute, PlacementPolicy,
-    PlacementSpec, Privileges, Probe, PullPolicy, Resources, RouteMode, RouteSpec, ServiceSpec,
+    PlacementSpec, Platform, Privileges, Probe, PullPolicy, Resources, RouteMode, RouteSpec, ServiceSpec,
     UpdateOrder, UpdateSpec,
 };
 use longshore_proto::spec::v1 as pb;
@@ -99,6 +101,16 @@ pub fn container_spec_to_pb(spec: &ContainerSpec) -> pb::ContainerSpec {
             })
             .collect(),
         privileges: Some(privileges_to(&spec.privileges)),
+        fixed_ports: spec
+            .fixed_ports
+            .iter()
+            .map(|(container, host)| ((*container).into(), (*host).into()))
+            .collect(),
+        platform: spec.platform.as_ref().map(|platform| pb::Platform {
+            os: platform.os.clone(),
+            arch: platform.arch.clone(),
+            variant: platform.variant.clone(),
+        }),
     }
 }
 
@@ -155,6 +167,8 @@ pub fn container_spec_from_pb(spec: pb::ContainerSpec) -> Result<ContainerSpec, 
             ));
         }
     }
+    let ports = list("ports", 32, spec.ports, |value| port("ports", value))?;
+    let fixed_ports = fixed_ports_from(&ports, &spec.fixed_ports)?;
     Ok(ContainerSpec {
         image: spec.image,
         pull_policy,
@@ -170,7 +184,9 @@ pub fn container_spec_from_pb(spec: pb::ContainerSpec) -> Result<ContainerSpec, 
         init: spec.init,
         read_only: spec.read_only,
         tmpfs: bounded("tmpfs", 64, spec.tmpfs)?,
-        ports: list("ports", 32, spec.ports, |value| port("ports", value))?,
+        ports,
+        fixed_ports,
+        platform: spec.platform.as_ref().map(platform_from).transpose()?,
         healthcheck: spec.healthcheck.map(exec_check_from).transpose()?,
         probe: spec.probe.map(probe_from).transpose()?,
         resources: spec.resources.map(resources_from).unwrap_or_default(),
@@ -184,6 +200,33 @@ pub fn container_spec_from_pb(spec: pb::ContainerSpec) -> Result<ContainerSpec, 
         })?,
         privileges: privileges_from(spec.privileges.unwrap_or_default())?,
     })
+}
+
+/// Each is one of `ports`, and no host port serves two.
+fn fixed_ports_from(
+    ports: &[u16],
+    fixed: &HashMap<u32, u32>,
+) -> Result<BTreeMap<u16, u16>, WireError> {
+    let mut out = BTreeMap::new();
+    let mut hosts = BTreeSet::new();
+    for (container, host) in fixed {
+        let (container, host) = (port("fixed_ports", *container)?, port("fixed_ports", *host)?);
+        if !ports.contains(&container) || !hosts.insert(host) {
+            let rule = "must name published container ports, each with a host port of its own";
+            return Err(invalid("fixed_ports", rule));
+        }
+        out.insert(container, host);
+    }
+    Ok(out)
+}
+
+fn platform_from(platform: &pb::Platform) -> Result<Platform, WireError> {
+    let pb::Platform { os, arch, variant } = platform;
+    let text = match variant.as_str() {
+        "" => format!("{os}/{arch}"),
+        _ => format!("{os}/{arch}/{variant}"),
+    };
+    Platform::parse(&text).ok_or_else(|| invalid("platform", "must be os/arch[/variant]"))
 }
 
 fn resources_from(r: pb::Resources) -> Resources {
@@ -293,6 +336,9 @@ fn placement_to(spec: &PlacementSpec) -> pb::PlacementSpec {
                     NodeAttribute::Os => (pb::NodeAttribute::Os, ""),
                     NodeAttribute::Arch => (pb::NodeAttribute::Arch, ""),
                     NodeAttribute::Label(key) => (pb::NodeAttribute::Label, key.as_str()),
+                    NodeAttribute::EngineLabel(key) => {
+                        (pb::NodeAttribute::EngineLabel, key.as_str())
+                    }
                 };
                 pb::Constraint {
                     attribute: attribute.into(),
@@ -309,6 +355,7 @@ fn placement_to(spec: &PlacementSpec) -> pb::PlacementSpec {
         }
         .into(),
         spread_labels: spec.spread_labels.clone(),
+        stay: spec.stay,
     }
 }
 
@@ -325,6 +372,9 @@ fn placement_from(spec: pb::PlacementSpec) -> Result<PlacementSpec, WireError> {
             pb::NodeAttribute::Os => NodeAttribute::Os,
             pb::NodeAttribute::Arch => NodeAttribute::Arch,
             pb::NodeAttribute::Label if !c.label.is_empty() => NodeAttribute::Label(c.label),
+            pb::NodeAttribute::EngineLabel if !c.label.is_empty() => {
+                NodeAttribute::EngineLabel(c.label)
+            }
             _ => return Err(invalid("placement.constraints.attribute", "is not known")),
         };
         Ok(Constraint {
@@ -338,6 +388,7 @@ fn placement_from(spec: pb::PlacementSpec) -> Result<PlacementSpec, WireError> {
         max_per_node: spec.max_per_node,
         policy,
         spread_labels: bounded("placement.spread_labels", 8, spec.spread_labels)?,
+        stay: spec.stay,
     })
 }
 

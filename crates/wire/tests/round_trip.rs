@@ -97,7 +97,8 @@ fn service() -> ServiceSpec {
             }],
             max_per_node: 3,
             policy: PlacementPolicy::Binpack,
-            spread_labels: vec!["zone".into()],
+            spread_labels: vec!["zone".into(), "engine.labels.rack".into()],
+            stay: true,
         },
         update: UpdateSpec::default(),
         autoscale: Some(AutoscaleSpec {

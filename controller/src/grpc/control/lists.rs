@@ -159,6 +159,19 @@ pub(super) fn nodes(cluster: &Cluster) -> Vec<pb::Node> {
                 "" => format!("by {}", note.by),
                 message => format!("by {}: {message}", note.by),
             });
+            let drain = node.drain.map(|order| {
+                let progress = report.drain.clone().unwrap_or_default();
+                let waits = progress.waits.iter();
+                pb::NodeDrain {
+                    since_ms: order.since_ms,
+                    deadline_ms: order.deadline_ms,
+                    force: order.force,
+                    left: count(held),
+                    leaving: progress.leaving,
+                    late: progress.late,
+                    waits: waits.map(|(key, why)| format!("{key}: {why}")).collect(),
+                }
+            });
             pb::Node {
                 id: node.id.to_string(),
                 state: word(&report.state),
@@ -187,6 +200,8 @@ pub(super) fn nodes(cluster: &Cluster) -> Vec<pb::Node> {
                     .reason
                     .map(|reason| reason.to_string())
                     .unwrap_or_default(),
+                drain,
+                engine_labels: seen.capacity.engine_labels.clone().into_iter().collect(),
             }
         })
         .collect()

@@ -130,12 +130,16 @@ fn service_lines(
     lines.extend(scale.map(|reason| format!("  count: {}", explain(reason, now_ms))));
     for reason in &report.waits {
         lines.push(format!("  waits: {}", explain(reason, now_ms)));
-        if let Reason::Unplaceable { refusals } = reason {
-            lines.extend(
-                refusals
-                    .iter()
-                    .map(|(node, why)| format!("    {node}  {why}")),
-            );
+        if let Reason::Unplaceable {
+            refusals, nodes, ..
+        } = reason
+        {
+            let named = refusals.iter();
+            lines.extend(named.map(|(node, why)| format!("    {node}  {why}")));
+            let more = (*nodes as usize).saturating_sub(refusals.len());
+            if more > 0 {
+                lines.push(format!("    and {more} more nodes"));
+            }
         }
     }
     let plan = view.plan.services.get(key);

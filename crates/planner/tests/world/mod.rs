@@ -448,6 +448,7 @@ fn node(name: &str, worker: bool, last: u8) -> Node {
         address: IpAddr::V4(Ipv4Addr::new(10, 0, 0, last)),
         joined_ms: 0,
         note: None,
+        drain: None,
     }
 }
 
