@@ -215,6 +215,7 @@ pub enum EventKind {
         count: u32,
         /// By whom.
         by: String,
+    },
     /// Nothing is left on a node that was drained.
     NodeDrained {
         /// Node.
@@ -461,13 +462,19 @@ impl fmt::Display for EventKind {
                 node,
                 successor,
                 to,
-            } => write!(f, "{service} {replica} moves from {node} to {to} as {successor}"),
+            } => write!(
+                f,
+                "{service} {replica} moves from {node} to {to} as {successor}"
+            ),
             Self::Woken {
                 service,
                 slot,
                 replica,
                 node,
-            } => write!(f, "{service}.{slot} ({replica}) on {node} woken from standby"),
+            } => write!(
+                f,
+                "{service}.{slot} ({replica}) on {node} woken from standby"
+            ),
             Self::ControllerStarted { term } => write!(f, "controller started, term {term}"),
         }
     }

@@ -577,8 +577,8 @@ fn constraint_holds(input: &PlanInput<'_>, id: &NodeId, constraint: &Constraint)
         NodeAttribute::Id | NodeAttribute::Hostname => Some(id.to_string()),
         NodeAttribute::Role => {
             let wanted = constraint.value.to_lowercase();
-            let has = (wanted == "worker" && node.roles.worker)
-                || (wanted == "edge" && node.roles.edge);
+            let has =
+                (wanted == "worker" && node.roles.worker) || (wanted == "edge" && node.roles.edge);
             return has == constraint.equal;
         }
         NodeAttribute::Os => capacity.map(|c| c.os.clone()),

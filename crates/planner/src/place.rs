@@ -296,9 +296,9 @@ fn attribute<'n>(slot: &NodeSlot<'n>, attribute: &NodeAttribute) -> Vec<&'n str>
         NodeAttribute::Os => capacity.map_or("", |c| &c.os),
         NodeAttribute::Arch => capacity.map_or("", |c| &c.arch),
         NodeAttribute::Label(label) => slot.node.labels.get(label).map_or("", String::as_str),
-        NodeAttribute::EngineLabel(label) => {
-            capacity.map_or("", |c| c.engine_labels.get(label).map_or("", String::as_str))
-        }
+        NodeAttribute::EngineLabel(label) => capacity.map_or("", |c| {
+            c.engine_labels.get(label).map_or("", String::as_str)
+        }),
     };
     vec![value]
 }

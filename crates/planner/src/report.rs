@@ -34,6 +34,7 @@ pub(crate) fn run(draft: &mut Draft<'_>) {
             cpu_reserved_milli: slot.cpu_reserved_milli,
             memory_reserved_bytes: slot.memory_reserved_bytes,
             cpu_ratio: slot.cpu_ratio,
+            drain: None,
             reason,
         };
         draft.report.nodes.insert(slot.id.clone(), report);

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use longshore_model::spec::{
     Balance, Constraint, ContainerSpec, ExecCheck, Mount, NodeAttribute, PlacementPolicy,
-    PlacementSpec, Platform, Privileges, Probe, PullPolicy, Resources, RouteMode, RouteSpec, ServiceSpec,
-    UpdateOrder, UpdateSpec,
+    PlacementSpec, Platform, Privileges, Probe, PullPolicy, Resources, RouteMode, RouteSpec,
+    ServiceSpec, UpdateOrder, UpdateSpec,
 };
 use longshore_proto::spec::v1 as pb;
 
@@ -210,7 +210,10 @@ fn fixed_ports_from(
     let mut out = BTreeMap::new();
     let mut hosts = BTreeSet::new();
     for (container, host) in fixed {
-        let (container, host) = (port("fixed_ports", *container)?, port("fixed_ports", *host)?);
+        let (container, host) = (
+            port("fixed_ports", *container)?,
+            port("fixed_ports", *host)?,
+        );
         if !ports.contains(&container) || !hosts.insert(host) {
             let rule = "must name published container ports, each with a host port of its own";
             return Err(invalid("fixed_ports", rule));
