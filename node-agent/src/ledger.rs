@@ -31,6 +31,40 @@ pub struct Book {
     pub failed: BTreeMap<ReplicaId, FailReason>,
 }
 
+impl Book {
+    /// Takes an assignment in, or refuses it and stays as it is.
+    ///
+    /// # Errors
+    /// [`Refusal`]: it is not to be obeyed.
+    pub fn take_assignment(
+        &mut self,
+        fence: Fence,
+        assignment: Arc<Assignment>,
+    ) -> Result<Accepted, Refusal> {
+        let have = self.assignment.as_ref();
+        let have = have.map(|have| (have.generation, **have == *assignment));
+        let accepted = admit(self.fence, have, fence, assignment.generation)?;
+        self.failed
+            .retain(|id, _| assignment.replicas.iter().any(|r| r.id == *id));
+        self.fence = fence;
+        self.assignment = Some(assignment);
+        Ok(accepted)
+    }
+
+    /// Takes routes in, or refuses them and stays as it is.
+    ///
+    /// # Errors
+    /// As [`Self::take_assignment`].
+    pub fn take_routes(&mut self, fence: Fence, routes: Arc<Routes>) -> Result<Accepted, Refusal> {
+        let have = self.routes.as_ref();
+        let have = have.map(|have| (have.generation, **have == *routes));
+        let accepted = admit(self.fence, have, fence, routes.generation)?;
+        self.fence = fence;
+        self.routes = Some(routes);
+        Ok(accepted)
+    }
+}
+
 /// The file: a book and the checksum of its JSON form.
 #[derive(Serialize, Deserialize)]
 struct Sealed {
@@ -145,17 +179,8 @@ impl Ledger {
         fence: Fence,
         assignment: Arc<Assignment>,
     ) -> Result<Accepted, LedgerError> {
-        self.write(move |book| {
-            let have = book.assignment.as_ref();
-            let have = have.map(|have| (have.generation, **have == *assignment));
-            let accepted = admit(book.fence, have, fence, assignment.generation)?;
-            book.failed
-                .retain(|id, _| assignment.replicas.iter().any(|r| r.id == *id));
-            book.fence = fence;
-            book.assignment = Some(assignment);
-            Ok(accepted)
-        })
-        .await
+        self.write(move |book| book.take_assignment(fence, assignment))
+            .await
     }
 
     /// Takes routes in, or refuses them. On return they are on disk.
@@ -167,17 +192,8 @@ impl Ledger {
         fence: Fence,
         routes: Arc<Routes>,
     ) -> Result<Accepted, LedgerError> {
-        self.write(move |book| {
-            let have = book
-                .routes
-                .as_ref()
-                .map(|have| (have.generation, **have == *routes));
-            let accepted = admit(book.fence, have, fence, routes.generation)?;
-            book.fence = fence;
-            book.routes = Some(routes);
-            Ok(accepted)
-        })
-        .await
+        self.write(move |book| book.take_routes(fence, routes))
+            .await
     }
 
     /// Remembers which replicas have failed for good.

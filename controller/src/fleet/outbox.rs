@@ -97,6 +97,19 @@ impl Outbox {
 }
 
 impl OutboxReader {
+    /// The next thing to send, without waiting; none if nothing waits or the session is over.
+    pub fn waiting(&mut self) -> Option<Outgoing> {
+        if self.assignment.has_changed().unwrap_or(false) {
+            let newest = self.assignment.borrow_and_update().clone();
+            return newest.map(Outgoing::Assignment);
+        }
+        if self.routes.has_changed().unwrap_or(false) {
+            let newest = self.routes.borrow_and_update().clone();
+            return newest.map(Outgoing::Routes);
+        }
+        self.queue.try_recv().ok().map(Outgoing::Stream)
+    }
+
     /// The next thing to send; none once the session is over. Commands come before streams.
     pub async fn next(&mut self) -> Option<Outgoing> {
         tokio::select! {
@@ -136,6 +149,18 @@ mod tests {
         };
         assert_eq!(next.generation, 9);
         assert_eq!(outbox.assignment_generation(), Some(9));
+    }
+
+    #[test]
+    fn what_waits_is_taken_once_and_in_the_same_order() {
+        let (outbox, mut reader) = Outbox::new();
+        assert!(reader.waiting().is_none());
+        outbox.route(Arc::default());
+        outbox.assign(assignment(1));
+        outbox.assign(assignment(2));
+        assert!(matches!(reader.waiting(), Some(Outgoing::Assignment(a)) if a.generation == 2));
+        assert!(matches!(reader.waiting(), Some(Outgoing::Routes(_))));
+        assert!(reader.waiting().is_none());
     }
 
     #[tokio::test]

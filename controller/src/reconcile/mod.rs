@@ -18,7 +18,7 @@ mod plan;
 use std::sync::Arc;
 use std::time::Duration;
 
-use longshore_model::{Memory, TimeMs};
+use longshore_model::{Memory, Observed, TimeMs};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -61,13 +61,22 @@ pub async fn run(cluster: Arc<Cluster>, stop: CancellationToken) {
 }
 
 /// What one run leaves for the next.
-struct Next {
-    memory: Memory,
-    look_again_ms: Option<TimeMs>,
+pub struct Next {
+    /// For the next run.
+    pub memory: Memory,
+    /// When to run again at the latest, if something is timed.
+    pub look_again_ms: Option<TimeMs>,
 }
 
-/// One run.
-fn step(cluster: &Cluster, memory: Memory, now_ms: TimeMs) -> Next {
+/// One run: decides and executes.
+pub fn step(cluster: &Cluster, memory: Memory, now_ms: TimeMs) -> Next {
+    let (next, observed) = decide(cluster, memory, now_ms);
+    execute(cluster, &observed);
+    next
+}
+
+/// The first half of a run: observe, plan, commit. A process that ends after it has sent nothing.
+pub fn decide(cluster: &Cluster, memory: Memory, now_ms: TimeMs) -> (Next, Observed) {
     let seen = observe::observe(cluster, now_ms);
     let planned = plan::plan(cluster, &seen, &memory);
     let (memory, look_again_ms) = match &planned {
@@ -75,9 +84,14 @@ fn step(cluster: &Cluster, memory: Memory, now_ms: TimeMs) -> Next {
         Err(_) => (memory, None),
     };
     commit::commit(cluster, &seen, planned);
-    execute::execute(cluster, &seen.observed);
-    Next {
+    let next = Next {
         memory,
         look_again_ms,
-    }
+    };
+    (next, seen.observed)
+}
+
+/// The second half: sends what was committed.
+pub fn execute(cluster: &Cluster, observed: &Observed) {
+    execute::execute(cluster, observed);
 }

@@ -25,7 +25,7 @@ mod reload;
 pub mod render;
 pub mod settings;
 pub mod slots;
-mod snapshot;
+pub mod snapshot;
 mod socket;
 pub mod step;
 

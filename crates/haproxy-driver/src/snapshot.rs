@@ -7,12 +7,13 @@ use longshore_model::ReplicaId;
 use longshore_model::observe::{BackendObserved, CheckState, ServerAdmin, ServerObserved};
 use longshore_model::routes::ServerMode;
 
-use crate::edge::{Edge, EdgeSnapshot, Seen};
+use crate::edge::{Edge, EdgeSnapshot};
 use crate::error::EdgeError;
+use crate::intent::Intent;
 use crate::name::{BackendName, parse_slot};
 use crate::readout::{self, Load, Running, RunningServer, StatLine};
 use crate::settings::CheckSettings;
-use crate::slots::Holder;
+use crate::slots::{Holder, SlotMap};
 use crate::step::{Action, Step};
 
 /// Old workers that are asked for their sessions; `mworker-max-reloads` keeps them fewer.
@@ -50,7 +51,13 @@ impl Edge {
         };
         Ok(EdgeSnapshot {
             routes_generation: self.acknowledged,
-            servers: self.servers(&seen, &old),
+            servers: servers(
+                &self.intent,
+                &self.slots,
+                &self.settings.check,
+                &seen.running,
+                &old,
+            ),
             backends: backends(&seen.stat),
             haproxy_version: seen.info.version,
             pid: seen.info.pid,
@@ -120,42 +127,45 @@ impl Edge {
             })
         })
     }
+}
 
-    fn servers(
-        &self,
-        seen: &Seen,
-        old: &BTreeMap<(String, String), Load>,
-    ) -> BTreeMap<ReplicaId, ServerObserved> {
-        let mut servers = BTreeMap::new();
-        for (name, backend) in &self.intent.backends {
-            let pool = self.slots.backends.get(name.as_str());
-            let running = seen.running.backends.get(name.as_str());
-            for server in backend.servers.values() {
-                let slot = pool.and_then(|pool| {
-                    pool.iter().find_map(|(slot, holder)| match holder {
-                        Holder::Replica { id, proven } if *id == server.replica => {
-                            Some((*slot, *proven))
-                        }
-                        _ => None,
-                    })
-                });
-                let now = slot.and_then(|(slot, proven)| Some((running?.get(&slot)?, proven)));
-                let mut observed = now.map_or(ABSENT, |(now, proven)| {
-                    observe(now, proven, &self.settings.check)
-                });
-                let address = SocketAddr::new(server.address, server.port).to_string();
-                if let Some(load) = old.get(&(name.to_string(), address)) {
-                    observed.sessions = observed.sessions.saturating_add(load.sessions);
-                    observed.queued = observed.queued.saturating_add(load.queued);
-                }
-                servers
-                    .entry(server.replica)
-                    .and_modify(|sum| *sum = merge(*sum, observed))
-                    .or_insert(observed);
+/// What a worker has of each replica of the routes. `old`: what workers of earlier configurations
+/// still finish, by backend and address.
+#[must_use]
+pub fn servers(
+    intent: &Intent,
+    slots: &SlotMap,
+    check: &CheckSettings,
+    running: &Running,
+    old: &BTreeMap<(String, String), Load>,
+) -> BTreeMap<ReplicaId, ServerObserved> {
+    let mut servers = BTreeMap::new();
+    for (name, backend) in &intent.backends {
+        let pool = slots.backends.get(name.as_str());
+        let running = running.backends.get(name.as_str());
+        for server in backend.servers.values() {
+            let slot = pool.and_then(|pool| {
+                pool.iter().find_map(|(slot, holder)| match holder {
+                    Holder::Replica { id, proven } if *id == server.replica => {
+                        Some((*slot, *proven))
+                    }
+                    _ => None,
+                })
+            });
+            let now = slot.and_then(|(slot, proven)| Some((running?.get(&slot)?, proven)));
+            let mut observed = now.map_or(ABSENT, |(now, proven)| observe(now, proven, check));
+            let address = SocketAddr::new(server.address, server.port).to_string();
+            if let Some(load) = old.get(&(name.to_string(), address)) {
+                observed.sessions = observed.sessions.saturating_add(load.sessions);
+                observed.queued = observed.queued.saturating_add(load.queued);
             }
+            servers
+                .entry(server.replica)
+                .and_modify(|sum| *sum = merge(*sum, observed))
+                .or_insert(observed);
         }
-        servers
     }
+    servers
 }
 
 /// A replica that has no server in the worker.
