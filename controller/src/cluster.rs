@@ -11,14 +11,19 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use longshore_identity::ca::ClusterCa;
 use longshore_identity::tls::TrustHolder;
-use longshore_model::{Desired, Event, EventKind, NodeId, Plan, Report, TimeMs};
+use longshore_model::{
+    DecisionRecord, Desired, Event, EventKind, NodeId, Plan, Recorded, Report, ServiceKey, TimeMs,
+};
 use longshore_wire::Fence;
 use tokio::sync::{Notify, broadcast, watch};
 
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::fleet::Fleet;
-use crate::store::{Loaded, Meta, Repository, Store, StoreError, StoredEvent, TokenRecord};
+use crate::history::{self, History};
+use crate::store::{
+    Group, HistoryBatch, Loaded, Meta, Repository, Store, StoreError, StoredEvent, TokenRecord,
+};
 
 /// Events that may wait for one watcher; a slower one is told of a gap.
 const EVENTS_WAITING_MAX: usize = 1_024;
@@ -84,6 +89,7 @@ pub struct Cluster {
     planned: watch::Sender<()>,
     events: broadcast::Sender<Arc<StoredEvent>>,
     store: Arc<dyn Store>,
+    history: Mutex<History>,
     ledger: Mutex<Ledger>,
 }
 
@@ -127,6 +133,7 @@ impl Cluster {
             kind: EventKind::ControllerStarted { term },
         };
         repository.record(&[start])?;
+        let history = History::load(&*store, config.history.clone())?;
         let revoked: HashSet<String> = revoked.into_iter().collect();
         let trust = TrustHolder::new(ca.cert_pem(), revoked)?;
         let view = View {
@@ -158,6 +165,7 @@ impl Cluster {
             planned: watch::Sender::new(()),
             events: broadcast::Sender::new(EVENTS_WAITING_MAX),
             store,
+            history: Mutex::new(history),
             ledger: Mutex::new(Ledger {
                 repository,
                 serials,
@@ -270,12 +278,42 @@ impl Cluster {
         }
     }
 
-    /// Commits a plan with its events.
+    /// Commits a plan with its events and the decisions that led to it. Where the store has no
+    /// room for both, decisions wait.
     ///
     /// # Errors
     /// [`StoreError`]; a fatal one ends the process.
-    pub fn commit(&self, current: &Plan, next: &Plan, events: &[Event]) -> Result<(), StoreError> {
-        let committed = self.ledger().repository.commit_plan(current, next, events);
+    pub fn commit(
+        &self,
+        current: &Plan,
+        next: &Plan,
+        events: &[Event],
+        records: &[DecisionRecord],
+    ) -> Result<(), StoreError> {
+        let (now_ms, changed) = (self.now_ms(), next.version != current.version);
+        let mut history = self.history();
+        history.take(records);
+        let prepared = match history.prepare(&*self.store, now_ms, changed) {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                self.store_failed(&error);
+                return Err(error);
+            }
+        };
+        let mut ledger = self.ledger();
+        let repository = &mut ledger.repository;
+        let mut committed = repository.commit_plan(current, next, events, &prepared.batch);
+        match &committed {
+            Ok(_) => history.written(&prepared, now_ms),
+            Err(StoreError::Full { .. }) if !prepared.batch.is_empty() => {
+                history.refused(now_ms);
+                let none = HistoryBatch::default();
+                committed = repository.commit_plan(current, next, events, &none);
+            }
+            Err(_) => {}
+        }
+        drop(ledger);
+        drop(history);
         match committed {
             Ok(stored) => {
                 self.publish(stored);
@@ -286,6 +324,43 @@ impl Cluster {
                 Err(error)
             }
         }
+    }
+
+    /// Writes what the history still holds back; called once, at the end.
+    pub fn close_history(&self) {
+        let now_ms = self.now_ms();
+        let mut history = self.history();
+        history.close();
+        let written = history
+            .prepare(&*self.store, now_ms, true)
+            .and_then(|prepared| self.ledger().repository.write_history(&prepared.batch));
+        if let Err(error) = written {
+            self.store_failed(&error);
+        }
+    }
+
+    fn history(&self) -> MutexGuard<'_, History> {
+        // What a panic leaves behind explains less, and decides nothing.
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The last `limit` decisions of each group that `wanted` names.
+    ///
+    /// # Errors
+    /// [`StoreError`] if they cannot be read.
+    pub fn decisions(
+        &self,
+        wanted: impl Fn(&Group) -> bool,
+        limit: usize,
+    ) -> Result<Vec<Recorded>, StoreError> {
+        let shelves = self.history().look(wanted);
+        history::read(&*self.store, shelves, limit)
+    }
+
+    /// Services with a history, also those that are no longer there.
+    #[must_use]
+    pub fn remembered(&self) -> Vec<ServiceKey> {
+        self.history().services().cloned().collect()
     }
 
     fn publish(&self, events: Vec<StoredEvent>) {

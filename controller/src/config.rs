@@ -6,6 +6,8 @@ use longshore_model::ServiceSpec;
 use longshore_planner::PlannerConfig;
 use serde::Deserialize;
 
+use crate::history::HistoryConfig;
+
 /// Settings of `controller run`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -21,6 +23,8 @@ pub struct Config {
     pub planner: PlannerConfig,
     /// Options of containers that open their host and are let through.
     pub policy: Policy,
+    /// How much of the history of decisions is kept.
+    pub history: HistoryConfig,
     /// Serve gRPC reflection (to operators). Meant for labs.
     pub reflection: bool,
 }
@@ -33,6 +37,7 @@ impl Default for Config {
             log: "info".into(),
             planner: PlannerConfig::default(),
             policy: Policy::default(),
+            history: HistoryConfig::default(),
             reflection: false,
         }
     }

@@ -11,6 +11,7 @@ pub mod config;
 pub mod files;
 pub mod fleet;
 pub mod grpc;
+pub mod history;
 pub mod init;
 pub mod reconcile;
 pub mod run;

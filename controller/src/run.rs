@@ -177,6 +177,7 @@ impl Controller {
                 tracing::error!(%error, "a task of the controller failed");
             }
         }
+        cluster.close_history();
         match cluster.fatal.borrow().clone() {
             Some(why) => Err(RunError::Fatal(why)),
             None => Ok(()),

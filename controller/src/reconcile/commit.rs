@@ -33,7 +33,8 @@ pub(super) fn commit(cluster: &Cluster, seen: &Seen, planned: Result<Outcome, St
                     kind: kind.clone(),
                 })
                 .collect();
-            match cluster.commit(&seen.current, &outcome.plan, &events) {
+            let records = &outcome.report.records;
+            match cluster.commit(&seen.current, &outcome.plan, &events, records) {
                 Ok(()) => {
                     let plan = match outcome.plan.version == seen.current.version {
                         true => Arc::clone(&seen.current),

@@ -338,6 +338,7 @@ fn plans_are_committed_by_compare_and_set_and_row_by_row() {
     each_repository(|store| {
         let (mut repository, loaded) = Repository::open(Arc::clone(&store)).unwrap();
         let current = loaded.plan;
+        let none = HistoryBatch::default();
         let mut next = Plan {
             version: 1,
             next_replica: 9,
@@ -348,7 +349,7 @@ fn plans_are_committed_by_compare_and_set_and_row_by_row() {
         next.services
             .insert(key(2), longshore_model::plan::ServicePlan::default());
         repository
-            .commit_plan(&current, &next, &[started(1)])
+            .commit_plan(&current, &next, &[started(1)], &none)
             .unwrap();
         let mut third = Plan {
             version: 2,
@@ -356,8 +357,10 @@ fn plans_are_committed_by_compare_and_set_and_row_by_row() {
             ..next.clone()
         };
         third.services.remove(&key(1));
-        repository.commit_plan(&next, &third, &[]).unwrap();
-        let error = repository.commit_plan(&next, &third, &[]).unwrap_err();
+        repository.commit_plan(&next, &third, &[], &none).unwrap();
+        let error = repository
+            .commit_plan(&next, &third, &[], &none)
+            .unwrap_err();
         assert!(matches!(error, StoreError::Conflict { .. }), "{error}");
         drop(repository);
         assert_eq!(Repository::open(store).unwrap().1.plan, third);

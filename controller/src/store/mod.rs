@@ -14,6 +14,7 @@
 //! Every error of a write but a guard and a full disk is fatal to the process: an engine that
 //! failed once must be reopened and checked, never asked again.
 
+mod history;
 mod mem;
 mod record;
 mod redb;
@@ -23,6 +24,7 @@ mod rows;
 #[cfg(test)]
 mod laws;
 
+pub use self::history::{Group, HistoryBatch, Span};
 pub use self::mem::MemStore;
 pub use self::redb::RedbStore;
 pub use self::repository::{EVENTS_MAX, Repository};
@@ -53,11 +55,17 @@ pub enum Table {
     PlanTemplates,
     /// Events by sequence number.
     Events,
+    /// What operators told autoscalers, by service.
+    Autoscale,
+    /// Decision records by service, kind and number.
+    Decisions,
+    /// Which numbers of decision records are kept, by service and kind.
+    DecisionSpans,
 }
 
 impl Table {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 14] = [
         Self::Meta,
         Self::Apps,
         Self::Nodes,
@@ -69,6 +77,9 @@ impl Table {
         Self::PlanReplicas,
         Self::PlanTemplates,
         Self::Events,
+        Self::Autoscale,
+        Self::Decisions,
+        Self::DecisionSpans,
     ];
 
     /// Its name in the file.
@@ -86,6 +97,9 @@ impl Table {
             Self::PlanReplicas => "plan_replicas",
             Self::PlanTemplates => "plan_templates",
             Self::Events => "events",
+            Self::Autoscale => "autoscale",
+            Self::Decisions => "decisions",
+            Self::DecisionSpans => "decision_spans",
         }
     }
 }

@@ -14,6 +14,7 @@ use longshore_model::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::history::HistoryBatch;
 use super::record::{decode, encode};
 use super::rows::{Loaded, Meta, NodeRecord, SCHEMA, StoredEvent, TokenRecord};
 use super::{Batch, Change, Guard, Store, StoreError, Table};
@@ -206,10 +207,7 @@ impl Repository {
     /// As [`Store::write`].
     pub fn put_manual(&mut self, key: &ServiceKey, scale: &ManualScale) -> Result<(), StoreError> {
         let change = put(Table::Manual, key.to_string().as_bytes(), scale)?;
-        self.write(Batch {
-            guards: Vec::new(),
-            changes: vec![change],
-        })
+        write_rows(self, vec![change])
     }
 
     /// Writes a node; a token that it used is marked in the same batch.
@@ -273,7 +271,7 @@ impl Repository {
         })
     }
 
-    /// Commits `next` over `current` with its events: only rows that differ are written, and only
+    /// Commits `next` over `current` with its events and decisions: only rows that differ are written, and only
     /// if the stored plan still is `current`.
     ///
     /// # Errors
@@ -283,8 +281,10 @@ impl Repository {
         current: &Plan,
         next: &Plan,
         events: &[Event],
+        history: &HistoryBatch,
     ) -> Result<Vec<StoredEvent>, StoreError> {
         self.write_with(events, |batch| {
+            batch.changes.extend_from_slice(&history.changes);
             if next.version == current.version {
                 return Ok(());
             }
@@ -346,6 +346,17 @@ impl Repository {
             })
             .collect()
     }
+}
+
+/// Writes rows that need no more guard than the writer's own.
+pub(super) fn write_rows(
+    repository: &mut Repository,
+    changes: Vec<Change>,
+) -> Result<(), StoreError> {
+    repository.write(Batch {
+        guards: Vec::new(),
+        changes,
+    })
 }
 
 /// The plan without what has rows of its own.
@@ -412,7 +423,7 @@ fn read_one<T: DeserializeOwned>(
 }
 
 /// Reads a whole table, page by page.
-fn read_all<T: DeserializeOwned>(
+pub(super) fn read_all<T: DeserializeOwned>(
     store: &dyn Store,
     table: Table,
     mut take: impl FnMut(&str, T) -> Result<(), StoreError>,
@@ -434,7 +445,7 @@ fn read_all<T: DeserializeOwned>(
     }
 }
 
-fn bad_key(table: Table, key: &[u8]) -> StoreError {
+pub(super) fn bad_key(table: Table, key: &[u8]) -> StoreError {
     let place = format!("a key of table {}", table.name());
     StoreError::Corrupt {
         place,
