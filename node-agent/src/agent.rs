@@ -5,28 +5,31 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use longshore_haproxy_driver::{Edge, EdgeError};
-use longshore_wire::EdgeReport;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, ConfigError};
+use crate::edge::{self, EdgeReading};
 use crate::files::FileError;
 use crate::identity::{IdentityDir, IdentityError, NodeIdentity};
 use crate::ledger::Ledger;
 use crate::policy::{Policy, PolicyError};
 use crate::reconcile::{AgentClock, Chain, Core, Place, Reconciler, Snapshot};
+use crate::renewal;
 use crate::runtime::docker::DockerRuntime;
 use crate::runtime::{EngineInfo, Runtime};
 use crate::sampler::{Roots, Sampler};
 use crate::session::{self, SessionParts};
-use crate::{edge, renewal};
 
 /// Longest wait for the parts to end in order.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 /// The session's hello carries the engine's version if it is known by then.
 const ENGINE_WAIT: Duration = Duration::from_millis(500);
+/// Between two questions what the engine is, before and after its first answer.
+const ENGINE_RETRY: Duration = Duration::from_secs(5);
+const ENGINE_ASK_AGAIN: Duration = Duration::from_secs(60);
 
 /// Why the agent cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -121,7 +124,7 @@ pub async fn run(data_dir: &Path, config_path: &Path) -> Result<(), AgentError> 
         let _ = timeout(ENGINE_WAIT, engine.changed()).await;
     }
 
-    let (edge_out, edge_reports) = watch::channel(EdgeReport::default());
+    let (edge_out, edge_reports) = watch::channel(EdgeReading::default());
     let mut routes = None;
     if file.roles.edge {
         let (sender, receiver) = watch::channel(book.routes);
@@ -185,14 +188,17 @@ async fn wait_for_signal(parts: &mut JoinSet<()>) -> std::io::Result<()> {
     }
 }
 
-/// Learns what the engine is as soon as it answers, and warns of what will hurt later.
+/// Learns what the engine is as soon as it answers, and warns of what will hurt later. Its version
+/// and its labels may be others after its next restart: it is asked again now and then.
 async fn preflight(
     runtime: Arc<DockerRuntime>,
     engine: watch::Sender<EngineInfo>,
     stop: CancellationToken,
 ) {
     loop {
+        let mut wait = ENGINE_RETRY;
         match runtime.info().await {
+            Ok(info) if *engine.borrow() == info => wait = ENGINE_ASK_AGAIN,
             Ok(info) => {
                 if !info.live_restore {
                     tracing::warn!(
@@ -202,13 +208,13 @@ async fn preflight(
                 }
                 tracing::info!(version = info.version, arch = info.arch, "container engine");
                 engine.send_replace(info);
-                return;
+                wait = ENGINE_ASK_AGAIN;
             }
             Err(error) => tracing::debug!(%error, "the engine does not answer yet"),
         }
         tokio::select! {
             () = stop.cancelled() => return,
-            () = sleep(Duration::from_secs(5)) => {}
+            () = sleep(wait) => {}
         }
     }
 }

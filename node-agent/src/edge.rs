@@ -8,7 +8,7 @@ use longshore_haproxy_driver::{Edge, EdgeError, EdgeSnapshot};
 use longshore_model::Routes;
 use longshore_wire::EdgeReport;
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
@@ -21,11 +21,36 @@ const IDLE: Duration = Duration::from_secs(1);
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_CAP: Duration = Duration::from_secs(2);
 
+/// The last report of this edge, and when its counters were read: they must not pass for fresh
+/// when HAProxy has stopped answering.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct EdgeReading {
+    /// The report, without ages.
+    pub report: EdgeReport,
+    /// When the counters were read.
+    pub read_at: Option<Instant>,
+}
+
+impl EdgeReading {
+    /// The report as it goes out at `now`, with the age of its counters. Never read ones are left
+    /// out.
+    #[must_use]
+    pub fn to_send(&self, now: Instant) -> EdgeReport {
+        let age = |at: Instant| now.saturating_duration_since(at).as_millis();
+        EdgeReport {
+            stats_ago_ms: self
+                .read_at
+                .map(|at| u64::try_from(age(at)).unwrap_or(u64::MAX)),
+            ..self.report.clone()
+        }
+    }
+}
+
 /// Runs until `stop`. HAProxy goes on by itself then.
 pub async fn run(
     mut edge: Edge,
     mut routes: watch::Receiver<Option<Arc<Routes>>>,
-    reports: watch::Sender<EdgeReport>,
+    reports: watch::Sender<EdgeReading>,
     stop: CancellationToken,
 ) {
     let mut backoff = Backoff::new(RETRY_FIRST, RETRY_CAP);
@@ -34,7 +59,7 @@ pub async fn run(
         let wanted = routes.borrow_and_update().clone();
         let wait = match step(&mut edge, wanted.as_ref(), &mut applied).await {
             Ok((snapshot, busy)) => {
-                publish(&reports, report(snapshot));
+                publish(&reports, report(snapshot), Some(Instant::now()));
                 backoff.reset();
                 if busy { BUSY } else { IDLE }
             }
@@ -99,8 +124,10 @@ fn report(snapshot: EdgeSnapshot) -> EdgeReport {
     }
 }
 
-fn publish(reports: &watch::Sender<EdgeReport>, next: EdgeReport) {
-    reports.send_if_modified(|last| {
+fn publish(reports: &watch::Sender<EdgeReading>, next: EdgeReport, read_at: Option<Instant>) {
+    reports.send_if_modified(|reading| {
+        reading.read_at = read_at.or(reading.read_at);
+        let last = &mut reading.report;
         if last.problem != next.problem {
             match &next.problem {
                 Some(problem) => tracing::warn!(problem, "HAProxy has a problem"),
@@ -114,12 +141,12 @@ fn publish(reports: &watch::Sender<EdgeReport>, next: EdgeReport) {
 }
 
 /// What was read last stays, with the reason why it is old.
-fn publish_problem(reports: &watch::Sender<EdgeReport>, error: &EdgeError) {
-    let mut next = reports.borrow().clone();
+fn publish_problem(reports: &watch::Sender<EdgeReading>, error: &EdgeError) {
+    let mut next = reports.borrow().report.clone();
     next.problem = Some(Chain(error).to_string());
     // Servers that nobody could look at are not known to be there.
     next.servers.clear();
-    publish(reports, next);
+    publish(reports, next, None);
 }
 
 /// Is the difference one that the controller waits for? Counters alone can wait for the interval.
@@ -156,6 +183,22 @@ mod tests {
             servers: [(ReplicaId(1), server)].into(),
             ..EdgeReport::default()
         }
+    }
+
+    #[test]
+    fn counters_that_were_not_read_again_grow_old() {
+        let (reports, _) = watch::channel(EdgeReading::default());
+        let read = Instant::now();
+        assert_eq!(reports.borrow().to_send(read).stats_ago_ms, None);
+        publish(&reports, with(3, CheckState::Up), Some(read));
+        let silent = EdgeError::Setting {
+            field: "socket",
+            rule: "it answers".into(),
+        };
+        publish_problem(&reports, &silent);
+        let sent = reports.borrow().to_send(read + Duration::from_secs(7));
+        assert_eq!(sent.stats_ago_ms, Some(7_000));
+        assert!(sent.problem.is_some() && sent.servers.is_empty());
     }
 
     #[test]

@@ -1,25 +1,24 @@
 //! What is known of nodes and edges: their sessions, their last reports, their samples.
 //!
 //! The fleet only remembers; it decides nothing. Reports are whole, so that the newest one
-//! replaces what was known, apart from CPU samples, which are kept in rings.
+//! replaces what was known, apart from measurements, which are kept in rings.
 
 mod outbox;
+mod rings;
 mod streams;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use longshore_model::node::Capacity;
-use longshore_model::observe::{CpuSample, EdgeObserved, NodeObserved, SessionObserved};
-use longshore_model::{NodeId, Observed, TimeMs};
+use longshore_model::observe::{EdgeObserved, ExternalObserved, NodeObserved, SessionObserved};
+use longshore_model::{NodeId, Observed, ServiceKey, TimeMs};
 use longshore_wire::{EdgeReport, NodeReport};
 use tokio_util::sync::CancellationToken;
 
 pub use outbox::{Outbox, OutboxReader, Outgoing};
+pub use rings::SAMPLES_MAX;
 pub use streams::{StreamEvent, StreamGuard, StreamHub};
-
-/// CPU samples kept per node and per replica.
-pub const SAMPLES_MAX: usize = 128;
 
 /// What an agent says of itself when its session begins.
 #[derive(Debug, Clone, Default)]
@@ -72,6 +71,7 @@ struct Entry {
 #[derive(Default)]
 struct Inner {
     entries: BTreeMap<NodeId, Entry>,
+    external: BTreeMap<ServiceKey, BTreeMap<String, ExternalObserved>>,
     sessions: u64,
     changes: u64,
 }
@@ -230,7 +230,9 @@ impl Fleet {
             edge.routes_generation = report.routes_generation;
             edge.reported_ms = now_ms;
             edge.servers = report.servers;
-            edge.backends = report.backends;
+            let age_ms = report.stats_ago_ms.unwrap_or(0);
+            let read_ms = now_ms.saturating_sub(age_ms);
+            rings::merge_backends(&mut edge.backends, report.backends, read_ms);
             edge.problem = report.problem;
             edge.haproxy_version = report.haproxy_version;
             changed
@@ -254,11 +256,38 @@ impl Fleet {
         }
     }
 
+    /// Takes the answer of a query outside the cluster: its value, or why there is none.
+    pub fn external(
+        &self,
+        service: &ServiceKey,
+        query: &str,
+        answer: Result<f64, String>,
+        now_ms: TimeMs,
+    ) {
+        let mut inner = self.inner();
+        inner.changes += 1;
+        let of_service = inner.external.entry(service.clone()).or_default();
+        let seen = of_service.entry(query.to_owned()).or_default();
+        rings::merge_external(seen, answer, now_ms);
+    }
+
+    /// Forgets the answers of queries that nobody asks any more.
+    pub fn keep_external(&self, asked: impl Fn(&ServiceKey, &str) -> bool) {
+        let mut inner = self.inner();
+        for (service, queries) in &mut inner.external {
+            queries.retain(|query, _| asked(service, query));
+        }
+        inner.external.retain(|_, queries| !queries.is_empty());
+    }
+
     /// Everything that is known now.
     #[must_use]
     pub fn snapshot(&self) -> Observed {
         let inner = self.inner();
-        let mut observed = Observed::default();
+        let mut observed = Observed {
+            external: inner.external.clone(),
+            ..Observed::default()
+        };
         for (id, entry) in &inner.entries {
             observed.nodes.insert(id.clone(), entry.node.clone());
             if let Some(edge) = &entry.edge {
@@ -314,7 +343,7 @@ fn merge_node(node: &mut NodeObserved, report: NodeReport, now_ms: TimeMs) -> bo
     node.memory_used_bytes = report.memory_used_bytes;
     node.images = report.images;
     node.reported_ms = now_ms;
-    push_sample(&mut node.cpu_ratio, report.cpu_ratio, now_ms);
+    rings::push_sample(&mut node.cpu_ratio, report.cpu_ratio, now_ms);
     let mut old = std::mem::take(&mut node.replicas);
     for replica in report.replicas {
         let mut status = replica.status(now_ms);
@@ -329,21 +358,19 @@ fn merge_node(node: &mut NodeObserved, report: NodeReport, now_ms: TimeMs) -> bo
                     status.healthy_ms = before.healthy_ms.or(status.healthy_ms);
                 }
                 status.cpu_milli = before.cpu_milli;
+                status.memory_samples = before.memory_samples;
             }
             None => changed = true,
         }
-        push_sample(&mut status.cpu_milli, replica.cpu_milli, now_ms);
+        rings::push_sample(&mut status.cpu_milli, replica.cpu_milli, now_ms);
+        rings::push_memory(
+            &mut status.memory_samples,
+            replica.memory_sample_bytes,
+            now_ms,
+        );
         node.replicas.insert(replica.id, status);
     }
     changed
-}
-
-fn push_sample(ring: &mut Vec<CpuSample>, value: Option<f64>, at_ms: TimeMs) {
-    let Some(value) = value else { return };
-    if ring.len() >= SAMPLES_MAX {
-        ring.remove(0);
-    }
-    ring.push(CpuSample { at_ms, value });
 }
 
 /// Shared by everybody.

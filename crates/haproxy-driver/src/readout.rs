@@ -160,6 +160,8 @@ pub struct StatLine {
     pub errors_total: Option<u64>,
     /// Connections that could not be made.
     pub connect_errors_total: u64,
+    /// Connections that a server ended or broke before its answer was whole.
+    pub response_errors_total: u64,
     /// Mean response time of the last 1,024 requests.
     pub response_ms: u32,
 }
@@ -200,6 +202,7 @@ pub fn stat(text: &str) -> Vec<StatLine> {
             requests_total: number("req_tot"),
             errors_total: number("hrsp_5xx"),
             connect_errors_total: number("econ").unwrap_or(0),
+            response_errors_total: number("eresp").unwrap_or(0),
             response_ms: small("rtime"),
         });
     }

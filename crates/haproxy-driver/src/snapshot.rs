@@ -247,8 +247,77 @@ fn backends(stat: &[StatLine]) -> BTreeMap<longshore_model::ServiceKey, BackendO
         sum.rate = sum.rate.saturating_add(line.rate);
         sum.sessions = sum.sessions.saturating_add(line.load.sessions);
         sum.queued = sum.queued.saturating_add(line.load.queued);
-        sum.requests_total += line.requests_total.unwrap_or(line.sessions_total);
-        sum.errors_total += line.errors_total.unwrap_or(line.connect_errors_total);
+        let requests = line.requests_total.unwrap_or(line.sessions_total);
+        sum.requests_total = sum.requests_total.saturating_add(requests);
+        sum.errors_total = sum.errors_total.saturating_add(errors(line));
     }
     sums
+}
+
+/// Requests that went wrong. HAProxy answers 502 to 504 itself where no server did, so over HTTP
+/// its count of answers has those too; plain TCP has only broken connections.
+fn errors(line: &StatLine) -> u64 {
+    let broken = line
+        .connect_errors_total
+        .saturating_add(line.response_errors_total);
+    line.errors_total.unwrap_or(broken)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEAD: &str =
+        "# pxname,svname,qcur,scur,rate,stot,req_tot,hrsp_5xx,econ,eresp,rtime,type,\n";
+
+    fn read(lines: &[&str]) -> BTreeMap<String, BackendObserved> {
+        let text = format!("{HEAD}{}\n\n", lines.join("\n"));
+        let seen = backends(&readout::stat(&text));
+        seen.into_iter()
+            .map(|(key, b)| (key.to_string(), b))
+            .collect()
+    }
+
+    fn name(port: u16) -> String {
+        BackendName::of(&"shop/web".parse().unwrap(), port).to_string()
+    }
+
+    #[test]
+    fn two_ways_in_are_one_service() {
+        let (web, api) = (name(80), name(81));
+        let lines = [
+            format!("{web},BACKEND,3,13,20,400,400,7,7,0,205,1,"),
+            format!("{web},slot1,1,10,20,400,400,7,7,0,205,2,"),
+            format!("{api},BACKEND,0,1,2,40,40,1,0,1,900,1,"),
+        ];
+        let seen = read(&lines.each_ref().map(String::as_str));
+        let expected = BackendObserved {
+            rate: 22,
+            sessions: 14,
+            queued: 3,
+            requests_total: 440,
+            errors_total: 8,
+            response_ms: 205,
+            ..BackendObserved::default()
+        };
+        assert_eq!(seen["shop/web"], expected);
+    }
+
+    #[test]
+    fn plain_tcp_counts_connections_and_broken_ones() {
+        let line = format!("{},BACKEND,0,5,3,77,,,2,3,0,1,", name(80));
+        let seen = &read(&[&line])["shop/web"];
+        assert_eq!((seen.requests_total, seen.errors_total), (77, 5));
+    }
+
+    #[test]
+    fn numbers_that_make_no_sense_stay_in_their_type() {
+        let most = u64::MAX;
+        let (web, api) = (name(80), name(81));
+        let line =
+            |name| format!("{name},BACKEND,-1,99999999999,-5,{most},{most},{most},0,0,NaN,1,");
+        let seen = &read(&[&line(web), &line(api)])["shop/web"];
+        assert_eq!((seen.queued, seen.rate, seen.response_ms), (0, 0, 0));
+        assert_eq!((seen.sessions, seen.requests_total), (u32::MAX, most));
+    }
 }

@@ -1,7 +1,7 @@
 //! The Docker Engine over its socket. Works with 20.10 and later: the version of the API is
 //! negotiated at the first call after each loss of the socket.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -257,6 +257,15 @@ fn piece(output: LogOutput) -> (Channel, Vec<u8>) {
     }
 }
 
+/// Labels as the engine lists them: `key=value`, or a key alone.
+fn labels_of(listed: Vec<String>) -> BTreeMap<String, String> {
+    let split = |label: String| match label.split_once('=') {
+        Some((key, value)) => (key.to_owned(), value.to_owned()),
+        None => (label, String::new()),
+    };
+    longshore_wire::engine_labels(listed.into_iter().map(split))
+}
+
 impl Runtime for DockerRuntime {
     async fn info(&self) -> Result<EngineInfo, RuntimeError> {
         let ask = |docker: Docker| async move {
@@ -266,7 +275,9 @@ impl Runtime for DockerRuntime {
         let (version, info) = self.call("asking the engine", LOOK_DEADLINE, ask).await?;
         Ok(EngineInfo {
             version: version.version.unwrap_or_default(),
+            os: info.os_type.unwrap_or_default(),
             arch: version.arch.unwrap_or_default(),
+            labels: labels_of(info.labels.unwrap_or_default()),
             live_restore: info.live_restore_enabled.unwrap_or(false),
         })
     }
@@ -526,6 +537,17 @@ mod tests {
         for (status, message, kind) in table {
             assert_eq!(sort_answer(status, message), kind, "{message}");
         }
+    }
+
+    #[test]
+    fn labels_are_split_at_the_first_sign() {
+        let listed = ["storage=ssd", "note=a=b", "fast", "=nobody"];
+        let labels = labels_of(listed.map(str::to_owned).to_vec());
+        let expected = [("fast", ""), ("note", "a=b"), ("storage", "ssd")];
+        assert_eq!(
+            labels,
+            expected.map(|(k, v)| (k.to_owned(), v.to_owned())).into()
+        );
     }
 
     #[tokio::test]

@@ -11,6 +11,7 @@ pub mod docker;
 #[cfg(test)]
 pub(crate) mod fake;
 
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -77,8 +78,12 @@ pub struct Inspection {
 pub struct EngineInfo {
     /// Its version.
     pub version: String,
+    /// Its word for the system: `linux`.
+    pub os: String,
     /// Its word for the processor.
     pub arch: String,
+    /// Its labels (`labels` in `daemon.json`), within the limits of a report.
+    pub labels: BTreeMap<String, String>,
     /// Containers survive its restart.
     pub live_restore: bool,
 }

@@ -52,6 +52,8 @@ pub(super) fn cpu_counter(v2: &Path, v1: &Path) -> Option<Counter> {
 pub(super) struct Meter {
     cpu: Counter,
     memory: Option<Counter>,
+    /// File pages that were not used lately: they are given back under pressure.
+    inactive: Option<Counter>,
     last_us: Option<u64>,
 }
 
@@ -69,14 +71,15 @@ impl Meter {
         groups.iter().find_map(|group| {
             let v1 = root.join("cpuacct").join(group);
             let cpu = cpu_counter(&root.join(group), &v1)?;
-            let memory =
-                Counter::open(&root.join(group).join("memory.current"), None, 1).or_else(|| {
-                    let v1 = root.join("memory").join(group);
-                    Counter::open(&v1.join("memory.usage_in_bytes"), None, 1)
-                });
+            let (v2, v1) = (root.join(group), root.join("memory").join(group));
+            let memory = Counter::open(&v2.join("memory.current"), None, 1)
+                .or_else(|| Counter::open(&v1.join("memory.usage_in_bytes"), None, 1));
+            let inactive = Counter::open(&v2.join("memory.stat"), Some("inactive_file"), 1)
+                .or_else(|| Counter::open(&v1.join("memory.stat"), Some("total_inactive_file"), 1));
             Some(Self {
                 cpu,
                 memory,
+                inactive,
                 last_us: None,
             })
         })
@@ -88,7 +91,9 @@ impl Meter {
         let cpu_milli = last_us.zip(elapsed_us).map(|(last_us, elapsed_us)| {
             now_us.saturating_sub(last_us) as f64 * 1000.0 / elapsed_us as f64
         });
-        let memory_bytes = self.memory.as_ref().and_then(Counter::read).unwrap_or(0);
+        let inactive = self.inactive.as_ref().and_then(Counter::read).unwrap_or(0);
+        let memory_bytes = self.memory.as_ref().and_then(Counter::read);
+        let memory_bytes = memory_bytes.map(|used| used.saturating_sub(inactive));
         Some(Use {
             cpu_milli,
             memory_bytes,

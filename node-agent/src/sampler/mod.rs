@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use self::cgroup::Meter;
 use self::host::Host;
+use crate::runtime::EngineInfo;
 
 /// Where the kernel's trees are; others in tests.
 #[derive(Debug, Clone)]
@@ -47,8 +48,9 @@ pub struct Sample {
 pub struct Use {
     /// Thousandths of a core; none at the first sample.
     pub cpu_milli: Option<f64>,
-    /// Memory.
-    pub memory_bytes: u64,
+    /// Memory without file pages that the kernel may drop at any time, as `docker stats` counts
+    /// it; none if it could not be read.
+    pub memory_bytes: Option<u64>,
 }
 
 /// Reads use; keeps descriptors open.
@@ -75,13 +77,18 @@ impl Sampler {
 
     /// What this host has: the limits of its own cgroup, else the machine's.
     #[must_use]
-    pub fn capacity(&self, arch: &str) -> Capacity {
+    pub fn capacity(&self, engine: &EngineInfo) -> Capacity {
         Capacity {
             cpu_milli: self.host.cpu_milli(),
             memory_bytes: self.host.memory_bytes(),
-            os: "linux".into(),
-            arch: arch.to_owned(),
-            ..Capacity::default()
+            // Known before the engine has answered: the agent runs on nothing else.
+            os: if engine.os.is_empty() {
+                "linux".into()
+            } else {
+                engine.os.clone()
+            },
+            arch: engine.arch.clone(),
+            engine_labels: engine.labels.clone(),
         }
     }
 

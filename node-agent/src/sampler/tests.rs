@@ -39,7 +39,7 @@ fn near(value: Option<f64>, expected: f64) {
 fn without_groups_the_machine_itself_is_read() {
     let (dir, roots) = machine();
     let mut sampler = Sampler::new(roots);
-    let capacity = sampler.capacity("amd64");
+    let capacity = sampler.capacity(&EngineInfo::default());
     assert_eq!(
         (capacity.cpu_milli, capacity.memory_bytes),
         (2_000, 1 << 30)
@@ -70,7 +70,7 @@ fn version_1_with_a_quota_measures_against_the_quota() {
     write(dir.path(), "cg/memory/memory.limit_in_bytes", "268435456\n");
     write(dir.path(), "cg/memory/memory.usage_in_bytes", "1048576\n");
     let mut sampler = Sampler::new(roots);
-    let capacity = sampler.capacity("amd64");
+    let capacity = sampler.capacity(&EngineInfo::default());
     assert_eq!(
         (capacity.cpu_milli, capacity.memory_bytes),
         (500, 256 << 20)
@@ -95,8 +95,11 @@ fn version_1_without_a_quota_measures_against_the_cores() {
         "9223372036854771712\n",
     );
     let sampler = Sampler::new(roots);
-    assert_eq!(sampler.capacity("").cpu_milli, 2_000);
-    assert_eq!(sampler.capacity("").memory_bytes, 1 << 30);
+    assert_eq!(sampler.capacity(&EngineInfo::default()).cpu_milli, 2_000);
+    assert_eq!(
+        sampler.capacity(&EngineInfo::default()).memory_bytes,
+        1 << 30
+    );
 }
 
 #[test]
@@ -120,15 +123,20 @@ fn version_2_reads_its_own_files() {
         "cg/system.slice/docker-ab12.scope/memory.current",
         "4096\n",
     );
+    write(
+        dir.path(),
+        "cg/system.slice/docker-ab12.scope/memory.stat",
+        "anon 1024\nfile 3072\ninactive_file 3000\nactive_file 72\n",
+    );
     let mut sampler = Sampler::new(roots);
-    assert_eq!(sampler.capacity("").cpu_milli, 1_500);
+    assert_eq!(sampler.capacity(&EngineInfo::default()).cpu_milli, 1_500);
     let start = Instant::now();
     let first = sampler.sample([id].into_iter(), start);
     assert_eq!(
         first.containers[id],
         Use {
             cpu_milli: None,
-            memory_bytes: 4096
+            memory_bytes: Some(1096)
         }
     );
     write(dir.path(), "cg/cpu.stat", "usage_usec 1750000\n");
@@ -151,10 +159,23 @@ fn version_1_containers_are_found_and_forgotten() {
         "cg/memory/docker/cd34/memory.usage_in_bytes",
         "8192\n",
     );
+    write(
+        dir.path(),
+        "cg/memory/docker/cd34/memory.stat",
+        "inactive_file 1\ntotal_inactive_file 192\n",
+    );
+    write(dir.path(), "cg/cpuacct/docker/ef56/cpuacct.usage", "0\n");
     let mut sampler = Sampler::new(roots);
-    let sample = sampler.sample(["cd34", "none", "../../etc"].into_iter(), Instant::now());
-    assert_eq!(sample.containers.len(), 1);
-    assert_eq!(sample.containers["cd34"].memory_bytes, 8192);
+    let sample = sampler.sample(
+        ["cd34", "ef56", "none", "../../etc"].into_iter(),
+        Instant::now(),
+    );
+    assert_eq!(sample.containers.len(), 2);
+    assert_eq!(sample.containers["cd34"].memory_bytes, Some(8000));
+    assert_eq!(
+        sample.containers["ef56"].memory_bytes, None,
+        "what cannot be read is not zero"
+    );
     sampler.sample([].into_iter(), Instant::now());
     assert!(
         sampler.containers.is_empty(),

@@ -201,7 +201,7 @@ impl Live {
                 () = renewed.notified() => return Ok(Ended::Renewed),
                 Ok(()) = parts.snapshots.changed() => self.reporter.node_changed(),
                 Ok(()) = parts.edge_reports.changed() => {
-                    self.reporter.edge_changed(&parts.edge_reports.borrow_and_update());
+                    self.reporter.edge_changed(&parts.edge_reports.borrow_and_update().report);
                 }
                 () = sleep_until(report_at) => {}
                 () = sleep_until(heard + SILENCE_MAX) => {
@@ -274,7 +274,7 @@ fn hello<R: Runtime>(parts: &SessionParts<R>) -> pb::Hello {
     pb::Hello {
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         boot_id: boot_id(),
-        capacity: Some(capacity_to_pb(&parts.sampler.capacity(&engine.arch))),
+        capacity: Some(capacity_to_pb(&parts.sampler.capacity(&engine))),
         fence: Some(book.fence.into()),
         assignment_generation: book
             .assignment

@@ -13,7 +13,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use longshore_model::{Assignment, Routes};
-use longshore_wire::EdgeReport;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -21,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::live::SessionError;
 use self::live::{Ended, Live};
 use crate::backoff::Backoff;
+use crate::edge::EdgeReading;
 use crate::identity::NodeIdentity;
 use crate::ledger::Ledger;
 use crate::reconcile::{AgentClock, Chain, Snapshot};
@@ -48,7 +48,7 @@ pub struct SessionParts<R> {
     /// From the reconciler.
     pub snapshots: watch::Receiver<Snapshot>,
     /// From the edge.
-    pub edge_reports: watch::Receiver<EdgeReport>,
+    pub edge_reports: watch::Receiver<EdgeReading>,
     /// The engine, for logs and commands.
     pub runtime: Arc<R>,
     /// What the engine is.

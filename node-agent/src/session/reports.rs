@@ -118,7 +118,7 @@ impl Reporter {
         if lane.due.is_none_or(|due| due <= now) {
             lane.due = Some(now + interval);
         }
-        let report = parts.edge_reports.borrow().clone();
+        let report = parts.edge_reports.borrow().to_send(now);
         let message = edge_report_to_pb(&report);
         self.last_edge = Some(report);
         Some(Out::EdgeReport(message))
@@ -151,7 +151,7 @@ impl Reporter {
             memory_used_bytes: self.last_sample.memory_used_bytes,
             replicas: snapshot.replicas.iter().map(replica).collect(),
             images: snapshot.images,
-            capacity: parts.sampler.capacity(&parts.engine.borrow().arch),
+            capacity: parts.sampler.capacity(&parts.engine.borrow()),
         };
         Some(Out::NodeReport(node_report_to_pb(&report)))
     }
@@ -171,8 +171,8 @@ impl Reporter {
             started_ago_ms: view.started_ms.map(ago),
             healthy_ago_ms: view.healthy_ms.map(ago),
             restarts: view.restarts,
-            memory_bytes: used.map_or(0, |used| used.memory_bytes),
-            memory_sample_bytes: used.map(|used| used.memory_bytes).filter(|_| measured),
+            memory_bytes: used.and_then(|used| used.memory_bytes).unwrap_or(0),
+            memory_sample_bytes: used.and_then(|used| used.memory_bytes).filter(|_| measured),
             cpu_milli: used.and_then(|used| used.cpu_milli).filter(|_| measured),
         }
     }

@@ -281,7 +281,7 @@ fn start(dir: &Path, runtime: FakeRuntime) -> Agent {
         assignments: Some(assignments),
         routes: None,
         snapshots,
-        edge_reports: watch::channel(EdgeReport::default()).1,
+        edge_reports: watch::channel(EdgeReading::default()).1,
         runtime,
         engine: watch::channel(EngineInfo::default()).1,
         clock,
