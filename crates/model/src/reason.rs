@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::TimeMs;
 use crate::id::{NodeId, ReplicaId, ServiceKey};
 pub use crate::refusal::{Refusal, RefusalCount};
+use crate::report::{BoundReport, BoundSource, measured};
 
 /// Why a replica failed or is unhealthy, as its agent saw it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -205,6 +206,31 @@ pub enum ScaleCause {
     },
     /// The service was taken down.
     Down,
+    /// A schedule's bounds moved it.
+    Schedule {
+        /// The schedule that set the bound.
+        name: String,
+        /// Lower bound in force.
+        min: u32,
+        /// Upper bound in force.
+        max: u32,
+    },
+    /// Bounds set by an operator moved it.
+    Override {
+        /// By whom.
+        by: String,
+        /// Lower bound in force.
+        min: u32,
+        /// Upper bound in force.
+        max: u32,
+    },
+    /// An operator agreed to a proposal.
+    Approved {
+        /// Who.
+        by: String,
+        /// Why it was proposed.
+        why: Box<ScaleCause>,
+    },
 }
 
 impl fmt::Display for ScaleCause {
@@ -218,12 +244,8 @@ impl fmt::Display for ScaleCause {
                 target,
                 limited_by,
             } => {
-                write!(
-                    f,
-                    "{signal} {:.0} % of target {:.0} %",
-                    value * 100.0,
-                    target * 100.0
-                )?;
+                let (value, target) = (measured(signal, *value), measured(signal, *target));
+                write!(f, "{signal} {value} of target {target}")?;
                 match limited_by {
                     Some(limit) => write!(f, "; limited by {limit}"),
                     None => Ok(()),
@@ -231,6 +253,11 @@ impl fmt::Display for ScaleCause {
             }
             Self::Bounds { min, max } => write!(f, "bounds {min}..{max}"),
             Self::Down => f.write_str("taken down"),
+            Self::Schedule { name, min, max } => {
+                write!(f, "schedule {name:?}: bounds {min}..{max}")
+            }
+            Self::Override { by, min, max } => write!(f, "bounds {min}..{max} set by {by}"),
+            Self::Approved { by, why } => write!(f, "approved by {by}: {why}"),
         }
     }
 }
@@ -285,6 +312,47 @@ pub enum Reason {
     Fixed,
     /// A rollout runs; the count waits for it.
     RolloutRuns,
+    /// The autoscaler is paused.
+    Paused {
+        /// By whom.
+        by: String,
+        /// Until when; none: until it is resumed.
+        until_ms: Option<TimeMs>,
+    },
+    /// The count went the other way less than a stabilisation window ago.
+    Turned {
+        /// When it may turn.
+        until_ms: TimeMs,
+    },
+    /// Nobody asked often enough for the signal to have a value.
+    Idle {
+        /// Signal.
+        signal: String,
+    },
+    /// The service cannot have the signal: no limit or reservation, or no route.
+    Undefined {
+        /// Signal.
+        signal: String,
+    },
+    /// A change waits for consent.
+    AwaitsApproval {
+        /// Count proposed.
+        count: u32,
+        /// Since when.
+        since_ms: TimeMs,
+    },
+    /// An approval was not used.
+    ApprovalUnused {
+        /// Count that was agreed to.
+        approved: u32,
+        /// It is too old; else it is for another count than the one proposed.
+        stale: bool,
+    },
+    /// Bounds other than the file's are in force.
+    BoundsFrom {
+        /// Which and whose.
+        bound: BoundReport,
+    },
     /// No node can take the replica.
     Unplaceable {
         /// Node by node, the first of them.
@@ -330,6 +398,10 @@ pub enum Reason {
 }
 
 impl fmt::Display for Reason {
+    #[expect(
+        clippy::too_many_lines,
+        reason = "one arm for each kind: a table, not logic"
+    )]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::InsideTolerance => f.write_str("inside tolerance"),
@@ -362,6 +434,34 @@ impl fmt::Display for Reason {
                     write!(f, "{sign}{}", count.kind.of_nodes(count.nodes))?;
                 }
                 Ok(())
+            }
+            Self::Paused { by, .. } => write!(f, "paused by {by}"),
+            Self::Turned { .. } => {
+                f.write_str("held: the count went the other way within the stabilization window")
+            }
+            Self::Idle { signal } => write!(f, "{signal}: too few requests to say anything"),
+            Self::Undefined { signal } => write!(
+                f,
+                "{signal} cannot be measured: it needs a limit or reservation, or a route"
+            ),
+            Self::AwaitsApproval { count, .. } => write!(f, "would be {count}: waits for approval"),
+            Self::ApprovalUnused {
+                approved,
+                stale: true,
+            } => write!(f, "the approval of {approved} is too old"),
+            Self::ApprovalUnused { approved, .. } => write!(
+                f,
+                "the approval of {approved} is for another count than the one proposed"
+            ),
+            Self::BoundsFrom { bound } => {
+                let (side, count) = (if bound.upper { "max" } else { "min" }, bound.count);
+                match &bound.source {
+                    BoundSource::File => write!(f, "the file sets {side} {count}"),
+                    BoundSource::Schedule { name } => {
+                        write!(f, "schedule {name:?} sets {side} {count}")
+                    }
+                    BoundSource::Override { by } => write!(f, "{by} set {side} {count}"),
+                }
             }
             Self::Backoff { failures, last, .. } => {
                 write!(

@@ -5,11 +5,18 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use scale::{
+    BoundReport, BoundSource, Clamp, ClampRule, Direction, DropReason, Dropped, Proposal,
+    ScaleReport, SignalReport, SignalRule, Trust, measured,
+};
+
 use crate::TimeMs;
 use crate::event::EventKind;
 use crate::id::{NodeId, ServiceKey};
 use crate::reason::{Reason, RefusalCount};
 use crate::record::DecisionRecord;
+
+mod scale;
 
 /// Result of one planning run for people.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -183,50 +190,6 @@ impl fmt::Display for WarmWait {
             }
         }
     }
-}
-
-/// How a count was decided.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-pub struct ScaleReport {
-    /// Each signal, its value, its target, what it asks for.
-    pub signals: Vec<SignalReport>,
-    /// Highest recommendation, before windows and policies.
-    pub recommendation: Option<u32>,
-    /// Why the count is what it is.
-    pub reasons: Vec<Reason>,
-    /// Lower bound in force.
-    pub min: u32,
-    /// Upper bound in force.
-    pub max: u32,
-}
-
-impl ScaleReport {
-    /// Is this the same answer as `before`, for the same kinds of reasons?
-    #[must_use]
-    pub fn repeats(&self, before: &Self) -> bool {
-        let kinds = |report: &Self| -> Vec<_> {
-            report.reasons.iter().map(std::mem::discriminant).collect()
-        };
-        (self.recommendation, self.min, self.max) == (before.recommendation, before.min, before.max)
-            && kinds(self) == kinds(before)
-    }
-}
-
-/// One signal of a decision.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct SignalReport {
-    /// Its name.
-    pub signal: String,
-    /// Mean over the window; none without good samples.
-    pub value: Option<f64>,
-    /// Target or matched threshold.
-    pub target: f64,
-    /// What it asks for.
-    pub recommendation: Option<u32>,
-    /// Sources with good samples.
-    pub good: u32,
-    /// Sources in all.
-    pub all: u32,
 }
 
 /// What a run says of one node.

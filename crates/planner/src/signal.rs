@@ -2,7 +2,7 @@
 
 use longshore_model::AutoscaleSpec;
 use longshore_model::autoscale::{Metric, Signal, StepRule, StepTo};
-use longshore_model::report::SignalReport;
+use longshore_model::report::{SignalReport, SignalRule, Trust};
 
 use crate::draft::Draft;
 use crate::load::{self, Reading};
@@ -88,6 +88,13 @@ fn ask(signal: &Signal, target: f64, reading: Reading, count: Option<u32>) -> As
         recommendation: count,
         good: reading.good,
         all: reading.all,
+        raw: count,
+        rule: SignalRule::default(),
+        trust: Trust::default(),
+        carriers: 0,
+        oldest_ms: None,
+        newest_ms: None,
+        dropped: Vec::new(),
     };
     Ask {
         count,
