@@ -15,6 +15,8 @@ pub(crate) fn service_spec() -> ServiceSpec {
         replicas: 1,
         placement: PlacementSpec::default(),
         update: UpdateSpec::default(),
+        rollback: None,
+        gate: None,
         autoscale: None,
         routes: vec![RouteSpec {
             listen_port: 80,

@@ -10,7 +10,9 @@ use controllerctl::compose::source::Source;
 use controllerctl::compose::{ComposeError, Loaded, load, parse};
 use longshore_model::ServiceSpec;
 use longshore_model::autoscale::{Signal, StepTo};
-use longshore_model::spec::{Balance, NodeAttribute, PullPolicy, RouteMode, UpdateOrder};
+use longshore_model::spec::{
+    Balance, FailureAction, GateSpec, NodeAttribute, PullPolicy, RouteMode, UpdateOrder, UpdateSpec,
+};
 
 fn read(text: &str) -> Result<Loaded, ComposeError> {
     let variables = Variables::new([("TAG".to_owned(), "1.10".to_owned())]);
@@ -84,7 +86,7 @@ fn silence_gives_the_documented_defaults() {
     assert_eq!(spec.replicas, 1);
     assert_eq!(spec.container.stop_grace_ms, 10_000);
     assert_eq!(spec.drain_ms, 30_000);
-    assert_eq!(spec.update.order, UpdateOrder::StartFirst);
+    assert_eq!(spec.update.order, UpdateOrder::Auto);
     assert_eq!((spec.container.probe, spec.routes.len()), (None, 0));
 }
 
@@ -226,6 +228,86 @@ fn deploy_places_and_updates() {
         (spec.update.parallelism, spec.update.max_unavailable),
         (2, 2)
     );
+}
+
+#[test]
+fn rollouts_read_everything_that_the_specification_knows() {
+    let spec = web(
+        "    ports: [\"80:80\"]\n    deploy:\n      update_config: { parallelism: 0, delay: 5s, monitor: 12s, \
+         failure_action: rollback, max_failure_ratio: 0.25, order: start-first }\n      \
+         rollback_config: { parallelism: 3, failure_action: continue, order: stop-first }\n      \
+         restart_policy: { condition: any }\n    x-haproxy:\n      gate: { min_requests: 20, \
+         max_error_ratio_increase: 1.5%, max_latency_ratio: 1.5, min_latency: 30ms }\n",
+    );
+    let wanted = UpdateSpec {
+        parallelism: 0,
+        delay_ms: 5_000,
+        order: UpdateOrder::StartFirst,
+        max_unavailable: 0,
+        monitor_ms: 12_000,
+        failure_action: FailureAction::Rollback,
+        failure_permille_max: Some(250),
+    };
+    assert_eq!(spec.update, wanted);
+    let back = spec.rollback.unwrap();
+    assert_eq!((back.parallelism, back.order), (3, UpdateOrder::StopFirst));
+    assert_eq!(back.failure_action, FailureAction::Continue);
+    let gate = GateSpec {
+        requests_min: 20,
+        error_increase_permille_max: Some(15),
+        latency_permille_max: Some(1_500),
+        latency_ms_min: 30,
+    };
+    assert_eq!(spec.gate, Some(gate));
+    let silent = web("    deploy: { update_config: { monitor: 0s } }\n");
+    assert_eq!(
+        silent.update,
+        UpdateSpec::default(),
+        "0 is the default, 5 s"
+    );
+    assert_eq!(
+        (silent.update.order, silent.rollback),
+        (UpdateOrder::Auto, None)
+    );
+}
+
+#[test]
+fn rollouts_that_cannot_be_meant_are_refused() {
+    let facts = [
+        (
+            "    deploy: { rollback_config: { failure_action: rollback } }\n",
+            "\"rollback\" is none of: pause, continue",
+        ),
+        (
+            "    deploy: { update_config: { max_failure_ratio: 2 } }\n",
+            "must be from 0 to 100%",
+        ),
+        (
+            "    deploy: { update_config: { delay: 5 } }\n",
+            "has no unit",
+        ),
+        (
+            "    deploy: { update_config: { paralelism: 5 } }\n",
+            "unknown key `paralelism`",
+        ),
+        ("    x-haproxy: { gate: {} }\n", "looks at nothing"),
+        (
+            "    x-haproxy: { gate: { max_latency_ratio: 0.5 } }\n",
+            "faster than the old ones",
+        ),
+        (
+            "    x-haproxy: { mode: tcp, gate: { max_latency_ratio: 2 } }\n",
+            "need mode http",
+        ),
+        (
+            "    deploy: { restart_policy: { condition: sometimes } }\n",
+            "none, on-failure, any",
+        ),
+    ];
+    for (keys, wanted) in facts {
+        let text = faults(keys);
+        assert!(text.contains(wanted), "{keys}: {text}");
+    }
 }
 
 #[test]

@@ -170,7 +170,7 @@ pub fn is_urgent(last: &EdgeReport, next: &EdgeReport) -> bool {
 mod tests {
     use super::*;
     use longshore_model::ReplicaId;
-    use longshore_model::observe::{CheckState, ServerAdmin, ServerObserved};
+    use longshore_model::observe::{CheckState, ServerAdmin, ServerAnswers, ServerObserved};
 
     fn with(sessions: u32, check: CheckState) -> EdgeReport {
         let server = ServerObserved {
@@ -178,6 +178,7 @@ mod tests {
             admin: ServerAdmin::Drain,
             sessions,
             queued: 0,
+            answers: ServerAnswers::default(),
         };
         EdgeReport {
             servers: [(ReplicaId(1), server)].into(),

@@ -470,7 +470,6 @@ pub fn app(name: &str, service: &str, listen_port: u32, replicas: u32) -> pb::Ap
     let update = spec::UpdateSpec {
         parallelism: 1,
         order: spec::UpdateOrder::StartFirst.into(),
-        failures_max: 2,
         ..Default::default()
     };
     let service_spec = spec::ServiceSpec {

@@ -112,6 +112,24 @@ pub fn ratio(text: &str) -> Result<f64, String> {
     }
 }
 
+/// `2%` or `0.02`: a share from nothing to all.
+///
+/// # Errors
+/// Words for a message.
+pub fn share(text: &str) -> Result<f64, String> {
+    let text = text.trim();
+    let form = || format!("{text:?} is no share; write 2% or 0.02");
+    let value = match text.strip_suffix('%') {
+        Some(percent) => decimal(percent.trim()).ok_or_else(form)? / 100.0,
+        None => decimal(text).ok_or_else(form)?,
+    };
+    if value <= 1.0 {
+        Ok(value)
+    } else {
+        Err(format!("{text:?} must be from 0 to 100%"))
+    }
+}
+
 /// `0.5`, `2`: thousandths of a core.
 ///
 /// # Errors
@@ -199,6 +217,11 @@ mod tests {
         assert_eq!(ratio("0.6"), Ok(0.6));
         assert!(ratio("60").unwrap_err().contains("60%"));
         assert!(ratio("0%").is_err());
+        assert_eq!(
+            (share("2%"), share("0.02"), share("0")),
+            (Ok(0.02), Ok(0.02), Ok(0.0))
+        );
+        assert!(share("2").is_err() && share("101%").is_err() && share("-1%").is_err());
         assert_eq!(cpu_milli("0.50"), Ok(500));
         assert_eq!(cpu_milli("2"), Ok(2_000));
         assert!(cpu_milli("0.0001").is_err());

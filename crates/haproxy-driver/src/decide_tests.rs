@@ -76,6 +76,7 @@ fn now(id: u64, admin: ServerAdmin, health: u32) -> RunningServer {
         check_health: health,
         check_enabled: true,
         load: Some(Load::default()),
+        answers: Default::default(),
         line: String::new(),
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use longshore_model::observe::ServerAdmin;
+use longshore_model::observe::{ServerAdmin, ServerAnswers};
 
 use crate::name::parse_slot;
 use crate::slots::SlotNumber;
@@ -35,6 +35,8 @@ pub struct RunningServer {
     pub check_enabled: bool,
     /// Requests on it and waiting for it, where they were read.
     pub load: Option<Load>,
+    /// What its slot has answered, where it was read.
+    pub answers: ServerAnswers,
     /// The line as it was read, for the state file.
     pub line: String,
 }
@@ -116,6 +118,7 @@ fn server_line(
         check_health: number("srv_check_health")?,
         check_enabled: number("srv_check_state")? & CHECK_ENABLED != 0,
         load: None,
+        answers: ServerAnswers::default(),
         line: line.to_owned(),
     };
     Some((

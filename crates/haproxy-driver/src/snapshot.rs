@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use longshore_model::ReplicaId;
-use longshore_model::observe::{BackendObserved, CheckState, ServerAdmin, ServerObserved};
+use longshore_model::observe::{
+    BackendObserved, CheckState, ServerAdmin, ServerAnswers, ServerObserved,
+};
 use longshore_model::routes::ServerMode;
 
 use crate::edge::{Edge, EdgeSnapshot};
@@ -27,6 +29,11 @@ impl Running {
                 .and_then(|slot| self.backends.get_mut(&line.proxy)?.get_mut(&slot));
             if let Some(server) = server {
                 server.load = Some(line.load);
+                server.answers = ServerAnswers {
+                    requests_total: line.requests_total.unwrap_or(line.sessions_total),
+                    errors_total: line.errors_total.unwrap_or(line.connect_errors_total),
+                    response_ms: line.response_ms,
+                };
             }
         }
     }
@@ -174,6 +181,11 @@ const ABSENT: ServerObserved = ServerObserved {
     admin: ServerAdmin::Maint,
     sessions: 0,
     queued: 0,
+    answers: ServerAnswers {
+        requests_total: 0,
+        errors_total: 0,
+        response_ms: 0,
+    },
 };
 
 fn observe(now: &RunningServer, proven: bool, settings: &CheckSettings) -> ServerObserved {
@@ -194,6 +206,7 @@ fn observe(now: &RunningServer, proven: bool, settings: &CheckSettings) -> Serve
         admin: now.admin,
         sessions: load.sessions,
         queued: load.queued,
+        answers: now.answers,
     }
 }
 
@@ -230,6 +243,21 @@ fn merge(a: ServerObserved, b: ServerObserved) -> ServerObserved {
         },
         sessions: a.sessions.saturating_add(b.sessions),
         queued: a.queued.saturating_add(b.queued),
+        answers: ServerAnswers {
+            requests_total: a
+                .answers
+                .requests_total
+                .saturating_add(b.answers.requests_total),
+            errors_total: a
+                .answers
+                .errors_total
+                .saturating_add(b.answers.errors_total),
+            // That of the busier way in.
+            response_ms: match a.answers.requests_total >= b.answers.requests_total {
+                true => a.answers.response_ms,
+                false => b.answers.response_ms,
+            },
+        },
     }
 }
 

@@ -9,6 +9,7 @@ use crate::TimeMs;
 use crate::autoscale::AutoscaleControl;
 use crate::id::{AppName, NodeId, ServiceKey, ServiceName};
 use crate::node::Node;
+use crate::rollout::RolloutControl;
 use crate::spec::ServiceSpec;
 
 /// One Compose file, applied under a name.
@@ -52,6 +53,9 @@ pub struct Desired {
     /// What operators say to autoscalers, by service.
     #[serde(default)]
     pub autoscale: BTreeMap<ServiceKey, AutoscaleControl>,
+    /// What operators said about rollouts.
+    #[serde(default)]
+    pub rollout: BTreeMap<ServiceKey, RolloutControl>,
 }
 
 impl Desired {

@@ -8,6 +8,7 @@ use crate::TimeMs;
 use crate::id::{AppName, NodeId, ReplicaId, ServiceKey};
 use crate::plan::DrainReceipt;
 use crate::reason::{FailReason, LeaveReason, Reason, ScaleCause};
+use crate::rollout::RolloutNews;
 
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -134,6 +135,16 @@ pub enum EventKind {
         node: NodeId,
         /// Why.
         why: FailReason,
+    },
+    /// A rollout went a step further, or stopped.
+    Rollout {
+        /// Service.
+        service: ServiceKey,
+        /// App revision that it goes to.
+        revision: u64,
+        /// What is new.
+        #[serde(flatten)]
+        news: RolloutNews,
     },
     /// Something waits; said once for each change of its reason.
     Waits {
@@ -282,7 +293,8 @@ impl EventKind {
             | Self::AutoscalePaused { service, .. }
             | Self::AutoscaleResumed { service, .. }
             | Self::AutoscaleBounds { service, .. }
-            | Self::AutoscaleApproved { service, .. } => Some(service),
+            | Self::AutoscaleApproved { service, .. }
+            | Self::Rollout { service, .. } => Some(service),
             _ => None,
         }
     }
@@ -404,6 +416,11 @@ impl fmt::Display for EventKind {
             } => {
                 write!(f, "{service} {replica} on {node} failed: {why}")
             }
+            Self::Rollout {
+                service,
+                revision,
+                news,
+            } => write!(f, "{service} revision {revision}: {news}"),
             Self::Waits { service, why } => write!(f, "{service} waits: {why}"),
             Self::NodeJoined { node } => write!(f, "{node} joined"),
             Self::NodeConnected { node } => write!(f, "{node} connected"),

@@ -16,6 +16,7 @@ pub mod record;
 pub mod refusal;
 pub mod replica;
 pub mod report;
+pub mod rollout;
 pub mod routes;
 pub mod spec;
 

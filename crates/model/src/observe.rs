@@ -137,6 +137,21 @@ pub struct ServerObserved {
     pub sessions: u32,
     /// Requests that wait for it.
     pub queued: u32,
+    /// What it has answered.
+    #[serde(default)]
+    pub answers: ServerAnswers,
+}
+
+/// What one server has answered. The counters restart with HAProxy and go on when a slot is given
+/// to another replica: only differences mean something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ServerAnswers {
+    /// Requests (or connections) in all.
+    pub requests_total: u64,
+    /// Answers of 500 and above (or failed connections).
+    pub errors_total: u64,
+    /// Mean response time of the last 1,024 requests.
+    pub response_ms: u32,
 }
 
 /// What one edge's HAProxy said of one service at one time, summed over its ways in. Counters

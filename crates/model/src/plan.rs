@@ -8,8 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::TimeMs;
 use crate::id::{NodeId, ReplicaId, ServiceKey, TemplateId};
+use crate::observe::ServerAnswers;
 use crate::reason::{FailReason, LeaveReason, ScaleCause};
 use crate::report::NodeState;
+use crate::rollout::{Good, Refused, Rollout};
 use crate::routes::{Backend, Routes, Server, ServerMode};
 use crate::spec::{ContainerSpec, RouteSpec};
 
@@ -64,6 +66,15 @@ pub struct ServicePlan {
     /// outlives the service there.
     #[serde(default)]
     pub drain_ms: u64,
+    /// The present or last rollout.
+    #[serde(default)]
+    pub rollout: Option<Rollout>,
+    /// The last revision of which every replica served.
+    #[serde(default)]
+    pub good: Option<Good>,
+    /// What the file asks for, if that failed and was rolled back.
+    #[serde(default)]
+    pub refused: Option<Refused>,
 }
 
 /// Failures in a row.
@@ -339,9 +350,21 @@ pub struct Memory {
     /// State of each node as last said in an event.
     #[serde(default)]
     pub node_states: BTreeMap<NodeId, NodeState>,
+    /// What HAProxy had counted when the gate of a batch began to look.
+    #[serde(default)]
+    pub gates: BTreeMap<ServiceKey, GateMemory>,
     /// Kinds of waits of each service as last said in an event.
     #[serde(default)]
     pub said: BTreeMap<ServiceKey, BTreeSet<String>>,
+}
+
+/// Where the gate of one service's batch began.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct GateMemory {
+    /// When.
+    pub since_ms: TimeMs,
+    /// Counters then, by edge and replica.
+    pub base: BTreeMap<NodeId, BTreeMap<ReplicaId, ServerAnswers>>,
 }
 
 /// What the metrics asked for at one time.

@@ -8,6 +8,7 @@ use crate::TimeMs;
 use crate::id::{NodeId, ReplicaId, ServiceKey};
 pub use crate::refusal::{Refusal, RefusalCount};
 use crate::report::{BoundReport, BoundSource, measured};
+use crate::rollout::Trouble;
 
 /// Why a replica failed or is unhealthy, as its agent saw it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -395,6 +396,44 @@ pub enum Reason {
         /// Why.
         detail: String,
     },
+    /// Its rollout failed and waits for a person; what served before goes on serving.
+    RolloutPaused {
+        /// App revision that it goes to.
+        revision: u64,
+        /// Why.
+        why: Trouble,
+    },
+    /// An operator holds its rollout.
+    RolloutHeld {
+        /// App revision that it goes to.
+        revision: u64,
+        /// Who.
+        by: String,
+    },
+    /// What the file asks for failed; the last good revision runs instead.
+    RolledBack {
+        /// App revision that failed.
+        revision: u64,
+        /// App revision that runs.
+        to_revision: u64,
+        /// Why.
+        why: Trouble,
+    },
+    /// A batch serves and is watched before the next one begins.
+    RolloutMonitors {
+        /// Until when.
+        until_ms: TimeMs,
+    },
+    /// The pause between two batches.
+    RolloutDelays {
+        /// Until when.
+        until_ms: TimeMs,
+    },
+    /// No node has room for one more replica of the service, so the old ones stop first.
+    NoRoomToStartFirst {
+        /// `max_replicas_per_node`.
+        max_per_node: u32,
+    },
 }
 
 impl fmt::Display for Reason {
@@ -485,6 +524,27 @@ impl fmt::Display for Reason {
                 write!(f, "{replica} waits until its replacement serves")
             }
             Self::Quarantined { detail } => write!(f, "set aside: {detail}"),
+            Self::RolloutPaused { revision, why } => {
+                write!(f, "rollout of revision {revision} is paused: {why}")
+            }
+            Self::RolloutHeld { revision, by } => {
+                write!(f, "rollout of revision {revision} is held by {by}")
+            }
+            Self::RolledBack {
+                revision,
+                to_revision,
+                why,
+            } => write!(
+                f,
+                "revision {revision} was rolled back to {to_revision}: {why}"
+            ),
+            Self::RolloutMonitors { .. } => f.write_str("the new replicas are being monitored"),
+            Self::RolloutDelays { .. } => f.write_str("pause between two batches"),
+            Self::NoRoomToStartFirst { max_per_node } => write!(
+                f,
+                "one at a time, the old one stops first: max_replicas_per_node {max_per_node} \
+                 leaves no node room for one more"
+            ),
         }
     }
 }

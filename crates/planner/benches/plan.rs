@@ -71,6 +71,8 @@ fn spec(image: &str, replicas: u32) -> ServiceSpec {
         replicas,
         placement: Default::default(),
         update: Default::default(),
+        rollback: None,
+        gate: None,
         autoscale: None,
         routes: vec![RouteSpec {
             listen_port: 80,
@@ -187,6 +189,7 @@ impl Fixture {
                 admin: ServerAdmin::Ready,
                 sessions: 3,
                 queued: 0,
+                answers: longshore_model::observe::ServerAnswers::default(),
             };
             edge.servers.insert(replica.id, server);
         }

@@ -404,7 +404,7 @@ fn changes_keep_serving(input: &PlanInput<'_>, outcome: &Outcome) -> Verdict {
             format!("{key}: {after} serve after the change, {needed} must")
         })?;
         let staying = replicas.iter().filter(|r| r.leaving.is_none()).count();
-        let start_first = spec.update.order == UpdateOrder::StartFirst;
+        let start_first = spec.update.order != UpdateOrder::StopFirst;
         demand(!start_first || staying >= target as usize, 3, || {
             format!("{key}: {staying} stay of {target}; a replacement must start first")
         })?;
@@ -415,7 +415,7 @@ fn changes_keep_serving(input: &PlanInput<'_>, outcome: &Outcome) -> Verdict {
 fn least_serving(spec: &ServiceSpec, target: u32) -> usize {
     let update = &spec.update;
     let least = if update.order == UpdateOrder::StopFirst {
-        target.saturating_sub(update.max_unavailable.max(update.parallelism).max(1))
+        target.saturating_sub(update.max_unavailable.max(update.batch(target)).max(1))
     } else if target == 0 {
         0
     } else {

@@ -39,7 +39,9 @@ pub(crate) fn failed_too_often(draft: &Draft<'_>, service: usize) -> bool {
     };
     let wanted = draft.services[service].template.as_ref();
     failures(draft, service).is_some_and(|failures| {
-        Some(&failures.template) == wanted && failures.count >= spec.update.failures_max.max(1)
+        let key = &draft.services[service].key;
+        let target = draft.plan.services.get(key).map_or(0, |s| s.target);
+        Some(&failures.template) == wanted && failures.count > spec.update.tolerated(target)
     })
 }
 

@@ -129,7 +129,7 @@ fn unwanted(
 /// Healthy routed replicas that a change must leave.
 pub(crate) fn floor(spec: &ServiceSpec, target: u32) -> u32 {
     match spec.update.order {
-        UpdateOrder::StartFirst => target
+        UpdateOrder::StartFirst | UpdateOrder::Auto => target
             .saturating_sub(spec.update.max_unavailable)
             .max(1)
             .min(target),
@@ -138,7 +138,7 @@ pub(crate) fn floor(spec: &ServiceSpec, target: u32) -> u32 {
             let away = spec
                 .update
                 .max_unavailable
-                .max(spec.update.parallelism)
+                .max(spec.update.batch(target))
                 .max(1);
             target.saturating_sub(away)
         }
@@ -206,7 +206,9 @@ fn create(
         cut_off.min(1)
     };
     let outdated_now = match spec.update.order {
-        UpdateOrder::StartFirst if !stopped => outdated.min(spec.update.parallelism.max(1)),
+        UpdateOrder::StartFirst | UpdateOrder::Auto if !stopped => {
+            outdated.min(spec.update.batch(target))
+        }
         _ => 0,
     };
     let surge = target
@@ -294,7 +296,7 @@ fn give(
             && reason == LeaveReason::Replaced
             && !stopped
             && !(resting && swapping > 0)
-            && swapping < spec.update.parallelism.max(1);
+            && swapping < spec.update.batch(target);
         // A whole service out of every edge's reach says more about the check than about it.
         let judged = reason != LeaveReason::Unreachable || any_up;
         if floor_holds && judged && (replaced || stop_first) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use longshore_model::TimeMs;
 use longshore_model::node::Capacity;
 use longshore_model::observe::{
-    BackendObserved, CheckState, EngineState, ServerAdmin, ServerObserved,
+    BackendObserved, CheckState, EngineState, ServerAdmin, ServerAnswers, ServerObserved,
 };
 use longshore_model::plan::{AssignedReplica, Assignment, PortBinding};
 use longshore_model::reason::FailReason;
@@ -459,6 +459,9 @@ pub fn edge_report_to_pb(report: &EdgeReport) -> pb::EdgeReport {
         .into(),
         sessions: server.sessions,
         queued: server.queued,
+        requests_total: server.answers.requests_total,
+        errors_total: server.answers.errors_total,
+        response_ms: server.answers.response_ms,
     };
     let backend = |(key, backend): (&ServiceKey, &BackendObserved)| pb::BackendStatus {
         service: key.to_string(),
@@ -504,6 +507,11 @@ pub fn edge_report_from_pb(report: pb::EdgeReport) -> Result<EdgeReport, WireErr
                 admin,
                 sessions,
                 queued,
+                answers: ServerAnswers {
+                    requests_total: server.requests_total,
+                    errors_total: server.errors_total,
+                    response_ms: server.response_ms,
+                },
             },
         ))
     };

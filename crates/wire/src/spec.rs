@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use longshore_model::spec::{
-    Balance, Constraint, ContainerSpec, ExecCheck, Mount, NodeAttribute, PlacementPolicy,
-    PlacementSpec, Platform, Privileges, Probe, PullPolicy, Resources, RouteMode, RouteSpec,
-    ServiceSpec, UpdateOrder, UpdateSpec,
+    Balance, Constraint, ContainerSpec, ExecCheck, FailureAction, GateSpec, Mount, NodeAttribute,
+    PlacementPolicy, PlacementSpec, Platform, Privileges, Probe, PullPolicy, Resources, RouteMode,
+    RouteSpec, ServiceSpec, UpdateOrder, UpdateSpec,
 };
 use longshore_proto::spec::v1 as pb;
 
@@ -199,6 +199,8 @@ pub fn container_spec_from_pb(spec: pb::ContainerSpec) -> Result<ContainerSpec, 
             })
         })?,
         privileges: privileges_from(spec.privileges.unwrap_or_default())?,
+        // Not for callers to say: the controller keeps it.
+        restarted_ms: 0,
     })
 }
 
@@ -285,15 +287,13 @@ pub fn service_spec_to_pb(spec: &ServiceSpec) -> pb::ServiceSpec {
         container: Some(container_spec_to_pb(&spec.container)),
         replicas: spec.replicas,
         placement: Some(placement_to(&spec.placement)),
-        update: Some(pb::UpdateSpec {
-            parallelism: spec.update.parallelism,
-            order: match spec.update.order {
-                UpdateOrder::StartFirst => pb::UpdateOrder::StartFirst,
-                UpdateOrder::StopFirst => pb::UpdateOrder::StopFirst,
-            }
-            .into(),
-            max_unavailable: spec.update.max_unavailable,
-            failures_max: spec.update.failures_max,
+        update: Some(update_to(&spec.update)),
+        rollback: spec.rollback.as_ref().map(update_to),
+        gate: spec.gate.as_ref().map(|gate| pb::GateSpec {
+            requests_min: gate.requests_min,
+            error_increase_permille_max: gate.error_increase_permille_max,
+            latency_permille_max: gate.latency_permille_max,
+            latency_ms_min: gate.latency_ms_min,
         }),
         autoscale: spec.autoscale.as_ref().map(autoscale_to),
         routes: spec.routes.iter().map(route_spec_to_pb).collect(),
@@ -306,23 +306,99 @@ pub fn service_spec_to_pb(spec: &ServiceSpec) -> pb::ServiceSpec {
 /// # Errors
 /// [`WireError`] names the field and the rule.
 pub fn service_spec_from_pb(spec: pb::ServiceSpec) -> Result<ServiceSpec, WireError> {
-    let update = spec.update.unwrap_or_default();
+    let update = update_from(spec.update.unwrap_or_default())?;
+    let rollback = spec.rollback.map(update_from).transpose()?;
+    if rollback
+        .as_ref()
+        .is_some_and(|back| back.failure_action == FailureAction::Rollback)
+    {
+        let rule = "cannot be rollback: a rollback that fails pauses or continues";
+        return Err(invalid("rollback.failure_action", rule));
+    }
     Ok(ServiceSpec {
         container: container_spec_from_pb(required("container", spec.container)?)?,
         replicas: spec.replicas,
         placement: placement_from(spec.placement.unwrap_or_default())?,
-        update: UpdateSpec {
-            parallelism: update.parallelism.max(1),
-            order: match update.order() {
-                pb::UpdateOrder::StopFirst => UpdateOrder::StopFirst,
-                _ => UpdateOrder::StartFirst,
-            },
-            max_unavailable: update.max_unavailable,
-            failures_max: update.failures_max.max(1),
-        },
+        update,
+        rollback,
+        gate: spec.gate.map(gate_from).transpose()?,
         autoscale: spec.autoscale.map(autoscale_from).transpose()?,
         routes: list("routes", 32, spec.routes, route_spec_from_pb)?,
         drain_ms: duration("drain_ms", spec.drain_ms)?,
+    })
+}
+
+fn update_to(spec: &UpdateSpec) -> pb::UpdateSpec {
+    pb::UpdateSpec {
+        parallelism: spec.parallelism,
+        order: match spec.order {
+            UpdateOrder::Auto => pb::UpdateOrder::Unspecified,
+            UpdateOrder::StartFirst => pb::UpdateOrder::StartFirst,
+            UpdateOrder::StopFirst => pb::UpdateOrder::StopFirst,
+        }
+        .into(),
+        max_unavailable: spec.max_unavailable,
+        delay_ms: spec.delay_ms,
+        monitor_ms: Some(spec.monitor_ms),
+        failure_action: match spec.failure_action {
+            FailureAction::Pause => pb::FailureAction::Pause,
+            FailureAction::Continue => pb::FailureAction::Continue,
+            FailureAction::Rollback => pb::FailureAction::Rollback,
+        }
+        .into(),
+        failure_permille_max: spec.failure_permille_max,
+    }
+}
+
+fn update_from(spec: pb::UpdateSpec) -> Result<UpdateSpec, WireError> {
+    let (order, failure_action) = (spec.order(), spec.failure_action());
+    if spec.failure_permille_max.is_some_and(|share| share > 1_000) {
+        let rule = "is a share in thousandths, at most 1000";
+        return Err(invalid("update.failure_permille_max", rule));
+    }
+    let monitor_ms = spec
+        .monitor_ms
+        .unwrap_or_else(|| UpdateSpec::default().monitor_ms);
+    Ok(UpdateSpec {
+        parallelism: spec.parallelism,
+        delay_ms: duration("update.delay_ms", spec.delay_ms)?,
+        order: match order {
+            pb::UpdateOrder::Unspecified => UpdateOrder::Auto,
+            pb::UpdateOrder::StartFirst => UpdateOrder::StartFirst,
+            pb::UpdateOrder::StopFirst => UpdateOrder::StopFirst,
+        },
+        max_unavailable: spec.max_unavailable,
+        monitor_ms: duration("update.monitor_ms", monitor_ms)?,
+        failure_action: match failure_action {
+            pb::FailureAction::Unspecified | pb::FailureAction::Pause => FailureAction::Pause,
+            pb::FailureAction::Continue => FailureAction::Continue,
+            pb::FailureAction::Rollback => FailureAction::Rollback,
+        },
+        failure_permille_max: spec.failure_permille_max,
+    })
+}
+
+fn gate_from(gate: pb::GateSpec) -> Result<GateSpec, WireError> {
+    if gate
+        .error_increase_permille_max
+        .is_some_and(|share| share > 1_000)
+    {
+        let rule = "is a share in thousandths, at most 1000";
+        return Err(invalid("gate.error_increase_permille_max", rule));
+    }
+    let ratio = gate.latency_permille_max;
+    if ratio.is_some_and(|ratio| !(1_000..=1_000_000).contains(&ratio)) {
+        let rule = "is a ratio in thousandths, 1000 to 1000000";
+        return Err(invalid("gate.latency_permille_max", rule));
+    }
+    if ratio.is_none() && gate.error_increase_permille_max.is_none() {
+        return Err(invalid("gate", "looks at nothing: name errors or latency"));
+    }
+    Ok(GateSpec {
+        requests_min: gate.requests_min.max(1),
+        error_increase_permille_max: gate.error_increase_permille_max,
+        latency_permille_max: ratio,
+        latency_ms_min: gate.latency_ms_min,
     })
 }
 

@@ -8,14 +8,16 @@ use longshore_model::autoscale::{
     AutoscaleMode, AutoscaleSpec, ExternalQuery, Metric, Schedule, ScheduleEnd, Signal, Step,
     StepRule, StepTo, TargetKind,
 };
-use longshore_model::observe::{CheckState, EngineState, ServerAdmin, ServerObserved};
+use longshore_model::observe::{
+    CheckState, EngineState, ServerAdmin, ServerAnswers, ServerObserved,
+};
 use longshore_model::plan::{AssignedReplica, Assignment, PortBinding};
 use longshore_model::reason::FailReason;
 use longshore_model::replica::ReplicaState;
 use longshore_model::routes::{Backend, Routes, Server, ServerMode};
 use longshore_model::spec::{
-    Constraint, ContainerSpec, ExecCheck, Mount, NodeAttribute, PlacementPolicy, PlacementSpec,
-    Probe, RouteSpec, ServiceSpec, UpdateSpec,
+    Constraint, ContainerSpec, ExecCheck, FailureAction, GateSpec, Mount, NodeAttribute,
+    PlacementPolicy, PlacementSpec, Probe, RouteSpec, ServiceSpec, UpdateOrder, UpdateSpec,
 };
 use longshore_model::{Event, EventKind, NodeId, ReplicaId, ServiceKey};
 use longshore_wire::{self as wire, Fence, NodeReport, ReplicaReport};
@@ -100,7 +102,26 @@ fn service() -> ServiceSpec {
             spread_labels: vec!["zone".into(), "engine.labels.rack".into()],
             stay: true,
         },
-        update: UpdateSpec::default(),
+        update: UpdateSpec {
+            parallelism: 0,
+            delay_ms: 3,
+            order: UpdateOrder::Auto,
+            max_unavailable: 1,
+            monitor_ms: 0,
+            failure_action: FailureAction::Rollback,
+            failure_permille_max: Some(250),
+        },
+        rollback: Some(UpdateSpec {
+            order: UpdateOrder::StopFirst,
+            failure_action: FailureAction::Continue,
+            ..UpdateSpec::default()
+        }),
+        gate: Some(GateSpec {
+            requests_min: 50,
+            error_increase_permille_max: Some(10),
+            latency_permille_max: Some(1_500),
+            latency_ms_min: 20,
+        }),
         autoscale: Some(AutoscaleSpec {
             min: 2,
             max: 12,
@@ -255,6 +276,11 @@ fn reports_come_back_the_same() {
         admin: ServerAdmin::Drain,
         sessions: 1,
         queued: 2,
+        answers: ServerAnswers {
+            requests_total: 7,
+            errors_total: 1,
+            response_ms: 12,
+        },
     };
     let edge = wire::EdgeReport {
         routes_generation: 5,
@@ -279,7 +305,7 @@ fn container_of(
 #[test]
 fn bad_fields_are_refused_by_name() {
     type Spoil = fn(&mut longshore_proto::spec::v1::ServiceSpec);
-    let cases: [(&str, Spoil); 6] = [
+    let cases: [(&str, Spoil); 9] = [
         ("image", |s| container_of(s).image = "a b".to_owned()),
         ("env", |s| {
             container_of(s)
@@ -291,6 +317,21 @@ fn bad_fields_are_refused_by_name() {
             s.routes[0].check_path = Some("/x\nserver evil".to_owned())
         }),
         ("domains", |s| s.routes[0].domains = vec!["a b".to_owned()]),
+        ("failure_permille_max", |s| {
+            s.update
+                .iter_mut()
+                .for_each(|u| u.failure_permille_max = Some(1_001))
+        }),
+        ("rollback.failure_action", |s| {
+            s.rollback.iter_mut().for_each(|u| {
+                u.set_failure_action(longshore_proto::spec::v1::FailureAction::Rollback)
+            })
+        }),
+        ("latency_permille_max", |s| {
+            s.gate
+                .iter_mut()
+                .for_each(|g| g.latency_permille_max = Some(999))
+        }),
         ("min", |s| s.autoscale.iter_mut().for_each(|a| a.min = 13)),
     ];
     for (field, spoil) in cases {

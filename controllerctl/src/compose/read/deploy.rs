@@ -1,12 +1,10 @@
 //! `deploy`: how many, where, and how one revision follows another.
 
-use longshore_model::spec::{
-    Constraint, ContainerSpec, NodeAttribute, PlacementSpec, UpdateOrder, UpdateSpec,
-};
+use longshore_model::spec::{Constraint, ContainerSpec, NodeAttribute, PlacementSpec, UpdateSpec};
 
 use super::super::problem::Problems;
 use super::item::Item;
-use super::keys;
+use super::{keys, update};
 
 /// Most replicas that a file may ask for.
 pub(super) const REPLICAS_MAX: u32 = 100_000;
@@ -19,6 +17,7 @@ pub(super) struct Deploy {
     pub(super) replicas: Option<u32>,
     pub(super) placement: PlacementSpec,
     pub(super) update: UpdateSpec,
+    pub(super) rollback: Option<UpdateSpec>,
 }
 
 pub(super) fn read(item: Option<Item<'_>>, spec: &mut ContainerSpec, p: &mut Problems) -> Deploy {
@@ -41,7 +40,13 @@ pub(super) fn read(item: Option<Item<'_>>, spec: &mut ContainerSpec, p: &mut Pro
         deploy.placement = placement(&i, p).unwrap_or_default();
     }
     if let Some(i) = fields.take("update_config") {
-        deploy.update = update(&i, p).unwrap_or_default();
+        deploy.update = update::update(&i, p).unwrap_or_default();
+    }
+    deploy.rollback = fields
+        .take("rollback_config")
+        .and_then(|i| update::rollback(&i, p));
+    if let Some(i) = fields.take("restart_policy") {
+        update::restart_policy(&i, p);
     }
     fields.finish(p, keys::DEPLOY);
     deploy
@@ -150,43 +155,6 @@ fn constraint(text: &str) -> Result<Constraint, String> {
         equal,
         value,
     })
-}
-
-fn update(item: &Item<'_>, p: &mut Problems) -> Option<UpdateSpec> {
-    let mut fields = item.fields(p)?;
-    let mut update = UpdateSpec::default();
-    if let Some(n) = fields
-        .take("parallelism")
-        .and_then(|i| i.number(p, 0, 10_000))
-    {
-        // 0 means all at once.
-        update.parallelism = if n == 0 { 10_000 } else { n };
-    }
-    let orders = [
-        ("start-first", UpdateOrder::StartFirst),
-        ("stop-first", UpdateOrder::StopFirst),
-    ];
-    if let Some(order) = fields.take("order").and_then(|i| i.choice(p, &orders)) {
-        update.order = order;
-    }
-    if update.order == UpdateOrder::StopFirst {
-        // Who stops first has accepted that so many are missing meanwhile.
-        update.max_unavailable = update.parallelism;
-    }
-    if let Some(i) = fields.take("failure_action") {
-        match i.text(p) {
-            Some("pause") | None => {}
-            Some("continue") => update.failures_max = u32::MAX,
-            Some("rollback") => i.invalid_help(
-                p,
-                "not supported yet: rollback",
-                "use pause: a rollout that fails stops, and the old replicas go on serving",
-            ),
-            Some(other) => i.invalid(p, format!("{other:?} is none of: pause, continue")),
-        }
-    }
-    fields.finish(p, keys::UPDATE);
-    Some(update)
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
 //! `x-haproxy`: how the edges treat a service.
 
-use longshore_model::spec::{Balance, RouteMode};
+use longshore_model::spec::{Balance, GateSpec, RouteMode};
 
 use super::super::problem::Problems;
 use super::item::Item;
-use super::keys;
+use super::{keys, update};
 
 const DRAIN_MS: u64 = 30_000;
 /// Most host names of one route, as the wire allows.
@@ -19,6 +19,7 @@ pub(super) struct Haproxy {
     pub(super) maxconn_per_replica: u32,
     pub(super) drain_ms: u64,
     pub(super) mode: RouteMode,
+    pub(super) gate: Option<GateSpec>,
 }
 
 /// `x-haproxy.check`.
@@ -39,6 +40,7 @@ pub(super) fn read(item: Option<Item<'_>>, p: &mut Problems) -> Haproxy {
         maxconn_per_replica: 0,
         drain_ms: DRAIN_MS,
         mode: RouteMode::default(),
+        gate: None,
     };
     let Some(mut fields) = item.and_then(|item| item.fields(p)) else {
         return out;
@@ -72,6 +74,10 @@ pub(super) fn read(item: Option<Item<'_>>, p: &mut Problems) -> Haproxy {
     if let Some(ms) = fields.take("drain").and_then(|i| i.duration_ms(p)) {
         out.drain_ms = ms;
     }
+    let tcp = out.mode == RouteMode::Tcp;
+    out.gate = fields
+        .take("gate")
+        .and_then(|item| update::gate(&item, tcp, p));
     fields.finish(p, keys::HAPROXY);
     out
 }

@@ -230,6 +230,10 @@ impl<'a> Item<'a> {
         self.with(p, units::ratio)
     }
 
+    pub(super) fn share(&self, p: &mut Problems) -> Option<f64> {
+        self.with(p, units::share)
+    }
+
     /// One of the given words.
     pub(super) fn choice<T: Copy>(
         &self,

@@ -126,32 +126,12 @@ pub(super) const DEPLOY: Reasons = &[
     ("endpoint_mode", "every service is balanced by HAProxy"),
     ("labels", "use the service's labels"),
     ("job_timeout", "only services are run"),
-    (
-        "restart_policy",
-        "an agent restarts what ended, with growing pauses",
-    ),
-    (
-        "rollback_config",
-        "a rollout that fails stops, and the old replicas go on serving",
-    ),
 ];
 
 pub(super) const RESOURCES: Reasons = &[
     ("pids", "the number of processes is not limited"),
     ("devices", "devices are not scheduled"),
     ("generic_resources", "only cpus and memory are scheduled"),
-];
-
-pub(super) const UPDATE: Reasons = &[
-    (
-        "delay",
-        "the next replica is replaced as soon as the last one serves",
-    ),
-    ("monitor", "a replica counts once its health check passes"),
-    (
-        "max_failure_ratio",
-        "a rollout stops after two failed starts",
-    ),
 ];
 
 pub(super) const HEALTHCHECK: Reasons = &[(

@@ -9,6 +9,7 @@ mod item;
 mod keys;
 mod ports;
 mod service;
+mod update;
 mod volumes;
 
 use std::collections::BTreeMap;

@@ -62,6 +62,8 @@ pub(super) fn read(item: &Item<'_>, shared: &Shared<'_>, p: &mut Problems) -> Op
         replicas,
         placement: deploy.placement,
         update: deploy.update,
+        rollback: deploy.rollback,
+        gate: haproxy.gate,
         autoscale,
         routes: ports.routes,
         drain_ms: haproxy.drain_ms,

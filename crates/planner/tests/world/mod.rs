@@ -10,7 +10,8 @@ use std::sync::Arc;
 use longshore_model::autoscale::{Behavior, Metric, Signal, TargetKind};
 use longshore_model::node::{Capacity, Node};
 use longshore_model::observe::{
-    CheckState, CpuSample, EdgeObserved, EngineState, NodeObserved, ServerAdmin, ServerObserved,
+    CheckState, CpuSample, EdgeObserved, EngineState, NodeObserved, ServerAdmin, ServerAnswers,
+    ServerObserved,
 };
 use longshore_model::plan::{Assignment, Leaving, Replica};
 use longshore_model::reason::FailReason;
@@ -77,6 +78,8 @@ pub(crate) fn spec(image: &str, replicas: u32) -> ServiceSpec {
         replicas,
         placement: Default::default(),
         update: UpdateSpec::default(),
+        rollback: None,
+        gate: None,
         autoscale: None,
         routes: vec![RouteSpec {
             listen_port: 80,
@@ -360,6 +363,7 @@ impl World {
                             admin,
                             sessions,
                             queued: 0,
+                            answers: ServerAnswers::default(),
                         },
                     )
                 });

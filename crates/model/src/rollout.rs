@@ -1,0 +1,348 @@
+//! How one template of a service follows another: what the file asks for, where it is, what
+//! operators said about it, why it stopped.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::TimeMs;
+use crate::id::{NodeId, ReplicaId, TemplateId};
+use crate::reason::FailReason;
+use crate::spec::ServiceSpec;
+
+/// The present or the last rollout of a service. It stays in the plan after its end, so that
+/// `rollout status` can say how it ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Rollout {
+    /// App revision that it goes to.
+    pub revision: u64,
+    /// Template that it goes to.
+    pub to: TemplateId,
+    /// Template that most replicas ran when it began; none: the service is new.
+    #[serde(default)]
+    pub from: Option<TemplateId>,
+    /// App revision of `from`; 0 if there is none.
+    #[serde(default)]
+    pub from_revision: u64,
+    /// Forward, or back to the last good revision.
+    pub direction: Direction,
+    /// When it began.
+    pub started_ms: TimeMs,
+    /// Where it is.
+    pub phase: Phase,
+    /// When it came to that phase.
+    pub phase_ms: TimeMs,
+    /// Batches begun.
+    #[serde(default)]
+    pub batches: u32,
+    /// Replicas of `to` that may exist: those that were there, and those of all batches begun.
+    #[serde(default)]
+    pub allowed: u32,
+    /// Of these, the ones whose batch has passed its monitoring.
+    #[serde(default)]
+    pub passed: u32,
+    /// Since when all replicas of `to` have served; none while one does not.
+    #[serde(default)]
+    pub serving_since_ms: Option<TimeMs>,
+    /// When the last batch passed; the next waits for `delay_ms` from here.
+    #[serde(default)]
+    pub passed_ms: Option<TimeMs>,
+    /// This batch stops the old ones first, whatever the order of the file.
+    #[serde(default)]
+    pub stop_first: bool,
+    /// Replicas of `to` that failed before they had served for `monitor_ms`.
+    #[serde(default)]
+    pub failed: u32,
+    /// What went wrong last.
+    #[serde(default)]
+    pub trouble: Option<Trouble>,
+    /// `resume` of an operator that was obeyed last (its `at_ms`).
+    #[serde(default)]
+    pub resume_obeyed_ms: Option<TimeMs>,
+}
+
+/// Where a rollout goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
+    /// To what the file asks for.
+    Forward,
+    /// Back to the last good revision, because the file's failed.
+    Back,
+}
+
+/// Where a rollout is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "phase", rename_all = "snake_case")]
+pub enum Phase {
+    /// It goes on.
+    Running,
+    /// It failed and goes nowhere until an operator or another revision decides.
+    Failed,
+    /// An operator holds it: the batch that runs is finished, no other begins.
+    Held {
+        /// Who.
+        by: String,
+    },
+    /// All replicas run `to` and have been monitored.
+    Done,
+}
+
+impl Rollout {
+    /// Replicas may still be exchanged without anybody's word.
+    #[must_use]
+    pub fn runs(&self) -> bool {
+        self.phase == Phase::Running
+    }
+
+    /// One word for people and scripts: `running`, `rolling_back`, `paused`, `held`, `done`,
+    /// `rolled_back`.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match (&self.phase, self.direction) {
+            (Phase::Running, Direction::Forward) => "running",
+            (Phase::Running, Direction::Back) => "rolling_back",
+            (Phase::Failed, _) => "paused",
+            (Phase::Held { .. }, _) => "held",
+            (Phase::Done, Direction::Forward) => "done",
+            (Phase::Done, Direction::Back) => "rolled_back",
+        }
+    }
+}
+
+/// The last revision of a service of which every replica served: what a rollback goes back to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Good {
+    /// App revision.
+    pub revision: u64,
+    /// Its template.
+    pub template: TemplateId,
+    /// All that its file said of the service.
+    pub spec: Arc<ServiceSpec>,
+}
+
+/// A spec that failed and was rolled back: as long as the file still asks for exactly this, the
+/// last good one is run instead, and it is not tried again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Refused {
+    /// App revision that brought it.
+    pub revision: u64,
+    /// What failed.
+    pub spec: Arc<ServiceSpec>,
+    /// When it was given up.
+    pub at_ms: TimeMs,
+    /// Why.
+    pub why: Trouble,
+}
+
+/// What makes a rollout fail.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "trouble", rename_all = "snake_case")]
+pub enum Trouble {
+    /// Too many new replicas failed.
+    Replicas {
+        /// How many, so far.
+        failed: u32,
+        /// How many may fail without consequence.
+        tolerated: u32,
+        /// The last one.
+        replica: ReplicaId,
+        /// Its slot.
+        slot: u32,
+        /// Its node.
+        node: NodeId,
+        /// Why it failed.
+        last: FailReason,
+    },
+    /// HAProxy sees more errors from the new replicas than from the old ones.
+    Errors {
+        /// Share of the new ones' answers that were 500 and above, thousandths.
+        new_permille: u32,
+        /// Of the old ones' answers, in the same time.
+        old_permille: u32,
+        /// Most that the new may be above the old.
+        increase_permille_max: u32,
+        /// Requests that the new ones answered.
+        requests: u64,
+    },
+    /// HAProxy sees the new replicas answer more slowly than the old ones.
+    Latency {
+        /// Mean response time of the new ones.
+        new_ms: u32,
+        /// Of the old ones, in the same time.
+        old_ms: u32,
+        /// Most that the new may be of the old, thousandths (2000: twice).
+        ratio_permille_max: u32,
+        /// Requests that the new ones answered.
+        requests: u64,
+    },
+}
+
+/// Thousandths as a percentage with at most one digit: `2.5 %`.
+fn percent(permille: u32) -> String {
+    match permille % 10 {
+        0 => format!("{} %", permille / 10),
+        rest => format!("{}.{rest} %", permille / 10),
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Replicas {
+                failed,
+                tolerated,
+                replica,
+                slot,
+                node,
+                last,
+            } => {
+                let s = if *failed == 1 { "" } else { "s" };
+                write!(f, "{failed} new replica{s} failed ")?;
+                write!(f, "(tolerated: {tolerated}), last .{slot} ({replica}) ")?;
+                write!(f, "on {node}: {last}")
+            }
+            Self::Errors {
+                new_permille,
+                old_permille,
+                increase_permille_max,
+                requests,
+            } => write!(
+                f,
+                "HAProxy counts {} errors from the new replicas and {} from the old ones \
+                 (at most {} more; {requests} requests)",
+                percent(*new_permille),
+                percent(*old_permille),
+                percent(*increase_permille_max)
+            ),
+            Self::Latency {
+                new_ms,
+                old_ms,
+                ratio_permille_max,
+                requests,
+            } => write!(
+                f,
+                "HAProxy measures {new_ms} ms from the new replicas and {old_ms} ms from the old \
+                 ones (at most {}.{:03} times; {requests} requests)",
+                ratio_permille_max / 1000,
+                ratio_permille_max % 1000
+            ),
+        }
+    }
+}
+
+/// News of a rollout, for the event log.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "news", rename_all = "snake_case")]
+pub enum RolloutNews {
+    /// It began.
+    Started {
+        /// App revision that ran before; 0: the service is new.
+        from_revision: u64,
+    },
+    /// A batch began.
+    Batch {
+        /// Its number, from 1.
+        batch: u32,
+        /// Replicas of the new template once it is through.
+        new: u32,
+        /// Replicas wanted.
+        of: u32,
+        /// The old ones stop first, because nothing has room for one more.
+        stop_first: bool,
+    },
+    /// It failed and waits for a person.
+    Paused {
+        /// Why.
+        why: Trouble,
+    },
+    /// It failed by the file's own measure, and goes on because the file says so.
+    Continues {
+        /// What went wrong.
+        why: Trouble,
+    },
+    /// It failed and goes back.
+    RollsBack {
+        /// To this app revision.
+        to_revision: u64,
+        /// Why.
+        why: Trouble,
+    },
+    /// An operator holds it.
+    Held {
+        /// Who.
+        by: String,
+    },
+    /// An operator let it go on.
+    Resumed {
+        /// Who.
+        by: String,
+    },
+    /// Every replica is new and was monitored.
+    Finished {
+        /// From its start to here.
+        after_ms: u64,
+    },
+    /// Every replica is of the last good revision again.
+    RolledBack {
+        /// That app revision.
+        to_revision: u64,
+    },
+}
+
+impl fmt::Display for RolloutNews {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Started { from_revision: 0 } => f.write_str("first rollout began"),
+            Self::Started { from_revision } => {
+                write!(f, "rollout began, from revision {from_revision}")
+            }
+            Self::Batch {
+                batch,
+                new,
+                of,
+                stop_first,
+            } => {
+                write!(f, "batch {batch} began: {new} of {of} new")?;
+                match stop_first {
+                    true => {
+                        f.write_str("; no node has room for one more, so the old ones stop first")
+                    }
+                    false => Ok(()),
+                }
+            }
+            Self::Paused { why } => write!(f, "rollout paused: {why}"),
+            Self::Continues { why } => write!(f, "rollout goes on in spite of failures: {why}"),
+            Self::RollsBack { to_revision, why } => {
+                write!(f, "rolling back to revision {to_revision}: {why}")
+            }
+            Self::Held { by } => write!(f, "rollout held by {by}"),
+            Self::Resumed { by } => write!(f, "rollout resumed by {by}"),
+            Self::Finished { after_ms } => write!(f, "rollout finished after {after_ms} ms"),
+            Self::RolledBack { to_revision } => {
+                write!(f, "rolled back to revision {to_revision}")
+            }
+        }
+    }
+}
+
+/// What operators last said about the rollouts of a service.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct RolloutControl {
+    /// Held: no further batch, of this or a later revision, until it is resumed.
+    #[serde(default)]
+    pub held: Option<Said>,
+    /// Let go on, or tried again; obeyed once.
+    #[serde(default)]
+    pub resumed: Option<Said>,
+}
+
+/// Who said something, and when.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Said {
+    /// When.
+    pub at_ms: TimeMs,
+    /// Who.
+    pub by: String,
+}
