@@ -87,6 +87,27 @@ fn container() -> ContainerSpec {
     }
 }
 
+fn update() -> UpdateSpec {
+    UpdateSpec {
+        parallelism: 0,
+        delay_ms: 3,
+        order: UpdateOrder::Auto,
+        max_unavailable: 1,
+        monitor_ms: 0,
+        failure_action: FailureAction::Rollback,
+        failure_permille_max: Some(250),
+    }
+}
+
+fn gate() -> GateSpec {
+    GateSpec {
+        requests_min: 50,
+        error_increase_permille_max: Some(10),
+        latency_permille_max: Some(1_500),
+        latency_ms_min: 20,
+    }
+}
+
 fn service() -> ServiceSpec {
     ServiceSpec {
         container: container(),
@@ -102,26 +123,13 @@ fn service() -> ServiceSpec {
             spread_labels: vec!["zone".into(), "engine.labels.rack".into()],
             stay: true,
         },
-        update: UpdateSpec {
-            parallelism: 0,
-            delay_ms: 3,
-            order: UpdateOrder::Auto,
-            max_unavailable: 1,
-            monitor_ms: 0,
-            failure_action: FailureAction::Rollback,
-            failure_permille_max: Some(250),
-        },
+        update: update(),
         rollback: Some(UpdateSpec {
             order: UpdateOrder::StopFirst,
             failure_action: FailureAction::Continue,
             ..UpdateSpec::default()
         }),
-        gate: Some(GateSpec {
-            requests_min: 50,
-            error_increase_permille_max: Some(10),
-            latency_permille_max: Some(1_500),
-            latency_ms_min: 20,
-        }),
+        gate: Some(gate()),
         autoscale: Some(AutoscaleSpec {
             min: 2,
             max: 12,
