@@ -108,21 +108,25 @@ fn gate() -> GateSpec {
     }
 }
 
+fn placement() -> PlacementSpec {
+    PlacementSpec {
+        constraints: vec![Constraint {
+            attribute: NodeAttribute::Label("ssd".into()),
+            equal: true,
+            value: "true".into(),
+        }],
+        max_per_node: 3,
+        policy: PlacementPolicy::Binpack,
+        spread_labels: vec!["zone".into(), "engine.labels.rack".into()],
+        stay: true,
+    }
+}
+
 fn service() -> ServiceSpec {
     ServiceSpec {
         container: container(),
         replicas: 2,
-        placement: PlacementSpec {
-            constraints: vec![Constraint {
-                attribute: NodeAttribute::Label("ssd".into()),
-                equal: true,
-                value: "true".into(),
-            }],
-            max_per_node: 3,
-            policy: PlacementPolicy::Binpack,
-            spread_labels: vec!["zone".into(), "engine.labels.rack".into()],
-            stay: true,
-        },
+        placement: placement(),
         update: update(),
         rollback: Some(UpdateSpec {
             order: UpdateOrder::StopFirst,
