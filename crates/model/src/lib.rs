@@ -19,6 +19,7 @@ pub mod report;
 pub mod rollout;
 pub mod routes;
 pub mod spec;
+mod update;
 
 pub use app::{App, Desired, ManualScale};
 pub use autoscale::{AutoscaleControl, AutoscaleMode, AutoscaleSpec};
