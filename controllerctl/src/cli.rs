@@ -439,6 +439,8 @@ pub enum Role {
 pub enum NodeCommand {
     /// List nodes.
     Ls(WatchArgs),
+    /// List the replicas of nodes.
+    Ps(NodePsArgs),
     /// Print the line to run on a machine that shall join.
     Join(TokenArgs),
     /// Give nodes no new replicas.
@@ -451,6 +453,17 @@ pub enum NodeCommand {
     Label(LabelArgs),
     /// Remove a node; its certificate is refused from then on.
     Rm(RmArgs),
+}
+
+/// `node ps`
+#[derive(Debug, Args)]
+pub struct NodePsArgs {
+    /// Nodes.
+    #[arg(required = true, add = ArgValueCandidates::new(complete::nodes))]
+    pub nodes: Vec<String>,
+    /// Repaint.
+    #[command(flatten)]
+    pub watch: WatchArgs,
 }
 
 /// Some nodes.
@@ -470,9 +483,13 @@ pub struct DrainArgs {
     /// Nodes.
     #[command(flatten)]
     pub nodes: NodesArgs,
-    /// Give up waiting after this time; the drain goes on.
-    #[arg(long, default_value = "10m", value_parser = humantime::parse_duration, value_name = "TIME")]
-    pub deadline: Duration,
+    /// Until then all shall have moved; past it the drain says what it waits for. Default: the
+    /// controller's setting (10m).
+    #[arg(long, value_parser = humantime::parse_duration, value_name = "TIME")]
+    pub deadline: Option<Duration>,
+    /// Stop what is left at the deadline, even if fewer replicas serve than should.
+    #[arg(long)]
+    pub force: bool,
     /// Do not wait.
     #[arg(short, long)]
     pub detach: bool,

@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use longshore_proto::control::v1 as pb;
 use serde::Serialize;
 
-use super::{Run, millis};
+use super::{Run, lists, millis};
 use crate::cli::{
-    DrainArgs, LabelArgs, NodeCommand, NodesArgs, RmArgs, Role, TokenArgs, TokenCommand,
+    DrainArgs, LabelArgs, NodeCommand, NodesArgs, PsArgs, RmArgs, Role, TokenArgs, TokenCommand,
 };
 use crate::client::Client;
 use crate::failure::{Exit, Failure};
@@ -60,6 +60,14 @@ pub(super) async fn node(run: &Run, command: &NodeCommand) -> Result<Exit, Failu
             })
             .await
         }
+        NodeCommand::Ps(args) => {
+            let args = PsArgs {
+                services: Vec::new(),
+                node: args.nodes.clone(),
+                watch: args.watch,
+            };
+            lists::replicas(run, &args).await
+        }
         NodeCommand::Join(args) => {
             let token = create_token(run, args).await?;
             print(
@@ -87,7 +95,13 @@ async fn set(
 ) -> Result<Exit, Failure> {
     let mut client = run.connect(None).await?;
     for node in &args.nodes {
-        set_one(&mut client, node, availability, &args.message).await?;
+        let request = pb::SetNodeAvailabilityRequest {
+            node: node.clone(),
+            availability: availability.into(),
+            message: args.message.clone(),
+            ..Default::default()
+        };
+        client.set_availability(request).await?;
         let word = match availability {
             pb::NodeAvailability::Active => "takes replicas again",
             _ => "gets no new replicas",
@@ -95,21 +109,6 @@ async fn set(
         note(&printable(&format!("{node}: {word}")));
     }
     Ok(Exit::Done)
-}
-
-async fn set_one(
-    client: &mut Client,
-    node: &str,
-    availability: pb::NodeAvailability,
-    message: &str,
-) -> Result<(), Failure> {
-    let request = pb::SetNodeAvailabilityRequest {
-        node: node.to_owned(),
-        availability: availability.into(),
-        message: message.to_owned(),
-        ..Default::default()
-    };
-    client.set_availability(request).await.map(drop)
 }
 
 async fn drain(run: &Run, args: &DrainArgs) -> Result<Exit, Failure> {
@@ -122,58 +121,91 @@ async fn drain(run: &Run, args: &DrainArgs) -> Result<Exit, Failure> {
             node.id, node.replicas
         )));
     }
-    run.confirm(&format!("Drain {}?", wanted.join(", ")), &client.context)?;
+    let force = if args.force {
+        ", by force at the deadline"
+    } else {
+        ""
+    };
+    let question = format!("Drain {}{force}?", wanted.join(", "));
+    run.confirm(&question, &client.context)?;
     for node in wanted {
-        let draining = pb::NodeAvailability::Draining;
-        set_one(&mut client, node, draining, &args.nodes.message).await?;
+        let request = pb::SetNodeAvailabilityRequest {
+            node: node.clone(),
+            availability: pb::NodeAvailability::Draining.into(),
+            message: args.nodes.message.clone(),
+            deadline_ms: args.deadline.map_or(0, |time| millis(time).max(1)),
+            force: args.force,
+        };
+        client.set_availability(request).await?;
     }
     if args.detach {
         return Ok(Exit::Done);
     }
-    let again = "controllerctl node ls";
     let mut reporter = Reporter::new(run.out.progress, &format!("Draining {}", wanted.join(", ")));
     let end = tokio::select! {
-        done = drained(&mut client, wanted, &mut reporter) => done.map(|()| Exit::Done),
+        end = drained(&mut client, wanted, &mut reporter) => end,
         _ = tokio::signal::ctrl_c() => {
-            note(&format!("detached; it goes on. Look again: {again}"));
+            note("detached; it goes on. Look again: controllerctl node ls");
             Ok(Exit::Interrupted)
-        }
-        () = tokio::time::sleep(args.deadline) => {
-            let waited = humantime::format_duration(args.deadline);
-            Err(Failure::new(format!("not drained after {waited}; it goes on"))
-                .exit(Exit::TimedOut)
-                .hint(format!("{again}, controllerctl status")))
         }
     };
     reporter.finish();
     end
 }
 
+/// Follows drains until all nodes are empty, or until a deadline passed that is not forced: the
+/// drain goes on, its follower says what it waits for.
 async fn drained(
     client: &mut Client,
     wanted: &[String],
     reporter: &mut Reporter,
-) -> Result<(), Failure> {
+) -> Result<Exit, Failure> {
     let mut changes = client.changes();
     loop {
         match client.nodes().await {
             Ok(nodes) => {
                 let mut left = 0;
+                let mut late = None;
                 for node in nodes.iter().filter(|node| wanted.contains(&node.id)) {
                     left += node.replicas;
-                    let (stage, text) = match node.replicas {
-                        0 => (Stage::Done, "Drained".to_owned()),
-                        n => (Stage::Working, format!("Draining, {n} replicas left")),
-                    };
+                    let (stage, text) = progress(node);
                     reporter.say(&node.id, None, stage, &text);
+                    let drain = node.drain.as_ref();
+                    let given_up = drain.filter(|d| d.late && !d.force && node.replicas > 0);
+                    late = late.or(given_up.map(|drain| (node, drain)));
                 }
                 if left == 0 {
-                    return Ok(());
+                    return Ok(Exit::Done);
+                }
+                if let Some((node, drain)) = late {
+                    let message = format!(
+                        "{} is past its deadline with {} replicas left; the drain goes on",
+                        node.id, node.replicas
+                    );
+                    return Err(Failure::new(message)
+                        .exit(Exit::TimedOut)
+                        .details(drain.waits.clone())
+                        .hint(format!(
+                            "controllerctl why node/{0}; to stop what is left: controllerctl \
+                             node drain {0} --deadline 1s --force",
+                            node.id
+                        )));
                 }
             }
             Err(failure) => changes.pause(failure).await?,
         }
         changes.next().await?;
+    }
+}
+
+fn progress(node: &pb::Node) -> (Stage, String) {
+    match (node.replicas, &node.drain) {
+        (0, _) => (Stage::Done, "Drained".to_owned()),
+        (left, Some(drain)) if drain.leaving < left && !drain.waits.is_empty() => {
+            let waits = &drain.waits[0];
+            (Stage::Working, format!("Draining, {left} left; {waits}"))
+        }
+        (left, _) => (Stage::Working, format!("Draining, {left} replicas left")),
     }
 }
 

@@ -49,6 +49,12 @@ impl Row for Of<'_, pb::Node> {
         let active = n.availability == "active" || n.availability.is_empty();
         let status = if active {
             n.state.clone()
+        } else if let Some(drain) = &n.drain {
+            let late = if drain.late { ", late" } else { "" };
+            match n.replicas {
+                0 => format!("{} drained", n.state),
+                left => format!("{} draining ({left} left{late})", n.state),
+            }
         } else {
             format!("{} {}", n.state, n.availability)
         };

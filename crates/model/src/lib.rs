@@ -30,6 +30,7 @@ pub use observe::Observed;
 pub use plan::{Assignment, Memory, Plan, Replica};
 pub use reason::Reason;
 pub use record::{Decision, DecisionKind, DecisionRecord, Recorded};
+pub use refusal::{Refusal, RefusalCount};
 pub use replica::{ReplicaState, ReplicaStatus};
 pub use report::Report;
 pub use routes::Routes;

@@ -46,6 +46,8 @@ pub struct PlannerConfig {
     pub outage_window_ms: u64,
     /// Past a drain's deadline, edges get this long to take the replica out (5,000).
     pub park_grace_ms: u64,
+    /// Deadline of a node's drain where none is said (600,000).
+    pub node_drain_ms: u64,
     /// Pause after the first failure of a service's new replicas; doubles with each (1,000).
     pub backoff_base_ms: u64,
     /// Longest pause between two tries (300,000).
@@ -81,6 +83,7 @@ impl Default for PlannerConfig {
             missing_hold_ms: 10_000,
             outage_window_ms: 60_000,
             park_grace_ms: 5_000,
+            node_drain_ms: 600_000,
             backoff_base_ms: 1_000,
             backoff_cap_ms: 300_000,
             backoff_reset_ms: 60_000,

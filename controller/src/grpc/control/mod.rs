@@ -7,6 +7,7 @@ mod find;
 mod lists;
 mod logs;
 mod nodes;
+mod placing;
 mod scale;
 mod tokens;
 mod why;

@@ -1,6 +1,6 @@
 //! What operators want of nodes.
 
-use longshore_model::node::AvailabilityNote;
+use longshore_model::node::{AvailabilityNote, DrainOrder};
 use longshore_model::{Availability, Event, EventKind, Node, NodeId};
 use longshore_proto::control::v1 as pb;
 use tonic::Status;
@@ -12,6 +12,8 @@ use crate::store::{NodeRecord, StoredEvent};
 
 const LABELS_MAX: usize = 64;
 const MESSAGE_CHARS_MAX: usize = 200;
+/// Longest deadline of a drain: a week.
+const DRAIN_MS_MAX: u64 = 7 * 86_400_000;
 
 pub(super) fn availability_word(availability: Availability) -> &'static str {
     match availability {
@@ -50,6 +52,14 @@ pub(super) fn set_availability(
             )));
         }
     };
+    if request.deadline_ms > DRAIN_MS_MAX {
+        let rule = "the deadline of a drain is at most 7 days away";
+        return Err(Refusal(Status::invalid_argument(rule)));
+    }
+    let deadline_ms = match request.deadline_ms {
+        0 => cluster.config.planner.node_drain_ms,
+        asked => asked,
+    };
     let message: String = request
         .message
         .chars()
@@ -62,10 +72,17 @@ pub(super) fn set_availability(
         let Some(node) = desired.nodes.get_mut(&id) else {
             return Ok(((), Vec::new()));
         };
-        if node.availability == availability {
+        let drain = (availability == Availability::Draining).then(|| DrainOrder {
+            since_ms: node.drain.map_or(at_ms, |drain| drain.since_ms),
+            deadline_ms: at_ms.saturating_add(deadline_ms),
+            force: request.force,
+        });
+        // A drain may be ordered again, with another deadline or by force.
+        if node.availability == availability && drain.is_none() {
             return Ok(((), Vec::new()));
         }
         node.availability = availability;
+        node.drain = drain;
         let note = AvailabilityNote {
             at_ms,
             by: by.to_owned(),

@@ -12,6 +12,7 @@ use super::events::{is_about, past};
 use super::find::{self, Target};
 use super::lists::word;
 use super::nodes::availability_word;
+use super::placing;
 use crate::cluster::{Cluster, View};
 use crate::grpc::Refusal;
 
@@ -130,18 +131,9 @@ fn service_lines(
     lines.extend(scale.map(|reason| format!("  count: {}", explain(reason, now_ms))));
     for reason in &report.waits {
         lines.push(format!("  waits: {}", explain(reason, now_ms)));
-        if let Reason::Unplaceable {
-            refusals, nodes, ..
-        } = reason
-        {
-            let named = refusals.iter();
-            lines.extend(named.map(|(node, why)| format!("    {node}  {why}")));
-            let more = (*nodes as usize).saturating_sub(refusals.len());
-            if more > 0 {
-                lines.push(format!("    and {more} more nodes"));
-            }
-        }
+        lines.extend(placing::refusal_lines(reason));
     }
+    lines.extend(placing::service_lines(report));
     let plan = view.plan.services.get(key);
     if let Some(failures) = plan.and_then(|service| service.failures.as_ref()) {
         lines.push(format!(
@@ -262,6 +254,7 @@ fn node_lines(cluster: &Cluster, view: &View, id: &NodeId) -> Vec<String> {
             }
         }
         lines.push(line);
+        lines.extend(placing::drain_lines(node, &report, now_ms));
     }
     if report.state == NodeState::Ready {
         lines.push(format!(

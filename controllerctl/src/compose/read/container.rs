@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use longshore_model::spec::{ContainerSpec, Privileges, PullPolicy};
+use longshore_model::spec::{ContainerSpec, Platform, Privileges, PullPolicy};
 
 use super::super::problem::Problems;
 use super::Shared;
@@ -56,6 +56,15 @@ pub(super) fn read(
     spec.stop_signal = fields.take("stop_signal").and_then(|item| signal(&item, p));
     if let Some(item) = fields.take("pull_policy") {
         spec.pull_policy = pull_policy(&item, p);
+    }
+    if let Some(item) = fields.take("platform")
+        && let Some(text) = item.text(p)
+    {
+        spec.platform = Platform::parse(text);
+        if spec.platform.is_none() {
+            let message = format!("{text:?} is no platform");
+            item.invalid_help(p, message, "write OS/ARCH: linux/arm64");
+        }
     }
     spec.privileges = privileges(fields, p);
     spec

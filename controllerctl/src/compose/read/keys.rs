@@ -94,10 +94,6 @@ pub(super) const SERVICE: Reasons = &[
         "a replica over its memory limit is ended and replaced",
     ),
     ("pids_limit", "the number of processes is not limited"),
-    (
-        "platform",
-        "use deploy.placement.constraints: node.platform.arch == arm64",
-    ),
     ("post_start", "start it from the image's entry point"),
     (
         "pre_stop",

@@ -7,6 +7,7 @@ mod haproxy;
 mod health;
 mod item;
 mod keys;
+mod placement;
 mod ports;
 mod service;
 mod update;

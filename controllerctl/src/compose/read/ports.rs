@@ -1,5 +1,7 @@
 //! `ports` and `expose`: the ways in.
 
+use std::collections::BTreeMap;
+
 use longshore_model::spec::{RouteMode, RouteSpec};
 
 use super::super::problem::Problems;
@@ -16,6 +18,8 @@ pub(super) struct Ports {
     pub(super) routes: Vec<RouteSpec>,
     /// Container ports published on the node.
     pub(super) published: Vec<u16>,
+    /// Of these, those with one certain host port, by container port.
+    pub(super) fixed: BTreeMap<u16, u16>,
 }
 
 /// One entry, in either form.
@@ -23,6 +27,8 @@ struct Port {
     listen: Option<u16>,
     container: u16,
     mode: Option<RouteMode>,
+    /// `mode: host`: published on the node itself, not through the edges.
+    host: bool,
 }
 
 pub(super) fn read(
@@ -46,10 +52,15 @@ pub(super) fn read(
             listen,
             container,
             mode,
+            host,
         }) = port
         else {
             continue;
         };
+        if host {
+            on_the_node(&item, container, listen, &mut out, p);
+            continue;
+        }
         let listen_port = listen.unwrap_or_else(|| {
             let message = format!("no published port: the edges listen on {container}");
             p.warn("port_default", item.place(), &item.path, message)
@@ -96,6 +107,23 @@ pub(super) fn read(
     out
 }
 
+/// `mode: host`: a port of the node itself, the same for every replica if it is named.
+fn on_the_node(
+    item: &Item<'_>,
+    container: u16,
+    host_port: Option<u16>,
+    out: &mut Ports,
+    p: &mut Problems,
+) {
+    add(&mut out.published, container);
+    let Some(host_port) = host_port else { return };
+    if out.fixed.values().any(|taken| *taken == host_port) {
+        item.invalid(p, format!("host port {host_port} is published twice"));
+    } else if out.fixed.insert(container, host_port).is_some() {
+        item.invalid(p, format!("container port {container} has two host ports"));
+    }
+}
+
 /// `expose` publishes container ports on the node without a way in through the edges.
 fn exposed(expose: Option<&Item<'_>>, out: &mut Ports, p: &mut Problems) {
     let Some(expose) = expose else { return };
@@ -121,6 +149,7 @@ fn short(item: &Item<'_>, p: &mut Problems) -> Option<Port> {
             listen: None,
             container: target(item, container, p)?,
             mode: None,
+            host: false,
         }),
         [container, listen] => {
             let listen = number(item, listen, p)?;
@@ -129,6 +158,7 @@ fn short(item: &Item<'_>, p: &mut Problems) -> Option<Port> {
                 listen: Some(listen),
                 container,
                 mode: None,
+                host: false,
             })
         }
         _ => {
@@ -177,14 +207,10 @@ fn long(item: &Item<'_>, p: &mut Problems) -> Option<Port> {
     if let Some(i) = fields.take("protocol") {
         i.choice(p, &[("tcp", ())]);
     }
-    if let Some(i) = fields.take("mode")
-        && i.text(p) != Some("ingress")
-    {
-        i.invalid(
-            p,
-            "only mode ingress is supported: the edges listen and balance",
-        );
-    }
+    let host = fields
+        .take("mode")
+        .and_then(|i| i.choice(p, &[("ingress", false), ("host", true)]))
+        .unwrap_or(false);
     let modes = [("http", RouteMode::Http), ("tcp", RouteMode::Tcp)];
     let mode = fields
         .take("app_protocol")
@@ -199,5 +225,6 @@ fn long(item: &Item<'_>, p: &mut Problems) -> Option<Port> {
         listen,
         container: container?,
         mode,
+        host,
     })
 }

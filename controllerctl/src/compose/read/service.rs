@@ -41,6 +41,7 @@ pub(super) fn read(item: &Item<'_>, shared: &Shared<'_>, p: &mut Problems) -> Op
     }
     spec.probe = probe(&ports, &haproxy, &spec);
     spec.ports = ports.published;
+    spec.fixed_ports = ports.fixed;
     if let Some(volumes) = fields.take("volumes") {
         volumes::service(&volumes, shared, &mut spec, p);
     }
