@@ -7,6 +7,7 @@
 mod app;
 mod http;
 mod load;
+mod stranger;
 mod wait;
 
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ use serde_json::Value;
 pub use app::{Replica, replicas, restore, scale, scale_and_wait, serving, wait_for};
 pub use http::{Answer, get, get_with};
 pub use load::{Load, LoadReport};
+pub use stranger::Stranger;
 pub use wait::until;
 
 /// Folder of the repository.

@@ -2,8 +2,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)] // tests: a panic is their answer
 
 use std::io::Write;
+use std::time::Duration;
 
-use longshore_lab::{ctl, ctl_json, ctl_ok, edge, restore, serving, try_on};
+use longshore_lab::{
+    Stranger, ctl, ctl_json, ctl_ok, edge, on, replicas, restore, scale, scale_and_wait, serving,
+    try_on, until, wait_for,
+};
 
 /// A Compose file that lives as long as the value.
 struct File(std::path::PathBuf);
@@ -121,9 +125,9 @@ fn a_missing_image_and_too_many_replicas_say_why() {
         "name: missing\nservices:\n  web:\n    image: longshore/nothing:0\n    pull_policy: never\n",
     );
     ctl_ok(&["up", "-f", missing.path(), "-y", "-d"]);
-    longshore_lab::until(
+    until(
         "the missing image is named",
-        std::time::Duration::from_secs(30),
+        Duration::from_secs(30),
         || {
             let why = ctl_ok(&["why", "missing/web"]);
             if why.contains("longshore/nothing:0") {
@@ -139,9 +143,9 @@ fn a_missing_image_and_too_many_replicas_say_why() {
          resources:\n        reservations:\n          memory: 900G\n",
     );
     ctl_ok(&["up", "-f", large.path(), "-y", "-d"]);
-    longshore_lab::until(
+    until(
         "the lack of memory is named",
-        std::time::Duration::from_secs(30),
+        Duration::from_secs(30),
         || {
             let why = ctl_ok(&["why", "large/web"]);
             if why.contains("memory") && why.contains("worker3") {
@@ -153,4 +157,97 @@ fn a_missing_image_and_too_many_replicas_say_why() {
     );
     ctl_ok(&["down", "missing", "-y"]);
     ctl_ok(&["down", "large", "-y"]);
+}
+
+/// Host ports that the next replicas would get, in the order of replica ids.
+fn next_ports(count: u64) -> Vec<String> {
+    let ids = replicas().into_iter();
+    let newest = ids.filter_map(|r| r.id[1..].parse::<u64>().ok()).max();
+    let next = newest.expect("replicas") + 1;
+    (next..next + count)
+        .map(|id| (20_000 + id % 10_000).to_string())
+        .collect()
+}
+
+#[test]
+fn ports_that_strangers_hold_are_named_and_gone_around() {
+    // Holds its arguments as TCP ports, says so, and ends with its input or after two minutes.
+    const HOLD: &str = "use IO::Socket::INET; alarm 120; my @held = map { \
+        IO::Socket::INET->new(LocalAddr => '0.0.0.0', LocalPort => $_, Listen => 1) or die $! \
+        } @ARGV; $| = 1; print \"held\\n\"; <STDIN>";
+    restore();
+    let ports = next_ports(8);
+    let ports: Vec<&str> = ports.iter().map(String::as_str).collect();
+    let strangers = ["worker1", "worker2", "worker3"];
+    let strangers = strangers.map(|host| {
+        let program = [&["perl", "-e", HOLD], &ports[..]].concat();
+        Stranger::start(host, &program)
+    });
+    scale(5);
+    until(
+        "a stranger's port is named",
+        Duration::from_secs(60),
+        || match ctl_ok(&["events", "--since", "2m"]) {
+            events if events.contains("is taken by another program") => Ok(()),
+            events => Err(events),
+        },
+    );
+    wait_for(5);
+    drop(strangers);
+    restore();
+}
+
+/// Where the lab's controller keeps its store.
+const STORE: &str = "/var/lib/longshore/controller";
+
+#[test]
+fn a_full_disk_under_the_store_refuses_the_change_and_loses_nothing() {
+    restore();
+    // The same store on a file system so small that it can be filled.
+    let small = format!(
+        "sv -w 15 down controller && cp -a {STORE} {STORE}.kept && mount -t tmpfs -o size=24m,mode=700 none {STORE} \
+         && chown longshore:longshore {STORE} && cp -a {STORE}.kept/. {STORE}/ && sv -w 15 up controller"
+    );
+    on("edge", &["sh", "-c", &small]);
+    let back = Restored;
+    answers();
+    let before = ctl_ok(&["ls"]);
+    try_on(
+        "edge",
+        &["sh", "-c", &format!("cat /dev/zero > {STORE}/ballast")],
+    );
+    let said = ctl(&["scale", "hello=4", "--hold", "10m", "-d", "-y"]);
+    assert_ne!(said.code, Some(0), "a change was taken without room for it");
+    assert!(said.stderr.contains("disk full"), "{said:?}");
+    assert_eq!(ctl_ok(&["ls"]), before, "half-applied");
+    assert_eq!(serving().len(), 2);
+    on("edge", &["rm", &format!("{STORE}/ballast")]);
+    scale_and_wait(4);
+    drop(back);
+    restore();
+}
+
+/// Waits until the controller answers.
+fn answers() {
+    until(
+        "the controller answers",
+        Duration::from_secs(30),
+        || match ctl(&["ls"]) {
+            said if said.code == Some(0) => Ok(()),
+            said => Err(said),
+        },
+    );
+}
+
+/// Puts the store back on its own disk, with what the small one has now, also after a panic.
+struct Restored;
+
+impl Drop for Restored {
+    fn drop(&mut self) {
+        let script = format!(
+            "sv -w 15 down controller; rm -f {STORE}/ballast; mkdir {STORE}.now && cp -a {STORE}/. {STORE}.now/; \
+             umount {STORE} && cp -a {STORE}.now/. {STORE}/ && rm -rf {STORE}.now {STORE}.kept; sv -w 15 up controller"
+        );
+        try_on("edge", &["sh", "-c", &script]);
+    }
 }
