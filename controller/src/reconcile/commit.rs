@@ -9,10 +9,12 @@ use super::observe::Seen;
 use crate::cluster::{Cluster, View};
 
 /// Stores a changed plan with its events by compare-and-set and publishes it. Without a checked
-/// plan, or without a store that takes it, the old plan stays in force and the reason is shown.
-pub(super) fn commit(cluster: &Cluster, seen: &Seen, planned: Result<Outcome, String>) {
+/// plan, or without a store that takes it, the old plan stays in force and the reason is shown,
+/// beside what was seen. True: committed; only then may the next run remember this one, or what
+/// it had to say would be lost.
+pub(super) fn commit(cluster: &Cluster, seen: &Seen, planned: Result<Outcome, String>) -> bool {
     let before = cluster.view();
-    let problem = match planned {
+    let (problem, report) = match planned {
         Err(violation) => {
             if before.problem.as_ref() != Some(&violation) {
                 tracing::error!(
@@ -20,7 +22,7 @@ pub(super) fn commit(cluster: &Cluster, seen: &Seen, planned: Result<Outcome, St
                     "the plan breaks an invariant and was not committed"
                 );
             }
-            violation
+            (violation, None)
         }
         Ok(outcome) => {
             let at_ms = seen.now_ms;
@@ -48,9 +50,9 @@ pub(super) fn commit(cluster: &Cluster, seen: &Seen, planned: Result<Outcome, St
                         decided_ms: at_ms,
                         problem: None,
                     });
-                    return;
+                    return true;
                 }
-                Err(error) => error.to_string(),
+                Err(error) => (error.to_string(), Some(Arc::new(outcome.report))),
             }
         }
     };
@@ -58,6 +60,8 @@ pub(super) fn commit(cluster: &Cluster, seen: &Seen, planned: Result<Outcome, St
         // Seen, though nothing came of it: the reason is shown.
         desired: Arc::clone(&seen.desired),
         problem: Some(problem),
+        report: report.unwrap_or_else(|| Arc::clone(&before.report)),
         ..View::clone(&before)
     });
+    false
 }

@@ -79,13 +79,13 @@ pub fn step(cluster: &Cluster, memory: Memory, now_ms: TimeMs) -> Next {
 pub fn decide(cluster: &Cluster, memory: Memory, now_ms: TimeMs) -> (Next, Observed) {
     let seen = observe::observe(cluster, now_ms);
     let planned = plan::plan(cluster, &seen, &memory);
-    let (memory, look_again_ms) = match &planned {
+    let (learned, look_again_ms) = match &planned {
         Ok(outcome) => (outcome.memory.clone(), outcome.report.look_again_ms),
-        Err(_) => (memory, None),
+        Err(_) => (Memory::default(), None),
     };
-    commit::commit(cluster, &seen, planned);
+    let committed = commit::commit(cluster, &seen, planned);
     let next = Next {
-        memory,
+        memory: if committed { learned } else { memory },
         look_again_ms,
     };
     (next, seen.observed)

@@ -172,7 +172,8 @@ impl StorageBackend for DiskBackend {
 fn store_on(disk: &Arc<Disk>) -> Result<RedbStore, StoreError> {
     let disk = Arc::clone(disk);
     let open = move || Database::builder().create_with_backend(DiskBackend(Arc::clone(&disk)));
-    RedbStore::with_opener(Box::new(open), "/test/store.redb".into())
+    let room = || Ok(u64::MAX);
+    RedbStore::with_opener(Box::new(open), Box::new(room), "/test/store.redb".into())
 }
 
 fn disk() -> Arc<Disk> {
@@ -241,6 +242,32 @@ fn a_full_disk_refuses_writes_and_loses_nothing() {
     drop(repository);
     let (_, loaded) = Repository::open(Arc::new(store_on(&disk).unwrap())).unwrap();
     assert_eq!(loaded.desired.manual, acknowledged);
+}
+
+#[test]
+fn without_room_a_write_is_refused_before_the_engine_sees_it_and_reads_go_on() {
+    let disk = disk();
+    let (live, room) = (Arc::clone(&disk), Arc::new(AtomicU64::new(u64::MAX)));
+    let open = move || Database::builder().create_with_backend(DiskBackend(Arc::clone(&live)));
+    let left = Arc::clone(&room);
+    let store = RedbStore::with_opener(
+        Box::new(open),
+        Box::new(move || Ok(left.load(Ordering::SeqCst))),
+        "/test/store.redb".into(),
+    )
+    .unwrap();
+    let row = |value: &str| batch(&[], &[change("a", Some(value))]);
+    store.write(&row("1")).unwrap();
+    room.store(4_096, Ordering::SeqCst);
+    // Any touch of the engine would now fail and close it.
+    disk.sync_fails.store(true, Ordering::SeqCst);
+    let refused = store.write(&row("2")).unwrap_err();
+    assert!(matches!(refused, StoreError::Full { .. }), "{refused}");
+    assert_eq!(store.get(Table::Apps, b"a").unwrap(), Some(b"1".to_vec()));
+    disk.sync_fails.store(false, Ordering::SeqCst);
+    room.store(u64::MAX, Ordering::SeqCst);
+    store.write(&row("3")).expect("room came back");
+    assert_eq!(store.get(Table::Apps, b"a").unwrap(), Some(b"3".to_vec()));
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! The store in one file, by redb.
 //!
-//! redb refuses every call after an I/O error until it is reopened. A full disk is survived here:
-//! the handle is dropped, and each later write tries to reopen the file first. Everything else
-//! ends the process (see [`StoreError::is_fatal`]).
+//! redb refuses every call after an I/O error until it is reopened. So a write that the disk has
+//! no room for is refused before the engine sees it: reads go on, and nothing is half done. Where
+//! the disk fills up in between, the handle is dropped and each later write tries to reopen the
+//! file first. Everything else ends the process (see [`StoreError::is_fatal`]).
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,6 +20,11 @@ use super::{Batch, Row, Store, StoreError, Table, readable};
 /// Pages kept in memory; the state itself is small.
 const CACHE_BYTES: usize = 2 << 20;
 
+/// Room that a write leaves untouched: the engine's own pages, twice over.
+const RESERVE_BYTES: u64 = 1 << 20;
+/// Pages that a write copies, as a multiple of what it says: each row may cost a path of pages.
+const COPIES: u64 = 8;
+
 type Definition = TableDefinition<'static, &'static [u8], &'static [u8]>;
 
 fn definition(table: Table) -> Definition {
@@ -27,9 +33,13 @@ fn definition(table: Table) -> Definition {
 
 type Opener = Box<dyn Fn() -> Result<Database, DatabaseError> + Send + Sync>;
 
+/// Bytes that the disk under the store still takes.
+type Room = Box<dyn Fn() -> io::Result<u64> + Send + Sync>;
+
 /// One redb file.
 pub struct RedbStore {
     open: Opener,
+    room: Room,
     place: String,
     database: RwLock<Option<Database>>,
 }
@@ -47,17 +57,23 @@ impl RedbStore {
                 .set_cache_size(CACHE_BYTES)
                 .create(&file)
         };
-        Self::with_opener(Box::new(open), path.display().to_string())
+        let folder = path.parent().unwrap_or(Path::new(".")).to_owned();
+        let room = move || {
+            let disk = rustix::fs::statvfs(&folder)?;
+            Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+        };
+        Self::with_opener(Box::new(open), Box::new(room), path.display().to_string())
     }
 
-    /// Opens what `open` gives; `place` names it in errors.
+    /// Opens what `open` gives, on a disk that has `room`; `place` names it in errors.
     ///
     /// # Errors
     /// As [`Self::open`].
-    pub fn with_opener(open: Opener, place: String) -> Result<Self, StoreError> {
+    pub fn with_opener(open: Opener, room: Room, place: String) -> Result<Self, StoreError> {
         let database = checked(&open, &place)?;
         Ok(Self {
             open,
+            room,
             place,
             database: RwLock::new(Some(database)),
         })
@@ -66,6 +82,22 @@ impl RedbStore {
     fn lost(&self) -> StoreError {
         StoreError::Full {
             place: self.place.clone(),
+        }
+    }
+
+    /// Refuses what the disk has no room for. A disk that cannot be asked is tried.
+    fn check_room(&self, batch: &Batch) -> Result<(), StoreError> {
+        let sizes = batch.changes.iter().map(|change| {
+            let value = change.value.as_ref().map_or(0, Vec::len);
+            (change.key.len() + value) as u64
+        });
+        let needed = sizes
+            .fold(0, u64::saturating_add)
+            .saturating_mul(COPIES)
+            .saturating_add(RESERVE_BYTES);
+        match (self.room)() {
+            Ok(room) if room < needed => Err(self.lost()),
+            _ => Ok(()),
         }
     }
 
@@ -143,6 +175,7 @@ impl Store for RedbStore {
     }
 
     fn write(&self, batch: &Batch) -> Result<(), StoreError> {
+        self.check_room(batch)?;
         let mut guard = self
             .database
             .write()
