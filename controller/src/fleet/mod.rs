@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use longshore_model::node::Capacity;
 use longshore_model::observe::{EdgeObserved, ExternalObserved, NodeObserved, SessionObserved};
+use longshore_model::replica::ReplicaState;
 use longshore_model::{NodeId, Observed, ServiceKey, TimeMs};
 use longshore_wire::{EdgeReport, NodeReport};
 use tokio_util::sync::CancellationToken;
@@ -355,7 +356,10 @@ fn merge_node(node: &mut NodeObserved, report: NodeReport, now_ms: TimeMs) -> bo
                 // Ages jitter by the way they came; an incarnation starts once.
                 if before.restarts == status.restarts {
                     status.started_ms = before.started_ms.or(status.started_ms);
-                    status.healthy_ms = before.healthy_ms.or(status.healthy_ms);
+                    // After a pause its health is proven anew.
+                    if before.state != ReplicaState::Paused {
+                        status.healthy_ms = before.healthy_ms.or(status.healthy_ms);
+                    }
                 }
                 status.cpu_milli = before.cpu_milli;
                 status.memory_samples = before.memory_samples;
@@ -380,7 +384,6 @@ pub type SharedFleet = Arc<Fleet>;
 mod tests {
     use super::*;
     use longshore_model::ReplicaId;
-    use longshore_model::replica::ReplicaState;
     use longshore_wire::ReplicaReport;
 
     fn node(name: &str) -> NodeId {
@@ -469,6 +472,22 @@ mod tests {
         );
         assert_eq!(seen.cpu_ratio[0].at_ms, 2_300 - SAMPLES_MAX as u64);
         assert!(fleet.node_report(&node("a"), session.id, report(ReplicaState::Healthy), 9_000));
+    }
+
+    #[test]
+    fn health_counts_anew_after_a_pause() {
+        let fleet = Fleet::default();
+        let session = fleet.connect(&node("a"), false, Greeting::default(), 1);
+        let tell = |state, healthy_ago_ms, now_ms| {
+            let mut report = report(state);
+            report.replicas[0].healthy_ago_ms = healthy_ago_ms;
+            fleet.node_report(&node("a"), session.id, report, now_ms);
+            fleet.snapshot().nodes[&node("a")].replicas[&ReplicaId(1)].healthy_ms
+        };
+        assert_eq!(tell(ReplicaState::Healthy, Some(0), 1_000), Some(1_000));
+        assert_eq!(tell(ReplicaState::Healthy, Some(990), 2_000), Some(1_000));
+        assert_eq!(tell(ReplicaState::Paused, Some(2_000), 3_000), Some(1_000));
+        assert_eq!(tell(ReplicaState::Healthy, Some(100), 9_000), Some(8_900));
     }
 
     #[test]

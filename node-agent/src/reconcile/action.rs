@@ -1,6 +1,7 @@
 //! What the reconciler wants done, and what came of it. Steps are data; `mod.rs` carries them out.
 
 use longshore_model::ReplicaId;
+use longshore_model::spec::ExecCheck;
 
 use crate::probe::Target;
 use crate::runtime::{ContainerId, Inspection, Launch, RuntimeError};
@@ -28,6 +29,22 @@ pub enum Action {
         container: ContainerId,
         /// Grace; none: as it was made.
         grace_ms: Option<u64>,
+        /// It is frozen: its processes must go on to see the signal.
+        frozen: bool,
+    },
+    /// Freeze it: warm standby.
+    Pause {
+        /// Whose.
+        replica: ReplicaId,
+        /// Which.
+        container: ContainerId,
+    },
+    /// Let it go on.
+    Unpause {
+        /// Whose.
+        replica: ReplicaId,
+        /// Which.
+        container: ContainerId,
     },
     /// Learn how it ended, or since when it runs.
     Inspect {
@@ -42,8 +59,22 @@ pub enum Action {
         replica: ReplicaId,
         /// Which container was asked: an answer for another one means nothing.
         container: ContainerId,
+        /// Which proof of health it is for: an answer from before a pause means nothing after it.
+        proof: u64,
         /// What to ask.
         target: Target,
+    },
+    /// Run its health command now. The engine's verdict is from before the pause, and its next one
+    /// may be minutes away. Answered by [`Done::Probed`].
+    Recheck {
+        /// Whose.
+        replica: ReplicaId,
+        /// Which.
+        container: ContainerId,
+        /// As in [`Action::Probe`].
+        proof: u64,
+        /// The command and its deadline.
+        check: ExecCheck,
     },
 }
 
@@ -80,6 +111,20 @@ pub enum Done {
         /// Outcome.
         result: Result<(), RuntimeError>,
     },
+    /// It is frozen, or not.
+    Paused {
+        /// Whose.
+        replica: ReplicaId,
+        /// Outcome.
+        result: Result<(), RuntimeError>,
+    },
+    /// It goes on, or not.
+    Unpaused {
+        /// Whose.
+        replica: ReplicaId,
+        /// Outcome.
+        result: Result<(), RuntimeError>,
+    },
     /// Its details.
     Inspected {
         /// Whose.
@@ -93,6 +138,8 @@ pub enum Done {
         replica: ReplicaId,
         /// Which.
         container: ContainerId,
+        /// For which proof it was asked.
+        proof: u64,
         /// In words if it did not pass.
         result: Result<(), String>,
     },

@@ -1,6 +1,7 @@
 //! The decisions of the reconciler, without clock, engine or task: what is wanted and what is
 //! there go in, steps come out. Level-triggered: every decision follows from the whole state.
 
+mod steps;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,17 +15,11 @@ use longshore_model::{Assignment, ReplicaId, ReplicaState};
 
 pub use self::view::{Snapshot, View};
 use super::AgentMs;
-use super::action::{Action, Done};
-use super::tracked::{Op, Tracked, Wanted};
+use super::action::Done;
+use super::tracked::{Tracked, Wanted};
 use crate::policy::Policy;
-use crate::runtime::{Condition, Container, ContainerId, ErrorKind, Launch, RuntimeError};
+use crate::runtime::{Condition, Container, ContainerId, ErrorKind, RuntimeError};
 
-/// Two give the engine's full rate at a sixth of the latency of eight.
-const STARTS_MAX: usize = 2;
-const STOPS_MAX: usize = 4;
-const PULLS_MAX: usize = 2;
-/// A container that no assignment ever named is left alone for so long.
-const ORPHAN_GRACE_MS: i64 = 10_000;
 /// A failed stop is tried again after this.
 const STOP_RETRY_MS: i64 = 1_000;
 
@@ -213,13 +208,18 @@ impl Core {
                     self.engine_failed(&error.kind);
                 }
             }
+            Done::Paused { replica, result } => self.froze(replica, result, true, now_ms),
+            Done::Unpaused { replica, result } => self.froze(replica, result, false, now_ms),
             Done::Inspected { replica, result } => self.inspected(replica, result, now_ms),
             Done::Probed {
                 replica,
                 container,
+                proof,
                 result,
             } => {
-                if let Some(tracked) = self.replicas.get_mut(&replica) {
+                // An answer for an earlier proof of health says nothing about this one.
+                let tracked = self.replicas.get_mut(&replica);
+                if let Some(tracked) = tracked.filter(|tracked| tracked.proof == proof) {
                     if tracked.container.as_ref() == Some(&container) {
                         tracked.probed(result, now_ms);
                     } else {
@@ -333,6 +333,27 @@ impl Core {
         }
     }
 
+    /// Takes in what came of a pause or its end.
+    fn froze(
+        &mut self,
+        replica: ReplicaId,
+        result: Result<(), RuntimeError>,
+        frozen: bool,
+        now_ms: AgentMs,
+    ) {
+        let error = result.err();
+        let away = error.as_ref().is_some_and(|e| self.engine_failed(&e.kind));
+        self.wants_list |= error.is_some();
+        self.finish(replica, |tracked| match &error {
+            None if frozen => tracked.frozen(),
+            None => tracked.thawed(now_ms),
+            // The listing will tell what was really done.
+            Some(_) if away => {}
+            Some(error) if error.kind == ErrorKind::NotFound => {}
+            Some(error) => tracked.refused(&error.attempted, &error.detail, now_ms),
+        });
+    }
+
     fn inspected(
         &mut self,
         replica: ReplicaId,
@@ -370,177 +391,6 @@ impl Core {
         });
     }
 
-    /// The steps to take now. They are marked as in flight: each must be answered by
-    /// [`Self::done`].
-    pub fn plan(&mut self, now_ms: AgentMs) -> Vec<Action> {
-        self.settle(now_ms);
-        let mut actions = Vec::new();
-        if self.engine == EngineState::Ok && self.first_listed_ms.is_some() {
-            self.plan_stops(now_ms, &mut actions);
-            self.plan_starts(now_ms, &mut actions);
-        }
-        self.plan_probes(now_ms, &mut actions);
-        actions
-    }
-
-    fn in_flight(&self, op: Op) -> usize {
-        self.replicas
-            .values()
-            .filter(|tracked| tracked.op == Some(op))
-            .count()
-    }
-
-    fn stop_due_ms(&self, tracked: &Tracked) -> Option<AgentMs> {
-        if tracked.runs().is_some() || tracked.op.is_some() || tracked.container.is_none() {
-            return None;
-        }
-        let orphaned = tracked
-            .unknown_since_ms
-            .map(|since| since + ORPHAN_GRACE_MS);
-        // Nobody ever said what shall run here: nothing may be swept.
-        (self.told || orphaned.is_none()).then(|| {
-            orphaned
-                .unwrap_or(AgentMs::MIN)
-                .max(tracked.retry_at_ms_of_stop())
-        })
-    }
-
-    fn plan_stops(&mut self, now_ms: AgentMs, actions: &mut Vec<Action>) {
-        let mut free = STOPS_MAX.saturating_sub(self.in_flight(Op::Stop));
-        let due: Vec<ReplicaId> = self
-            .replicas
-            .iter()
-            .filter(|(_, tracked)| self.stop_due_ms(tracked).is_some_and(|due| due <= now_ms))
-            .map(|(id, _)| *id)
-            .collect();
-        for id in due {
-            let Some(tracked) = self.replicas.get_mut(&id) else {
-                continue;
-            };
-            let Some(container) = tracked.container.clone() else {
-                continue;
-            };
-            if free == 0 {
-                break;
-            }
-            free -= 1;
-            tracked.op = Some(Op::Stop);
-            let grace_ms = tracked
-                .wanted
-                .as_ref()
-                .map(|wanted| wanted.spec.stop_grace_ms);
-            actions.push(Action::Stop {
-                replica: id,
-                container,
-                grace_ms,
-            });
-        }
-    }
-
-    fn plan_starts(&mut self, now_ms: AgentMs, actions: &mut Vec<Action>) {
-        let mut free = STARTS_MAX.saturating_sub(self.in_flight(Op::Launch));
-        for (id, tracked) in &mut self.replicas {
-            let Some(wanted) = tracked.runs().cloned() else {
-                continue;
-            };
-            let waits = tracked.op.is_some() || tracked.retry_at_ms > now_ms;
-            if waits || tracked.state == ReplicaState::Failed {
-                continue;
-            }
-            if let Some(container) = &tracked.container {
-                let unknown_start =
-                    tracked.condition == Condition::Running && tracked.started_ms.is_none();
-                let unknown_end = tracked.condition == Condition::Exited && !tracked.exit_known;
-                if unknown_start || unknown_end {
-                    let container = container.clone();
-                    tracked.op = Some(Op::Inspect);
-                    actions.push(Action::Inspect {
-                        replica: *id,
-                        container,
-                    });
-                    continue;
-                }
-                if tracked.condition == Condition::Running {
-                    continue;
-                }
-            } else if let Err(reason) = self.place.policy.check(&wanted.spec) {
-                tracked.fail(reason);
-                continue;
-            }
-            let image = &wanted.spec.image;
-            let always = wanted.spec.pull_policy == PullPolicy::Always
-                && tracked.container.is_none()
-                && !self.images.contains(image);
-            if tracked.needs_image || always {
-                tracked.needs_image = true;
-                tracked.become_state(ReplicaState::Pulling, None);
-                if self.pulls.len() < PULLS_MAX && self.pulls.insert(image.clone()) {
-                    actions.push(Action::Pull {
-                        image: image.clone(),
-                    });
-                }
-                continue;
-            }
-            if free > 0 {
-                free -= 1;
-                tracked.op = Some(Op::Launch);
-                let launch = Launch {
-                    cluster: Arc::clone(&self.place.cluster),
-                    replica: wanted.assigned,
-                    spec: wanted.spec,
-                    ipv6: self.place.address.is_ipv6(),
-                };
-                let existing = tracked.container.clone();
-                actions.push(Action::Launch {
-                    launch: Box::new(launch),
-                    existing,
-                });
-            }
-        }
-    }
-
-    fn plan_probes(&mut self, now_ms: AgentMs, actions: &mut Vec<Action>) {
-        let address = self.place.address;
-        for (id, tracked) in &mut self.replicas {
-            let due = tracked
-                .probe_due_ms(address)
-                .is_some_and(|due| due <= now_ms);
-            let (Some(container), Some(target)) = (&tracked.container, tracked.target(address))
-            else {
-                continue;
-            };
-            if due {
-                let container = container.clone();
-                tracked.probing.in_flight = true;
-                actions.push(Action::Probe {
-                    replica: *id,
-                    container,
-                    target,
-                });
-            }
-        }
-    }
-
-    /// When [`Self::plan`] may have something to do by the passing of time alone.
-    #[must_use]
-    pub fn next_wake_ms(&self, now_ms: AgentMs) -> Option<AgentMs> {
-        let address = self.place.address;
-        self.replicas
-            .values()
-            .flat_map(|tracked| {
-                let retry = (tracked.runs().is_some() && !tracked.is_running())
-                    .then_some(tracked.retry_at_ms);
-                [
-                    retry,
-                    tracked.probe_due_ms(address),
-                    self.stop_due_ms(tracked),
-                ]
-            })
-            .flatten()
-            .filter(|at| *at > now_ms)
-            .min()
-    }
-
     /// The containers shall be listed now, not at the next round.
     #[must_use]
     pub fn wants_list(&self) -> bool {
@@ -560,6 +410,7 @@ impl Core {
                 tracked.op.is_some()
                     || (tracked.runs().is_some() && tracked.state < ReplicaState::Healthy)
                     || (tracked.runs().is_none() && tracked.container.is_some())
+                    || tracked.freeze_due().is_some()
             })
     }
 }

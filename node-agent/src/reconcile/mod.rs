@@ -11,10 +11,13 @@
 //! engine offers no way to change them).
 
 pub mod action;
+mod carry;
 pub mod core;
 #[cfg(test)]
 mod tests;
 mod tracked;
+#[cfg(test)]
+mod warm_tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,12 +32,12 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use self::action::{Action, Done};
+use self::action::Done;
+use self::carry::{carry_out, log};
 pub use self::core::{Core, Place, Snapshot, View};
 use crate::backoff::Backoff;
 use crate::ledger::Ledger;
-use crate::probe::probe;
-use crate::runtime::{Container, ErrorKind, Runtime, RuntimeError};
+use crate::runtime::{Container, Runtime, RuntimeError};
 
 /// Between two listings while something is on its way or the engine's events do not flow.
 const BUSY_LIST: Duration = Duration::from_secs(1);
@@ -120,7 +123,8 @@ impl<R: Runtime> Reconciler<R> {
         loop {
             let now_ms = self.clock.now_ms();
             for action in self.core.plan(now_ms) {
-                work.spawn(carry_out(Arc::clone(&self.runtime), action));
+                let runtime = Arc::clone(&self.runtime);
+                work.spawn(async move { Finished::Step(carry_out(&*runtime, action).await) });
             }
             let list_at =
                 self.next_list(last_list, last_event, events_flow.load(Ordering::Relaxed));
@@ -269,94 +273,5 @@ async fn list<R: Runtime>(runtime: Arc<R>, began: u64) -> Finished {
     Finished::Listed {
         began,
         result: runtime.list().await,
-    }
-}
-
-async fn carry_out<R: Runtime>(runtime: Arc<R>, action: Action) -> Finished {
-    Finished::Step(match action {
-        Action::Launch { launch, existing } => {
-            let replica = launch.replica.id;
-            let made = match existing {
-                Some(container) => Ok(container),
-                None => runtime.create(&launch).await,
-            };
-            match made {
-                Err(error) => Done::LaunchFailed {
-                    replica,
-                    container: None,
-                    error,
-                },
-                Ok(container) => match runtime.start(&container).await {
-                    Ok(()) => Done::Launched { replica, container },
-                    Err(error) => Done::LaunchFailed {
-                        replica,
-                        container: Some(container),
-                        error,
-                    },
-                },
-            }
-        }
-        Action::Pull { image } => {
-            let result = runtime.pull(&image).await;
-            Done::Pulled { image, result }
-        }
-        Action::Stop {
-            replica,
-            container,
-            grace_ms,
-        } => {
-            let stopped = match runtime.stop(&container, grace_ms).await {
-                Err(error) if error.kind != ErrorKind::Refused => Err(error),
-                // An engine that cannot stop it may still be able to remove it.
-                _ => runtime.remove(&container).await,
-            };
-            Done::Stopped {
-                replica,
-                result: stopped,
-            }
-        }
-        Action::Inspect { replica, container } => Done::Inspected {
-            replica,
-            result: runtime.inspect(&container).await,
-        },
-        Action::Probe {
-            replica,
-            container,
-            target,
-        } => Done::Probed {
-            replica,
-            container,
-            result: probe(&target).await,
-        },
-    })
-}
-
-fn log(done: &Done) {
-    match done {
-        Done::Launched { replica, container } => {
-            tracing::info!(%replica, container = container.get(..12), "container started");
-        }
-        Done::LaunchFailed { replica, error, .. } => {
-            tracing::warn!(%replica, %error, "container did not start");
-        }
-        Done::Pulled {
-            image,
-            result: Err(error),
-        } => tracing::warn!(image, %error, "pull failed"),
-        Done::Pulled {
-            image,
-            result: Ok(()),
-        } => tracing::info!(image, "image pulled"),
-        Done::Stopped {
-            replica,
-            result: Ok(()),
-        } => tracing::info!(%replica, "container removed"),
-        Done::Stopped {
-            replica,
-            result: Err(error),
-        } => {
-            tracing::warn!(%replica, %error, "container was not removed");
-        }
-        Done::Inspected { .. } | Done::Probed { .. } => {}
     }
 }

@@ -9,11 +9,11 @@ use proptest::prelude::*;
 use super::*;
 use crate::policy::Policy;
 use crate::runtime::fake::FakeRuntime;
-use crate::runtime::{Condition, Inspection};
+use crate::runtime::{Condition, ErrorKind, Inspection};
 use crate::testing::{assignment, replica};
 
-struct Rig {
-    runtime: Arc<FakeRuntime>,
+pub(super) struct Rig {
+    pub(super) runtime: Arc<FakeRuntime>,
     assignments: watch::Sender<Option<Arc<Assignment>>>,
     snapshots: watch::Receiver<Snapshot>,
     generation: u64,
@@ -28,14 +28,14 @@ impl Drop for Rig {
 }
 
 /// Replicas without ports: healthy as soon as they run.
-fn portless(id: u64) -> AssignedReplica {
+pub(super) fn portless(id: u64) -> AssignedReplica {
     AssignedReplica {
         ports: Vec::new(),
         ..replica(id)
     }
 }
 
-fn rig(runtime: FakeRuntime, first: Option<Assignment>) -> Rig {
+pub(super) fn rig(runtime: FakeRuntime, first: Option<Assignment>) -> Rig {
     let dir = tempfile::tempdir().unwrap();
     let (ledger, _) = Ledger::open(&dir.path().join("ledger.json")).unwrap();
     let runtime = Arc::new(runtime);
@@ -68,13 +68,17 @@ fn rig(runtime: FakeRuntime, first: Option<Assignment>) -> Rig {
 }
 
 impl Rig {
-    fn assign(&mut self, replicas: &[AssignedReplica]) {
+    pub(super) fn assign(&mut self, replicas: &[AssignedReplica]) {
         self.generation += 1;
         self.assignments
             .send_replace(Some(Arc::new(assignment(self.generation, replicas))));
     }
 
-    fn assign_spec(&mut self, replicas: &[AssignedReplica], change: impl Fn(&mut ContainerSpec)) {
+    pub(super) fn assign_spec(
+        &mut self,
+        replicas: &[AssignedReplica],
+        change: impl Fn(&mut ContainerSpec),
+    ) {
         self.generation += 1;
         let mut next = assignment(self.generation, replicas);
         for spec in next.templates.values_mut() {
@@ -84,13 +88,13 @@ impl Rig {
     }
 
     /// Waits on the paused clock until the report says so.
-    async fn until(&mut self, what: &str, says: impl Fn(&Snapshot) -> bool) -> Snapshot {
+    pub(super) async fn until(&mut self, what: &str, says: impl Fn(&Snapshot) -> bool) -> Snapshot {
         let wait = self.snapshots.wait_for(|snapshot| says(snapshot));
         let seen = timeout_120(wait).await.map(|seen| seen.clone());
         seen.unwrap_or_else(|| panic!("never {what}; last: {:#?}", *self.snapshots.borrow()))
     }
 
-    async fn until_healthy(&mut self, ids: &[u64]) -> Snapshot {
+    pub(super) async fn until_healthy(&mut self, ids: &[u64]) -> Snapshot {
         self.until("healthy", |snapshot| {
             let healthy = snapshot
                 .replicas
@@ -109,7 +113,7 @@ async fn timeout_120<T, E>(work: impl Future<Output = Result<T, E>>) -> Option<T
         .ok()
 }
 
-fn state(snapshot: &Snapshot, id: u64) -> Option<ReplicaState> {
+pub(super) fn state(snapshot: &Snapshot, id: u64) -> Option<ReplicaState> {
     snapshot
         .replicas
         .iter()
@@ -117,13 +121,13 @@ fn state(snapshot: &Snapshot, id: u64) -> Option<ReplicaState> {
         .map(|r| r.state)
 }
 
-fn reason(snapshot: &Snapshot, id: u64) -> String {
+pub(super) fn reason(snapshot: &Snapshot, id: u64) -> String {
     let view = snapshot.replicas.iter().find(|r| r.id.0 == id);
     view.and_then(|r| r.reason.as_ref())
         .map_or_else(String::new, ToString::to_string)
 }
 
-fn exit(code: i64, ran_ms: u64) -> Inspection {
+pub(super) fn exit(code: i64, ran_ms: u64) -> Inspection {
     Inspection {
         exit_code: code,
         ran_ms,

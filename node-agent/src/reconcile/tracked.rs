@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use longshore_model::plan::AssignedReplica;
 use longshore_model::reason::FailReason;
+use longshore_model::spec::ExecCheck;
 use longshore_model::{ContainerSpec, ReplicaState};
 
 use super::AgentMs;
@@ -18,6 +19,8 @@ const STARTING_PROBE_MS: i64 = 50;
 /// A replica that takes longer to start is asked less often.
 const SLOW_START_PROBE_MS: i64 = 250;
 const SLOW_START_AFTER_MS: i64 = 5_000;
+/// Between two runs of a health command after a pause: each costs the engine a process.
+const RECHECK_MS: i64 = 500;
 /// One question without a check in the file.
 const DEFAULT_PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Without a check in the file, a published port must be open after this time.
@@ -49,6 +52,17 @@ pub(crate) enum Op {
     Launch,
     Stop,
     Inspect,
+    Pause,
+    Unpause,
+}
+
+/// How the agent itself asks for health.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Question {
+    /// Over the network, as edges do.
+    Ask(Target),
+    /// With the health command.
+    Run(ExecCheck),
 }
 
 /// What probes said of the present incarnation.
@@ -90,7 +104,13 @@ pub(crate) struct Tracked {
     pub(crate) unknown_since_ms: Option<AgentMs>,
     /// Listings that began before this number are too old to speak about it.
     pub(crate) touched: u64,
-    /// When the agent first saw the present incarnation.
+    /// Counts proofs of health that began: each incarnation's, and one after each pause.
+    pub(crate) proof: u64,
+    /// All its checks pass now.
+    proven: bool,
+    /// The present proof began after a pause: the engine's verdict is from before.
+    thawed: bool,
+    /// When the agent first saw the present incarnation, or its last pause ended.
     seen_ms: AgentMs,
     fast_failures: u32,
     crashes: u32,
@@ -118,6 +138,9 @@ impl Tracked {
             needs_image: false,
             unknown_since_ms: None,
             touched: 0,
+            proof: 0,
+            proven: false,
+            thawed: false,
             seen_ms: 0,
             fast_failures: 0,
             crashes: 0,
@@ -159,13 +182,23 @@ impl Tracked {
     /// Takes in what the engine lists about its container.
     pub(crate) fn see(&mut self, container: &Container, now_ms: AgentMs) {
         let same = self.container.as_deref() == Some(container.id.as_str());
-        let was_running = same && self.condition == Condition::Running;
+        let was = same.then_some(self.condition);
+        let was_up = matches!(was, Some(Condition::Running | Condition::Paused));
         self.container = Some(container.id.clone());
         self.condition = container.condition;
         self.health = container.health;
         match container.condition {
-            Condition::Running if !was_running => self.begin_incarnation(None, now_ms),
-            Condition::Exited if was_running || !same => self.exit_known = false,
+            // Somebody else let it go on, or the engine forgot the pause.
+            Condition::Running if was == Some(Condition::Paused) => self.thawed(now_ms),
+            Condition::Running if !was_up => self.begin_incarnation(None, now_ms),
+            Condition::Paused => {
+                if !was_up {
+                    self.begin_incarnation(None, now_ms);
+                }
+                self.condition = Condition::Paused;
+                self.proven = false;
+            }
+            Condition::Exited if was_up || !same => self.exit_known = false,
             _ => {}
         }
     }
@@ -174,13 +207,49 @@ impl Tracked {
     pub(crate) fn begin_incarnation(&mut self, started_ms: Option<AgentMs>, now_ms: AgentMs) {
         self.condition = Condition::Running;
         self.started_ms = started_ms;
+        self.exit_known = false;
+        self.begin_proof(false, now_ms);
+    }
+
+    fn begin_proof(&mut self, thawed: bool, now_ms: AgentMs) {
         self.seen_ms = now_ms;
         self.healthy_ms = None;
-        self.exit_known = false;
+        self.proof += 1;
+        self.proven = false;
+        self.thawed = thawed;
         self.probing = Probing {
             next_ms: now_ms,
             ..Probing::default()
         };
+    }
+
+    /// It was paused as it should be.
+    pub(crate) fn frozen(&mut self) {
+        self.condition = Condition::Paused;
+        self.proven = false;
+        self.refusals = 0;
+    }
+
+    /// Its pause is over: what was known of its health is void.
+    pub(crate) fn thawed(&mut self, now_ms: AgentMs) {
+        self.condition = Condition::Running;
+        self.refusals = 0;
+        self.begin_proof(true, now_ms);
+        self.become_state(ReplicaState::Starting, None);
+    }
+
+    /// The step that brings a pause about or ends it, if one is missing: only what has proven its
+    /// health is paused, only what shall run goes on. A wait for another try may come first.
+    pub(crate) fn freeze_due(&self) -> Option<Op> {
+        let wanted = self.runs()?;
+        if self.op.is_some() || self.container.is_none() || self.state == ReplicaState::Failed {
+            return None;
+        }
+        match self.condition {
+            Condition::Running if wanted.assigned.paused && self.proven => Some(Op::Pause),
+            Condition::Paused if !wanted.assigned.paused => Some(Op::Unpause),
+            _ => None,
+        }
     }
 
     /// Its container is not on the engine any more and nobody here removed it.
@@ -201,13 +270,15 @@ impl Tracked {
 
     /// It is down and will be started again: not serving, but not failed either.
     fn show_down(&mut self, reason: FailReason) {
-        use ReplicaState::{Healthy, Unhealthy};
-        if matches!(self.state, Healthy | Unhealthy) {
-            self.become_state(Unhealthy, Some(reason));
-        } else {
-            self.reason = Some(reason);
+        use ReplicaState::{Healthy, Paused, Starting, Unhealthy};
+        match self.state {
+            Healthy | Unhealthy => self.become_state(Unhealthy, Some(reason)),
+            // It is no standby any more until it has proven itself again.
+            Paused => self.become_state(Starting, Some(reason)),
+            _ => self.reason = Some(reason),
         }
         self.healthy_ms = None;
+        self.proven = false;
     }
 
     /// Its container has ended by itself.
@@ -257,8 +328,18 @@ impl Tracked {
         self.become_state(ReplicaState::Starting, None);
     }
 
-    /// The question that the agent itself asks, if any.
-    pub(crate) fn target(&self, address: IpAddr) -> Option<Target> {
+    /// How the agent itself asks for health, if it does.
+    pub(crate) fn question(&self, address: IpAddr) -> Option<Question> {
+        if let Some(target) = self.target(address) {
+            return Some(Question::Ask(target));
+        }
+        let check = self.runs()?.spec.healthcheck.as_ref();
+        let check = check.filter(|_| self.thawed);
+        check.cloned().map(Question::Run)
+    }
+
+    /// What the agent asks over the network, if anything.
+    fn target(&self, address: IpAddr) -> Option<Target> {
         let wanted = self.runs()?;
         let host_port = |port: u16| {
             if wanted.spec.privileges.host_network {
@@ -290,7 +371,8 @@ impl Tracked {
 
     /// Is it time to ask? Without a check in the file, nobody asks again once it is open.
     pub(crate) fn probe_due_ms(&self, address: IpAddr) -> Option<AgentMs> {
-        if !self.is_running() || self.probing.in_flight || self.op == Some(Op::Stop) {
+        let changes = matches!(self.op, Some(Op::Stop | Op::Pause | Op::Unpause));
+        if !self.is_running() || self.probing.in_flight || changes {
             return None;
         }
         let settled = self.probing.passed == Some(true);
@@ -298,13 +380,16 @@ impl Tracked {
         if self.state == ReplicaState::Failed || (settled && wanted.spec.probe.is_none()) {
             return None;
         }
-        self.target(address).map(|_| self.probing.next_ms)
+        self.question(address).map(|_| self.probing.next_ms)
     }
 
     /// Takes in the answer to a question.
     pub(crate) fn probed(&mut self, result: Result<(), String>, now_ms: AgentMs) {
         self.probing.in_flight = false;
-        let probe = self.runs().and_then(|wanted| wanted.spec.probe.clone());
+        let spec = self.runs().map(|wanted| Arc::clone(&wanted.spec));
+        let probe = spec.as_ref().and_then(|spec| spec.probe.as_ref());
+        let command = spec.as_ref().and_then(|spec| spec.healthcheck.as_ref());
+        let runs_command = probe.is_none() && command.is_some();
         self.probing.passed = Some(result.is_ok());
         match result {
             Ok(()) => self.probing.failures = 0,
@@ -316,6 +401,8 @@ impl Tracked {
         let interval_ms = probe.map_or(1_000, |probe| signed(probe.interval_ms).max(100));
         let wait_ms = if self.state >= ReplicaState::Healthy {
             interval_ms
+        } else if runs_command {
+            RECHECK_MS
         } else if now_ms - self.seen_ms < SLOW_START_AFTER_MS {
             STARTING_PROBE_MS
         } else {
@@ -326,21 +413,30 @@ impl Tracked {
 
     /// Has its health been asked for at least once in this incarnation?
     pub(crate) fn health_known(&self, address: IpAddr) -> bool {
-        self.target(address).is_none() || self.probing.passed.is_some()
+        self.question(address).is_none() || self.probing.passed.is_some()
     }
 
     /// Judges a running container.
     pub(crate) fn judge(&mut self, address: IpAddr, now_ms: AgentMs) {
         let Some(wanted) = self.runs() else { return };
+        if self.container.is_some() && self.condition == Condition::Paused {
+            self.judge_paused(wanted.assigned.paused);
+            return;
+        }
         if !self.is_running() || self.op == Some(Op::Launch) {
             return;
         }
+        let standby = wanted.assigned.paused;
         let probe = wanted.spec.probe.clone();
         let exec = wanted.spec.healthcheck.is_some();
-        let asked = self.target(address).is_some();
+        let asked = self.question(address).is_some();
         let probe_ok = !asked || self.probing.passed == Some(true);
-        let exec_ok = !exec || self.health == Some(ExecHealth::Healthy);
         let exec_bad = exec && self.health == Some(ExecHealth::Unhealthy);
+        // After a pause the agent has asked itself, and the engine may not have asked yet.
+        let exec_ok = !exec
+            || self.health == Some(ExecHealth::Healthy)
+            || (self.thawed && asked && probe_ok && !exec_bad);
+        self.proven = probe_ok && exec_ok;
         let retries = probe
             .as_ref()
             .map_or(u32::MAX, |probe| probe.retries.max(1));
@@ -355,9 +451,17 @@ impl Tracked {
             }
             return;
         }
-        if probe_ok && exec_ok {
-            self.become_state(ReplicaState::Healthy, None);
+        if self.proven {
             self.healthy_ms.get_or_insert(now_ms);
+            // One that shall stand by is not called healthy before it is paused: it is not to serve.
+            let next = if standby && self.state < ReplicaState::Healthy {
+                ReplicaState::Starting
+            } else {
+                ReplicaState::Healthy
+            };
+            // The engine's refusal to pause it stays in sight.
+            let reason = self.reason.take().filter(|_| standby);
+            self.become_state(next, reason);
             return;
         }
         if self.state >= ReplicaState::Unhealthy {
@@ -369,6 +473,15 @@ impl Tracked {
             let after_ms = u64::try_from(now_ms - self.seen_ms).unwrap_or(0);
             let detail = self.check_detail(exec_bad);
             self.fail(FailReason::NeverHealthy { after_ms, detail });
+        }
+    }
+
+    fn judge_paused(&mut self, wanted: bool) {
+        if wanted {
+            self.become_state(ReplicaState::Paused, None);
+        } else if self.state == ReplicaState::Healthy {
+            let detail = "its container is paused".into();
+            self.show_down(FailReason::CheckFails { detail });
         }
     }
 

@@ -32,6 +32,16 @@ pub(crate) struct State {
     pub(crate) create_errors: VecDeque<ErrorKind>,
     /// The next starts fail so.
     pub(crate) start_errors: VecDeque<ErrorKind>,
+    /// The next pauses fail so.
+    pub(crate) pause_errors: VecDeque<ErrorKind>,
+    /// The next unpauses fail so.
+    pub(crate) unpause_errors: VecDeque<ErrorKind>,
+    /// Stops of containers that were frozen: their processes saw no signal.
+    pub(crate) stopped_frozen: u32,
+    /// How the next commands inside containers end; none: with 7.
+    pub(crate) exec_codes: VecDeque<i64>,
+    /// Commands that ran inside containers.
+    pub(crate) execs: Vec<Vec<String>>,
     pub(crate) stop_grace_ms: Vec<Option<u64>>,
     pub(crate) starting: usize,
     pub(crate) starting_peak: usize,
@@ -63,7 +73,7 @@ impl FakeRuntime {
         state.next += 1;
         let id = format!("{:064x}", state.next);
         let inspection = Inspection {
-            running: condition == Condition::Running,
+            running: matches!(condition, Condition::Running | Condition::Paused),
             ran_ms: 3_600_000,
             ..Inspection::default()
         };
@@ -110,6 +120,49 @@ impl FakeRuntime {
         let mut ids: Vec<u64> = running.map(|c| c.replica.0).collect();
         ids.sort_unstable();
         ids
+    }
+
+    /// Freezes or thaws by another hand, or as a restart of the engine does.
+    pub(crate) fn set_condition(&self, replica: u64, condition: Condition) {
+        for container in self.state().containers.values_mut() {
+            if container.replica == ReplicaId(replica) {
+                container.condition = condition;
+            }
+        }
+        self.changed.notify_one();
+    }
+
+    pub(crate) fn condition(&self, replica: u64) -> Option<Condition> {
+        let state = self.state();
+        let mut all = state.containers.values();
+        let found = all.find(|c| c.replica == ReplicaId(replica));
+        found.map(|c| c.condition)
+    }
+
+    /// Waits a little, fails as asked, or goes from one condition to the other.
+    async fn freeze(
+        &self,
+        id: &str,
+        errors: fn(&mut State) -> &mut VecDeque<ErrorKind>,
+        (from, to): (Condition, Condition),
+    ) -> Result<(), RuntimeError> {
+        drop(self.check()?);
+        sleep(Duration::from_millis(20)).await;
+        let mut state = self.check()?;
+        if let Some(kind) = errors(&mut state).pop_front() {
+            return Err(error(kind));
+        }
+        let Some(container) = state.containers.get_mut(id) else {
+            return Err(error(ErrorKind::NotFound));
+        };
+        if container.condition == from {
+            container.condition = to;
+        } else if container.condition != to {
+            return Err(error(ErrorKind::Refused));
+        }
+        drop(state);
+        self.changed.notify_one();
+        Ok(())
     }
 
     fn check(&self) -> Result<MutexGuard<'_, State>, RuntimeError> {
@@ -201,6 +254,17 @@ impl Runtime for FakeRuntime {
         Ok(())
     }
 
+    async fn pause(&self, id: &str) -> Result<(), RuntimeError> {
+        let step = (Condition::Running, Condition::Paused);
+        self.freeze(id, |state| &mut state.pause_errors, step).await
+    }
+
+    async fn unpause(&self, id: &str) -> Result<(), RuntimeError> {
+        let step = (Condition::Paused, Condition::Running);
+        self.freeze(id, |state| &mut state.unpause_errors, step)
+            .await
+    }
+
     async fn stop(&self, id: &str, grace_ms: Option<u64>) -> Result<(), RuntimeError> {
         let mut state = self.check()?;
         state.stop_grace_ms.push(grace_ms);
@@ -208,7 +272,9 @@ impl Runtime for FakeRuntime {
             .containers
             .get_mut(id)
             .ok_or_else(|| error(ErrorKind::NotFound))?;
+        let frozen = container.condition == Condition::Paused;
         container.condition = Condition::Exited;
+        state.stopped_frozen += u32::from(frozen);
         Ok(())
     }
 
@@ -246,7 +312,14 @@ impl Runtime for FakeRuntime {
         Ok(Box::pin(futures_util::stream::iter([Ok(line)])))
     }
 
-    async fn exec(&self, _: &str, _: &ExecOptions) -> Result<ExecRun, RuntimeError> {
+    async fn exec(&self, id: &str, options: &ExecOptions) -> Result<ExecRun, RuntimeError> {
+        let mut state = self.check()?;
+        let container = state.containers.get(id);
+        if container.is_some_and(|c| c.condition == Condition::Paused) {
+            return Err(error(ErrorKind::Refused));
+        }
+        state.execs.push(options.command.clone());
+        drop(state);
         let line = (super::Channel::Stderr, vec![b'x'; 100_000]);
         Ok(ExecRun {
             id: "exec".into(),
@@ -256,6 +329,6 @@ impl Runtime for FakeRuntime {
     }
 
     async fn exec_exit_code(&self, _: &str) -> Result<Option<i64>, RuntimeError> {
-        Ok(Some(7))
+        Ok(Some(self.check()?.exec_codes.pop_front().unwrap_or(7)))
     }
 }

@@ -10,6 +10,7 @@ pub mod create;
 pub mod docker;
 #[cfg(test)]
 pub(crate) mod fake;
+mod words;
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -28,8 +29,11 @@ pub type ContainerId = String;
 pub enum Condition {
     /// Made, never started.
     Created,
-    /// Running (or paused by somebody: its checks will tell).
+    /// Running.
     Running,
+    /// Frozen: its processes are there and get no CPU. The engine does not check its health
+    /// meanwhile and keeps the verdict from before.
+    Paused,
     /// Ended.
     Exited,
 }
@@ -203,6 +207,12 @@ pub trait Runtime: Send + Sync + 'static {
 
     /// Starts one. Deadline 30 s.
     fn start(&self, id: &str) -> impl Future<Output = Result<(), RuntimeError>> + Send;
+
+    /// Freezes all its processes; one that is frozen already is no error. Deadline 30 s.
+    fn pause(&self, id: &str) -> impl Future<Output = Result<(), RuntimeError>> + Send;
+
+    /// Lets them go on; one that is not frozen is no error. Deadline 30 s.
+    fn unpause(&self, id: &str) -> impl Future<Output = Result<(), RuntimeError>> + Send;
 
     /// Signal, grace (none: as it was made), kill. Deadline: the grace and 30 s.
     fn stop(

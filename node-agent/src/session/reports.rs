@@ -173,7 +173,9 @@ impl Reporter {
             restarts: view.restarts,
             memory_bytes: used.and_then(|used| used.memory_bytes).unwrap_or(0),
             memory_sample_bytes: used.and_then(|used| used.memory_bytes).filter(|_| measured),
-            cpu_milli: used.and_then(|used| used.cpu_milli).filter(|_| measured),
+            cpu_milli: used
+                .and_then(|used| used.cpu_milli)
+                .filter(|_| measured && view.state != ReplicaState::Paused),
         }
     }
 }

@@ -1,0 +1,236 @@
+//! The steps that follow from the state, within the limits of this host.
+
+use std::sync::Arc;
+
+use longshore_model::observe::EngineState;
+use longshore_model::spec::PullPolicy;
+use longshore_model::{ReplicaId, ReplicaState};
+
+use super::super::AgentMs;
+use super::super::action::Action;
+use super::super::tracked::{Op, Question, Tracked};
+use super::Core;
+use crate::runtime::{Condition, Launch};
+
+/// Two give the engine's full rate at a sixth of the latency of eight.
+const STARTS_MAX: usize = 2;
+const STOPS_MAX: usize = 4;
+/// Pauses and their ends in flight: each takes the engine some ten milliseconds.
+const FREEZES_MAX: usize = 4;
+const PULLS_MAX: usize = 2;
+/// A container that no assignment ever named is left alone for so long.
+const ORPHAN_GRACE_MS: i64 = 10_000;
+
+impl Core {
+    /// The steps to take now. They are marked as in flight: each must be answered by
+    /// [`Self::done`].
+    pub fn plan(&mut self, now_ms: AgentMs) -> Vec<Action> {
+        self.settle(now_ms);
+        let mut actions = Vec::new();
+        if self.engine == EngineState::Ok && self.first_listed_ms.is_some() {
+            self.plan_freezes(now_ms, &mut actions);
+            self.plan_stops(now_ms, &mut actions);
+            // Those that shall serve come first.
+            self.plan_starts(now_ms, false, &mut actions);
+            self.plan_starts(now_ms, true, &mut actions);
+        }
+        self.plan_probes(now_ms, &mut actions);
+        actions
+    }
+
+    fn in_flight(&self, op: Op) -> usize {
+        self.replicas
+            .values()
+            .filter(|tracked| tracked.op == Some(op))
+            .count()
+    }
+
+    fn stop_due_ms(&self, tracked: &Tracked) -> Option<AgentMs> {
+        if tracked.runs().is_some() || tracked.op.is_some() || tracked.container.is_none() {
+            return None;
+        }
+        let orphaned = tracked
+            .unknown_since_ms
+            .map(|since| since + ORPHAN_GRACE_MS);
+        // Nobody ever said what shall run here: nothing may be swept.
+        (self.told || orphaned.is_none()).then(|| {
+            orphaned
+                .unwrap_or(AgentMs::MIN)
+                .max(tracked.retry_at_ms_of_stop())
+        })
+    }
+
+    fn plan_stops(&mut self, now_ms: AgentMs, actions: &mut Vec<Action>) {
+        let mut free = STOPS_MAX.saturating_sub(self.in_flight(Op::Stop));
+        let due: Vec<ReplicaId> = self
+            .replicas
+            .iter()
+            .filter(|(_, tracked)| self.stop_due_ms(tracked).is_some_and(|due| due <= now_ms))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in due {
+            let Some(tracked) = self.replicas.get_mut(&id) else {
+                continue;
+            };
+            let Some(container) = tracked.container.clone() else {
+                continue;
+            };
+            if free == 0 {
+                break;
+            }
+            free -= 1;
+            tracked.op = Some(Op::Stop);
+            let frozen = tracked.condition == Condition::Paused;
+            let grace_ms = tracked
+                .wanted
+                .as_ref()
+                .map(|wanted| wanted.spec.stop_grace_ms);
+            actions.push(Action::Stop {
+                replica: id,
+                container,
+                grace_ms,
+                frozen,
+            });
+        }
+    }
+
+    /// Those that shall serve go on first.
+    fn plan_freezes(&mut self, now_ms: AgentMs, actions: &mut Vec<Action>) {
+        let in_flight = self.in_flight(Op::Pause) + self.in_flight(Op::Unpause);
+        let mut free = FREEZES_MAX.saturating_sub(in_flight);
+        for op in [Op::Unpause, Op::Pause] {
+            for (id, tracked) in &mut self.replicas {
+                let due = tracked.freeze_due() == Some(op) && tracked.retry_at_ms <= now_ms;
+                let Some(container) = tracked.container.clone().filter(|_| due && free > 0) else {
+                    continue;
+                };
+                free -= 1;
+                tracked.op = Some(op);
+                let replica = *id;
+                actions.push(if op == Op::Pause {
+                    Action::Pause { replica, container }
+                } else {
+                    Action::Unpause { replica, container }
+                });
+            }
+        }
+    }
+
+    fn plan_starts(&mut self, now_ms: AgentMs, warm: bool, actions: &mut Vec<Action>) {
+        let mut free = STARTS_MAX.saturating_sub(self.in_flight(Op::Launch));
+        for (id, tracked) in &mut self.replicas {
+            let Some(wanted) = tracked.runs().cloned() else {
+                continue;
+            };
+            if wanted.assigned.paused != warm {
+                continue;
+            }
+            let waits = tracked.op.is_some() || tracked.retry_at_ms > now_ms;
+            if waits || tracked.state == ReplicaState::Failed {
+                continue;
+            }
+            if let Some(container) = &tracked.container {
+                let is_up = matches!(tracked.condition, Condition::Running | Condition::Paused);
+                let unknown_start = is_up && tracked.started_ms.is_none();
+                let unknown_end = tracked.condition == Condition::Exited && !tracked.exit_known;
+                if unknown_start || unknown_end {
+                    let container = container.clone();
+                    tracked.op = Some(Op::Inspect);
+                    actions.push(Action::Inspect {
+                        replica: *id,
+                        container,
+                    });
+                    continue;
+                }
+                if is_up {
+                    continue;
+                }
+            } else if let Err(reason) = self.place.policy.check(&wanted.spec) {
+                tracked.fail(reason);
+                continue;
+            }
+            let image = &wanted.spec.image;
+            let always = wanted.spec.pull_policy == PullPolicy::Always
+                && tracked.container.is_none()
+                && !self.images.contains(image);
+            if tracked.needs_image || always {
+                tracked.needs_image = true;
+                tracked.become_state(ReplicaState::Pulling, None);
+                if self.pulls.len() < PULLS_MAX && self.pulls.insert(image.clone()) {
+                    actions.push(Action::Pull {
+                        image: image.clone(),
+                    });
+                }
+                continue;
+            }
+            if free > 0 {
+                free -= 1;
+                tracked.op = Some(Op::Launch);
+                let launch = Launch {
+                    cluster: Arc::clone(&self.place.cluster),
+                    replica: wanted.assigned,
+                    spec: wanted.spec,
+                    ipv6: self.place.address.is_ipv6(),
+                };
+                let existing = tracked.container.clone();
+                actions.push(Action::Launch {
+                    launch: Box::new(launch),
+                    existing,
+                });
+            }
+        }
+    }
+
+    fn plan_probes(&mut self, now_ms: AgentMs, actions: &mut Vec<Action>) {
+        let address = self.place.address;
+        for (id, tracked) in &mut self.replicas {
+            let due = tracked.probe_due_ms(address);
+            let Some(container) = tracked.container.clone() else {
+                continue;
+            };
+            if due.is_none_or(|due| due > now_ms) {
+                continue;
+            }
+            let Some(question) = tracked.question(address) else {
+                continue;
+            };
+            tracked.probing.in_flight = true;
+            let (replica, proof) = (*id, tracked.proof);
+            actions.push(match question {
+                Question::Ask(target) => Action::Probe {
+                    replica,
+                    container,
+                    proof,
+                    target,
+                },
+                Question::Run(check) => Action::Recheck {
+                    replica,
+                    container,
+                    proof,
+                    check,
+                },
+            });
+        }
+    }
+
+    /// When [`Self::plan`] may have something to do by the passing of time alone.
+    #[must_use]
+    pub fn next_wake_ms(&self, now_ms: AgentMs) -> Option<AgentMs> {
+        let address = self.place.address;
+        self.replicas
+            .values()
+            .flat_map(|tracked| {
+                let retries = tracked.runs().is_some()
+                    && (!tracked.is_running() || tracked.freeze_due().is_some());
+                let retry = retries.then_some(tracked.retry_at_ms);
+                [
+                    retry,
+                    tracked.probe_due_ms(address),
+                    self.stop_due_ms(tracked),
+                ]
+            })
+            .flatten()
+            .filter(|at| *at > now_ms)
+            .min()
+    }
+}
