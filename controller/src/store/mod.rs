@@ -19,6 +19,7 @@ mod mem;
 mod record;
 mod redb;
 mod repository;
+mod revisions;
 mod rows;
 
 #[cfg(test)]
@@ -28,6 +29,7 @@ pub use self::history::{Group, HistoryBatch, Span};
 pub use self::mem::MemStore;
 pub use self::redb::RedbStore;
 pub use self::repository::{EVENTS_MAX, Repository};
+pub use self::revisions::{Origin, REVISIONS_MAX, RevisionRecord, put_rollout, revisions};
 pub use self::rows::{JoinGrant, Loaded, Meta, NodeRecord, StoredEvent, TokenRecord};
 
 /// A table of the store.
@@ -61,11 +63,15 @@ pub enum Table {
     Decisions,
     /// Which numbers of decision records are kept, by service and kind.
     DecisionSpans,
+    /// What operators said of rollouts, by service.
+    Rollout,
+    /// Past revisions by app and number.
+    Revisions,
 }
 
 impl Table {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::Meta,
         Self::Apps,
         Self::Nodes,
@@ -80,6 +86,8 @@ impl Table {
         Self::Autoscale,
         Self::Decisions,
         Self::DecisionSpans,
+        Self::Rollout,
+        Self::Revisions,
     ];
 
     /// Its name in the file.
@@ -100,6 +108,8 @@ impl Table {
             Self::Autoscale => "autoscale",
             Self::Decisions => "decisions",
             Self::DecisionSpans => "decision_spans",
+            Self::Rollout => "rollout",
+            Self::Revisions => "revisions",
         }
     }
 }

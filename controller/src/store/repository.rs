@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use longshore_model::plan::ServicePlan;
+use longshore_model::rollout::RolloutControl;
 use longshore_model::{
     App, AppName, ContainerSpec, Desired, Event, ManualScale, NodeId, Plan, ReplicaId, ServiceKey,
     TemplateId,
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::history::HistoryBatch;
 use super::record::{decode, encode};
+use super::revisions::{self, Origin};
 use super::rows::{Loaded, Meta, NodeRecord, SCHEMA, StoredEvent, TokenRecord};
 use super::{Batch, Change, Guard, Store, StoreError, Table};
 
@@ -165,12 +167,26 @@ impl Repository {
         self.write_with(events, |_| Ok(()))
     }
 
-    /// Writes an app.
+    /// Writes an app that a file brought, and notes its revision.
     ///
     /// # Errors
     /// As [`Store::write`].
     pub fn put_app(&mut self, app: &App, events: &[Event]) -> Result<Vec<StoredEvent>, StoreError> {
+        self.put_app_as(app, Origin::Applied, events)
+    }
+
+    /// Writes an app and notes its revision and where that came from.
+    ///
+    /// # Errors
+    /// As [`Store::write`].
+    pub fn put_app_as(
+        &mut self,
+        app: &App,
+        origin: Origin,
+        events: &[Event],
+    ) -> Result<Vec<StoredEvent>, StoreError> {
         self.write_with(events, |batch| {
+            batch.changes.extend(revisions::added(app, origin)?);
             batch
                 .changes
                 .push(put(Table::Apps, app.name.as_str().as_bytes(), app)?);
@@ -178,7 +194,7 @@ impl Repository {
         })
     }
 
-    /// Removes an app and the manual counts of its services.
+    /// Removes an app, its past revisions and what operators said of its services.
     ///
     /// # Errors
     /// As [`Store::write`].
@@ -188,7 +204,9 @@ impl Repository {
         manual: &[ServiceKey],
         events: &[Event],
     ) -> Result<Vec<StoredEvent>, StoreError> {
+        let forgotten = revisions::forgotten(&*self.store, app)?;
         self.write_with(events, |batch| {
+            batch.changes.extend(forgotten);
             batch
                 .changes
                 .push(remove(Table::Apps, app.as_str().as_bytes()));
@@ -283,7 +301,9 @@ impl Repository {
         events: &[Event],
         history: &HistoryBatch,
     ) -> Result<Vec<StoredEvent>, StoreError> {
+        let outcomes = revisions::went_on(&*self.store, events)?;
         self.write_with(events, |batch| {
+            batch.changes.extend(outcomes);
             batch.changes.extend_from_slice(&history.changes);
             if next.version == current.version {
                 return Ok(());
@@ -501,6 +521,13 @@ fn load(store: &dyn Store, meta: Meta, term: u64) -> Result<Loaded, StoreError> 
             .parse()
             .map_err(|_| bad_key(Table::Manual, key.as_bytes()))?;
         loaded.desired.manual.insert(key, scale);
+        Ok(())
+    })?;
+    read_all(store, Table::Rollout, |key, control: RolloutControl| {
+        let key = key
+            .parse()
+            .map_err(|_| bad_key(Table::Rollout, key.as_bytes()))?;
+        loaded.desired.rollout.insert(key, control);
         Ok(())
     })?;
     read_all(store, Table::Revoked, |_, serial: String| {
