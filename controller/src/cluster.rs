@@ -220,6 +220,12 @@ impl Cluster {
         self.events.subscribe()
     }
 
+    /// The store, for reading what is not kept in memory.
+    #[must_use]
+    pub fn store(&self) -> Arc<dyn Store> {
+        Arc::clone(&self.store)
+    }
+
     /// Past events, oldest first.
     ///
     /// # Errors

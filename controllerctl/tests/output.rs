@@ -81,6 +81,7 @@ fn service() {
         scale_reasons: vec![text("inside tolerance")],
         routes: Vec::new(),
         urls: vec![text("http://10.0.0.1:80")],
+        rollout: None,
     };
     insta::assert_snapshot!("service", json(&views::Service::from(&service)));
 }

@@ -33,8 +33,9 @@ pub(super) fn rule(path: &str) -> Option<Rule> {
         ("longshore.agent.v1.AgentService", "Session") => Rule::Node,
         ("longshore.control.v1.ControlService", method) => Rule::Operator(match method {
             "GetStatus" | "ListNodes" | "ListServices" | "ListReplicas" | "Watch" | "Events"
-            | "Why" | "Logs" | "PlanApp" => Viewer,
-            "ApplyApp" | "DownApp" | "Scale" | "Exec" => Deployer,
+            | "Why" | "Logs" | "PlanApp" | "ListRollouts" | "RolloutHistory" => Viewer,
+            "ApplyApp" | "DownApp" | "Scale" | "Exec" | "UndoRollout" | "PauseRollout"
+            | "ResumeRollout" | "RestartServices" => Deployer,
             "SetNodeAvailability" | "SetNodeLabels" | "RemoveNode" | "CreateToken" => Admin,
             _ => return None,
         }),

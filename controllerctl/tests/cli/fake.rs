@@ -336,6 +336,87 @@ impl ControlService for Fake {
         }))
     }
 
+    async fn list_rollouts(
+        &self,
+        request: Request<pb::ListRolloutsRequest>,
+    ) -> Answer<pb::ListRolloutsResponse> {
+        let asked = request.into_inner().services;
+        let world = self.world();
+        let of = |s: &&pb::Service| asked.is_empty() || asked.contains(&s.name);
+        let services = world.services.iter().filter(of);
+        let rollouts = services.filter_map(|s| s.rollout.clone()).collect();
+        Ok(Response::new(pb::ListRolloutsResponse { rollouts }))
+    }
+
+    async fn rollout_history(
+        &self,
+        request: Request<pb::RolloutHistoryRequest>,
+    ) -> Answer<pb::RolloutHistoryResponse> {
+        let revision = |revision, outcome: &str| pb::Revision {
+            revision,
+            applied_ms: NOW_MS,
+            applied_by: "ana".into(),
+            origin: "applied".into(),
+            image: format!("hello:{revision}"),
+            outcome: outcome.into(),
+            current: revision == 2,
+            good: revision == 1,
+            ..pb::Revision::default()
+        };
+        Ok(Response::new(pb::RolloutHistoryResponse {
+            service: request.into_inner().service,
+            revisions: vec![revision(2, "rolled_back"), revision(1, "finished")],
+        }))
+    }
+
+    async fn undo_rollout(
+        &self,
+        request: Request<pb::UndoRolloutRequest>,
+    ) -> Answer<pb::UndoRolloutResponse> {
+        Self::needs(&request, OperatorRole::Deployer)?;
+        let request = request.into_inner();
+        let to_revision = request.to_revision.unwrap_or(1);
+        self.call(&format!("undo {} {to_revision}", request.service));
+        Ok(Response::new(pb::UndoRolloutResponse {
+            service: format!("hello/{}", request.service),
+            revision: 1,
+            to_revision,
+        }))
+    }
+
+    async fn pause_rollout(
+        &self,
+        request: Request<pb::PauseRolloutRequest>,
+    ) -> Answer<pb::PauseRolloutResponse> {
+        Self::needs(&request, OperatorRole::Deployer)?;
+        let service = request.into_inner().service;
+        self.call(&format!("pause {service}"));
+        Ok(Response::new(pb::PauseRolloutResponse { service }))
+    }
+
+    async fn resume_rollout(
+        &self,
+        request: Request<pb::ResumeRolloutRequest>,
+    ) -> Answer<pb::ResumeRolloutResponse> {
+        Self::needs(&request, OperatorRole::Deployer)?;
+        let service = request.into_inner().service;
+        self.call(&format!("resume {service}"));
+        Ok(Response::new(pb::ResumeRolloutResponse { service }))
+    }
+
+    async fn restart_services(
+        &self,
+        request: Request<pb::RestartServicesRequest>,
+    ) -> Answer<pb::RestartServicesResponse> {
+        Self::needs(&request, OperatorRole::Deployer)?;
+        let services = request.into_inner().services;
+        self.call(&format!("restart {}", services.join(" ")));
+        Ok(Response::new(pb::RestartServicesResponse {
+            services,
+            revision: 1,
+        }))
+    }
+
     async fn set_node_availability(
         &self,
         request: Request<pb::SetNodeAvailabilityRequest>,

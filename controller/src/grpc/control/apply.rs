@@ -165,6 +165,7 @@ pub(super) fn plan_app(
     let none = Services::new();
     let app = desired.apps.get(&name);
     let before = app.map_or(&none, |app| &app.services);
+    let services = keep_restarts(services, before);
     let mut changes = Vec::new();
     for (service, spec) in &services {
         let (action, details) = match before.get(service) {
@@ -198,7 +199,7 @@ pub(super) fn plan_app(
 }
 
 /// `field: old -> new`, one line each.
-fn differences(old: &ServiceSpec, new: &ServiceSpec) -> Vec<String> {
+pub(super) fn differences(old: &ServiceSpec, new: &ServiceSpec) -> Vec<String> {
     let json = |spec: &ServiceSpec| serde_json::to_value(spec).unwrap_or(Value::Null);
     let mut lines = Vec::new();
     compare("", &json(old), &json(new), &mut lines);
@@ -235,6 +236,28 @@ fn compare(path: &str, old: &Value, new: &Value, lines: &mut Vec<String>) {
         (old, new) if old != new => lines.push(format!("{path}: {old} -> {new}")),
         _ => {}
     }
+}
+
+/// A restart that somebody asked for is no part of a file, so the next file does not undo it.
+fn keep_restarts(mut services: Services, before: &Services) -> Services {
+    for (name, spec) in &mut services {
+        let restarted_ms = before.get(name).map_or(0, |old| old.container.restarted_ms);
+        if restarted_ms > 0 {
+            Arc::make_mut(spec).container.restarted_ms = restarted_ms;
+        }
+    }
+    services
+}
+
+/// Checks an app of earlier days as if it were applied now.
+pub(super) fn check_again(cluster: &Cluster, desired: &Desired, app: &App) -> Result<(), Status> {
+    for (service, spec) in &app.services {
+        check(spec, &cluster.config.policy).map_err(|status| {
+            let key = ServiceKey::new(app.name.clone(), service.clone());
+            Status::new(status.code(), format!("{key}: {}", status.message()))
+        })?;
+    }
+    check_ports(cluster, desired, &app.name, &app.services)
 }
 
 /// What is allowed but will wait.
@@ -293,6 +316,8 @@ pub(super) fn apply_app(
             .into());
         }
         check_ports(cluster, desired, &name, &services)?;
+        let none = Services::new();
+        let services = keep_restarts(services, present.map_or(&none, |app| &app.services));
         if present.is_some_and(|app| app.services == services) {
             return Ok((
                 pb::ApplyAppResponse {
@@ -357,6 +382,7 @@ pub(super) fn down_app(
             .remove_app(&name, &manual, &[Event { at_ms, kind }])?;
         desired.apps.remove(&name);
         desired.manual.retain(|key, _| key.app != name);
+        desired.rollout.retain(|key, _| key.app != name);
         let replicas = u32::try_from(replicas).unwrap_or(u32::MAX);
         Ok((pb::DownAppResponse { replicas }, events))
     })

@@ -223,6 +223,7 @@ pub(super) fn services(cluster: &Cluster) -> Vec<pb::Service> {
         describe(&mut service, spec, &edges);
         service.revision = app.revision;
         service.updated_ms = app.applied_ms;
+        service.rollout = Some(super::rollout::state(&view, &desired, &key));
         list.insert(key, service);
     }
     for (key, report) in &view.report.services {

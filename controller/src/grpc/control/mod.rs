@@ -8,6 +8,7 @@ mod lists;
 mod logs;
 mod nodes;
 mod placing;
+mod rollout;
 mod scale;
 mod tokens;
 mod why;
@@ -213,6 +214,68 @@ impl ControlService for Control {
         let (cluster, by) = (Arc::clone(&self.cluster), auth::operator(&request)?);
         let request = request.into_inner();
         let done = blocking(move || scale::scale(&cluster, &request, &by)).await?;
+        self.cluster.planned().await;
+        Ok(Response::new(done))
+    }
+
+    async fn list_rollouts(
+        &self,
+        request: Request<pb::ListRolloutsRequest>,
+    ) -> Result<Response<pb::ListRolloutsResponse>, Status> {
+        let rollouts = rollout::list(&self.cluster, &request.into_inner().services)?;
+        Ok(Response::new(pb::ListRolloutsResponse { rollouts }))
+    }
+
+    async fn rollout_history(
+        &self,
+        request: Request<pb::RolloutHistoryRequest>,
+    ) -> Result<Response<pb::RolloutHistoryResponse>, Status> {
+        let (cluster, service) = (Arc::clone(&self.cluster), request.into_inner().service);
+        blocking(move || rollout::history(&cluster, &service))
+            .await
+            .map(Response::new)
+    }
+
+    async fn undo_rollout(
+        &self,
+        request: Request<pb::UndoRolloutRequest>,
+    ) -> Result<Response<pb::UndoRolloutResponse>, Status> {
+        let (cluster, by) = (Arc::clone(&self.cluster), auth::operator(&request)?);
+        let request = request.into_inner();
+        let done = blocking(move || rollout::undo(&cluster, &request, &by)).await?;
+        self.cluster.planned().await;
+        Ok(Response::new(done))
+    }
+
+    async fn pause_rollout(
+        &self,
+        request: Request<pb::PauseRolloutRequest>,
+    ) -> Result<Response<pb::PauseRolloutResponse>, Status> {
+        let (cluster, by) = (Arc::clone(&self.cluster), auth::operator(&request)?);
+        let service = request.into_inner().service;
+        let done = blocking(move || rollout::pause(&cluster, &service, &by)).await?;
+        self.cluster.planned().await;
+        Ok(Response::new(done))
+    }
+
+    async fn resume_rollout(
+        &self,
+        request: Request<pb::ResumeRolloutRequest>,
+    ) -> Result<Response<pb::ResumeRolloutResponse>, Status> {
+        let (cluster, by) = (Arc::clone(&self.cluster), auth::operator(&request)?);
+        let service = request.into_inner().service;
+        let done = blocking(move || rollout::resume(&cluster, &service, &by)).await?;
+        self.cluster.planned().await;
+        Ok(Response::new(done))
+    }
+
+    async fn restart_services(
+        &self,
+        request: Request<pb::RestartServicesRequest>,
+    ) -> Result<Response<pb::RestartServicesResponse>, Status> {
+        let (cluster, by) = (Arc::clone(&self.cluster), auth::operator(&request)?);
+        let request = request.into_inner();
+        let done = blocking(move || rollout::restart(&cluster, &request, &by)).await?;
         self.cluster.planned().await;
         Ok(Response::new(done))
     }
