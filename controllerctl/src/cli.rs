@@ -221,6 +221,12 @@ pub struct DownArgs {
     /// App. Default: the one of the Compose file here.
     #[arg(add = ArgValueCandidates::new(complete::apps))]
     pub app: Option<String>,
+    /// Do not wait until nothing is left.
+    #[arg(short, long)]
+    pub detach: bool,
+    /// Give up waiting after this time; it goes on.
+    #[arg(long, default_value = "5m", value_parser = humantime::parse_duration, value_name = "TIME")]
+    pub wait_timeout: Duration,
 }
 
 /// `config`
@@ -237,7 +243,7 @@ pub struct ConfigArgs {
 /// `-w`
 #[derive(Debug, Clone, Copy, Args)]
 pub struct WatchArgs {
-    /// Repaint on each change; one document a change with -o jsonl.
+    /// Repaint on each change. For programs: -o jsonl prints one document a change.
     #[arg(short, long)]
     pub watch: bool,
 }

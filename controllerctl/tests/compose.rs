@@ -171,11 +171,33 @@ fn ports_become_routes_and_published_container_ports() {
 }
 
 #[test]
+fn requests_at_a_time_are_limited_where_the_file_is_silent() {
+    let ports = "    ports: [\"80:80\", { target: 81, published: 81, app_protocol: tcp }]\n";
+    let limits = |more: &str| {
+        let spec = web(&format!("{ports}{more}"));
+        spec.routes
+            .iter()
+            .map(|r| r.maxconn_per_replica)
+            .collect::<Vec<_>>()
+    };
+    // Without a limit there is no queue to see, and the app's own one keeps health checks out.
+    assert_eq!(limits(""), [64, 0]);
+    assert_eq!(
+        limits("    x-haproxy: { maxconn_per_replica: 0 }\n"),
+        [0, 0]
+    );
+    assert_eq!(
+        limits("    x-haproxy: { maxconn_per_replica: 9 }\n"),
+        [9, 9]
+    );
+}
+
+#[test]
 fn a_way_in_is_never_routed_unchecked() {
     let probe = web("    ports: [\"80:80\"]\n").container.probe.unwrap();
     assert_eq!(
         (probe.path, probe.interval_ms, probe.timeout_ms),
-        (None, 2_000, 1_000)
+        (None, 2_000, 3_000)
     );
     assert_eq!((probe.retries, probe.start_ms_max), (3, 60_000));
     let body =

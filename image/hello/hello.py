@@ -3,8 +3,9 @@
 It is an ordinary Flask app under waitress (a production WSGI server in one process: about 70 ms
 less CPU per start than gunicorn with a worker, which counts when 30 replicas start on two cores).
 
-Environment: PORT (8000), THREADS (4), LAME_DUCK_MS (0: how long to go on accepting after SIGTERM
-while /healthz already answers 503), GRACE_MS (9000: the longest wait for requests in flight).
+Environment: PORT (8000), THREADS (4), CONNECTIONS (1000: open at a time; HAProxy's limit per
+replica must stay below), LAME_DUCK_MS (0: how long to go on accepting after SIGTERM while /healthz
+already answers 503), GRACE_MS (9000: the longest wait for requests in flight).
 """
 
 import logging
@@ -20,9 +21,11 @@ signal.signal(signal.SIGTERM, lambda _signum, _frame: os._exit(0))
 
 from flask import Flask, jsonify, request  # noqa: E402
 from waitress import create_server, wasyncore  # noqa: E402
+from waitress.task import ThreadedTaskDispatcher  # noqa: E402
 
 PORT = int(os.environ.get("PORT", "8000"))
 THREADS = int(os.environ.get("THREADS", "4"))
+CONNECTIONS = int(os.environ.get("CONNECTIONS", "1000"))
 LAME_DUCK_S = int(os.environ.get("LAME_DUCK_MS", "0")) / 1000
 GRACE_S = int(os.environ.get("GRACE_MS", "9000")) / 1000
 MAX_MS = 10_000
@@ -88,6 +91,21 @@ def on_term(_signum, _frame):
         os.write(1, f"{HOST} drains\n".encode())
 
 
+class Dispatcher(ThreadedTaskDispatcher):
+    """Health checks have a thread of their own: full threads are load, not illness."""
+
+    def __init__(self, threads):
+        super().__init__()
+        self.set_thread_count(threads)
+        self.health = ThreadedTaskDispatcher()
+        self.health.set_thread_count(1)
+
+    def add_task(self, task):
+        # A request that could not be parsed has no path.
+        health = task.requests and getattr(task.requests[0], "path", None) == "/healthz"
+        (self.health if health else super()).add_task(task)
+
+
 def busy(server):
     """True while a request is worked on or an answer is not yet written out."""
     return any(c.requests or c.total_outbufs_len for c in list(server.active_channels.values()))
@@ -95,8 +113,17 @@ def busy(server):
 
 def serve():
     channels = {}
+    # waitress stops accepting at its limit, health checks included: 100 by default, which one
+    # `ab -c 100` fills.
     server = create_server(
-        app, map=channels, host="0.0.0.0", port=PORT, threads=THREADS, ident="hello"
+        app,
+        map=channels,
+        _dispatcher=Dispatcher(THREADS),
+        host="0.0.0.0",
+        port=PORT,
+        connection_limit=CONNECTIONS,
+        backlog=2048,
+        ident="hello",
     )
     signal.signal(signal.SIGTERM, on_term)
     signal.signal(signal.SIGINT, on_term)
@@ -115,7 +142,9 @@ def serve():
 
     listening = True
     while True:
-        wasyncore.loop(timeout=30 if draining_since is None else 0.02, map=channels, count=1)
+        # poll(), as select() knows no descriptor above 1023.
+        timeout = 30 if draining_since is None else 0.02
+        wasyncore.loop(timeout=timeout, use_poll=True, map=channels, count=1)
         if draining_since is None:
             continue
         age = time.monotonic() - draining_since

@@ -1,5 +1,7 @@
 //! `up`, `plan`, `down`: apps.
 
+use std::time::Duration;
+
 use longshore_proto::control::v1 as pb;
 use longshore_wire::service_spec_to_pb;
 
@@ -10,6 +12,7 @@ use crate::client::Client;
 use crate::compose::problem::draw;
 use crate::compose::{ComposeError, Loaded, load};
 use crate::failure::{Exit, Failure};
+use crate::output::outcome::{Applied, TakenDown};
 use crate::output::{note, print, views};
 use crate::text::printable;
 
@@ -154,7 +157,7 @@ pub(super) async fn up(run: &Run, args: &UpArgs) -> Result<Exit, Failure> {
             "{app}: revision {} applied. Look: controllerctl ls",
             applied.revision
         ));
-        return Ok(Exit::Done);
+        return said(run, app, applied.revision, Exit::Done, None);
     }
     let title = format!("Deploying {app} rev {}", applied.revision);
     let wanted = loaded.services.len();
@@ -167,13 +170,33 @@ pub(super) async fn up(run: &Run, args: &UpArgs) -> Result<Exit, Failure> {
         again: format!("controllerctl wait {app} --for stable"),
     };
     let exit = follow(run, &mut client, &title, &goal, args.wait_timeout).await?;
-    if exit == Exit::Done {
-        say_urls(&mut client, &app).await?;
-    }
+    let urls = match exit {
+        Exit::Done => Some(say_urls(&mut client, &app).await?),
+        _ => None,
+    };
+    said(run, app, applied.revision, exit, urls)
+}
+
+/// The document of an `up`; `urls` are those of an app that was followed to its end.
+fn said(
+    run: &Run,
+    app: String,
+    revision: u64,
+    exit: Exit,
+    urls: Option<Vec<String>>,
+) -> Result<Exit, Failure> {
+    let document = Applied {
+        app,
+        revision,
+        done: urls.is_some(),
+        urls: urls.unwrap_or_default(),
+    };
+    print(&run.out.document(&document, String::new))?;
     Ok(exit)
 }
 
-async fn say_urls(client: &mut Client, app: &str) -> Result<(), Failure> {
+async fn say_urls(client: &mut Client, app: &str) -> Result<Vec<String>, Failure> {
+    let mut urls = Vec::new();
     for service in client
         .services()
         .await?
@@ -187,8 +210,9 @@ async fn say_urls(client: &mut Client, app: &str) -> Result<(), Failure> {
                 service.urls.join(" ")
             )));
         }
+        urls.extend(service.urls);
     }
-    Ok(())
+    Ok(urls)
 }
 
 pub(super) async fn down(run: &Run, args: &DownArgs) -> Result<Exit, Failure> {
@@ -218,9 +242,46 @@ pub(super) async fn down(run: &Run, args: &DownArgs) -> Result<Exit, Failure> {
     let answer = client
         .down_app(pb::DownAppRequest { app: app.clone() })
         .await?;
-    note(&printable(&format!(
-        "{app}: {} replicas are drained and removed",
-        answer.replicas
-    )));
-    Ok(Exit::Done)
+    let replicas = answer.replicas;
+    let exit = if args.detach {
+        let look = format!("controllerctl wait {app} --for deleted");
+        note(&printable(&format!(
+            "{app}: {replicas} replicas are being drained and removed. Look: {look}"
+        )));
+        Exit::Done
+    } else {
+        gone(run, &mut client, &app, replicas, args.wait_timeout).await?
+    };
+    let document = TakenDown {
+        app,
+        replicas,
+        done: !args.detach && exit == Exit::Done,
+    };
+    print(&run.out.document(&document, String::new))?;
+    Ok(exit)
+}
+
+/// Follows an app until nothing of it is left.
+async fn gone(
+    run: &Run,
+    client: &mut Client,
+    app: &str,
+    replicas: u32,
+    timeout: Duration,
+) -> Result<Exit, Failure> {
+    let goal = Goal {
+        services: Vec::new(),
+        app: Some(app.to_owned()),
+        revision: 0,
+        done: Box::new(<[_]>::is_empty),
+        judge: false,
+        again: format!("controllerctl wait {app} --for deleted"),
+    };
+    let exit = follow(run, client, &format!("Removing {app}"), &goal, timeout).await?;
+    if exit == Exit::Done {
+        note(&printable(&format!(
+            "{app}: {replicas} replicas were drained and removed"
+        )));
+    }
+    Ok(exit)
 }

@@ -21,6 +21,7 @@ use crate::client::{self, Client};
 use crate::complete;
 use crate::compose::interpolate::Variables;
 use crate::failure::{EXIT_CODES, Exit, Failure};
+use crate::output::outcome::Version;
 use crate::output::{Printer, note, print};
 use crate::text::printable;
 
@@ -71,6 +72,13 @@ impl Run {
         watch: bool,
         mut render: impl AsyncFnMut(&mut Client) -> Result<String, Failure>,
     ) -> Result<Exit, Failure> {
+        if watch && self.out.format == crate::cli::Format::Json {
+            return Err(
+                Failure::new("-o json prints one document, and -w prints many")
+                    .exit(Exit::Usage)
+                    .hint("-w -o jsonl prints one document a line"),
+            );
+        }
         let mut client = self.connect(None).await?;
         if !watch {
             print(&render(&mut client).await?)?;
@@ -177,7 +185,9 @@ pub(crate) async fn run(cli: Cli) -> Result<Exit, Failure> {
             Ok(Exit::Done)
         }
         Command::Version => {
-            print(concat!("controllerctl ", env!("CARGO_PKG_VERSION"), "\n"))?;
+            let version = env!("CARGO_PKG_VERSION");
+            let people = || format!("controllerctl {version}\n");
+            print(&run.out.document(&Version { version }, people))?;
             Ok(Exit::Done)
         }
         Command::Help(args) => help(&args.words),

@@ -11,6 +11,7 @@ use crate::cli::{
 };
 use crate::client::Client;
 use crate::failure::{Exit, Failure};
+use crate::output::outcome::NodeSet;
 use crate::output::rows::Of;
 use crate::output::views::time;
 use crate::output::{note, now_ms, print};
@@ -94,7 +95,9 @@ async fn set(
     availability: pb::NodeAvailability,
 ) -> Result<Exit, Failure> {
     let mut client = run.connect(None).await?;
-    for node in &args.nodes {
+    let nodes = all_known(&client.nodes().await?, &args.nodes)?;
+    let mut set = Vec::new();
+    for node in nodes {
         let request = pb::SetNodeAvailabilityRequest {
             node: node.clone(),
             availability: availability.into(),
@@ -102,19 +105,42 @@ async fn set(
             ..Default::default()
         };
         client.set_availability(request).await?;
-        let word = match availability {
-            pb::NodeAvailability::Active => "takes replicas again",
-            _ => "gets no new replicas",
+        let (word, availability) = match availability {
+            pb::NodeAvailability::Active => ("takes replicas again", "active"),
+            _ => ("gets no new replicas", "cordoned"),
         };
         note(&printable(&format!("{node}: {word}")));
+        set.push(NodeSet { node, availability });
     }
+    print(&run.out.document(&set, String::new))?;
     Ok(Exit::Done)
+}
+
+/// Of several nodes either all are changed or none: names are checked first.
+fn all_known(nodes: &[pb::Node], wanted: &[String]) -> Result<Vec<String>, Failure> {
+    let bare = |name: &String| name.strip_prefix("node/").unwrap_or(name).to_owned();
+    let wanted: Vec<String> = wanted.iter().map(bare).collect();
+    let known = |name: &&String| nodes.iter().any(|node| node.id == **name);
+    let unknown: Vec<&str> = wanted
+        .iter()
+        .filter(|name| !known(name))
+        .map(String::as_str)
+        .collect();
+    if unknown.is_empty() {
+        return Ok(wanted);
+    }
+    let names: Vec<&str> = nodes.iter().map(|node| node.id.as_str()).collect();
+    Err(Failure::new(format!(
+        "there is no node {}; nothing was changed",
+        unknown.join(", ")
+    ))
+    .hint(format!("nodes: {}", names.join(", "))))
 }
 
 async fn drain(run: &Run, args: &DrainArgs) -> Result<Exit, Failure> {
     let mut client = run.connect(None).await?;
-    let wanted = &args.nodes.nodes;
     let nodes = client.nodes().await?;
+    let wanted = &all_known(&nodes, &args.nodes.nodes)?;
     for node in nodes.iter().filter(|node| wanted.contains(&node.id)) {
         note(&printable(&format!(
             "  {}  {} replicas move away",

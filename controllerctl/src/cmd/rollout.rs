@@ -167,11 +167,19 @@ async fn observe(
         // An empty list would mean all.
         return Ok((services, Vec::new()));
     }
-    let replicas = client
-        .replicas(pb::ListReplicasRequest { services: keys })
-        .await?
-        .replicas;
-    Ok((services, replicas))
+    let request = pb::ListReplicasRequest { services: keys };
+    match client.replicas(request).await {
+        Ok(answer) => Ok((services, answer.replicas)),
+        Err(failure) => {
+            // A service that leaves may have gone between the two calls.
+            let mut now = client.services().await?;
+            now.retain(|service| goal.wants(service));
+            match now.len() < services.len() {
+                true => Ok((now, Vec::new())),
+                false => Err(failure),
+            }
+        }
+    }
 }
 
 fn report(

@@ -1,12 +1,16 @@
 //! `scale`: counts set by a person.
 
+use std::time::Duration;
+
 use longshore_proto::control::v1 as pb;
 
 use super::rollout::{Goal, follow, ready};
 use super::{Run, millis};
 use crate::cli::ScaleArgs;
+use crate::client::Client;
 use crate::failure::{Exit, Failure};
-use crate::output::note;
+use crate::output::outcome::{Count, Scaled};
+use crate::output::{note, print};
 use crate::text::printable;
 
 pub(super) async fn scale(run: &Run, args: &ScaleArgs) -> Result<Exit, Failure> {
@@ -22,7 +26,7 @@ pub(super) async fn scale(run: &Run, args: &ScaleArgs) -> Result<Exit, Failure> 
         let question = format!("Scale {} to nothing?", to_zero.join(", "));
         run.confirm(&question, &client.context)?;
     }
-    let mut wanted: Vec<(String, u32)> = Vec::new();
+    let mut scaled: Vec<Count> = Vec::new();
     for (service, count) in &args.counts {
         let request = pb::ScaleRequest {
             service: service.clone(),
@@ -40,11 +44,33 @@ pub(super) async fn scale(run: &Run, args: &ScaleArgs) -> Result<Exit, Failure> 
                 answer.service
             )));
         }
-        wanted.push((answer.service, answer.to));
+        scaled.push(Count {
+            service: answer.service,
+            from: answer.from,
+            to: answer.to,
+            asked: (answer.to != *count).then_some(*count),
+        });
     }
-    if args.detach {
-        return Ok(Exit::Done);
-    }
+    let exit = match args.detach {
+        true => Exit::Done,
+        false => serving(run, &mut client, &scaled, args.wait_timeout).await?,
+    };
+    let document = Scaled {
+        services: scaled,
+        done: !args.detach && exit == Exit::Done,
+    };
+    print(&run.out.document(&document, String::new))?;
+    Ok(exit)
+}
+
+/// Follows services until each has its count.
+async fn serving(
+    run: &Run,
+    client: &mut Client,
+    scaled: &[Count],
+    timeout: Duration,
+) -> Result<Exit, Failure> {
+    let wanted: Vec<(String, u32)> = scaled.iter().map(|c| (c.service.clone(), c.to)).collect();
     let names: Vec<String> = wanted.iter().map(|(service, _)| service.clone()).collect();
     let title = format!("Scaling {}", names.join(", "));
     let again = format!("controllerctl ls, controllerctl why {}", names[0]);
@@ -61,5 +87,5 @@ pub(super) async fn scale(run: &Run, args: &ScaleArgs) -> Result<Exit, Failure> 
         judge: true,
         again,
     };
-    follow(run, &mut client, &title, &goal, args.wait_timeout).await
+    follow(run, client, &title, &goal, timeout).await
 }

@@ -4,6 +4,8 @@ use super::Run;
 use super::rollout::{Goal, follow, settled};
 use crate::cli::{WaitArgs, WaitState};
 use crate::failure::{Exit, Failure};
+use crate::output::outcome::Waited;
+use crate::output::print;
 
 pub(super) async fn wait(run: &Run, args: &WaitArgs) -> Result<Exit, Failure> {
     let mut client = run.connect(None).await?;
@@ -47,5 +49,12 @@ pub(super) async fn wait(run: &Run, args: &WaitArgs) -> Result<Exit, Failure> {
         again: format!("controllerctl wait {} --for {word}", args.target),
     };
     let title = format!("Waiting for {} to be {word}", args.target);
-    follow(run, &mut client, &title, &goal, args.timeout).await
+    let exit = follow(run, &mut client, &title, &goal, args.timeout).await?;
+    let document = Waited {
+        target: args.target.clone(),
+        state: word,
+        done: exit == Exit::Done,
+    };
+    print(&run.out.document(&document, String::new))?;
+    Ok(exit)
 }

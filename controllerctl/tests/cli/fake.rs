@@ -34,6 +34,8 @@ pub(crate) struct World {
     pub(crate) services: Vec<pb::Service>,
     pub(crate) problems: Vec<pb::Problem>,
     pub(crate) revision: u64,
+    /// So many lists of services still show an app that was taken down.
+    pub(crate) lingering: u32,
     pub(crate) calls: Vec<String>,
 }
 
@@ -148,9 +150,14 @@ impl ControlService for Fake {
         &self,
         _: Request<pb::ListServicesRequest>,
     ) -> Answer<pb::ListServicesResponse> {
-        Ok(Response::new(pb::ListServicesResponse {
-            services: self.world().services.clone(),
-        }))
+        let mut world = self.world();
+        let left = world.lingering.saturating_sub(1);
+        world.lingering = left;
+        if left == 0 {
+            world.services.retain(|s| s.leaving == 0);
+        }
+        let services = world.services.clone();
+        Ok(Response::new(pb::ListServicesResponse { services }))
     }
 
     async fn list_replicas(
@@ -314,7 +321,11 @@ impl ControlService for Fake {
         Self::needs(&request, OperatorRole::Deployer)?;
         self.call("down");
         let app = request.into_inner().app;
-        self.world().services.retain(|s| s.app != app);
+        for service in &mut self.world().services {
+            if service.app == app {
+                (service.wanted, service.leaving) = (0, 2);
+            }
+        }
         Ok(Response::new(pb::DownAppResponse { replicas: 2 }))
     }
 

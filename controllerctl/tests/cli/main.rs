@@ -191,6 +191,64 @@ fn scale_waits_until_so_many_serve() {
 }
 
 #[test]
+fn down_waits_until_nothing_is_left() {
+    let cluster = Cluster::start();
+    cluster.fake.world().lingering = 4;
+    let (code, _, err) = run(&cluster, &["down", "hello", "-y"]);
+    assert_eq!(code, 0, "{err}");
+    assert_eq!(cluster.fake.world().lingering, 0, "it did not wait: {err}");
+    assert!(err.contains("were drained and removed"), "{err}");
+
+    let cluster = Cluster::start();
+    cluster.fake.world().lingering = u32::MAX;
+    let down = ["down", "hello", "-y", "--wait-timeout", "200ms"];
+    let (code, _, err) = run(&cluster, &down);
+    assert_eq!(code, 7, "{err}");
+    assert!(
+        !err.contains("removed") && err.contains("wait hello --for deleted"),
+        "{err}"
+    );
+    let (code, _, err) = run(&cluster, &["down", "hello", "-y", "-d"]);
+    assert_eq!(code, 0, "{err}");
+    assert!(err.contains("are being drained"), "{err}");
+}
+
+#[test]
+fn verbs_that_change_something_print_one_document() {
+    let cluster = Cluster::start();
+    for (args, key) in [
+        (&["version"][..], "/version"),
+        (&["scale", "hello=1"], "/services/0/to"),
+        (&["scale", "hello=2", "-d"], "/services/0/from"),
+        (&["wait", "hello", "--for", "stable"], "/state"),
+        (&["node", "cordon", "node1"], "/0/availability"),
+        (&["node", "uncordon", "node1"], "/0/node"),
+        (&["up", "-f", &cluster.compose("fine")], "/revision"),
+        (&["down", "hello"], "/replicas"),
+    ] {
+        let document = json(&cluster, &[args, &["-y", "-o", "json"]].concat());
+        assert!(document.pointer(key).is_some(), "{args:?}: {document}");
+    }
+    let (code, _, err) = run(&cluster, &["node", "ls", "-w", "-o", "json"]);
+    assert!(code == 2 && err.contains("-o jsonl"), "{err}");
+}
+
+#[test]
+fn an_unknown_node_among_known_ones_changes_nothing() {
+    let cluster = Cluster::start();
+    for args in [
+        &["node", "cordon", "node1", "nosuch"][..],
+        // Asked for a confirmation first, nobody would learn that there is nothing to confirm.
+        &["node", "drain", "nosuch"],
+    ] {
+        let (code, _, err) = run(&cluster, args);
+        assert_eq!(code, 1, "{args:?}: {err}");
+        assert!(err.contains("no node nosuch"), "{err}");
+    }
+    assert_eq!(cluster.fake.world().calls, Vec::<String>::new());
+}
+
+#[test]
 fn progress_as_json_is_one_object_a_line() {
     let cluster = Cluster::start();
     let (_, _, err) = run(&cluster, &["scale", "hello=1", "--progress", "json"]);

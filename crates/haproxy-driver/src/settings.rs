@@ -82,7 +82,7 @@ pub struct CheckSettings {
     pub rise: u32,
     /// Failed checks in a row that take a server out.
     pub fall: u32,
-    /// Time after which one check counts as failed.
+    /// Time for the answer, once connected, after which one check counts as failed.
     pub timeout_ms: u32,
 }
 
@@ -91,13 +91,15 @@ impl Default for CheckSettings {
         // rise 1: a joining server needs one passed check whatever `rise` says (it leaves maint
         // at health == rise), and one that failed its first check should not wait for two more.
         // fall 2: the smallest that the law above allows, and what the second witness expects.
+        // timeout 3 s: a busy app that accepts and answers late is not ill. A host that is gone is
+        // found by the connection, for which HAProxy waits `inter` at most.
         Self {
             inter_ms: 500,
             fastinter_ms: 100,
             downinter_ms: 500,
             rise: 1,
             fall: 2,
-            timeout_ms: 1_000,
+            timeout_ms: 3_000,
         }
     }
 }

@@ -7,6 +7,8 @@ use super::item::Item;
 use super::{keys, update};
 
 const DRAIN_MS: u64 = 30_000;
+/// Requests at a time for one replica, where a file is silent (docs/decisions/0008).
+const MAXCONN_PER_REPLICA: u32 = 64;
 /// Most host names of one route, as the wire allows.
 const DOMAINS_MAX: usize = 64;
 
@@ -16,10 +18,22 @@ pub(super) struct Haproxy {
     pub(super) domains: Vec<String>,
     pub(super) balance: Balance,
     pub(super) check: Option<Check>,
-    pub(super) maxconn_per_replica: u32,
+    /// Requests at a time; none: the default of the mode.
+    maxconn_per_replica: Option<u32>,
     pub(super) drain_ms: u64,
     pub(super) mode: RouteMode,
     pub(super) gate: Option<GateSpec>,
+}
+
+impl Haproxy {
+    /// Requests at a time for one replica; 0: no limit. Plain TCP connections last, so only the
+    /// file can know how many are right.
+    pub(super) fn maxconn_of(&self, mode: RouteMode) -> u32 {
+        self.maxconn_per_replica.unwrap_or(match mode {
+            RouteMode::Http => MAXCONN_PER_REPLICA,
+            RouteMode::Tcp => 0,
+        })
+    }
 }
 
 /// `x-haproxy.check`.
@@ -37,7 +51,7 @@ pub(super) fn read(item: Option<Item<'_>>, p: &mut Problems) -> Haproxy {
         domains: Vec::new(),
         balance: Balance::default(),
         check: None,
-        maxconn_per_replica: 0,
+        maxconn_per_replica: None,
         drain_ms: DRAIN_MS,
         mode: RouteMode::default(),
         gate: None,
@@ -65,12 +79,9 @@ pub(super) fn read(item: Option<Item<'_>>, p: &mut Problems) -> Haproxy {
         out.balance = item.choice(p, &choices).unwrap_or_default();
     }
     out.check = fields.take("check").and_then(|item| check(&item, p));
-    if let Some(n) = fields
+    out.maxconn_per_replica = fields
         .take("maxconn_per_replica")
-        .and_then(|i| i.number(p, 0, 1_000_000))
-    {
-        out.maxconn_per_replica = n;
-    }
+        .and_then(|i| i.number(p, 0, 1_000_000));
     if let Some(ms) = fields.take("drain").and_then(|i| i.duration_ms(p)) {
         out.drain_ms = ms;
     }

@@ -93,7 +93,7 @@ pub(super) fn read(
             },
             balance: haproxy.balance,
             check_path,
-            maxconn_per_replica: haproxy.maxconn_per_replica,
+            maxconn_per_replica: haproxy.maxconn_of(mode),
         });
         add(&mut out.published, container);
     }

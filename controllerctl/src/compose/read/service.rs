@@ -10,7 +10,8 @@ use super::{Shared, autoscale, container, deploy, haproxy, health, keys, ports, 
 
 /// Time between two probes of a healthy replica where the file is silent.
 const PROBE_INTERVAL_MS: u64 = 2_000;
-const PROBE_TIMEOUT_MS: u64 = 1_000;
+/// As HAProxy's own: a busy app answers late and is not ill.
+const PROBE_TIMEOUT_MS: u64 = 3_000;
 const PROBE_RETRIES: u32 = 3;
 /// Within which a replica must become healthy.
 const PROBE_START_MS_MAX: u64 = 60_000;
