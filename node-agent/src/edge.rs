@@ -1,6 +1,7 @@
 //! The edge role: keeps HAProxy in step with the routes and tells what it really runs. The last
 //! routes come from the ledger, so that an edge serves them after a restart without a controller.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -155,11 +156,15 @@ pub fn is_urgent(last: &EdgeReport, next: &EdgeReport) -> bool {
     if last.routes_generation != next.routes_generation || last.problem != next.problem {
         return true;
     }
-    if last.servers.len() != next.servers.len() {
+    let count = |report: &EdgeReport| report.servers.values().map(BTreeMap::len).sum::<usize>();
+    if count(last) != count(next) {
         return true;
     }
-    next.servers.iter().any(|(id, now)| {
-        last.servers.get(id).is_none_or(|was| {
+    let servers = next.servers.iter();
+    let mut servers = servers.flat_map(|(key, servers)| servers.iter().map(move |s| (key, s)));
+    servers.any(|(key, (id, now))| {
+        let was = last.servers.get(key).and_then(|servers| servers.get(id));
+        was.is_none_or(|was| {
             let idle = |s: &longshore_model::observe::ServerObserved| s.sessions + s.queued == 0;
             was.check != now.check || was.admin != now.admin || idle(was) != idle(now)
         })
@@ -181,7 +186,7 @@ mod tests {
             answers: ServerAnswers::default(),
         };
         EdgeReport {
-            servers: [(ReplicaId(1), server)].into(),
+            servers: [("shop/web".parse().unwrap(), [(ReplicaId(1), server)].into())].into(),
             ..EdgeReport::default()
         }
     }

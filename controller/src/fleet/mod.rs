@@ -64,8 +64,8 @@ struct Live {
 
 #[derive(Default)]
 struct Entry {
-    node: NodeObserved,
-    edge: Option<EdgeObserved>,
+    node: Arc<NodeObserved>,
+    edge: Option<Arc<EdgeObserved>>,
     live: Option<Live>,
 }
 
@@ -121,14 +121,15 @@ impl Fleet {
             last_echo_ms: now_ms,
             since_ms: now_ms,
         };
-        entry.node.session = session;
-        entry.node.capacity = greeting.capacity;
-        entry.node.assignment_generation = greeting.assignment_generation;
-        entry.node.agent_version = greeting.agent_version;
-        entry.node.engine_version = greeting.engine_version;
+        let seen = Arc::make_mut(&mut entry.node);
+        seen.session = session;
+        seen.capacity = greeting.capacity;
+        seen.assignment_generation = greeting.assignment_generation;
+        seen.agent_version = greeting.agent_version;
+        seen.engine_version = greeting.engine_version;
         if edge {
             let edge = entry.edge.get_or_insert_default();
-            edge.session = session;
+            Arc::make_mut(edge).session = session;
             // What its HAProxy runs is known with its first report, not before.
         } else {
             entry.edge = None;
@@ -150,9 +151,9 @@ impl Fleet {
             return false;
         }
         entry.live = None;
-        entry.node.session.connected = false;
+        Arc::make_mut(&mut entry.node).session.connected = false;
         if let Some(edge) = &mut entry.edge {
-            edge.session.connected = false;
+            Arc::make_mut(edge).session.connected = false;
         }
         inner.changes += 1;
         drop(inner);
@@ -191,9 +192,9 @@ impl Fleet {
                 .as_ref()
                 .is_some_and(|live| live.nonce == nonce && nonce != 0)
             {
-                entry.node.session.last_echo_ms = now_ms;
+                Arc::make_mut(&mut entry.node).session.last_echo_ms = now_ms;
                 if let Some(edge) = &mut entry.edge {
-                    edge.session.last_echo_ms = now_ms;
+                    Arc::make_mut(edge).session.last_echo_ms = now_ms;
                 }
             }
         });
@@ -208,7 +209,7 @@ impl Fleet {
         now_ms: TimeMs,
     ) -> bool {
         self.with_live(node, session, |entry| {
-            merge_node(&mut entry.node, report, now_ms)
+            merge_node(Arc::make_mut(&mut entry.node), report, now_ms)
         })
     }
 
@@ -224,13 +225,14 @@ impl Fleet {
             let Some(edge) = &mut entry.edge else {
                 return false;
             };
-            let changed = edge.routes_generation != report.routes_generation
-                || edge.servers != report.servers
+            let edge = Arc::make_mut(edge);
+            let states = edge.take_servers(&report.servers);
+            let changed = states
+                || edge.routes_generation != report.routes_generation
                 || edge.problem != report.problem
                 || edge.reported_ms == 0;
             edge.routes_generation = report.routes_generation;
             edge.reported_ms = now_ms;
-            edge.servers = report.servers;
             let age_ms = report.stats_ago_ms.unwrap_or(0);
             let read_ms = now_ms.saturating_sub(age_ms);
             rings::merge_backends(&mut edge.backends, report.backends, read_ms);
@@ -290,9 +292,9 @@ impl Fleet {
             ..Observed::default()
         };
         for (id, entry) in &inner.entries {
-            observed.nodes.insert(id.clone(), entry.node.clone());
+            observed.nodes.insert(id.clone(), Arc::clone(&entry.node));
             if let Some(edge) = &entry.edge {
-                observed.edges.insert(id.clone(), edge.clone());
+                observed.edges.insert(id.clone(), Arc::clone(edge));
             }
         }
         observed
@@ -331,50 +333,50 @@ impl Fleet {
     }
 }
 
-/// Puts a report into what is known; samples go into rings.
+/// Puts a report into what is known; samples go into rings. What says the same as before stays
+/// shared with earlier snapshots.
 fn merge_node(node: &mut NodeObserved, report: NodeReport, now_ms: TimeMs) -> bool {
-    let mut changed = node.reported_ms == 0
+    let changed = node.reported_ms == 0
         || node.assignment_generation != report.assignment_generation
         || node.engine != report.engine
-        || node.capacity != report.capacity
-        || node.replicas.len() != report.replicas.len();
+        || node.capacity != report.capacity;
     node.assignment_generation = report.assignment_generation;
     node.engine = report.engine;
     node.capacity = report.capacity;
-    node.memory_used_bytes = report.memory_used_bytes;
-    node.images = report.images;
+    if *node.images != report.images {
+        node.images = Arc::new(report.images);
+    }
     node.reported_ms = now_ms;
-    rings::push_sample(&mut node.cpu_ratio, report.cpu_ratio, now_ms);
-    let mut old = std::mem::take(&mut node.replicas);
+    let samples = Arc::make_mut(&mut node.samples);
+    samples.memory_used_bytes = report.memory_used_bytes;
+    rings::push_sample(&mut samples.cpu_ratio, report.cpu_ratio, now_ms);
+    let mut rings = std::mem::take(&mut samples.replicas);
+    let mut states = BTreeMap::new();
     for replica in report.replicas {
         let mut status = replica.status(now_ms);
-        match old.remove(&replica.id) {
-            Some(before) => {
-                changed |= before.state != status.state
-                    || before.reason != status.reason
-                    || before.restarts != status.restarts;
-                // Ages jitter by the way they came; an incarnation starts once.
-                if before.restarts == status.restarts {
-                    status.started_ms = before.started_ms.or(status.started_ms);
-                    // After a pause its health is proven anew.
-                    if before.state != ReplicaState::Paused {
-                        status.healthy_ms = before.healthy_ms.or(status.healthy_ms);
-                    }
-                }
-                status.cpu_milli = before.cpu_milli;
-                status.memory_samples = before.memory_samples;
+        // Ages jitter by the way they came; an incarnation starts once.
+        let before = node.replicas.get(&replica.id);
+        if let Some(before) = before.filter(|before| before.restarts == status.restarts) {
+            status.started_ms = before.started_ms.or(status.started_ms);
+            // After a pause its health is proven anew.
+            let paused = |state| state == ReplicaState::Paused;
+            if !paused(before.state) || paused(status.state) {
+                status.healthy_ms = before.healthy_ms.or(status.healthy_ms);
             }
-            None => changed = true,
         }
-        rings::push_sample(&mut status.cpu_milli, replica.cpu_milli, now_ms);
-        rings::push_memory(
-            &mut status.memory_samples,
-            replica.memory_sample_bytes,
-            now_ms,
-        );
-        node.replicas.insert(replica.id, status);
+        let mut ring = rings.remove(&replica.id).unwrap_or_default();
+        ring.memory_bytes = replica.memory_bytes;
+        rings::push_sample(&mut ring.cpu_milli, replica.cpu_milli, now_ms);
+        let bytes = replica.memory_sample_bytes;
+        rings::push_memory(&mut ring.memory_samples, bytes, now_ms);
+        samples.replicas.insert(replica.id, ring);
+        states.insert(replica.id, status);
     }
-    changed
+    let moved = *node.replicas != states;
+    if moved {
+        node.replicas = Arc::new(states);
+    }
+    changed || moved
 }
 
 /// Shared by everybody.
@@ -466,11 +468,13 @@ mod tests {
         let seen = &fleet.snapshot().nodes[&node("a")];
         let status = &seen.replicas[&ReplicaId(1)];
         assert_eq!(status.started_ms, Some(990));
+        let cpu_milli = &seen.samples.replicas[&ReplicaId(1)].cpu_milli;
+        let cpu_ratio = &seen.samples.cpu_ratio;
         assert_eq!(
-            (seen.cpu_ratio.len(), status.cpu_milli.len()),
+            (cpu_ratio.len(), cpu_milli.len()),
             (SAMPLES_MAX, SAMPLES_MAX)
         );
-        assert_eq!(seen.cpu_ratio[0].at_ms, 2_300 - SAMPLES_MAX as u64);
+        assert_eq!(cpu_ratio[0].at_ms, 2_300 - SAMPLES_MAX as u64);
         assert!(fleet.node_report(&node("a"), session.id, report(ReplicaState::Healthy), 9_000));
     }
 

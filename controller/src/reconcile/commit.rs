@@ -38,14 +38,10 @@ pub(super) fn commit(cluster: &Cluster, seen: &Seen, planned: Result<Outcome, St
             let records = &outcome.report.records;
             match cluster.commit(&seen.current, &outcome.plan, &events, records) {
                 Ok(()) => {
-                    let plan = match outcome.plan.version == seen.current.version {
-                        true => Arc::clone(&seen.current),
-                        false => Arc::new(outcome.plan),
-                    };
                     let report = Arc::new(outcome.report);
                     cluster.set_view(View {
                         desired: Arc::clone(&seen.desired),
-                        plan,
+                        plan: outcome.plan,
                         report,
                         decided_ms: at_ms,
                         problem: None,

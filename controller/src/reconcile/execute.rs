@@ -1,10 +1,9 @@
 //! Execute: everybody is sent what they have not acknowledged. Idempotent; agents drop what they
 //! have already.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use longshore_model::{Assignment, NodeId, Observed, Plan};
+use longshore_model::{NodeId, Observed, Plan};
 
 use crate::cluster::Cluster;
 use crate::fleet::Link;
@@ -22,7 +21,7 @@ pub(super) fn execute(cluster: &Cluster, observed: &Observed) {
     if links.is_empty() {
         return;
     }
-    let mut assignments = assignments(&view.plan, &links);
+    let mut assignments = view.plan.assignments(links.keys());
     let mut routes = None;
     for (node, link) in &links {
         let generation = view.plan.generations.get(node).copied().unwrap_or(0);
@@ -41,33 +40,4 @@ fn wants_routes(plan: &Plan, observed: &Observed, node: &NodeId, link: &Link) ->
     plan.routes_generation > 0
         && observed.edges.contains_key(node)
         && link.outbox.routes_generation() != Some(plan.routes_generation)
-}
-
-/// Assignments of all nodes in `links`, in one pass over the plan.
-fn assignments(plan: &Plan, links: &BTreeMap<NodeId, Link>) -> BTreeMap<NodeId, Assignment> {
-    let generation = |node: &NodeId| plan.generations.get(node).copied().unwrap_or(0);
-    let mut assignments: BTreeMap<NodeId, Assignment> = links
-        .keys()
-        .map(|node| {
-            (
-                node.clone(),
-                Assignment {
-                    generation: generation(node),
-                    ..Assignment::default()
-                },
-            )
-        })
-        .collect();
-    for replica in plan.replicas.values() {
-        let Some(assignment) = assignments.get_mut(&replica.node) else {
-            continue;
-        };
-        assignment.replicas.push(replica.assigned());
-        if let Some(spec) = plan.templates.get(&replica.template) {
-            assignment
-                .templates
-                .insert(replica.template.clone(), Arc::clone(spec));
-        }
-    }
-    assignments
 }

@@ -31,7 +31,7 @@ const PERIOD: Duration = Duration::from_secs(1);
 
 /// Runs until `stop`.
 pub async fn run(cluster: Arc<Cluster>, stop: CancellationToken) {
-    let mut memory = Memory::default();
+    let mut memory: Arc<Memory> = Arc::default();
     let mut due = Instant::now();
     let mut last = due - GAP;
     while !stop.is_cancelled() {
@@ -44,7 +44,7 @@ pub async fn run(cluster: Arc<Cluster>, stop: CancellationToken) {
         last = Instant::now();
         due = last + PERIOD;
         let now_ms = cluster.now_ms();
-        let (held, carried) = (Arc::clone(&cluster), memory.clone());
+        let (held, carried) = (Arc::clone(&cluster), Arc::clone(&memory));
         // Planning computes and committing waits for the disk: neither may stall a session.
         let run = tokio::task::spawn_blocking(move || step(&held, carried, now_ms));
         match run.await {
@@ -63,25 +63,25 @@ pub async fn run(cluster: Arc<Cluster>, stop: CancellationToken) {
 /// What one run leaves for the next.
 pub struct Next {
     /// For the next run.
-    pub memory: Memory,
+    pub memory: Arc<Memory>,
     /// When to run again at the latest, if something is timed.
     pub look_again_ms: Option<TimeMs>,
 }
 
 /// One run: decides and executes.
-pub fn step(cluster: &Cluster, memory: Memory, now_ms: TimeMs) -> Next {
+pub fn step(cluster: &Cluster, memory: Arc<Memory>, now_ms: TimeMs) -> Next {
     let (next, observed) = decide(cluster, memory, now_ms);
     execute(cluster, &observed);
     next
 }
 
 /// The first half of a run: observe, plan, commit. A process that ends after it has sent nothing.
-pub fn decide(cluster: &Cluster, memory: Memory, now_ms: TimeMs) -> (Next, Observed) {
+pub fn decide(cluster: &Cluster, memory: Arc<Memory>, now_ms: TimeMs) -> (Next, Observed) {
     let seen = observe::observe(cluster, now_ms);
     let planned = plan::plan(cluster, &seen, &memory);
     let (learned, look_again_ms) = match &planned {
-        Ok(outcome) => (outcome.memory.clone(), outcome.report.look_again_ms),
-        Err(_) => (Memory::default(), None),
+        Ok(outcome) => (Arc::clone(&outcome.memory), outcome.report.look_again_ms),
+        Err(_) => (Arc::default(), None),
     };
     let committed = commit::commit(cluster, &seen, planned);
     let next = Next {

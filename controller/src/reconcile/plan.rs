@@ -1,5 +1,7 @@
 //! Plan: the pure planner, and the independent check of what it gave.
 
+use std::sync::Arc;
+
 use longshore_model::Memory;
 use longshore_planner::{Outcome, PlanInput};
 
@@ -10,7 +12,11 @@ use crate::cluster::Cluster;
 ///
 /// # Errors
 /// What the check found, in words: the outcome must not be committed.
-pub(super) fn plan(cluster: &Cluster, seen: &Seen, memory: &Memory) -> Result<Outcome, String> {
+pub(super) fn plan(
+    cluster: &Cluster,
+    seen: &Seen,
+    memory: &Arc<Memory>,
+) -> Result<Outcome, String> {
     let input = PlanInput {
         now_ms: seen.now_ms,
         started_ms: cluster.started_ms,

@@ -371,10 +371,8 @@ fn plans_are_committed_by_compare_and_set_and_row_by_row() {
             next_replica: 9,
             ..Plan::default()
         };
-        next.services
-            .insert(key(1), longshore_model::plan::ServicePlan::default());
-        next.services
-            .insert(key(2), longshore_model::plan::ServicePlan::default());
+        next.services.insert(key(1), Arc::default());
+        next.services.insert(key(2), Arc::default());
         repository
             .commit_plan(&current, &next, &[started(1)], &none)
             .unwrap();
@@ -391,6 +389,67 @@ fn plans_are_committed_by_compare_and_set_and_row_by_row() {
         assert!(matches!(error, StoreError::Conflict { .. }), "{error}");
         drop(repository);
         assert_eq!(Repository::open(store).unwrap().1.plan, third);
+    });
+}
+
+/// A store as the first schema left it: templates in a table of their own, generations in the
+/// plan's row.
+#[test]
+fn an_older_schema_is_brought_up_to_date_once() {
+    each_repository(|store| {
+        let template = "0123456789abcdef";
+        let row = |table: Table, key: &str, json: serde_json::Value| Change {
+            table,
+            key: key.into(),
+            value: Some(record::encode(table, key.as_bytes(), &json).unwrap()),
+        };
+        let replica = serde_json::json!({
+            "id": "r7", "service": "app/web", "slot": 1, "node": "node1", "address": "10.0.0.1",
+            "template": template, "revision": 1, "created_ms": 5, "traffic": "serve",
+            "ports": [{"container_port": 80, "host_port": 20000}],
+        });
+        let head = serde_json::json!({
+            "version": 3, "parent": 2, "next_replica": 8, "services": {}, "replicas": {},
+            "templates": {}, "generations": {"node1": 4}, "routes_generation": 2, "lost": {},
+        });
+        let meta = Meta {
+            schema: 1,
+            ..Meta::new("lab".into(), "x".into(), Vec::new())
+        };
+        let changes = [
+            row(Table::Meta, "meta", serde_json::to_value(&meta).unwrap()),
+            row(Table::Plan, "plan", head),
+            row(
+                Table::PlanServices,
+                "app/web",
+                serde_json::json!({"target": 1}),
+            ),
+            row(Table::PlanReplicas, "r7", replica),
+            row(
+                Table::PlanTemplates,
+                template,
+                serde_json::json!({"image": "web:1", "stop_grace_ms": 0}),
+            ),
+        ];
+        store.write(&batch(&[], &changes)).unwrap();
+        let (_, first) = Repository::open(Arc::clone(&store)).unwrap();
+        assert_eq!(first.meta.schema, rows::SCHEMA);
+        let service = &first.plan.services[&"app/web".parse().unwrap()];
+        let replica = &service.replicas[&longshore_model::ReplicaId(7)];
+        assert_eq!(first.plan.template(replica).unwrap().image, "web:1");
+        assert_eq!(first.plan.generations.values().copied().sum::<u64>(), 4);
+        assert!(store.scan(Table::PlanTemplates, b"", 9).unwrap().is_empty());
+        let (mut repository, again) = Repository::open(Arc::clone(&store)).unwrap();
+        assert_eq!((&again.plan, again.meta), (&first.plan, first.meta));
+        let next = Plan {
+            version: 4,
+            parent: 3,
+            ..again.plan.clone()
+        };
+        let none = HistoryBatch::default();
+        repository
+            .commit_plan(&again.plan, &next, &[], &none)
+            .unwrap();
     });
 }
 

@@ -16,6 +16,7 @@
 
 mod history;
 mod mem;
+mod plan;
 mod record;
 mod redb;
 mod repository;
@@ -49,11 +50,13 @@ pub enum Table {
     Tokens,
     /// The plan without the rows below: one row.
     Plan,
-    /// Services of the plan.
+    /// Services of the plan, with their templates.
     PlanServices,
     /// Replicas of the plan.
     PlanReplicas,
-    /// Templates of the plan.
+    /// Assignment generations of the plan, by node.
+    PlanGenerations,
+    /// Templates of the plan, as schema 1 kept them; empty since.
     PlanTemplates,
     /// Events by sequence number.
     Events,
@@ -71,7 +74,7 @@ pub enum Table {
 
 impl Table {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Meta,
         Self::Apps,
         Self::Nodes,
@@ -81,6 +84,7 @@ impl Table {
         Self::Plan,
         Self::PlanServices,
         Self::PlanReplicas,
+        Self::PlanGenerations,
         Self::PlanTemplates,
         Self::Events,
         Self::Autoscale,
@@ -103,6 +107,7 @@ impl Table {
             Self::Plan => "plan",
             Self::PlanServices => "plan_services",
             Self::PlanReplicas => "plan_replicas",
+            Self::PlanGenerations => "plan_generations",
             Self::PlanTemplates => "plan_templates",
             Self::Events => "events",
             Self::Autoscale => "autoscale",

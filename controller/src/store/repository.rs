@@ -6,20 +6,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use longshore_model::plan::ServicePlan;
 use longshore_model::rollout::RolloutControl;
-use longshore_model::{
-    App, AppName, ContainerSpec, Desired, Event, ManualScale, NodeId, Plan, ReplicaId, ServiceKey,
-    TemplateId,
-};
+use longshore_model::{App, AppName, Desired, Event, ManualScale, NodeId, Plan, ServiceKey};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::history::HistoryBatch;
 use super::record::{decode, encode};
 use super::revisions::{self, Origin};
-use super::rows::{Loaded, Meta, NodeRecord, SCHEMA, StoredEvent, TokenRecord};
-use super::{Batch, Change, Guard, Store, StoreError, Table};
+use super::rows::{Loaded, Meta, NodeRecord, SCHEMA, SCHEMA_READ_MIN, StoredEvent, TokenRecord};
+use super::{Batch, Change, Guard, Store, StoreError, Table, plan};
 
 /// Events kept; older ones leave as new ones come.
 pub const EVENTS_MAX: u64 = 10_000;
@@ -28,7 +24,6 @@ const PAGE: usize = 1_000;
 
 const META: &[u8] = b"meta";
 const WRITER: &[u8] = b"writer";
-const PLAN: &[u8] = b"plan";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct Writer {
@@ -73,7 +68,7 @@ impl Repository {
         let meta: Meta = read_one(store, Table::Meta, META)?.ok_or_else(|| StoreError::Empty {
             place: "the store".into(),
         })?;
-        if meta.schema != SCHEMA {
+        if !(SCHEMA_READ_MIN..=SCHEMA).contains(&meta.schema) {
             return Err(StoreError::Schema {
                 found: meta.schema,
                 known: SCHEMA,
@@ -102,15 +97,22 @@ impl Repository {
             changes: vec![put(Table::Meta, WRITER, &writer)?],
         })?;
         let next_event = last_event(&*store)? + 1;
-        let loaded = load(&*store, meta, writer.term)?;
-        Ok((
-            Self {
-                store,
-                writer,
-                next_event,
-            },
-            loaded,
-        ))
+        let mut loaded = load(&*store, meta, writer.term)?;
+        let mut repository = Self {
+            store,
+            writer,
+            next_event,
+        };
+        if loaded.meta.schema != SCHEMA {
+            loaded.meta.schema = SCHEMA;
+            let mut changes = vec![put(Table::Meta, META, &loaded.meta)?];
+            plan::rewrite(&*repository.store, &loaded.plan, &mut changes)?;
+            repository.write(Batch {
+                guards: Vec::new(),
+                changes,
+            })?;
+        }
+        Ok((repository, loaded))
     }
 
     /// Adds guard and count of the writer, then writes. Nothing to write is no write.
@@ -308,35 +310,8 @@ impl Repository {
             if next.version == current.version {
                 return Ok(());
             }
-            let expected = match current.version {
-                0 => None,
-                _ => Some(encode(Table::Plan, PLAN, &head(current))?),
-            };
-            batch.guards.push(Guard {
-                table: Table::Plan,
-                key: PLAN.to_vec(),
-                expected,
-            });
-            batch.changes.push(put(Table::Plan, PLAN, &head(next))?);
-            let changes = &mut batch.changes;
-            diff(
-                changes,
-                Table::PlanServices,
-                &current.services,
-                &next.services,
-            )?;
-            diff(
-                changes,
-                Table::PlanReplicas,
-                &current.replicas,
-                &next.replicas,
-            )?;
-            diff(
-                changes,
-                Table::PlanTemplates,
-                &current.templates,
-                &next.templates,
-            )
+            batch.guards.push(plan::guard(current)?);
+            plan::diff(current, next, &mut batch.changes)
         })
     }
 
@@ -379,17 +354,7 @@ pub(super) fn write_rows(
     })
 }
 
-/// The plan without what has rows of its own.
-fn head(plan: &Plan) -> Plan {
-    Plan {
-        services: BTreeMap::new(),
-        replicas: BTreeMap::new(),
-        templates: BTreeMap::new(),
-        ..plan.clone()
-    }
-}
-
-fn put<T: Serialize>(table: Table, key: &[u8], value: &T) -> Result<Change, StoreError> {
+pub(super) fn put<T: Serialize>(table: Table, key: &[u8], value: &T) -> Result<Change, StoreError> {
     let value = Some(encode(table, key, value)?);
     Ok(Change {
         table,
@@ -398,7 +363,7 @@ fn put<T: Serialize>(table: Table, key: &[u8], value: &T) -> Result<Change, Stor
     })
 }
 
-fn remove(table: Table, key: &[u8]) -> Change {
+pub(super) fn remove(table: Table, key: &[u8]) -> Change {
     Change {
         table,
         key: key.to_vec(),
@@ -406,7 +371,11 @@ fn remove(table: Table, key: &[u8]) -> Change {
     }
 }
 
-fn guard<T: Serialize>(table: Table, key: &[u8], expected: &T) -> Result<Guard, StoreError> {
+pub(super) fn guard<T: Serialize>(
+    table: Table,
+    key: &[u8],
+    expected: &T,
+) -> Result<Guard, StoreError> {
     let expected = Some(encode(table, key, expected)?);
     Ok(Guard {
         table,
@@ -415,23 +384,7 @@ fn guard<T: Serialize>(table: Table, key: &[u8], expected: &T) -> Result<Guard, 
     })
 }
 
-fn diff<K: Ord + ToString, V: PartialEq + Serialize>(
-    changes: &mut Vec<Change>,
-    table: Table,
-    from: &BTreeMap<K, V>,
-    to: &BTreeMap<K, V>,
-) -> Result<(), StoreError> {
-    for (key, value) in to {
-        if from.get(key) != Some(value) {
-            changes.push(put(table, key.to_string().as_bytes(), value)?);
-        }
-    }
-    let gone = from.keys().filter(|key| !to.contains_key(key));
-    changes.extend(gone.map(|key| remove(table, key.to_string().as_bytes())));
-    Ok(())
-}
-
-fn read_one<T: DeserializeOwned>(
+pub(super) fn read_one<T: DeserializeOwned>(
     store: &dyn Store,
     table: Table,
     key: &[u8],
@@ -500,7 +453,7 @@ fn load(store: &dyn Store, meta: Meta, term: u64) -> Result<Loaded, StoreError> 
         serials: BTreeMap::new(),
         revoked: BTreeSet::new(),
         tokens: Vec::new(),
-        plan: read_one(store, Table::Plan, PLAN)?.unwrap_or_default(),
+        plan: plan::load(store)?,
     };
     read_all(store, Table::Apps, |_, app: App| {
         loaded.desired.apps.insert(app.name.clone(), app);
@@ -538,33 +491,5 @@ fn load(store: &dyn Store, meta: Meta, term: u64) -> Result<Loaded, StoreError> 
         loaded.tokens.push(token);
         Ok(())
     })?;
-    load_plan(store, &mut loaded.plan)?;
     Ok(loaded)
-}
-
-fn load_plan(store: &dyn Store, plan: &mut Plan) -> Result<(), StoreError> {
-    read_all(store, Table::PlanServices, |key, service: ServicePlan| {
-        let key = key
-            .parse()
-            .map_err(|_| bad_key(Table::PlanServices, key.as_bytes()))?;
-        plan.services.insert(key, service);
-        Ok(())
-    })?;
-    read_all(store, Table::PlanReplicas, |key, replica| {
-        let key: ReplicaId = key
-            .parse()
-            .map_err(|_| bad_key(Table::PlanReplicas, key.as_bytes()))?;
-        plan.replicas.insert(key, replica);
-        Ok(())
-    })?;
-    read_all(
-        store,
-        Table::PlanTemplates,
-        |key, spec: Arc<ContainerSpec>| {
-            let key =
-                TemplateId::new(key).map_err(|_| bad_key(Table::PlanTemplates, key.as_bytes()))?;
-            plan.templates.insert(key, spec);
-            Ok(())
-        },
-    )
 }

@@ -6,7 +6,9 @@ use longshore_model::{Desired, Event, Node, NodeId, Plan, TimeMs};
 use serde::{Deserialize, Serialize};
 
 /// Version of the rows that this program reads and writes.
-pub(super) const SCHEMA: u32 = 1;
+pub(super) const SCHEMA: u32 = 2;
+/// The oldest version that it reads, and brings to [`SCHEMA`] when it opens the store.
+pub(super) const SCHEMA_READ_MIN: u32 = 1;
 
 /// What the cluster is; written once by `init`, apart from its generation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -396,9 +396,13 @@ fn healthy(replica: &agent::AssignedReplica) -> agent::ReplicaStatus {
 }
 
 fn servers(routes: &agent::Routes) -> Vec<agent::ServerStatus> {
-    let servers = routes.backends.iter().flat_map(|backend| &backend.servers);
-    let unique: BTreeMap<u64, &agent::Server> = servers.map(|s| (s.replica_id, s)).collect();
-    let status = |server: &agent::Server| agent::ServerStatus {
+    let servers = routes.backends.iter().flat_map(|backend| {
+        let servers = backend.servers.iter();
+        servers.map(|s| (s.replica_id, (&backend.service, s)))
+    });
+    let unique: BTreeMap<u64, (&String, &agent::Server)> = servers.collect();
+    let status = |(service, server): (&String, &agent::Server)| agent::ServerStatus {
+        service: service.clone(),
         replica_id: server.replica_id,
         check: agent::CheckState::Up.into(),
         admin: match server.mode() {

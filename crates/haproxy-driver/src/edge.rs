@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use longshore_model::observe::{BackendObserved, ServerObserved};
+use longshore_model::observe::{BackendObserved, ServersByService};
 use longshore_model::{ReplicaId, Routes, ServiceKey};
 use tokio::time::Instant;
 
@@ -77,7 +77,7 @@ pub struct EdgeSnapshot {
     /// Routes generation that these states were read after.
     pub routes_generation: u64,
     /// Replicas of the routes, summed over their backends and over old workers.
-    pub servers: BTreeMap<ReplicaId, ServerObserved>,
+    pub servers: ServersByService,
     /// Services, summed over their ways in.
     pub backends: BTreeMap<ServiceKey, BackendObserved>,
     /// HAProxy's version.

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use longshore_model::ReplicaId;
 use longshore_model::observe::{
-    BackendObserved, CheckState, ServerAdmin, ServerAnswers, ServerObserved,
+    BackendObserved, CheckState, ServerAdmin, ServerAnswers, ServerObserved, ServersByService,
 };
 use longshore_model::routes::ServerMode;
 
@@ -145,9 +145,13 @@ pub fn servers(
     check: &CheckSettings,
     running: &Running,
     old: &BTreeMap<(String, String), Load>,
-) -> BTreeMap<ReplicaId, ServerObserved> {
-    let mut servers = BTreeMap::new();
+) -> ServersByService {
+    let mut services = ServersByService::new();
     for (name, backend) in &intent.backends {
+        let Some((service, _)) = BackendName::parse(name.as_str()) else {
+            continue;
+        };
+        let servers = services.entry(service).or_default();
         let pool = slots.backends.get(name.as_str());
         let running = running.backends.get(name.as_str());
         for server in backend.servers.values() {
@@ -172,7 +176,16 @@ pub fn servers(
                 .or_insert(observed);
         }
     }
-    servers
+    services
+}
+
+impl EdgeSnapshot {
+    /// What is said of one replica.
+    #[must_use]
+    pub fn server(&self, replica: ReplicaId) -> Option<ServerObserved> {
+        let mut services = self.servers.values();
+        services.find_map(|servers| servers.get(&replica).copied())
+    }
 }
 
 /// A replica that has no server in the worker.

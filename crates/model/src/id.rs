@@ -1,10 +1,13 @@
 //! Names and ids. A name that is not on the white-list cannot become a value of these types, so
 //! nothing downstream (HAProxy config, container names, labels) needs to quote it.
 
+use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::str::FromStr;
+use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// Longest accepted name in bytes: a DNS label.
 pub const NAME_BYTES_MAX: usize = 63;
@@ -69,41 +72,51 @@ fn check_name(kind: &'static str, name: &str) -> Result<(), NameError> {
     }
 }
 
-macro_rules! name_type {
-    ($(#[$doc:meta])* $type:ident, $kind:literal) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(try_from = "String", into = "String")]
-        pub struct $type(String);
-
+/// A text type that is cheap to clone and to compare: copies share the text, and two that share it
+/// are equal without looking at it.
+macro_rules! shared_text {
+    ($type:ident) => {
         impl $type {
-            /// Checks `name` against `[a-z][a-z0-9-]{0,62}`.
-            ///
-            /// # Errors
-            /// [`NameError`] names the rule that was broken.
-            pub fn new(name: impl Into<String>) -> Result<Self, NameError> {
-                let name = name.into();
-                check_name($kind, &name)?;
-                Ok(Self(name))
-            }
-
-            /// The name as text.
+            /// The text.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
             }
         }
 
-        impl fmt::Display for $type {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.pad(&self.0)
+        impl PartialEq for $type {
+            fn eq(&self, other: &Self) -> bool {
+                Arc::ptr_eq(&self.0, &other.0) || self.0 == other.0
             }
         }
 
-        impl FromStr for $type {
-            type Err = NameError;
-            fn from_str(text: &str) -> Result<Self, NameError> {
-                Self::new(text)
+        impl Eq for $type {}
+
+        impl PartialOrd for $type {
+            fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+                Some(self.cmp(other))
+            }
+        }
+
+        impl Ord for $type {
+            fn cmp(&self, other: &Self) -> Ordering {
+                if Arc::ptr_eq(&self.0, &other.0) {
+                    Ordering::Equal
+                } else {
+                    self.0.cmp(&other.0)
+                }
+            }
+        }
+
+        impl Hash for $type {
+            fn hash<H: Hasher>(&self, state: &mut H) {
+                self.0.hash(state);
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&self.0)
             }
         }
 
@@ -116,9 +129,45 @@ macro_rules! name_type {
 
         impl From<$type> for String {
             fn from(name: $type) -> String {
-                name.0
+                name.as_str().to_owned()
             }
         }
+
+        impl Serialize for $type {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
+            }
+        }
+    };
+}
+
+macro_rules! name_type {
+    ($(#[$doc:meta])* $type:ident, $kind:literal) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Deserialize)]
+        #[serde(try_from = "String")]
+        pub struct $type(Arc<str>);
+
+        impl $type {
+            /// Checks `name` against `[a-z][a-z0-9-]{0,62}`.
+            ///
+            /// # Errors
+            /// [`NameError`] names the rule that was broken.
+            pub fn new(name: impl AsRef<str>) -> Result<Self, NameError> {
+                let name = name.as_ref();
+                check_name($kind, name)?;
+                Ok(Self(name.into()))
+            }
+        }
+
+        impl FromStr for $type {
+            type Err = NameError;
+            fn from_str(text: &str) -> Result<Self, NameError> {
+                Self::new(text)
+            }
+        }
+
+        shared_text!($type);
     };
 }
 
@@ -232,58 +281,35 @@ impl From<ReplicaId> for String {
 
 /// Identity of a container spec: the hash of its canonical form. Two replicas with the same
 /// template are interchangeable.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct TemplateId(String);
+#[derive(Debug, Clone, Deserialize)]
+#[serde(try_from = "String")]
+pub struct TemplateId(Arc<str>);
 
 impl TemplateId {
     /// Takes 16 to 64 lower-case hexadecimal digits.
     ///
     /// # Errors
     /// [`NameError::Form`] for anything else.
-    pub fn new(hex: impl Into<String>) -> Result<Self, NameError> {
-        let hex = hex.into();
+    pub fn new(hex: impl AsRef<str>) -> Result<Self, NameError> {
+        let hex = hex.as_ref();
         let ok = (16..=64).contains(&hex.len())
             && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
         if ok {
-            Ok(Self(hex))
+            Ok(Self(hex.into()))
         } else {
             Err(NameError::Form {
                 kind: "template id",
-                name: hex,
+                name: hex.to_owned(),
             })
         }
     }
 
     pub(crate) fn from_digest(digest: &[u8]) -> Self {
-        Self(data_encoding::HEXLOWER.encode(&digest[..16]))
-    }
-
-    /// The digits.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
+        Self(data_encoding::HEXLOWER.encode(&digest[..16]).into())
     }
 }
 
-impl fmt::Display for TemplateId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
-    }
-}
-
-impl TryFrom<String> for TemplateId {
-    type Error = NameError;
-    fn try_from(text: String) -> Result<Self, NameError> {
-        Self::new(text)
-    }
-}
-
-impl From<TemplateId> for String {
-    fn from(id: TemplateId) -> String {
-        id.0
-    }
-}
+shared_text!(TemplateId);
 
 #[cfg(test)]
 mod tests {

@@ -1,4 +1,7 @@
 //! What was seen: one snapshot, taken before a planning run.
+//!
+//! Snapshots share with each other what did not change between them. What changes at different
+//! rates lies apart: states of replicas and servers from their samples and sessions.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,9 +17,9 @@ use crate::replica::ReplicaStatus;
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Observed {
     /// Nodes that were heard of since the controller started.
-    pub nodes: BTreeMap<NodeId, NodeObserved>,
+    pub nodes: BTreeMap<NodeId, Arc<NodeObserved>>,
     /// Edges that were heard of since the controller started.
-    pub edges: BTreeMap<NodeId, EdgeObserved>,
+    pub edges: BTreeMap<NodeId, Arc<EdgeObserved>>,
     /// What queries outside the cluster (Prometheus) answered, by the service that asks and by
     /// the text of the query.
     #[serde(default)]
@@ -58,6 +61,26 @@ pub struct Sample {
 /// A measurement of CPU.
 pub type CpuSample = Sample;
 
+/// Mean of the samples in `[from_ms, now_ms]` that are numbers, if the newest of them is not
+/// older than `stale_ms`. NaN, infinite and negative samples are skipped, and so are those from
+/// the future (a clock that jumped).
+#[must_use]
+pub fn mean(samples: &[CpuSample], from_ms: TimeMs, now_ms: TimeMs, stale_ms: u64) -> Option<f64> {
+    let (mut sum, mut count, mut newest) = (0.0, 0.0, 0);
+    for sample in samples.iter().rev() {
+        let inside = sample.at_ms >= from_ms && sample.at_ms <= now_ms;
+        if inside && sample.value.is_finite() && sample.value >= 0.0 {
+            sum += sample.value;
+            count += 1.0;
+            newest = newest.max(sample.at_ms);
+        }
+    }
+    let fresh = count > 0.0 && now_ms - newest <= stale_ms;
+    let mean: f64 = sum / count;
+    // A sum of huge samples may overflow to infinity.
+    (fresh && mean.is_finite()).then_some(mean)
+}
+
 /// State of a node's container engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -86,20 +109,44 @@ pub struct NodeObserved {
     pub reported_ms: TimeMs,
     /// Its replicas, by its last report. A replica missing here after the node accepted a
     /// generation that stops it is gone.
-    pub replicas: BTreeMap<ReplicaId, ReplicaStatus>,
-    /// CPU use as a ratio of capacity, oldest first, bounded by the observer.
-    pub cpu_ratio: Vec<CpuSample>,
-    /// Memory in use.
-    pub memory_used_bytes: u64,
+    pub replicas: Arc<BTreeMap<ReplicaId, ReplicaStatus>>,
+    /// What it and its replicas use.
+    #[serde(default)]
+    pub samples: Arc<NodeSamples>,
     /// Images that it has, of those that current templates name.
     #[serde(default)]
-    pub images: Vec<String>,
+    pub images: Arc<Vec<String>>,
     /// Version of its agent.
     #[serde(default)]
     pub agent_version: String,
     /// Version of its engine.
     #[serde(default)]
     pub engine_version: String,
+}
+
+/// What a node and its replicas use: changes with every report.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct NodeSamples {
+    /// CPU use as a ratio of capacity, oldest first, bounded by the observer.
+    pub cpu_ratio: Vec<CpuSample>,
+    /// Memory in use.
+    pub memory_used_bytes: u64,
+    /// Its replicas.
+    pub replicas: BTreeMap<ReplicaId, ReplicaSamples>,
+}
+
+/// What one replica uses.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct ReplicaSamples {
+    /// Memory in use.
+    #[serde(default)]
+    pub memory_bytes: u64,
+    /// The same, oldest first, bounded by the observer; bytes as a number.
+    #[serde(default)]
+    pub memory_samples: Arc<Vec<Sample>>,
+    /// CPU use, oldest first; thousandths of a core as a number (`500.0` is half a core).
+    #[serde(default)]
+    pub cpu_milli: Vec<CpuSample>,
 }
 
 /// HAProxy's own opinion of a server.
@@ -205,8 +252,10 @@ pub struct EdgeObserved {
     pub routes_generation: u64,
     /// When its last report came.
     pub reported_ms: TimeMs,
-    /// Replicas that have a server there.
-    pub servers: BTreeMap<ReplicaId, ServerObserved>,
+    /// State of its servers, by service: replicas that have a server there.
+    pub servers: Arc<BTreeMap<ServiceKey, Arc<BTreeMap<ReplicaId, ServerState>>>>,
+    /// What these servers do now, by service. The same keys as `servers`.
+    pub sessions: BTreeMap<ServiceKey, Arc<BTreeMap<ReplicaId, ServerSessions>>>,
     /// Services that have a backend there.
     pub backends: BTreeMap<ServiceKey, BackendObserved>,
     /// What is wrong with it, in its agent's words: HAProxy down, port taken, drift.
@@ -215,4 +264,99 @@ pub struct EdgeObserved {
     /// HAProxy's version.
     #[serde(default)]
     pub haproxy_version: String,
+}
+
+/// State of a server: changes only when something happens to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerState {
+    /// HAProxy's health check.
+    pub check: CheckState,
+    /// Its administrative state.
+    pub admin: ServerAdmin,
+}
+
+/// What a server does: changes with every report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ServerSessions {
+    /// Sessions on it now.
+    pub sessions: u32,
+    /// Requests that wait for it.
+    pub queued: u32,
+    /// What it has answered.
+    #[serde(default)]
+    pub answers: ServerAnswers,
+}
+
+/// Servers of an edge by service, as a report brings them.
+pub type ServersByService = BTreeMap<ServiceKey, BTreeMap<ReplicaId, ServerObserved>>;
+
+impl EdgeObserved {
+    /// A server with all that was seen of it.
+    #[must_use]
+    pub fn server(&self, service: &ServiceKey, replica: ReplicaId) -> Option<ServerObserved> {
+        let state = self.servers.get(service)?.get(&replica)?;
+        let load = self.sessions.get(service).and_then(|all| all.get(&replica));
+        let load = load.copied().unwrap_or_default();
+        Some(ServerObserved {
+            check: state.check,
+            admin: state.admin,
+            sessions: load.sessions,
+            queued: load.queued,
+            answers: load.answers,
+        })
+    }
+
+    /// Takes the servers of a new report. What says the same as before stays shared with earlier
+    /// snapshots. True: a state changed, a server came or went, its first session began or its
+    /// last one ended.
+    pub fn take_servers(&mut self, report: &ServersByService) -> bool {
+        let mut changed = !self.servers.keys().eq(report.keys());
+        if changed {
+            Arc::make_mut(&mut self.servers).retain(|key, _| report.contains_key(key));
+            self.sessions.retain(|key, _| report.contains_key(key));
+        }
+        for (key, servers) in report {
+            let states = servers.iter().map(|(id, server)| (*id, server.state()));
+            let states: BTreeMap<ReplicaId, ServerState> = states.collect();
+            if self.servers.get(key).is_none_or(|known| **known != states) {
+                Arc::make_mut(&mut self.servers).insert(key.clone(), Arc::new(states));
+                changed = true;
+            }
+            let loads = servers.iter().map(|(id, server)| (*id, server.load()));
+            let loads: BTreeMap<ReplicaId, ServerSessions> = loads.collect();
+            let known = self.sessions.get(key);
+            if known.is_none_or(|known| **known != loads) {
+                let idle = |all: &BTreeMap<_, ServerSessions>, id| {
+                    all.get(id)
+                        .is_none_or(|load| load.sessions == 0 && load.queued == 0)
+                };
+                changed |= known.is_some_and(|known| {
+                    loads.keys().any(|id| idle(known, id) != idle(&loads, id))
+                });
+                self.sessions.insert(key.clone(), Arc::new(loads));
+            }
+        }
+        changed
+    }
+}
+
+impl ServerObserved {
+    /// Its state alone.
+    #[must_use]
+    pub fn state(&self) -> ServerState {
+        ServerState {
+            check: self.check,
+            admin: self.admin,
+        }
+    }
+
+    /// Its load alone.
+    #[must_use]
+    pub fn load(&self) -> ServerSessions {
+        ServerSessions {
+            sessions: self.sessions,
+            queued: self.queued,
+            answers: self.answers,
+        }
+    }
 }

@@ -24,14 +24,13 @@ pub struct Plan {
     pub parent: u64,
     /// Next replica id; never goes back.
     pub next_replica: u64,
-    /// Services, also those that still have replicas after they left the desired state.
-    pub services: BTreeMap<ServiceKey, ServicePlan>,
-    /// Replicas that exist or shall exist.
-    pub replicas: BTreeMap<ReplicaId, Replica>,
-    /// Container specs that replicas refer to.
-    pub templates: BTreeMap<TemplateId, Arc<ContainerSpec>>,
+    /// Services, also those that still have replicas after they left the desired state. Plans
+    /// share what did not change between them: the same `Arc` means the same decision.
+    #[serde(default)]
+    pub services: BTreeMap<ServiceKey, Arc<ServicePlan>>,
     /// Assignment generation of each node; rises with each change of its content.
-    pub generations: BTreeMap<NodeId, u64>,
+    #[serde(default)]
+    pub generations: Arc<BTreeMap<NodeId, u64>>,
     /// Routes generation; rises with each change of content.
     pub routes_generation: u64,
     /// Nodes that were declared lost, and when; left when they come back.
@@ -75,6 +74,43 @@ pub struct ServicePlan {
     /// What the file asks for, if that failed and was rolled back.
     #[serde(default)]
     pub refused: Option<Refused>,
+    /// Container specs that its replicas refer to.
+    #[serde(default)]
+    pub templates: BTreeMap<TemplateId, Arc<ContainerSpec>>,
+    /// Its replicas that exist or shall exist, the leaving ones included.
+    #[serde(default)]
+    pub replicas: BTreeMap<ReplicaId, Arc<Replica>>,
+}
+
+impl ServicePlan {
+    /// The decision alone, with no replicas.
+    #[must_use]
+    pub fn without_replicas(&self) -> Self {
+        Self {
+            target: self.target,
+            routes: self.routes.clone(),
+            last_change: self.last_change.clone(),
+            changes: self.changes.clone(),
+            manual_obeyed_ms: self.manual_obeyed_ms,
+            file_replicas: self.file_replicas,
+            failures: self.failures.clone(),
+            drain_ms: self.drain_ms,
+            rollout: self.rollout.clone(),
+            good: self.good.clone(),
+            refused: self.refused.clone(),
+            templates: self.templates.clone(),
+            replicas: BTreeMap::new(),
+        }
+    }
+
+    /// Does a route of the service lead to a port that the replica publishes?
+    #[must_use]
+    pub fn leads_to(&self, replica: &Replica) -> bool {
+        self.routes.iter().any(|route| {
+            let mut ports = replica.ports.iter();
+            ports.any(|port| port.container_port == route.container_port)
+        })
+    }
 }
 
 /// Failures in a row.
@@ -131,7 +167,7 @@ pub struct Replica {
     pub traffic: Traffic,
     /// Set once it shall leave; never unset.
     #[serde(default)]
-    pub leaving: Option<Leaving>,
+    pub leaving: Option<Box<Leaving>>,
     /// Its node is told to stop it. Never unset.
     #[serde(default)]
     pub stop: bool,
@@ -234,56 +270,101 @@ pub struct AssignedReplica {
 }
 
 impl Plan {
+    /// All replicas, by service, then by id.
+    pub fn replicas(&self) -> impl Iterator<Item = &Arc<Replica>> {
+        self.services
+            .values()
+            .flat_map(|service| service.replicas.values())
+    }
+
+    /// Replicas of one service, by id.
+    pub fn replicas_of(&self, service: &ServiceKey) -> impl Iterator<Item = &Arc<Replica>> {
+        let service = self.services.get(service);
+        service
+            .into_iter()
+            .flat_map(|service| service.replicas.values())
+    }
+
+    /// One replica. Looks into every service: for a person's question, not for a loop.
+    #[must_use]
+    pub fn replica(&self, id: ReplicaId) -> Option<&Arc<Replica>> {
+        self.services
+            .values()
+            .find_map(|service| service.replicas.get(&id))
+    }
+
+    /// What a replica runs.
+    #[must_use]
+    pub fn template(&self, replica: &Replica) -> Option<&Arc<ContainerSpec>> {
+        let service = self.services.get(&replica.service)?;
+        service.templates.get(&replica.template)
+    }
+
     /// What `node` must run, with its generation.
     #[must_use]
     pub fn assignment(&self, node: &NodeId) -> Assignment {
-        let replicas: Vec<AssignedReplica> = self
-            .replicas
-            .values()
-            .filter(|replica| &replica.node == node)
-            .map(Replica::assigned)
-            .collect();
-        let templates = replicas
-            .iter()
-            .filter_map(|replica| {
-                let spec = self.templates.get(&replica.template)?;
-                Some((replica.template.clone(), Arc::clone(spec)))
-            })
-            .collect();
-        let generation = self.generations.get(node).copied().unwrap_or(0);
-        Assignment {
-            generation,
-            replicas,
-            templates,
+        self.assignments([node]).remove(node).unwrap_or_default()
+    }
+
+    /// What each of `nodes` must run, in one pass over the plan.
+    #[must_use]
+    pub fn assignments<'n>(
+        &self,
+        nodes: impl IntoIterator<Item = &'n NodeId>,
+    ) -> BTreeMap<NodeId, Assignment> {
+        let empty = |node: &NodeId| Assignment {
+            generation: self.generations.get(node).copied().unwrap_or(0),
+            ..Assignment::default()
+        };
+        let nodes = nodes.into_iter();
+        let mut assignments: BTreeMap<NodeId, Assignment> =
+            nodes.map(|node| (node.clone(), empty(node))).collect();
+        for service in self.services.values() {
+            for replica in service.replicas.values() {
+                let Some(assignment) = assignments.get_mut(&replica.node) else {
+                    continue;
+                };
+                assignment.replicas.push(replica.assigned());
+                if let Some(spec) = service.templates.get(&replica.template) {
+                    let templates = &mut assignment.templates;
+                    templates.insert(replica.template.clone(), Arc::clone(spec));
+                }
+            }
         }
+        for assignment in assignments.values_mut() {
+            assignment
+                .replicas
+                .sort_unstable_by_key(|replica| replica.id);
+        }
+        assignments
     }
 
     /// What every edge must serve.
     #[must_use]
     pub fn routes(&self) -> Routes {
-        let mut by_service: BTreeMap<&ServiceKey, Vec<&Replica>> = BTreeMap::new();
-        for replica in self.replicas.values().filter(|r| r.traffic != Traffic::Out) {
-            by_service
-                .entry(&replica.service)
-                .or_default()
-                .push(replica);
-        }
         let mut backends = Vec::new();
         for (key, service) in &self.services {
-            let replicas = by_service.get(key).map_or(&[][..], Vec::as_slice);
-            for route in &service.routes {
-                let port = route.container_port;
-                backends.push(Backend {
-                    service: key.clone(),
-                    route: route.clone(),
-                    servers: replicas.iter().filter_map(|r| r.server(port)).collect(),
-                });
-            }
+            backends.extend(service.backends(key));
         }
         Routes {
             generation: self.routes_generation,
             backends,
         }
+    }
+}
+
+impl ServicePlan {
+    /// The service's ways in with their servers.
+    pub fn backends(&self, key: &ServiceKey) -> impl Iterator<Item = Backend> {
+        self.routes.iter().map(|route| {
+            let port = route.container_port;
+            let replicas = self.replicas.values();
+            Backend {
+                service: key.clone(),
+                route: route.clone(),
+                servers: replicas.filter_map(|r| r.server(port)).collect(),
+            }
+        })
     }
 }
 
@@ -334,9 +415,21 @@ impl Replica {
 /// start, while nothing is scaled in, moved or declared lost.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Memory {
-    /// Recommendations of each service, oldest first, bounded by the planner.
-    pub recommendations: BTreeMap<ServiceKey, Vec<Recommendation>>,
+    /// What is remembered of each service; none if there is nothing.
+    pub services: BTreeMap<ServiceKey, Arc<ServiceMemory>>,
+    /// State of each node as last said in an event.
+    #[serde(default)]
+    pub node_states: Arc<BTreeMap<NodeId, NodeState>>,
+}
+
+/// What is remembered of one service.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct ServiceMemory {
+    /// Its recommendations, oldest first, bounded by the planner.
+    #[serde(default)]
+    pub recommendations: Vec<Recommendation>,
     /// Since when edges have not reached a replica that its node calls healthy.
+    #[serde(default)]
     pub unreachable_since_ms: BTreeMap<ReplicaId, TimeMs>,
     /// Since when a connected node has not listed a replica that it must know.
     #[serde(default)]
@@ -344,18 +437,15 @@ pub struct Memory {
     /// Since when a replica's own check has failed.
     #[serde(default)]
     pub unhealthy_since_ms: BTreeMap<ReplicaId, TimeMs>,
-    /// Nodes on which a service's replicas failed lately; others are preferred.
+    /// Nodes on which its replicas failed lately; others are preferred.
     #[serde(default)]
-    pub failed_on_ms: BTreeMap<ServiceKey, BTreeMap<NodeId, TimeMs>>,
-    /// State of each node as last said in an event.
+    pub failed_on_ms: BTreeMap<NodeId, TimeMs>,
+    /// Kinds of waits as last said in an event.
     #[serde(default)]
-    pub node_states: BTreeMap<NodeId, NodeState>,
-    /// What HAProxy had counted when the gate of a batch began to look.
+    pub said: BTreeSet<String>,
+    /// What HAProxy had counted when the gate of its batch began to look.
     #[serde(default)]
-    pub gates: BTreeMap<ServiceKey, GateMemory>,
-    /// Kinds of waits of each service as last said in an event.
-    #[serde(default)]
-    pub said: BTreeMap<ServiceKey, BTreeSet<String>>,
+    pub gate: Option<GateMemory>,
 }
 
 /// Where the gate of one service's batch began.

@@ -2,11 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use std::sync::Arc;
-
 use crate::TimeMs;
 use crate::id::ReplicaId;
-use crate::observe::{CpuSample, Sample};
 use crate::reason::FailReason;
 
 /// Observed state of a replica; only ever moves down this list, or to `failed`.
@@ -52,7 +49,8 @@ impl ReplicaState {
     }
 }
 
-/// What a node reports about one replica.
+/// What a node reports about one replica. What it uses changes with every report and lies apart,
+/// in [`crate::observe::ReplicaSamples`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ReplicaStatus {
     /// Which.
@@ -74,15 +72,6 @@ pub struct ReplicaStatus {
     /// Times that the agent restarted it.
     #[serde(default)]
     pub restarts: u32,
-    /// Memory in use.
-    #[serde(default)]
-    pub memory_bytes: u64,
-    /// The same, oldest first, bounded by the observer; bytes as a number.
-    #[serde(default)]
-    pub memory_samples: Arc<Vec<Sample>>,
-    /// CPU use, oldest first; thousandths of a core as a number (`500.0` is half a core).
-    #[serde(default)]
-    pub cpu_milli: Vec<CpuSample>,
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -22,9 +23,9 @@ mod scale;
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Report {
     /// Services, one each.
-    pub services: BTreeMap<ServiceKey, ServiceReport>,
+    pub services: Arc<BTreeMap<ServiceKey, Arc<ServiceReport>>>,
     /// Nodes, one each.
-    pub nodes: BTreeMap<NodeId, NodeReport>,
+    pub nodes: Arc<BTreeMap<NodeId, NodeReport>>,
     /// Changes that this run decided or saw, in order. They become the event log.
     pub events: Vec<EventKind>,
     /// What this run decided, and what it decided not to change, each with its inputs. They become
@@ -203,8 +204,6 @@ pub struct NodeReport {
     pub cpu_reserved_milli: u64,
     /// Memory reserved.
     pub memory_reserved_bytes: u64,
-    /// Mean CPU ratio over the last seconds.
-    pub cpu_ratio: Option<f64>,
     /// Why it is not ready.
     pub reason: Option<Reason>,
     /// How its drain goes, while it is drained.

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use longshore_model::node::{Capacity, Node};
 use longshore_model::observe::{
-    CheckState, EdgeObserved, NodeObserved, ServerAdmin, ServerObserved,
+    CheckState, EdgeObserved, NodeObserved, ServerAdmin, ServerObserved, ServersByService,
 };
 use longshore_model::spec::{Resources, RouteSpec};
 use longshore_model::*;
@@ -28,10 +28,10 @@ struct Size {
 }
 
 struct Fixture {
-    desired: Desired,
+    desired: Arc<Desired>,
     observed: Observed,
-    plan: Plan,
-    memory: Memory,
+    plan: Arc<Plan>,
+    memory: Arc<Memory>,
     config: PlannerConfig,
 }
 
@@ -90,12 +90,13 @@ fn spec(image: &str, replicas: u32) -> ServiceSpec {
 impl Fixture {
     fn new(size: &Size) -> Self {
         let mut fixture = Self {
-            desired: Desired::default(),
+            desired: Arc::default(),
             observed: Observed::default(),
-            plan: Plan::default(),
-            memory: Memory::default(),
+            plan: Arc::default(),
+            memory: Arc::default(),
             config: PlannerConfig::default(),
         };
+        let desired = Arc::make_mut(&mut fixture.desired);
         let session = observe::SessionObserved {
             connected: true,
             last_echo_ms: NOW_MS,
@@ -115,8 +116,11 @@ impl Fixture {
                 reported_ms: NOW_MS,
                 ..Default::default()
             };
-            fixture.observed.nodes.insert(node.id.clone(), seen);
-            fixture.desired.nodes.insert(node.id.clone(), node);
+            fixture
+                .observed
+                .nodes
+                .insert(node.id.clone(), Arc::new(seen));
+            desired.nodes.insert(node.id.clone(), node);
         }
         let edge = node("edge", size.nodes, false);
         let seen = EdgeObserved {
@@ -124,8 +128,11 @@ impl Fixture {
             reported_ms: NOW_MS,
             ..Default::default()
         };
-        fixture.observed.edges.insert(edge.id.clone(), seen);
-        fixture.desired.nodes.insert(edge.id.clone(), edge);
+        fixture
+            .observed
+            .edges
+            .insert(edge.id.clone(), Arc::new(seen));
+        desired.nodes.insert(edge.id.clone(), edge);
         let services = (0..size.services).map(|number| {
             let spec = spec(
                 &format!("registry.example/team/service{number}:1"),
@@ -143,7 +150,7 @@ impl Fixture {
             applied_ms: NOW_MS - 100_000,
             applied_by: "ana".into(),
         };
-        fixture.desired.apps.insert(app.name.clone(), app);
+        desired.apps.insert(app.name.clone(), app);
         fixture
     }
 
@@ -162,14 +169,9 @@ impl Fixture {
     /// Commits an outcome, and the fleet does at once what it says.
     fn obey(&mut self, outcome: Outcome) {
         (self.plan, self.memory) = (outcome.plan, outcome.memory);
-        for (id, seen) in &mut self.observed.nodes {
-            seen.assignment_generation = self.plan.generations.get(id).copied().unwrap_or(0);
-            seen.replicas.clear();
-        }
-        let edge = self.observed.edges.values_mut().next().unwrap();
-        edge.routes_generation = self.plan.routes_generation;
-        edge.servers.clear();
-        for replica in self.plan.replicas.values() {
+        let mut statuses: BTreeMap<&NodeId, BTreeMap<ReplicaId, ReplicaStatus>> = BTreeMap::new();
+        let mut servers = ServersByService::new();
+        for replica in self.plan.replicas() {
             let status = ReplicaStatus {
                 id: replica.id,
                 state: ReplicaState::Healthy,
@@ -178,12 +180,9 @@ impl Fixture {
                 started_ms: Some(NOW_MS - 90_000),
                 healthy_ms: Some(NOW_MS - 90_000),
                 restarts: 0,
-                memory_bytes: 0,
-                memory_samples: Default::default(),
-                cpu_milli: vec![],
             };
-            let seen = self.observed.nodes.get_mut(&replica.node).unwrap();
-            seen.replicas.insert(replica.id, status);
+            let of_node = statuses.entry(&replica.node).or_default();
+            of_node.insert(replica.id, status);
             let server = ServerObserved {
                 check: CheckState::Up,
                 admin: ServerAdmin::Ready,
@@ -191,8 +190,17 @@ impl Fixture {
                 queued: 0,
                 answers: longshore_model::observe::ServerAnswers::default(),
             };
-            edge.servers.insert(replica.id, server);
+            let of_service = servers.entry(replica.service.clone()).or_default();
+            of_service.insert(replica.id, server);
         }
+        for (id, seen) in &mut self.observed.nodes {
+            let seen = Arc::make_mut(seen);
+            seen.assignment_generation = self.plan.generations.get(id).copied().unwrap_or(0);
+            seen.replicas = Arc::new(statuses.remove(id).unwrap_or_default());
+        }
+        let edge = Arc::make_mut(self.observed.edges.values_mut().next().unwrap());
+        edge.routes_generation = self.plan.routes_generation;
+        edge.take_servers(&servers);
     }
 }
 
@@ -229,14 +237,18 @@ fn main() {
     }
     let same = plan(&fixture.input());
     assert!(same.plan == fixture.plan, "the cluster has settled");
-    let all = same.plan.replicas.len();
+    let all = same.plan.replicas().count();
     assert_eq!(
         all,
         (size.replicas / size.services * size.services) as usize
     );
     measure("unchanged tick", || plan(&fixture.input()));
     measure("check of that", || check(&fixture.input(), &same));
-    let app = fixture.desired.apps.values_mut().next().unwrap();
+    let app = Arc::make_mut(&mut fixture.desired)
+        .apps
+        .values_mut()
+        .next()
+        .unwrap();
     let count = app.services.values().next().unwrap().replicas;
     let first = app.services.values_mut().next().unwrap();
     *first = Arc::new(spec("registry.example/team/service0:2", count + 10));

@@ -2,6 +2,7 @@
 //! own logic. Nothing here calls the stages, so that one mistake cannot hide in both.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use longshore_model::node::Availability;
 use longshore_model::observe::{CheckState, EngineState, ServerAdmin, SessionObserved};
@@ -9,7 +10,7 @@ use longshore_model::plan::{Assignment, Replica, Traffic};
 use longshore_model::reason::{LeaveReason, ScaleCause};
 use longshore_model::replica::ReplicaState;
 use longshore_model::spec::{Constraint, NodeAttribute, UpdateOrder, arch_word};
-use longshore_model::{NodeId, ReplicaId, ServiceKey, ServiceSpec};
+use longshore_model::{NodeId, ServiceKey, ServiceSpec};
 
 use crate::{Outcome, PlanInput};
 
@@ -43,12 +44,12 @@ fn demand(holds: bool, invariant: u8, detail: impl FnOnce() -> String) -> Verdic
 pub fn check(input: &PlanInput<'_>, outcome: &Outcome) -> Result<(), Violation> {
     versions(input, outcome)?;
     identities(input, outcome)?;
-    for replica in outcome.plan.replicas.values() {
+    for replica in outcome.plan.replicas() {
         served_only_if_healthy(input, replica)?;
         way_out(input, outcome, replica)?;
     }
-    for (id, before) in &input.current.replicas {
-        if !outcome.plan.replicas.contains_key(id) {
+    for before in input.current.replicas() {
+        if same_in(&outcome.plan, before).is_none() {
             removed_only_if_gone(input, outcome, before)?;
         }
     }
@@ -66,9 +67,9 @@ fn versions(input: &PlanInput<'_>, outcome: &Outcome) -> Verdict {
         demand(follows, 6, || {
             format!("version {} after {}", new.version, old.version)
         })?;
-        let mut same = new.clone();
+        let mut same = (**new).clone();
         (same.version, same.parent) = (old.version, old.parent);
-        demand(same != *old, 6, || {
+        demand(same != **old, 6, || {
             "a new version with nothing in it".to_owned()
         })?;
     }
@@ -101,16 +102,20 @@ fn assignments(
     plan: &longshore_model::Plan,
 ) -> BTreeMap<&NodeId, Vec<longshore_model::plan::AssignedReplica>> {
     let mut nodes: BTreeMap<&NodeId, Assignment> = BTreeMap::new();
-    for replica in plan.replicas.values() {
+    for replica in plan.replicas() {
         nodes
             .entry(&replica.node)
             .or_default()
             .replicas
             .push(replica.assigned());
     }
+    let sorted = |mut assignment: Assignment| {
+        assignment.replicas.sort_by_key(|replica| replica.id);
+        assignment.replicas
+    };
     nodes
         .into_iter()
-        .map(|(node, assignment)| (node, assignment.replicas))
+        .map(|(node, assignment)| (node, sorted(assignment)))
         .collect()
 }
 
@@ -120,8 +125,14 @@ fn identities(input: &PlanInput<'_>, outcome: &Outcome) -> Verdict {
     let rises = new.next_replica >= old.next_replica;
     demand(rises, 9, || format!("next id fell to {}", new.next_replica))?;
     let mut slots: BTreeSet<(&ServiceKey, u32)> = BTreeSet::new();
-    for (id, now) in &new.replicas {
-        let known = new.templates.contains_key(&now.template);
+    let mut ids = BTreeSet::new();
+    for (key, id, now) in new.services.iter().flat_map(|(key, service)| {
+        let replicas = service.replicas.iter();
+        replicas.map(move |(id, now)| (key, id, now))
+    }) {
+        let once = ids.insert(id) && now.service == *key;
+        demand(once, 9, || format!("{id} is in two services"))?;
+        let known = new.template(now).is_some();
         demand(known && now.id == *id, 9, || {
             format!("{id} has no template")
         })?;
@@ -129,7 +140,7 @@ fn identities(input: &PlanInput<'_>, outcome: &Outcome) -> Verdict {
         demand(unique, 9, || {
             format!("{id}: slot {} of {} twice", now.slot, now.service)
         })?;
-        let Some(was) = old.replicas.get(id) else {
+        let Some(was) = same_in(old, now) else {
             let fresh = id.0 >= old.next_replica && id.0 < new.next_replica;
             demand(fresh, 9, || format!("id {id} used again"))?;
             let quiet = now.traffic == Traffic::Out && now.leaving.is_none() && !now.stop;
@@ -155,6 +166,12 @@ fn identities(input: &PlanInput<'_>, outcome: &Outcome) -> Verdict {
     Ok(())
 }
 
+/// The same replica in another plan.
+fn same_in<'p>(plan: &'p longshore_model::Plan, replica: &Replica) -> Option<&'p Arc<Replica>> {
+    let service = plan.services.get(&replica.service)?;
+    service.replicas.get(&replica.id)
+}
+
 fn session_ok(input: &PlanInput<'_>, session: &SessionObserved) -> bool {
     let contact = session.last_echo_ms.max(session.since_ms);
     session.connected && input.now_ms.saturating_sub(contact) <= input.config.session_timeout_ms
@@ -170,11 +187,7 @@ fn heard(input: &PlanInput<'_>, replica: &Replica) -> Option<ReplicaState> {
 
 /// 1: into the routes only when reported healthy; not left there when known not to be.
 fn served_only_if_healthy(input: &PlanInput<'_>, now: &Replica) -> Verdict {
-    let was = input
-        .current
-        .replicas
-        .get(&now.id)
-        .map_or(Traffic::Out, |was| was.traffic);
+    let was = same_in(input.current, now).map_or(Traffic::Out, |was| was.traffic);
     let heard = heard(input, now);
     let fine = match (was, now.traffic) {
         (_, Traffic::Out) => true,
@@ -223,13 +236,13 @@ fn edges_run(input: &PlanInput<'_>, generation: u64) -> bool {
     })
 }
 
-fn no_sessions(input: &PlanInput<'_>, id: ReplicaId) -> bool {
+fn no_sessions(input: &PlanInput<'_>, replica: &Replica) -> bool {
     live_edges(input).all(|edge| {
         let server = input
             .observed
             .edges
             .get(edge)
-            .and_then(|edge| edge.servers.get(&id));
+            .and_then(|edge| edge.server(&replica.service, replica.id));
         server.is_none_or(|server| server.sessions == 0 && server.queued == 0)
     })
 }
@@ -239,12 +252,11 @@ fn routed(input: &PlanInput<'_>, replica: &Replica) -> bool {
 }
 
 fn leads(plan: &longshore_model::Plan, replica: &Replica) -> bool {
-    plan.services.get(&replica.service).is_some_and(|service| {
+    let service = plan.services.get(&replica.service);
+    service.is_some_and(|service| {
         service.routes.iter().any(|route| {
-            replica
-                .ports
-                .iter()
-                .any(|port| port.container_port == route.container_port)
+            let mut ports = replica.ports.iter();
+            ports.any(|port| port.container_port == route.container_port)
         })
     })
 }
@@ -262,14 +274,13 @@ fn way_out(input: &PlanInput<'_>, outcome: &Outcome, now: &Replica) -> Verdict {
     let Some(leaving) = &now.leaving else {
         return demand(!now.stop, 2, || format!("{} stops without leaving", now.id));
     };
-    let was = input.current.replicas.get(&now.id);
+    let was = same_in(input.current, now);
     let was_in = was.is_some_and(|was| was.traffic != Traffic::Out && routed(input, was));
     let late = input.now_ms >= leaving.deadline_ms;
     if was_in && now.traffic == Traffic::Out && !dead(&leaving.reason) {
         let was_draining = was.is_some_and(|was| was.traffic == Traffic::Drain);
-        let drained = was_draining
-            && edges_run(input, leaving.drain_generation)
-            && no_sessions(input, now.id);
+        let drained =
+            was_draining && edges_run(input, leaving.drain_generation) && no_sessions(input, now);
         let sick = heard(input, now).is_some_and(|state| state != ReplicaState::Healthy);
         let lost = on_dead_node(input, outcome.plan.lost.contains_key(&now.node), now);
         let forgiven = late || sick || lost || live_edges(input).next().is_none();
@@ -344,7 +355,7 @@ fn counts_as_serving(
     let mut through = edges == 0 || !leads(&outcome.plan, replica);
     let (mut all, mut reached) = (true, false);
     for (_, edge) in connected {
-        let server = edge.servers.get(&replica.id);
+        let server = edge.server(&replica.service, replica.id);
         let takes = server.is_some_and(|server| {
             server.admin == ServerAdmin::Ready && server.check != CheckState::Down
         });
@@ -364,7 +375,7 @@ fn counts_as_serving(
 /// 3: what is given up by choice leaves enough that serves, and a replacement is there first.
 fn changes_keep_serving(input: &PlanInput<'_>, outcome: &Outcome) -> Verdict {
     let mut services: BTreeMap<&ServiceKey, Vec<&Replica>> = BTreeMap::new();
-    for now in outcome.plan.replicas.values() {
+    for now in outcome.plan.replicas() {
         services.entry(&now.service).or_default().push(now);
     }
     for (key, replicas) in services {
@@ -380,7 +391,7 @@ fn changes_keep_serving(input: &PlanInput<'_>, outcome: &Outcome) -> Verdict {
             .iter()
             .copied()
             .filter(|now| {
-                let was = input.current.replicas.get(&now.id);
+                let was = same_in(input.current, now);
                 now.leaving
                     .as_ref()
                     .is_some_and(|leaving| !dead(&leaving.reason))
@@ -392,7 +403,7 @@ fn changes_keep_serving(input: &PlanInput<'_>, outcome: &Outcome) -> Verdict {
         }
         let lost = |r: &Replica| outcome.plan.lost.contains_key(&r.node);
         let gave_serving = given.iter().any(|now| {
-            let was = input.current.replicas.get(&now.id);
+            let was = same_in(input.current, now);
             was.is_some_and(|was| counts_as_serving(input, outcome, lost(was), was))
         });
         let after = replicas
@@ -498,9 +509,9 @@ fn nodes_hold_what_they_can(input: &PlanInput<'_>, outcome: &Outcome) -> Verdict
         fresh: Vec<&'a Replica>,
     }
     let mut nodes: BTreeMap<&NodeId, Use<'_>> = BTreeMap::new();
-    for replica in outcome.plan.replicas.values() {
+    for replica in outcome.plan.replicas() {
         let used = nodes.entry(&replica.node).or_default();
-        if let Some(spec) = outcome.plan.templates.get(&replica.template) {
+        if let Some(spec) = outcome.plan.template(replica) {
             used.cpu_milli += spec.resources.cpu_reserved_milli;
             used.memory_bytes += spec.resources.memory_reserved_bytes;
         }
@@ -510,7 +521,7 @@ fn nodes_hold_what_they_can(input: &PlanInput<'_>, outcome: &Outcome) -> Verdict
                 format!("{}: port {} twice", replica.node, port.host_port)
             })?;
         }
-        if !input.current.replicas.contains_key(&replica.id) {
+        if same_in(input.current, replica).is_none() {
             used.fresh.push(replica);
         }
     }
@@ -558,7 +569,7 @@ fn nodes_hold_what_they_can(input: &PlanInput<'_>, outcome: &Outcome) -> Verdict
 }
 
 fn reserves(outcome: &Outcome, replica: &Replica) -> (u64, u64) {
-    let spec = outcome.plan.templates.get(&replica.template);
+    let spec = outcome.plan.template(replica);
     spec.map_or((0, 0), |s| {
         (
             s.resources.cpu_reserved_milli,

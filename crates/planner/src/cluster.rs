@@ -8,7 +8,7 @@ use longshore_model::observe::{
 use longshore_model::plan::PortBinding;
 use longshore_model::report::NodeState;
 use longshore_model::spec::Resources;
-use longshore_model::{NodeId, ReplicaId, TimeMs};
+use longshore_model::{NodeId, ReplicaId, ServiceKey, TimeMs};
 
 use crate::PlanInput;
 
@@ -57,6 +57,19 @@ impl NodeSlot<'_> {
         self.ports.extend(ports.iter().map(|port| port.host_port));
     }
 
+    /// Gives back what [`Self::reserve`] took.
+    pub(crate) fn release(&mut self, wants: Resources, ports: &[PortBinding]) {
+        self.replicas = self.replicas.saturating_sub(1);
+        self.cpu_reserved_milli = self
+            .cpu_reserved_milli
+            .saturating_sub(wants.cpu_reserved_milli);
+        self.memory_reserved_bytes = self
+            .memory_reserved_bytes
+            .saturating_sub(wants.memory_reserved_bytes);
+        let kept = |port: &u16| ports.iter().all(|p| p.host_port != *port);
+        self.ports.retain(kept);
+    }
+
     /// Reserved share of the scarcer resource, per mille.
     pub(crate) fn fill_permille(&self) -> u32 {
         let Some(seen) = self.seen else { return 1_000 };
@@ -90,8 +103,9 @@ impl EdgeSlot<'_> {
     }
 
     /// Sessions and waiting requests of a replica there.
-    pub(crate) fn sessions(&self, replica: ReplicaId) -> u32 {
-        let server = self.seen.and_then(|seen| seen.servers.get(&replica));
+    pub(crate) fn sessions(&self, service: &ServiceKey, replica: ReplicaId) -> u32 {
+        let sessions = self.seen.and_then(|seen| seen.sessions.get(service));
+        let server = sessions.and_then(|sessions| sessions.get(&replica));
         server.map_or(0, |server| server.sessions.saturating_add(server.queued))
     }
 }
@@ -156,18 +170,17 @@ impl<'a> Cluster<'a> {
     }
 
     /// Adds up what the edges see of a replica.
-    pub(crate) fn sight(&self, replica: ReplicaId) -> Sight {
+    pub(crate) fn sight(&self, service: &ServiceKey, replica: ReplicaId) -> Sight {
         let mut sight = Sight::default();
         let (mut connected, mut routing) = (0_u32, 0_u32);
         for (edge, fresh) in self.edges.iter().zip(&self.fresh) {
             connected += u32::from(edge.connected);
-            let Some(server) = edge.seen.and_then(|seen| seen.servers.get(&replica)) else {
+            let servers = edge.seen.and_then(|seen| seen.servers.get(service));
+            let Some(server) = servers.and_then(|servers| servers.get(&replica)) else {
                 continue;
             };
-            sight.sessions = sight
-                .sessions
-                .saturating_add(server.sessions)
-                .saturating_add(server.queued);
+            let sessions = edge.sessions(service, replica);
+            sight.sessions = sight.sessions.saturating_add(sessions);
             if *fresh && server.admin != ServerAdmin::Maint {
                 sight.up += u32::from(server.check == CheckState::Up);
                 sight.down += u32::from(server.check == CheckState::Down);
@@ -198,7 +211,7 @@ pub(crate) fn alive(session: &SessionObserved, now_ms: TimeMs, timeout_ms: u64) 
 }
 
 fn slot<'a>(input: &PlanInput<'a>, id: &'a NodeId, node: &'a Node) -> NodeSlot<'a> {
-    let seen = input.observed.nodes.get(id);
+    let seen = input.observed.nodes.get(id).map(|seen| &**seen);
     let from_ms = input.now_ms.saturating_sub(HEADROOM_WINDOW_MS);
     let generation = input.current.generations.get(id).copied().unwrap_or(0);
     NodeSlot {
@@ -215,7 +228,7 @@ fn slot<'a>(input: &PlanInput<'a>, id: &'a NodeId, node: &'a Node) -> NodeSlot<'
         ports: Vec::new(),
         cpu_ratio: seen.and_then(|seen| {
             crate::load::mean(
-                &seen.cpu_ratio,
+                &seen.samples.cpu_ratio,
                 from_ms,
                 input.now_ms,
                 input.config.sample_stale_ms,
@@ -229,7 +242,7 @@ fn slot<'a>(input: &PlanInput<'a>, id: &'a NodeId, node: &'a Node) -> NodeSlot<'
 }
 
 fn edge<'a>(input: &PlanInput<'a>, id: &'a NodeId) -> EdgeSlot<'a> {
-    let seen = input.observed.edges.get(id);
+    let seen = input.observed.edges.get(id).map(|seen| &**seen);
     let contact = seen
         .map_or(0, |seen| contact_ms(&seen.session))
         .max(input.started_ms);

@@ -1,19 +1,32 @@
 //! The plan in the making. Every change of it goes through here, so that generations rise exactly
-//! when content differs.
+//! when content differs, and what does not change stays shared with the plan in force.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use longshore_model::plan::{Leaving, Replica, ScaleChange, ServicePlan, Traffic};
+use longshore_model::observe::CpuSample;
+use longshore_model::plan::{Leaving, Replica, ScaleChange, ServiceMemory, ServicePlan, Traffic};
 use longshore_model::reason::{FailReason, LeaveReason, ScaleCause};
 use longshore_model::replica::{ReplicaState, ReplicaStatus};
-use longshore_model::report::NodeState;
+use longshore_model::report::{NodeState, ServiceReport};
 use longshore_model::{
-    App, EventKind, Memory, Plan, Reason, ReplicaId, Report, ServiceKey, ServiceSpec, TemplateId,
-    TimeMs,
+    App, ContainerSpec, EventKind, NodeId, Reason, ReplicaId, Report, ServiceKey, ServiceSpec,
+    TemplateId, TimeMs,
 };
 
 use crate::PlanInput;
 use crate::cluster::{Cluster, Sight};
+
+/// What is remembered of a service of which nothing is remembered.
+static NOTHING: ServiceMemory = ServiceMemory {
+    recommendations: Vec::new(),
+    unreachable_since_ms: BTreeMap::new(),
+    missing_since_ms: BTreeMap::new(),
+    unhealthy_since_ms: BTreeMap::new(),
+    failed_on_ms: BTreeMap::new(),
+    said: std::collections::BTreeSet::new(),
+    gate: None,
+};
 
 /// How a replica is, all witnesses considered.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,6 +45,17 @@ pub(crate) enum Condition {
     Lost,
 }
 
+/// What this run made of a replica.
+#[derive(Debug)]
+pub(crate) enum Now {
+    /// As in the plan in force.
+    Same,
+    /// Changed or new.
+    Other(Arc<Replica>),
+    /// Forgotten.
+    Gone,
+}
+
 /// One replica of the run.
 #[derive(Debug)]
 pub(crate) struct Row<'a> {
@@ -47,6 +71,40 @@ pub(crate) struct Row<'a> {
     pub was: Traffic,
     /// It was in the routes then.
     pub was_in: bool,
+    /// As the plan in force has it; none if this run made it.
+    pub before: Option<&'a Arc<Replica>>,
+    pub now: Now,
+}
+
+impl Row<'_> {
+    /// The replica, while the plan has it.
+    pub(crate) fn replica(&self) -> Option<&Arc<Replica>> {
+        match &self.now {
+            Now::Same => self.before,
+            Now::Other(replica) => Some(replica),
+            Now::Gone => None,
+        }
+    }
+
+    /// For a change; only what is changed is copied.
+    fn replica_mut(&mut self) -> Option<&mut Replica> {
+        if matches!(self.now, Now::Same) {
+            self.now = Now::Other(Arc::clone(self.before?));
+        }
+        match &mut self.now {
+            Now::Other(replica) => Some(Arc::make_mut(replica)),
+            Now::Same | Now::Gone => None,
+        }
+    }
+
+    /// Does the next plan differ from the one in force here?
+    pub(crate) fn changed(&self) -> bool {
+        match &self.now {
+            Now::Same => false,
+            Now::Other(replica) => self.before != Some(replica),
+            Now::Gone => true,
+        }
+    }
 }
 
 /// One service of the run.
@@ -61,14 +119,29 @@ pub(crate) struct ServiceSlot<'a> {
     /// Template that its replicas shall have.
     pub template: Option<TemplateId>,
     pub waits: Vec<Reason>,
+    /// What is said of it.
+    pub report: ServiceReport,
+    /// When to look at it again.
+    pub due_ms: Option<TimeMs>,
+    /// As the plan in force has it.
+    pub before: Option<&'a Arc<ServicePlan>>,
+    /// As this run decides, without the replicas: they are in the rows. None: as before.
+    pub after: Option<ServicePlan>,
+    pub memory_before: Option<&'a Arc<ServiceMemory>>,
+    pub memory_after: Option<ServiceMemory>,
+}
+
+impl ServiceSlot<'_> {
+    /// Is anything remembered of it?
+    pub(crate) fn has_memory(&self) -> bool {
+        self.memory_before.is_some() || self.memory_after.is_some()
+    }
 }
 
 /// The working state of one run.
 #[derive(Debug)]
 pub(crate) struct Draft<'a> {
     pub input: PlanInput<'a>,
-    pub plan: Plan,
-    pub memory: Memory,
     pub report: Report,
     pub cluster: Cluster<'a>,
     pub services: Vec<ServiceSlot<'a>>,
@@ -79,22 +152,26 @@ pub(crate) struct Draft<'a> {
     pub routes_dirty: bool,
     /// Replicas that began to leave in this run.
     pub leaving_now: Vec<usize>,
+    /// Next replica id.
+    pub next_replica: u64,
+    /// Lost nodes of the next plan.
+    pub lost: BTreeMap<NodeId, TimeMs>,
+    /// State of each node as last said.
+    pub node_states: Arc<BTreeMap<NodeId, NodeState>>,
+    /// Nodes outside of the cluster whose assignment changed.
+    pub strangers: Vec<NodeId>,
 }
 
 impl<'a> Draft<'a> {
     pub(crate) fn new(input: &PlanInput<'a>) -> Self {
         let mut cluster = Cluster::new(input);
         let mut services = service_slots(input);
-        let rows = rows(input, &mut cluster, &mut services);
-        for slot in &mut services {
-            slot.template = slot
-                .spec
-                .map(|spec| wanted_template(input, slot, &rows, spec));
+        let mut rows = Vec::new();
+        for (number, slot) in services.iter_mut().enumerate() {
+            add_rows(&mut cluster, number, slot, &mut rows);
         }
         Self {
             input: *input,
-            plan: input.current.clone(),
-            memory: input.memory.clone(),
             report: Report::default(),
             cluster,
             services,
@@ -102,20 +179,74 @@ impl<'a> Draft<'a> {
             brake: false,
             routes_dirty: false,
             leaving_now: Vec::new(),
+            next_replica: input.current.next_replica,
+            lost: input.current.lost.clone(),
+            node_states: Arc::clone(&input.memory.node_states),
+            strangers: Vec::new(),
         }
     }
 
-    /// The service's entry in the plan.
+    /// The service's decision for a change; its replicas are in the rows.
     pub(crate) fn entry(&mut self, service: usize) -> &mut ServicePlan {
-        self.plan
-            .services
-            .entry(self.services[service].key.clone())
-            .or_default()
+        let slot = &mut self.services[service];
+        let before = slot.before;
+        slot.after
+            .get_or_insert_with(|| before.map(|b| b.without_replicas()).unwrap_or_default())
+    }
+
+    /// The service's decision, if the plan has one; its replicas are in the rows.
+    pub(crate) fn planned(&self, service: usize) -> Option<&ServicePlan> {
+        let slot = &self.services[service];
+        slot.after.as_ref().or(slot.before.map(|before| &**before))
+    }
+
+    /// Replicas wanted of the service.
+    pub(crate) fn target(&self, service: usize) -> u32 {
+        self.planned(service).map_or(0, |entry| entry.target)
+    }
+
+    /// What is remembered of the service.
+    pub(crate) fn memory(&self, service: usize) -> &ServiceMemory {
+        let slot = &self.services[service];
+        let before = slot.memory_before.map_or(&NOTHING, |before| before);
+        slot.memory_after.as_ref().unwrap_or(before)
+    }
+
+    /// The same for a change.
+    pub(crate) fn memory_mut(&mut self, service: usize) -> &mut ServiceMemory {
+        let slot = &mut self.services[service];
+        let before = slot.memory_before;
+        slot.memory_after
+            .get_or_insert_with(|| before.map(|b| (**b).clone()).unwrap_or_default())
+    }
+
+    /// What a template of the service asks for.
+    pub(crate) fn template(&self, service: usize, id: &TemplateId) -> Option<&Arc<ContainerSpec>> {
+        self.planned(service)?.templates.get(id)
+    }
+
+    /// What the replica of a row runs.
+    pub(crate) fn runs(&self, row: usize) -> Option<&Arc<ContainerSpec>> {
+        let replica = self.replica(row)?;
+        self.template(self.rows[row].service, &replica.template)
+    }
+
+    /// CPU samples of a row's replica.
+    pub(crate) fn cpu_milli(&self, row: usize) -> &'a [CpuSample] {
+        let row = &self.rows[row];
+        let seen = row.node.and_then(|number| self.cluster.nodes[number].seen);
+        let samples = seen.and_then(|seen| seen.samples.replicas.get(&row.id));
+        samples.map_or(&[], |samples| &samples.cpu_milli)
     }
 
     /// The replica of a row, while the plan has it.
     pub(crate) fn replica(&self, row: usize) -> Option<&Replica> {
-        self.plan.replicas.get(&self.rows[row].id)
+        self.rows[row].replica().map(|replica| &**replica)
+    }
+
+    /// The same for a change.
+    pub(crate) fn replica_mut(&mut self, row: usize) -> Option<&mut Replica> {
+        self.rows[row].replica_mut()
     }
 
     /// Rows of a service whose replicas do not leave.
@@ -156,13 +287,15 @@ impl<'a> Draft<'a> {
 
     /// Does a route of its service lead to a port that the replica publishes? The routes of the
     /// plan in force count as well: edges may still serve them.
-    pub(crate) fn publishes_route(&self, replica: &Replica) -> bool {
-        leads(&self.plan, replica) || leads(self.input.current, replica)
+    pub(crate) fn publishes_route(&self, service: usize, replica: &Replica) -> bool {
+        let before = self.services[service].before;
+        self.has_route(service, replica) || before.is_some_and(|b| b.leads_to(replica))
     }
 
     /// Does a route of its service, as wanted now, lead to the replica?
-    pub(crate) fn has_route(&self, replica: &Replica) -> bool {
-        leads(&self.plan, replica)
+    pub(crate) fn has_route(&self, service: usize, replica: &Replica) -> bool {
+        let entry = self.planned(service);
+        entry.is_some_and(|entry| entry.leads_to(replica))
     }
 
     /// Healthy and reached through every connected edge: what may be counted on when another
@@ -180,8 +313,9 @@ impl<'a> Draft<'a> {
             Condition::Unknown => seen.sight.up > 0 || (said_healthy && seen.sight.down == 0),
             _ => false,
         };
-        let through_edges =
-            self.cluster.edges.is_empty() || seen.sight.routed || !self.has_route(replica);
+        let through_edges = self.cluster.edges.is_empty()
+            || seen.sight.routed
+            || !self.has_route(seen.service, replica);
         healthy && through_edges && replica.traffic == Traffic::Serve && replica.leaving.is_none()
     }
 
@@ -213,7 +347,8 @@ impl<'a> Draft<'a> {
 
     /// Changes a replica's part in the routes.
     pub(crate) fn set_traffic(&mut self, row: usize, traffic: Traffic) {
-        if let Some(replica) = self.plan.replicas.get_mut(&self.rows[row].id) {
+        let same = self.replica(row).is_none_or(|r| r.traffic == traffic);
+        if !same && let Some(replica) = self.replica_mut(row) {
             replica.traffic = traffic;
         }
     }
@@ -228,7 +363,7 @@ impl<'a> Draft<'a> {
         let Some(replica) = self.replica(row) else {
             return;
         };
-        let routed = self.publishes_route(replica);
+        let routed = self.publishes_route(self.rows[row].service, replica);
         let slot = replica.slot;
         // One that came in only in this run goes out again unseen: no edge has heard of it.
         let serving = replica.traffic != Traffic::Out && self.rows[row].was_in;
@@ -246,7 +381,8 @@ impl<'a> Draft<'a> {
         let drain_ms = if dead {
             0
         } else {
-            self.drain_ms(self.rows[row].service)
+            let entry = self.planned(self.rows[row].service);
+            entry.map_or(0, |entry| entry.drain_ms)
         };
         let since_ms = self.input.now_ms;
         let leaving = Leaving {
@@ -259,8 +395,8 @@ impl<'a> Draft<'a> {
             stop_generation: 0,
         };
         let id = self.rows[row].id;
-        if let Some(replica) = self.plan.replicas.get_mut(&id) {
-            replica.leaving = Some(leaving);
+        if let Some(replica) = self.replica_mut(row) {
+            replica.leaving = Some(Box::new(leaving));
             let (service, node) = (replica.service.clone(), replica.node.clone());
             let event = EventKind::Leaving {
                 service,
@@ -274,14 +410,6 @@ impl<'a> Draft<'a> {
         self.leaving_now.push(row);
     }
 
-    fn drain_ms(&self, service: usize) -> u64 {
-        let key = &self.services[service].key;
-        self.plan
-            .services
-            .get(key)
-            .map_or(0, |entry| entry.drain_ms)
-    }
-
     /// Its node's assignment changed content.
     pub(crate) fn touch_node(&mut self, row: usize) {
         if let Some(number) = self.rows[row].node {
@@ -291,80 +419,50 @@ impl<'a> Draft<'a> {
 
     /// Does what edges must serve differ from the plan in force?
     pub(crate) fn routes_changed(&self) -> bool {
-        self.routes_dirty
-            || self.rows.iter().any(|row| {
-                let now = self.plan.replicas.get(&row.id);
-                let differs = row.was != now.map_or(Traffic::Out, |replica| replica.traffic);
-                differs
-                    && now
-                        .or_else(|| self.input.current.replicas.get(&row.id))
-                        .is_some_and(|replica| self.publishes_route(replica))
-            })
+        let differs = |row: &Row<'_>| {
+            let now = row.replica();
+            row.was != now.map_or(Traffic::Out, |replica| replica.traffic)
+                && now
+                    .or(row.before)
+                    .is_some_and(|replica| self.publishes_route(row.service, replica))
+        };
+        self.routes_dirty || self.rows.iter().any(differs)
     }
 
     /// The plan forgets a replica that is gone.
     pub(crate) fn forget(&mut self, row: usize) {
-        let Some(replica) = self.plan.replicas.remove(&self.rows[row].id) else {
+        let Some(replica) = self.rows[row].replica().cloned() else {
             return;
         };
+        let wants = self.runs(row).map(|spec| spec.resources);
+        self.rows[row].now = Now::Gone;
         self.touch_node(row);
-        if self.rows[row].node.is_none() {
+        if let Some(number) = self.rows[row].node {
+            let slot = &mut self.cluster.nodes[number];
+            slot.release(wants.unwrap_or_default(), &replica.ports);
+        } else {
             // The node was removed from the cluster; should it join again, it must not find this
             // generation with other content.
-            let now = self
-                .input
-                .current
-                .generations
-                .get(&replica.node)
-                .copied()
-                .unwrap_or(0);
-            self.plan.generations.insert(replica.node.clone(), now + 1);
+            self.strangers.push(replica.node.clone());
         }
-        if let Some(number) = self.rows[row].node {
-            let wants = self
-                .plan
-                .templates
-                .get(&replica.template)
-                .map(|t| t.resources);
-            let wants = wants.unwrap_or_default();
-            let slot = &mut self.cluster.nodes[number];
-            slot.replicas = slot.replicas.saturating_sub(1);
-            slot.cpu_reserved_milli = slot
-                .cpu_reserved_milli
-                .saturating_sub(wants.cpu_reserved_milli);
-            slot.memory_reserved_bytes = slot
-                .memory_reserved_bytes
-                .saturating_sub(wants.memory_reserved_bytes);
-            slot.ports
-                .retain(|port| replica.ports.iter().all(|p| p.host_port != *port));
-        }
-        if let Some(leaving) = replica.leaving {
-            let Replica {
-                service,
-                slot,
-                id,
-                node,
-                ..
-            } = replica;
-            let why = leaving.reason;
+        if let Some(leaving) = &replica.leaving {
             self.report.events.push(EventKind::Gone {
-                service,
-                slot,
-                replica: id,
-                node,
-                why,
+                service: replica.service.clone(),
+                slot: replica.slot,
+                replica: replica.id,
+                node: replica.node.clone(),
+                why: leaving.reason.clone(),
             });
         }
     }
 
-    /// A later look is due at `at_ms`, unless that is past.
-    pub(crate) fn look_again(&mut self, at_ms: TimeMs) {
+    /// A later look at the service is due at `at_ms`, unless that is past. Whatever may be decided
+    /// otherwise only because time passes must say so here: until then, and unless something that
+    /// the service depends on changes, it is not looked at.
+    pub(crate) fn look_again(&mut self, service: usize, at_ms: TimeMs) {
         if at_ms > self.input.now_ms {
-            let sooner = self
-                .report
-                .look_again_ms
-                .map_or(at_ms, |now| now.min(at_ms));
-            self.report.look_again_ms = Some(sooner);
+            let due_ms = &mut self.services[service].due_ms;
+            *due_ms = Some(due_ms.map_or(at_ms, |now| now.min(at_ms)));
         }
     }
 
@@ -376,29 +474,21 @@ impl<'a> Draft<'a> {
     }
 }
 
-/// Does a route of the replica's service lead to a port that it publishes?
-fn leads(plan: &Plan, replica: &Replica) -> bool {
-    plan.services
-        .get(&replica.service)
-        .is_some_and(|service: &ServicePlan| {
-            service.routes.iter().any(|route| {
-                replica
-                    .ports
-                    .iter()
-                    .any(|port| port.container_port == route.container_port)
-            })
-        })
-}
-
 /// Every service that is desired or still in the plan, in key order.
 fn service_slots<'a>(input: &PlanInput<'a>) -> Vec<ServiceSlot<'a>> {
-    let new = |key, app, spec| ServiceSlot {
-        key,
+    let new = |key: ServiceKey, app, spec| ServiceSlot {
         app,
         spec,
         rows: Vec::new(),
         template: None,
         waits: Vec::new(),
+        report: ServiceReport::default(),
+        due_ms: None,
+        before: input.current.services.get(&key),
+        after: None,
+        memory_before: input.memory.services.get(&key),
+        memory_after: None,
+        key,
     };
     let mut services: Vec<_> = input
         .desired
@@ -415,39 +505,29 @@ fn service_slots<'a>(input: &PlanInput<'a>) -> Vec<ServiceSlot<'a>> {
     services
 }
 
-fn rows<'a>(
-    input: &PlanInput<'a>,
+/// Adds the rows of a service and counts them against their nodes.
+fn add_rows<'a>(
     cluster: &mut Cluster<'a>,
-    services: &mut [ServiceSlot<'a>],
-) -> Vec<Row<'a>> {
-    let mut rows = Vec::with_capacity(input.current.replicas.len());
-    let mut service = 0;
-    for (&id, replica) in &input.current.replicas {
-        // Neighbours are mostly of one service.
-        if services
-            .get(service)
-            .is_none_or(|slot| slot.key != replica.service)
-        {
-            let found = services.binary_search_by(|slot| slot.key.cmp(&replica.service));
-            let Ok(number) = found else {
-                continue;
-            };
-            service = number;
-        }
+    service: usize,
+    slot: &mut ServiceSlot<'a>,
+    rows: &mut Vec<Row<'a>>,
+) {
+    let replicas = slot.before.map(|before| &before.replicas);
+    for (&id, replica) in replicas.into_iter().flatten() {
         let node = cluster.number(&replica.node);
         let seen = node.and_then(|number| cluster.nodes[number].seen);
-        let sight = cluster.sight(id);
-        let was_in = replica.traffic != Traffic::Out;
+        let sight = cluster.sight(&slot.key, id);
         // What edges see counts whatever the plan says of the routes by now.
         if let Some(number) = node {
-            let slot = &mut cluster.nodes[number];
-            if let Some(spec) = input.current.templates.get(&replica.template) {
-                slot.reserve(spec.resources, &replica.ports);
+            let node = &mut cluster.nodes[number];
+            let spec = slot.before.and_then(|b| b.templates.get(&replica.template));
+            if let Some(spec) = spec {
+                node.reserve(spec.resources, &replica.ports);
             }
-            slot.up += sight.up;
-            slot.down += sight.down;
+            node.up += sight.up;
+            node.down += sight.down;
         }
-        services[service].rows.push(rows.len());
+        slot.rows.push(rows.len());
         rows.push(Row {
             id,
             service,
@@ -456,33 +536,19 @@ fn rows<'a>(
             condition: Condition::Unknown,
             sight,
             was: replica.traffic,
-            was_in,
+            was_in: replica.traffic != Traffic::Out,
+            before: Some(replica),
+            now: Now::Same,
         });
     }
-    rows
+    slot.template = slot.spec.map(|spec| wanted_template(slot.before, spec));
 }
 
 /// Id of the template that the file asks for. Comparing with templates in use is much cheaper
 /// than hashing, and in a quiet cluster the first one fits.
-fn wanted_template(
-    input: &PlanInput<'_>,
-    slot: &ServiceSlot<'_>,
-    rows: &[Row<'_>],
-    spec: &ServiceSpec,
-) -> TemplateId {
-    let mut tried: Vec<&TemplateId> = Vec::new();
-    for &row in slot.rows.iter().rev() {
-        let Some(replica) = input.current.replicas.get(&rows[row].id) else {
-            continue;
-        };
-        if tried.contains(&&replica.template) {
-            continue;
-        }
-        let known = input.current.templates.get(&replica.template);
-        if known.is_some_and(|known| **known == spec.container) {
-            return replica.template.clone();
-        }
-        tried.push(&replica.template);
-    }
-    spec.container.template_id()
+fn wanted_template(before: Option<&Arc<ServicePlan>>, spec: &ServiceSpec) -> TemplateId {
+    let known = before.into_iter().flat_map(|before| &before.templates);
+    let mut same = known.filter(|(_, known)| ***known == spec.container);
+    same.next()
+        .map_or_else(|| spec.container.template_id(), |(id, _)| id.clone())
 }

@@ -24,12 +24,7 @@ pub(crate) fn is_outdated(draft: &Draft<'_>, service: usize, row: usize) -> bool
 }
 
 pub(crate) fn failures<'d>(draft: &'d Draft<'_>, service: usize) -> Option<&'d Failures> {
-    draft
-        .plan
-        .services
-        .get(&draft.services[service].key)?
-        .failures
-        .as_ref()
+    draft.planned(service)?.failures.as_ref()
 }
 
 /// The wanted template failed as often as the file allows.
@@ -39,8 +34,7 @@ pub(crate) fn failed_too_often(draft: &Draft<'_>, service: usize) -> bool {
     };
     let wanted = draft.services[service].template.as_ref();
     failures(draft, service).is_some_and(|failures| {
-        let key = &draft.services[service].key;
-        let target = draft.plan.services.get(key).map_or(0, |s| s.target);
+        let target = draft.target(service);
         Some(&failures.template) == wanted && failures.count > spec.update.tolerated(target)
     })
 }
@@ -53,19 +47,27 @@ fn forgive(draft: &mut Draft<'_>, service: usize) {
         return;
     };
     let template = failures.template.clone();
-    let calm = now_ms >= failures.retry_at_ms.saturating_add(reset_ms);
+    let calm_ms = failures.retry_at_ms.saturating_add(reset_ms);
+    let calm = now_ms >= calm_ms;
     let other = draft.services[service].template.as_ref() != Some(&template);
     let of_template: Vec<usize> = draft
         .active(service)
         .into_iter()
         .filter(|&row| draft.replica(row).is_some_and(|r| r.template == template))
         .collect();
-    let proven = !of_template.is_empty()
-        && of_template.iter().all(|&row| {
-            let healthy_ms = draft.rows[row].status.and_then(|status| status.healthy_ms);
-            draft.rows[row].condition == Condition::Healthy
-                && healthy_ms.is_some_and(|at| at.saturating_add(reset_ms) <= now_ms)
-        });
+    // When the last of them will have proven itself, if all are healthy.
+    let proven_ms = of_template.iter().try_fold(0, |latest: u64, &row| {
+        let healthy_ms = draft.rows[row]
+            .status
+            .and_then(|status| status.healthy_ms)?;
+        let healthy = draft.rows[row].condition == Condition::Healthy;
+        healthy.then(|| latest.max(healthy_ms.saturating_add(reset_ms)))
+    });
+    let proven_ms = proven_ms.filter(|_| !of_template.is_empty());
+    let proven = proven_ms.is_some_and(|at_ms| at_ms <= now_ms);
+    if let Some(at_ms) = proven_ms {
+        draft.look_again(service, at_ms.max(calm_ms));
+    }
     if other || (calm && proven) {
         draft.entry(service).failures = None;
     }
@@ -100,20 +102,15 @@ fn note_failure(draft: &mut Draft<'_>, service: usize, row: usize, why: &FailRea
             .is_some_and(|status| status.healthy_ms.is_some());
     let proven =
         was_healthy && now_ms.saturating_sub(replica.created_ms) >= config.backoff_reset_ms;
-    let key = draft.services[service].key.clone();
     let event = EventKind::Failed {
-        service: key.clone(),
+        service: replica.service.clone(),
         replica: replica.id,
         node: node.clone(),
         why: why.clone(),
     };
     draft.report.events.push(event);
-    draft
-        .memory
-        .failed_on_ms
-        .entry(key)
-        .or_default()
-        .insert(node, now_ms);
+    let memory = draft.memory_mut(service);
+    memory.failed_on_ms.insert(node, now_ms);
     let stopped = failed_too_often(draft, service);
     // What follows an outdated one is another template, which has not failed.
     if proven || (is_outdated(draft, service, row) && !stopped) {
@@ -163,7 +160,7 @@ pub(crate) fn backs_off(draft: &mut Draft<'_>, service: usize, stopped: bool) ->
         until_ms,
         last,
     };
-    draft.look_again(until_ms);
+    draft.look_again(service, until_ms);
     draft.wait(service, reason);
     true
 }

@@ -23,7 +23,8 @@ pub(crate) fn run(draft: &mut Draft<'_>, rows: &[usize]) {
 /// Rows of all replicas that leave.
 pub(crate) fn leaving(draft: &Draft<'_>) -> Vec<usize> {
     let leaves = |row: &usize| draft.replica(*row).is_some_and(|r| r.leaving.is_some());
-    (0..draft.rows.len()).filter(leaves).collect()
+    let rows = draft.services.iter().flat_map(|slot| &slot.rows);
+    rows.copied().filter(leaves).collect()
 }
 
 fn step(draft: &mut Draft<'_>, row: usize) -> bool {
@@ -34,6 +35,7 @@ fn step(draft: &mut Draft<'_>, row: usize) -> bool {
         return false;
     };
     let (now_ms, traffic, stop) = (draft.input.now_ms, replica.traffic, replica.stop);
+    let service = draft.rows[row].service;
     let lost = draft.on_lost_node(row);
     if stop {
         let gone = lost || is_gone(draft, row, leaving);
@@ -50,7 +52,7 @@ fn step(draft: &mut Draft<'_>, row: usize) -> bool {
             park(draft, row);
             return true;
         }
-        draft.look_again(deadline_ms);
+        draft.look_again(service, deadline_ms);
         return false;
     }
     let late_ms = leaving
@@ -58,7 +60,7 @@ fn step(draft: &mut Draft<'_>, row: usize) -> bool {
         .saturating_add(draft.input.config.park_grace_ms);
     let parked = draft.cluster.all_run(leaving.park_generation);
     if !parked && now_ms < late_ms {
-        draft.look_again(late_ms);
+        draft.look_again(service, late_ms);
         return false;
     }
     say_drained(draft, row);
@@ -74,40 +76,40 @@ fn step(draft: &mut Draft<'_>, row: usize) -> bool {
 fn take_receipts(draft: &mut Draft<'_>, row: usize) {
     let id = draft.rows[row].id;
     let now_ms = draft.input.now_ms;
-    let Some(replica) = draft.plan.replicas.get_mut(&id) else {
+    let key = draft.services[draft.rows[row].service].key.clone();
+    let Some(leaving) = draft.replica(row).and_then(|r| r.leaving.as_deref()) else {
         return;
     };
-    let Some(leaving) = &mut replica.leaving else {
-        return;
-    };
-    for edge in draft
-        .cluster
-        .edges
-        .iter()
-        .filter(|edge| edge.runs(leaving.drain_generation))
-    {
-        let sessions = edge.sessions(id);
+    let mut receipts = leaving.receipts.clone();
+    let drain_generation = leaving.drain_generation;
+    let edges = draft.cluster.edges.iter();
+    for edge in edges.filter(|edge| edge.runs(drain_generation)) {
+        let sessions = edge.sessions(&key, id);
         let first = DrainReceipt {
             sessions_at_drain: sessions,
             ..DrainReceipt::default()
         };
-        let receipt = leaving.receipts.entry(edge.id.clone()).or_insert(first);
+        let receipt = receipts.entry(edge.id.clone()).or_insert(first);
         if sessions == 0 && receipt.zero_ms.is_none() {
             receipt.zero_ms = Some(now_ms);
         }
+    }
+    if receipts != leaving.receipts
+        && let Some(leaving) = draft.replica_mut(row).and_then(|r| r.leaving.as_mut())
+    {
+        leaving.receipts = receipts;
     }
 }
 
 fn is_drained(draft: &Draft<'_>, row: usize) -> bool {
     let id = draft.rows[row].id;
+    let key = &draft.services[draft.rows[row].service].key;
     let Some(leaving) = draft.replica(row).and_then(|r| r.leaving.as_ref()) else {
         return false;
     };
-    draft
-        .cluster
-        .edges
-        .iter()
-        .all(|edge| edge.gone || (edge.runs(leaving.drain_generation) && edge.sessions(id) == 0))
+    draft.cluster.edges.iter().all(|edge| {
+        edge.gone || (edge.runs(leaving.drain_generation) && edge.sessions(key, id) == 0)
+    })
 }
 
 /// Out of the routes, with a record of whom it did not wait for.
@@ -115,20 +117,22 @@ fn park(draft: &mut Draft<'_>, row: usize) {
     let id = draft.rows[row].id;
     let next = draft.next_routes();
     draft.set_traffic(row, Traffic::Out);
-    let Some(replica) = draft.plan.replicas.get_mut(&id) else {
-        return;
-    };
-    let Some(leaving) = &mut replica.leaving else {
+    let key = draft.services[draft.rows[row].service].key.clone();
+    let edges = draft.cluster.edges.iter();
+    let seen: Vec<_> = edges
+        .map(|edge| (edge.id, edge.gone, edge.seen, edge.sessions(&key, id)))
+        .collect();
+    let Some(leaving) = draft.replica_mut(row).and_then(|r| r.leaving.as_mut()) else {
         return;
     };
     leaving.park_generation = next;
-    for edge in &draft.cluster.edges {
-        let sessions = edge.sessions(id);
-        let done = edge.runs(leaving.drain_generation) && sessions == 0;
-        let receipt = leaving.receipts.entry(edge.id.clone()).or_default();
+    for (edge, gone, seen, sessions) in seen {
+        let runs = seen.is_some_and(|seen| seen.routes_generation >= leaving.drain_generation);
+        let done = runs && sessions == 0;
+        let receipt = leaving.receipts.entry(edge.clone()).or_default();
         receipt.sessions_at_park = sessions;
-        receipt.edge_gone = edge.gone;
-        receipt.forced = edge.gone || !done;
+        receipt.edge_gone = gone;
+        receipt.forced = gone || !done;
     }
 }
 
@@ -141,7 +145,7 @@ fn say_drained(draft: &mut Draft<'_>, row: usize) {
         since_ms,
         receipts,
         ..
-    }) = &replica.leaving
+    }) = replica.leaving.as_deref()
     else {
         return;
     };
@@ -159,19 +163,12 @@ fn say_drained(draft: &mut Draft<'_>, row: usize) {
 }
 
 fn stop_it(draft: &mut Draft<'_>, row: usize) {
-    let id = draft.rows[row].id;
     draft.touch_node(row);
-    let Some(replica) = draft.plan.replicas.get_mut(&id) else {
+    let generations = &draft.input.current.generations;
+    let Some(replica) = draft.replica_mut(row) else {
         return;
     };
-    let next = draft
-        .input
-        .current
-        .generations
-        .get(&replica.node)
-        .copied()
-        .unwrap_or(0)
-        + 1;
+    let next = generations.get(&replica.node).copied().unwrap_or(0) + 1;
     replica.stop = true;
     if let Some(leaving) = &mut replica.leaving {
         leaving.stop_generation = next;

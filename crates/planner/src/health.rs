@@ -1,6 +1,6 @@
 //! What each replica is like, and from that its part in the routes.
 
-use longshore_model::plan::Traffic;
+use longshore_model::plan::{ServiceMemory, Traffic};
 use longshore_model::reason::FailReason;
 use longshore_model::replica::{ReplicaState, ReplicaStatus};
 use longshore_model::report::NodeState;
@@ -11,21 +11,37 @@ use crate::draft::{Condition, Draft};
 
 /// Judges every replica that does not leave, and puts it into the routes or takes it out.
 pub(crate) fn run(draft: &mut Draft<'_>) {
-    for row in 0..draft.rows.len() {
-        draft.rows[row].condition = condition(draft, row);
-        let active = draft.replica(row).is_some_and(|r| r.leaving.is_none());
-        if active {
-            route(draft, row);
+    for service in 0..draft.services.len() {
+        for at in 0..draft.services[service].rows.len() {
+            let row = draft.services[service].rows[at];
+            draft.rows[row].condition = condition(draft, row);
+            let active = draft.replica(row).is_some_and(|r| r.leaving.is_none());
+            if active {
+                route(draft, row);
+            }
+            remember(draft, row, active);
         }
-        remember(draft, row, active);
+        forget_strangers(draft, service);
     }
-    let replicas = &draft.input.current.replicas;
-    let known = |map: &mut BTreeMap<ReplicaId, TimeMs>| {
-        map.retain(|id, _| replicas.contains_key(id));
-    };
-    known(&mut draft.memory.missing_since_ms);
-    known(&mut draft.memory.unhealthy_since_ms);
-    known(&mut draft.memory.unreachable_since_ms);
+}
+
+/// Drops the clocks of replicas that the plan no longer has.
+fn forget_strangers(draft: &mut Draft<'_>, service: usize) {
+    let memory = draft.memory(service);
+    let clocks = [
+        &memory.missing_since_ms,
+        &memory.unhealthy_since_ms,
+        &memory.unreachable_since_ms,
+    ];
+    let before = draft.services[service].before;
+    let known = |id: &ReplicaId| before.is_some_and(|b| b.replicas.contains_key(id));
+    if clocks.iter().all(|clock| clock.keys().all(known)) {
+        return;
+    }
+    let memory = draft.memory_mut(service);
+    memory.missing_since_ms.retain(|id, _| known(id));
+    memory.unhealthy_since_ms.retain(|id, _| known(id));
+    memory.unreachable_since_ms.retain(|id, _| known(id));
 }
 
 fn condition(draft: &mut Draft<'_>, row: usize) -> Condition {
@@ -41,8 +57,10 @@ fn condition(draft: &mut Draft<'_>, row: usize) -> Condition {
     }
     let (id, status) = (draft.rows[row].id, draft.rows[row].status);
     let acked = node.acked;
-    if status.is_some() || !acked {
-        draft.memory.missing_since_ms.remove(&id);
+    let service = draft.rows[row].service;
+    let clock = &draft.memory(service).missing_since_ms;
+    if (status.is_some() || !acked) && clock.contains_key(&id) {
+        draft.memory_mut(service).missing_since_ms.remove(&id);
     }
     match status {
         Some(status) => reported(status),
@@ -79,8 +97,9 @@ fn missing(draft: &mut Draft<'_>, row: usize) -> Condition {
     if leaves {
         return not_known(draft, row);
     }
-    let since_ms = *draft.memory.missing_since_ms.entry(id).or_insert(now_ms);
-    draft.look_again(since_ms.saturating_add(hold_ms));
+    let service = draft.rows[row].service;
+    let since_ms = since(draft, service, id, |memory| &mut memory.missing_since_ms);
+    draft.look_again(service, since_ms.saturating_add(hold_ms));
     if now_ms.saturating_sub(since_ms) >= hold_ms {
         Condition::Failed(FailReason::Removed)
     } else {
@@ -122,9 +141,22 @@ fn route(draft: &mut Draft<'_>, row: usize) {
     }
 }
 
+/// One of the clocks of a service's replicas.
+type Clock = fn(&mut ServiceMemory) -> &mut BTreeMap<ReplicaId, TimeMs>;
+
+/// Since when the clock runs; from now on if it did not.
+fn since(draft: &mut Draft<'_>, service: usize, id: ReplicaId, clock: Clock) -> TimeMs {
+    let now_ms = draft.input.now_ms;
+    *clock(draft.memory_mut(service)).entry(id).or_insert(now_ms)
+}
+
+fn forget(draft: &mut Draft<'_>, service: usize, id: ReplicaId, clock: Clock) {
+    clock(draft.memory_mut(service)).remove(&id);
+}
+
 /// Keeps the clocks of the holds.
 fn remember(draft: &mut Draft<'_>, row: usize, active: bool) {
-    let (id, now_ms) = (draft.rows[row].id, draft.input.now_ms);
+    let id = draft.rows[row].id;
     let seen = &draft.rows[row];
     let sick = active && seen.condition == Condition::Unhealthy;
     let node_up = seen.node.is_some_and(|number| {
@@ -134,20 +166,20 @@ fn remember(draft: &mut Draft<'_>, row: usize, active: bool) {
     let alive = matches!(seen.condition, Condition::Healthy | Condition::Unknown);
     let cut_off =
         active && node_up && alive && seen.was_in && seen.sight.up == 0 && seen.sight.down > 0;
+    let config = draft.input.config;
+    let sick_clock: Clock = |memory| &mut memory.unhealthy_since_ms;
+    let cut_off_clock: Clock = |memory| &mut memory.unreachable_since_ms;
     let holds = [
-        (sick, draft.input.config.unhealthy_hold_ms),
-        (cut_off, draft.input.config.unreachable_hold_ms),
+        (sick_clock, sick, config.unhealthy_hold_ms),
+        (cut_off_clock, cut_off, config.unreachable_hold_ms),
     ];
-    for (kind, (holds, hold_ms)) in holds.into_iter().enumerate() {
-        let map = match kind {
-            0 => &mut draft.memory.unhealthy_since_ms,
-            _ => &mut draft.memory.unreachable_since_ms,
-        };
+    let service = draft.rows[row].service;
+    for (clock, holds, hold_ms) in holds {
         if holds {
-            let since_ms = *map.entry(id).or_insert(now_ms);
-            draft.look_again(since_ms.saturating_add(hold_ms));
-        } else {
-            map.remove(&id);
+            let since_ms = since(draft, service, id, clock);
+            draft.look_again(service, since_ms.saturating_add(hold_ms));
+        } else if draft.services[service].has_memory() {
+            forget(draft, service, id, clock);
         }
     }
     if cut_off && let Some(number) = draft.rows[row].node {

@@ -4,8 +4,9 @@
 //! # Guarantees
 //! - [`plan`] is a function: no clock, no I/O, no randomness, no map order. Same input, same
 //!   outcome.
-//! - If nothing is to change, `outcome.plan == *input.current`, version included. Otherwise its
-//!   version is one higher and its parent is the current version.
+//! - If nothing is to change, `outcome.plan` is `input.current`, the same `Arc`. Otherwise its
+//!   version is one higher, its parent is the current version, and it shares with it every
+//!   service that did not change.
 //! - Planning again with the outcome and the same observations changes nothing.
 //!
 //! # Assumptions
@@ -22,6 +23,7 @@ mod cluster;
 mod config;
 mod draft;
 mod failures;
+mod finish;
 mod handover;
 mod health;
 mod liveness;
@@ -33,7 +35,7 @@ mod rollout;
 mod scale;
 mod signal;
 
-use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use longshore_model::{Desired, Memory, Observed, Plan, Report, TimeMs};
 
@@ -50,11 +52,11 @@ pub struct PlanInput<'a> {
     /// When this controller started or became the leader.
     pub started_ms: TimeMs,
     /// What operators want.
-    pub desired: &'a Desired,
+    pub desired: &'a Arc<Desired>,
     /// The plan in force.
-    pub current: &'a Plan,
+    pub current: &'a Arc<Plan>,
     /// What the run before remembered.
-    pub memory: &'a Memory,
+    pub memory: &'a Arc<Memory>,
     /// What was seen.
     pub observed: &'a Observed,
     /// Settings.
@@ -64,10 +66,10 @@ pub struct PlanInput<'a> {
 /// Result of a planning run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outcome {
-    /// The next plan; equals the current one if nothing changes.
-    pub plan: Plan,
-    /// For the next run; not committed.
-    pub memory: Memory,
+    /// The next plan; the current one itself if nothing changes.
+    pub plan: Arc<Plan>,
+    /// For the next run; not committed. The memory given itself if nothing changes.
+    pub memory: Arc<Memory>,
     /// For people.
     pub report: Report,
 }
@@ -88,38 +90,5 @@ pub fn plan(input: &PlanInput<'_>) -> Outcome {
     let leaving = std::mem::take(&mut draft.leaving_now);
     handover::run(&mut draft, &leaving);
     report::run(&mut draft);
-    finish(draft)
-}
-
-/// Forgets what nothing refers to, raises the generations of what changed, gives the plan its
-/// version.
-fn finish(mut draft: Draft<'_>) -> Outcome {
-    let current = draft.input.current;
-    let mut routes_changed = draft.routes_changed();
-    for slot in draft.services.iter().filter(|slot| slot.spec.is_none()) {
-        let held = slot.rows.iter().any(|&row| draft.replica(row).is_some());
-        if !held && let Some(entry) = draft.plan.services.remove(&slot.key) {
-            routes_changed |= !entry.routes.is_empty();
-        }
-    }
-    if draft.plan.replicas.len() < draft.rows.len() {
-        let of = |replica: &'_ longshore_model::plan::Replica| replica.template.clone();
-        let used: BTreeSet<_> = draft.plan.replicas.values().map(of).collect();
-        draft.plan.templates.retain(|id, _| used.contains(id));
-    }
-    for slot in draft.cluster.nodes.iter().filter(|slot| slot.dirty) {
-        *draft.plan.generations.entry(slot.id.clone()).or_default() += 1;
-    }
-    if routes_changed {
-        draft.plan.routes_generation += 1;
-    }
-    if draft.plan != *current {
-        draft.plan.version = current.version + 1;
-        draft.plan.parent = current.version;
-    }
-    Outcome {
-        plan: draft.plan,
-        memory: draft.memory,
-        report: draft.report,
-    }
+    finish::run(draft)
 }

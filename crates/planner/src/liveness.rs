@@ -5,6 +5,8 @@
 //! serving. Nobody to ask: the slower timeout. Too many at once: nobody is declared lost, the
 //! fault is more likely ours.
 
+use std::sync::Arc;
+
 use longshore_model::report::NodeState;
 use longshore_model::{EventKind, Reason};
 
@@ -85,10 +87,11 @@ fn verdict(input: &PlanInput<'_>, slot: &NodeSlot<'_>) -> Verdict {
 /// Lost or braked: decides for all nodes together.
 fn declare(draft: &mut Draft<'_>, gone: &[(usize, String)]) {
     let input = draft.input;
-    draft.plan.lost.retain(|id, _| {
-        draft.cluster.number(id).is_some_and(|number| {
+    let cluster = &draft.cluster;
+    draft.lost.retain(|id, _| {
+        cluster.number(id).is_some_and(|number| {
             !matches!(
-                draft.cluster.nodes[number].state,
+                cluster.nodes[number].state,
                 NodeState::Ready | NodeState::EngineDown
             )
         })
@@ -102,7 +105,7 @@ fn declare(draft: &mut Draft<'_>, gone: &[(usize, String)]) {
         .iter()
         .filter(|slot| slot.node.roles.worker)
     {
-        match draft.plan.lost.get(slot.id) {
+        match draft.lost.get(slot.id) {
             Some(&at_ms) if !recent(at_ms) => {}
             Some(_) => (at_once, all) = (at_once + 1, all + 1),
             None => all += 1,
@@ -110,7 +113,7 @@ fn declare(draft: &mut Draft<'_>, gone: &[(usize, String)]) {
     }
     let fresh = gone.iter().filter(|(number, _)| {
         let slot = &draft.cluster.nodes[*number];
-        slot.node.roles.worker && !draft.plan.lost.contains_key(slot.id)
+        slot.node.roles.worker && !draft.lost.contains_key(slot.id)
     });
     at_once += u32::try_from(fresh.count()).unwrap_or(u32::MAX);
     let over_share = u64::from(at_once) * u64::from(input.config.outage_denominator)
@@ -125,18 +128,14 @@ fn declare(draft: &mut Draft<'_>, gone: &[(usize, String)]) {
     for (number, _) in gone {
         let slot = &mut draft.cluster.nodes[*number];
         if !draft.brake && slot.node.roles.worker {
-            draft
-                .plan
-                .lost
-                .entry(slot.id.clone())
-                .or_insert(input.now_ms);
+            draft.lost.entry(slot.id.clone()).or_insert(input.now_ms);
         } else {
             slot.doubted = true;
             slot.braked = draft.brake;
         }
     }
     for slot in &mut draft.cluster.nodes {
-        if draft.plan.lost.contains_key(slot.id) {
+        if draft.lost.contains_key(slot.id) {
             slot.state = NodeState::Lost;
             slot.doubted = false;
         }
@@ -146,7 +145,7 @@ fn declare(draft: &mut Draft<'_>, gone: &[(usize, String)]) {
 /// Events, once per change of state.
 fn say(draft: &mut Draft<'_>, gone: &[(usize, String)]) {
     for (number, slot) in draft.cluster.nodes.iter().enumerate() {
-        let before = draft.memory.node_states.get(slot.id).copied();
+        let before = draft.node_states.get(slot.id).copied();
         if before == Some(slot.state) {
             continue;
         }
@@ -172,11 +171,10 @@ fn say(draft: &mut Draft<'_>, gone: &[(usize, String)]) {
         } else if was_up && !up {
             draft.report.events.push(EventKind::NodeAway { node });
         }
-        draft.memory.node_states.insert(slot.id.clone(), slot.state);
+        Arc::make_mut(&mut draft.node_states).insert(slot.id.clone(), slot.state);
     }
     let nodes = &draft.input.desired.nodes;
-    draft
-        .memory
-        .node_states
-        .retain(|id, _| nodes.contains_key(id));
+    if draft.node_states.len() > nodes.len() {
+        Arc::make_mut(&mut draft.node_states).retain(|id, _| nodes.contains_key(id));
+    }
 }

@@ -1,7 +1,7 @@
 //! Load: windowed means of samples that can be trusted, and how many sources had any.
 
 use longshore_model::node::Availability;
-use longshore_model::observe::CpuSample;
+pub(crate) use longshore_model::observe::mean;
 use longshore_model::replica::{ReplicaState, ReplicaStatus};
 use longshore_model::report::NodeState;
 use longshore_model::{AutoscaleSpec, TimeMs};
@@ -29,30 +29,6 @@ impl Reading {
     }
 }
 
-/// Mean of the samples in `[from_ms, now_ms]` that are numbers, if the newest of them is not
-/// older than `stale_ms`. NaN, infinite and negative samples are skipped, and so are those from
-/// the future (a clock that jumped).
-pub(crate) fn mean(
-    samples: &[CpuSample],
-    from_ms: TimeMs,
-    now_ms: TimeMs,
-    stale_ms: u64,
-) -> Option<f64> {
-    let (mut sum, mut count, mut newest) = (0.0, 0.0, 0);
-    for sample in samples.iter().rev() {
-        let inside = sample.at_ms >= from_ms && sample.at_ms <= now_ms;
-        if inside && sample.value.is_finite() && sample.value >= 0.0 {
-            sum += sample.value;
-            count += 1.0;
-            newest = newest.max(sample.at_ms);
-        }
-    }
-    let fresh = count > 0.0 && now_ms - newest <= stale_ms;
-    let mean: f64 = sum / count;
-    // A sum of huge samples may overflow to infinity.
-    (fresh && mean.is_finite()).then_some(mean)
-}
-
 /// Mean CPU ratio of the nodes that may host the service, or that host it although they may not
 /// take more.
 pub(crate) fn node_cpu(draft: &Draft<'_>, service: usize, policy: &AutoscaleSpec) -> Reading {
@@ -76,7 +52,7 @@ pub(crate) fn node_cpu(draft: &Draft<'_>, service: usize, policy: &AutoscaleSpec
         if node.state != NodeState::Ready {
             continue;
         }
-        let samples = node.seen.map_or(&[][..], |seen| &seen.cpu_ratio);
+        let samples = node.seen.map_or(&[][..], |seen| &seen.samples.cpu_ratio);
         if let Some(value) = mean(samples, from_ms, input.now_ms, input.config.sample_stale_ms) {
             sum += value;
             reading.good += 1;
@@ -91,18 +67,13 @@ pub(crate) fn replica_cpu(draft: &Draft<'_>, service: usize, policy: &AutoscaleS
     let input = draft.input;
     let (mut sum, mut reading) = (0.0, Reading::default());
     for &row in &draft.services[service].rows {
-        let Some(replica) = draft.plan.replicas.get(&draft.rows[row].id) else {
+        let Some(replica) = draft.replica(row) else {
             continue;
         };
         if !draft.carried_load(replica) {
             continue;
         }
-        let Some(resources) = draft
-            .plan
-            .templates
-            .get(&replica.template)
-            .map(|t| t.resources)
-        else {
+        let Some(resources) = draft.runs(row).map(|t| t.resources) else {
             continue;
         };
         let scale = if resources.cpu_limit_milli > 0 {
@@ -127,7 +98,7 @@ pub(crate) fn replica_cpu(draft: &Draft<'_>, service: usize, policy: &AutoscaleS
         reading.all += 1;
         let from_ms = input.now_ms.saturating_sub(policy.window_ms).max(warm_ms);
         let stale_ms = input.config.sample_stale_ms;
-        if let Some(milli) = mean(&status.cpu_milli, from_ms, input.now_ms, stale_ms) {
+        if let Some(milli) = mean(draft.cpu_milli(row), from_ms, input.now_ms, stale_ms) {
             // A ratio of limits needs no more precision than f64 has.
             #[allow(clippy::cast_precision_loss)]
             let scale = scale as f64;
@@ -153,7 +124,7 @@ pub(crate) fn seasoned(draft: &Draft<'_>, service: usize, policy: &AutoscaleSpec
     let now_ms = draft.input.now_ms;
     let season_ms = policy.warmup_ms.max(policy.window_ms);
     let seasoned = draft.services[service].rows.iter().filter(|&&row| {
-        let Some(replica) = draft.plan.replicas.get(&draft.rows[row].id) else {
+        let Some(replica) = draft.replica(row) else {
             return false;
         };
         let Some(status) = draft.rows[row].status else {
@@ -169,6 +140,7 @@ pub(crate) fn seasoned(draft: &Draft<'_>, service: usize, policy: &AutoscaleSpec
 #[cfg(test)]
 mod tests {
     use super::*;
+    use longshore_model::observe::CpuSample;
     use proptest::prelude::*;
 
     fn at(at_ms: u64, value: f64) -> CpuSample {

@@ -18,7 +18,7 @@ use longshore_model::spec::{
 use longshore_model::{EventKind, Reason, ReplicaId, TemplateId};
 
 use crate::cluster::{NodeSlot, Sight};
-use crate::draft::{Condition, Draft, Row};
+use crate::draft::{Condition, Draft, Now, Row};
 
 /// What shall be placed.
 #[derive(Debug)]
@@ -112,7 +112,7 @@ fn count(list: &[usize]) -> u32 {
 }
 
 fn container(draft: &Draft<'_>, order: &Order<'_>) -> Option<Arc<ContainerSpec>> {
-    if let Some(known) = draft.plan.templates.get(&order.template) {
+    if let Some(known) = draft.template(order.service, &order.template) {
         return Some(Arc::clone(known));
     }
     let wanted = draft.services[order.service].template.as_ref() == Some(&order.template);
@@ -133,13 +133,10 @@ fn board<'s>(draft: &Draft<'_>, order: &Order<'s>, container: Arc<ContainerSpec>
         .iter()
         .map(|label| by_value(nodes, &of_service, label));
     let labels = labels.collect();
-    let failed = draft
-        .memory
-        .failed_on_ms
-        .get(&draft.services[order.service].key);
+    let failed = &draft.memory(order.service).failed_on_ms;
     let suspects = nodes
         .iter()
-        .map(|slot| slot.unreachable || failed.is_some_and(|on| on.contains_key(slot.id)))
+        .map(|slot| slot.unreachable || failed.contains_key(slot.id))
         .collect();
     Board {
         container,
@@ -402,9 +399,9 @@ fn add(
     number: usize,
     slot: u32,
 ) -> Option<usize> {
-    let id = ReplicaId(draft.plan.next_replica.max(1));
+    let id = ReplicaId(draft.next_replica.max(1));
     let ports = reserve_ports(draft, &draft.cluster.nodes[number], id, &board.container)?;
-    draft.plan.next_replica = id.0 + 1;
+    draft.next_replica = id.0 + 1;
     let node = &mut draft.cluster.nodes[number];
     node.reserve(board.container.resources, &ports);
     node.dirty = true;
@@ -433,13 +430,10 @@ fn add(
         node: node.id.clone(),
     };
     draft.report.events.push(event);
-    if !draft.plan.templates.contains_key(&order.template) {
-        draft
-            .plan
-            .templates
-            .insert(order.template.clone(), Arc::clone(&board.container));
+    if draft.template(order.service, &order.template).is_none() {
+        let templates = &mut draft.entry(order.service).templates;
+        templates.insert(order.template.clone(), Arc::clone(&board.container));
     }
-    draft.plan.replicas.insert(id, replica);
     let row = draft.rows.len();
     draft.rows.push(Row {
         id,
@@ -450,6 +444,8 @@ fn add(
         sight: Sight::default(),
         was: Traffic::Out,
         was_in: false,
+        before: None,
+        now: Now::Other(Arc::new(replica)),
     });
     draft.services[order.service].rows.push(row);
     Some(row)
@@ -458,12 +454,15 @@ fn add(
 /// Forgets where replicas failed once the longest back-off has passed.
 pub(crate) fn forget_failures(draft: &mut Draft<'_>) {
     let (now_ms, keep_ms) = (draft.input.now_ms, draft.input.config.backoff_cap_ms);
-    let services = &draft.plan.services;
-    draft
-        .memory
-        .failed_on_ms
-        .retain(|key, nodes: &mut BTreeMap<_, u64>| {
-            nodes.retain(|_, at_ms| now_ms.saturating_sub(*at_ms) < keep_ms);
-            !nodes.is_empty() && services.contains_key(key)
-        });
+    let past = |at_ms: u64| now_ms.saturating_sub(at_ms) >= keep_ms;
+    for service in 0..draft.services.len() {
+        let failed = &draft.memory(service).failed_on_ms;
+        if failed.values().any(|&at_ms| past(at_ms)) {
+            let failed = &mut draft.memory_mut(service).failed_on_ms;
+            failed.retain(|_, at_ms| !past(*at_ms));
+        }
+        if let Some(&first_ms) = draft.memory(service).failed_on_ms.values().min() {
+            draft.look_again(service, first_ms.saturating_add(keep_ms));
+        }
+    }
 }

@@ -19,21 +19,20 @@ pub(crate) struct Decision {
 /// window that holds it is dropped: what is left answers every window exactly.
 pub(crate) fn remember(draft: &mut Draft<'_>, service: usize, policy: &AutoscaleSpec, count: u32) {
     let now_ms = draft.input.now_ms;
-    let target = draft.entry(service).target;
+    let target = draft.target(service);
     let most = draft.input.config.recommendations_max;
     let window_ms = policy
         .scale_up
         .stabilization_ms
         .max(policy.scale_down.stabilization_ms);
-    let key = draft.services[service].key.clone();
+    let past = &mut draft.memory_mut(service).recommendations;
     // After a start the count in force stands for the forgotten recommendations.
-    let seed = || {
-        vec![Recommendation {
+    if past.is_empty() {
+        past.push(Recommendation {
             at_ms: now_ms,
             count: target,
-        }]
-    };
-    let past = draft.memory.recommendations.entry(key).or_insert_with(seed);
+        });
+    }
     past.retain(|old| {
         old.at_ms <= now_ms
             && now_ms - old.at_ms <= window_ms
@@ -71,7 +70,7 @@ pub(crate) fn decide(
     wanted: u32,
 ) -> Decision {
     let now_ms = draft.input.now_ms;
-    let current = draft.entry(service).target;
+    let current = draft.target(service);
     let mut decision = Decision {
         count: current,
         ..Decision::default()
@@ -108,7 +107,7 @@ pub(crate) fn decide(
         }
         if highest >= current {
             let until_ms = at_ms.saturating_add(policy.scale_down.stabilization_ms);
-            draft.look_again(until_ms.saturating_add(1));
+            draft.look_again(service, until_ms.saturating_add(1));
             decision.reasons.push(Reason::Stabilizing {
                 recommendation: highest,
                 until_ms,
@@ -130,18 +129,17 @@ pub(crate) fn held_down(
     let now_ms = draft.input.now_ms;
     let start_ms = observed_from(draft, policy);
     if now_ms < start_ms {
-        draft.look_again(start_ms);
+        draft.look_again(service, start_ms);
         return Some(Reason::Observing { until_ms: start_ms });
     }
     // Samples from before the last change say nothing about the count in force.
     let changed_ms = draft
-        .entry(service)
-        .last_change
-        .as_ref()
+        .planned(service)
+        .and_then(|entry| entry.last_change.as_ref())
         .map_or(0, |change| change.at_ms);
     let seen_ms = changed_ms.saturating_add(policy.window_ms.max(1));
     if now_ms < seen_ms {
-        draft.look_again(seen_ms);
+        draft.look_again(service, seen_ms);
         return Some(Reason::Observing { until_ms: seen_ms });
     }
     if draft.brake {
@@ -160,11 +158,7 @@ fn extreme(
 ) -> (u32, TimeMs) {
     let now_ms = draft.input.now_ms;
     let mut best = (wanted, now_ms);
-    let past = draft
-        .memory
-        .recommendations
-        .get(&draft.services[service].key);
-    for old in past.into_iter().flatten() {
+    for old in &draft.memory(service).recommendations {
         let inside = window_ms > 0 && now_ms.saturating_sub(old.at_ms) <= window_ms;
         let better = if highest {
             old.count > best.0
@@ -240,7 +234,7 @@ fn limit(
     let until_ms = oldest
         .map_or(now_ms, |change| change.at_ms)
         .saturating_add(period_ms);
-    draft.look_again(until_ms);
+    draft.look_again(service, until_ms);
     decision.reasons.push(Reason::RateLimited { until_ms });
 }
 

@@ -1,50 +1,65 @@
 //! What the run says beside its plan.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use longshore_model::plan::Traffic;
 use longshore_model::report::{NodeReport, NodeState};
 use longshore_model::{EventKind, Reason};
 
+use crate::cluster::NodeSlot;
 use crate::draft::{Condition, Draft};
 
 /// Fills the report and says new waits once.
 pub(crate) fn run(draft: &mut Draft<'_>) {
-    say_serving(draft);
+    for service in 0..draft.services.len() {
+        say_serving(draft, service);
+    }
+    let mut services = BTreeMap::new();
     for service in 0..draft.services.len() {
         count_replicas(draft, service);
         say_waits(draft, service);
+        let slot = &mut draft.services[service];
+        if slot.spec.is_some()
+            || slot
+                .rows
+                .iter()
+                .any(|&row| draft.rows[row].replica().is_some())
+        {
+            services.insert(slot.key.clone(), Arc::new(std::mem::take(&mut slot.report)));
+        }
     }
-    let services = &draft.plan.services;
-    draft
-        .memory
-        .said
-        .retain(|key, _| services.contains_key(key));
-    for slot in &draft.cluster.nodes {
-        let reason = match slot.state {
-            NodeState::Away if slot.up > 0 => Some(Reason::UnknownButServing {
-                node: slot.id.clone(),
-            }),
-            NodeState::Away if slot.braked => draft.report.problems.first().cloned(),
-            _ => None,
-        };
-        let report = NodeReport {
-            state: slot.state,
-            replicas: slot.replicas,
-            cpu_reserved_milli: slot.cpu_reserved_milli,
-            memory_reserved_bytes: slot.memory_reserved_bytes,
-            cpu_ratio: slot.cpu_ratio,
-            drain: None,
-            reason,
-        };
-        draft.report.nodes.insert(slot.id.clone(), report);
+    draft.report.services = Arc::new(services);
+    let due = draft.services.iter().filter_map(|slot| slot.due_ms);
+    draft.report.look_again_ms = due.min();
+    let nodes = draft.cluster.nodes.iter();
+    let nodes = nodes.map(|slot| (slot.id.clone(), node_report(slot, &draft.report.problems)));
+    draft.report.nodes = Arc::new(nodes.collect());
+}
+
+fn node_report(slot: &NodeSlot<'_>, problems: &[Reason]) -> NodeReport {
+    let reason = match slot.state {
+        NodeState::Away if slot.up > 0 => Some(Reason::UnknownButServing {
+            node: slot.id.clone(),
+        }),
+        NodeState::Away if slot.braked => problems.first().cloned(),
+        _ => None,
+    };
+    NodeReport {
+        state: slot.state,
+        replicas: slot.replicas,
+        cpu_reserved_milli: slot.cpu_reserved_milli,
+        memory_reserved_bytes: slot.memory_reserved_bytes,
+        drain: None,
+        reason,
     }
 }
 
 /// Who takes traffic from now on.
-fn say_serving(draft: &mut Draft<'_>) {
-    for row in &draft.rows {
-        let Some(replica) = draft.plan.replicas.get(&row.id) else {
+fn say_serving(draft: &mut Draft<'_>, service: usize) {
+    for &row in &draft.services[service].rows {
+        let row = &draft.rows[row];
+        let Some(replica) = row.replica() else {
             continue;
         };
         if row.was_in || replica.traffic != Traffic::Serve {
@@ -61,22 +76,22 @@ fn say_serving(draft: &mut Draft<'_>) {
 }
 
 fn count_replicas(draft: &mut Draft<'_>, service: usize) {
-    let slot = &draft.services[service];
-    let mut counts = draft.report.services.remove(&slot.key).unwrap_or_default();
+    let slot = &mut draft.services[service];
+    let counts = &mut slot.report;
     for &row in &slot.rows {
-        let Some(replica) = draft.replica(row) else {
+        let row = &draft.rows[row];
+        let Some(replica) = row.replica() else {
             continue;
         };
         if replica.leaving.is_some() {
             counts.leaving += 1;
             continue;
         }
-        let healthy = draft.rows[row].condition == Condition::Healthy;
+        let healthy = row.condition == Condition::Healthy;
         counts.planned += 1;
         counts.healthy += u32::from(healthy);
         // What HAProxy still reaches on a node that cannot tell goes on serving.
-        let unknown =
-            draft.rows[row].condition == Condition::Unknown && draft.rows[row].sight.up > 0;
+        let unknown = row.condition == Condition::Unknown && row.sight.up > 0;
         counts.serving += u32::from(replica.traffic == Traffic::Serve && (healthy || unknown));
         let outdated = slot
             .template
@@ -85,10 +100,6 @@ fn count_replicas(draft: &mut Draft<'_>, service: usize) {
         counts.outdated += u32::from(outdated);
     }
     counts.waits.clone_from(&slot.waits);
-    let key = slot.key.clone();
-    if draft.plan.services.contains_key(&key) {
-        draft.report.services.insert(key, counts);
-    }
 }
 
 /// An event for each kind of wait that was not there the run before.
@@ -96,20 +107,18 @@ fn say_waits(draft: &mut Draft<'_>, service: usize) {
     let slot = &draft.services[service];
     let mut now = BTreeSet::new();
     let mut events = Vec::new();
-    let before = draft.memory.said.get(&slot.key);
+    let before = &draft.memory(service).said;
     for why in &slot.waits {
         let Some(word) = word(why) else { continue };
-        if now.insert(word.to_owned()) && !before.is_some_and(|said| said.contains(word)) {
+        if now.insert(word.to_owned()) && !before.contains(word) {
             events.push(EventKind::Waits {
                 service: slot.key.clone(),
                 why: why.clone(),
             });
         }
     }
-    if now.is_empty() {
-        draft.memory.said.remove(&slot.key);
-    } else {
-        draft.memory.said.insert(slot.key.clone(), now);
+    if *before != now {
+        draft.memory_mut(service).said = now;
     }
     draft.report.events.extend(events);
 }

@@ -7,7 +7,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use longshore_model::node::Availability;
-use longshore_model::plan::{ServicePlan, Traffic};
+use longshore_model::plan::Traffic;
 use longshore_model::reason::{FailReason, LeaveReason, ScaleCause};
 use longshore_model::report::NodeState;
 use longshore_model::spec::UpdateOrder;
@@ -94,6 +94,7 @@ fn unwanted(
     let (now_ms, config) = (draft.input.now_ms, draft.input.config);
     let node = &draft.cluster.nodes[draft.rows[row].node?];
     let id = draft.rows[row].id;
+    let memory = draft.memory(draft.rows[row].service);
     let since = |map: &std::collections::BTreeMap<_, u64>, hold_ms: u64| {
         map.get(&id)
             .is_some_and(|since_ms| now_ms.saturating_sub(*since_ms) >= hold_ms)
@@ -106,14 +107,9 @@ fn unwanted(
         Some(LeaveReason::Replaced)
     } else if node.node.availability == Availability::Draining {
         Some(LeaveReason::NodeDrain)
-    } else if may_move
-        && since(
-            &draft.memory.unreachable_since_ms,
-            config.unreachable_hold_ms,
-        )
-    {
+    } else if may_move && since(&memory.unreachable_since_ms, config.unreachable_hold_ms) {
         Some(LeaveReason::Unreachable)
-    } else if may_move && since(&draft.memory.unhealthy_since_ms, config.unhealthy_hold_ms) {
+    } else if may_move && since(&memory.unhealthy_since_ms, config.unhealthy_hold_ms) {
         let said = draft.rows[row]
             .status
             .and_then(|status| status.reason.clone());
@@ -192,7 +188,7 @@ fn create(
     sorted: &mut Sorted,
     stopped: bool,
 ) -> u32 {
-    let target = draft.entry(service).target;
+    let target = draft.target(service);
     let (keep, give) = (count(&sorted.keep), count(&sorted.give));
     let of = |kind: fn(&LeaveReason) -> bool| {
         u32::try_from(sorted.give.iter().filter(|(_, r)| kind(r)).count()).unwrap_or(u32::MAX)
@@ -264,7 +260,7 @@ fn give(
     if sorted.give.is_empty() {
         return 0;
     }
-    let target = draft.entry(service).target;
+    let target = draft.target(service);
     let any_up = any_up(draft, sorted);
     let rank = |reason: &LeaveReason| match reason {
         LeaveReason::Failed { .. } => 0,
@@ -330,7 +326,8 @@ fn may_serve(draft: &Draft<'_>, row: usize) -> bool {
     };
     let seen = &draft.rows[row];
     let alive = matches!(seen.condition, Condition::Healthy | Condition::Unknown);
-    let called_down = seen.sight.down > 0 && seen.sight.up == 0 && draft.has_route(replica);
+    let called_down =
+        seen.sight.down > 0 && seen.sight.up == 0 && draft.has_route(seen.service, replica);
     replica.traffic == Traffic::Serve && alive && !called_down
 }
 
@@ -339,7 +336,7 @@ type Victim = (u8, u8, Reverse<u32>, u32, Reverse<u64>, usize);
 
 /// Gives up replicas beyond the count. Returns how many left.
 fn trim(draft: &mut Draft<'_>, service: usize, spec: &ServiceSpec, sorted: &mut Sorted) -> u32 {
-    let target = draft.entry(service).target;
+    let target = draft.target(service);
     let mut surplus = count(&sorted.keep).saturating_sub(target);
     if surplus == 0 || !may_trim(draft, service) {
         return 0;
@@ -426,15 +423,16 @@ fn victim(draft: &Draft<'_>, row: usize, on_node: &[u32]) -> Victim {
 fn may_trim(draft: &mut Draft<'_>, service: usize) -> bool {
     let observed = draft.input.config.observe_until(draft.input.started_ms);
     let started_ms = draft.input.started_ms;
-    let entry: &ServicePlan = draft.entry(service);
-    let asked = entry.last_change.as_ref().is_some_and(|change| {
+    let entry = draft.planned(service);
+    let last_change = entry.and_then(|entry| entry.last_change.as_ref());
+    let asked = last_change.is_some_and(|change| {
         let metric = matches!(change.cause, ScaleCause::Metric { .. });
         change.at_ms >= started_ms && !metric
     });
     if asked || (draft.input.now_ms >= observed && !draft.brake) {
         return true;
     }
-    draft.look_again(observed);
+    draft.look_again(service, observed);
     draft.wait(service, Reason::Observing { until_ms: observed });
     false
 }

@@ -16,24 +16,15 @@ pub(crate) fn run(draft: &mut Draft<'_>) {
             Some(spec) => desired(draft, service, spec),
             None => down(draft, service),
         };
-        let wanted = draft.entry(service).target;
-        let report = draft
-            .report
-            .services
-            .entry(draft.services[service].key.clone())
-            .or_default();
+        let wanted = draft.target(service);
+        let report = &mut draft.services[service].report;
         report.wanted = wanted;
         report.scale = scale;
     }
-    let services = &draft.plan.services;
-    draft
-        .memory
-        .recommendations
-        .retain(|key, _| services.contains_key(key));
 }
 
 fn down(draft: &mut Draft<'_>, service: usize) -> ScaleReport {
-    if draft.entry(service).target > 0 {
+    if draft.target(service) > 0 {
         draft.change_target(service, 0, ScaleCause::Down);
     }
     ScaleReport::default()
@@ -70,13 +61,13 @@ fn desired(draft: &mut Draft<'_>, service: usize, spec: &ServiceSpec) -> ScaleRe
     let signals = signal::read(draft, service, policy);
     report.signals = signals.iter().map(|ask| ask.report.clone()).collect();
     if let Some(until_ms) = held {
-        draft.look_again(until_ms);
+        draft.look_again(service, until_ms);
         report.reasons.push(Reason::Held {
             until_ms: Some(until_ms),
         });
         return report;
     }
-    let target = draft.entry(service).target;
+    let target = draft.target(service);
     let clamped = target.clamp(min, max);
     if clamped != target {
         draft.change_target(service, clamped, ScaleCause::Bounds { min, max });
@@ -88,7 +79,7 @@ fn desired(draft: &mut Draft<'_>, service: usize, spec: &ServiceSpec) -> ScaleRe
 /// First count, routes, drain time, and a fixed count that changed in the file.
 fn follow_file(draft: &mut Draft<'_>, service: usize, spec: &ServiceSpec, bounds: (u32, u32)) {
     let key = draft.services[service].key.clone();
-    let entry = draft.plan.services.get(&key);
+    let entry = draft.planned(service);
     let came_back = |e: &longshore_model::plan::ServicePlan| {
         e.last_change
             .as_ref()
@@ -96,12 +87,19 @@ fn follow_file(draft: &mut Draft<'_>, service: usize, spec: &ServiceSpec, bounds
     };
     let new = entry.is_none_or(came_back);
     let file_changed = entry.is_some_and(|entry| entry.file_replicas != spec.replicas);
-    let entry = draft.entry(service);
-    entry.drain_ms = spec.drain_ms;
-    entry.file_replicas = spec.replicas;
-    if entry.routes != spec.routes {
-        entry.routes.clone_from(&spec.routes);
-        draft.routes_dirty = true;
+    let as_file = entry.is_some_and(|entry| {
+        entry.drain_ms == spec.drain_ms
+            && entry.file_replicas == spec.replicas
+            && entry.routes == spec.routes
+    });
+    if !as_file {
+        let entry = draft.entry(service);
+        entry.drain_ms = spec.drain_ms;
+        entry.file_replicas = spec.replicas;
+        if entry.routes != spec.routes {
+            entry.routes.clone_from(&spec.routes);
+            draft.routes_dirty = true;
+        }
     }
     if new {
         let applied_ms = draft.services[service].app.map_or(0, |app| app.applied_ms);
@@ -116,10 +114,7 @@ fn follow_file(draft: &mut Draft<'_>, service: usize, spec: &ServiceSpec, bounds
         draft.entry(service).manual_obeyed_ms = obeyed;
         let first = spec.replicas.clamp(bounds.0, bounds.1);
         draft.change_target(service, first, ScaleCause::Initial);
-    } else if file_changed
-        && spec.autoscale.is_none()
-        && draft.entry(service).target != spec.replicas
-    {
+    } else if file_changed && spec.autoscale.is_none() && draft.target(service) != spec.replicas {
         let cause = ScaleCause::Bounds {
             min: spec.replicas,
             max: spec.replicas,
@@ -141,12 +136,13 @@ fn obey_manual<'a>(
         .manual
         .get(&draft.services[service].key)?;
     let applied_ms = draft.services[service].app.map_or(0, |app| app.applied_ms);
-    if draft.entry(service).manual_obeyed_ms == Some(manual.at_ms) {
-        let ours =
-            manual.at_ms >= applied_ms
-                || draft.entry(service).changes.iter().any(|c| {
-                    matches!(c.cause, ScaleCause::Manual { .. }) && c.at_ms >= manual.at_ms
-                });
+    let obeyed = draft.planned(service);
+    if let Some(entry) = obeyed.filter(|e| e.manual_obeyed_ms == Some(manual.at_ms)) {
+        let ours = manual.at_ms >= applied_ms
+            || entry
+                .changes
+                .iter()
+                .any(|c| matches!(c.cause, ScaleCause::Manual { .. }) && c.at_ms >= manual.at_ms);
         return ours.then_some(manual);
     }
     let held = manual
@@ -159,7 +155,7 @@ fn obey_manual<'a>(
         manual.count.clamp(min, max)
     };
     draft.entry(service).manual_obeyed_ms = Some(manual.at_ms);
-    if draft.entry(service).target != to {
+    if draft.target(service) != to {
         draft.change_target(
             service,
             to,
@@ -184,7 +180,7 @@ fn follow_load(
     report: &mut ScaleReport,
 ) {
     let (min, max) = (report.min, report.max);
-    let current = draft.entry(service).target;
+    let current = draft.target(service);
     for ask in signals.iter().filter(|ask| ask.partial()) {
         report.reasons.push(Reason::MissingSamples {
             signal: ask.report.signal.clone(),
@@ -243,7 +239,7 @@ fn without_samples(
     policy: &AutoscaleSpec,
     report: &mut ScaleReport,
 ) {
-    let current = draft.entry(service).target;
+    let current = draft.target(service);
     policy::remember(draft, service, policy, current);
     if policy.on_missing == OnMissing::Hold || policy.mode != AutoscaleMode::On {
         return;

@@ -38,7 +38,7 @@ struct Counts {
 /// Reads all signals of a policy.
 pub(crate) fn read(draft: &mut Draft<'_>, service: usize, policy: &AutoscaleSpec) -> Vec<Ask> {
     let counts = Counts {
-        current: draft.entry(service).target,
+        current: draft.target(service),
         seasoned: load::seasoned(draft, service, policy),
     };
     let mut readings: Vec<(&Signal, Reading)> = Vec::new();

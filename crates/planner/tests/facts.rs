@@ -53,7 +53,7 @@ fn a_stop_first_rollout_never_runs_old_and_new_of_one_at_once() {
     world.apply("db", stop_first("db:2"));
     for _ in 0..40 {
         world.tick(500);
-        assert!(world.plan.replicas.len() <= 1);
+        assert!(world.plan.replicas().count() <= 1);
     }
     assert_eq!(world.answering("db"), 1);
     assert_eq!(world.active("db")[0].revision, 2);
@@ -100,7 +100,7 @@ fn a_scale_in_drains_then_parks_then_stops() {
         (Traffic::Out, true),
     ];
     assert_eq!(seen, order);
-    assert_eq!(world.plan.replicas.len(), 1);
+    assert_eq!(world.plan.replicas().count(), 1);
     let receipts = world.events.iter().find_map(|event| match event {
         EventKind::Drained { receipts, .. } => Some(receipts.clone()),
         _ => None,
@@ -128,7 +128,7 @@ fn sessions_that_never_end_are_forced_at_the_deadline() {
         .iter()
         .any(|event| matches!(event, EventKind::Drained { receipts, .. } if receipts[0].1.forced));
     assert!(forced);
-    assert_eq!(world.plan.replicas.len(), 1);
+    assert_eq!(world.plan.replicas().count(), 1);
 }
 
 #[test]
@@ -146,7 +146,7 @@ fn an_edge_past_its_lease_is_named_gone_and_holds_nothing_up() {
         "inside its lease the edge is waited for"
     );
     world.ticks(30);
-    assert_eq!(world.plan.replicas.len(), 1);
+    assert_eq!(world.plan.replicas().count(), 1);
     let gone = world.events.iter().any(|event| {
         matches!(event, EventKind::Drained { receipts, .. }
         if receipts.iter().any(|(edge, r)| *edge == id("edge2") && r.edge_gone))
@@ -167,7 +167,10 @@ fn a_node_that_both_witnesses_call_gone_is_replaced_at_once() {
     assert_eq!(world.active("web").len(), 4);
     assert!(!world.per_node("web").contains_key("node2"));
     world.ticks(5);
-    assert_eq!((world.answering("web"), world.plan.replicas.len()), (4, 4));
+    assert_eq!(
+        (world.answering("web"), world.plan.replicas().count()),
+        (4, 4)
+    );
     world.node("node2").power = true;
     world.ticks(10);
     assert!(world.plan.lost.is_empty());
@@ -232,7 +235,7 @@ fn nothing_is_lost_before_the_controller_has_watched() {
     world.ticks(8);
     world.node("node2").power = false;
     world.started = world.now;
-    world.memory = Memory::default();
+    world.memory = Default::default();
     world.ticks(19);
     assert!(world.plan.lost.is_empty());
     world.tick(500);
@@ -317,7 +320,7 @@ fn draining_a_node_replaces_first() {
         assert!(world.answering("web") >= 3);
     }
     assert!(!world.per_node("web").contains_key("node1"));
-    assert_eq!(world.plan.replicas.len(), 3);
+    assert_eq!(world.plan.replicas().count(), 3);
     let why = |e: &EventKind| {
         matches!(
             e,
@@ -349,8 +352,8 @@ fn a_service_that_goes_down_drains_and_leaves_nothing() {
         "its way in stays while it drains"
     );
     world.ticks(12);
-    assert!(world.plan.replicas.is_empty() && world.plan.services.is_empty());
-    assert!(world.plan.templates.is_empty() && world.plan.routes().backends.is_empty());
+    assert!(world.plan.replicas().count() == 0 && world.plan.services.is_empty());
+    assert!(world.plan.routes().backends.is_empty());
 }
 
 #[test]
@@ -367,7 +370,10 @@ fn a_replica_that_no_edge_reaches_is_replaced_elsewhere() {
         "{:?}",
         world.per_node("web")
     );
-    assert_eq!((world.answering("web"), world.plan.replicas.len()), (3, 3));
+    assert_eq!(
+        (world.answering("web"), world.plan.replicas().count()),
+        (3, 3)
+    );
     let why = |e: &EventKind| {
         matches!(
             e,
@@ -416,7 +422,7 @@ fn a_service_that_comes_up_again_while_it_drains_gets_new_replicas_and_its_files
     world.sticky = true;
     world.desired.apps.clear();
     world.ticks(3);
-    let old: Vec<ReplicaId> = world.plan.replicas.keys().copied().collect();
+    let old: Vec<ReplicaId> = world.plan.replicas().map(|r| r.id).collect();
     assert_eq!(world.leaving("web").len(), 5);
     world.apply("web", spec("web:1", 2));
     world.ticks(8);
@@ -425,7 +431,10 @@ fn a_service_that_comes_up_again_while_it_drains_gets_new_replicas_and_its_files
     assert_eq!(world.leaving("web").len(), 5, "none is called back");
     world.sticky = false;
     world.ticks(15);
-    assert_eq!((world.plan.replicas.len(), world.answering("web")), (2, 2));
+    assert_eq!(
+        (world.plan.replicas().count(), world.answering("web")),
+        (2, 2)
+    );
 }
 
 #[test]
@@ -453,8 +462,7 @@ fn a_port_is_not_given_twice_while_its_holder_leaves() {
     world.ticks(10);
     let ports: Vec<u16> = world
         .plan
-        .replicas
-        .values()
+        .replicas()
         .map(|r| r.ports[0].host_port)
         .collect();
     assert_eq!(ports.len(), 2, "old and new side by side");

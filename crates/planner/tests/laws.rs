@@ -185,7 +185,7 @@ fn apply(world: &mut World, act: &Act) {
         Act::Sticky { on } => world.sticky = *on,
         Act::Restart => {
             world.started = world.now;
-            world.memory = Memory::default();
+            world.memory = Default::default();
             world.observed = Observed::default();
         }
     }
@@ -251,11 +251,11 @@ fn full(world: &World, service: &ServiceKey) -> bool {
     };
     let asked = spec.container.resources.cpu_reserved_milli;
     let free = |node: &NodeId| {
-        let here = world.plan.replicas.values().filter(|r| r.node == *node);
+        let here = world.plan.replicas().filter(|r| r.node == *node);
         let used: u64 = here
             .map(|r| {
-                let template = &world.plan.templates[&r.template];
-                template.resources.cpu_reserved_milli
+                let template = world.plan.template(r);
+                template.map_or(0, |t| t.resources.cpu_reserved_milli)
             })
             .sum();
         4_000 - used
@@ -266,7 +266,7 @@ fn full(world: &World, service: &ServiceKey) -> bool {
 /// What is still not as it was asked to be.
 fn unsettled(world: &World) -> Vec<String> {
     let mut wrong = Vec::new();
-    for (service, report) in &world.report.services {
+    for (service, report) in world.report.services.iter() {
         let desired = world.desired.service(service).is_some();
         let target = world.plan.services.get(service).map_or(0, |s| s.target);
         let runs = report.healthy == report.planned
@@ -504,7 +504,7 @@ fn behavior((count, percent, select_min): (u32, u32, bool), stabilization_ms: u6
 fn good_nodes(world: &World, window_ms: u64) -> usize {
     let good = |node: &observe::NodeObserved| {
         let alive = node.session.connected;
-        let sample = node.cpu_ratio.iter().any(|s| {
+        let sample = node.samples.cpu_ratio.iter().any(|s| {
             let age = world.now - s.at_ms;
             s.value.is_finite() && s.value >= 0.0 && age <= window_ms.min(5_000)
         });

@@ -7,6 +7,7 @@ use longshore_model::TimeMs;
 use longshore_model::node::Capacity;
 use longshore_model::observe::{
     BackendObserved, CheckState, EngineState, ServerAdmin, ServerAnswers, ServerObserved,
+    ServersByService,
 };
 use longshore_model::plan::{AssignedReplica, Assignment, PortBinding};
 use longshore_model::reason::FailReason;
@@ -276,9 +277,6 @@ impl ReplicaReport {
             started_ms: self.started_ago_ms.map(|ago| now_ms.saturating_sub(ago)),
             healthy_ms: self.healthy_ago_ms.map(|ago| now_ms.saturating_sub(ago)),
             restarts: self.restarts,
-            memory_bytes: self.memory_bytes,
-            memory_samples: Arc::default(),
-            cpu_milli: Vec::new(),
         }
     }
 }
@@ -429,7 +427,7 @@ pub struct EdgeReport {
     /// Generation that its HAProxy was seen to run; the rest was read after that.
     pub routes_generation: u64,
     /// Replicas that have a server there.
-    pub servers: BTreeMap<ReplicaId, ServerObserved>,
+    pub servers: ServersByService,
     /// Services that have a backend there.
     pub backends: BTreeMap<ServiceKey, BackendObserved>,
     /// Since the counters were read; none: its agent does not say.
@@ -443,7 +441,8 @@ pub struct EdgeReport {
 /// To the wire.
 #[must_use]
 pub fn edge_report_to_pb(report: &EdgeReport) -> pb::EdgeReport {
-    let server = |(id, server): (&ReplicaId, &ServerObserved)| pb::ServerStatus {
+    let server = |key: &ServiceKey, id: &ReplicaId, server: &ServerObserved| pb::ServerStatus {
+        service: key.to_string(),
         replica_id: id.0,
         check: match server.check {
             CheckState::Up => pb::CheckState::Up,
@@ -472,9 +471,13 @@ pub fn edge_report_to_pb(report: &EdgeReport) -> pb::EdgeReport {
         errors_total: backend.errors_total,
         response_ms: backend.response_ms,
     };
+    let servers = report.servers.iter().flat_map(|(key, servers)| {
+        let servers = servers.iter();
+        servers.map(move |(id, observed)| server(key, id, observed))
+    });
     pb::EdgeReport {
         routes_generation: report.routes_generation,
-        servers: report.servers.iter().map(server).collect(),
+        servers: servers.collect(),
         backends: report.backends.iter().map(backend).collect(),
         stats_ago_ms: report.stats_ago_ms,
         problem: report.problem.clone().unwrap_or_default(),
@@ -488,6 +491,7 @@ pub fn edge_report_to_pb(report: &EdgeReport) -> pb::EdgeReport {
 /// [`WireError`] names the field and the rule.
 pub fn edge_report_from_pb(report: pb::EdgeReport) -> Result<EdgeReport, WireError> {
     let server = |server: pb::ServerStatus| {
+        let key: ServiceKey = server.service.parse().map_err(named("servers.service"))?;
         let check = match server.check() {
             pb::CheckState::Up => CheckState::Up,
             pb::CheckState::Down => CheckState::Down,
@@ -500,20 +504,18 @@ pub fn edge_report_from_pb(report: pb::EdgeReport) -> Result<EdgeReport, WireErr
             pb::ServerAdmin::Unspecified => return Err(invalid("servers.admin", "is not known")),
         };
         let (sessions, queued) = (server.sessions, server.queued);
-        Ok((
-            ReplicaId(server.replica_id),
-            ServerObserved {
-                check,
-                admin,
-                sessions,
-                queued,
-                answers: ServerAnswers {
-                    requests_total: server.requests_total,
-                    errors_total: server.errors_total,
-                    response_ms: server.response_ms,
-                },
+        let observed = ServerObserved {
+            check,
+            admin,
+            sessions,
+            queued,
+            answers: ServerAnswers {
+                requests_total: server.requests_total,
+                errors_total: server.errors_total,
+                response_ms: server.response_ms,
             },
-        ))
+        };
+        Ok((key, ReplicaId(server.replica_id), observed))
     };
     let backend = |backend: pb::BackendStatus| {
         let key: ServiceKey = backend.service.parse().map_err(named("backends.service"))?;
@@ -528,12 +530,17 @@ pub fn edge_report_from_pb(report: pb::EdgeReport) -> Result<EdgeReport, WireErr
         };
         Ok((key, seen))
     };
+    let mut servers = ServersByService::new();
+    // An agent of an earlier version does not say the service: what it reports is not counted.
+    let named_servers = report.servers.into_iter().filter(|s| !s.service.is_empty());
+    let named_servers: Vec<_> = named_servers.collect();
+    for (key, id, observed) in list("servers", TEMPLATES_MAX * 64, named_servers, server)? {
+        servers.entry(key).or_default().insert(id, observed);
+    }
     let text = |text: String, chars: usize| text.chars().take(chars).collect::<String>();
     Ok(EdgeReport {
         routes_generation: report.routes_generation,
-        servers: list("servers", TEMPLATES_MAX * 64, report.servers, server)?
-            .into_iter()
-            .collect(),
+        servers,
         backends: list("backends", TEMPLATES_MAX, report.backends, backend)?
             .into_iter()
             .collect(),

@@ -296,7 +296,10 @@ fn reports_come_back_the_same() {
     };
     let edge = wire::EdgeReport {
         routes_generation: 5,
-        servers: BTreeMap::from([(ReplicaId(4), server)]),
+        servers: BTreeMap::from([(
+            "shop/web".parse().unwrap(),
+            BTreeMap::from([(ReplicaId(4), server)]),
+        )]),
         backends: BTreeMap::from([("a/b".parse::<ServiceKey>().unwrap(), Default::default())]),
         stats_ago_ms: Some(12),
         problem: Some("port 80 taken".into()),

@@ -362,11 +362,7 @@ pub(super) fn down_app(
     cluster.change(|ledger, desired| {
         let name = find::app(desired, word)?;
         let plan = &cluster.view().plan;
-        let replicas = plan
-            .replicas
-            .values()
-            .filter(|r| r.service.app == name)
-            .count();
+        let replicas = plan.replicas().filter(|r| r.service.app == name).count();
         let manual: Vec<ServiceKey> = desired
             .manual
             .keys()

@@ -92,13 +92,10 @@ fn choose(cluster: &Cluster, target: &str) -> Result<Replica, Status> {
             "{target:.64?} is a node; exec takes a service or a replica (service.slot)"
         )));
     }
-    let replicas = plan
-        .replicas
-        .values()
-        .filter(|replica| covers(&found, replica));
+    let replicas = plan.replicas().filter(|replica| covers(&found, replica));
     let first = replicas.min_by_key(|r| (r.leaving.is_some(), r.stop, r.slot, r.id));
     first
-        .cloned()
+        .map(|replica| Replica::clone(replica))
         .ok_or_else(|| Status::not_found(format!("{target:.64?} has no replica")))
 }
 

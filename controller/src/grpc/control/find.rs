@@ -111,16 +111,14 @@ pub(super) fn app(desired: &Desired, word: &str) -> Result<AppName, Status> {
 fn replica<'a>(desired: &Desired, plan: &'a Plan, word: &str) -> Result<&'a Replica, Status> {
     let missing = || Status::not_found(format!("there is no replica {word:.64?} (any more)"));
     if let Ok(id) = word.parse::<ReplicaId>() {
-        return plan.replicas.get(&id).ok_or_else(missing);
+        return plan.replica(id).map(|r| &**r).ok_or_else(missing);
     }
     let (name, slot) = word.rsplit_once('.').ok_or_else(missing)?;
     let key = service(desired, plan, name)?;
     let slot: u32 = slot.parse().map_err(|_| missing())?;
-    let hits = plan
-        .replicas
-        .values()
-        .filter(|r| r.service == key && r.slot == slot);
+    let hits = plan.replicas_of(&key).filter(|r| r.slot == slot);
     hits.max_by_key(|r| (r.leaving.is_none(), r.id))
+        .map(|replica| &**replica)
         .ok_or_else(missing)
 }
 
@@ -131,7 +129,7 @@ fn replica<'a>(desired: &Desired, plan: &'a Plan, word: &str) -> Result<&'a Repl
 pub(super) fn target(desired: &Desired, plan: &Plan, word: &str) -> Result<Target, Status> {
     if word
         .parse::<ReplicaId>()
-        .is_ok_and(|id| plan.replicas.contains_key(&id))
+        .is_ok_and(|id| plan.replica(id).is_some())
         || word.contains('.')
     {
         return replica(desired, plan, word).map(|replica| Target::Replica(replica.id));

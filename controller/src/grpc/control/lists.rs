@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use longshore_model::observe::{CheckState, NodeObserved};
+use longshore_model::observe::{CheckState, EdgeObserved, NodeObserved, mean};
 use longshore_model::plan::{Replica, Traffic};
 use longshore_model::report::{NodeState, ServiceReport};
 use longshore_model::spec::RouteMode;
-use longshore_model::{AutoscaleMode, Desired, Observed, Plan, ReplicaState, ServiceSpec};
+use longshore_model::{AutoscaleMode, Desired, Observed, Plan, ReplicaState, ServiceSpec, TimeMs};
 use longshore_proto::control::v1 as pb;
 use longshore_wire::{route_spec_to_pb, to_struct};
 use tonic::Status;
@@ -18,6 +19,8 @@ use crate::cluster::{Cluster, View};
 
 /// Words of a list of services.
 const SERVICES_MAX: usize = 256;
+/// CPU of a node is shown as the mean of this long.
+const CPU_WINDOW_MS: u64 = 10_000;
 /// Problems named in a status.
 const PROBLEMS_MAX: usize = 200;
 
@@ -88,7 +91,7 @@ fn problems(view: &View, observed: &Observed) -> Vec<pb::Problem> {
             ..problem("", reason)
         });
     }
-    for (id, node) in &view.report.nodes {
+    for (id, node) in view.report.nodes.iter() {
         if node.state == NodeState::Ready {
             continue;
         }
@@ -108,7 +111,7 @@ fn problems(view: &View, observed: &Observed) -> Vec<pb::Problem> {
     for (id, edge) in &observed.edges {
         list.extend(edge.problem.iter().map(|text| problem(id, text)));
     }
-    for (key, service) in &view.report.services {
+    for (key, service) in view.report.services.iter() {
         for reason in &service.waits {
             list.push(pb::Problem {
                 reason: Some(to_struct(reason)),
@@ -124,7 +127,10 @@ fn edges(desired: &Desired, plan: &Plan, observed: &Observed) -> Vec<pb::Edge> {
     let edges = desired.nodes.values().filter(|node| node.roles.edge);
     edges
         .map(|node| {
-            let seen = observed.edges.get(&node.id).cloned().unwrap_or_default();
+            let seen = observed.edges.get(&node.id);
+            let seen = seen
+                .map(|seen| EdgeObserved::clone(seen))
+                .unwrap_or_default();
             pb::Edge {
                 node: node.id.to_string(),
                 connected: seen.session.connected,
@@ -141,7 +147,7 @@ fn edges(desired: &Desired, plan: &Plan, observed: &Observed) -> Vec<pb::Edge> {
 pub(super) fn nodes(cluster: &Cluster) -> Vec<pb::Node> {
     let (view, desired) = (cluster.view(), cluster.desired());
     let observed = cluster.fleet.snapshot();
-    let none = NodeObserved::default();
+    let (now_ms, none) = (cluster.now_ms(), Arc::default());
     desired
         .nodes
         .values()
@@ -149,12 +155,6 @@ pub(super) fn nodes(cluster: &Cluster) -> Vec<pb::Node> {
             let seen = observed.nodes.get(&node.id).unwrap_or(&none);
             let report = view.report.nodes.get(&node.id).cloned().unwrap_or_default();
             let roles = [(node.roles.worker, "worker"), (node.roles.edge, "edge")];
-            let held = view
-                .plan
-                .replicas
-                .values()
-                .filter(|r| r.node == node.id)
-                .count();
             let note = node.note.as_ref().map(|note| match note.message.as_str() {
                 "" => format!("by {}", note.by),
                 message => format!("by {}: {message}", note.by),
@@ -166,7 +166,7 @@ pub(super) fn nodes(cluster: &Cluster) -> Vec<pb::Node> {
                     since_ms: order.since_ms,
                     deadline_ms: order.deadline_ms,
                     force: order.force,
-                    left: count(held),
+                    left: report.replicas,
                     leaving: progress.leaving,
                     late: progress.late,
                     waits: waits.map(|(key, why)| format!("{key}: {why}")).collect(),
@@ -183,14 +183,12 @@ pub(super) fn nodes(cluster: &Cluster) -> Vec<pb::Node> {
                     .collect(),
                 address: node.address.to_string(),
                 labels: node.labels.clone().into_iter().collect(),
-                replicas: count(held),
-                cpu_ratio: report
-                    .cpu_ratio
-                    .or_else(|| seen.cpu_ratio.last().map(|s| s.value)),
+                replicas: report.replicas,
+                cpu_ratio: cpu_ratio(cluster, seen, now_ms),
                 cpu_milli: seen.capacity.cpu_milli,
                 cpu_reserved_milli: report.cpu_reserved_milli,
                 memory_bytes: seen.capacity.memory_bytes,
-                memory_used_bytes: seen.memory_used_bytes,
+                memory_used_bytes: seen.samples.memory_used_bytes,
                 memory_reserved_bytes: report.memory_reserved_bytes,
                 agent_version: seen.agent_version.clone(),
                 engine_version: seen.engine_version.clone(),
@@ -207,6 +205,16 @@ pub(super) fn nodes(cluster: &Cluster) -> Vec<pb::Node> {
         .collect()
 }
 
+/// Mean over the last seconds; the last sample where they are too old.
+fn cpu_ratio(cluster: &Cluster, seen: &NodeObserved, now_ms: TimeMs) -> Option<f64> {
+    let samples = &seen.samples.cpu_ratio;
+    let (from_ms, stale_ms) = (
+        now_ms.saturating_sub(CPU_WINDOW_MS),
+        cluster.config.planner.sample_stale_ms,
+    );
+    mean(samples, from_ms, now_ms, stale_ms).or_else(|| samples.last().map(|s| s.value))
+}
+
 /// All services by key: wanted ones, and those whose replicas still leave.
 pub(super) fn services(cluster: &Cluster) -> Vec<pb::Service> {
     let (view, desired) = (cluster.view(), cluster.desired());
@@ -219,32 +227,28 @@ pub(super) fn services(cluster: &Cluster) -> Vec<pb::Service> {
     let mut list: BTreeMap<_, pb::Service> = BTreeMap::new();
     for (key, app, spec) in desired.services() {
         let report = view.report.services.get(&key).cloned().unwrap_or_default();
-        let mut service = service(&key.to_string(), report);
+        let mut service = service(&key.to_string(), &report);
         describe(&mut service, spec, &edges);
         service.revision = app.revision;
         service.updated_ms = app.applied_ms;
         service.rollout = Some(super::rollout::state(&view, &desired, &key));
         list.insert(key, service);
     }
-    for (key, report) in &view.report.services {
-        let leaving = || service(&key.to_string(), report.clone());
+    for (key, report) in view.report.services.iter() {
+        let leaving = || service(&key.to_string(), report);
         list.entry(key.clone()).or_insert_with(leaving);
     }
     list.into_values().collect()
 }
 
-fn service(key: &str, report: ServiceReport) -> pb::Service {
+fn service(key: &str, report: &ServiceReport) -> pb::Service {
     let (app, name) = key.split_once('/').unwrap_or_default();
-    let signals = report
-        .scale
-        .signals
-        .into_iter()
-        .map(|signal| pb::SignalValue {
-            signal: signal.signal,
-            value: signal.value,
-            target: signal.target,
-            recommendation: signal.recommendation,
-        });
+    let signals = report.scale.signals.iter().map(|signal| pb::SignalValue {
+        signal: signal.signal.clone(),
+        value: signal.value,
+        target: signal.target,
+        recommendation: signal.recommendation,
+    });
     pb::Service {
         key: key.to_owned(),
         app: app.to_owned(),
@@ -309,8 +313,8 @@ pub(super) fn replicas(cluster: &Cluster, words: &[String]) -> Result<Vec<pb::Re
     let observed = cluster.fleet.snapshot();
     let mut list: Vec<&Replica> = view
         .plan
-        .replicas
-        .values()
+        .replicas()
+        .map(|replica| &**replica)
         .filter(|replica| targets.is_empty() || targets.iter().any(|t| covers(t, replica)))
         .collect();
     list.sort_by(|a, b| (&a.service, a.slot, a.id).cmp(&(&b.service, b.slot, b.id)));
@@ -334,6 +338,7 @@ fn convert(replica: &Replica, plan: &Plan, observed: &Observed) -> pb::Replica {
     let seen = node
         .and_then(|node| node.replicas.get(&replica.id))
         .cloned();
+    let samples = node.and_then(|node| node.samples.replicas.get(&replica.id));
     let connected = node.is_some_and(|node| node.session.connected);
     let state = match &seen {
         _ if !connected => "unknown".into(),
@@ -365,8 +370,7 @@ fn convert(replica: &Replica, plan: &Plan, observed: &Observed) -> pb::Replica {
         name: replica.name(),
         node: replica.node.to_string(),
         image: plan
-            .templates
-            .get(&replica.template)
+            .template(replica)
             .map(|t| t.image.clone())
             .unwrap_or_default(),
         revision: replica.revision,
@@ -381,11 +385,10 @@ fn convert(replica: &Replica, plan: &Plan, observed: &Observed) -> pb::Replica {
             .and_then(|s| s.container_id.clone())
             .unwrap_or_default(),
         address: address.unwrap_or_else(|| replica.address.to_string()),
-        cpu_milli: seen
-            .as_ref()
+        cpu_milli: samples
             .and_then(|s| s.cpu_milli.last())
             .map(|sample| sample.value),
-        memory_bytes: seen.as_ref().map_or(0, |s| s.memory_bytes),
+        memory_bytes: samples.map_or(0, |s| s.memory_bytes),
         created_ms: replica.created_ms,
         started_ms: seen.as_ref().and_then(|s| s.started_ms),
         restarts: seen.as_ref().map_or(0, |s| s.restarts),
@@ -397,7 +400,7 @@ fn checks(replica: &Replica, observed: &Observed) -> (HashMap<String, String>, u
     let mut checks = HashMap::new();
     let mut sessions = 0;
     for (edge, at) in &observed.edges {
-        if let Some(server) = at.servers.get(&replica.id) {
+        if let Some(server) = at.server(&replica.service, replica.id) {
             let check = match server.check {
                 CheckState::Up => "up",
                 CheckState::Down => "down",

@@ -72,9 +72,10 @@ async fn follow(
     let mut first = true;
     loop {
         let plan = Arc::clone(&cluster.view().plan);
-        let wanted =
-            |replica: &&Replica| targets.is_empty() || targets.iter().any(|t| covers(t, replica));
-        for replica in plan.replicas.values().filter(wanted) {
+        let wanted = |replica: &&Arc<Replica>| {
+            targets.is_empty() || targets.iter().any(|t| covers(t, replica))
+        };
+        for replica in plan.replicas().filter(wanted) {
             if followers.len() >= REPLICAS_MAX || followers.contains_key(&replica.id) {
                 continue;
             }
@@ -98,7 +99,7 @@ async fn follow(
             let task = tokio::spawn(one(
                 Arc::clone(&cluster),
                 request.clone(),
-                replica.clone(),
+                Replica::clone(replica),
                 out.clone(),
                 first,
             ));
@@ -113,7 +114,7 @@ async fn follow(
         }
         let gone: Vec<ReplicaId> = followers
             .keys()
-            .filter(|id| !plan.replicas.contains_key(id))
+            .filter(|id| plan.replica(**id).is_none())
             .copied()
             .collect();
         for follower in gone.iter().filter_map(|id| followers.remove(id)) {

@@ -135,8 +135,7 @@ pub(super) fn remove(
         let held = cluster
             .view()
             .plan
-            .replicas
-            .values()
+            .replicas()
             .filter(|r| r.node == id)
             .count();
         if held > 0 && !request.force {

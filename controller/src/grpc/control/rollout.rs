@@ -111,7 +111,7 @@ fn fill(
         out.why = trouble.to_string();
         out.trouble = Some(to_struct(trouble));
     }
-    let of_service = plan.replicas.values().filter(|r| r.service == *key);
+    let of_service = plan.replicas_of(key);
     for replica in of_service.filter(|r| r.leaving.is_none()) {
         if replica.template == rollout.to {
             out.new_total += 1;

@@ -31,7 +31,7 @@ pub(super) fn why(cluster: &Cluster, target: &str) -> Result<pb::WhyResponse, Re
         Target::Service(key) => {
             let report = view.report.services.get(key).cloned().unwrap_or_default();
             response.lines = service_lines(cluster, &view, key, &report);
-            response.report = Some(to_struct(&report));
+            response.report = Some(to_struct(&*report));
             key.to_string()
         }
         Target::Node(node) => {
@@ -41,7 +41,7 @@ pub(super) fn why(cluster: &Cluster, target: &str) -> Result<pb::WhyResponse, Re
             node.to_string()
         }
         Target::Replica(id) => {
-            let Some(replica) = view.plan.replicas.get(id) else {
+            let Some(replica) = view.plan.replica(*id) else {
                 return Ok(response);
             };
             response.lines = replica_lines(cluster, replica);
@@ -205,7 +205,7 @@ fn replica_lines(cluster: &Cluster, replica: &Replica) -> Vec<String> {
         Traffic::Drain => "  finishing its sessions, takes nothing new".into(),
     });
     for (edge, at) in &observed.edges {
-        if let Some(server) = at.servers.get(&replica.id) {
+        if let Some(server) = at.server(&replica.service, replica.id) {
             lines.push(format!(
                 "  edge {edge}: check {}, {} sessions, {} queued",
                 word(&server.check),

@@ -25,7 +25,8 @@ async fn a_replica_killed_with_requests_waiting_does_not_take_haproxy_down() {
         .collect();
     let deadline = Instant::now() + crate::host::PATIENCE;
     loop {
-        let seen = host.edge.read().await.unwrap().servers[&ReplicaId(1)];
+        let snapshot = host.edge.read().await.unwrap();
+        let seen = snapshot.server(ReplicaId(1)).unwrap();
         let backend = &host.edge.read().await.unwrap().backends[&key("shop/web")];
         if seen.sessions == 2 && backend.queued + seen.queued >= 6 {
             break;
@@ -147,7 +148,10 @@ async fn a_foreign_reload_and_a_hand_on_the_socket_are_noticed_and_repaired() {
     host.settle().await;
     let seen = host.edge.read().await.unwrap();
     assert!(
-        seen.servers.values().all(|s| s.admin == ServerAdmin::Ready),
+        seen.servers
+            .values()
+            .flat_map(|s| s.values())
+            .all(|s| s.admin == ServerAdmin::Ready),
         "{seen:?}"
     );
     traffic.stop_without_failure().await;

@@ -7,9 +7,15 @@ use crate::host::{Host, Replica, Traffic, free_port, get, get_until, http, key, 
 use longshore_haproxy_driver::EdgeError;
 use longshore_haproxy_driver::slots::Holder;
 use longshore_model::ReplicaId;
-use longshore_model::observe::{CheckState, ServerAdmin};
+use longshore_model::observe::{CheckState, ServerAdmin, ServerObserved};
 use longshore_model::routes::ServerMode::{Drain, Serve};
 use longshore_model::spec::{Balance, RouteMode};
+
+/// What the edge says of a replica.
+async fn server_of(host: &mut Host, replica: u64) -> ServerObserved {
+    let snapshot = host.edge.read().await.unwrap();
+    snapshot.server(ReplicaId(replica)).unwrap()
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_joining_replica_costs_no_request_and_needs_no_reload() {
@@ -53,7 +59,7 @@ async fn a_joining_replica_costs_no_request_and_needs_no_reload() {
 
     let seen = host.edge.read().await.unwrap();
     assert_eq!((seen.pid, seen.routes_generation), (pid, 2));
-    let server = seen.servers[&ReplicaId(2)];
+    let server = seen.server(ReplicaId(2)).unwrap();
     assert_eq!(
         (server.check, server.admin),
         (CheckState::Up, ServerAdmin::Ready)
@@ -98,7 +104,7 @@ async fn a_drained_replica_finishes_what_it_has_and_its_slot_is_parked_and_used_
         assert_eq!(get(port, "/", "x").await.unwrap(), (200, "r1".to_owned()));
     }
     assert_eq!(b.count(), before, "a draining replica got a request");
-    let seen = host.edge.read().await.unwrap().servers[&ReplicaId(2)];
+    let seen = server_of(&mut host, 2).await;
     assert_eq!((seen.admin, seen.sessions), (ServerAdmin::Drain, 1));
 
     // Out of the routes before it has finished: maint and parked, but not given away.
@@ -175,7 +181,10 @@ async fn a_replica_that_does_not_listen_or_fails_its_check_gets_no_traffic() {
     loop {
         host.edge.tick().await.unwrap();
         let seen = host.edge.read().await.unwrap();
-        let (late, sick) = (seen.servers[&ReplicaId(2)], seen.servers[&ReplicaId(3)]);
+        let (late, sick) = (
+            seen.server(ReplicaId(2)).unwrap(),
+            seen.server(ReplicaId(3)).unwrap(),
+        );
         assert_eq!(
             (late.admin, sick.admin),
             (ServerAdmin::Drain, ServerAdmin::Drain)
@@ -233,7 +242,7 @@ async fn a_reload_keeps_drains_and_counts_the_sessions_of_the_old_worker() {
     println!("new service ready after {:?}", started.elapsed());
     get_until(other_port, "x", "r3").await;
     let seen = host.edge.read().await.unwrap();
-    let draining = seen.servers[&ReplicaId(1)];
+    let draining = seen.server(ReplicaId(1)).unwrap();
     assert_ne!(draining.admin, ServerAdmin::Ready);
     assert_eq!(
         draining.sessions, 1,
@@ -248,7 +257,7 @@ async fn a_reload_keeps_drains_and_counts_the_sessions_of_the_old_worker() {
     assert!(answers["r2"] > 0, "{answers:?}");
     assert_eq!(a.count(), before, "a draining replica got a request");
     let deadline = Instant::now() + crate::host::PATIENCE;
-    while host.edge.read().await.unwrap().servers[&ReplicaId(1)].sessions > 0 {
+    while server_of(&mut host, 1).await.sessions > 0 {
         assert!(Instant::now() < deadline, "the session does not end");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use longshore_model::autoscale::{Behavior, Metric, Signal, TargetKind};
 use longshore_model::node::{Capacity, Node};
 use longshore_model::observe::{
-    CheckState, CpuSample, EdgeObserved, EngineState, NodeObserved, ServerAdmin, ServerAnswers,
-    ServerObserved,
+    CheckState, CpuSample, EngineState, ServerAdmin, ServerAnswers, ServerObserved,
+    ServersByService,
 };
 use longshore_model::plan::{Assignment, Leaving, Replica};
 use longshore_model::reason::FailReason;
@@ -42,12 +42,29 @@ pub(crate) struct SimEdge {
     pub sessions: BTreeMap<ReplicaId, u32>,
 }
 
+/// The desired state, shared with the planner until the next change.
+#[derive(Default)]
+pub(crate) struct Wanted(pub Arc<Desired>);
+
+impl std::ops::Deref for Wanted {
+    type Target = Desired;
+    fn deref(&self) -> &Desired {
+        &self.0
+    }
+}
+
+impl std::ops::DerefMut for Wanted {
+    fn deref_mut(&mut self) -> &mut Desired {
+        Arc::make_mut(&mut self.0)
+    }
+}
+
 pub(crate) struct World {
     pub now: u64,
     pub started: u64,
-    pub desired: Desired,
-    pub plan: Plan,
-    pub memory: Memory,
+    pub desired: Wanted,
+    pub plan: Arc<Plan>,
+    pub memory: Arc<Memory>,
     pub observed: Observed,
     pub config: PlannerConfig,
     pub nodes: BTreeMap<NodeId, SimNode>,
@@ -126,9 +143,9 @@ impl World {
         let mut world = Self {
             now: START + 20_000,
             started: START,
-            desired: Desired::default(),
-            plan: Plan::default(),
-            memory: Memory::default(),
+            desired: Wanted::default(),
+            plan: Arc::default(),
+            memory: Arc::default(),
             observed: Observed::default(),
             config: PlannerConfig {
                 observe_ms: 10_000,
@@ -229,7 +246,7 @@ impl World {
         PlanInput {
             now_ms: self.now,
             started_ms: self.started,
-            desired: &self.desired,
+            desired: &self.desired.0,
             current: &self.plan,
             memory: &self.memory,
             observed: &self.observed,
@@ -253,8 +270,8 @@ impl World {
             "planning again changes the plan: {news:?}"
         );
         assert!(news.is_empty(), "planning again says {news:?}");
-        self.plan = outcome.plan.clone();
-        self.memory = outcome.memory.clone();
+        self.plan = Arc::clone(&outcome.plan);
+        self.memory = Arc::clone(&outcome.memory);
         self.report = outcome.report.clone();
         self.events.extend(outcome.report.events.iter().cloned());
         outcome
@@ -300,7 +317,7 @@ impl World {
     fn nobody_stops_what_an_edge_serves(&self) {
         for edge in self.edges.values().filter(|edge| edge.session) {
             for server in edge.routes.backends.iter().flat_map(|b| &b.servers) {
-                if let Some(replica) = self.plan.replicas.get(&server.replica) {
+                if let Some(replica) = self.plan.replica(server.replica) {
                     assert!(
                         !replica.stop,
                         "{} stops while an edge has it",
@@ -314,73 +331,65 @@ impl World {
     fn report_all(&mut self) {
         for (name, sim) in &mut self.nodes {
             let seen = self.observed.nodes.entry(name.clone()).or_default();
+            let seen = Arc::make_mut(seen);
             seen.session.connected = sim.session && sim.power;
             if !seen.session.connected {
                 continue;
             }
             seen.session.last_echo_ms = self.now;
-            let mut cpu_ratio = std::mem::take(&mut seen.cpu_ratio);
-            cpu_ratio.push(CpuSample {
-                at_ms: self.now,
-                value: sim.load,
-            });
-            let from = cpu_ratio.len().saturating_sub(60);
-            sample_containers(sim, self.now);
-            *seen = NodeObserved {
-                session: seen.session,
-                capacity: Capacity {
-                    cpu_milli: 4_000,
-                    memory_bytes: 8 << 30,
-                    os: "linux".into(),
-                    arch: "amd64".into(),
-                    ..Default::default()
-                },
-                assignment_generation: sim.assignment.generation,
-                reported_ms: self.now,
-                engine: sim.engine,
-                replicas: sim.containers.clone(),
-                cpu_ratio: cpu_ratio.split_off(from),
+            let samples = Arc::make_mut(&mut seen.samples);
+            push(&mut samples.cpu_ratio, self.now, sim.load);
+            samples
+                .replicas
+                .retain(|id, _| sim.containers.contains_key(id));
+            let healthy = |s: &&ReplicaStatus| s.state == ReplicaState::Healthy;
+            for status in sim.containers.values().filter(healthy) {
+                let of_replica = samples.replicas.entry(status.id).or_default();
+                push(&mut of_replica.cpu_milli, self.now, sim.container_milli);
+            }
+            // As the fleet does it: what says the same stays the same.
+            if *seen.replicas != sim.containers {
+                seen.replicas = Arc::new(sim.containers.clone());
+            }
+            seen.capacity = Capacity {
+                cpu_milli: 4_000,
+                memory_bytes: 8 << 30,
+                os: "linux".into(),
+                arch: "amd64".into(),
                 ..Default::default()
             };
+            seen.assignment_generation = sim.assignment.generation;
+            seen.reported_ms = self.now;
+            seen.engine = sim.engine;
         }
         for (name, edge) in &self.edges {
-            let servers = edge
-                .routes
-                .backends
-                .iter()
-                .flat_map(|b| &b.servers)
-                .map(|server| {
-                    let admin = match server.mode {
-                        ServerMode::Serve => ServerAdmin::Ready,
-                        ServerMode::Drain => ServerAdmin::Drain,
-                    };
-                    let sessions = edge.sessions.get(&server.replica).copied().unwrap_or(0);
-                    let check = self.check_of(server.replica);
-                    (
-                        server.replica,
-                        ServerObserved {
-                            check,
-                            admin,
-                            sessions,
-                            queued: 0,
-                            answers: ServerAnswers::default(),
+            let mut servers = ServersByService::default();
+            for backend in &edge.routes.backends {
+                for server in &backend.servers {
+                    let observed = ServerObserved {
+                        check: self.check_of(server.replica),
+                        admin: match server.mode {
+                            ServerMode::Serve => ServerAdmin::Ready,
+                            ServerMode::Drain => ServerAdmin::Drain,
                         },
-                    )
-                });
-            let servers = servers.collect();
+                        sessions: edge.sessions.get(&server.replica).copied().unwrap_or(0),
+                        queued: 0,
+                        answers: ServerAnswers::default(),
+                    };
+                    let of_service = servers.entry(backend.service.clone()).or_default();
+                    of_service.insert(server.replica, observed);
+                }
+            }
             let seen = self.observed.edges.entry(name.clone()).or_default();
+            let seen = Arc::make_mut(seen);
             seen.session.connected = edge.session;
             if !edge.session {
                 continue;
             }
             seen.session.last_echo_ms = self.now;
-            *seen = EdgeObserved {
-                session: seen.session,
-                routes_generation: edge.routes.generation,
-                reported_ms: self.now,
-                servers,
-                ..Default::default()
-            };
+            seen.routes_generation = edge.routes.generation;
+            seen.reported_ms = self.now;
+            seen.take_servers(&servers);
         }
     }
 
@@ -394,19 +403,21 @@ impl World {
 
     /// Replicas of a service that do not leave.
     pub(crate) fn active(&self, name: &str) -> Vec<&Replica> {
-        let key = key(name);
-        self.plan
-            .replicas
-            .values()
-            .filter(|r| r.service == key && r.leaving.is_none())
-            .collect()
+        let replicas = self.replicas(name).into_iter();
+        replicas.filter(|r| r.leaving.is_none()).collect()
+    }
+
+    /// All replicas of a service.
+    pub(crate) fn replicas(&self, name: &str) -> Vec<&Replica> {
+        let service = self.plan.services.get(&key(name));
+        let replicas = service.into_iter().flat_map(|s| s.replicas.values());
+        replicas.map(|r| &**r).collect()
     }
 
     pub(crate) fn leaving(&self, name: &str) -> Vec<(&Replica, &Leaving)> {
-        let key = key(name);
-        let of_service = self.plan.replicas.values().filter(|r| r.service == key);
-        of_service
-            .filter_map(|r| Some((r, r.leaving.as_ref()?)))
+        let replicas = self.replicas(name).into_iter();
+        replicas
+            .filter_map(|r| Some((r, r.leaving.as_deref()?)))
             .collect()
     }
 
@@ -430,14 +441,10 @@ impl World {
     }
 }
 
-fn sample_containers(sim: &mut SimNode, at_ms: u64) {
-    let value = sim.container_milli;
-    let healthy = |s: &&mut ReplicaStatus| s.state == ReplicaState::Healthy;
-    for status in sim.containers.values_mut().filter(healthy) {
-        status.cpu_milli.push(CpuSample { at_ms, value });
-        let from = status.cpu_milli.len().saturating_sub(60);
-        status.cpu_milli.drain(..from);
-    }
+fn push(ring: &mut Vec<CpuSample>, at_ms: u64, value: f64) {
+    ring.push(CpuSample { at_ms, value });
+    let from = ring.len().saturating_sub(60);
+    ring.drain(..from);
 }
 
 fn node(name: &str, worker: bool, last: u8) -> Node {
@@ -504,8 +511,5 @@ fn status(id: ReplicaId, now: u64) -> ReplicaStatus {
         started_ms: Some(now),
         healthy_ms: None,
         restarts: 0,
-        memory_bytes: 0,
-        memory_samples: Default::default(),
-        cpu_milli: vec![],
     }
 }

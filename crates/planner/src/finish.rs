@@ -1,0 +1,175 @@
+//! The end of a run: what changed becomes a new plan, everything else stays shared.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use longshore_model::plan::{Memory, Replica, ServiceMemory, ServicePlan};
+use longshore_model::{NodeId, Plan, ReplicaId, ServiceKey};
+
+use crate::Outcome;
+use crate::draft::{Draft, ServiceSlot};
+
+/// Forgets what nothing refers to, raises the generations of what changed, gives the plan its
+/// version.
+pub(crate) fn run(mut draft: Draft<'_>) -> Outcome {
+    let current = draft.input.current;
+    let mut routes_changed = draft.routes_changed();
+    let mut changed: Vec<(ServiceKey, Option<Arc<ServicePlan>>)> = Vec::new();
+    for number in 0..draft.services.len() {
+        match next_service(&draft, number) {
+            Next::Same => {}
+            Next::Changed(entry) => {
+                changed.push((draft.services[number].key.clone(), Some(entry)));
+            }
+            Next::Gone => {
+                let routes = draft.planned(number).map_or(&[][..], |entry| &entry.routes);
+                routes_changed |= !routes.is_empty();
+                if draft.services[number].before.is_some() {
+                    changed.push((draft.services[number].key.clone(), None));
+                }
+            }
+        }
+    }
+    let memory = memory(&draft, &changed);
+    let generations = generations(&draft);
+    let routes_generation = current.routes_generation + u64::from(routes_changed);
+    let same = changed.is_empty()
+        && generations.is_none()
+        && !routes_changed
+        && draft.lost == current.lost
+        && draft.next_replica == current.next_replica;
+    let plan = if same {
+        Arc::clone(current)
+    } else {
+        Arc::new(Plan {
+            version: current.version + 1,
+            parent: current.version,
+            next_replica: draft.next_replica,
+            services: merged(&current.services, changed),
+            generations: generations.unwrap_or_else(|| Arc::clone(&current.generations)),
+            routes_generation,
+            lost: std::mem::take(&mut draft.lost),
+        })
+    };
+    Outcome {
+        plan,
+        memory,
+        report: draft.report,
+    }
+}
+
+/// What becomes of a service's entry.
+enum Next {
+    Same,
+    Changed(Arc<ServicePlan>),
+    Gone,
+}
+
+fn next_service(draft: &Draft<'_>, number: usize) -> Next {
+    let slot = &draft.services[number];
+    let held = || slot.rows.iter().any(|&row| draft.replica(row).is_some());
+    if slot.spec.is_none() && !held() {
+        return Next::Gone;
+    }
+    let rows_changed = slot.rows.iter().any(|&row| draft.rows[row].changed());
+    let decided = match (&slot.after, slot.before) {
+        (Some(after), Some(before)) => !same_decision(after, before),
+        (after, before) => after.is_some() && before.is_none(),
+    };
+    if !rows_changed && !decided {
+        return Next::Same;
+    }
+    let mut entry = slot.after.clone().unwrap_or_else(|| {
+        let before = slot.before.map(|before| before.without_replicas());
+        before.unwrap_or_default()
+    });
+    entry.replicas = replicas(draft, slot);
+    let used: BTreeSet<_> = entry.replicas.values().map(|r| &r.template).collect();
+    if used.len() < entry.templates.len() {
+        let used: BTreeSet<_> = used.into_iter().cloned().collect();
+        entry.templates.retain(|id, _| used.contains(id));
+    }
+    Next::Changed(Arc::new(entry))
+}
+
+fn replicas(draft: &Draft<'_>, slot: &ServiceSlot<'_>) -> BTreeMap<ReplicaId, Arc<Replica>> {
+    let rows = slot.rows.iter().map(|&row| &draft.rows[row]);
+    rows.filter_map(|row| {
+        let replica = match (row.before, row.replica()?) {
+            // A change that was taken back is none.
+            (Some(before), now) if before == now => before,
+            (_, now) => now,
+        };
+        Some((row.id, Arc::clone(replica)))
+    })
+    .collect()
+}
+
+/// Equal apart from the replicas, which `after` does not hold?
+fn same_decision(after: &ServicePlan, before: &ServicePlan) -> bool {
+    after.target == before.target
+        && after.routes == before.routes
+        && after.last_change == before.last_change
+        && after.changes == before.changes
+        && after.manual_obeyed_ms == before.manual_obeyed_ms
+        && after.file_replicas == before.file_replicas
+        && after.failures == before.failures
+        && after.drain_ms == before.drain_ms
+        && after.templates == before.templates
+}
+
+/// The services of the plan in force with those that changed.
+fn merged<V: Clone>(
+    current: &BTreeMap<ServiceKey, V>,
+    changed: Vec<(ServiceKey, Option<V>)>,
+) -> BTreeMap<ServiceKey, V> {
+    let mut merged = current.clone();
+    for (key, value) in changed {
+        match value {
+            Some(value) => merged.insert(key, value),
+            None => merged.remove(&key),
+        };
+    }
+    merged
+}
+
+/// Assignment generations; none if no assignment changed.
+fn generations(draft: &Draft<'_>) -> Option<Arc<BTreeMap<NodeId, u64>>> {
+    let current = &draft.input.current.generations;
+    let dirty = draft.cluster.nodes.iter().filter(|slot| slot.dirty);
+    let mut dirty = dirty.map(|slot| slot.id).chain(&draft.strangers).peekable();
+    dirty.peek()?;
+    let mut next = (**current).clone();
+    for id in dirty {
+        let now = current.get(id).copied().unwrap_or(0);
+        next.insert(id.clone(), now + 1);
+    }
+    Some(Arc::new(next))
+}
+
+/// Memory of services, without those that left the plan and those of which there is none.
+fn memory(draft: &Draft<'_>, changed: &[(ServiceKey, Option<Arc<ServicePlan>>)]) -> Arc<Memory> {
+    let before = draft.input.memory;
+    let mut next: Vec<(ServiceKey, Option<Arc<ServiceMemory>>)> = Vec::new();
+    for slot in &draft.services {
+        let known = slot.memory_before;
+        match &slot.memory_after {
+            Some(after) if *after == ServiceMemory::default() => {
+                next.extend(known.map(|_| (slot.key.clone(), None)));
+            }
+            Some(after) if known.is_none_or(|known| **known != *after) => {
+                next.push((slot.key.clone(), Some(Arc::new(after.clone()))));
+            }
+            _ => {}
+        }
+    }
+    let gone = changed.iter().filter(|(_, entry)| entry.is_none());
+    next.extend(gone.map(|(key, _)| (key.clone(), None)));
+    if next.is_empty() && Arc::ptr_eq(&draft.node_states, &before.node_states) {
+        return Arc::clone(before);
+    }
+    Arc::new(Memory {
+        services: merged(&before.services, next),
+        node_states: Arc::clone(&draft.node_states),
+    })
+}
