@@ -4,12 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use longshore_model::node::Availability;
 use longshore_model::observe::{CheckState, EngineState, ServerAdmin, SessionObserved};
 use longshore_model::plan::{Assignment, Replica, Traffic};
 use longshore_model::reason::{LeaveReason, ScaleCause};
 use longshore_model::replica::ReplicaState;
-use longshore_model::spec::{Constraint, NodeAttribute, UpdateOrder, arch_word};
+use longshore_model::spec::UpdateOrder;
 use longshore_model::{NodeId, ServiceKey, ServiceSpec};
 
 use crate::{Outcome, PlanInput};
@@ -23,6 +22,8 @@ pub struct Violation {
     /// Which replica, node or service breaks it, and how.
     pub detail: String,
 }
+
+mod nodes;
 
 type Verdict = Result<(), Violation>;
 
@@ -56,7 +57,7 @@ pub fn check(input: &PlanInput<'_>, outcome: &Outcome) -> Result<(), Violation> 
     changes_keep_serving(input, outcome)?;
     patience(input, outcome)?;
     brake(input, outcome)?;
-    nodes_hold_what_they_can(input, outcome)
+    nodes::hold_what_they_can(input, outcome)
 }
 
 /// 6: versions and generations rise exactly with content.
@@ -497,110 +498,4 @@ fn brake(input: &PlanInput<'_>, outcome: &Outcome) -> Verdict {
     demand(few || !share, 5, || {
         format!("{lost} of {all} nodes declared lost at once")
     })
-}
-
-/// 8: capacity, ports, constraints and availability.
-fn nodes_hold_what_they_can(input: &PlanInput<'_>, outcome: &Outcome) -> Verdict {
-    #[derive(Default)]
-    struct Use<'a> {
-        cpu_milli: u64,
-        memory_bytes: u64,
-        ports: BTreeSet<u16>,
-        fresh: Vec<&'a Replica>,
-    }
-    let mut nodes: BTreeMap<&NodeId, Use<'_>> = BTreeMap::new();
-    for replica in outcome.plan.replicas() {
-        let used = nodes.entry(&replica.node).or_default();
-        if let Some(spec) = outcome.plan.template(replica) {
-            used.cpu_milli += spec.resources.cpu_reserved_milli;
-            used.memory_bytes += spec.resources.memory_reserved_bytes;
-        }
-        for port in &replica.ports {
-            let free = used.ports.insert(port.host_port);
-            demand(free, 8, || {
-                format!("{}: port {} twice", replica.node, port.host_port)
-            })?;
-        }
-        if same_in(input.current, replica).is_none() {
-            used.fresh.push(replica);
-        }
-    }
-    for (node, used) in nodes.into_iter().filter(|(_, used)| !used.fresh.is_empty()) {
-        let ready = input
-            .desired
-            .nodes
-            .get(node)
-            .zip(input.observed.nodes.get(node));
-        let Some((desired, seen)) = ready else {
-            return demand(false, 8, || format!("{node} is not known"));
-        };
-        let takes = desired.roles.worker
-            && desired.availability == Availability::Active
-            && session_ok(input, &seen.session)
-            && seen.engine == EngineState::Ok;
-        demand(takes, 8, || format!("{node} takes nothing new"))?;
-        let fits = used.cpu_milli <= seen.capacity.cpu_milli
-            || used.fresh.iter().all(|r| reserves(outcome, r).0 == 0);
-        let fits = fits
-            && (used.memory_bytes <= seen.capacity.memory_bytes
-                || used.fresh.iter().all(|r| reserves(outcome, r).1 == 0));
-        demand(fits, 8, || format!("{node} reserves more than it has"))?;
-        for replica in used.fresh {
-            let spec = input
-                .desired
-                .service(&replica.service)
-                .map(|(_, spec)| spec);
-            let constraints = spec.map_or(&[][..], |spec| &spec.placement.constraints);
-            let holds = constraints.iter().all(|c| constraint_holds(input, node, c));
-            demand(holds, 8, || {
-                format!("{} breaks a constraint on {node}", replica.id)
-            })?;
-            let range = input.config.port_min..=input.config.port_max;
-            let inside = replica
-                .ports
-                .iter()
-                .all(|port| range.contains(&port.host_port));
-            demand(inside, 8, || {
-                format!("{} has a port outside the range", replica.id)
-            })?;
-        }
-    }
-    Ok(())
-}
-
-fn reserves(outcome: &Outcome, replica: &Replica) -> (u64, u64) {
-    let spec = outcome.plan.template(replica);
-    spec.map_or((0, 0), |s| {
-        (
-            s.resources.cpu_reserved_milli,
-            s.resources.memory_reserved_bytes,
-        )
-    })
-}
-
-fn constraint_holds(input: &PlanInput<'_>, id: &NodeId, constraint: &Constraint) -> bool {
-    let Some(node) = input.desired.nodes.get(id) else {
-        return false;
-    };
-    let capacity = input.observed.nodes.get(id).map(|seen| &seen.capacity);
-    let label = |labels: &BTreeMap<String, String>, key: &String| labels.get(key).cloned();
-    let found = match &constraint.attribute {
-        NodeAttribute::Id | NodeAttribute::Hostname => Some(id.to_string()),
-        NodeAttribute::Role => {
-            let wanted = constraint.value.to_lowercase();
-            let has =
-                (wanted == "worker" && node.roles.worker) || (wanted == "edge" && node.roles.edge);
-            return has == constraint.equal;
-        }
-        NodeAttribute::Os => capacity.map(|c| c.os.clone()),
-        NodeAttribute::Arch => capacity.map(|c| arch_word(&c.arch.to_lowercase()).to_owned()),
-        NodeAttribute::Label(key) => label(&node.labels, key),
-        NodeAttribute::EngineLabel(key) => capacity.and_then(|c| label(&c.engine_labels, key)),
-    };
-    let wanted = constraint.value.to_lowercase();
-    let wanted = match constraint.attribute {
-        NodeAttribute::Arch => arch_word(&wanted),
-        _ => &wanted,
-    };
-    (found.unwrap_or_default().to_lowercase() == wanted) == constraint.equal
 }
