@@ -7,6 +7,7 @@ use longshore_planner::PlannerConfig;
 use serde::Deserialize;
 
 use crate::history::HistoryConfig;
+use crate::prometheus::PrometheusConfig;
 
 /// Settings of `controller run`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -25,6 +26,8 @@ pub struct Config {
     pub policy: Policy,
     /// How much of the history of decisions is kept.
     pub history: HistoryConfig,
+    /// Where numbers from outside come from.
+    pub prometheus: PrometheusConfig,
     /// Serve gRPC reflection (to operators). Meant for labs.
     pub reflection: bool,
 }
@@ -38,6 +41,7 @@ impl Default for Config {
             planner: PlannerConfig::default(),
             policy: Policy::default(),
             history: HistoryConfig::default(),
+            prometheus: PrometheusConfig::default(),
             reflection: false,
         }
     }

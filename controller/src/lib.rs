@@ -13,6 +13,7 @@ pub mod fleet;
 pub mod grpc;
 pub mod history;
 pub mod init;
+pub mod prometheus;
 pub mod reconcile;
 pub mod run;
 pub mod store;

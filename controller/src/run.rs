@@ -17,6 +17,7 @@ use crate::config::{Config, ConfigError};
 use crate::files::{self, FileError};
 use crate::grpc::{self, ServeError};
 use crate::init::{DataDir, InitError, issue_server};
+use crate::prometheus;
 use crate::reconcile;
 use crate::store::{Meta, RedbStore, Repository, Store, StoreError};
 
@@ -149,6 +150,7 @@ impl Controller {
         tracing::info!(%address, cluster = cluster.meta.cluster, term = cluster.fence.term, "serving");
         let halt = cluster.stopping.clone();
         let looping = tokio::spawn(reconcile::run(Arc::clone(&cluster), halt.clone()));
+        let asking = tokio::spawn(prometheus::run(Arc::clone(&cluster), halt.clone()));
         let renewing = tokio::spawn(renew(
             Arc::clone(&cluster),
             Arc::clone(&certs),
@@ -172,7 +174,7 @@ impl Controller {
             tracing::warn!("some calls did not end in time and are cut");
             server.abort();
         }
-        for task in [looping, renewing] {
+        for task in [looping, asking, renewing] {
             if let Err(error) = task.await {
                 tracing::error!(%error, "a task of the controller failed");
             }
