@@ -298,7 +298,7 @@ impl Cluster {
     ) -> Result<(), StoreError> {
         let (now_ms, changed) = (self.now_ms(), next.version != current.version);
         let mut history = self.history();
-        history.take(records);
+        let taken = history.take(records);
         let prepared = match history.prepare(&*self.store, now_ms, changed) {
             Ok(prepared) => prepared,
             Err(error) => {
@@ -319,6 +319,9 @@ impl Cluster {
             Err(_) => {}
         }
         drop(ledger);
+        if committed.is_err() {
+            history.undo(taken);
+        }
         drop(history);
         match committed {
             Ok(stored) => {

@@ -126,6 +126,7 @@ async fn event_types(lab: &Lab) -> Vec<String> {
 async fn why(lab: &Lab, target: &str) -> Vec<String> {
     let request = pb::WhyRequest {
         target: target.into(),
+        at_ms: 0,
     };
     lab.admin
         .clone()

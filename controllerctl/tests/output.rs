@@ -162,6 +162,7 @@ fn event_and_why() {
         decided_ms: NOW_MS,
         lines: vec![text("web runs 4, wants 4")],
         report: None,
+        decisions: Vec::new(),
         recent: vec![event],
     };
     insta::assert_snapshot!("why", json(&views::Why::from(&why)));

@@ -33,9 +33,10 @@ pub(super) fn rule(path: &str) -> Option<Rule> {
         ("longshore.agent.v1.AgentService", "Session") => Rule::Node,
         ("longshore.control.v1.ControlService", method) => Rule::Operator(match method {
             "GetStatus" | "ListNodes" | "ListServices" | "ListReplicas" | "Watch" | "Events"
-            | "Why" | "Logs" | "PlanApp" | "ListRollouts" | "RolloutHistory" => Viewer,
-            "ApplyApp" | "DownApp" | "Scale" | "Exec" | "UndoRollout" | "PauseRollout"
-            | "ResumeRollout" | "RestartServices" => Deployer,
+            | "Why" | "ListDecisions" | "ListAutoscale" | "Logs" | "PlanApp" | "ListRollouts"
+            | "RolloutHistory" => Viewer,
+            "ApplyApp" | "DownApp" | "Scale" | "SetAutoscale" | "Exec" | "UndoRollout"
+            | "PauseRollout" | "ResumeRollout" | "RestartServices" => Deployer,
             "SetNodeAvailability" | "SetNodeLabels" | "RemoveNode" | "CreateToken" => Admin,
             _ => return None,
         }),

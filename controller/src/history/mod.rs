@@ -70,8 +70,16 @@ impl HistoryConfig {
     }
 }
 
-/// The last streak of a group.
+/// What a run changed, as it was before.
 #[derive(Debug)]
+pub struct Taken {
+    groups: BTreeMap<Group, (u64, Option<Open>)>,
+    total: u64,
+    waiting: usize,
+}
+
+/// The last streak of a group.
+#[derive(Debug, Clone)]
 struct Open {
     sequence: u64,
     recorded: Recorded,
@@ -154,14 +162,23 @@ impl History {
         Ok(history)
     }
 
-    /// Takes in what a planning run decided.
-    pub fn take(&mut self, records: &[DecisionRecord]) {
+    /// Takes in what a planning run decided. Gives back how it was before, for [`Self::undo`].
+    pub fn take(&mut self, records: &[DecisionRecord]) -> Taken {
+        let mut before = Taken {
+            groups: BTreeMap::new(),
+            total: self.total,
+            waiting: self.waiting.len(),
+        };
         for record in records {
             let group = Group {
                 service: record.service.clone(),
                 kind: record.decision.kind(),
             };
             let kept = self.groups.entry(group.clone()).or_default();
+            before
+                .groups
+                .entry(group.clone())
+                .or_insert_with(|| (kept.span.next, kept.open.clone()));
             let record = match &mut kept.open {
                 Some(open) => match open.recorded.extend(record.clone()) {
                     Ok(()) => {
@@ -187,6 +204,28 @@ impl History {
                 self.waiting.push((group, ended.sequence, ended.recorded));
             }
         }
+        before
+    }
+
+    /// Forgets a run that came to nothing: its plan could not be stored.
+    pub fn undo(&mut self, taken: Taken) {
+        self.total = taken.total;
+        self.waiting.truncate(taken.waiting);
+        for (group, (next, open)) in taken.groups {
+            if open.as_ref().is_none_or(|open| open.written_ms.is_some()) {
+                self.fresh.remove(&group);
+            }
+            if let Some(kept) = self.groups.get_mut(&group) {
+                (kept.span.next, kept.open) = (next, open);
+                if kept.span.is_empty() {
+                    self.groups.remove(&group);
+                }
+            }
+        }
+    }
+
+    /// Gives up the oldest of what waits for a store without room.
+    fn trim(&mut self) {
         let over = self.waiting.len().saturating_sub(WAITING_MAX);
         if over > 0 {
             if self.given_up == 0 {
@@ -354,6 +393,7 @@ impl History {
     pub fn refused(&mut self, now_ms: TimeMs) {
         self.written_ms = now_ms;
         self.refused_ms = Some(now_ms);
+        self.trim();
     }
 
     /// Makes every streak due: the process ends.

@@ -282,3 +282,24 @@ fn a_damaged_record_is_left_out_and_the_others_are_told() {
         assert_eq!(bench.streaks(), [(1, 1, 1), (3, 3, 1)]);
     });
 }
+
+#[test]
+fn a_run_whose_plan_was_not_stored_leaves_no_trace() {
+    each(&HistoryConfig::default(), |mut bench| {
+        bench.decide(&[scale(1, 3)], 1);
+        let before = bench.list(99);
+        for records in [
+            vec![scale(2, 3)],
+            vec![scale(2, 9), scale(2, 8), placed(2), scale_of("new", 2, 1)],
+        ] {
+            let taken = bench.history.take(&records);
+            assert_ne!(bench.list(99), before);
+            bench.history.undo(taken);
+            assert_eq!(bench.list(99), before);
+            assert_eq!(bench.history.services().count(), 1);
+        }
+        bench.decide(&[scale(3, 4)], 3);
+        bench.restart();
+        assert_eq!(bench.streaks(), [(1, 1, 1), (3, 3, 1)]);
+    });
+}

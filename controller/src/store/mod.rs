@@ -14,6 +14,7 @@
 //! Every error of a write but a guard and a full disk is fatal to the process: an engine that
 //! failed once must be reopened and checked, never asked again.
 
+mod control;
 mod history;
 mod mem;
 mod plan;

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use longshore_model::autoscale::AutoscaleControl;
 use longshore_model::rollout::RolloutControl;
 use longshore_model::{App, AppName, Desired, Event, ManualScale, NodeId, Plan, ServiceKey};
 use serde::de::DeserializeOwned;
@@ -132,7 +133,7 @@ impl Repository {
     }
 
     /// Runs `fill` on a new batch that also appends `events`, and writes it.
-    fn write_with(
+    pub(super) fn write_with(
         &mut self,
         events: &[Event],
         fill: impl FnOnce(&mut Batch) -> Result<(), StoreError>,
@@ -203,7 +204,7 @@ impl Repository {
     pub fn remove_app(
         &mut self,
         app: &AppName,
-        manual: &[ServiceKey],
+        services: &[ServiceKey],
         events: &[Event],
     ) -> Result<Vec<StoredEvent>, StoreError> {
         let forgotten = revisions::forgotten(&*self.store, app)?;
@@ -212,10 +213,12 @@ impl Repository {
             batch
                 .changes
                 .push(remove(Table::Apps, app.as_str().as_bytes()));
-            for key in manual {
-                batch
-                    .changes
-                    .push(remove(Table::Manual, key.to_string().as_bytes()));
+            for key in services {
+                for table in [Table::Manual, Table::Autoscale] {
+                    batch
+                        .changes
+                        .push(remove(table, key.to_string().as_bytes()));
+                }
             }
             Ok(())
         })
@@ -481,6 +484,13 @@ fn load(store: &dyn Store, meta: Meta, term: u64) -> Result<Loaded, StoreError> 
             .parse()
             .map_err(|_| bad_key(Table::Rollout, key.as_bytes()))?;
         loaded.desired.rollout.insert(key, control);
+        Ok(())
+    })?;
+    read_all(store, Table::Autoscale, |key, control: AutoscaleControl| {
+        let key = key
+            .parse()
+            .map_err(|_| bad_key(Table::Autoscale, key.as_bytes()))?;
+        loaded.desired.autoscale.insert(key, control);
         Ok(())
     })?;
     read_all(store, Table::Revoked, |_, serial: String| {

@@ -106,6 +106,7 @@ pub(super) async fn why(run: &Run, args: &TargetArgs) -> Result<Exit, Failure> {
     let answer = client
         .why(pb::WhyRequest {
             target: args.target.clone(),
+            at_ms: 0,
         })
         .await?;
     let view = views::Why::from(&answer);

@@ -43,6 +43,7 @@ pub(super) async fn logs(run: &Run, args: &LogsArgs) -> Result<Exit, Failure> {
         },
         since_s: since.unwrap_or(0) / 1000,
         timestamps: args.timestamps,
+        marks: Vec::new(),
     };
     let stream = client.logs(request).await?;
     drain("read logs", stream, |message| log_line(run, args, &message)).await
@@ -96,7 +97,7 @@ pub(super) async fn events(run: &Run, args: &EventsArgs) -> Result<Exit, Failure
         follow: args.follow,
         since_ms: since.unwrap_or(0),
         about: args.about.clone().unwrap_or_default(),
-        tail: 0,
+        ..Default::default()
     };
     let stream = client.events(request).await?;
     if run.out.format == Format::Json && !args.follow {

@@ -74,6 +74,12 @@ pub enum EventKind {
         node: NodeId,
         /// From its planning to here.
         after_ms: u64,
+        /// When its node started it.
+        #[serde(default)]
+        started_ms: Option<TimeMs>,
+        /// When its node first found it healthy.
+        #[serde(default)]
+        healthy_ms: Option<TimeMs>,
     },
     /// A replica left the routes because it is not healthy.
     Unhealthy {
@@ -299,6 +305,36 @@ impl EventKind {
         }
     }
 
+    /// The replica that it is about, if any.
+    #[must_use]
+    pub fn replica(&self) -> Option<ReplicaId> {
+        match self {
+            Self::Placed { replica, .. }
+            | Self::Serving { replica, .. }
+            | Self::Unhealthy { replica, .. }
+            | Self::Leaving { replica, .. }
+            | Self::Drained { replica, .. }
+            | Self::Gone { replica, .. }
+            | Self::Failed { replica, .. }
+            | Self::Moving { replica, .. }
+            | Self::Woken { replica, .. } => Some(*replica),
+            _ => None,
+        }
+    }
+
+    /// The slot of that replica, where it is said.
+    #[must_use]
+    pub fn slot(&self) -> Option<u32> {
+        match self {
+            Self::Placed { slot, .. }
+            | Self::Serving { slot, .. }
+            | Self::Leaving { slot, .. }
+            | Self::Gone { slot, .. }
+            | Self::Woken { slot, .. } => Some(*slot),
+            _ => None,
+        }
+    }
+
     /// The node that it is about, if any.
     #[must_use]
     pub fn node(&self) -> Option<&NodeId> {
@@ -358,6 +394,7 @@ impl fmt::Display for EventKind {
                 replica,
                 node,
                 after_ms,
+                ..
             } => write!(
                 f,
                 "{service}.{slot} ({replica}) on {node} takes traffic after {after_ms} ms"

@@ -76,25 +76,6 @@ pub struct RefusalCount {
 }
 
 impl Refusal {
-    /// Its kind in one word, as JSON has it.
-    #[must_use]
-    pub fn word(&self) -> &'static str {
-        match self {
-            Self::NotWorker => "not_worker",
-            Self::Cordoned => "cordoned",
-            Self::Draining => "draining",
-            Self::Away => "away",
-            Self::EngineDown => "engine_down",
-            Self::Constraint { .. } => "constraint",
-            Self::MaxPerNode { .. } => "max_per_node",
-            Self::Cpu { .. } => "cpu",
-            Self::Memory { .. } => "memory",
-            Self::Ports => "ports",
-            Self::HostPort { .. } => "host_port",
-            Self::Platform { .. } => "platform",
-        }
-    }
-
     /// The reason without what differs from node to node: what is free, what was found. Equal
     /// kinds are counted together.
     #[must_use]

@@ -51,6 +51,7 @@ pub(crate) fn run(mut draft: Draft<'_>) -> Outcome {
             lost: std::mem::take(&mut draft.lost),
         })
     };
+    crate::record::stamp(&mut draft.report.records, plan.version);
     Outcome {
         plan,
         memory,

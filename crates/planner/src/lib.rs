@@ -30,6 +30,7 @@ mod liveness;
 mod load;
 mod place;
 mod policy;
+mod record;
 mod report;
 mod rollout;
 mod scale;

@@ -18,6 +18,7 @@ pub(crate) fn run(draft: &mut Draft<'_>) {
     let mut services = BTreeMap::new();
     for service in 0..draft.services.len() {
         count_replicas(draft, service);
+        crate::record::scale(draft, service);
         say_waits(draft, service);
         let slot = &mut draft.services[service];
         if slot.spec.is_some()
@@ -71,6 +72,8 @@ fn say_serving(draft: &mut Draft<'_>, service: usize) {
             replica: replica.id,
             node: replica.node.clone(),
             after_ms: draft.input.now_ms.saturating_sub(replica.created_ms),
+            started_ms: row.status.and_then(|status| status.started_ms),
+            healthy_ms: row.status.and_then(|status| status.healthy_ms),
         });
     }
 }

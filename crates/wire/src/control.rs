@@ -1,6 +1,6 @@
 //! Events and free-form details of `longshore.control.v1`.
 
-use longshore_model::Event;
+use longshore_model::{Event, EventKind};
 use longshore_proto::control::v1 as pb;
 use prost_types::value::Kind;
 use prost_types::{ListValue, Struct, Value};
@@ -11,20 +11,26 @@ use serde_json::Value as Json;
 #[must_use]
 pub fn event_to_pb(event: &Event, sequence: u64) -> pb::EventsResponse {
     let detail = to_struct(&event.kind);
-    let kind = match detail
-        .fields
-        .get("type")
-        .and_then(|value| value.kind.as_ref())
-    {
-        Some(Kind::StringValue(kind)) => kind.clone(),
-        _ => String::new(),
-    };
     pb::EventsResponse {
         sequence,
         time_ms: event.at_ms,
-        r#type: kind,
+        r#type: word(&detail),
         message: event.kind.to_string(),
         detail: Some(detail),
+    }
+}
+
+/// The type of an event in one word, as the API has it.
+#[must_use]
+pub fn event_type(kind: &EventKind) -> String {
+    word(&to_struct(kind))
+}
+
+fn word(detail: &Struct) -> String {
+    let kind = detail.fields.get("type");
+    match kind.and_then(|value| value.kind.as_ref()) {
+        Some(Kind::StringValue(kind)) => kind.clone(),
+        _ => String::new(),
     }
 }
 

@@ -5,6 +5,7 @@ mod agent;
 mod autoscale;
 mod control;
 mod error;
+mod logs;
 mod reason;
 mod spec;
 
@@ -13,8 +14,9 @@ pub use agent::{
     capacity_from_pb, capacity_to_pb, edge_report_from_pb, edge_report_to_pb, engine_labels,
     node_report_from_pb, node_report_to_pb, routes_from_pb, routes_to_pb,
 };
-pub use control::{event_to_pb, json_to_struct, struct_to_json, to_struct};
+pub use control::{event_to_pb, event_type, json_to_struct, struct_to_json, to_struct};
 pub use error::WireError;
+pub use logs::{LogPosition, LogResume};
 pub use reason::{fail_reason_from_pb, fail_reason_to_pb};
 pub use spec::{
     container_spec_from_pb, container_spec_to_pb, route_spec_from_pb, route_spec_to_pb,

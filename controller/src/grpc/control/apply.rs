@@ -1,6 +1,6 @@
 //! Apps: what a file would change, changing it, taking it down.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use longshore_model::spec::RouteMode;
@@ -363,22 +363,20 @@ pub(super) fn down_app(
         let name = find::app(desired, word)?;
         let plan = &cluster.view().plan;
         let replicas = plan.replicas().filter(|r| r.service.app == name).count();
-        let manual: Vec<ServiceKey> = desired
-            .manual
-            .keys()
-            .filter(|key| key.app == name)
-            .cloned()
-            .collect();
+        let spoken = desired.manual.keys().chain(desired.autoscale.keys());
+        let spoken: BTreeSet<ServiceKey> = spoken.filter(|key| key.app == name).cloned().collect();
+        let spoken: Vec<ServiceKey> = spoken.into_iter().collect();
         let kind = EventKind::AppDown {
             app: name.clone(),
             by: by.into(),
         };
         let events = ledger
             .repository
-            .remove_app(&name, &manual, &[Event { at_ms, kind }])?;
+            .remove_app(&name, &spoken, &[Event { at_ms, kind }])?;
         desired.apps.remove(&name);
         desired.manual.retain(|key, _| key.app != name);
         desired.rollout.retain(|key, _| key.app != name);
+        desired.autoscale.retain(|key, _| key.app != name);
         let replicas = u32::try_from(replicas).unwrap_or(u32::MAX);
         Ok((pb::DownAppResponse { replicas }, events))
     })

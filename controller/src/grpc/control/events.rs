@@ -4,50 +4,83 @@ use std::sync::Arc;
 
 use longshore_model::EventKind;
 use longshore_proto::control::v1 as pb;
-use longshore_wire::event_to_pb;
+use longshore_wire::{event_to_pb, event_type};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
 use crate::cluster::Cluster;
-use crate::grpc::{Refusal, blocking};
+use crate::grpc::blocking;
 use crate::store::StoredEvent;
 
 /// Events that wait for one reader.
 const WAITING_MAX: usize = 64;
 
+/// Types, services and nodes of one filter.
+const WORDS_MAX: usize = 64;
+
 /// Is the event about `word`: a service (`app/service` or `service`), an app or a node?
 pub(super) fn is_about(kind: &EventKind, word: &str) -> bool {
     let word = word.strip_prefix("node/").unwrap_or(word);
+    is_about_service(kind, word) || is_about_node(kind, word)
+}
+
+fn is_about_service(kind: &EventKind, word: &str) -> bool {
     let service = kind.service().is_some_and(|key| {
         key.service.as_str() == word || key.app.as_str() == word || key.to_string() == word
     });
-    let node = kind.node().is_some_and(|node| node.as_str() == word);
     let app = match kind {
         EventKind::AppApplied { app, .. } | EventKind::AppDown { app, .. } => {
             app.as_str() == word || word.starts_with(&format!("{app}/"))
         }
         _ => false,
     };
-    service || node || app
+    service || app
 }
 
-/// Past events that match.
-pub(super) fn past(
-    cluster: &Cluster,
+fn is_about_node(kind: &EventKind, word: &str) -> bool {
+    kind.node().is_some_and(|node| node.as_str() == word)
+}
+
+/// Which events a reader wants.
+#[derive(Debug, Clone, Default)]
+struct Filter {
     since_ms: u64,
-    about: &str,
-    tail: usize,
-) -> Result<Vec<StoredEvent>, Refusal> {
-    let mut events = cluster.past_events()?;
-    events.retain(|stored| {
-        stored.event.at_ms >= since_ms && (about.is_empty() || is_about(&stored.event.kind, about))
-    });
-    if tail > 0 {
-        events.drain(..events.len().saturating_sub(tail));
+    about: String,
+    types: Vec<String>,
+    services: Vec<String>,
+    nodes: Vec<String>,
+}
+
+impl Filter {
+    fn new(request: &pb::EventsRequest) -> Result<Self, Status> {
+        let lists = [&request.types, &request.services, &request.nodes];
+        if lists.iter().any(|list| list.len() > WORDS_MAX) {
+            return Err(Status::invalid_argument(format!(
+                "at most {WORDS_MAX} types, services and nodes each"
+            )));
+        }
+        Ok(Self {
+            since_ms: request.since_ms,
+            about: request.about.clone(),
+            types: request.types.clone(),
+            services: request.services.clone(),
+            nodes: request.nodes.clone(),
+        })
     }
-    Ok(events)
+
+    fn wants(&self, stored: &StoredEvent) -> bool {
+        let kind = &stored.event.kind;
+        let any = |words: &[String], is: &dyn Fn(&str) -> bool| {
+            words.is_empty() || words.iter().any(|word| is(word))
+        };
+        stored.event.at_ms >= self.since_ms
+            && (self.about.is_empty() || is_about(kind, &self.about))
+            && any(&self.services, &|word| is_about_service(kind, word))
+            && any(&self.nodes, &|word| is_about_node(kind, word))
+            && any(&self.types, &|word| word == event_type(kind))
+    }
 }
 
 /// Serves `Events`.
@@ -55,62 +88,63 @@ pub(super) async fn events(
     cluster: Arc<Cluster>,
     request: pb::EventsRequest,
 ) -> Result<ReceiverStream<Result<pb::EventsResponse, Status>>, Status> {
+    let filter = Filter::new(&request)?;
     // Listening begins before reading: nothing falls between the two, and what comes twice is
     // known by its sequence.
     let mut live = cluster.watch_events();
-    let reader = Arc::clone(&cluster);
-    let (since_ms, about) = (request.since_ms, request.about.clone());
-    let tail = request.tail as usize;
-    let past = blocking(move || past(&reader, since_ms, &about, tail)).await?;
+    let (mut past, mut last) = read(&cluster, request.after_sequence).await?;
+    past.retain(|stored| filter.wants(stored));
+    if request.tail > 0 {
+        past.drain(..past.len().saturating_sub(request.tail as usize));
+    }
     let (sender, receiver) = mpsc::channel(WAITING_MAX);
     tokio::spawn(async move {
-        let mut last = 0;
-        for stored in past {
-            last = stored.sequence;
-            if sender
-                .send(Ok(event_to_pb(&stored.event, stored.sequence)))
-                .await
-                .is_err()
-            {
+        loop {
+            for stored in past.iter().filter(|stored| filter.wants(stored)) {
+                let message = event_to_pb(&stored.event, stored.sequence);
+                if sender.send(Ok(message)).await.is_err() {
+                    return;
+                }
+            }
+            if !request.follow {
                 return;
             }
-        }
-        if !request.follow {
-            return;
-        }
-        loop {
+            past.clear();
             let next = tokio::select! {
                 next = live.recv() => next,
                 () = sender.closed() => return,
                 () = cluster.stopping.cancelled() => return,
             };
-            let message = match next {
-                Ok(stored) if stored.sequence <= last => continue,
+            match next {
+                Ok(stored) if stored.sequence <= last => {}
                 Ok(stored) => {
-                    let kind = &stored.event.kind;
-                    if !request.about.is_empty() && !is_about(kind, &request.about) {
-                        continue;
-                    }
-                    event_to_pb(&stored.event, stored.sequence)
+                    last = stored.sequence;
+                    past.push(StoredEvent::clone(&stored));
                 }
-                Err(RecvError::Lagged(missed)) => gap(&cluster, missed),
+                // A slow reader reads on from the store: nothing is lost, nothing comes twice.
+                Err(RecvError::Lagged(_)) => match read(&cluster, last).await {
+                    Ok((missed, newest)) => (past, last) = (missed, newest.max(last)),
+                    Err(status) => {
+                        // A reader that has gone needs no word.
+                        let _ = sender.send(Err(status)).await;
+                        return;
+                    }
+                },
                 Err(RecvError::Closed) => return,
-            };
-            if sender.send(Ok(message)).await.is_err() {
-                return;
             }
         }
     });
     Ok(ReceiverStream::new(receiver))
 }
 
-/// Told to a reader that was too slow.
-fn gap(cluster: &Cluster, missed: u64) -> pb::EventsResponse {
-    pb::EventsResponse {
-        sequence: 0,
-        time_ms: cluster.now_ms(),
-        r#type: "gap".into(),
-        message: format!("{missed} events were not read in time; events --since shows them"),
-        detail: None,
+/// Events after `sequence`, and the newest sequence. One that is still to come is of another
+/// history (a store that was restored): then all are read.
+async fn read(cluster: &Arc<Cluster>, sequence: u64) -> Result<(Vec<StoredEvent>, u64), Status> {
+    let reader = Arc::clone(cluster);
+    let mut events = blocking(move || Ok(reader.past_events()?)).await?;
+    let newest = events.last().map_or(0, |stored| stored.sequence);
+    if sequence <= newest {
+        events.retain(|stored| stored.sequence > sequence);
     }
+    Ok((events, newest))
 }

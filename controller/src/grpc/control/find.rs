@@ -38,7 +38,7 @@ fn offer<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> String {
 }
 
 /// All services: wanted ones, and those whose replicas still leave.
-fn known(desired: &Desired, plan: &Plan) -> Vec<ServiceKey> {
+pub(super) fn known(desired: &Desired, plan: &Plan) -> Vec<ServiceKey> {
     let mut keys: Vec<ServiceKey> = desired.services().map(|(key, ..)| key).collect();
     keys.extend(plan.services.keys().cloned());
     keys.sort();
@@ -51,7 +51,14 @@ fn known(desired: &Desired, plan: &Plan) -> Vec<ServiceKey> {
 /// # Errors
 /// `NOT_FOUND` with near names, or `INVALID_ARGUMENT` with the apps that have it.
 pub(super) fn service(desired: &Desired, plan: &Plan, word: &str) -> Result<ServiceKey, Status> {
-    let keys = known(desired, plan);
+    one_of(&known(desired, plan), word)
+}
+
+/// As [`service`], among `keys`.
+///
+/// # Errors
+/// As [`service`].
+pub(super) fn one_of(keys: &[ServiceKey], word: &str) -> Result<ServiceKey, Status> {
     let hits: Vec<&ServiceKey> = match word.parse::<ServiceKey>() {
         Ok(key) => keys.iter().filter(|known| **known == key).collect(),
         Err(_) => keys

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use longshore_model::observe::{CheckState, EdgeObserved, NodeObserved, mean};
 use longshore_model::plan::{Replica, Traffic};
-use longshore_model::report::{NodeState, ServiceReport};
+use longshore_model::report::{NodeState, ScaleReport, ServiceReport};
 use longshore_model::spec::RouteMode;
 use longshore_model::{AutoscaleMode, Desired, Observed, Plan, ReplicaState, ServiceSpec, TimeMs};
 use longshore_proto::control::v1 as pb;
@@ -241,14 +241,19 @@ pub(super) fn services(cluster: &Cluster) -> Vec<pb::Service> {
     list.into_values().collect()
 }
 
-fn service(key: &str, report: &ServiceReport) -> pb::Service {
-    let (app, name) = key.split_once('/').unwrap_or_default();
-    let signals = report.scale.signals.iter().map(|signal| pb::SignalValue {
+/// What each signal says and asks for.
+pub(super) fn signal_values(scale: &ScaleReport) -> Vec<pb::SignalValue> {
+    let signals = scale.signals.iter().map(|signal| pb::SignalValue {
         signal: signal.signal.clone(),
         value: signal.value,
         target: signal.target,
         recommendation: signal.recommendation,
     });
+    signals.collect()
+}
+
+fn service(key: &str, report: &ServiceReport) -> pb::Service {
+    let (app, name) = key.split_once('/').unwrap_or_default();
     pb::Service {
         key: key.to_owned(),
         app: app.to_owned(),
@@ -262,7 +267,7 @@ fn service(key: &str, report: &ServiceReport) -> pb::Service {
         autoscale: "fixed".into(),
         min: report.scale.min,
         max: report.scale.max,
-        signals: signals.collect(),
+        signals: signal_values(&report.scale),
         waits: report.waits.iter().map(ToString::to_string).collect(),
         scale_reasons: report
             .scale

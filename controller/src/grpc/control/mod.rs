@@ -1,13 +1,14 @@
 //! `ControlService`: each call is checked, asks the cluster, and is converted once.
 
 mod apply;
+mod autoscale;
+mod decisions;
 mod events;
 mod exec;
 mod find;
 mod lists;
 mod logs;
 mod nodes;
-mod placing;
 mod rollout;
 mod scale;
 mod tokens;
@@ -162,10 +163,38 @@ impl ControlService for Control {
         &self,
         request: Request<pb::WhyRequest>,
     ) -> Result<Response<pb::WhyResponse>, Status> {
-        let (cluster, target) = (Arc::clone(&self.cluster), request.into_inner().target);
-        blocking(move || why::why(&cluster, &target))
+        let (cluster, request) = (Arc::clone(&self.cluster), request.into_inner());
+        blocking(move || why::why(&cluster, &request))
             .await
             .map(Response::new)
+    }
+
+    async fn list_decisions(
+        &self,
+        request: Request<pb::ListDecisionsRequest>,
+    ) -> Result<Response<pb::ListDecisionsResponse>, Status> {
+        let (cluster, request) = (Arc::clone(&self.cluster), request.into_inner());
+        blocking(move || decisions::list(&cluster, &request))
+            .await
+            .map(Response::new)
+    }
+
+    async fn list_autoscale(
+        &self,
+        request: Request<pb::ListAutoscaleRequest>,
+    ) -> Result<Response<pb::ListAutoscaleResponse>, Status> {
+        autoscale::list(&self.cluster, &request.into_inner().services).map(Response::new)
+    }
+
+    async fn set_autoscale(
+        &self,
+        request: Request<pb::SetAutoscaleRequest>,
+    ) -> Result<Response<pb::SetAutoscaleResponse>, Status> {
+        let (cluster, by) = (Arc::clone(&self.cluster), auth::operator(&request)?);
+        let request = request.into_inner();
+        let key = blocking(move || autoscale::set(&cluster, &request, &by)).await?;
+        self.cluster.planned().await;
+        Ok(Response::new(autoscale::after(&self.cluster, &key)))
     }
 
     type LogsStream = Out<pb::LogsResponse>;

@@ -1,268 +1,290 @@
-//! `why`: a decision explained from the last report and the recent events.
+//! `why`: gathers what was recorded about a service, a replica or a node, now or at another time.
 
-use std::fmt::Write as _;
-
-use longshore_model::plan::{Replica, Traffic};
-use longshore_model::report::{NodeState, ServiceReport, SignalReport};
-use longshore_model::{NodeId, Reason, ReplicaId, ServiceKey, TimeMs};
+use longshore_model::plan::Replica;
+use longshore_model::reason::Refusal as NodeRefusal;
+use longshore_model::{
+    Decision, DecisionKind, Event, NodeId, Reason, Recorded, ReplicaId, ServiceKey, TimeMs,
+};
 use longshore_proto::control::v1 as pb;
 use longshore_wire::{event_to_pb, to_struct};
+use tonic::Status;
 
-use super::events::{is_about, past};
+use super::decisions;
+use super::events::is_about;
 use super::find::{self, Target};
 use super::lists::word;
 use super::nodes::availability_word;
-use super::placing;
 use crate::cluster::{Cluster, View};
+use crate::explain::{self, Clock, NodeStory, ReplicaStory, ServiceStory};
 use crate::grpc::Refusal;
+use crate::store::StoredEvent;
 
 /// Events shown.
-const RECENT_MAX: usize = 10;
+const RECENT_MAX: usize = 8;
+/// Decisions of each kind that are looked through.
+const LOOK_MAX: usize = 512;
+
+/// What is asked about.
+enum About {
+    Service(ServiceKey),
+    Replica(ReplicaId, ServiceKey),
+    Node(NodeId),
+}
+
+/// What everything below looks at.
+struct Scene<'a> {
+    cluster: &'a Cluster,
+    view: &'a View,
+    /// Asked about the past.
+    past: bool,
+    clock: Clock,
+    /// Oldest first, none later than the clock.
+    events: Vec<StoredEvent>,
+}
 
 /// Serves `Why`.
-pub(super) fn why(cluster: &Cluster, target: &str) -> Result<pb::WhyResponse, Refusal> {
-    let (view, desired) = (cluster.view(), cluster.desired());
-    let found = find::target(&desired, &view.plan, target).map_err(Refusal)?;
+pub(super) fn why(cluster: &Cluster, request: &pb::WhyRequest) -> Result<pb::WhyResponse, Refusal> {
+    let (view, now_ms) = (cluster.view(), cluster.now_ms());
+    let past = request.at_ms > 0 && request.at_ms < now_ms;
+    let clock = Clock {
+        now_ms: if past { request.at_ms } else { now_ms },
+    };
+    let mut events = cluster.past_events()?;
+    events.retain(|stored| stored.event.at_ms <= clock.now_ms);
+    let scene = Scene {
+        cluster,
+        view: &view,
+        past,
+        clock,
+        events,
+    };
+    let about = about(&scene, &request.target).map_err(Refusal)?;
     let mut response = pb::WhyResponse {
         decided_ms: view.decided_ms,
         ..Default::default()
     };
-    let about = match &found {
-        Target::Service(key) => {
-            let report = view.report.services.get(key).cloned().unwrap_or_default();
-            response.lines = service_lines(cluster, &view, key, &report);
-            response.report = Some(to_struct(&*report));
-            key.to_string()
+    let wanted: Vec<&StoredEvent> = match &about {
+        About::Service(key) => {
+            response.target = key.to_string();
+            service(&scene, key, &mut response)?;
+            let name = key.to_string();
+            let events = scene.events.iter();
+            events.filter(|s| is_about(&s.event.kind, &name)).collect()
         }
-        Target::Node(node) => {
-            let report = view.report.nodes.get(node).cloned().unwrap_or_default();
-            response.lines = node_lines(cluster, &view, node);
-            response.report = Some(to_struct(&report));
-            node.to_string()
+        About::Node(id) => {
+            response.target = id.to_string();
+            node(&scene, id, &mut response);
+            let events = scene.events.iter();
+            let of = |s: &&StoredEvent| s.event.kind.node() == Some(id);
+            events.filter(of).collect()
         }
-        Target::Replica(id) => {
-            let Some(replica) = view.plan.replica(*id) else {
-                return Ok(response);
-            };
-            response.lines = replica_lines(cluster, replica);
-            response.report = Some(to_struct(replica));
-            replica.service.to_string()
+        About::Replica(id, key) => {
+            response.target = id.to_string();
+            replica(&scene, *id, key, &mut response)?;
+            // Its steps say it all.
+            Vec::new()
         }
     };
-    response.target = match &found {
-        Target::Replica(id) => id.to_string(),
-        _ => about.clone(),
-    };
-    let events = past(cluster, 0, "", 0)?;
-    let mut recent: Vec<_> = events
-        .iter()
-        .filter(|stored| match &found {
-            Target::Replica(id) => mentions(&stored.event.kind, *id),
-            _ => is_about(&stored.event.kind, &about),
-        })
-        .collect();
-    recent.drain(..recent.len().saturating_sub(RECENT_MAX));
+    let recent = wanted.iter().skip(wanted.len().saturating_sub(RECENT_MAX));
     response.recent = recent
-        .iter()
-        .map(|s| event_to_pb(&s.event, s.sequence))
+        .map(|stored| event_to_pb(&stored.event, stored.sequence))
         .collect();
     Ok(response)
 }
 
-fn mentions(kind: &longshore_model::EventKind, id: ReplicaId) -> bool {
-    use longshore_model::EventKind as K;
-    matches!(kind,
-        K::Placed { replica, .. } | K::Serving { replica, .. } | K::Unhealthy { replica, .. }
-        | K::Leaving { replica, .. } | K::Drained { replica, .. } | K::Gone { replica, .. }
-        | K::Failed { replica, .. } if *replica == id)
-}
-
-fn ago(now_ms: TimeMs, then_ms: TimeMs) -> String {
-    format!("{} s ago", now_ms.saturating_sub(then_ms) / 1_000)
-}
-
-/// A reason with its time, where it has one.
-fn explain(reason: &Reason, now_ms: TimeMs) -> String {
-    let until = match reason {
-        Reason::Observing { until_ms }
-        | Reason::Stabilizing { until_ms, .. }
-        | Reason::RateLimited { until_ms }
-        | Reason::Backoff { until_ms, .. }
-        | Reason::Held {
-            until_ms: Some(until_ms),
-        } => Some(*until_ms),
-        _ => None,
-    };
-    match until {
-        Some(until) if until > now_ms => {
-            format!(
-                "{reason} (for another {} s)",
-                (until - now_ms).div_ceil(1_000)
-            )
-        }
-        _ => reason.to_string(),
+/// From the word to what is meant, the past included: what is gone is known from its events.
+fn about(scene: &Scene<'_>, target: &str) -> Result<About, Status> {
+    let desired = scene.cluster.desired();
+    let plan = &scene.view.plan;
+    let gone = || gone(scene, target);
+    if scene.past
+        && let Some(about) = gone()
+    {
+        return Ok(about);
     }
+    let found = match find::target(&desired, plan, target) {
+        Ok(found) => found,
+        Err(status) => {
+            return match (
+                gone(),
+                find::one_of(&decisions::services(scene.cluster), target),
+            ) {
+                (Some(about), _) => Ok(about),
+                (None, Ok(key)) => Ok(About::Service(key)),
+                (None, Err(_)) => Err(status),
+            };
+        }
+    };
+    Ok(match found {
+        Target::Service(key) => About::Service(key),
+        Target::Node(id) => About::Node(id),
+        Target::Replica(id) => match plan.replica(id) {
+            Some(replica) => About::Replica(id, replica.service.clone()),
+            None => return Err(Status::not_found(format!("{id} has just gone"))),
+        },
+    })
 }
 
-fn service_lines(
-    cluster: &Cluster,
-    view: &View,
+/// A replica by its events: `r17`, or the last one that had the slot.
+fn gone(scene: &Scene<'_>, target: &str) -> Option<About> {
+    let mut events = scene.events.iter().rev().map(|stored| &stored.event.kind);
+    if let Ok(id) = target.parse::<ReplicaId>() {
+        let event = events.find(|kind| kind.replica() == Some(id))?;
+        return Some(About::Replica(id, event.service()?.clone()));
+    }
+    let (name, slot) = target.rsplit_once('.')?;
+    let slot: u32 = slot.parse().ok()?;
+    let key = find::one_of(&decisions::services(scene.cluster), name).ok()?;
+    let event = events.find(|kind| kind.slot() == Some(slot) && kind.service() == Some(&key))?;
+    Some(About::Replica(event.replica()?, key))
+}
+
+/// All that is kept of a service up to the clock, oldest first by kind.
+fn kept(scene: &Scene<'_>, key: &ServiceKey) -> Result<Vec<Recorded>, Refusal> {
+    let mut kept = scene
+        .cluster
+        .decisions(|group| group.service == *key, LOOK_MAX)?;
+    kept.retain(|recorded| recorded.first_ms <= scene.clock.now_ms);
+    Ok(kept)
+}
+
+fn service(
+    scene: &Scene<'_>,
     key: &ServiceKey,
-    report: &ServiceReport,
-) -> Vec<String> {
-    let now_ms = cluster.now_ms();
-    let decided = match view.decided_ms {
-        0 => "not decided yet".into(),
-        at_ms => format!("decided {}", ago(now_ms, at_ms)),
+    response: &mut pb::WhyResponse,
+) -> Result<(), Refusal> {
+    let kept = kept(scene, key)?;
+    let last = |kind: DecisionKind| {
+        let of_kind = |r: &&Recorded| r.record.decision.kind() == kind;
+        kept.iter().rev().find(of_kind)
     };
-    let mut lines = vec![format!(
-        "{key} runs {}, wants {} ({decided})",
-        report.healthy, report.wanted
-    )];
-    lines.push(format!(
-        "  {} planned, {} healthy, {} serving, {} leaving, {} outdated",
-        report.planned, report.healthy, report.serving, report.leaving, report.outdated
-    ));
-    lines.extend(report.scale.signals.iter().map(signal_line));
-    if let Some(count) = report.scale.recommendation {
-        lines.push(format!("  recommendation {count} = highest of the metrics"));
-    }
-    let scale = report.scale.reasons.iter();
-    lines.extend(scale.map(|reason| format!("  count: {}", explain(reason, now_ms))));
-    for reason in &report.waits {
-        lines.push(format!("  waits: {}", explain(reason, now_ms)));
-        lines.extend(placing::refusal_lines(reason));
-    }
-    lines.extend(placing::service_lines(report));
-    let plan = view.plan.services.get(key);
-    if let Some(failures) = plan.and_then(|service| service.failures.as_ref()) {
-        lines.push(format!(
-            "  failed {} times in a row: {}",
-            failures.count, failures.last
-        ));
-    }
-    if let Some(change) = plan.and_then(|service| service.last_change.as_ref()) {
-        let when = ago(now_ms, change.at_ms);
-        lines.push(format!(
-            "last change: {when}  {} -> {}  {}",
-            change.from, change.to, change.cause
-        ));
-    }
-    lines
-}
-
-fn signal_line(signal: &SignalReport) -> String {
-    let value = match signal.value {
-        Some(value) => format!("{:.0} %", value * 100.0),
-        None => "no good samples".into(),
+    let changed = |r: &&Recorded| match &r.record.decision {
+        Decision::Scale(report) => report.current != report.result,
+        _ => false,
     };
-    let mut line = format!(
-        "  {:<10} {value} of target {:.0} %",
-        signal.signal,
-        signal.target * 100.0
-    );
-    if let Some(count) = signal.recommendation {
-        let _infallible = write!(line, " -> {count}");
-    }
-    let _infallible = write!(line, "  ({} of {} sources)", signal.good, signal.all);
-    line
+    let scale = last(DecisionKind::Scale);
+    let change = kept.iter().rev().find(changed);
+    let report = scene.view.report.services.get(key);
+    let plan = scene.view.plan.services.get(key).filter(|_| !scene.past);
+    let failures = plan.and_then(|service| service.failures.as_ref());
+    let story = ServiceStory {
+        key,
+        report: report.filter(|_| !scene.past).map(|report| &**report),
+        scale,
+        change: change.filter(|change| scale.is_none_or(|scale| *change != scale)),
+        placement: last(DecisionKind::Placement),
+        failures: failures
+            .map(|said| format!("failed {} times in a row: {}", said.count, said.last)),
+    };
+    response.lines = explain::service(&story, scene.clock);
+    response.report = story.report.map(to_struct);
+    let shown = [story.change, story.placement, story.scale];
+    response.decisions = shown
+        .into_iter()
+        .flatten()
+        .map(decisions::convert)
+        .collect();
+    Ok(())
 }
 
-fn replica_lines(cluster: &Cluster, replica: &Replica) -> Vec<String> {
-    let now_ms = cluster.now_ms();
-    let observed = cluster.fleet.snapshot();
-    let node = observed.nodes.get(&replica.node);
-    let connected = node.is_some_and(|node| node.session.connected);
-    let seen = node.and_then(|node| node.replicas.get(&replica.id));
-    let mut lines = vec![format!(
-        "{} ({}) of {} is on {}, planned {}",
-        replica.name(),
-        replica.id,
-        replica.service,
-        replica.node,
-        ago(now_ms, replica.created_ms)
-    )];
-    lines.push(match seen {
-        Some(status) => format!(
-            "  its node says: {}, {} restarts",
-            word(&status.state),
-            status.restarts
-        ),
-        None => "  its node has not reported it yet".into(),
+fn replica(
+    scene: &Scene<'_>,
+    id: ReplicaId,
+    key: &ServiceKey,
+    response: &mut pb::WhyResponse,
+) -> Result<(), Refusal> {
+    let kept = kept(scene, key)?;
+    let placed = kept.iter().find(|r| match &r.record.decision {
+        Decision::Placement(record) => record.choices.iter().any(|c| c.replica == id),
+        _ => false,
     });
-    if !connected {
-        lines.push(format!(
-            "  {} is not connected: that may be old",
-            replica.node
-        ));
-    }
-    if let Some(reason) = seen.and_then(|status| status.reason.as_ref()) {
-        lines.push(format!("  {reason}"));
-    }
-    lines.push(match replica.traffic {
-        Traffic::Out => "  in no route".into(),
-        Traffic::Serve => "  in the routes".into(),
-        Traffic::Drain => "  finishing its sessions, takes nothing new".into(),
+    let drained = kept.iter().rev().find(|r| match &r.record.decision {
+        Decision::Drain(drain) => drain.replica == id,
+        _ => false,
     });
-    for (edge, at) in &observed.edges {
-        if let Some(server) = at.server(&replica.service, replica.id) {
-            lines.push(format!(
-                "  edge {edge}: check {}, {} sessions, {} queued",
-                word(&server.check),
-                server.sessions,
-                server.queued
-            ));
-        }
-    }
-    if let Some(leaving) = &replica.leaving {
-        let when = ago(now_ms, leaving.since_ms);
-        lines.push(format!("  leaves since {when}: {}", leaving.reason));
-        if replica.stop {
-            lines.push("  drained and parked; its node was told to stop it".into());
-        }
-    }
-    lines
+    let events: Vec<Event> = scene
+        .events
+        .iter()
+        .filter(|stored| stored.event.kind.replica() == Some(id))
+        .map(|stored| stored.event.clone())
+        .collect();
+    let observed = scene.cluster.fleet.snapshot();
+    let planned: Option<&Replica> = scene.view.plan.replica(id).map(|replica| &**replica);
+    let planned = planned.filter(|_| !scene.past);
+    let node = planned.and_then(|replica| observed.nodes.get(&replica.node));
+    let edges = observed.edges.iter().filter(|_| planned.is_some());
+    let edges = edges.filter_map(|(edge, seen)| {
+        let server = seen.server(key, id)?;
+        let check = word(&server.check);
+        let said = format!(
+            "check {check}, {} sessions, {} queued",
+            server.sessions, server.queued
+        );
+        Some((edge.clone(), said))
+    });
+    let story = ReplicaStory {
+        id,
+        service: key,
+        planned,
+        status: node.and_then(|node| node.replicas.get(&id)),
+        connected: node.is_some_and(|node| node.session.connected),
+        edges: edges.collect(),
+        placement: placed.and_then(|r| match &r.record.decision {
+            Decision::Placement(record) => Some(&**record),
+            _ => None,
+        }),
+        drain: drained.and_then(|r| match &r.record.decision {
+            Decision::Drain(drain) => Some(&**drain),
+            _ => None,
+        }),
+        events: &events,
+    };
+    response.lines = explain::replica(&story, scene.clock);
+    response.report = planned.map(to_struct);
+    let shown = [placed, drained];
+    response.decisions = shown
+        .into_iter()
+        .flatten()
+        .map(decisions::convert)
+        .collect();
+    Ok(())
 }
 
-fn node_lines(cluster: &Cluster, view: &View, id: &NodeId) -> Vec<String> {
-    let now_ms = cluster.now_ms();
-    let (desired, observed) = (cluster.desired(), cluster.fleet.snapshot());
-    let report = view.report.nodes.get(id).cloned().unwrap_or_default();
-    let mut lines = vec![format!("{id} is {}", word(&report.state))];
-    match observed.nodes.get(id) {
-        Some(seen) if seen.session.connected => {
-            lines.push(format!(
-                "  last round trip {}",
-                ago(now_ms, seen.session.last_echo_ms)
-            ));
-        }
-        Some(seen) => lines.push(format!(
-            "  last heard of {}",
-            ago(now_ms, seen.session.last_echo_ms)
-        )),
-        None => lines.push("  not heard of since the controller started".into()),
-    }
-    if let Some(reason) = &report.reason {
-        lines.push(format!("  {}", explain(reason, now_ms)));
-    }
-    if let Some(node) = desired.nodes.get(id) {
-        let mut line = format!("  availability {}", availability_word(node.availability));
-        if let Some(note) = &node.note {
-            let _infallible = write!(line, " since {} by {}", ago(now_ms, note.at_ms), note.by);
-            if !note.message.is_empty() {
-                let _infallible = write!(line, ": {}", note.message);
+fn node(scene: &Scene<'_>, id: &NodeId, response: &mut pb::WhyResponse) {
+    let (desired, observed) = (scene.cluster.desired(), scene.cluster.fleet.snapshot());
+    let none = longshore_model::report::NodeReport::default();
+    let report = scene.view.report.nodes.get(id).unwrap_or(&none);
+    let seen = observed.nodes.get(id);
+    let node = desired.nodes.get(id);
+    let seen_ms: TimeMs = seen.map_or(0, |seen| {
+        seen.session.last_echo_ms.max(seen.session.since_ms)
+    });
+    let story = NodeStory {
+        id,
+        report: (!scene.past).then_some(report),
+        state: word(&report.state),
+        availability: node.map_or_else(String::new, |node| {
+            availability_word(node.availability).to_owned()
+        }),
+        node,
+        seen_ms,
+        connected: seen.is_some_and(|seen| seen.session.connected),
+        refuses: refuses(scene.view, id),
+    };
+    response.lines = explain::node(&story, scene.clock);
+    response.report = story.report.map(to_struct);
+}
+
+/// Services that wait for a place and that this node refuses.
+fn refuses<'v>(view: &'v View, id: &NodeId) -> Vec<(&'v ServiceKey, &'v NodeRefusal)> {
+    let mut found = Vec::new();
+    for (key, report) in view.report.services.iter() {
+        for wait in &report.waits {
+            if let Reason::Unplaceable { refusals, .. } = wait {
+                let here = refusals.iter().find(|(node, _)| node == id);
+                found.extend(here.map(|(_, why)| (key, why)));
             }
         }
-        lines.push(line);
-        lines.extend(placing::drain_lines(node, &report, now_ms));
     }
-    if report.state == NodeState::Ready {
-        lines.push(format!(
-            "  {} replicas planned; reserved {}m cpu, {} MiB",
-            report.replicas,
-            report.cpu_reserved_milli,
-            report.memory_reserved_bytes >> 20
-        ));
-    }
-    lines
+    found
 }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{NodeId, ReplicaId};
-use crate::reason::Refusal;
+use crate::reason::{Refusal, RefusalCount};
 
 /// Nodes named with their score before the first replica was placed.
 pub const BEST_MAX: usize = 8;
@@ -24,15 +24,16 @@ pub struct PlacementRecord {
     pub fields: Vec<Cow<'static, str>>,
     /// The best nodes before the first replica was placed, best first; at most [`BEST_MAX`].
     pub best: Vec<NodeScore>,
-    /// Nodes that could take the first replica.
+    /// Nodes that could take a replica when the others were counted as refused: before the first
+    /// one was placed, or, where places ran short, at the end (then none).
     pub fit: u32,
     /// Who went where, in order; at most [`CHOICES_MAX`].
     pub choices: Vec<Choice>,
     /// How many were placed.
     pub placed: u32,
-    /// Nodes refused, by reason ([`Refusal::word`]).
-    pub refused: Vec<(Cow<'static, str>, u32)>,
-    /// Some of them; at most [`REFUSALS_MAX`].
+    /// Nodes refused, by kind of reason.
+    pub refused: Vec<RefusalCount>,
+    /// Some of them, node by node; at most [`REFUSALS_MAX`].
     pub refusals: Vec<(NodeId, Refusal)>,
 }
 
@@ -98,25 +99,12 @@ impl PlacementRecord {
         best.map(|best| &best.node)
     }
 
-    /// The field that decided between the chosen node and the runner-up.
-    #[must_use]
-    pub fn decisive(&self, choice: &Choice) -> Option<&str> {
-        let other = choice.runner_up.as_ref()?;
-        let at = choice
-            .chosen
-            .score
-            .iter()
-            .zip(&other.score)
-            .position(|(chosen, other)| chosen != other)?;
-        self.fields.get(at).map(AsRef::as_ref)
-    }
-
     /// Nodes refused in all.
     #[must_use]
     pub fn refused_total(&self) -> u32 {
         self.refused
             .iter()
-            .fold(0, |sum, (_, count)| sum.saturating_add(*count))
+            .fold(0, |sum, count| sum.saturating_add(count.nodes))
     }
 
     /// Both found no place at all, for the same kinds of reasons.

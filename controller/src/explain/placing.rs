@@ -3,6 +3,9 @@
 use longshore_model::report::{NodeReport, ServiceReport};
 use longshore_model::{Node, Reason, TimeMs};
 
+/// Nodes named that refuse.
+const NAMED_MAX: usize = 8;
+
 fn seconds(ms: u64) -> u64 {
     ms.div_ceil(1_000)
 }
@@ -43,11 +46,11 @@ pub(super) fn refusal_lines(reason: &Reason) -> Vec<String> {
     else {
         return Vec::new();
     };
-    let named = refusals.iter();
+    let named = refusals.iter().take(NAMED_MAX);
     let mut lines: Vec<String> = named
         .map(|(node, why)| format!("    {node}  {why}"))
         .collect();
-    let more = (*nodes as usize).saturating_sub(refusals.len());
+    let more = (*nodes as usize).max(refusals.len()) - lines.len();
     if more > 0 {
         lines.push(format!("    and {more} more nodes"));
     }
@@ -103,8 +106,8 @@ mod tests {
             nodes: 10_000,
         };
         let lines = refusal_lines(&reason);
-        assert_eq!(lines.len(), 33);
-        assert_eq!(lines[32], "    and 9968 more nodes");
+        assert_eq!(lines.len(), 9);
+        assert_eq!(lines[8], "    and 9992 more nodes");
         assert_eq!(
             reason.to_string(),
             "0 of 10000 nodes fit: 10000 lack 512 MiB of memory"

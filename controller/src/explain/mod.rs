@@ -1,0 +1,41 @@
+//! Recorded decisions in words: the cause first, then inputs, clamps, nodes, steps. Pure: what was
+//! recorded goes in, lines for people come out.
+
+mod node;
+mod placement;
+mod placing;
+mod replica;
+mod scale;
+mod service;
+mod words;
+
+#[cfg(test)]
+mod tests;
+
+pub use node::{NodeStory, node};
+pub use replica::{ReplicaStory, replica};
+pub use service::{ServiceStory, service};
+pub use words::Clock;
+
+use longshore_model::{Decision, DecisionRecord};
+
+/// A record in one line.
+#[must_use]
+pub fn summary(record: &DecisionRecord) -> String {
+    match &record.decision {
+        Decision::Scale(report) => scale::summary(report),
+        Decision::Placement(placement) => placement::summary(&record.service, placement),
+        Decision::Drain(drain) => {
+            let name = &record.service.service;
+            let forced = if drain.forced() { ", forced" } else { "" };
+            format!(
+                "{name}.{} ({}) on {} may stop, {} after it began to leave{forced}: {}",
+                drain.slot,
+                drain.replica,
+                drain.node,
+                words::span(drain.at_ms.saturating_sub(drain.since_ms)),
+                drain.why
+            )
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! How a count came about.
+
+use std::fmt::Write as _;
+
+use longshore_model::report::{
+    Clamp, ClampRule, Direction, DropReason, Dropped, ScaleReport, SignalReport, SignalRule, Trust,
+    measured,
+};
+
+use super::words::{Clock, counted, reason, span};
+
+/// Signals shown.
+const SIGNALS_MAX: usize = 8;
+
+/// The decision in one line: what came out, and what it was mostly due to.
+#[must_use]
+pub(super) fn summary(report: &ScaleReport) -> String {
+    let (from, to) = (report.current, report.result);
+    let answer = if from == to {
+        format!("stays {to}")
+    } else {
+        format!("{from} -> {to}")
+    };
+    format!("{answer}: {}", cause(report))
+}
+
+/// What the count is mostly due to: the last thing that bent it, else the signal that asked for
+/// most, else the first reason.
+#[must_use]
+pub(super) fn cause(report: &ScaleReport) -> String {
+    let bent = report.clamps.iter().rev().find(|c| c.before != c.after);
+    let asked = report
+        .signals
+        .iter()
+        .filter(|s| s.recommendation.is_some() && s.recommendation == report.recommendation)
+        .max_by_key(|s| s.raw);
+    match (bent, asked) {
+        (Some(clamp), Some(signal)) if report.current != report.result => {
+            format!("{}; {}", wish(signal), rule(&clamp.rule))
+        }
+        (Some(clamp), _) => rule(&clamp.rule),
+        (None, Some(signal)) => wish(signal),
+        (None, None) => match report.reasons.first() {
+            Some(reason) => reason.to_string(),
+            None => "nothing to say".into(),
+        },
+    }
+}
+
+fn wish(signal: &SignalReport) -> String {
+    let target = measured(&signal.signal, signal.target);
+    let asks = signal
+        .recommendation
+        .map_or_else(String::new, |count| format!(" asks for {count}"));
+    match signal.value {
+        Some(value) => {
+            let value = measured(&signal.signal, value);
+            format!("{} {value} of target {target}{asks}", signal.signal)
+        }
+        None => format!("{} has no value{asks}", signal.signal),
+    }
+}
+
+/// Inputs, recommendation, what bent it, bounds.
+#[must_use]
+pub(super) fn lines(report: &ScaleReport, decided_ms: u64, clock: Clock) -> Vec<String> {
+    let mut lines = Vec::new();
+    for signal in report.signals.iter().take(SIGNALS_MAX) {
+        lines.push(input(signal, decided_ms));
+        lines.extend(signal.dropped.iter().map(dropped));
+    }
+    if report.signals.len() > SIGNALS_MAX {
+        lines.push(format!("  … {} more", report.signals.len() - SIGNALS_MAX));
+    }
+    if let Some(count) = report.recommendation {
+        let highest = match report.signals.len() {
+            0 | 1 => "",
+            _ => ", the highest",
+        };
+        lines.push(format!("  recommendation {count}{highest}"));
+    }
+    let bent = |clamp: &&Clamp| {
+        clamp.before != clamp.after || matches!(clamp.rule, ClampRule::Tolerance { .. })
+    };
+    lines.extend(report.clamps.iter().filter(bent).map(|c| clamp(c, clock)));
+    for bound in &report.bounds {
+        use longshore_model::report::BoundSource;
+        if bound.source != BoundSource::File {
+            let said = longshore_model::Reason::BoundsFrom {
+                bound: bound.clone(),
+            };
+            lines.push(format!("  {}", reason(&said, clock)));
+        }
+    }
+    if let Some(proposal) = &report.proposal {
+        lines.push(format!(
+            "  asks for {} since {}: {}; to agree: controllerctl approve",
+            proposal.count,
+            clock.at(proposal.since_ms),
+            proposal.why
+        ));
+    }
+    lines
+}
+
+fn input(signal: &SignalReport, decided_ms: u64) -> String {
+    let target = measured(&signal.signal, signal.target);
+    let value = match signal.value {
+        Some(value) => measured(&signal.signal, value),
+        None => match signal.trust {
+            Trust::Idle => "idle".into(),
+            Trust::Undefined => "cannot be measured".into(),
+            _ => "no good samples".into(),
+        },
+    };
+    let of = match &signal.rule {
+        SignalRule::Target { .. } => "of target",
+        SignalRule::Steps { .. } => "at step",
+    };
+    let mut line = format!("  {:<11} {value} {of} {target}", signal.signal);
+    if let Some(count) = signal.recommendation {
+        let _infallible = write!(line, " -> {count}");
+    }
+    if let Some(raw) = signal.raw.filter(|raw| Some(*raw) != signal.recommendation) {
+        let _infallible = write!(line, " ({raw} without tolerance)");
+    }
+    let _infallible = write!(line, ", {} of {} sources", signal.good, signal.all);
+    if let Some(newest_ms) = signal.newest_ms {
+        let age = span(decided_ms.saturating_sub(newest_ms));
+        let _infallible = write!(line, ", newest {age} old");
+    }
+    if signal.trust == Trust::Partial {
+        line.push_str(", too few to take away");
+    }
+    line
+}
+
+fn dropped(dropped: &Dropped) -> String {
+    let count = dropped.count;
+    let what = match dropped.why {
+        DropReason::Silent => counted(count, "source") + " silent",
+        DropReason::Stale => counted(count, "source") + " stale",
+        DropReason::NotANumber => counted(count, "sample") + " no numbers",
+        DropReason::Future => counted(count, "sample") + " from the future",
+        DropReason::WentBack => counted(count, "sample") + " after a counter went back",
+        DropReason::Warming => counted(count, "replica") + " warming up",
+    };
+    match dropped.sources.is_empty() {
+        true => format!("    not counted: {what}"),
+        false => format!("    not counted: {what} ({})", dropped.sources.join(", ")),
+    }
+}
+
+fn clamp(clamp: &Clamp, clock: Clock) -> String {
+    let bent = match clamp.before == clamp.after {
+        true => String::new(),
+        false => format!("{} -> {}  ", clamp.before, clamp.after),
+    };
+    let until = clock.until(clamp.until_ms);
+    format!("  {bent}{}{until}", rule(&clamp.rule))
+}
+
+fn way(direction: Direction) -> (&'static str, &'static str) {
+    match direction {
+        Direction::Up => ("scale up", "scale_up"),
+        Direction::Down => ("scale down", "scale_down"),
+    }
+}
+
+fn rule(rule: &ClampRule) -> String {
+    match rule {
+        ClampRule::MissingData { signals } => {
+            format!("nothing is taken away: {} incomplete", signals.join(", "))
+        }
+        ClampRule::NoSignal { serving: None } => "no signal has a value: the count stays".into(),
+        ClampRule::NoSignal {
+            serving: Some(serving),
+        } => format!("no signal has a value: only the {serving} that serve are kept"),
+        ClampRule::Tolerance {
+            signal,
+            tolerance,
+            raw,
+        } => format!(
+            "{signal} is inside its tolerance of {:.0} %, without it {raw}",
+            tolerance * 100.0
+        ),
+        ClampRule::Stabilization {
+            direction,
+            recommendation,
+        } => format!(
+            "{} held: a recommendation of {recommendation} is inside the stabilization window",
+            way(*direction).0
+        ),
+        ClampRule::Turned { direction } => format!(
+            "{} held: the count went the other way within the stabilization window",
+            way(*direction).0
+        ),
+        ClampRule::Observing => "nothing is taken away before a full window was watched".into(),
+        ClampRule::Outage => "nothing is taken away: too many nodes are away at once".into(),
+        ClampRule::Rollout => "nothing is taken away while a rollout runs".into(),
+        ClampRule::Rate {
+            direction,
+            policy,
+            end,
+        } => format!("{}.policies[{policy}] allows {end}", way(*direction).1),
+        ClampRule::Bounds { min, max } => format!("bounds {min}..{max}"),
+        ClampRule::Paused { by } => format!("paused by {by}"),
+        ClampRule::Held { by } => format!("held by {by}"),
+        ClampRule::Approve { approved_by: None } => "waits for approval".into(),
+        ClampRule::Approve {
+            approved_by: Some(by),
+        } => format!("approved by {by}"),
+        ClampRule::DryRun => "dry run: the count stays".into(),
+    }
+}

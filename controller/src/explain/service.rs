@@ -1,0 +1,143 @@
+//! A service: its count, its places, what it waits for.
+
+use longshore_model::report::ServiceReport;
+use longshore_model::{Decision, Recorded, ServiceKey};
+
+use super::words::{Clock, counted, reason};
+use super::{placement, placing, scale};
+
+/// What is known of a service at one time.
+#[derive(Debug)]
+pub struct ServiceStory<'a> {
+    /// Which.
+    pub key: &'a ServiceKey,
+    /// Its last report; none if it is asked about the past.
+    pub report: Option<&'a ServiceReport>,
+    /// The decision about its count that was in force.
+    pub scale: Option<&'a Recorded>,
+    /// The last one that changed it.
+    pub change: Option<&'a Recorded>,
+    /// The last look for places.
+    pub placement: Option<&'a Recorded>,
+    /// Failures in a row of its new replicas, in words.
+    pub failures: Option<String>,
+}
+
+/// In words, the cause first.
+#[must_use]
+pub fn service(story: &ServiceStory<'_>, clock: Clock) -> Vec<String> {
+    let mut lines = vec![head(story, clock)];
+    let report = story.report;
+    lines.extend(because(story, clock));
+    let waits = report.iter().flat_map(|report| &report.waits);
+    lines.extend(waits.flat_map(placing::refusal_lines));
+    lines.extend(story.failures.iter().map(|said| format!("  {said}")));
+    if let Some((recorded, report)) = scale_of(story.scale) {
+        let inputs = scale::lines(report, recorded.last_ms, clock);
+        if !inputs.is_empty() {
+            lines.push("count".into());
+            lines.extend(inputs);
+        }
+    }
+    if let Some((recorded, record)) = story.placement.and_then(|recorded| {
+        let Decision::Placement(record) = &recorded.record.decision else {
+            return None;
+        };
+        // Who refuses now is said above.
+        let said = record.placed == 0 && report.is_some_and(|report| !report.waits.is_empty());
+        (!said).then_some((recorded, record))
+    }) {
+        lines.push(format!(
+            "nodes ({} at {}{})",
+            match record.placed {
+                0 => "no place".into(),
+                placed => counted(placed, "replica") + " placed",
+            },
+            clock.at(recorded.last_ms),
+            times(recorded, clock)
+        ));
+        lines.extend(placement::lines(story.key, record));
+    }
+    lines.extend(report.map(state).into_iter().flatten());
+    if let Some((recorded, report)) = scale_of(story.change) {
+        lines.push(format!(
+            "last change: {}  {}",
+            clock.at(recorded.last_ms),
+            scale::summary(report)
+        ));
+    }
+    lines
+}
+
+fn scale_of(
+    recorded: Option<&Recorded>,
+) -> Option<(&Recorded, &longshore_model::report::ScaleReport)> {
+    let recorded = recorded?;
+    match &recorded.record.decision {
+        Decision::Scale(report) => Some((recorded, report)),
+        _ => None,
+    }
+}
+
+fn times(recorded: &Recorded, clock: Clock) -> String {
+    match recorded.count {
+        1 => String::new(),
+        count => format!(
+            ", the same {count} times since {}",
+            clock.at(recorded.first_ms)
+        ),
+    }
+}
+
+/// `shop/web runs 4, wants 4 (decided 12:16:05 UTC, the same 312 times since 12:10:53)`
+fn head(story: &ServiceStory<'_>, clock: Clock) -> String {
+    let key = story.key;
+    let decided = story.scale.map_or_else(
+        || "not decided yet".to_owned(),
+        |recorded| {
+            format!(
+                "decided {} UTC{}",
+                clock.at(recorded.last_ms),
+                times(recorded, clock)
+            )
+        },
+    );
+    match (story.report, scale_of(story.scale)) {
+        (Some(report), _) => format!(
+            "{key} runs {}, wants {} ({decided})",
+            report.healthy, report.wanted
+        ),
+        (None, Some((_, scale))) => format!("{key} wanted {} ({decided})", scale.result),
+        (None, None) => format!("{key}: no decision of that time is kept"),
+    }
+}
+
+/// Why it is not as wanted, else why it is as it is.
+fn because(story: &ServiceStory<'_>, clock: Clock) -> Vec<String> {
+    let waits = story.report.map_or(&[][..], |report| &report.waits);
+    if !waits.is_empty() {
+        return waits
+            .iter()
+            .map(|wait| format!("waits: {}", reason(wait, clock)))
+            .collect();
+    }
+    let cause = scale_of(story.scale).map(|(_, report)| scale::cause(report));
+    cause
+        .into_iter()
+        .map(|cause| format!("because {cause}"))
+        .collect()
+}
+
+/// What is under way, where anything is.
+fn state(report: &ServiceReport) -> Vec<String> {
+    let mut lines = Vec::new();
+    let moving = report.leaving + report.outdated + (report.wanted.abs_diff(report.serving));
+    if moving > 0 {
+        lines.push(format!(
+            "replicas: {} planned, {} healthy, {} serving, {} leaving, {} outdated",
+            report.planned, report.healthy, report.serving, report.leaving, report.outdated
+        ));
+    }
+    lines.extend(placing::service_lines(report));
+    lines
+}
