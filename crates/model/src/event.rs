@@ -62,7 +62,7 @@ pub enum EventKind {
         /// Node.
         node: NodeId,
     },
-    /// A replica takes traffic.
+    /// A replica is in the routes: edges are told to send it requests.
     Serving {
         /// Service.
         service: ServiceKey,
@@ -397,7 +397,7 @@ impl fmt::Display for EventKind {
                 ..
             } => write!(
                 f,
-                "{service}.{slot} ({replica}) on {node} takes traffic after {after_ms} ms"
+                "{service}.{slot} ({replica}) on {node} is in the routes, {after_ms} ms after it was planned"
             ),
             Self::Unhealthy {
                 service,

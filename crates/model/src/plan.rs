@@ -420,6 +420,9 @@ pub struct Memory {
     /// State of each node as last said in an event.
     #[serde(default)]
     pub node_states: Arc<BTreeMap<NodeId, NodeState>>,
+    /// When too many nodes were away at once, as long as the brake is on.
+    #[serde(default)]
+    pub braked_ms: Option<TimeMs>,
 }
 
 /// What is remembered of one service.
@@ -437,15 +440,24 @@ pub struct ServiceMemory {
     /// Since when a replica's own check has failed.
     #[serde(default)]
     pub unhealthy_since_ms: BTreeMap<ReplicaId, TimeMs>,
-    /// Nodes on which its replicas failed lately; others are preferred.
+    /// Nodes on which its replicas failed lately; others are preferred for the same template.
     #[serde(default)]
-    pub failed_on_ms: BTreeMap<NodeId, TimeMs>,
+    pub failed_on: BTreeMap<NodeId, FailedOn>,
     /// Kinds of waits as last said in an event.
     #[serde(default)]
     pub said: BTreeSet<String>,
     /// What HAProxy had counted when the gate of its batch began to look.
     #[serde(default)]
     pub gate: Option<GateMemory>,
+}
+
+/// The last failure on a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedOn {
+    /// When.
+    pub at_ms: TimeMs,
+    /// What failed: another template may do well there.
+    pub template: TemplateId,
 }
 
 /// Where the gate of one service's batch began.

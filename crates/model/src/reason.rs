@@ -120,6 +120,8 @@ pub enum LeaveReason {
     Down,
     /// HAProxy cannot reach it although its node says that it is healthy.
     Unreachable,
+    /// Its health check fails and enough others are there.
+    Unhealthy,
     /// Its node's drain ran out of time and was to be forced.
     NodeDrainForced,
     /// Another one serves on a node that had less to carry.
@@ -169,6 +171,9 @@ impl fmt::Display for LeaveReason {
             Self::Failed { why } => write!(f, "failed: {why}"),
             Self::Down => f.write_str("its service was taken down"),
             Self::Unreachable => f.write_str("no edge can reach it"),
+            Self::Unhealthy => {
+                f.write_str("its health check fails, and others are there in its place")
+            }
             Self::NodeDrainForced => f.write_str("its node's drain ran out of time (forced)"),
             Self::Rebalanced => f.write_str("moved to a node with less to carry"),
             Self::Standby { why } => write!(f, "no longer a warm standby: {why}"),
@@ -386,6 +391,12 @@ pub enum Reason {
         /// The node.
         node: NodeId,
     },
+    /// Health checks fail, but taking these replicas out would leave less than half of the
+    /// service in the routes; HAProxy's own checks decide.
+    KeptInRoutes {
+        /// How many are kept.
+        replicas: u32,
+    },
     /// A replacement must be serving first.
     WaitsForReplacement {
         /// The replica that waits.
@@ -520,6 +531,11 @@ impl fmt::Display for Reason {
                     "{node} is not connected but HAProxy still reaches its replicas"
                 )
             }
+            Self::KeptInRoutes { replicas } => write!(
+                f,
+                "{replicas} replicas fail their health check and stay in the routes, or less \
+                 than half of the service would be left there"
+            ),
             Self::WaitsForReplacement { replica } => {
                 write!(f, "{replica} waits until its replacement serves")
             }

@@ -55,6 +55,7 @@ pub fn check(input: &PlanInput<'_>, outcome: &Outcome) -> Result<(), Violation> 
         }
     }
     changes_keep_serving(input, outcome)?;
+    sick_ones_stay_only_in_need(input, outcome)?;
     patience(input, outcome)?;
     brake(input, outcome)?;
     nodes::hold_what_they_can(input, outcome)
@@ -192,9 +193,9 @@ fn served_only_if_healthy(input: &PlanInput<'_>, now: &Replica) -> Verdict {
     let heard = heard(input, now);
     let fine = match (was, now.traffic) {
         (_, Traffic::Out) => true,
-        (Traffic::Serve, Traffic::Serve) => {
-            heard.is_none_or(|state| state == ReplicaState::Healthy)
-        }
+        // One whose check fails may stay in need: see `sick_ones_stay_only_in_need`.
+        (Traffic::Serve, Traffic::Serve) => heard
+            .is_none_or(|state| matches!(state, ReplicaState::Healthy | ReplicaState::Unhealthy)),
         (_, Traffic::Serve) => heard == Some(ReplicaState::Healthy) && now.leaving.is_none(),
         (Traffic::Serve | Traffic::Drain, Traffic::Drain) => now.leaving.is_some(),
         (Traffic::Out, Traffic::Drain) => false,
@@ -371,6 +372,31 @@ fn counts_as_serving(
         .map(|status| status.state);
     let silent = seen.is_none_or(|seen| !session_ok(input, &seen.session));
     through && (said == Some(ReplicaState::Healthy) || (silent && reached))
+}
+
+/// 1: where a replica stays in the routes although its check fails, no more than half of the
+/// service is in there.
+fn sick_ones_stay_only_in_need(input: &PlanInput<'_>, outcome: &Outcome) -> Verdict {
+    for (key, service) in &outcome.plan.services {
+        let stays = |now: &&Arc<Replica>| now.leaving.is_none() && now.traffic == Traffic::Serve;
+        let serving: Vec<&Arc<Replica>> = service.replicas.values().filter(stays).collect();
+        let sick = |now: &&Arc<Replica>| heard(input, now) == Some(ReplicaState::Unhealthy);
+        let Some(sick) = serving.iter().copied().find(sick) else {
+            continue;
+        };
+        // Judged by the count that was in force when the run began.
+        let before = input.current.services.get(key);
+        let half = before.map_or(0, |before| before.target).div_ceil(2).max(1);
+        let fine = u32::try_from(serving.len()).is_ok_and(|count| count <= half);
+        demand(fine, 1, || {
+            format!(
+                "{} fails its check and stays among {}",
+                sick.id,
+                serving.len()
+            )
+        })?;
+    }
+    Ok(())
 }
 
 /// 3: what is given up by choice leaves enough that serves, and a replacement is there first.

@@ -121,6 +121,8 @@ pub(crate) struct Sight {
     pub sessions: u32,
     /// Every connected edge (and at least one) sends it requests.
     pub routed: bool,
+    /// As [`Self::routed`]; where no edge is connected, by the last word of those that are away.
+    pub last_routed: bool,
 }
 
 /// The indexed snapshot.
@@ -172,7 +174,7 @@ impl<'a> Cluster<'a> {
     /// Adds up what the edges see of a replica.
     pub(crate) fn sight(&self, service: &ServiceKey, replica: ReplicaId) -> Sight {
         let mut sight = Sight::default();
-        let (mut connected, mut routing) = (0_u32, 0_u32);
+        let (mut connected, mut routing, mut last_routing) = (0_u32, 0_u32, 0_u32);
         for (edge, fresh) in self.edges.iter().zip(&self.fresh) {
             connected += u32::from(edge.connected);
             let servers = edge.seen.and_then(|seen| seen.servers.get(service));
@@ -187,8 +189,10 @@ impl<'a> Cluster<'a> {
             }
             let takes = server.admin == ServerAdmin::Ready && server.check != CheckState::Down;
             routing += u32::from(edge.connected && takes);
+            last_routing += u32::from(takes);
         }
         sight.routed = connected > 0 && routing == connected;
+        sight.last_routed = sight.routed || (connected == 0 && last_routing > 0);
         sight
     }
 

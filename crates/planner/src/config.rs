@@ -29,6 +29,11 @@ pub struct PlannerConfig {
     pub outage_denominator: u32,
     /// Fewer nodes than this are never a partial outage (2).
     pub outage_nodes_min: u32,
+    /// The brake lets go once fewer than this share of the workers in per cent, or fewer than
+    /// [`Self::outage_nodes_min`], were away for [`Self::outage_calm_ms`] (20).
+    pub outage_calm_percent: u32,
+    /// See [`Self::outage_calm_percent`] (60,000).
+    pub outage_calm_ms: u64,
     /// An edge whose session is gone for longer counts as gone: it no longer holds up a drain
     /// (10,000).
     pub edge_lease_ms: u64,
@@ -75,6 +80,8 @@ impl Default for PlannerConfig {
             outage_numerator: 1,
             outage_denominator: 3,
             outage_nodes_min: 2,
+            outage_calm_percent: 20,
+            outage_calm_ms: 60_000,
             edge_lease_ms: 10_000,
             sample_stale_ms: 5_000,
             edge_report_stale_ms: 3_000,

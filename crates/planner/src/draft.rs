@@ -23,7 +23,7 @@ static NOTHING: ServiceMemory = ServiceMemory {
     unreachable_since_ms: BTreeMap::new(),
     missing_since_ms: BTreeMap::new(),
     unhealthy_since_ms: BTreeMap::new(),
-    failed_on_ms: BTreeMap::new(),
+    failed_on: BTreeMap::new(),
     said: std::collections::BTreeSet::new(),
     gate: None,
 };
@@ -148,6 +148,8 @@ pub(crate) struct Draft<'a> {
     pub rows: Vec<Row<'a>>,
     /// Too many nodes at once: nothing is evicted.
     pub brake: bool,
+    /// When the brake was last needed, while it is on.
+    pub braked_ms: Option<TimeMs>,
     /// The ways in changed in this run.
     pub routes_dirty: bool,
     /// Replicas that began to leave in this run.
@@ -177,6 +179,7 @@ impl<'a> Draft<'a> {
             services,
             rows,
             brake: false,
+            braked_ms: None,
             routes_dirty: false,
             leaving_now: Vec::new(),
             next_replica: input.current.next_replica,

@@ -1,7 +1,7 @@
 //! Failed and lost replicas: they serve nobody, so they leave at once; what replaces them waits
 //! for a back-off.
 
-use longshore_model::plan::Failures;
+use longshore_model::plan::{FailedOn, Failures};
 use longshore_model::reason::{FailReason, LeaveReason};
 use longshore_model::{EventKind, Reason};
 
@@ -110,7 +110,11 @@ fn note_failure(draft: &mut Draft<'_>, service: usize, row: usize, why: &FailRea
     };
     draft.report.events.push(event);
     let memory = draft.memory_mut(service);
-    memory.failed_on_ms.insert(node, now_ms);
+    let failed = FailedOn {
+        at_ms: now_ms,
+        template: template.clone(),
+    };
+    memory.failed_on.insert(node, failed);
     let stopped = failed_too_often(draft, service);
     // What follows an outdated one is another template, which has not failed.
     if proven || (is_outdated(draft, service, row) && !stopped) {

@@ -166,11 +166,13 @@ fn memory(draft: &Draft<'_>, changed: &[(ServiceKey, Option<Arc<ServicePlan>>)])
     }
     let gone = changed.iter().filter(|(_, entry)| entry.is_none());
     next.extend(gone.map(|(key, _)| (key.clone(), None)));
-    if next.is_empty() && Arc::ptr_eq(&draft.node_states, &before.node_states) {
+    let nodes_same = Arc::ptr_eq(&draft.node_states, &before.node_states);
+    if next.is_empty() && nodes_same && draft.braked_ms == before.braked_ms {
         return Arc::clone(before);
     }
     Arc::new(Memory {
         services: merged(&before.services, next),
         node_states: Arc::clone(&draft.node_states),
+        braked_ms: draft.braked_ms,
     })
 }

@@ -4,7 +4,7 @@ use longshore_model::plan::{ServiceMemory, Traffic};
 use longshore_model::reason::FailReason;
 use longshore_model::replica::{ReplicaState, ReplicaStatus};
 use longshore_model::report::NodeState;
-use longshore_model::{EventKind, ReplicaId, TimeMs};
+use longshore_model::{EventKind, Reason, ReplicaId, TimeMs};
 use std::collections::BTreeMap;
 
 use crate::draft::{Condition, Draft};
@@ -21,6 +21,7 @@ pub(crate) fn run(draft: &mut Draft<'_>) {
             }
             remember(draft, row, active);
         }
+        shed(draft, service);
         forget_strangers(draft, service);
     }
 }
@@ -115,7 +116,7 @@ fn not_known(draft: &Draft<'_>, row: usize) -> Condition {
     }
 }
 
-/// Healthy: in. Known not to be: out. Unknown: as it was, HAProxy's own checks decide.
+/// Healthy: in. Started anew: out. Unknown: as it was, HAProxy's own checks decide.
 fn route(draft: &mut Draft<'_>, row: usize) {
     let Some(replica) = draft.replica(row) else {
         return;
@@ -124,20 +125,53 @@ fn route(draft: &mut Draft<'_>, row: usize) {
     match &draft.rows[row].condition {
         Condition::Healthy if now_in == Traffic::Serve => {}
         Condition::Healthy => draft.set_traffic(row, Traffic::Serve),
-        Condition::Starting | Condition::Unhealthy if now_in != Traffic::Out => {
-            let why = draft.rows[row]
-                .status
-                .and_then(|status| status.reason.clone());
-            draft.report.events.push(EventKind::Unhealthy {
-                service: replica.service.clone(),
-                replica: replica.id,
-                node: replica.node.clone(),
-                why,
-            });
-            draft.set_traffic(row, Traffic::Out);
-        }
-        // Failed and lost ones leave; that takes them out.
+        Condition::Starting if now_in != Traffic::Out => take_out(draft, row),
+        // Unhealthy ones are weighed together; failed and lost ones leave, which takes them out.
         _ => {}
+    }
+}
+
+fn take_out(draft: &mut Draft<'_>, row: usize) {
+    let Some(replica) = draft.replica(row) else {
+        return;
+    };
+    let status = draft.rows[row].status;
+    draft.report.events.push(EventKind::Unhealthy {
+        service: replica.service.clone(),
+        replica: replica.id,
+        node: replica.node.clone(),
+        why: status.and_then(|status| status.reason.clone()),
+    });
+    draft.set_traffic(row, Traffic::Out);
+}
+
+/// Takes replicas whose own check fails out of the routes, as long as at least half of the
+/// service stays in: checks that fail everywhere say more about load, or about the check, than
+/// about the replicas, and HAProxy's own checks guard what stays.
+fn shed(draft: &mut Draft<'_>, service: usize) {
+    let rows = draft.services[service].rows.iter().copied();
+    let in_routes: Vec<usize> = rows
+        .filter(|&row| {
+            let replica = draft.replica(row);
+            replica.is_some_and(|r| r.leaving.is_none() && r.traffic == Traffic::Serve)
+        })
+        .collect();
+    let sick = |row: &&usize| draft.rows[**row].condition == Condition::Unhealthy;
+    let mut sick: Vec<usize> = in_routes.iter().filter(sick).copied().collect();
+    if sick.is_empty() {
+        return;
+    }
+    let half = usize::try_from(draft.target(service).div_ceil(2)).unwrap_or(usize::MAX);
+    let room = in_routes.len().saturating_sub(half.max(1));
+    // Those that HAProxy does not reach either go first.
+    sick.sort_by_key(|&row| (draft.rows[row].sight.up > 0, row));
+    let stay = sick.split_off(room.min(sick.len()));
+    for row in sick {
+        take_out(draft, row);
+    }
+    if !stay.is_empty() {
+        let replicas = u32::try_from(stay.len()).unwrap_or(u32::MAX);
+        draft.wait(service, Reason::KeptInRoutes { replicas });
     }
 }
 

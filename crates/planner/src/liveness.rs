@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use longshore_model::report::NodeState;
-use longshore_model::{EventKind, Reason};
+use longshore_model::{EventKind, Reason, TimeMs};
 
 use crate::PlanInput;
 use crate::cluster::{NodeSlot, alive, contact_ms};
@@ -57,10 +57,12 @@ fn session_state(input: &PlanInput<'_>, slot: &NodeSlot<'_>) -> NodeState {
 }
 
 fn verdict(input: &PlanInput<'_>, slot: &NodeSlot<'_>) -> Verdict {
-    let contact = slot
-        .seen
-        .map_or(0, |seen| contact_ms(&seen.session))
-        .max(input.started_ms);
+    // One that was never heard of and holds nothing has nothing to lose: it is awaited.
+    let heard_ms = slot.seen.map_or(0, |seen| contact_ms(&seen.session));
+    if heard_ms == 0 && slot.replicas == 0 {
+        return Verdict::Wait;
+    }
+    let contact = heard_ms.max(input.started_ms).max(slot.node.joined_ms);
     let silent_ms = input.now_ms.saturating_sub(contact);
     let observing = input.now_ms < input.config.observe_until(input.started_ms);
     let seconds = silent_ms / 1_000;
@@ -118,7 +120,9 @@ fn declare(draft: &mut Draft<'_>, gone: &[(usize, String)]) {
     at_once += u32::try_from(fresh.count()).unwrap_or(u32::MAX);
     let over_share = u64::from(at_once) * u64::from(input.config.outage_denominator)
         > u64::from(all) * u64::from(input.config.outage_numerator);
-    draft.brake = at_once >= input.config.outage_nodes_min && over_share;
+    let starts = at_once >= input.config.outage_nodes_min && over_share;
+    draft.braked_ms = brake_since(draft, starts, (at_once, all));
+    draft.brake = draft.braked_ms.is_some();
     if draft.brake {
         draft
             .report
@@ -140,6 +144,19 @@ fn declare(draft: &mut Draft<'_>, gone: &[(usize, String)]) {
             slot.doubted = false;
         }
     }
+}
+
+/// When the brake was last needed; none: it is off. It lets go only after a calm time, so that
+/// one node that comes back does not get the others evicted.
+fn brake_since(draft: &Draft<'_>, starts: bool, (away, all): (u32, u32)) -> Option<TimeMs> {
+    let (now_ms, config) = (draft.input.now_ms, draft.input.config);
+    let needed_ms = draft.input.memory.braked_ms;
+    let share = u64::from(all) * u64::from(config.outage_calm_percent);
+    let calm = u64::from(away) * 100 < share || away < config.outage_nodes_min;
+    if starts || (needed_ms.is_some() && !calm) {
+        return Some(now_ms);
+    }
+    needed_ms.filter(|at_ms| now_ms.saturating_sub(*at_ms) < config.outage_calm_ms)
 }
 
 /// Events, once per change of state.

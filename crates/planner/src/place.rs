@@ -133,11 +133,7 @@ fn board<'s>(draft: &Draft<'_>, order: &Order<'s>, container: Arc<ContainerSpec>
         .iter()
         .map(|label| by_value(nodes, &of_service, label));
     let labels = labels.collect();
-    let failed = &draft.memory(order.service).failed_on_ms;
-    let suspects = nodes
-        .iter()
-        .map(|slot| slot.unreachable || failed.contains_key(slot.id))
-        .collect();
+    let suspects = suspects(draft, order);
     Board {
         container,
         placement,
@@ -145,6 +141,24 @@ fn board<'s>(draft: &Draft<'_>, order: &Order<'s>, container: Arc<ContainerSpec>
         labels,
         suspects,
     }
+}
+
+/// Nodes that edges cannot reach, or on which this very template failed. Where it failed on most
+/// workers the template is to blame: avoiding them would crowd the rest.
+fn suspects(draft: &Draft<'_>, order: &Order<'_>) -> Vec<bool> {
+    let nodes = &draft.cluster.nodes;
+    let failed = &draft.memory(order.service).failed_on;
+    let failed_here = |slot: &NodeSlot<'_>| {
+        let last = failed.get(slot.id);
+        slot.node.roles.worker && last.is_some_and(|last| last.template == order.template)
+    };
+    let workers = nodes.iter().filter(|slot| slot.node.roles.worker).count();
+    let on = nodes.iter().filter(|slot| failed_here(slot)).count();
+    let to_blame = on * 2 > workers;
+    nodes
+        .iter()
+        .map(|slot| slot.unreachable || (failed_here(slot) && !to_blame))
+        .collect()
 }
 
 /// Numbers the values of a label and counts the service's replicas under each. Nodes without the
@@ -456,12 +470,13 @@ pub(crate) fn forget_failures(draft: &mut Draft<'_>) {
     let (now_ms, keep_ms) = (draft.input.now_ms, draft.input.config.backoff_cap_ms);
     let past = |at_ms: u64| now_ms.saturating_sub(at_ms) >= keep_ms;
     for service in 0..draft.services.len() {
-        let failed = &draft.memory(service).failed_on_ms;
-        if failed.values().any(|&at_ms| past(at_ms)) {
-            let failed = &mut draft.memory_mut(service).failed_on_ms;
-            failed.retain(|_, at_ms| !past(*at_ms));
+        let failed = &draft.memory(service).failed_on;
+        if failed.values().any(|failed| past(failed.at_ms)) {
+            let failed = &mut draft.memory_mut(service).failed_on;
+            failed.retain(|_, failed| !past(failed.at_ms));
         }
-        if let Some(&first_ms) = draft.memory(service).failed_on_ms.values().min() {
+        let times = draft.memory(service).failed_on.values();
+        if let Some(first_ms) = times.map(|failed| failed.at_ms).min() {
             draft.look_again(service, first_ms.saturating_add(keep_ms));
         }
     }

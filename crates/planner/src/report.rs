@@ -79,8 +79,9 @@ fn say_serving(draft: &mut Draft<'_>, service: usize) {
 }
 
 fn count_replicas(draft: &mut Draft<'_>, service: usize) {
-    let slot = &mut draft.services[service];
-    let counts = &mut slot.report;
+    let mut counts = std::mem::take(&mut draft.services[service].report);
+    let slot = &draft.services[service];
+    let without_edges = draft.cluster.edges.is_empty();
     for &row in &slot.rows {
         let row = &draft.rows[row];
         let Some(replica) = row.replica() else {
@@ -93,9 +94,12 @@ fn count_replicas(draft: &mut Draft<'_>, service: usize) {
         let healthy = row.condition == Condition::Healthy;
         counts.planned += 1;
         counts.healthy += u32::from(healthy);
-        // What HAProxy still reaches on a node that cannot tell goes on serving.
-        let unknown = row.condition == Condition::Unknown && row.sight.up > 0;
-        counts.serving += u32::from(replica.traffic == Traffic::Serve && (healthy || unknown));
+        // What HAProxy still reaches goes on serving, whatever its node says or cannot say.
+        let reached = row.condition != Condition::Starting && row.sight.up > 0;
+        let through_edges =
+            without_edges || row.sight.last_routed || !draft.has_route(service, replica);
+        let in_routes = replica.traffic == Traffic::Serve;
+        counts.serving += u32::from(in_routes && (healthy || reached) && through_edges);
         let outdated = slot
             .template
             .as_ref()
@@ -103,6 +107,7 @@ fn count_replicas(draft: &mut Draft<'_>, service: usize) {
         counts.outdated += u32::from(outdated);
     }
     counts.waits.clone_from(&slot.waits);
+    draft.services[service].report = counts;
 }
 
 /// An event for each kind of wait that was not there the run before.
@@ -133,6 +138,7 @@ fn word(reason: &Reason) -> Option<&'static str> {
         Reason::Backoff { .. } => Some("backoff"),
         Reason::Quarantined { .. } => Some("quarantined"),
         Reason::UnknownButServing { .. } => Some("unknown_but_serving"),
+        Reason::KeptInRoutes { .. } => Some("kept_in_routes"),
         _ => None,
     }
 }

@@ -381,7 +381,11 @@ fn trim(draft: &mut Draft<'_>, service: usize, spec: &ServiceSpec, sorted: &mut 
         if let Some(number) = draft.rows[row].node {
             on_node[number] -= 1;
         }
-        draft.leave(row, LeaveReason::ScaleIn);
+        let reason = match draft.rows[row].condition {
+            Condition::Unhealthy => LeaveReason::Unhealthy,
+            _ => LeaveReason::ScaleIn,
+        };
+        draft.leave(row, reason);
     }
     sorted
         .keep

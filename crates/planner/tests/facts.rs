@@ -223,7 +223,7 @@ fn losing_most_nodes_at_once_evicts_nothing_and_adds_where_there_is_room() {
     assert_eq!(world.answering("web"), 6, "six on the node that is left");
     world.node("node1").power = true;
     world.node("node2").power = true;
-    world.ticks(20);
+    world.ticks(130);
     assert!(world.report.problems.is_empty());
     assert_eq!((world.active("web").len(), world.answering("web")), (6, 6));
 }

@@ -75,6 +75,8 @@ pub(crate) struct World {
     pub events: Vec<EventKind>,
     /// Sessions stick to a draining server as long as this is set.
     pub sticky: bool,
+    /// Edges report that their HAProxy has no servers.
+    pub deaf_edges: bool,
 }
 
 pub(crate) fn id(name: &str) -> NodeId {
@@ -157,6 +159,7 @@ impl World {
             report: Report::default(),
             events: vec![],
             sticky: false,
+            deaf_edges: false,
         };
         for n in 1..=workers {
             world.add_worker(&format!("node{n}"));
@@ -364,7 +367,8 @@ impl World {
         }
         for (name, edge) in &self.edges {
             let mut servers = ServersByService::default();
-            for backend in &edge.routes.backends {
+            let backends = edge.routes.backends.iter().filter(|_| !self.deaf_edges);
+            for backend in backends {
                 for server in &backend.servers {
                     let observed = ServerObserved {
                         check: self.check_of(server.replica),

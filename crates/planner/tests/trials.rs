@@ -1,0 +1,146 @@
+//! What trials of the whole system got wrong once, one fact each.
+
+mod world;
+
+use longshore_model::plan::Traffic;
+use longshore_model::reason::LeaveReason;
+use longshore_model::report::NodeState;
+use longshore_model::*;
+use world::*;
+
+/// Sets the state of every container of a world.
+fn all_become(world: &mut World, state: ReplicaState) {
+    for sim in world.nodes.values_mut() {
+        for status in sim.containers.values_mut() {
+            status.state = state;
+        }
+    }
+}
+
+#[test]
+fn checks_that_fail_everywhere_leave_half_of_the_service_in_the_routes() {
+    for count in [1, 2, 5] {
+        let mut world = World::new(3);
+        world.apply("web", spec("web:1", count));
+        world.ticks(8);
+        all_become(&mut world, ReplicaState::Unhealthy);
+        for _ in 0..200 {
+            world.tick(500);
+            let active = world.active("web");
+            let served = active.iter().filter(|r| r.traffic == Traffic::Serve);
+            let served = served.count();
+            assert!(served * 2 >= count as usize, "{served} of {count} left");
+        }
+    }
+}
+
+#[test]
+fn one_check_that_fails_is_taken_out_and_said() {
+    let mut world = World::new(3);
+    world.apply("web", spec("web:1", 3));
+    world.ticks(8);
+    let first = world.active("web")[0].id;
+    for sim in world.nodes.values_mut() {
+        if let Some(status) = sim.containers.get_mut(&first) {
+            status.state = ReplicaState::Unhealthy;
+        }
+    }
+    world.tick(500);
+    assert_eq!(world.plan.replica(first).unwrap().traffic, Traffic::Out);
+    assert_eq!(world.answering("web"), 2);
+}
+
+#[test]
+fn a_surplus_replica_whose_check_fails_does_not_leave_for_being_too_many() {
+    let mut world = World::new(3);
+    world.apply("web", spec("web:1", 3));
+    world.ticks(8);
+    let first = world.active("web")[0].id;
+    for sim in world.nodes.values_mut() {
+        if let Some(status) = sim.containers.get_mut(&first) {
+            status.state = ReplicaState::Unhealthy;
+        }
+    }
+    world.scale("web", 2);
+    world.tick(500);
+    let reasons: Vec<&LeaveReason> = world
+        .leaving("web")
+        .into_iter()
+        .map(|(_, leaving)| &leaving.reason)
+        .collect();
+    assert_eq!(reasons, [&LeaveReason::Unhealthy]);
+}
+
+#[test]
+fn a_template_that_fails_does_not_crowd_the_next_one_onto_few_nodes() {
+    let mut world = World::new(3);
+    world.apply("web", spec("web:1", 3));
+    world.ticks(8);
+    world.broken.push("bad:1".into());
+    world.apply("web", spec("bad:1", 3));
+    world.ticks(60);
+    world.apply("web", spec("web:2", 3));
+    world.ticks(60);
+    let spread = world.per_node("web");
+    assert_eq!(spread.len(), 3, "{spread:?}");
+    world.scale("web", 9);
+    world.ticks(20);
+    let spread = world.per_node("web");
+    assert!(spread.values().all(|&count| count == 3), "{spread:?}");
+}
+
+#[test]
+fn nodes_that_join_without_their_agents_are_awaited_not_lost() {
+    let mut world = World::new(3);
+    world.apply("web", spec("web:1", 3));
+    world.ticks(100);
+    for name in ["late1", "late2"] {
+        world.add_worker(name);
+        world.desired.nodes.get_mut(&id(name)).unwrap().joined_ms = world.now;
+        world.node(name).session = false;
+        world.node(name).power = false;
+    }
+    world.node("node1").power = false;
+    world.ticks(30);
+    assert!(world.report.problems.is_empty(), "{:?}", world.report);
+    assert!(world.plan.lost.contains_key(&id("node1")));
+    for name in ["late1", "late2"] {
+        assert_ne!(world.report.nodes[&id(name)].state, NodeState::Lost);
+    }
+    assert_eq!(world.answering("web"), 3);
+}
+
+#[test]
+fn the_brake_lets_go_only_after_a_calm_time() {
+    let mut world = World::new(3);
+    world.apply("web", spec("web:1", 6));
+    world.ticks(8);
+    world.node("node1").power = false;
+    world.node("node2").power = false;
+    world.ticks(30);
+    assert!(!world.report.problems.is_empty());
+    world.node("node1").power = true;
+    world.ticks(100);
+    assert!(world.plan.lost.is_empty(), "evicted while the dust settles");
+    world.ticks(60);
+    assert!(world.plan.lost.contains_key(&id("node2")), "calm for long");
+    assert!(world.report.problems.is_empty());
+}
+
+#[test]
+fn what_no_edge_serves_is_not_called_serving() {
+    let mut world = World::new(2);
+    world.apply("web", spec("web:1", 2));
+    world.ticks(8);
+    assert_eq!(world.report.services[&key("web")].serving, 2);
+    // Its HAProxy is away: the agent reports that it has no server any more.
+    world.deaf_edges = true;
+    world.ticks(2);
+    assert_eq!(world.report.services[&key("web")].serving, 0);
+    world.deaf_edges = false;
+    // Only its agent is away: its HAProxy goes on.
+    world.ticks(2);
+    world.edge().session = false;
+    world.ticks(10);
+    assert_eq!(world.report.services[&key("web")].serving, 2);
+}
