@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use longshore_model::autoscale::{ExternalQuery, Metric};
 use longshore_model::observe::ExternalObserved;
 use longshore_model::{App, AutoscaleSpec};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpListener;
 
 use super::*;
 
@@ -83,7 +83,11 @@ impl Server {
     }
 }
 
-async fn serve(mut stream: TcpStream, does: &Mutex<Does>, heads: &Mutex<Vec<String>>) {
+async fn serve(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    does: &Mutex<Does>,
+    heads: &Mutex<Vec<String>>,
+) {
     let mut buffer = Vec::new();
     loop {
         let end = loop {
@@ -331,6 +335,52 @@ async fn without_a_server_the_reason_is_the_missing_setting() {
     rig.poller = Poller::new(&PrometheusConfig::default());
     let why = rig.problem(&desired(&[("q", None)])).await;
     assert_eq!(why, "no [prometheus] url in controller.toml");
+}
+
+/// A certificate for 127.0.0.1 that vouches for itself, and a server that shows it.
+async fn tls_server() -> (u16, String) {
+    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+    let key = rustls_pki_types::PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key.into())
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let does = Mutex::new(number("8"));
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            if let Ok(stream) = acceptor.accept(stream).await {
+                serve(stream, &does, &Mutex::default()).await;
+            }
+        }
+    });
+    (port, made.cert.pem())
+}
+
+#[tokio::test]
+async fn a_server_is_believed_only_with_a_ca_that_vouches_for_it() {
+    let (port, pem) = tls_server().await;
+    let mut rig = rig(port);
+    let url = format!("https://127.0.0.1:{port}");
+    rig.poller.config.url = Some(ServerUrl::try_from(url).unwrap());
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ca.pem");
+    rig.poller.config.ca_file = Some(path.clone());
+    let wanted = desired(&[("q", None)]);
+    std::fs::write(&path, "nothing\n").unwrap();
+    assert!(rig.problem(&wanted).await.contains("no CA certificate"));
+    let stranger = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+    std::fs::write(&path, stranger.cert.pem()).unwrap();
+    let why = rig.problem(&wanted).await;
+    assert!(why.contains("certificate"), "{why}");
+    std::fs::write(&path, pem).unwrap();
+    let seen = rig.round(&wanted).await.remove("q").unwrap();
+    assert_eq!((seen.samples.len(), seen.problem), (1, None));
 }
 
 #[tokio::test]

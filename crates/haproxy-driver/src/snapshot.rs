@@ -288,8 +288,9 @@ fn backends(stat: &[StatLine]) -> BTreeMap<longshore_model::ServiceKey, BackendO
         sum.rate = sum.rate.saturating_add(line.rate);
         sum.sessions = sum.sessions.saturating_add(line.load.sessions);
         sum.queued = sum.queued.saturating_add(line.load.queued);
-        let requests = line.requests_total.unwrap_or(line.sessions_total);
-        sum.requests_total = sum.requests_total.saturating_add(requests);
+        // Over HTTP, too, each request is a session of its own here and counts as it comes.
+        // `req_tot` counts answers: it stands still while a service chokes on its queue.
+        sum.requests_total = sum.requests_total.saturating_add(line.sessions_total);
         sum.errors_total = sum.errors_total.saturating_add(errors(line));
     }
     sums
@@ -327,7 +328,7 @@ mod tests {
     fn two_ways_in_are_one_service() {
         let (web, api) = (name(80), name(81));
         let lines = [
-            format!("{web},BACKEND,3,13,20,400,400,7,7,0,205,1,"),
+            format!("{web},BACKEND,3,13,20,400,390,7,7,0,205,1,"),
             format!("{web},slot1,1,10,20,400,400,7,7,0,205,2,"),
             format!("{api},BACKEND,0,1,2,40,40,1,0,1,900,1,"),
         ];

@@ -193,7 +193,7 @@ pub struct ServerObserved {
 /// to another replica: only differences mean something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ServerAnswers {
-    /// Requests (or connections) in all.
+    /// Requests (or connections) in all, counted as they come.
     pub requests_total: u64,
     /// Answers of 500 and above (or failed connections).
     pub errors_total: u64,
@@ -230,7 +230,7 @@ pub struct BackendObserved {
     pub sessions: u32,
     /// Requests that wait.
     pub queued: u32,
-    /// Requests in all; restarts with HAProxy.
+    /// Requests in all, counted as they come; restarts with HAProxy.
     pub requests_total: u64,
     /// Answers of 500 and above; restarts with HAProxy.
     pub errors_total: u64,

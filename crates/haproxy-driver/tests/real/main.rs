@@ -5,3 +5,4 @@ mod host;
 
 mod faults;
 mod membership;
+mod signals;
