@@ -54,6 +54,74 @@ async fn a_token_serves_one_join_of_its_role_and_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_join_whose_answer_was_lost_is_repeated_with_the_same_key_only() {
+    let lab = Lab::start().await;
+    let token = lab.token(true, false).await;
+    let (key, other) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+    let join = |key: &KeyPair, name: &'static str| {
+        let csr = key.csr_der(name).unwrap();
+        lab.join_with(&token, name, true, false, csr)
+    };
+    let lost = join(&key, "a").await.unwrap();
+    let answer = join(&key, "a").await.expect("the same holder asks again");
+    assert_ne!(lost.certificate_chain_der, answer.certificate_chain_der);
+    for (key, name) in [(&other, "a"), (&key, "b")] {
+        let refused = join(key, name).await.unwrap_err();
+        assert_eq!(refused.code(), Code::Unauthenticated, "{refused}");
+    }
+    let request = pb::RemoveNodeRequest {
+        node: "a".into(),
+        force: false,
+    };
+    lab.admin.clone().remove_node(request).await.unwrap();
+    let removed = join(&key, "a").await.unwrap_err();
+    assert_eq!(
+        removed.code(),
+        Code::Unauthenticated,
+        "a removed node comes back by a new token only"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_for_its_name_enrols_a_node_again_and_ends_its_old_certificate() {
+    let lab = Lab::start().await;
+    let old = lab
+        .join(&lab.token(true, false).await, "a", true, false)
+        .await
+        .unwrap();
+    let set = pb::SetNodeLabelsRequest {
+        node: "a".into(),
+        set: [("disk".to_owned(), "ssd".to_owned())].into(),
+        remove: Vec::new(),
+    };
+    lab.admin.clone().set_node_labels(set).await.unwrap();
+    let request = pb::CreateTokenRequest {
+        worker: true,
+        node_name: "a".into(),
+        ..Default::default()
+    };
+    let token = lab.admin.clone().create_token(request).await.unwrap();
+    let token = token.into_inner().token;
+    lab.join(&token, "a", true, false).await.unwrap();
+    let trust = ServerTrust::Ca(lab.ca.clone());
+    let refused = connect(&lab.url, Some(old), trust).await.unwrap_err();
+    assert!(refused.to_string().contains("was revoked"), "{refused}");
+    let nodes = lab.admin.clone().list_nodes(pb::ListNodesRequest {}).await;
+    let nodes = nodes.unwrap().into_inner().nodes;
+    assert_eq!(nodes[0].labels["disk"], "ssd", "operators' words stay");
+    let why = pb::WhyRequest {
+        at_ms: 0,
+        target: "node/a".into(),
+    };
+    let why = lab.admin.clone().why(why).await.unwrap().into_inner();
+    let said = why.lines.join("\n");
+    assert!(
+        said.contains("was revoked") && said.contains("--name a"),
+        "{said}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn of_many_joins_with_one_token_exactly_one_wins() {
     let lab = Lab::start().await;
     let token = lab.token(true, false).await;

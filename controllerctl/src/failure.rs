@@ -218,6 +218,8 @@ impl From<ConnectError> for Failure {
             ConnectError::Transport { .. } => {
                 failure.hint("controllerctl context show tells which controller that is")
             }
+            ConnectError::Refused { .. } => failure
+                .hint("ask an admin for a new context, then: controllerctl context import FILE"),
             ConnectError::Credentials(source) => failure
                 .because(source)
                 .hint("import the context again: controllerctl context import FILE"),

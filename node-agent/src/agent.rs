@@ -142,6 +142,7 @@ pub async fn run(data_dir: &Path, config_path: &Path) -> Result<(), AgentError> 
     ));
     let session = SessionParts {
         identity,
+        identity_dir: IdentityDir::new(data_dir),
         ledger,
         assignments,
         routes,

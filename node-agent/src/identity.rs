@@ -8,6 +8,7 @@ use std::time::SystemTime;
 
 use data_encoding::BASE64;
 use longshore_identity::PkiError;
+use longshore_identity::key::KeyPair;
 use longshore_identity::tls::{CertHolder, certificate_validity};
 use longshore_model::{NodeId, node::Roles};
 use serde::{Deserialize, Serialize};
@@ -112,32 +113,42 @@ impl IdentityDir {
         self.path("cert.pem")
     }
 
-    /// Stores a new identity; the certificate comes last.
+    /// Gets everything ready for an identity, before a token is spent on it: the directories
+    /// take files, and the key is there. A key that is there already is kept, so that a join
+    /// whose answer was lost can be repeated.
+    ///
+    /// # Errors
+    /// [`IdentityError`] names the file and the way out; nothing was asked of the controller yet.
+    pub fn prepare(&self) -> Result<KeyPair, IdentityError> {
+        private_dir(&self.data.join("identity"))?;
+        for probe in [self.data.join("probe"), self.path("probe")] {
+            write_atomic(&probe, b"", 0o600)?;
+            std::fs::remove_file(&probe).map_err(FileError::at("remove", &probe))?;
+        }
+        if self.path("key.pem").exists() {
+            let pki = |source| IdentityError::Pki {
+                path: self.data.join("identity"),
+                source,
+            };
+            return KeyPair::from_pem(&self.key_pem()?).map_err(pki);
+        }
+        let key = KeyPair::generate().map_err(|source| IdentityError::Pki {
+            path: self.data.join("identity"),
+            source,
+        })?;
+        write_atomic(&self.path("key.pem"), key.pem().as_bytes(), 0o600)?;
+        Ok(key)
+    }
+
+    /// Stores a new identity beside the key of [`Self::prepare`]; the certificate comes last.
     ///
     /// # Errors
     /// [`FileError`]; the node is not enrolled then.
-    pub fn store(
-        &self,
-        file: &NodeFile,
-        key_pem: &str,
-        chain_pem: &str,
-        ca_pem: &str,
-    ) -> Result<(), FileError> {
-        private_dir(&self.data.join("identity"))?;
+    pub fn store(&self, file: &NodeFile, chain_pem: &str, ca_pem: &str) -> Result<(), FileError> {
         let text = toml::to_string_pretty(file).unwrap_or_default();
         write_atomic(&self.data.join("node.toml"), text.as_bytes(), 0o600)?;
         write_atomic(&self.path("ca.pem"), ca_pem.as_bytes(), 0o600)?;
-        self.replace(key_pem, chain_pem)
-    }
-
-    /// Replaces key and certificate. A crash between the two leaves a pair that does not match;
-    /// therefore renewal keeps the key and this order only matters at enrolment.
-    ///
-    /// # Errors
-    /// [`FileError`].
-    pub fn replace(&self, key_pem: &str, chain_pem: &str) -> Result<(), FileError> {
-        write_atomic(&self.path("key.pem"), key_pem.as_bytes(), 0o600)?;
-        write_atomic(&self.cert_path(), chain_pem.as_bytes(), 0o600)
+        self.replace_cert(chain_pem)
     }
 
     /// Replaces the certificate; the key stays.

@@ -45,10 +45,10 @@ pub struct JoinOptions {
 /// Why a node could not join or renew; each text says the way out.
 #[derive(Debug, thiserror::Error)]
 pub enum JoinError {
-    /// There is an identity already.
+    /// There is an identity already, and the controller takes it.
     #[error(
-        "this node is already enrolled ({} exists); to enrol it anew, stop the agent and move \
-         that directory away",
+        "this node is already enrolled ({} exists, and its controller takes it); to enrol it \
+         elsewhere, stop the agent and move that directory away",
         path.display()
     )]
     Enrolled {
@@ -64,26 +64,24 @@ pub enum JoinError {
     /// No connection; the text names the way out.
     #[error(transparent)]
     Connect(#[from] ConnectError),
-    /// The controller said no.
-    #[error("the controller at {controller} refused: {message}; {way_out}")]
+    /// The controller said no; its words name the way out.
+    #[error("the controller at {controller} refused: {message}")]
     Refused {
         /// Who.
         controller: String,
         /// In its words.
         message: String,
-        /// What to do.
-        way_out: &'static str,
     },
     /// The call broke.
-    #[error("the call to {controller} failed: {why}")]
+    #[error(
+        "the call to {controller} failed: {why}; the same command may be repeated, with the same \
+         token"
+    )]
     Call {
         /// Who.
         controller: String,
         /// In words.
         why: String,
-        /// Cause.
-        #[source]
-        source: Box<Status>,
     },
     /// The answer is not what was agreed.
     #[error("the controller's answer cannot be used: {0}")]
@@ -105,14 +103,10 @@ pub enum JoinError {
 /// [`JoinError`] says why and the way out.
 pub async fn join(options: &JoinOptions) -> Result<NodeFile, JoinError> {
     let dir = IdentityDir::new(&options.data_dir);
-    if dir.cert_path().exists() {
-        return Err(JoinError::Enrolled {
-            path: dir.cert_path(),
-        });
-    }
     let token: JoinToken = options.token.parse()?;
     let node = NodeId::new(options.name.as_str())?;
-    let key = KeyPair::generate()?;
+    still_open(&dir).await?;
+    let key = dir.prepare()?;
     let channel = connect(&options.controller, None, ServerTrust::Digest(token.ca)).await?;
     let request = pb::JoinRequest {
         token: token.secret.to_string(),
@@ -147,13 +141,28 @@ pub async fn join(options: &JoinOptions) -> Result<NodeFile, JoinError> {
     };
     // Proves that certificate and key belong together before anything is written.
     let certs = CertHolder::from_pem(&chain, &key.pem())?;
-    dir.store(&file, &key.pem(), &chain, &ca_pem)?;
+    dir.store(&file, &chain, &ca_pem)?;
     warn_of_skew(&NodeIdentity {
         file: file.clone(),
         ca_pem,
         certs,
     });
     Ok(file)
+}
+
+/// Is there no identity yet, or one that its controller does not take any more?
+async fn still_open(dir: &IdentityDir) -> Result<(), JoinError> {
+    if !dir.cert_path().exists() {
+        return Ok(());
+    }
+    let enrolled = || JoinError::Enrolled {
+        path: dir.cert_path(),
+    };
+    match dial(&dir.load()?).await {
+        Err(ConnectError::Refused { .. }) => Ok(()),
+        Ok(_) => Err(enrolled()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Trades the present certificate for a fresh one (same key) and swaps it in.
@@ -210,37 +219,28 @@ fn refused(controller: &str, status: Status) -> JoinError {
     let controller = controller.to_owned();
     // A refusal by TLS hides behind `Unknown` or `Unavailable`; its cause tells.
     if let Some(why) = status.source().and_then(explain) {
-        return JoinError::Call {
-            controller,
-            why,
-            source: Box::new(status),
-        };
+        return JoinError::Call { controller, why };
     }
     let message = status.message().to_owned();
-    let way_out = match status.code() {
-        Code::Unauthenticated | Code::PermissionDenied => {
-            "a token works once, for its role and until it expires: make a new one with \
-             `controllerctl token create`"
+    let message = match status.code() {
+        Code::Unauthenticated
+        | Code::PermissionDenied
+        | Code::AlreadyExists
+        | Code::ResourceExhausted => message,
+        Code::InvalidArgument | Code::FailedPrecondition => {
+            format!("{message}; correct that and try again")
         }
-        Code::AlreadyExists => {
-            "choose another --name, or remove the old node with `controllerctl node rm`"
+        Code::Unimplemented => {
+            format!("{message}; is this the controller's own port, and is it as new as the agent?")
         }
-        Code::ResourceExhausted => "wait a minute and try again",
-        Code::InvalidArgument | Code::FailedPrecondition => "correct that and try again",
-        Code::Unimplemented => "is this the controller's own port, and is it as new as the agent?",
-        _ => {
-            let why = format!("{:?}: {message}", status.code());
-            return JoinError::Call {
-                controller,
-                why,
-                source: Box::new(status),
-            };
+        code => {
+            let why = format!("{code:?}: {message}");
+            return JoinError::Call { controller, why };
         }
     };
     JoinError::Refused {
         controller,
         message,
-        way_out,
     }
 }
 

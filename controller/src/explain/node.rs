@@ -1,5 +1,6 @@
 //! A node: what it is judged to be, what an operator made of it, whom it refuses.
 
+use longshore_identity::tls::CertificateRefusal;
 use longshore_model::reason::Refusal;
 use longshore_model::report::{NodeReport, NodeState};
 use longshore_model::{Node, NodeId, ServiceKey, TimeMs};
@@ -27,6 +28,8 @@ pub struct NodeStory<'a> {
     pub seen_ms: TimeMs,
     /// It has a session.
     pub connected: bool,
+    /// It came with a certificate that is not taken, after the last sign of life: when, and why.
+    pub refused: Option<(TimeMs, CertificateRefusal)>,
     /// Services that wait and that it refuses.
     pub refuses: Vec<(&'a ServiceKey, &'a Refusal)>,
 }
@@ -65,6 +68,13 @@ pub fn node(story: &NodeStory<'_>, clock: Clock) -> Vec<String> {
         (seen_ms, true) => format!("  last round trip {} UTC", clock.at(seen_ms)),
         (seen_ms, false) => format!("  last heard of {} UTC", clock.at(seen_ms)),
     });
+    if let Some((at_ms, refusal)) = story.refused {
+        lines.push(format!(
+            "  its certificate was not taken {} UTC: {refusal}; enrol it again: controllerctl token \
+             create --role ROLE --name {id}, then node-agent join on that host",
+            clock.at(at_ms)
+        ));
+    }
     if let Some(node) = story.node {
         lines.extend(placing::drain_lines(node, report, clock.now_ms));
     }

@@ -452,6 +452,7 @@ fn a_node() {
         node: Some(&node_of),
         seen_ms: NOW_MS - 1_000,
         connected: true,
+        refused: None,
         refuses: vec![(&service, &refusal)],
     };
     insta::assert_snapshot!("node", said(node(&story, CLOCK)));

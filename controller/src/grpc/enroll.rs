@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use longshore_identity::ca::ClusterCa;
 use longshore_identity::token::secret_hash;
 use longshore_identity::{Identity, JoinToken, tls};
 use longshore_model::{Availability, Event, EventKind, Node, NodeId, Roles, TimeMs};
@@ -61,7 +62,7 @@ impl Tries {
             return Ok(());
         }
         Err(Status::resource_exhausted(format!(
-            "{TRIES_MAX} failed joins from {from} within a minute; wait a minute and try again"
+            "{TRIES_MAX} failed joins from {from} within a minute; try again in a minute"
         )))
     }
 
@@ -194,41 +195,77 @@ fn wanted(request: pb::JoinRequest, now_ms: TimeMs) -> Result<Wanted, Status> {
 }
 
 /// Checks the token, signs, and writes node and used token in one batch: a join that fails leaves
-/// the token as it was.
+/// the token as it was. A node that is there already keeps what operators said of it, and its
+/// certificates of before are refused from then on.
 fn join(cluster: &Cluster, wanted: Wanted) -> Result<Vec<Vec<u8>>, Refusal> {
     let now_ms = cluster.now_ms();
-    cluster.change(|ledger, desired| {
+    let key = ClusterCa::csr_key_digest(&wanted.csr_der)
+        .map_err(|error| Refusal(Status::invalid_argument(crate::chain(&error))))?;
+    let mut revoked = Vec::new();
+    let chain = cluster.change::<_, Refusal>(|ledger, desired| {
         let index = find_token(&ledger.tokens, &wanted.hash);
         let token = index.and_then(|index| ledger.tokens.get(index));
-        let mut token = check_token(token, &wanted.node, now_ms)?;
         let name = &wanted.node.id;
-        if desired.nodes.contains_key(name) {
-            return Err(Status::already_exists(format!(
-                "a node named {name} has joined already; choose another --name, or remove it \
-                 first: controllerctl node rm {name}"
-            ))
-            .into());
+        let present = desired.nodes.get(name);
+        // The same holder of the same key asks again: the answer was lost on the way.
+        let repeats = present.is_some()
+            && token.is_some_and(|token| {
+                token.used_by.as_ref() == Some(name) && token.used_key == Some(key)
+            });
+        let mut token = check_token(token, &wanted.node, repeats, now_ms)?;
+        let meant = token.grant.node_name.as_ref() == Some(name);
+        if present.is_some() && !repeats && !meant {
+            return Err(taken(name).into());
         }
-        let (der, serial) = sign(cluster, &wanted.node, &wanted.csr_der)?;
+        let mut node = wanted.node.clone();
+        if let Some(present) = present {
+            node = rejoined(present, node);
+        }
+        let (der, serial) = sign(cluster, &node, &wanted.csr_der)?;
         token.used_by = Some(name.clone());
+        token.used_key = Some(key);
+        revoked = ledger.serials.get(name).cloned().unwrap_or_default();
         let record = NodeRecord {
-            node: wanted.node.clone(),
+            node,
             serials: vec![serial],
         };
-        let event = Event {
+        let joined = Event {
             at_ms: now_ms,
             kind: EventKind::NodeJoined { node: name.clone() },
         };
+        let events = if repeats { vec![] } else { vec![joined] };
         let events = ledger
             .repository
-            .put_node(&record, Some(&token), &[event])?;
+            .join_node(&record, &token, &revoked, &events)?;
         if let Some(slot) = index.and_then(|index| ledger.tokens.get_mut(index)) {
             *slot = token;
         }
         ledger.serials.insert(name.clone(), record.serials);
         desired.nodes.insert(name.clone(), record.node);
         Ok((vec![der], events))
-    })
+    })?;
+    cluster.trust.revoke(revoked);
+    Ok(chain)
+}
+
+fn taken(name: &NodeId) -> Status {
+    Status::already_exists(format!(
+        "a node named {name} has joined already; choose another --name, or, if this machine shall \
+         take its place, use a token for that name: controllerctl token create --role ROLE --name \
+         {name}"
+    ))
+}
+
+/// A node that joins again: what operators said of it stays.
+fn rejoined(present: &Node, new: Node) -> Node {
+    let mut labels = present.labels.clone();
+    labels.extend(new.labels);
+    Node {
+        roles: new.roles,
+        address: new.address,
+        labels,
+        ..present.clone()
+    }
 }
 
 /// Looks at every token, so that the time taken says nothing.
@@ -245,6 +282,7 @@ fn find_token(tokens: &[TokenRecord], hash: &[u8; 32]) -> Option<usize> {
 fn check_token(
     token: Option<&TokenRecord>,
     node: &Node,
+    repeats: bool,
     now_ms: TimeMs,
 ) -> Result<TokenRecord, Status> {
     const NEW: &str = "make a new one: controllerctl token create --role ROLE";
@@ -253,7 +291,7 @@ fn check_token(
             "this join token is not known here (mistyped, or of another cluster); {NEW}"
         )));
     };
-    if let Some(user) = &token.used_by {
+    if let Some(user) = token.used_by.as_ref().filter(|_| !repeats) {
         return Err(Status::unauthenticated(format!(
             "this join token was used already, by {user}; each serves one join; {NEW}"
         )));
@@ -318,7 +356,7 @@ fn renew(cluster: &Cluster, name: &NodeId, csr_der: &[u8]) -> Result<Vec<Vec<u8>
             node: node.clone(),
             serials,
         };
-        ledger.repository.put_node(&record, None, &[])?;
+        ledger.repository.put_node(&record, &[])?;
         ledger.serials.insert(name.clone(), record.serials);
         Ok((vec![der], Vec::new()))
     })

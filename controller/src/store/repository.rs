@@ -233,24 +233,42 @@ impl Repository {
         write_rows(self, vec![change])
     }
 
-    /// Writes a node; a token that it used is marked in the same batch.
+    /// Writes a node that joins, the token that it used, and refuses its certificates of before,
+    /// in one batch.
+    ///
+    /// # Errors
+    /// As [`Store::write`].
+    pub fn join_node(
+        &mut self,
+        record: &NodeRecord,
+        token: &TokenRecord,
+        revoked: &[String],
+        events: &[Event],
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        self.write_with(events, |batch| {
+            let key = record.node.id.as_str().as_bytes();
+            batch.changes.push(put(Table::Nodes, key, record)?);
+            let changes = &mut batch.changes;
+            changes.push(put(Table::Tokens, token.id.as_bytes(), token)?);
+            for serial in revoked {
+                changes.push(put(Table::Revoked, serial.as_bytes(), serial)?);
+            }
+            Ok(())
+        })
+    }
+
+    /// Writes a node.
     ///
     /// # Errors
     /// As [`Store::write`].
     pub fn put_node(
         &mut self,
         record: &NodeRecord,
-        token: Option<&TokenRecord>,
         events: &[Event],
     ) -> Result<Vec<StoredEvent>, StoreError> {
         self.write_with(events, |batch| {
             let key = record.node.id.as_str().as_bytes();
             batch.changes.push(put(Table::Nodes, key, record)?);
-            if let Some(token) = token {
-                batch
-                    .changes
-                    .push(put(Table::Tokens, token.id.as_bytes(), token)?);
-            }
             Ok(())
         })
     }

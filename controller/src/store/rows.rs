@@ -74,6 +74,10 @@ pub struct TokenRecord {
     pub by: String,
     /// Who used it.
     pub used_by: Option<NodeId>,
+    /// SHA-256 of the public key that it was used with. Whoever holds that key may repeat the
+    /// join: the answer may have been lost.
+    #[serde(default)]
+    pub used_key: Option<[u8; 32]>,
 }
 
 /// An event and its place.

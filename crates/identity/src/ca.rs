@@ -6,10 +6,12 @@ use std::time::{Duration, SystemTime};
 use data_encoding::HEXLOWER;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName,
-    DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyUsagePurpose, SanType, SerialNumber,
+    DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyUsagePurpose, PublicKeyData, SanType,
+    SerialNumber,
 };
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer};
+use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use crate::error::PkiError;
@@ -115,12 +117,7 @@ impl ClusterCa {
         validity: Duration,
         now: SystemTime,
     ) -> Result<Vec<u8>, PkiError> {
-        if csr_der.len() > CSR_BYTES_MAX {
-            return Err(PkiError::BadRequest("longer than 8 KiB"));
-        }
-        let der = CertificateSigningRequestDer::from(csr_der.to_vec());
-        let mut request = CertificateSigningRequestParams::from_der(&der)
-            .map_err(|_| PkiError::BadRequest("not a signed PKCS#10 request with a known key"))?;
+        let mut request = signing_request(csr_der)?;
         let names: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
         request.params = self.leaf_params(identity, &names, validity, now)?;
         let issuer = self.issuer()?;
@@ -128,6 +125,16 @@ impl ClusterCa {
             .signed_by(&issuer)
             .map_err(PkiError::crypto("signing a certificate"))?;
         Ok(cert.der().to_vec())
+    }
+
+    /// SHA-256 of the public key of a signing request, whose signature is checked: tells whether
+    /// two requests come from one holder of a key.
+    ///
+    /// # Errors
+    /// As [`Self::issue_from_csr`].
+    pub fn csr_key_digest(csr_der: &[u8]) -> Result<[u8; 32], PkiError> {
+        let request = signing_request(csr_der)?;
+        Ok(Sha256::digest(request.public_key.der_bytes()).into())
     }
 
     /// Certificate and key made together, both PEM: for operators and controllers. `names` are
@@ -191,6 +198,15 @@ impl ClusterCa {
         }
         Ok(params)
     }
+}
+
+fn signing_request(csr_der: &[u8]) -> Result<CertificateSigningRequestParams, PkiError> {
+    if csr_der.len() > CSR_BYTES_MAX {
+        return Err(PkiError::BadRequest("longer than 8 KiB"));
+    }
+    let der = CertificateSigningRequestDer::from(csr_der.to_vec());
+    CertificateSigningRequestParams::from_der(&der)
+        .map_err(|_| PkiError::BadRequest("not a signed PKCS#10 request with a known key"))
 }
 
 fn base_params(

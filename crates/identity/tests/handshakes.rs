@@ -9,8 +9,8 @@ use std::time::{Duration, SystemTime};
 use longshore_identity::ca::ClusterCa;
 use longshore_identity::key::KeyPair;
 use longshore_identity::tls::{
-    AcceptLimits, CertHolder, ServerTrust, TrustHolder, accept, certificate_validity, connect,
-    peer_info, server_config,
+    AcceptLimits, CertHolder, CertificateRefusal, ConnectError, ServerTrust, TrustHolder, accept,
+    certificate_validity, connect, peer_info, server_config,
 };
 use longshore_identity::{CaDigest, Identity, OperatorRole};
 use longshore_model::NodeId;
@@ -140,6 +140,41 @@ async fn the_right_certificate_gets_in_and_the_wrong_ones_do_not() {
             .expect_err(alert);
         assert!(refusal.to_string().contains(alert), "{alert}: {refusal}");
     }
+}
+
+#[tokio::test]
+async fn a_refused_certificate_is_told_at_once_and_in_words() {
+    let (ours, theirs) = (ca(), ca());
+    let now = SystemTime::now();
+    let minute = Duration::from_secs(60);
+    let expired = client_of(&ours, &node("worker1"), minute, now - 2 * DAY);
+    let revoked = client_of(&ours, &node("worker1"), DAY, now);
+    let foreign = client_of(&theirs, &node("worker1"), DAY, now);
+    let (address, trust) = serve(&ours, &[serial(&revoked)]).await;
+    for (certs, words) in [
+        (expired, "it has expired"),
+        (revoked, "it was revoked"),
+        (foreign, "another cluster's CA"),
+    ] {
+        // Many times: whether the refusal arrives must not depend on who speaks first.
+        for _ in 0..20 {
+            let trust = ServerTrust::Ca(ours.cert_pem().to_owned());
+            let endpoint = format!("https://{address}");
+            let refused = connect(&endpoint, Some(certs.clone()), trust).await;
+            let error = refused.expect_err(words);
+            assert!(matches!(error, ConnectError::Refused { .. }), "{error:?}");
+            assert!(error.to_string().contains(words), "{error}");
+            assert!(
+                std::error::Error::source(&error).is_none(),
+                "the same twice: {error:?}"
+            );
+        }
+    }
+    // The cluster's own nodes are remembered with what was wrong; strangers are not.
+    let seen = trust
+        .last_refusal(&node("worker1"))
+        .expect("worker1 was refused");
+    assert_eq!(seen.refusal, CertificateRefusal::Revoked);
 }
 
 #[tokio::test]

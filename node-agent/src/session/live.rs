@@ -1,11 +1,13 @@
 //! One open stream: hello, then commands in and reports out, until it breaks.
 
 use std::error::Error as _;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{self, PollNext};
-use longshore_identity::tls::{ConnectError, explain};
+use longshore_identity::tls::{CertificateRefusal, ConnectError, explain};
+use longshore_model::NodeId;
 use longshore_proto::agent::v1 as pb;
 use longshore_proto::agent::v1::agent_service_client::AgentServiceClient;
 use longshore_proto::agent::v1::session_request::Message as Out;
@@ -20,6 +22,7 @@ use tonic::{Code, Status, Streaming};
 use super::SessionParts;
 use super::reports::Reporter;
 use super::streams::Streams;
+use crate::identity::NodeFile;
 use crate::join::dial;
 use crate::ledger::{Accepted, LedgerError};
 use crate::runtime::Runtime;
@@ -43,16 +46,31 @@ pub enum SessionError {
     /// No connection.
     #[error(transparent)]
     Connect(#[from] ConnectError),
+    /// The controller does not take this node's certificate.
+    #[error(
+        "{controller} does not take this node's certificate: {refusal}; enrol the node again: \
+         controllerctl token create --role {role} --name {node}, and with that token on this host \
+         node-agent join --controller {controller} --name {node} --address {address} --role {role}"
+    )]
+    Certificate {
+        /// Who.
+        controller: String,
+        /// Why not.
+        refusal: CertificateRefusal,
+        /// This node.
+        node: NodeId,
+        /// Its address.
+        address: IpAddr,
+        /// Its roles, as options take them.
+        role: &'static str,
+    },
     /// The controller, or the way to it, ended the call.
     #[error("the controller ended the session: {why}")]
     Ended {
-        /// In words.
+        /// In words, the last cause included.
         why: String,
         /// It meant it: trying again at once changes nothing.
         refusal: bool,
-        /// Cause.
-        #[source]
-        source: Option<Box<Status>>,
     },
     /// Nothing came for too long.
     #[error("the controller was silent for {0} s")]
@@ -69,7 +87,27 @@ impl SessionError {
     /// Is it an orderly no?
     #[must_use]
     pub fn is_refusal(&self) -> bool {
-        matches!(self, Self::Ended { refusal: true, .. })
+        matches!(
+            self,
+            Self::Ended { refusal: true, .. } | Self::Certificate { .. }
+        )
+    }
+
+    pub(super) fn dialled(error: ConnectError, file: &NodeFile) -> Self {
+        match error {
+            ConnectError::Refused { endpoint, refusal } => Self::Certificate {
+                controller: endpoint,
+                refusal,
+                node: file.node.clone(),
+                address: file.address,
+                role: match (file.roles.worker, file.roles.edge) {
+                    (true, true) => "worker,edge",
+                    (false, true) => "edge",
+                    _ => "worker",
+                },
+            },
+            other => other.into(),
+        }
     }
 
     fn ended(status: Status) -> Self {
@@ -89,18 +127,13 @@ impl SessionError {
                 status.message().to_owned()
             }
         });
-        Self::Ended {
-            why,
-            refusal,
-            source: Some(Box::new(status)),
-        }
+        Self::Ended { why, refusal }
     }
 
     fn closed() -> Self {
         Self::Ended {
             why: "the stream was closed".into(),
             refusal: false,
-            source: None,
         }
     }
 }
@@ -132,7 +165,9 @@ impl Live {
     }
 
     async fn open_now<R: Runtime>(parts: &SessionParts<R>) -> Result<Self, SessionError> {
-        let channel = dial(&parts.identity).await?;
+        let identity = &parts.identity;
+        let dialled = dial(identity).await;
+        let channel = dialled.map_err(|error| SessionError::dialled(error, &identity.file))?;
         let (control, control_out) = mpsc::channel(CONTROL_QUEUE);
         let (bulk, bulk_out) = mpsc::channel(BULK_QUEUE);
         // Echoes and reports go first: a long log must not make the node look dead.

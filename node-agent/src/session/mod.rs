@@ -21,7 +21,7 @@ pub use self::live::SessionError;
 use self::live::{Ended, Live};
 use crate::backoff::Backoff;
 use crate::edge::EdgeReading;
-use crate::identity::NodeIdentity;
+use crate::identity::{IdentityDir, NodeIdentity};
 use crate::ledger::Ledger;
 use crate::reconcile::{AgentClock, Chain, Snapshot};
 use crate::runtime::{EngineInfo, Runtime};
@@ -39,6 +39,8 @@ const GOOD_SESSION: Duration = Duration::from_secs(10);
 pub struct SessionParts<R> {
     /// Who this node is.
     pub identity: NodeIdentity,
+    /// Where that came from: a join puts a new one there while the agent runs.
+    pub identity_dir: IdentityDir,
     /// Where commands are written before they are obeyed.
     pub ledger: Arc<Ledger>,
     /// To the reconciler; none on a node that is no worker.
@@ -61,6 +63,21 @@ pub struct SessionParts<R> {
     pub sampler: Sampler,
 }
 
+/// Takes over the certificate of a join that happened meanwhile. True: there was one.
+fn take_over(identity: &NodeIdentity, dir: &IdentityDir) -> bool {
+    // Damaged, or half-way through a join: the next try finds it.
+    let Ok(now) = dir.load() else {
+        return false;
+    };
+    // Another node, cluster or address needs a new start.
+    if now.file != identity.file || now.certs.leaf_der() == identity.certs.leaf_der() {
+        return false;
+    }
+    identity.certs.take_over(&now.certs);
+    tracing::info!("this node was enrolled again: its new certificate is used");
+    true
+}
+
 /// Keeps a session until `stop`.
 pub async fn run<R: Runtime>(mut parts: SessionParts<R>, stop: CancellationToken) {
     let mut redial = Backoff::new(REDIAL_FIRST, REDIAL_CAP);
@@ -77,6 +94,11 @@ pub async fn run<R: Runtime>(mut parts: SessionParts<R>, stop: CancellationToken
                 if began.elapsed() > GOOD_SESSION {
                     redial.reset();
                     refused.reset();
+                }
+                if matches!(error, SessionError::Certificate { .. })
+                    && take_over(&parts.identity, &parts.identity_dir)
+                {
+                    continue;
                 }
                 let wait = if error.is_refusal() {
                     refused.next_wait().max(REFUSED_FIRST / 2)

@@ -23,6 +23,8 @@ use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
+mod joining;
+
 use super::*;
 use crate::identity::IdentityDir;
 use crate::join::{JoinOptions, join, renew};
@@ -52,6 +54,7 @@ struct Cluster {
     endpoint: String,
     token: String,
     ca: Arc<ClusterCa>,
+    trust: Arc<TrustHolder>,
     sessions: mpsc::Receiver<Peer>,
 }
 
@@ -132,7 +135,12 @@ async fn cluster() -> Cluster {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("https://{}", listener.local_addr().unwrap());
     let config = server_config(certs, Arc::clone(&trust)).unwrap();
-    let incoming = accept(listener, config, trust, AcceptLimits::default());
+    let incoming = accept(
+        listener,
+        config,
+        Arc::clone(&trust),
+        AcceptLimits::default(),
+    );
     let token = JoinToken::generate(ca.digest()).unwrap();
     let (sender, sessions) = mpsc::channel(4);
     let fake = Arc::new(FakeController {
@@ -148,6 +156,7 @@ async fn cluster() -> Cluster {
         endpoint,
         token: token.to_string(),
         ca,
+        trust,
         sessions,
     }
 }
@@ -277,6 +286,7 @@ fn start(dir: &Path, runtime: FakeRuntime) -> Agent {
     let renewed = Arc::new(Notify::new());
     let parts = SessionParts {
         identity,
+        identity_dir: IdentityDir::new(dir),
         ledger,
         assignments: Some(assignments),
         routes: None,
@@ -296,90 +306,6 @@ fn portless(id: u64) -> AssignedReplica {
     AssignedReplica {
         ports: Vec::new(),
         ..replica(id)
-    }
-}
-
-#[tokio::test]
-async fn joining_stores_a_private_identity_and_refuses_a_second_time() {
-    use std::os::unix::fs::PermissionsExt;
-    let (cluster, dir) = (cluster().await, tempfile::tempdir().unwrap());
-    let file = join(&options(&cluster, dir.path())).await.unwrap();
-    assert_eq!((file.node.as_str(), file.cluster.as_str()), ("w1", "test"));
-    let mode = |path: &str| {
-        std::fs::metadata(dir.path().join(path))
-            .unwrap()
-            .permissions()
-            .mode()
-            & 0o777
-    };
-    assert_eq!((mode("identity"), mode("identity/key.pem")), (0o700, 0o600));
-    let again = join(&options(&cluster, dir.path()))
-        .await
-        .unwrap_err()
-        .to_string();
-    assert!(again.contains("already enrolled"), "{again}");
-    let key = dir.path().join("identity/key.pem");
-    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
-    let open = IdentityDir::new(dir.path()).load().unwrap_err().to_string();
-    assert!(open.contains("may be read by others"), "{open}");
-}
-
-#[tokio::test]
-async fn every_failed_join_says_why_and_leaves_nothing() {
-    let (cluster, other) = (cluster().await, cluster().await);
-    let dir = tempfile::tempdir().unwrap();
-    let good = || options(&cluster, dir.path());
-    let wrong_secret = JoinToken::generate(cluster.ca.digest())
-        .unwrap()
-        .to_string();
-    let cases = [
-        (
-            JoinOptions {
-                token: "lsj1.x".into(),
-                ..good()
-            },
-            "controllerctl token create",
-        ),
-        (
-            JoinOptions {
-                token: wrong_secret,
-                ..good()
-            },
-            "make a new one",
-        ),
-        (
-            JoinOptions {
-                token: other.token.clone(),
-                ..good()
-            },
-            "another cluster's CA",
-        ),
-        (
-            JoinOptions {
-                controller: "https://127.0.0.1:1".into(),
-                ..good()
-            },
-            "refused",
-        ),
-        (
-            JoinOptions {
-                controller: "10.0.0.1".into(),
-                ..good()
-            },
-            "https://",
-        ),
-        (
-            JoinOptions {
-                name: "W 1".into(),
-                ..good()
-            },
-            "--name",
-        ),
-    ];
-    for (options, words) in cases {
-        let why = join(&options).await.unwrap_err().to_string();
-        assert!(why.contains(words), "{why:?} does not say {words:?}");
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "{why}");
     }
 }
 

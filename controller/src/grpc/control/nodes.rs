@@ -33,7 +33,7 @@ fn put(
         node: node.clone(),
         serials,
     };
-    Ok(ledger.repository.put_node(&record, None, events)?)
+    Ok(ledger.repository.put_node(&record, events)?)
 }
 
 /// Active, cordoned or draining.

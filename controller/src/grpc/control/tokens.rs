@@ -54,6 +54,7 @@ pub(super) fn create(
         expires_ms: now_ms + ttl_ms,
         by,
         used_by: None,
+        used_key: None,
     };
     let join_command = command(cluster, &token, &record.grant);
     let expires_ms = record.expires_ms;

@@ -1,5 +1,10 @@
 //! `why`: gathers what was recorded about a service, a replica or a node, now or at another time.
 
+use std::time::SystemTime;
+
+use longshore_identity::Identity;
+use longshore_identity::tls::CertificateRefusal;
+use longshore_model::observe::NodeObserved;
 use longshore_model::plan::Replica;
 use longshore_model::reason::Refusal as NodeRefusal;
 use longshore_model::{
@@ -269,10 +274,26 @@ fn node(scene: &Scene<'_>, id: &NodeId, response: &mut pb::WhyResponse) {
         node,
         seen_ms,
         connected: seen.is_some_and(|seen| seen.session.connected),
+        refused: refused(scene.cluster, id, seen.map(AsRef::as_ref)),
         refuses: refuses(scene.view, id),
     };
     response.lines = explain::node(&story, scene.clock);
     response.report = story.report.map(to_struct);
+}
+
+/// The certificate of a node that stays away because it is not taken.
+fn refused(
+    cluster: &Cluster,
+    id: &NodeId,
+    seen: Option<&NodeObserved>,
+) -> Option<(TimeMs, CertificateRefusal)> {
+    let refused = cluster.trust.last_refusal(&Identity::Node(id.clone()))?;
+    let at = refused.at.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    // Whole seconds of the handshake's clock.
+    let at_ms = TimeMs::try_from(at.as_millis()).ok()?.saturating_add(1_000);
+    let heard =
+        seen.is_some_and(|seen| seen.session.connected || seen.session.last_echo_ms > at_ms);
+    (!heard).then_some((at_ms, refused.refusal))
 }
 
 /// Services that wait for a place and that this node refuses.

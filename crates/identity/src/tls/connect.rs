@@ -1,6 +1,8 @@
 //! The client's side: dial a controller, trust one CA only, and say why if it fails.
 
 use std::error::Error as StdError;
+use std::fmt;
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +14,7 @@ use rustls::{
     SignatureScheme,
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint, Uri};
@@ -43,24 +46,54 @@ pub enum ConnectError {
     /// Keys or trust are unusable.
     #[error("own credentials are unusable")]
     Credentials(#[from] PkiError),
-    /// Nobody there, or TLS failed; the text says which and the way out.
+    /// Nobody there, or TLS failed; the text says which and the way out. It says all that the
+    /// chain of causes would.
     #[error("cannot reach {endpoint}: {why}")]
     Transport {
         /// Where to.
         endpoint: String,
         /// In words.
         why: String,
-        /// Cause.
-        #[source]
-        source: tonic::transport::Error,
     },
+    /// The controller does not take the certificate that was shown.
+    #[error("the controller at {endpoint} does not take this certificate: {refusal}")]
+    Refused {
+        /// Where to.
+        endpoint: String,
+        /// Why not.
+        refusal: CertificateRefusal,
+    },
+}
+
+/// Why a certificate was not taken, as the other end said it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CertificateRefusal {
+    /// Its time is over, or a clock is wrong.
+    Expired,
+    /// It was revoked: its node was removed or has joined anew.
+    Revoked,
+    /// Another cluster's CA made it.
+    UnknownCa,
+    /// Anything else.
+    Other,
+}
+
+impl fmt::Display for CertificateRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Expired => "it has expired (or a clock is wrong)",
+            Self::Revoked => "it was revoked",
+            Self::UnknownCa => "it is from another cluster's CA",
+            Self::Other => "it is damaged or of an unknown kind",
+        })
+    }
 }
 
 /// Dials `endpoint` (`https://host:port`). With `certs`, shows a client certificate.
 ///
 /// # Errors
-/// [`ConnectError`] in words that name the way out. In TLS 1.3 a server refuses a client's
-/// certificate only at the first call: see [`explain`].
+/// [`ConnectError`] in words that name the way out; [`ConnectError::Refused`] if the server does
+/// not take the certificate.
 pub async fn connect(
     endpoint: &str,
     certs: Option<Arc<CertHolder>>,
@@ -81,20 +114,29 @@ pub async fn connect(
         .tcp_nodelay(true);
     let connector = TlsConnector::from(Arc::new(client_config(certs, trust)?));
     let dial = tower::service_fn(move |uri: Uri| dial(connector.clone(), uri));
-    channel
-        .connect_with_connector(dial)
-        .await
-        .map_err(|source| ConnectError::Transport {
-            endpoint: endpoint.to_owned(),
-            why: explain(&source).unwrap_or_else(|| "connection failed".into()),
-            source,
-        })
+    channel.connect_with_connector(dial).await.map_err(|error| {
+        let endpoint = endpoint.to_owned();
+        match refusal(&error) {
+            Some(refusal) => ConnectError::Refused { endpoint, refusal },
+            None => ConnectError::Transport {
+                endpoint,
+                why: explain(&error).unwrap_or_else(|| last_cause(&error)),
+            },
+        }
+    })
 }
 
-async fn dial(
-    connector: TlsConnector,
-    uri: Uri,
-) -> std::io::Result<TokioIo<tokio_rustls::client::TlsStream<TcpStream>>> {
+fn last_cause(error: &(dyn StdError + 'static)) -> String {
+    let mut last = error;
+    while let Some(cause) = last.source() {
+        last = cause;
+    }
+    last.to_string()
+}
+
+type ClientStream = BufReader<tokio_rustls::client::TlsStream<TcpStream>>;
+
+async fn dial(connector: TlsConnector, uri: Uri) -> std::io::Result<TokioIo<ClientStream>> {
     let invalid = |why: &str| std::io::Error::new(std::io::ErrorKind::InvalidInput, why.to_owned());
     let host = uri.host().ok_or_else(|| invalid("no host"))?;
     let bare = host
@@ -105,7 +147,15 @@ async fn dial(
     let name = ServerName::try_from(bare.clone()).map_err(|_| invalid("no host name"))?;
     let tcp = TcpStream::connect((bare.as_str(), port)).await?;
     tcp.set_nodelay(true)?;
-    Ok(TokioIo::new(connector.connect(name, tcp).await?))
+    let mut stream = BufReader::new(connector.connect(name, tcp).await?);
+    // In TLS 1.3 the handshake is over here before the server has looked at our certificate. Its
+    // first word is HTTP/2's settings, or the alert that says why not; whoever speaks first may
+    // never read it, as the server's reset of the connection throws it away.
+    if stream.fill_buf().await?.is_empty() {
+        let why = "the controller hung up at once; its log says why";
+        return Err(std::io::Error::new(ErrorKind::UnexpectedEof, why));
+    }
+    Ok(TokioIo::new(stream))
 }
 
 fn client_config(
@@ -208,6 +258,38 @@ pub fn explain(error: &(dyn StdError + 'static)) -> Option<String> {
     None
 }
 
+/// Did the other end refuse our certificate?
+fn refusal(error: &(dyn StdError + 'static)) -> Option<CertificateRefusal> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(TlsError::AlertReceived(alert)) = error.downcast_ref::<TlsError>() {
+            return refusal_of(*alert);
+        }
+        // `io::Error::source` skips the error that it wraps.
+        if let Some(inner) = error
+            .downcast_ref::<std::io::Error>()
+            .and_then(std::io::Error::get_ref)
+        {
+            return refusal(inner);
+        }
+        cause = error.source();
+    }
+    None
+}
+
+fn refusal_of(alert: AlertDescription) -> Option<CertificateRefusal> {
+    Some(match alert {
+        AlertDescription::CertificateExpired => CertificateRefusal::Expired,
+        AlertDescription::CertificateRevoked => CertificateRefusal::Revoked,
+        AlertDescription::UnknownCA => CertificateRefusal::UnknownCa,
+        AlertDescription::BadCertificate
+        | AlertDescription::UnsupportedCertificate
+        | AlertDescription::CertificateUnknown
+        | AlertDescription::DecryptError => CertificateRefusal::Other,
+        _ => return None,
+    })
+}
+
 fn explain_one(error: &(dyn StdError + 'static)) -> Option<String> {
     if let Some(tls) = error.downcast_ref::<TlsError>() {
         return Some(explain_tls(tls));
@@ -217,7 +299,6 @@ fn explain_one(error: &(dyn StdError + 'static)) -> Option<String> {
     if let Some(inner) = io.get_ref() {
         return explain(inner);
     }
-    use std::io::ErrorKind;
     Some(match io.kind() {
         ErrorKind::ConnectionRefused => {
             "connection refused: is the controller running, and is the port right?".into()
@@ -250,18 +331,10 @@ fn explain_tls(error: &TlsError) -> String {
         ) => "the server's certificate is for other addresses: use one that the controller was \
               initialised with (--advertise)"
             .into(),
-        TlsError::AlertReceived(AlertDescription::CertificateExpired) => {
-            "the controller says that this certificate has expired".into()
-        }
-        TlsError::AlertReceived(AlertDescription::CertificateRevoked) => {
-            "the controller says that this certificate was revoked".into()
-        }
-        TlsError::AlertReceived(AlertDescription::UnknownCA) => {
-            "the controller says that this certificate is from another cluster's CA".into()
-        }
-        TlsError::AlertReceived(alert) => {
-            format!("the controller refused the handshake: {alert:?}")
-        }
+        TlsError::AlertReceived(alert) => match refusal_of(*alert) {
+            Some(refusal) => format!("the controller does not take this certificate: {refusal}"),
+            None => format!("the controller refused the handshake: {alert:?}"),
+        },
         other => other.to_string(),
     }
 }

@@ -1,8 +1,9 @@
 //! What can be swapped at run time: the own certificate, the trusted roots, the revoked serials.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use rustls::client::ResolvesClientCert;
@@ -13,7 +14,9 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::sync::watch;
 
+use super::connect::CertificateRefusal;
 use crate::error::PkiError;
+use crate::name::Identity;
 
 /// The own certificate and key. New handshakes use what was swapped in last.
 pub struct CertHolder(ArcSwap<CertifiedKey>);
@@ -36,6 +39,11 @@ impl CertHolder {
     pub fn swap(&self, chain_pem: &str, key_pem: &str) -> Result<(), PkiError> {
         self.0.store(Arc::new(certified_key(chain_pem, key_pem)?));
         Ok(())
+    }
+
+    /// Holds what the other one holds, from the next handshake on.
+    pub fn take_over(&self, other: &Self) {
+        self.0.store(other.0.load_full());
     }
 
     /// DER of the leaf.
@@ -87,7 +95,20 @@ impl ResolvesClientCert for CertHolder {
 pub struct TrustHolder {
     pub(super) verifier: ArcSwap<VerifierCell>,
     revoked: watch::Sender<Arc<HashSet<String>>>,
+    refused: Mutex<HashMap<Identity, Refused>>,
 }
+
+/// A certificate of this cluster that was shown and not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refused {
+    /// When it was shown last.
+    pub at: SystemTime,
+    /// Why it was not taken.
+    pub refusal: CertificateRefusal,
+}
+
+/// Holders of refused certificates that are remembered; beyond it the oldest is forgotten.
+const REFUSED_MAX: usize = 1_024;
 
 /// Sized home for the trait object, as `ArcSwap` wants one.
 pub(super) struct VerifierCell(pub(super) Arc<dyn rustls::server::danger::ClientCertVerifier>);
@@ -101,6 +122,7 @@ impl TrustHolder {
         Ok(Arc::new(Self {
             verifier: ArcSwap::from_pointee(verifier_of(ca_pem)?),
             revoked: watch::Sender::new(Arc::new(revoked)),
+            refused: Mutex::default(),
         }))
     }
 
@@ -126,6 +148,25 @@ impl TrustHolder {
     #[must_use]
     pub fn is_revoked(&self, serial: &str) -> bool {
         self.revoked.borrow().contains(serial)
+    }
+
+    /// The last time that a certificate of `identity` was shown and not taken, for those who ask
+    /// why it stays away.
+    #[must_use]
+    pub fn last_refusal(&self, identity: &Identity) -> Option<Refused> {
+        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.get(identity).copied()
+    }
+
+    pub(super) fn refused(&self, identity: Identity, refused: Refused) {
+        let mut all = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() >= REFUSED_MAX && !all.contains_key(&identity) {
+            let oldest = all.iter().min_by_key(|(_, seen)| seen.at);
+            if let Some(oldest) = oldest.map(|(identity, _)| identity.clone()) {
+                all.remove(&oldest);
+            }
+        }
+        all.insert(identity, refused);
     }
 
     pub(super) fn watch_revoked(&self) -> watch::Receiver<Arc<HashSet<String>>> {

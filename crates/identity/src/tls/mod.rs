@@ -7,7 +7,7 @@ mod peer;
 mod verify;
 
 pub use accept::{AcceptLimits, TlsIo, accept};
-pub use connect::{ConnectError, ServerTrust, connect, explain};
-pub use holder::{CertHolder, TrustHolder};
+pub use connect::{CertificateRefusal, ConnectError, ServerTrust, connect, explain};
+pub use holder::{CertHolder, Refused, TrustHolder};
 pub use peer::{PeerInfo, certificate_validity, peer_info};
 pub use verify::server_config;

@@ -1,6 +1,8 @@
 //! The server's side of a handshake: which clients get in.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
@@ -10,8 +12,9 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, UnixTime};
 
-use super::holder::{CertHolder, TrustHolder};
-use super::peer::serial_of;
+use super::connect::CertificateRefusal;
+use super::holder::{CertHolder, Refused, TrustHolder};
+use super::peer::{certificate_validity, peer_info, serial_of};
 use crate::error::PkiError;
 
 /// TLS 1.3 only, HTTP/2 only, no resumption (a revoked peer must not come back by ticket). A
@@ -44,6 +47,35 @@ impl ClientVerifier {
     }
 }
 
+impl ClientVerifier {
+    /// Remembers whose certificate was not taken. It must have been verified but for its time: a
+    /// name of this cluster in a stranger's certificate means nothing.
+    fn remember(&self, leaf: &CertificateDer<'_>, now: UnixTime, refusal: CertificateRefusal) {
+        let nobody = SocketAddr::from(([0, 0, 0, 0], 0));
+        let peer = peer_info(Some(std::slice::from_ref(leaf)), nobody);
+        if let Some(identity) = peer.ok().and_then(|peer| peer.identity) {
+            let at = SystemTime::UNIX_EPOCH + Duration::from_secs(now.as_secs());
+            self.0.refused(identity, Refused { at, refusal });
+        }
+    }
+
+    /// As [`Self::remember`], if the certificate was good while its time lasted.
+    fn remember_expired(&self, leaf: &CertificateDer<'_>, now: UnixTime) {
+        let Ok((_, until)) = certificate_validity(leaf) else {
+            return;
+        };
+        let last = until
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
+        if last.as_secs() < now.as_secs() {
+            let last = UnixTime::since_unix_epoch(last);
+            if self.inner().verify_client_cert(leaf, &[], last).is_ok() {
+                self.remember(leaf, now, CertificateRefusal::Expired);
+            }
+        }
+    }
+}
+
 impl ClientCertVerifier for ClientVerifier {
     fn client_auth_mandatory(&self) -> bool {
         false
@@ -65,10 +97,19 @@ impl ClientCertVerifier for ClientVerifier {
         if intermediates.len() > 1 {
             return Err(Error::InvalidCertificate(CertificateError::UnknownIssuer));
         }
-        let verified = self.inner().verify_client_cert(end_entity, &[], now)?;
+        let verified = match self.inner().verify_client_cert(end_entity, &[], now) {
+            Ok(verified) => verified,
+            Err(error) => {
+                self.remember_expired(end_entity, now);
+                return Err(error);
+            }
+        };
         match serial_of(end_entity) {
             Some(serial) if !self.0.is_revoked(&serial) => Ok(verified),
-            Some(_) => Err(Error::InvalidCertificate(CertificateError::Revoked)),
+            Some(_) => {
+                self.remember(end_entity, now, CertificateRefusal::Revoked);
+                Err(Error::InvalidCertificate(CertificateError::Revoked))
+            }
             None => Err(Error::InvalidCertificate(CertificateError::BadEncoding)),
         }
     }
