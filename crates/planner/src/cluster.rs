@@ -166,6 +166,11 @@ impl<'a> Cluster<'a> {
         }
     }
 
+    /// By edge: are its check results worth reading?
+    pub(crate) fn fresh(&self) -> &[bool] {
+        &self.fresh
+    }
+
     /// The number of a node, if it is of the cluster.
     pub(crate) fn number(&self, id: &NodeId) -> Option<usize> {
         self.nodes.binary_search_by(|slot| slot.id.cmp(id)).ok()

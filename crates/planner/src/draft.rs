@@ -15,6 +15,7 @@ use longshore_model::{
 };
 
 use crate::PlanInput;
+use crate::cache::Part;
 use crate::cluster::{Cluster, Sight};
 
 /// What is remembered of a service of which nothing is remembered.
@@ -165,19 +166,19 @@ pub(crate) struct Draft<'a> {
 }
 
 impl<'a> Draft<'a> {
-    pub(crate) fn new(input: &PlanInput<'a>) -> Self {
+    /// Loads every service, or those of which something changed.
+    pub(crate) fn new(input: &PlanInput<'a>, part: Option<&mut Part>) -> Self {
         let mut cluster = Cluster::new(input);
-        let mut services = service_slots(input);
-        let mut rows = Vec::new();
-        for (number, slot) in services.iter_mut().enumerate() {
-            add_rows(&mut cluster, number, slot, &mut rows);
-        }
-        Self {
+        let keys = part.map(|part| {
+            part.fill(&mut cluster);
+            part.changed(input, &mut cluster)
+        });
+        let mut draft = Self {
             input: *input,
             report: Report::default(),
             cluster,
-            services,
-            rows,
+            services: Vec::new(),
+            rows: Vec::new(),
             brake: false,
             braked_ms: None,
             routes_dirty: false,
@@ -186,6 +187,44 @@ impl<'a> Draft<'a> {
             lost: input.current.lost.clone(),
             node_states: Arc::clone(&input.memory.node_states),
             strangers: Vec::new(),
+        };
+        match keys {
+            Some(keys) => draft.load(keys),
+            None => draft.load_all(),
+        }
+        draft
+    }
+
+    fn load_all(&mut self) {
+        for slot in service_slots(&self.input) {
+            self.add(slot);
+        }
+    }
+
+    /// Loads more services.
+    pub(crate) fn load(&mut self, keys: Vec<ServiceKey>) {
+        let input = self.input;
+        for key in keys {
+            let found = input.desired.service(&key);
+            let (app, spec) = (found.map(|found| found.0), found.map(|found| found.1));
+            // One that is neither wanted nor planned any more is loaded to be forgotten.
+            self.add(service_slot(&input, key, app, spec));
+        }
+    }
+
+    fn add(&mut self, mut slot: ServiceSlot<'a>) {
+        let number = self.services.len();
+        add_rows(&mut self.cluster, number, &mut slot, &mut self.rows);
+        self.services.push(slot);
+    }
+
+    /// Brings the loaded services into the order in which all of them are decided.
+    pub(crate) fn in_order(&mut self) {
+        self.services.sort_by(|a, b| a.key.cmp(&b.key));
+        for (number, slot) in self.services.iter().enumerate() {
+            for &row in &slot.rows {
+                self.rows[row].service = number;
+            }
         }
     }
 
@@ -477,9 +516,13 @@ impl<'a> Draft<'a> {
     }
 }
 
-/// Every service that is desired or still in the plan, in key order.
-fn service_slots<'a>(input: &PlanInput<'a>) -> Vec<ServiceSlot<'a>> {
-    let new = |key: ServiceKey, app, spec| ServiceSlot {
+fn service_slot<'a>(
+    input: &PlanInput<'a>,
+    key: ServiceKey,
+    app: Option<&'a App>,
+    spec: Option<&'a Arc<ServiceSpec>>,
+) -> ServiceSlot<'a> {
+    ServiceSlot {
         app,
         spec,
         rows: Vec::new(),
@@ -492,18 +535,22 @@ fn service_slots<'a>(input: &PlanInput<'a>) -> Vec<ServiceSlot<'a>> {
         memory_before: input.memory.services.get(&key),
         memory_after: None,
         key,
-    };
+    }
+}
+
+/// Every service that is desired or still in the plan, in key order.
+fn service_slots<'a>(input: &PlanInput<'a>) -> Vec<ServiceSlot<'a>> {
     let mut services: Vec<_> = input
         .desired
         .services()
-        .map(|(key, app, spec)| new(key, Some(app), Some(spec)))
+        .map(|(key, app, spec)| service_slot(input, key, Some(app), Some(spec)))
         .collect();
     let gone = input
         .current
         .services
         .keys()
         .filter(|key| input.desired.service(key).is_none());
-    services.extend(gone.map(|key| new(key.clone(), None, None)));
+    services.extend(gone.map(|key| service_slot(input, key.clone(), None, None)));
     services.sort_by(|a, b| a.key.cmp(&b.key));
     services
 }

@@ -11,12 +11,12 @@ use crate::draft::{Draft, ServiceSlot};
 
 /// Forgets what nothing refers to, raises the generations of what changed, gives the plan its
 /// version.
-pub(crate) fn run(mut draft: Draft<'_>) -> Outcome {
+pub(crate) fn run(draft: &mut Draft<'_>) -> Outcome {
     let current = draft.input.current;
     let mut routes_changed = draft.routes_changed();
     let mut changed: Vec<(ServiceKey, Option<Arc<ServicePlan>>)> = Vec::new();
     for number in 0..draft.services.len() {
-        match next_service(&draft, number) {
+        match next_service(draft, number) {
             Next::Same => {}
             Next::Changed(entry) => {
                 changed.push((draft.services[number].key.clone(), Some(entry)));
@@ -30,8 +30,8 @@ pub(crate) fn run(mut draft: Draft<'_>) -> Outcome {
             }
         }
     }
-    let memory = memory(&draft, &changed);
-    let generations = generations(&draft);
+    let memory = memory(draft, &changed);
+    let generations = generations(draft);
     let routes_generation = current.routes_generation + u64::from(routes_changed);
     let same = changed.is_empty()
         && generations.is_none()
@@ -55,7 +55,7 @@ pub(crate) fn run(mut draft: Draft<'_>) -> Outcome {
     Outcome {
         plan,
         memory,
-        report: draft.report,
+        report: std::mem::take(&mut draft.report),
     }
 }
 

@@ -18,6 +18,7 @@
 //! The planner does not send anything and does not know what was sent; it reads from
 //! acknowledged generations what nodes and edges have obeyed.
 
+mod cache;
 pub mod check;
 mod cluster;
 mod config;
@@ -40,6 +41,7 @@ use std::sync::Arc;
 
 use longshore_model::{Desired, Memory, Observed, Plan, Report, TimeMs};
 
+pub use cache::Cache;
 pub use check::{Violation, check};
 pub use config::PlannerConfig;
 
@@ -78,8 +80,21 @@ pub struct Outcome {
 /// Decides what comes next.
 #[must_use]
 pub fn plan(input: &PlanInput<'_>) -> Outcome {
-    let mut draft = Draft::new(input);
+    plan_with(input, &mut Cache::default())
+}
+
+/// The same with what the run before remembers: it gives what [`plan`] gives, and costs what the
+/// services cost of which something changed, besides a look at every node.
+#[must_use]
+pub fn plan_with(input: &PlanInput<'_>, cache: &mut Cache) -> Outcome {
+    let mut part = cache.begin(input);
+    let mut draft = Draft::new(input, part.as_mut());
     liveness::run(&mut draft);
+    if let Some(part) = &mut part {
+        let keys = part.concerned(&mut draft);
+        draft.load(keys);
+        draft.in_order();
+    }
     health::run(&mut draft);
     // What was on its way out goes on first: its room may be needed.
     let leaving = handover::leaving(&draft);
@@ -90,6 +105,8 @@ pub fn plan(input: &PlanInput<'_>) -> Outcome {
     rollout::run(&mut draft);
     let leaving = std::mem::take(&mut draft.leaving_now);
     handover::run(&mut draft, &leaving);
-    report::run(&mut draft);
-    finish::run(draft)
+    report::run(&mut draft, part.as_ref());
+    let outcome = finish::run(&mut draft);
+    cache.end(part, &mut draft, &outcome);
+    outcome
 }

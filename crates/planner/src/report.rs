@@ -5,37 +5,64 @@ use std::sync::Arc;
 
 use longshore_model::plan::Traffic;
 use longshore_model::report::{NodeReport, NodeState};
-use longshore_model::{EventKind, Reason};
+use longshore_model::{EventKind, NodeId, Reason};
 
+use crate::cache::Part;
 use crate::cluster::NodeSlot;
 use crate::draft::{Condition, Draft};
 
 /// Fills the report and says new waits once.
-pub(crate) fn run(draft: &mut Draft<'_>) {
+pub(crate) fn run(draft: &mut Draft<'_>, part: Option<&Part>) {
     for service in 0..draft.services.len() {
         say_serving(draft, service);
     }
-    let mut services = BTreeMap::new();
+    let mut services = part
+        .map(|part| Arc::clone(part.reports()))
+        .unwrap_or_default();
     for service in 0..draft.services.len() {
         count_replicas(draft, service);
         crate::record::scale(draft, service);
         say_waits(draft, service);
         let slot = &mut draft.services[service];
-        if slot.spec.is_some()
-            || slot
-                .rows
-                .iter()
-                .any(|&row| draft.rows[row].replica().is_some())
-        {
-            services.insert(slot.key.clone(), Arc::new(std::mem::take(&mut slot.report)));
+        let mut rows = slot.rows.iter();
+        let stays = slot.spec.is_some() || rows.any(|&row| draft.rows[row].replica().is_some());
+        let known = services.get(&slot.key);
+        if !stays {
+            if known.is_some() {
+                Arc::make_mut(&mut services).remove(&slot.key);
+            }
+        } else if known.is_none_or(|known| **known != slot.report) {
+            let report = Arc::new(std::mem::take(&mut slot.report));
+            Arc::make_mut(&mut services).insert(slot.key.clone(), report);
         }
     }
-    draft.report.services = Arc::new(services);
+    draft.report.services = services;
     let due = draft.services.iter().filter_map(|slot| slot.due_ms);
-    draft.report.look_again_ms = due.min();
+    draft.report.look_again_ms = due.chain(part.and_then(Part::due_ms)).min();
+    draft.report.nodes = node_reports(draft, part);
+}
+
+/// Reports of all nodes; the map of the run before if none of them changed.
+fn node_reports(draft: &Draft<'_>, part: Option<&Part>) -> Arc<BTreeMap<NodeId, NodeReport>> {
+    let problems = &draft.report.problems;
     let nodes = draft.cluster.nodes.iter();
-    let nodes = nodes.map(|slot| (slot.id.clone(), node_report(slot, &draft.report.problems)));
-    draft.report.nodes = Arc::new(nodes.collect());
+    let Some(part) = part else {
+        let reports = nodes.map(|slot| (slot.id.clone(), node_report(slot, problems)));
+        return Arc::new(reports.collect());
+    };
+    let mut reports = Arc::clone(part.node_reports());
+    let known = part
+        .node_reports()
+        .values()
+        .map(Some)
+        .chain(std::iter::repeat(None));
+    for (slot, known) in nodes.zip(known) {
+        let now = node_report(slot, problems);
+        if known != Some(&now) {
+            Arc::make_mut(&mut reports).insert(slot.id.clone(), now);
+        }
+    }
+    reports
 }
 
 fn node_report(slot: &NodeSlot<'_>, problems: &[Reason]) -> NodeReport {

@@ -67,6 +67,9 @@ enum Act {
     Sticky {
         on: bool,
     },
+    Commits {
+        refused: bool,
+    },
     Restart,
 }
 
@@ -94,6 +97,7 @@ fn act() -> impl Strategy<Value = (Act, usize)> {
         2 => (0..20_usize, any::<bool>()).prop_map(|(nth, sick)| Act::Sick { nth, sick }),
         1 => (0..3_u8, any::<bool>()).prop_map(|(image, broken)| Act::Break { image, broken }),
         1 => any::<bool>().prop_map(|on| Act::Sticky { on }),
+        1 => any::<bool>().prop_map(|refused| Act::Commits { refused }),
         1 => Just(Act::Restart),
     ];
     (what, 1..12_usize)
@@ -183,6 +187,7 @@ fn apply(world: &mut World, act: &Act) {
             world.broken.extend(images.filter(|_| *broken));
         }
         Act::Sticky { on } => world.sticky = *on,
+        Act::Commits { refused } => world.refuse_commits = *refused,
         Act::Restart => {
             world.started = world.now;
             world.memory = Default::default();
@@ -208,6 +213,7 @@ fn set_state(world: &mut World, nth: usize, to: ReplicaState) {
 fn heal(world: &mut World) {
     world.broken.clear();
     world.sticky = false;
+    world.refuse_commits = false;
     for sim in world.nodes.values_mut() {
         (sim.power, sim.session, sim.reachable, sim.load) = (true, true, true, 0.6);
         for status in sim.containers.values_mut() {

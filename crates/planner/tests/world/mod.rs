@@ -18,7 +18,7 @@ use longshore_model::reason::FailReason;
 use longshore_model::routes::{Routes, ServerMode};
 use longshore_model::spec::{RouteSpec, UpdateSpec};
 use longshore_model::*;
-use longshore_planner::{Outcome, PlanInput, PlannerConfig, check, plan};
+use longshore_planner::{Cache, Outcome, PlanInput, PlannerConfig, check, plan, plan_with};
 
 pub(crate) const START: u64 = 1_000_000;
 
@@ -77,6 +77,10 @@ pub(crate) struct World {
     pub sticky: bool,
     /// Edges report that their HAProxy has no servers.
     pub deaf_edges: bool,
+    /// What planning runs take over from each other.
+    pub cache: Cache,
+    /// The store takes no plan.
+    pub refuse_commits: bool,
 }
 
 pub(crate) fn id(name: &str) -> NodeId {
@@ -160,6 +164,8 @@ impl World {
             events: vec![],
             sticky: false,
             deaf_edges: false,
+            cache: Cache::default(),
+            refuse_commits: false,
         };
         for n in 1..=workers {
             world.add_worker(&format!("node{n}"));
@@ -258,21 +264,34 @@ impl World {
     }
 
     pub(crate) fn run(&mut self) -> Outcome {
+        let mut cache = std::mem::take(&mut self.cache);
         let input = self.input();
-        let outcome = plan(&input);
+        // What a run takes over from the one before must not show.
+        let outcome = plan_with(&input, &mut cache);
+        assert_eq!(outcome, plan(&input), "from scratch it is another outcome");
         check(&input, &outcome).unwrap_or_else(|violation| panic!("{violation}"));
-        assert_eq!(outcome, plan(&input), "same input, another outcome");
-        let again = plan(&PlanInput {
+        if self.refuse_commits {
+            self.cache = cache;
+            return outcome;
+        }
+        let next = PlanInput {
             current: &outcome.plan,
             memory: &outcome.memory,
             ..input
-        });
+        };
+        let again = plan(&next);
+        // Half of the runs build on one that changed nothing.
+        if self.now.is_multiple_of(1_000) {
+            let cached = plan_with(&next, &mut cache);
+            assert_eq!(cached, again, "again, from scratch it is another outcome");
+        }
         let news = &again.report.events;
         assert!(
             again.plan == outcome.plan,
             "planning again changes the plan: {news:?}"
         );
         assert!(news.is_empty(), "planning again says {news:?}");
+        self.cache = cache;
         self.plan = Arc::clone(&outcome.plan);
         self.memory = Arc::clone(&outcome.memory);
         self.report = outcome.report.clone();

@@ -1,0 +1,388 @@
+//! What a run may take over from the run before.
+//!
+//! Planning is a function of its input; the cache only remembers what that function gave. A
+//! service that is *settled* (all its replicas as wanted, nothing waits, nothing is remembered)
+//! and of whose inputs none changed gives the same entry, memory and report again and says
+//! nothing, so that it is not loaded at all. Everything else is planned anew, in the same order
+//! and by the same code as a run from scratch.
+//!
+//! What a settled service depends on: its spec, app revision and operators' words; its entry and
+//! memory; the states of its replicas; what is known of the nodes that hold them (state,
+//! availability, labels, capacity, seen by an edge or not); the states of its servers on each
+//! edge and whether that edge can be believed; the brake, the observing time after a start and
+//! the time that it registered with `look_again`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use longshore_model::node::Capacity;
+use longshore_model::observe::ServerState;
+use longshore_model::plan::ServicePlan;
+use longshore_model::report::{NodeReport, NodeState, ServiceReport};
+use longshore_model::{
+    Desired, Memory, NodeId, Plan, Reason, ReplicaId, ReplicaStatus, ServiceKey, TimeMs,
+};
+
+use crate::cluster::{Cluster, NodeSlot};
+use crate::config::PlannerConfig;
+use crate::draft::Draft;
+use crate::{Outcome, PlanInput};
+
+mod changes;
+
+/// Number of a service in the cache; it keeps it as long as it is known.
+type Known = usize;
+
+/// Replicas of all services on one node, by id.
+type Held = Vec<(ReplicaId, Known)>;
+
+/// Servers of one edge.
+type Servers = Arc<BTreeMap<ServiceKey, Arc<BTreeMap<ReplicaId, ServerState>>>>;
+
+/// What runs take over from each other. Empty at the start; [`crate::plan_with`] keeps it up to
+/// date. Its size is that of the plan.
+#[derive(Debug, Default)]
+pub struct Cache {
+    kept: Option<Kept>,
+}
+
+/// What the run before saw and gave.
+#[derive(Debug)]
+struct Kept {
+    now_ms: TimeMs,
+    started_ms: TimeMs,
+    config: PlannerConfig,
+    desired: Arc<Desired>,
+    plan: Arc<Plan>,
+    memory: Arc<Memory>,
+    reports: Arc<BTreeMap<ServiceKey, Arc<ServiceReport>>>,
+    node_reports: Arc<BTreeMap<NodeId, NodeReport>>,
+    brake: bool,
+    problems: Vec<Reason>,
+    nodes: Vec<NodeKept>,
+    edges: Vec<EdgeKept>,
+    numbers: BTreeMap<ServiceKey, Known>,
+    /// By number: what its replicas added to their nodes.
+    shares: Vec<Vec<Share>>,
+    /// By number: when to look again; 0: always, `TimeMs::MAX`: only after a change.
+    dues: Vec<TimeMs>,
+}
+
+/// What one replica adds to its node besides its reservations.
+#[derive(Debug, Clone, Copy)]
+struct Share {
+    id: ReplicaId,
+    node: Option<usize>,
+    up: u32,
+    down: u32,
+}
+
+/// What the services that look at a node can tell it by.
+#[derive(Debug, Clone, PartialEq)]
+struct Look {
+    state: NodeState,
+    doubted: bool,
+    braked: bool,
+    reached: bool,
+}
+
+#[derive(Debug)]
+struct NodeKept {
+    look: Look,
+    capacity: Option<Capacity>,
+    replicas: Option<Arc<BTreeMap<ReplicaId, ReplicaStatus>>>,
+    held: Held,
+    cpu_reserved_milli: u64,
+    memory_reserved_bytes: u64,
+    count: u32,
+    ports: Vec<u16>,
+    up: u32,
+    down: u32,
+}
+
+#[derive(Debug)]
+struct EdgeKept {
+    connected: bool,
+    gone: bool,
+    fresh: bool,
+    servers: Option<Servers>,
+}
+
+fn look(slot: &NodeSlot<'_>) -> Look {
+    Look {
+        state: slot.state,
+        doubted: slot.doubted,
+        braked: slot.braked,
+        reached: slot.up > 0,
+    }
+}
+
+/// A run in which only some services are loaded.
+pub(crate) struct Part {
+    kept: Kept,
+    loaded: Vec<bool>,
+}
+
+impl Cache {
+    /// Begins a run: what the run before left, if this one may build on it.
+    pub(crate) fn begin(&mut self, input: &PlanInput<'_>) -> Option<Part> {
+        let kept = self.kept.take()?;
+        let same = kept.started_ms == input.started_ms
+            && kept.now_ms <= input.now_ms
+            && kept.config == *input.config
+            && kept.observing() == observing(input)
+            && kept.desired.nodes.len() == input.desired.nodes.len()
+            && (Arc::ptr_eq(&kept.desired, input.desired)
+                || kept.desired.nodes.keys().eq(input.desired.nodes.keys()));
+        same.then(|| {
+            let loaded = vec![false; kept.dues.len()];
+            Part { kept, loaded }
+        })
+    }
+
+    /// Ends a run: keeps what the next one may take over.
+    pub(crate) fn end(&mut self, part: Option<Part>, draft: &mut Draft<'_>, outcome: &Outcome) {
+        let mut kept = match part {
+            Some(part) => part.kept,
+            None => Kept::empty(&draft.input, draft.cluster.nodes.len()),
+        };
+        kept.keep_services(draft, outcome);
+        kept.keep_cluster(draft);
+        kept.now_ms = draft.input.now_ms;
+        if !Arc::ptr_eq(&kept.desired, draft.input.desired) {
+            kept.desired = Arc::clone(draft.input.desired);
+        }
+        kept.plan = Arc::clone(&outcome.plan);
+        kept.memory = Arc::clone(&outcome.memory);
+        kept.reports = Arc::clone(&outcome.report.services);
+        kept.node_reports = Arc::clone(&outcome.report.nodes);
+        kept.brake = draft.brake;
+        kept.problems.clone_from(&outcome.report.problems);
+        self.kept = Some(kept);
+    }
+}
+
+fn observing(input: &PlanInput<'_>) -> bool {
+    input.now_ms < input.config.observe_until(input.started_ms)
+}
+
+impl Part {
+    /// Gives the nodes what the services that are not loaded hold there.
+    pub(crate) fn fill(&mut self, cluster: &mut Cluster<'_>) {
+        for (slot, kept) in cluster.nodes.iter_mut().zip(&mut self.kept.nodes) {
+            slot.cpu_reserved_milli = kept.cpu_reserved_milli;
+            slot.memory_reserved_bytes = kept.memory_reserved_bytes;
+            slot.replicas = kept.count;
+            slot.ports = std::mem::take(&mut kept.ports);
+            slot.up = kept.up;
+            slot.down = kept.down;
+        }
+    }
+
+    /// Takes what a service held as the run before left it off its nodes: it is loaded now.
+    fn unload(&mut self, cluster: &mut Cluster<'_>, service: Known, key: &ServiceKey) {
+        let entry = self.kept.plan.services.get(key);
+        for share in &self.kept.shares[service] {
+            let Some(slot) = share.node.map(|number| &mut cluster.nodes[number]) else {
+                continue;
+            };
+            slot.up = slot.up.saturating_sub(share.up);
+            slot.down = slot.down.saturating_sub(share.down);
+            let replica = entry.and_then(|entry| entry.replicas.get(&share.id));
+            if let Some((entry, replica)) = entry.zip(replica) {
+                let spec = entry.templates.get(&replica.template);
+                let wants = spec.map(|spec| spec.resources).unwrap_or_default();
+                slot.release(wants, &replica.ports);
+            }
+        }
+    }
+
+    /// Reports of the run before.
+    pub(crate) fn reports(&self) -> &Arc<BTreeMap<ServiceKey, Arc<ServiceReport>>> {
+        &self.kept.reports
+    }
+
+    /// Reports of the run before.
+    pub(crate) fn node_reports(&self) -> &Arc<BTreeMap<NodeId, NodeReport>> {
+        &self.kept.node_reports
+    }
+
+    /// The earliest look that is due at a service that is not loaded.
+    pub(crate) fn due_ms(&self) -> Option<TimeMs> {
+        let dues = self.kept.dues.iter().zip(&self.loaded);
+        let dues = dues.filter(|(due_ms, loaded)| !**loaded && **due_ms < TimeMs::MAX);
+        dues.map(|(due_ms, _)| *due_ms).min()
+    }
+}
+
+impl Kept {
+    fn empty(input: &PlanInput<'_>, nodes: usize) -> Self {
+        let mut kept = Self {
+            now_ms: input.now_ms,
+            started_ms: input.started_ms,
+            config: input.config.clone(),
+            desired: Arc::clone(input.desired),
+            plan: Arc::clone(input.current),
+            memory: Arc::clone(input.memory),
+            reports: Arc::default(),
+            node_reports: Arc::default(),
+            brake: false,
+            problems: Vec::new(),
+            nodes: Vec::new(),
+            edges: Vec::new(),
+            numbers: BTreeMap::new(),
+            shares: Vec::new(),
+            dues: Vec::new(),
+        };
+        kept.nodes.resize_with(nodes, || NodeKept {
+            look: Look {
+                state: NodeState::Unknown,
+                doubted: false,
+                braked: false,
+                reached: false,
+            },
+            capacity: None,
+            replicas: None,
+            held: Vec::new(),
+            cpu_reserved_milli: 0,
+            memory_reserved_bytes: 0,
+            count: 0,
+            ports: Vec::new(),
+            up: 0,
+            down: 0,
+        });
+        kept
+    }
+
+    fn observing(&self) -> bool {
+        self.now_ms < self.config.observe_until(self.started_ms)
+    }
+
+    /// Notes where the loaded services ended.
+    fn keep_services(&mut self, draft: &Draft<'_>, outcome: &Outcome) {
+        let fresh = self.numbers.is_empty();
+        for slot in &draft.services {
+            let entry = outcome.plan.services.get(&slot.key);
+            let known = self.numbers.get(&slot.key).copied();
+            if entry.is_none() && slot.spec.is_none() {
+                if let Some(number) = known {
+                    self.let_go(number, &[]);
+                    self.numbers.remove(&slot.key);
+                    self.dues[number] = TimeMs::MAX;
+                }
+                continue;
+            }
+            let number = known.unwrap_or_else(|| {
+                self.numbers.insert(slot.key.clone(), self.dues.len());
+                self.dues.push(0);
+                self.shares.push(Vec::new());
+                self.dues.len() - 1
+            });
+            let rows = slot.rows.iter().map(|&row| &draft.rows[row]);
+            let rows = rows.filter(|row| row.replica().is_some());
+            let shares: Vec<Share> = rows
+                .map(|row| Share {
+                    id: row.id,
+                    node: row.node,
+                    up: row.sight.up,
+                    down: row.sight.down,
+                })
+                .collect();
+            self.let_go(number, &shares);
+            self.hold(number, &shares, fresh);
+            self.shares[number] = shares;
+            let report = outcome.report.services.get(&slot.key);
+            let remembered = outcome.memory.services.contains_key(&slot.key);
+            self.dues[number] = match entry.zip(report) {
+                Some((entry, report)) if !remembered && is_settled(slot, entry, report) => {
+                    slot.due_ms.unwrap_or(TimeMs::MAX)
+                }
+                _ => 0,
+            };
+        }
+        if fresh {
+            for node in &mut self.nodes {
+                node.held.sort_unstable();
+            }
+        }
+    }
+
+    /// Forgets on which nodes the service's replicas were, but for those that stay there.
+    fn let_go(&mut self, number: Known, now: &[Share]) {
+        for share in &self.shares[number] {
+            let stays = now.binary_search_by_key(&share.id, |s| s.id).is_ok();
+            if let Some(node) = share.node.filter(|_| !stays) {
+                let held = &mut self.nodes[node].held;
+                if let Ok(at) = held.binary_search(&(share.id, number)) {
+                    held.remove(at);
+                }
+            }
+        }
+    }
+
+    fn hold(&mut self, number: Known, shares: &[Share], fresh: bool) {
+        for share in shares {
+            let Some(node) = share.node else { continue };
+            let held = &mut self.nodes[node].held;
+            if fresh {
+                held.push((share.id, number));
+            } else if let Err(at) = held.binary_search(&(share.id, number)) {
+                held.insert(at, (share.id, number));
+            }
+        }
+    }
+
+    /// Notes what the run made of nodes and edges.
+    fn keep_cluster(&mut self, draft: &mut Draft<'_>) {
+        for (slot, kept) in draft.cluster.nodes.iter_mut().zip(&mut self.nodes) {
+            kept.look = look(slot);
+            kept.cpu_reserved_milli = slot.cpu_reserved_milli;
+            kept.memory_reserved_bytes = slot.memory_reserved_bytes;
+            kept.count = slot.replicas;
+            kept.ports = std::mem::take(&mut slot.ports);
+            kept.up = slot.up;
+            kept.down = slot.down;
+            let capacity = slot.seen.map(|seen| &seen.capacity);
+            if kept.capacity.as_ref() != capacity {
+                kept.capacity = capacity.cloned();
+            }
+            let replicas = slot.seen.map(|seen| &seen.replicas);
+            if !same_arc(kept.replicas.as_ref(), replicas) {
+                kept.replicas = replicas.cloned();
+            }
+        }
+        let edges = draft.cluster.edges.iter().zip(draft.cluster.fresh());
+        self.edges = edges
+            .map(|(edge, fresh)| EdgeKept {
+                connected: edge.connected,
+                gone: edge.gone,
+                fresh: *fresh,
+                servers: edge.seen.map(|seen| Arc::clone(&seen.servers)),
+            })
+            .collect();
+    }
+}
+
+fn same_arc<T>(a: Option<&Arc<T>>, b: Option<&Arc<T>>) -> bool {
+    match (a, b) {
+        (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+        (a, b) => a.is_none() && b.is_none(),
+    }
+}
+
+/// Is everything as it shall be, so that only a change or its registered time can alter it? What
+/// measures, moves, waits or leaves is looked at in every run.
+fn is_settled(
+    slot: &crate::draft::ServiceSlot<'_>,
+    entry: &ServicePlan,
+    report: &ServiceReport,
+) -> bool {
+    let Some(spec) = slot.spec else { return false };
+    let counts = [report.planned, report.healthy, report.serving];
+    spec.autoscale.is_none()
+        && counts.iter().all(|&count| count == report.wanted)
+        && entry.replicas.len() == report.wanted as usize
+        && report.outdated == 0
+        && report.waits.is_empty()
+        && entry.rollout.as_ref().is_none_or(|rollout| !rollout.runs())
+}

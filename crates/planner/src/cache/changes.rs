@@ -1,0 +1,233 @@
+//! Which services a run must load: those of whose inputs something changed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use longshore_model::{Desired, ReplicaId, ReplicaStatus, ServiceKey};
+
+use super::{Held, Known, Part, look, same_arc};
+use crate::PlanInput;
+use crate::cluster::Cluster;
+use crate::draft::Draft;
+
+impl Part {
+    /// Services to load before anything is decided, in no order: their time has come, or
+    /// something was written or seen of them.
+    pub(crate) fn changed(
+        &mut self,
+        input: &PlanInput<'_>,
+        cluster: &mut Cluster<'_>,
+    ) -> Vec<ServiceKey> {
+        let mut found = Found::new(self);
+        let kept = &self.kept;
+        for (number, due_ms) in kept.dues.iter().enumerate() {
+            if *due_ms <= input.now_ms {
+                found.add(number);
+            }
+        }
+        if !Arc::ptr_eq(&kept.plan, input.current) {
+            differing(
+                &kept.plan.services,
+                &input.current.services,
+                Arc::ptr_eq,
+                |key| {
+                    found.add_key(key, self);
+                },
+            );
+        }
+        if !Arc::ptr_eq(&kept.memory, input.memory) {
+            differing(
+                &kept.memory.services,
+                &input.memory.services,
+                Arc::ptr_eq,
+                |key| {
+                    found.add_key(key, self);
+                },
+            );
+        }
+        if !Arc::ptr_eq(&kept.desired, input.desired) {
+            desired(&kept.desired, input.desired, |key| found.add_key(key, self));
+        }
+        self.nodes(input, cluster, &mut found);
+        self.edges(cluster, &mut found);
+        self.take(found, cluster)
+    }
+
+    /// Services to load once the nodes were judged: what they may know of one of their nodes, or
+    /// of the whole cluster, is not what it was.
+    pub(crate) fn concerned(&mut self, draft: &mut Draft<'_>) -> Vec<ServiceKey> {
+        let mut found = Found::new(self);
+        let kept = &self.kept;
+        if kept.brake != draft.brake || kept.problems != draft.report.problems {
+            found.all(self);
+        }
+        for (slot, kept) in draft.cluster.nodes.iter().zip(&kept.nodes) {
+            if kept.look != look(slot) {
+                found.on(&kept.held);
+            }
+        }
+        self.take(found, &mut draft.cluster)
+    }
+
+    fn nodes(&self, input: &PlanInput<'_>, cluster: &Cluster<'_>, found: &mut Found) {
+        let written = !Arc::ptr_eq(&self.kept.desired, input.desired);
+        for (slot, kept) in cluster.nodes.iter().zip(&self.kept.nodes) {
+            let replicas = slot.seen.map(|seen| &seen.replicas);
+            if !same_arc(kept.replicas.as_ref(), replicas) {
+                statuses(&kept.held, kept.replicas.as_deref(), replicas, found);
+            }
+            let capacity = slot.seen.map(|seen| &seen.capacity);
+            let changed = kept.capacity.as_ref() != capacity
+                || written && self.kept.desired.nodes.get(slot.id) != Some(slot.node);
+            if changed {
+                found.on(&kept.held);
+            }
+        }
+    }
+
+    fn edges(&self, cluster: &Cluster<'_>, found: &mut Found) {
+        let edges = cluster.edges.iter().zip(cluster.fresh());
+        let same = self.kept.edges.len() == cluster.edges.len()
+            && edges.zip(&self.kept.edges).all(|((edge, fresh), kept)| {
+                (edge.connected, edge.gone, *fresh) == (kept.connected, kept.gone, kept.fresh)
+            });
+        if !same {
+            return found.all(self);
+        }
+        for (edge, kept) in cluster.edges.iter().zip(&self.kept.edges) {
+            let servers = edge.seen.map(|seen| &seen.servers);
+            if same_arc(kept.servers.as_ref(), servers) {
+                continue;
+            }
+            let none = BTreeMap::new();
+            let before = kept.servers.as_deref().unwrap_or(&none);
+            let now = servers.map_or(&none, |servers| servers);
+            differing(before, now, Arc::ptr_eq, |key| found.add_key(key, self));
+        }
+    }
+
+    /// Marks what was found as loaded and takes it off its nodes.
+    fn take(&mut self, found: Found, cluster: &mut Cluster<'_>) -> Vec<ServiceKey> {
+        let mut keys = found.strangers;
+        if found.numbers.is_empty() {
+            return keys;
+        }
+        let mut wanted: BTreeMap<Known, Option<ServiceKey>> = BTreeMap::new();
+        wanted.extend(found.numbers.iter().map(|&number| (number, None)));
+        for (key, number) in &self.kept.numbers {
+            if let Some(slot) = wanted.get_mut(number) {
+                *slot = Some(key.clone());
+            }
+        }
+        for (number, key) in wanted {
+            if let Some(key) = key {
+                self.loaded[number] = true;
+                self.unload(cluster, number, &key);
+                keys.push(key);
+            }
+        }
+        keys
+    }
+}
+
+/// What was found so far.
+struct Found {
+    marked: Vec<bool>,
+    numbers: Vec<Known>,
+    /// Services that the cache does not know.
+    strangers: Vec<ServiceKey>,
+}
+
+impl Found {
+    fn new(part: &Part) -> Self {
+        Self {
+            marked: part.loaded.clone(),
+            numbers: Vec::new(),
+            strangers: Vec::new(),
+        }
+    }
+
+    fn add(&mut self, number: Known) {
+        if !self.marked[number] {
+            self.marked[number] = true;
+            self.numbers.push(number);
+        }
+    }
+
+    fn add_key(&mut self, key: &ServiceKey, part: &Part) {
+        match part.kept.numbers.get(key) {
+            Some(&number) => self.add(number),
+            None if self.strangers.contains(key) => {}
+            None => self.strangers.push(key.clone()),
+        }
+    }
+
+    fn on(&mut self, held: &Held) {
+        for &(_, number) in held {
+            self.add(number);
+        }
+    }
+
+    fn all(&mut self, part: &Part) {
+        for &number in part.kept.numbers.values() {
+            self.add(number);
+        }
+    }
+}
+
+/// Calls `tell` with each key whose values differ, or that only one map has. Both in one pass.
+fn differing<V>(
+    before: &BTreeMap<ServiceKey, V>,
+    now: &BTreeMap<ServiceKey, V>,
+    same: impl Fn(&V, &V) -> bool,
+    mut tell: impl FnMut(&ServiceKey),
+) {
+    let mut old = before.iter().peekable();
+    for (key, value) in now {
+        while let Some((gone, _)) = old.next_if(|(k, _)| *k < key) {
+            tell(gone);
+        }
+        match old.next_if(|(k, _)| *k == key) {
+            Some((_, known)) if same(known, value) => {}
+            _ => tell(key),
+        }
+    }
+    old.for_each(|(gone, _)| tell(gone));
+}
+
+/// Services of which operators wrote something else than before.
+fn desired(before: &Desired, now: &Desired, mut tell: impl FnMut(&ServiceKey)) {
+    for (key, app, spec) in now.services() {
+        let same = before.service(&key).is_some_and(|(old, old_spec)| {
+            Arc::ptr_eq(old_spec, spec)
+                && (old.revision, old.applied_ms) == (app.revision, app.applied_ms)
+        });
+        if !same {
+            tell(&key);
+        }
+    }
+    for (key, ..) in before.services() {
+        if now.service(&key).is_none() {
+            tell(&key);
+        }
+    }
+    differing(&before.manual, &now.manual, PartialEq::eq, &mut tell);
+    differing(&before.autoscale, &now.autoscale, PartialEq::eq, &mut tell);
+    differing(&before.rollout, &now.rollout, PartialEq::eq, &mut tell);
+}
+
+/// Services on a node of whose replicas it says something else than before.
+fn statuses(
+    held: &Held,
+    before: Option<&BTreeMap<ReplicaId, ReplicaStatus>>,
+    now: Option<&Arc<BTreeMap<ReplicaId, ReplicaStatus>>>,
+    found: &mut Found,
+) {
+    for (id, number) in held {
+        let before = before.and_then(|all| all.get(id));
+        let now = now.and_then(|all| all.get(id));
+        if before != now {
+            found.add(*number);
+        }
+    }
+}
