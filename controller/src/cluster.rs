@@ -14,6 +14,7 @@ use longshore_identity::tls::TrustHolder;
 use longshore_model::{
     DecisionRecord, Desired, Event, EventKind, NodeId, Plan, Recorded, Report, ServiceKey, TimeMs,
 };
+use longshore_planner::{Cache, Outcome, PlanInput};
 use longshore_wire::Fence;
 use tokio::sync::{Notify, broadcast, watch};
 
@@ -84,6 +85,8 @@ pub struct Cluster {
     pub fatal: watch::Sender<Option<String>>,
     /// Set once the process ends in good order; long calls end then.
     pub stopping: tokio_util::sync::CancellationToken,
+    /// What planning runs take over from each other; the loop's alone.
+    planning: Mutex<Cache>,
     desired: ArcSwap<Desired>,
     view: ArcSwap<View>,
     planned: watch::Sender<()>,
@@ -160,6 +163,7 @@ impl Cluster {
             wake: Notify::new(),
             fatal: watch::Sender::new(None),
             stopping: tokio_util::sync::CancellationToken::new(),
+            planning: Mutex::default(),
             desired: ArcSwap::from_pointee(desired),
             view: ArcSwap::from_pointee(view),
             planned: watch::Sender::new(()),
@@ -233,6 +237,13 @@ impl Cluster {
     pub fn past_events(&self) -> Result<Vec<StoredEvent>, StoreError> {
         let limit = usize::try_from(crate::store::EVENTS_MAX).unwrap_or(usize::MAX);
         Repository::events(&*self.store, 0, limit)
+    }
+
+    /// Plans with what the run before left. A run that panicked leaves nothing.
+    pub(crate) fn plan(&self, input: &PlanInput<'_>) -> Outcome {
+        let cache = self.planning.lock();
+        let mut cache = cache.unwrap_or_else(PoisonError::into_inner);
+        longshore_planner::plan_with(input, &mut cache)
     }
 
     /// The lock that every write goes through.

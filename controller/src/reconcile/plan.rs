@@ -26,7 +26,7 @@ pub(super) fn plan(
         observed: &seen.observed,
         config: &cluster.config.planner,
     };
-    let outcome = longshore_planner::plan(&input);
+    let outcome = cluster.plan(&input);
     match longshore_planner::check(&input, &outcome) {
         Ok(()) => Ok(outcome),
         Err(violation) => Err(format!(
