@@ -14,6 +14,8 @@ use longshore_model::{
     TemplateId, TimeMs,
 };
 
+mod loading;
+
 use crate::PlanInput;
 use crate::cache::Part;
 use crate::cluster::{Cluster, Sight};
@@ -193,39 +195,6 @@ impl<'a> Draft<'a> {
             None => draft.load_all(),
         }
         draft
-    }
-
-    fn load_all(&mut self) {
-        for slot in service_slots(&self.input) {
-            self.add(slot);
-        }
-    }
-
-    /// Loads more services.
-    pub(crate) fn load(&mut self, keys: Vec<ServiceKey>) {
-        let input = self.input;
-        for key in keys {
-            let found = input.desired.service(&key);
-            let (app, spec) = (found.map(|found| found.0), found.map(|found| found.1));
-            // One that is neither wanted nor planned any more is loaded to be forgotten.
-            self.add(service_slot(&input, key, app, spec));
-        }
-    }
-
-    fn add(&mut self, mut slot: ServiceSlot<'a>) {
-        let number = self.services.len();
-        add_rows(&mut self.cluster, number, &mut slot, &mut self.rows);
-        self.services.push(slot);
-    }
-
-    /// Brings the loaded services into the order in which all of them are decided.
-    pub(crate) fn in_order(&mut self) {
-        self.services.sort_by(|a, b| a.key.cmp(&b.key));
-        for (number, slot) in self.services.iter().enumerate() {
-            for &row in &slot.rows {
-                self.rows[row].service = number;
-            }
-        }
     }
 
     /// The service's decision for a change; its replicas are in the rows.
@@ -514,91 +483,4 @@ impl<'a> Draft<'a> {
             self.services[service].waits.push(reason);
         }
     }
-}
-
-fn service_slot<'a>(
-    input: &PlanInput<'a>,
-    key: ServiceKey,
-    app: Option<&'a App>,
-    spec: Option<&'a Arc<ServiceSpec>>,
-) -> ServiceSlot<'a> {
-    ServiceSlot {
-        app,
-        spec,
-        rows: Vec::new(),
-        template: None,
-        waits: Vec::new(),
-        report: ServiceReport::default(),
-        due_ms: None,
-        before: input.current.services.get(&key),
-        after: None,
-        memory_before: input.memory.services.get(&key),
-        memory_after: None,
-        key,
-    }
-}
-
-/// Every service that is desired or still in the plan, in key order.
-fn service_slots<'a>(input: &PlanInput<'a>) -> Vec<ServiceSlot<'a>> {
-    let mut services: Vec<_> = input
-        .desired
-        .services()
-        .map(|(key, app, spec)| service_slot(input, key, Some(app), Some(spec)))
-        .collect();
-    let gone = input
-        .current
-        .services
-        .keys()
-        .filter(|key| input.desired.service(key).is_none());
-    services.extend(gone.map(|key| service_slot(input, key.clone(), None, None)));
-    services.sort_by(|a, b| a.key.cmp(&b.key));
-    services
-}
-
-/// Adds the rows of a service and counts them against their nodes.
-fn add_rows<'a>(
-    cluster: &mut Cluster<'a>,
-    service: usize,
-    slot: &mut ServiceSlot<'a>,
-    rows: &mut Vec<Row<'a>>,
-) {
-    let replicas = slot.before.map(|before| &before.replicas);
-    for (&id, replica) in replicas.into_iter().flatten() {
-        let node = cluster.number(&replica.node);
-        let seen = node.and_then(|number| cluster.nodes[number].seen);
-        let sight = cluster.sight(&slot.key, id);
-        // What edges see counts whatever the plan says of the routes by now.
-        if let Some(number) = node {
-            let node = &mut cluster.nodes[number];
-            let spec = slot.before.and_then(|b| b.templates.get(&replica.template));
-            if let Some(spec) = spec {
-                node.reserve(spec.resources, &replica.ports);
-            }
-            node.up += sight.up;
-            node.down += sight.down;
-        }
-        slot.rows.push(rows.len());
-        rows.push(Row {
-            id,
-            service,
-            node,
-            status: seen.and_then(|seen| seen.replicas.get(&id)),
-            condition: Condition::Unknown,
-            sight,
-            was: replica.traffic,
-            was_in: replica.traffic != Traffic::Out,
-            before: Some(replica),
-            now: Now::Same,
-        });
-    }
-    slot.template = slot.spec.map(|spec| wanted_template(slot.before, spec));
-}
-
-/// Id of the template that the file asks for. Comparing with templates in use is much cheaper
-/// than hashing, and in a quiet cluster the first one fits.
-fn wanted_template(before: Option<&Arc<ServicePlan>>, spec: &ServiceSpec) -> TemplateId {
-    let known = before.into_iter().flat_map(|before| &before.templates);
-    let mut same = known.filter(|(_, known)| ***known == spec.container);
-    same.next()
-        .map_or_else(|| spec.container.template_id(), |(id, _)| id.clone())
 }

@@ -21,7 +21,9 @@ pub(crate) fn run(draft: &mut Draft<'_>, part: Option<&Part>) {
         .unwrap_or_default();
     for service in 0..draft.services.len() {
         count_replicas(draft, service);
-        crate::record::scale(draft, service);
+        if decides(draft, service) {
+            crate::record::scale(draft, service);
+        }
         say_waits(draft, service);
         let slot = &mut draft.services[service];
         let mut rows = slot.rows.iter();
@@ -40,6 +42,15 @@ pub(crate) fn run(draft: &mut Draft<'_>, part: Option<&Part>) {
     let due = draft.services.iter().filter_map(|slot| slot.due_ms);
     draft.report.look_again_ms = due.chain(part.and_then(Part::due_ms)).min();
     draft.report.nodes = node_reports(draft, part);
+}
+
+/// Was anything decided about the count, be it that it stays? A fixed count that nobody changed is
+/// no decision, and its service is not even loaded while it is settled.
+fn decides(draft: &Draft<'_>, service: usize) -> bool {
+    let slot = &draft.services[service];
+    let measured = slot.spec.is_some_and(|spec| spec.autoscale.is_some());
+    let before = slot.before.map(|before| before.target);
+    measured || before != draft.planned(service).map(|entry| entry.target)
 }
 
 /// Reports of all nodes; the map of the run before if none of them changed.
