@@ -222,3 +222,75 @@ async fn refused(lab: &Lab, pause: Action) {
     assert_eq!(plain.code(), Code::FailedPrecondition);
     assert!(plain.message().contains("no x-autoscale"), "{plain}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_comes_back_reads_the_rest_and_nothing_twice() {
+    let lab = Lab::start().await;
+    let _edge = lab.node("edge", false, true).await;
+    let _a = lab.node("a", true, false).await;
+    apply(&lab, app("hello", "web", 80, 1)).await;
+    lab.until_serving("web", 1).await;
+    let all = events(&lab, pb::EventsRequest::default()).await;
+    let half = all[all.len() / 2].sequence;
+    let rest = pb::EventsRequest {
+        after_sequence: half,
+        ..Default::default()
+    };
+    let rest = events(&lab, rest).await;
+    assert!(rest.len() >= all.len() - all.len() / 2 - 1);
+    assert!(rest.iter().all(|event| event.sequence > half));
+    let placed = pb::EventsRequest {
+        types: vec!["placed".into(), "serving".into()],
+        nodes: vec!["a".into()],
+        ..Default::default()
+    };
+    let placed: Vec<String> = events(&lab, placed)
+        .await
+        .into_iter()
+        .map(|e| e.r#type)
+        .collect();
+    assert_eq!(placed, ["placed", "serving"]);
+
+    let mut request = pb::LogsRequest {
+        targets: vec!["web".into()],
+        ..Default::default()
+    };
+    let lines = logs(&lab, &request).await;
+    let texts: Vec<&str> = lines.iter().map(|line| line.line.as_str()).collect();
+    assert_eq!(texts.len(), 2);
+    assert!(
+        texts[0].starts_with("hello from r") && texts[1] == "bye",
+        "{texts:?}"
+    );
+    request.marks = vec![pb::LogMark {
+        replica_id: lines[0].replica_id,
+        stderr: false,
+        time_ns: lines[0].time_ns,
+        lines: 1,
+    }];
+    let lines = logs(&lab, &request).await;
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert_eq!(lines[0].line, "bye");
+    request.timestamps = true;
+    request.marks.clear();
+    let line = logs(&lab, &request).await.remove(0).line;
+    assert!(
+        line.starts_with("2026-11-21T12:04:10.000000001Z hello"),
+        "{line}"
+    );
+}
+
+async fn logs(lab: &Lab, request: &pb::LogsRequest) -> Vec<pb::LogsResponse> {
+    let mut stream = lab
+        .admin
+        .clone()
+        .logs(request.clone())
+        .await
+        .unwrap()
+        .into_inner();
+    let mut lines = Vec::new();
+    while let Some(line) = stream.message().await.unwrap() {
+        lines.push(line);
+    }
+    lines
+}

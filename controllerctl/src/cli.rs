@@ -8,6 +8,13 @@ use clap_complete::engine::ArgValueCandidates;
 
 use crate::complete;
 
+mod explain;
+
+pub use explain::{
+    ApproveArgs, AutoscaleCommand, AutoscaleService, BoundsArgs, EventsArgs, FilterKey,
+    HistoryArgs, PauseArgs, WhyArgs,
+};
+
 /// How people talk to Longshore.
 #[derive(Debug, Parser)]
 #[command(
@@ -135,9 +142,14 @@ pub enum Command {
     /// Print what happened.
     Events(EventsArgs),
     /// Explain a service, a replica or a node.
-    Why(TargetArgs),
+    Why(WhyArgs),
     /// Set the count of services.
     Scale(ScaleArgs),
+    /// How services scale by load, and what people tell their autoscalers.
+    #[command(subcommand)]
+    Autoscale(AutoscaleCommand),
+    /// Agree to the count that a service in approve mode asks for.
+    Approve(ApproveArgs),
     /// Run a command in a replica.
     Exec(ExecArgs),
     /// Wait until something holds.
@@ -308,28 +320,6 @@ impl std::str::FromStr for Tail {
                 .map_err(|_| "a number or all".into()),
         }
     }
-}
-
-/// `events`
-#[derive(Debug, Args)]
-pub struct EventsArgs {
-    /// Go on with new ones.
-    #[arg(short, long)]
-    pub follow: bool,
-    /// Since: 10m, a date, RFC 3339 or Unix time.
-    #[arg(long, value_name = "TIME")]
-    pub since: Option<String>,
-    /// Only about this service or node.
-    #[arg(long, value_name = "TARGET", add = ArgValueCandidates::new(complete::services))]
-    pub about: Option<String>,
-}
-
-/// One target.
-#[derive(Debug, Args)]
-pub struct TargetArgs {
-    /// Service, replica (web.3) or node.
-    #[arg(add = ArgValueCandidates::new(complete::services))]
-    pub target: String,
 }
 
 /// `scale`

@@ -118,6 +118,12 @@ calls! {
     remove_node = remove_node(RemoveNodeRequest) -> pb::RemoveNodeResponse, "remove the node";
     /// Makes a join token.
     create_token = create_token(CreateTokenRequest) -> pb::CreateTokenResponse, "create a token";
+    /// Recorded decisions.
+    list_decisions = list_decisions(ListDecisionsRequest) -> pb::ListDecisionsResponse, "read decisions";
+    /// How services scale.
+    list_autoscale = list_autoscale(ListAutoscaleRequest) -> pb::ListAutoscaleResponse, "read autoscalers";
+    /// Tells an autoscaler something.
+    set_autoscale = set_autoscale(SetAutoscaleRequest) -> pb::SetAutoscaleResponse, "tell the autoscaler";
     /// Logs; ends by itself unless it follows.
     logs = logs(LogsRequest) -> Streaming<pb::LogsResponse>, "read logs";
     /// Events; ends by itself unless it follows.
@@ -170,7 +176,7 @@ impl Client {
         Changes {
             client: self.clone(),
             stream: None,
-            backoff: None,
+            patience: Patience::default(),
         }
     }
 }
@@ -179,7 +185,7 @@ impl Client {
 pub struct Changes {
     client: Client,
     stream: Option<Streaming<pb::WatchResponse>>,
-    backoff: Option<backon::ExponentialBackoff>,
+    patience: Patience,
 }
 
 impl Changes {
@@ -201,7 +207,7 @@ impl Changes {
         match tokio::time::timeout(LOOK_AGAIN, stream.message()).await {
             Err(_) => Ok(()),
             Ok(Ok(Some(_))) => {
-                self.backoff = None;
+                self.patience.reset();
                 Ok(())
             }
             Ok(Ok(None)) => {
@@ -222,10 +228,35 @@ impl Changes {
     /// `failure`, once too often or if no later try can help.
     pub async fn pause(&mut self, failure: Failure) -> Result<(), Failure> {
         self.stream = None;
+        self.patience.wait(failure).await
+    }
+}
+
+/// Waits between tries to come back to a controller that is away.
+#[derive(Default)]
+pub struct Patience(Option<backon::ExponentialBackoff>);
+
+impl Patience {
+    /// Nothing failed since it was last well.
+    #[must_use]
+    pub fn is_fresh(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// It answers again.
+    pub fn reset(&mut self) {
+        self.0 = None;
+    }
+
+    /// Waits a little before the next try, or gives up after about a minute.
+    ///
+    /// # Errors
+    /// `failure`, once too often or if no later try can help.
+    pub async fn wait(&mut self, failure: Failure) -> Result<(), Failure> {
         if !failure.transient {
             return Err(failure);
         }
-        let backoff = self.backoff.get_or_insert_with(|| {
+        let backoff = self.0.get_or_insert_with(|| {
             ExponentialBuilder::default()
                 .with_min_delay(Duration::from_millis(200))
                 .with_max_delay(Duration::from_secs(5))

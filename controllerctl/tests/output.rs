@@ -162,10 +162,61 @@ fn event_and_why() {
         decided_ms: NOW_MS,
         lines: vec![text("web runs 4, wants 4")],
         report: None,
-        decisions: Vec::new(),
+        decisions: vec![decision()],
         recent: vec![event],
     };
     insta::assert_snapshot!("why", json(&views::Why::from(&why)));
+}
+
+fn decision() -> pb::Decision {
+    let record = serde_json::json!({"current": 4, "result": 4, "recommendation": 4});
+    pb::Decision {
+        service: text("shop/web"),
+        kind: text("scale"),
+        first_ms: NOW_MS - 60_000,
+        last_ms: NOW_MS,
+        count: 61,
+        plan_version: 42,
+        summary: text("stays 4: cpu 58 % of target 60 % asks for 4"),
+        record: Some(longshore_wire::to_struct(&record)),
+    }
+}
+
+#[test]
+fn autoscale() {
+    let state = pb::AutoscaleState {
+        service: text("shop/web"),
+        mode: text("approve"),
+        wanted: 4,
+        min: 3,
+        max: 9,
+        file_min: 2,
+        file_max: 12,
+        signals: Vec::new(),
+        recommendation: Some(5),
+        reasons: vec![text("would be 5: waits for approval")],
+        paused: Some(pb::AutoscalePause {
+            since_ms: NOW_MS,
+            until_ms: 0,
+            by: text("ana"),
+        }),
+        bounds: Some(pb::AutoscaleBounds {
+            min: Some(3),
+            max: None,
+            at_ms: NOW_MS,
+            by: text("ana"),
+        }),
+        approved: Some(pb::AutoscaleApproval {
+            count: 4,
+            at_ms: NOW_MS,
+            by: text("bob"),
+        }),
+        awaits_approval: Some(5),
+        last_change: text("3 -> 4  approved by bob"),
+        last_change_ms: NOW_MS,
+    };
+    let view = controllerctl::output::explained::Autoscale::from(&state);
+    insta::assert_snapshot!("autoscale", json(&view));
 }
 
 #[test]

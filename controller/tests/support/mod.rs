@@ -436,7 +436,13 @@ fn answer(open: &agent::OpenStream) -> Vec<agent::session_request::Message> {
     };
     match &open.kind {
         Some(agent::open_stream::Kind::Logs(logs)) => {
-            let mut said = vec![data(format!("hello from r{}\nbye", logs.replica_id))];
+            // The engine's clock, as `docker logs --timestamps` prints it.
+            let at = |ns: u32| match logs.timestamps {
+                true => format!("2026-11-21T12:04:10.{ns:09}Z "),
+                false => String::new(),
+            };
+            let id = logs.replica_id;
+            let mut said = vec![data(format!("{}hello from r{id}\n{}bye", at(1), at(2)))];
             if !logs.follow {
                 said.push(end(None));
             }

@@ -2,8 +2,8 @@
 
 use longshore_proto::control::v1 as pb;
 
-use super::Run;
-use crate::cli::{PsArgs, TargetArgs, WatchArgs};
+use super::{Run, since_ms};
+use crate::cli::{PsArgs, WatchArgs, WhyArgs};
 use crate::client::Client;
 use crate::failure::{Exit, Failure};
 use crate::output::rows::Of;
@@ -101,12 +101,13 @@ pub(super) async fn replicas(run: &Run, args: &PsArgs) -> Result<Exit, Failure> 
     .await
 }
 
-pub(super) async fn why(run: &Run, args: &TargetArgs) -> Result<Exit, Failure> {
+pub(super) async fn why(run: &Run, args: &WhyArgs) -> Result<Exit, Failure> {
+    let at_ms = args.at.as_deref().map(since_ms).transpose()?.unwrap_or(0);
     let mut client = run.connect(None).await?;
     let answer = client
         .why(pb::WhyRequest {
             target: args.target.clone(),
-            at_ms: 0,
+            at_ms,
         })
         .await?;
     let view = views::Why::from(&answer);

@@ -1,35 +1,22 @@
 //! `logs` and `events`: streams.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 
 use longshore_proto::control::v1 as pb;
-use tokio_stream::StreamExt;
-use tonic::{Status, Streaming};
+use longshore_wire::LogPosition;
+use tonic::Streaming;
 
+use super::follow::{Reading, read};
 use super::{Run, since_ms};
-use crate::cli::{EventsArgs, Format, LogsArgs, Tail};
+use crate::cli::{EventsArgs, FilterKey, Format, LogsArgs, Tail};
+use crate::client::Client;
 use crate::failure::{Exit, Failure};
-use crate::output::{jsonl, note, print, views};
+use crate::output::{jsonl, note, now_ms, print, views};
 use crate::text::printable;
 
-/// Hands each message on until the stream or the user ends it.
-async fn drain<T>(
-    attempt: &str,
-    mut stream: Streaming<T>,
-    mut each: impl FnMut(T) -> Result<(), Failure>,
-) -> Result<Exit, Failure> {
-    loop {
-        let next: Option<Result<T, Status>> = tokio::select! {
-            next = stream.next() => next,
-            _ = tokio::signal::ctrl_c() => return Ok(Exit::Interrupted),
-        };
-        match next {
-            None => return Ok(Exit::Done),
-            Some(Ok(message)) => each(message)?,
-            Some(Err(status)) => return Err(Failure::call(attempt, status)),
-        }
-    }
-}
+/// Positions that the controller takes.
+const MARKS_MAX: usize = 512;
 
 pub(super) async fn logs(run: &Run, args: &LogsArgs) -> Result<Exit, Failure> {
     let since = args.since.as_deref().map(since_ms).transpose()?;
@@ -45,8 +32,69 @@ pub(super) async fn logs(run: &Run, args: &LogsArgs) -> Result<Exit, Failure> {
         timestamps: args.timestamps,
         marks: Vec::new(),
     };
-    let stream = client.logs(request).await?;
-    drain("read logs", stream, |message| log_line(run, args, &message)).await
+    let mut lines = Lines {
+        run,
+        args,
+        request,
+        began_s: now_ms() / 1000,
+        read: None,
+    };
+    read(&mut client, &mut lines, args.follow).await
+}
+
+/// Position in each stream of each replica.
+type Positions = BTreeMap<(u64, bool), LogPosition>;
+
+struct Lines<'a> {
+    run: &'a Run,
+    args: &'a LogsArgs,
+    request: pb::LogsRequest,
+    began_s: u64,
+    /// How far each log was read; none: nothing was asked for yet.
+    read: Option<Positions>,
+}
+
+impl Reading for Lines<'_> {
+    type Message = pb::LogsResponse;
+    const ATTEMPT: &'static str = "read logs";
+
+    async fn open(&mut self, client: &mut Client) -> Result<Streaming<Self::Message>, Failure> {
+        if let Some(read) = &self.read {
+            self.request.marks = marks(read);
+            // Of logs that had said nothing yet, all that was written since.
+            self.request.tail = None;
+            self.request.since_s = self.request.since_s.max(self.began_s);
+        }
+        let stream = client.logs(self.request.clone()).await?;
+        self.read.get_or_insert_default();
+        Ok(stream)
+    }
+
+    fn take(&mut self, message: pb::LogsResponse) -> Result<(), Failure> {
+        if message.notice.is_empty() && self.args.follow {
+            let key = (message.replica_id, message.stderr);
+            let read = self.read.get_or_insert_default();
+            read.entry(key).or_default().note(message.time_ns);
+        }
+        log_line(self.run, self.args, &message)
+    }
+}
+
+/// The newest positions: those of replicas that left long ago matter least.
+fn marks(read: &Positions) -> Vec<pb::LogMark> {
+    let mut marks: Vec<pb::LogMark> = read
+        .iter()
+        .filter(|(_, at)| at.time_ns > 0)
+        .map(|((replica_id, stderr), at)| pb::LogMark {
+            replica_id: *replica_id,
+            stderr: *stderr,
+            time_ns: at.time_ns,
+            lines: at.lines,
+        })
+        .collect();
+    marks.sort_by_key(|mark| std::cmp::Reverse(mark.time_ns));
+    marks.truncate(MARKS_MAX);
+    marks
 }
 
 fn log_line(run: &Run, args: &LogsArgs, message: &pb::LogsResponse) -> Result<(), Failure> {
@@ -67,6 +115,7 @@ fn log_line(run: &Run, args: &LogsArgs, message: &pb::LogsResponse) -> Result<()
             name,
             node,
             stream,
+            time: views::time(message.time_ns / 1_000_000),
             line: line.clone(),
         }));
     }
@@ -93,33 +142,62 @@ fn log_line(run: &Run, args: &LogsArgs, message: &pb::LogsResponse) -> Result<()
 pub(super) async fn events(run: &Run, args: &EventsArgs) -> Result<Exit, Failure> {
     let since = args.since.as_deref().map(since_ms).transpose()?;
     let mut client = run.connect(None).await?;
+    let of = |key: FilterKey| {
+        let hits = args.filter.iter().filter(|(k, _)| *k == key);
+        hits.map(|(_, value)| value.clone()).collect()
+    };
     let request = pb::EventsRequest {
         follow: args.follow,
         since_ms: since.unwrap_or(0),
         about: args.about.clone().unwrap_or_default(),
-        ..Default::default()
+        tail: 0,
+        after_sequence: 0,
+        types: of(FilterKey::Type),
+        services: of(FilterKey::Service),
+        nodes: of(FilterKey::Node),
     };
-    let stream = client.events(request).await?;
-    if run.out.format == Format::Json && !args.follow {
-        let mut all = Vec::new();
-        let exit = drain("read events", stream, |event| {
-            all.push(views::EventLine::from(&event));
-            Ok(())
-        });
-        let exit = exit.await?;
+    let whole = run.out.format == Format::Json && !args.follow;
+    let mut happened = Happened {
+        run,
+        request,
+        whole: whole.then(Vec::new),
+    };
+    let exit = read(&mut client, &mut happened, args.follow).await?;
+    if let Some(all) = happened.whole {
         print(&crate::output::json(&all))?;
-        return Ok(exit);
     }
-    drain("read events", stream, |event| {
+    Ok(exit)
+}
+
+struct Happened<'a> {
+    run: &'a Run,
+    request: pb::EventsRequest,
+    /// Kept for one document at the end.
+    whole: Option<Vec<views::EventLine>>,
+}
+
+impl Reading for Happened<'_> {
+    type Message = pb::EventsResponse;
+    const ATTEMPT: &'static str = "read events";
+
+    async fn open(&mut self, client: &mut Client) -> Result<Streaming<Self::Message>, Failure> {
+        client.events(self.request.clone()).await
+    }
+
+    fn take(&mut self, event: pb::EventsResponse) -> Result<(), Failure> {
+        self.request.after_sequence = event.sequence;
         let view = views::EventLine::from(&event);
-        match run.out.format {
-            Format::Json | Format::Jsonl => print(&jsonl(&view)),
-            Format::Name => print(&format!("{}\n", printable(&view.kind))),
-            _ => {
+        match (&mut self.whole, self.run.out.format) {
+            (Some(all), _) => {
+                all.push(view);
+                Ok(())
+            }
+            (None, Format::Json | Format::Jsonl) => print(&jsonl(&view)),
+            (None, Format::Name) => print(&format!("{}\n", printable(&view.kind))),
+            (None, _) => {
                 let time = view.time.as_deref().unwrap_or("-");
                 print(&format!("{time}  {}\n", printable(&view.message)))
             }
         }
-    })
-    .await
+    }
 }

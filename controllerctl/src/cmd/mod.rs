@@ -1,9 +1,11 @@
 //! The verbs, one module a family.
 
 mod app;
+mod autoscale;
 mod config;
 mod context;
 mod exec;
+mod follow;
 mod lists;
 mod logs;
 mod node;
@@ -174,6 +176,8 @@ pub(crate) async fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Logs(args) => logs::logs(&run, &args).await,
         Command::Events(args) => logs::events(&run, &args).await,
         Command::Why(args) => lists::why(&run, &args).await,
+        Command::Autoscale(command) => autoscale::autoscale(&run, &command).await,
+        Command::Approve(args) => autoscale::approve(&run, &args).await,
         Command::Scale(args) => scale::scale(&run, &args).await,
         Command::Exec(args) => exec::exec(&run, args).await,
         Command::Wait(args) => wait::wait(&run, &args).await,

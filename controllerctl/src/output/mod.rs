@@ -1,5 +1,6 @@
 //! Everything that goes to stdout.
 
+pub mod explained;
 pub mod outcome;
 pub mod rows;
 pub mod views;

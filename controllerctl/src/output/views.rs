@@ -11,6 +11,8 @@ use longshore_wire::struct_to_json;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::explained::Decision;
+
 /// RFC 3339 in UTC; none for 0, which means never.
 #[must_use]
 pub fn time(ms: u64) -> Option<String> {
@@ -295,6 +297,17 @@ pub struct Signal {
     pub recommendation: Option<u32>,
 }
 
+impl From<&pb::SignalValue> for Signal {
+    fn from(s: &pb::SignalValue) -> Self {
+        Self {
+            signal: s.signal.clone(),
+            value: s.value.filter(|v| v.is_finite()),
+            target: s.target,
+            recommendation: s.recommendation,
+        }
+    }
+}
+
 impl From<&pb::Service> for Service {
     fn from(s: &pb::Service) -> Self {
         Self {
@@ -313,16 +326,7 @@ impl From<&pb::Service> for Service {
             autoscale: s.autoscale.clone(),
             min: s.min,
             max: s.max,
-            signals: s
-                .signals
-                .iter()
-                .map(|s| Signal {
-                    signal: s.signal.clone(),
-                    value: s.value.filter(|v| v.is_finite()),
-                    target: s.target,
-                    recommendation: s.recommendation,
-                })
-                .collect(),
+            signals: s.signals.iter().map(Signal::from).collect(),
             waits: s.waits.clone(),
             scale_reasons: s.scale_reasons.clone(),
             urls: s.urls.clone(),
@@ -443,6 +447,8 @@ pub struct Why {
     pub report: Value,
     /// What happened last.
     pub recent: Vec<EventLine>,
+    /// The decisions that it is made from, whole.
+    pub decisions: Vec<Decision>,
 }
 
 impl From<&pb::WhyResponse> for Why {
@@ -453,6 +459,7 @@ impl From<&pb::WhyResponse> for Why {
             lines: w.lines.clone(),
             report: w.report.as_ref().map_or(Value::Null, struct_to_json),
             recent: w.recent.iter().map(EventLine::from).collect(),
+            decisions: w.decisions.iter().map(Decision::from).collect(),
         }
     }
 }
@@ -511,6 +518,8 @@ pub struct LogLine {
     pub node: String,
     /// stdout, stderr, notice
     pub stream: &'static str,
+    /// When it was written; none: not known.
+    pub time: Option<String>,
     /// The line, or what happened to the replica.
     pub line: String,
 }

@@ -205,23 +205,22 @@ impl ControlService for Fake {
         Ok(Response::new(Box::pin(stream)))
     }
 
-    async fn events(&self, _: Request<pb::EventsRequest>) -> Answer<Self::EventsStream> {
-        let event = pb::EventsResponse {
-            sequence: 1,
-            time_ms: NOW_MS,
-            r#type: "scaled".into(),
-            message: "hello/hello: 1 -> 2".into(),
-            detail: None,
-        };
-        Ok(Response::new(many(vec![event])))
+    async fn events(&self, request: Request<pb::EventsRequest>) -> Answer<Self::EventsStream> {
+        let request = request.into_inner();
+        Ok(Response::new(explain::events(&mut self.world(), &request)))
     }
 
     async fn why(&self, request: Request<pb::WhyRequest>) -> Answer<pb::WhyResponse> {
-        let target = request.into_inner().target;
+        let request = request.into_inner();
+        if request.at_ms > 0 {
+            self.call(&format!("why at {}", request.at_ms));
+        }
+        let target = request.target;
         let lines = vec![format!("{target} runs 2, wants 2")];
         Ok(Response::new(pb::WhyResponse {
             target,
             lines,
+            decisions: explain::decisions().decisions,
             ..Default::default()
         }))
     }
@@ -262,20 +261,9 @@ impl ControlService for Fake {
         }))
     }
 
-    async fn logs(&self, _: Request<pb::LogsRequest>) -> Answer<Self::LogsStream> {
-        let line = |line: &str, notice: &str| pb::LogsResponse {
-            name: "hello.1".into(),
-            node: "node1".into(),
-            stderr: false,
-            line: line.into(),
-            notice: notice.into(),
-            ..Default::default()
-        };
-        let lines = vec![
-            line("GET / \u{1b}[31m200\u{1b}[0m", ""),
-            line("", "left (scaled in)"),
-        ];
-        Ok(Response::new(many(lines)))
+    async fn logs(&self, request: Request<pb::LogsRequest>) -> Answer<Self::LogsStream> {
+        let request = request.into_inner();
+        Ok(Response::new(explain::logs(&mut self.world(), &request)))
     }
 
     async fn plan_app(&self, request: Request<pb::PlanAppRequest>) -> Answer<pb::PlanAppResponse> {

@@ -2,6 +2,7 @@
 // Helpers of tests fail a test by a panic, too.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod explain;
 mod fake;
 
 use std::time::{Duration, SystemTime};

@@ -1,14 +1,16 @@
 //! `logs`: a subscription to services. Replicas that come later join, those that go are said to.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, UNIX_EPOCH};
 
 use longshore_model::ReplicaId;
 use longshore_model::plan::Replica;
 use longshore_proto::agent::v1 as agent;
 use longshore_proto::control::v1 as pb;
+use longshore_wire::{LogPosition, LogResume};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
@@ -24,15 +26,25 @@ const REPLICAS_MAX: usize = 256;
 const WAITING_MAX: usize = 256;
 /// Longest line; the rest begins a new one.
 const LINE_BYTES_MAX: usize = 64 << 10;
+/// Positions that a reader may bring along.
+const MARKS_MAX: usize = 512;
+/// A log that ended while its replica is there is opened again after this time.
+const REOPEN_GAP: Duration = Duration::from_secs(2);
 /// How often replicas that came or went are looked for.
 const LOOK_PERIOD: Duration = Duration::from_millis(200);
 
 type Sender = mpsc::Sender<Result<pb::LogsResponse, Status>>;
 
+/// How far both streams of a replica were read: standard output, standard error.
+type Positions = [LogPosition; 2];
+
 struct Follower {
     task: tokio::task::JoinHandle<()>,
     name: String,
     node: String,
+    /// Where the task stands; the next one goes on from there.
+    at: Arc<Mutex<Positions>>,
+    opened: Instant,
 }
 
 impl Drop for Follower {
@@ -46,9 +58,9 @@ pub(super) fn logs(
     cluster: Arc<Cluster>,
     request: pb::LogsRequest,
 ) -> Result<ReceiverStream<Result<pb::LogsResponse, Status>>, Status> {
-    if request.targets.len() > TARGETS_MAX {
+    if request.targets.len() > TARGETS_MAX || request.marks.len() > MARKS_MAX {
         return Err(Status::invalid_argument(format!(
-            "at most {TARGETS_MAX} targets at a time"
+            "at most {TARGETS_MAX} targets and {MARKS_MAX} marks at a time"
         )));
     }
     let (view, desired) = (cluster.view(), cluster.desired());
@@ -62,6 +74,19 @@ pub(super) fn logs(
     Ok(ReceiverStream::new(receiver))
 }
 
+/// What a reader that came back had read, by replica.
+fn positions(marks: &[pb::LogMark]) -> BTreeMap<ReplicaId, Positions> {
+    let mut read: BTreeMap<ReplicaId, Positions> = BTreeMap::new();
+    for mark in marks {
+        let of = read.entry(ReplicaId(mark.replica_id)).or_default();
+        of[usize::from(mark.stderr)] = LogPosition {
+            time_ns: mark.time_ns,
+            lines: mark.lines,
+        };
+    }
+    read
+}
+
 async fn follow(
     cluster: Arc<Cluster>,
     request: pb::LogsRequest,
@@ -69,41 +94,54 @@ async fn follow(
     out: Sender,
 ) {
     let mut followers: BTreeMap<ReplicaId, Follower> = BTreeMap::new();
+    let mut read = positions(&request.marks);
     let mut first = true;
     loop {
         let plan = Arc::clone(&cluster.view().plan);
         let wanted = |replica: &&Arc<Replica>| {
             targets.is_empty() || targets.iter().any(|t| covers(t, replica))
         };
+        let nodes = cluster.fleet.snapshot().nodes;
         for replica in plan.replicas().filter(wanted) {
-            if followers.len() >= REPLICAS_MAX || followers.contains_key(&replica.id) {
+            let before = followers.get(&replica.id);
+            if !is_due(before, followers.len(), request.follow) {
                 continue;
             }
             // A container appears a while after its replica was planned.
-            let nodes = cluster.fleet.snapshot().nodes;
             let seen = nodes
                 .get(&replica.node)
                 .and_then(|node| node.replicas.get(&replica.id));
             if seen.is_none_or(|status| status.container_id.is_none()) {
                 continue;
             }
-            let name = replica.name();
-            let node = replica.node.to_string();
-            if !first
-                && say(&out, &name, &node, format!("joined on {node}"))
-                    .await
-                    .is_err()
-            {
+            let known = read.remove(&replica.id);
+            let again = before.is_some() || known.is_some();
+            let at = match before {
+                Some(before) => Arc::clone(&before.at),
+                None => Arc::new(Mutex::new(known.unwrap_or_default())),
+            };
+            let (name, node) = (replica.name(), replica.node.to_string());
+            let joined = format!("joined on {node}");
+            if !first && !again && say(&out, &name, &node, joined).await.is_err() {
                 return;
             }
-            let task = tokio::spawn(one(
-                Arc::clone(&cluster),
-                request.clone(),
-                Replica::clone(replica),
-                out.clone(),
-                first,
-            ));
-            followers.insert(replica.id, Follower { task, name, node });
+            let reader = Reader {
+                cluster: Arc::clone(&cluster),
+                request: request.clone(),
+                replica: Replica::clone(replica),
+                out: out.clone(),
+                at: Arc::clone(&at),
+                present: first,
+                quiet: before.is_some(),
+            };
+            let follower = Follower {
+                task: tokio::spawn(reader.run()),
+                name,
+                node,
+                at,
+                opened: Instant::now(),
+            };
+            followers.insert(replica.id, follower);
         }
         if !request.follow {
             for follower in followers.values_mut() {
@@ -134,6 +172,17 @@ async fn follow(
     }
 }
 
+/// Shall a log be opened: for the first time, or because it ended while its replica is still
+/// there (its node was away, its container started again, its reader was too slow)?
+fn is_due(before: Option<&Follower>, open: usize, follow: bool) -> bool {
+    match before {
+        None => open < REPLICAS_MAX,
+        Some(before) => {
+            follow && before.task.is_finished() && before.opened.elapsed() >= REOPEN_GAP
+        }
+    }
+}
+
 async fn say(out: &Sender, name: &str, node: &str, notice: String) -> Result<(), ()> {
     let (name, node) = (name.to_owned(), node.to_owned());
     let response = pb::LogsResponse {
@@ -145,77 +194,117 @@ async fn say(out: &Sender, name: &str, node: &str, notice: String) -> Result<(),
     out.send(Ok(response)).await.map_err(drop)
 }
 
-/// Opens the log of one replica.
-fn open(
-    cluster: &Cluster,
-    request: &pb::LogsRequest,
-    replica: &Replica,
-    present: bool,
-) -> Option<(StreamGuard, mpsc::Receiver<StreamEvent>)> {
-    let link = cluster.fleet.link(&replica.node)?;
-    let kind = agent::open_stream::Kind::Logs(agent::LogStream {
-        replica_id: replica.id.0,
-        follow: request.follow,
-        // All of a log that began after the call belongs to it.
-        tail: request.tail.filter(|_| present),
-        since_s: request.since_s,
-        timestamps: request.timestamps,
-    });
-    cluster.fleet.streams.open(&replica.node, link.outbox, kind)
-}
-
-async fn one(
+/// Reads the log of one replica.
+struct Reader {
     cluster: Arc<Cluster>,
     request: pb::LogsRequest,
     replica: Replica,
     out: Sender,
+    at: Arc<Mutex<Positions>>,
+    /// It was there when the call began.
     present: bool,
-) {
-    let (name, node) = (replica.name(), replica.node.to_string());
-    let Some((_guard, mut events)) = open(&cluster, &request, &replica, present) else {
-        let why = format!(
-            "its log cannot be read: {node} is not connected, or too many streams are open"
-        );
-        let _heard = say(&out, &name, &node, why).await;
-        return;
-    };
-    let mut parts = [Vec::new(), Vec::new()];
-    while let Some(event) = events.recv().await {
-        match event {
-            StreamEvent::Data(stderr, data) => {
-                for line in lines(&mut parts[usize::from(stderr)], &data) {
-                    if put(&out, &name, &node, stderr, &line).await.is_err() {
-                        return;
-                    }
-                }
+    /// Its failures were said already.
+    quiet: bool,
+}
+
+impl Reader {
+    fn at(&self) -> MutexGuard<'_, Positions> {
+        // Positions are whole numbers: what a panic leaves behind is one of them.
+        self.at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn open(&self) -> Option<(StreamGuard, mpsc::Receiver<StreamEvent>)> {
+        let link = self.cluster.fleet.link(&self.replica.node)?;
+        let read = self.at().map(|at| at.time_ns).into_iter();
+        let from_ns = read.filter(|time_ns| *time_ns > 0).min();
+        let kind = agent::open_stream::Kind::Logs(agent::LogStream {
+            replica_id: self.replica.id.0,
+            follow: self.request.follow,
+            // All of a log that began after the call belongs to it.
+            tail: self
+                .request
+                .tail
+                .filter(|_| self.present && from_ns.is_none()),
+            since_s: from_ns.map_or(self.request.since_s, |ns| ns / 1_000_000_000),
+            // Without its time a line cannot be known again.
+            timestamps: true,
+        });
+        let streams = &self.cluster.fleet.streams;
+        streams.open(&self.replica.node, link.outbox, kind)
+    }
+
+    async fn run(self) {
+        let (name, node) = (self.replica.name(), self.replica.node.to_string());
+        let Some((_guard, mut events)) = self.open() else {
+            if !self.quiet {
+                let why = format!(
+                    "its log cannot be read: {node} is not connected, or too many streams are open"
+                );
+                let _heard = say(&self.out, &name, &node, why).await;
             }
-            StreamEvent::End(error, _) => {
-                for (stderr, rest) in [false, true].into_iter().zip(parts) {
-                    if !rest.is_empty() && put(&out, &name, &node, stderr, &rest).await.is_err() {
-                        return;
+            return;
+        };
+        let mut resume = self.at().map(LogResume::after);
+        let mut parts = [Vec::new(), Vec::new()];
+        while let Some(event) = events.recv().await {
+            match event {
+                StreamEvent::Data(stderr, data) => {
+                    for line in lines(&mut parts[usize::from(stderr)], &data) {
+                        let resume = &mut resume[usize::from(stderr)];
+                        if self.put(resume, stderr, &line).await.is_err() {
+                            return;
+                        }
                     }
                 }
-                if !error.is_empty() {
-                    let _heard = say(&out, &name, &node, format!("its log ended: {error}")).await;
+                StreamEvent::End(error, _) => {
+                    for (stderr, rest) in [false, true].into_iter().zip(parts) {
+                        let resume = &mut resume[usize::from(stderr)];
+                        if !rest.is_empty() && self.put(resume, stderr, &rest).await.is_err() {
+                            return;
+                        }
+                    }
+                    if !error.is_empty() && !self.quiet {
+                        let why = format!("its log ended: {error}");
+                        let _heard = say(&self.out, &name, &node, why).await;
+                    }
+                    return;
                 }
-                return;
             }
         }
     }
+
+    /// Hands a line on, unless it was read before.
+    async fn put(&self, resume: &mut LogResume, stderr: bool, line: &[u8]) -> Result<(), ()> {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let line = String::from_utf8_lossy(line);
+        let (time_ns, text) = stamped(&line);
+        if !resume.is_new(time_ns) {
+            return Ok(());
+        }
+        let shown = if self.request.timestamps { &line } else { text };
+        let response = pb::LogsResponse {
+            name: self.replica.name(),
+            node: self.replica.node.to_string(),
+            stderr,
+            line: shown.to_owned(),
+            time_ns,
+            replica_id: self.replica.id.0,
+            ..Default::default()
+        };
+        self.out.send(Ok(response)).await.map_err(drop)?;
+        self.at()[usize::from(stderr)] = resume.at;
+        Ok(())
+    }
 }
 
-async fn put(out: &Sender, name: &str, node: &str, stderr: bool, line: &[u8]) -> Result<(), ()> {
-    let line = line.strip_suffix(b"\r").unwrap_or(line);
-    let line = String::from_utf8_lossy(line).into_owned();
-    let (name, node) = (name.to_owned(), node.to_owned());
-    let response = pb::LogsResponse {
-        name,
-        node,
-        stderr,
-        line,
-        ..Default::default()
-    };
-    out.send(Ok(response)).await.map_err(drop)
+/// The engine's time of a line, nanoseconds since the epoch, and its text; 0 without one.
+fn stamped(line: &str) -> (u64, &str) {
+    let parsed = line.split_once(' ').and_then(|(time, text)| {
+        let time = humantime::parse_rfc3339(time).ok()?;
+        let since = time.duration_since(UNIX_EPOCH).ok()?;
+        Some((u64::try_from(since.as_nanos()).ok()?, text))
+    });
+    parsed.unwrap_or((0, line))
 }
 
 /// Whole lines of what came so far; the rest stays in `rest`.
@@ -237,6 +326,15 @@ fn lines(rest: &mut Vec<u8>, data: &[u8]) -> Vec<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_keeps_its_text_and_gives_its_time() {
+        let line = "2026-11-21T12:04:10.000000007Z GET / 200";
+        assert_eq!(stamped(line), (1_795_262_650_000_000_007, "GET / 200"));
+        for plain in ["hello", "", "2026 was long", "2026-11-21T12:04:10.5Z"] {
+            assert_eq!(stamped(plain), (0, plain));
+        }
+    }
 
     #[test]
     fn lines_are_whole_whatever_the_chunks() {

@@ -1,10 +1,10 @@
-//! What the fake tells about decisions and autoscalers.
+//! What the fake tells about decisions, autoscalers, events and logs.
 
 use longshore_proto::control::v1 as pb;
 use pb::set_autoscale_request::Action;
 use tonic::Status;
 
-use super::NOW_MS;
+use super::{Many, NOW_MS, World};
 
 pub(super) fn autoscale() -> pb::AutoscaleState {
     pb::AutoscaleState {
@@ -80,4 +80,72 @@ pub(super) fn say(state: &mut pb::AutoscaleState, action: Action) -> Result<(), 
         }
     }
     Ok(())
+}
+
+fn stream<T: Send + 'static>(items: Vec<Result<T, Status>>) -> Many<T> {
+    Box::pin(tokio_stream::iter(items))
+}
+
+/// Followed, it is cut after the first event, goes on with the second, and says no at last.
+pub(super) fn events(world: &mut World, request: &pb::EventsRequest) -> Many<pb::EventsResponse> {
+    let event = |sequence, message: &str| {
+        Ok(pb::EventsResponse {
+            sequence,
+            time_ms: NOW_MS,
+            r#type: "scaled".into(),
+            message: message.into(),
+            detail: None,
+        })
+    };
+    let first = event(41, "hello/hello: 1 -> 2");
+    if !request.follow {
+        let said = [&request.types, &request.services, &request.nodes];
+        if said.iter().any(|words| !words.is_empty()) {
+            world.calls.push(format!("{said:?}"));
+        }
+        return stream(vec![first]);
+    }
+    world
+        .calls
+        .push(format!("events after {}", request.after_sequence));
+    stream(match request.after_sequence {
+        0 => vec![first],
+        41 => vec![
+            event(42, "hello/hello: 2 -> 3"),
+            Err(Status::unavailable("restarting")),
+        ],
+        _ => vec![Err(Status::permission_denied("enough"))],
+    })
+}
+
+/// As [`events`], with lines.
+pub(super) fn logs(world: &mut World, request: &pb::LogsRequest) -> Many<pb::LogsResponse> {
+    let said = |line: &str, notice: &str, time_ns| {
+        Ok(pb::LogsResponse {
+            name: "hello.1".into(),
+            node: "node1".into(),
+            replica_id: 7,
+            line: line.into(),
+            notice: notice.into(),
+            time_ns,
+            ..Default::default()
+        })
+    };
+    let get = said("GET / \u{1b}[31m200\u{1b}[0m", "", 5);
+    if !request.follow {
+        return stream(vec![get, said("", "left (scaled in)", 0)]);
+    }
+    let marks: Vec<_> = request
+        .marks
+        .iter()
+        .map(|mark| (mark.replica_id, mark.stderr, mark.time_ns, mark.lines))
+        .collect();
+    world
+        .calls
+        .push(format!("logs after {marks:?} tail {:?}", request.tail));
+    stream(match marks.as_slice() {
+        [] => vec![get, said("same time", "", 5)],
+        [(7, false, 5, 2)] => vec![said("later", "", 9)],
+        _ => vec![Err(Status::permission_denied("enough"))],
+    })
 }
