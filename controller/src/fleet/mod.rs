@@ -479,6 +479,36 @@ mod tests {
     }
 
     #[test]
+    fn an_edge_that_repeats_itself_adds_no_samples() {
+        let fleet = Fleet::default();
+        let session = fleet.connect(&node("e"), true, Greeting::default(), 1);
+        let key: ServiceKey = "shop/web".parse().unwrap();
+        let tell = |stats_ago_ms, now_ms| {
+            let report = EdgeReport {
+                backends: BTreeMap::from([(key.clone(), Default::default())]),
+                stats_ago_ms,
+                ..EdgeReport::default()
+            };
+            fleet.edge_report(&node("e"), session.id, report, now_ms);
+            let seen = &fleet.snapshot().edges[&node("e")];
+            let samples = &seen.backends[&key].samples;
+            samples.iter().map(|s| s.at_ms).collect::<Vec<_>>()
+        };
+        assert_eq!(tell(Some(100), 10_000), [9_900]);
+        assert_eq!(tell(Some(90), 11_000), [9_900, 10_910]);
+        // HAProxy hangs: the same counters again and again.
+        for second in 12..30_u64 {
+            let age_ms = second * 1_000 - 10_910;
+            assert_eq!(tell(Some(age_ms), second * 1_000), [9_900, 10_910]);
+        }
+        assert_eq!(
+            tell(None, 31_000),
+            [9_900, 10_910, 31_000],
+            "an older agent"
+        );
+    }
+
+    #[test]
     fn health_counts_anew_after_a_pause() {
         let fleet = Fleet::default();
         let session = fleet.connect(&node("a"), false, Greeting::default(), 1);

@@ -9,11 +9,17 @@ use longshore_model::{ServiceKey, TimeMs};
 
 /// Samples kept per node, replica, query, and per service on each edge.
 pub const SAMPLES_MAX: usize = 128;
+/// Memory samples kept per replica: it moves slowly, and a hundred thousand replicas have a ring
+/// each.
+const MEMORY_SAMPLES_MAX: usize = 64;
+/// Least time between two of them. Every second report is kept; samples older than five seconds
+/// count as stale.
+const MEMORY_SPACING_MS: u64 = 1_800;
 /// Counters are kept second by second: edges report more often while servers join and drain.
 const BACKEND_SPACING_MS: u64 = 800;
 
-fn push<T>(ring: &mut Vec<T>, sample: T) {
-    if ring.len() >= SAMPLES_MAX {
+fn push<T>(ring: &mut Vec<T>, max: usize, sample: T) {
+    if ring.len() >= max {
         ring.remove(0);
     }
     ring.push(sample);
@@ -22,17 +28,23 @@ fn push<T>(ring: &mut Vec<T>, sample: T) {
 /// A value that was measured; none: it was not.
 pub(super) fn push_sample(ring: &mut Vec<Sample>, value: Option<f64>, at_ms: TimeMs) {
     if let Some(value) = value {
-        push(ring, Sample { at_ms, value });
+        push(ring, SAMPLES_MAX, Sample { at_ms, value });
     }
 }
 
 /// Memory that was measured; none: it was not.
 pub(super) fn push_memory(ring: &mut Arc<Vec<Sample>>, bytes: Option<u64>, at_ms: TimeMs) {
-    if let Some(bytes) = bytes {
+    let last_ms = ring.last().map(|sample| sample.at_ms);
+    let is_due = last_ms.is_none_or(|last_ms| at_ms >= last_ms.saturating_add(MEMORY_SPACING_MS));
+    if let Some(bytes) = bytes.filter(|_| is_due) {
         // Exact up to 8 PiB.
         #[allow(clippy::cast_precision_loss)]
         let value = bytes as f64;
-        push(Arc::make_mut(ring), Sample { at_ms, value });
+        push(
+            Arc::make_mut(ring),
+            MEMORY_SAMPLES_MAX,
+            Sample { at_ms, value },
+        );
     }
 }
 
@@ -60,7 +72,7 @@ pub(super) fn merge_backends(
                 queued: now.queued,
                 response_ms: now.response_ms,
             };
-            push(Arc::make_mut(&mut now.samples), sample);
+            push(Arc::make_mut(&mut now.samples), SAMPLES_MAX, sample);
         }
     }
 }
@@ -73,7 +85,11 @@ pub(super) fn merge_external(
 ) {
     seen.problem = match answer {
         Ok(value) if value.is_finite() => {
-            push(Arc::make_mut(&mut seen.samples), Sample { at_ms, value });
+            push(
+                Arc::make_mut(&mut seen.samples),
+                SAMPLES_MAX,
+                Sample { at_ms, value },
+            );
             None
         }
         Ok(value) => Some(format!(
@@ -148,6 +164,22 @@ mod tests {
         assert_eq!(
             (snapshot[&key()].samples.len(), known[&key()].samples.len()),
             (1, 2)
+        );
+    }
+
+    #[test]
+    fn memory_is_kept_every_second_report() {
+        let mut ring = Arc::default();
+        push_memory(&mut ring, None, 0);
+        assert!(ring.is_empty(), "what was not measured is no sample");
+        for second in 0..300 {
+            push_memory(&mut ring, Some(second), second * 1_000);
+        }
+        assert_eq!(ring.len(), MEMORY_SAMPLES_MAX);
+        assert!(ring.windows(2).all(|w| w[1].at_ms - w[0].at_ms == 2_000));
+        assert!(
+            ring.iter()
+                .all(|s| (s.value * 1_000.0 - s.at_ms as f64).abs() < 0.5)
         );
     }
 
