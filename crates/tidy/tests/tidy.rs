@@ -45,6 +45,16 @@ const EDGES: &[(&str, &[&str])] = &[
             "longshore-wire",
         ],
     ),
+    (
+        "crates/sim",
+        &[
+            "longshore-model",
+            "longshore-planner",
+            "longshore-haproxy-driver",
+            "longshore-identity",
+            "longshore-wire",
+        ],
+    ),
     ("lab", &[]),
     ("crates/tidy", &[]),
 ];

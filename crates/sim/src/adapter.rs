@@ -1,0 +1,247 @@
+//! The only place that knows how plans and specs are laid out: everybody else here asks it.
+
+use std::sync::Arc;
+
+use controller::cluster::Cluster;
+use longshore_model::autoscale::{Behavior, Metric, RateAmount, RatePolicy, Signal};
+use longshore_model::observe::{EdgeObserved, NodeObserved};
+use longshore_model::plan::{Failures, Replica, ScaleChange};
+use longshore_model::report::ServiceReport;
+use longshore_model::spec::{
+    Constraint, NodeAttribute, PlacementSpec, Resources, RouteSpec, UpdateOrder, UpdateSpec,
+};
+use longshore_model::{
+    AutoscaleMode, AutoscaleSpec, ContainerSpec, Memory, NodeId, Observed, Plan, Reason, ReplicaId, Report,
+    ServiceKey, ServiceSpec, TemplateId, TimeMs,
+};
+use longshore_planner::PlanInput;
+
+/// All replicas of a plan, in any fixed order.
+pub fn replicas(plan: &Plan) -> impl Iterator<Item = &Replica> {
+    plan.replicas.values()
+}
+
+/// One replica of a plan.
+#[must_use]
+pub fn replica(plan: &Plan, id: ReplicaId) -> Option<&Replica> {
+    plan.replicas.get(&id)
+}
+
+/// Replicas of one service.
+pub fn of_service<'a>(plan: &'a Plan, key: &'a ServiceKey) -> impl Iterator<Item = &'a Replica> {
+    replicas(plan).filter(move |replica| replica.service == *key)
+}
+
+/// Services of a plan with their count.
+pub fn targets(plan: &Plan) -> impl Iterator<Item = (&ServiceKey, u32)> {
+    plan.services.iter().map(|(key, s)| (key, s.target))
+}
+
+/// Count of one service; 0 if the plan does not know it.
+#[must_use]
+pub fn target(plan: &Plan, key: &ServiceKey) -> u32 {
+    plan.services.get(key).map_or(0, |service| service.target)
+}
+
+/// Last change of its count.
+#[must_use]
+pub fn last_change<'a>(plan: &'a Plan, key: &ServiceKey) -> Option<&'a ScaleChange> {
+    plan.services.get(key)?.last_change.as_ref()
+}
+
+/// Its failures.
+#[must_use]
+pub fn failures<'a>(plan: &'a Plan, key: &ServiceKey) -> Option<&'a Failures> {
+    plan.services.get(key)?.failures.as_ref()
+}
+
+/// Its ways in.
+#[must_use]
+pub fn routes<'a>(plan: &'a Plan, key: &ServiceKey) -> &'a [RouteSpec] {
+    plan.services.get(key).map_or(&[], |service| &service.routes)
+}
+
+/// What a template reserves.
+#[must_use]
+pub fn resources(plan: &Plan, template: &TemplateId) -> Resources {
+    let template = plan.templates.get(template);
+    template.map_or_else(Resources::default, |spec| spec.resources)
+}
+
+/// The image of a template.
+#[must_use]
+pub fn image<'a>(plan: &'a Plan, template: &TemplateId) -> &'a str {
+    plan.templates.get(template).map_or("", |spec| &spec.image)
+}
+
+/// Nodes that are declared lost.
+pub fn lost(plan: &Plan) -> impl Iterator<Item = (&NodeId, TimeMs)> {
+    plan.lost.iter().map(|(id, at_ms)| (id, *at_ms))
+}
+
+/// Is a node declared lost?
+#[must_use]
+pub fn is_lost(plan: &Plan, node: &NodeId) -> bool {
+    plan.lost.contains_key(node)
+}
+
+/// What a report says of a service.
+#[must_use]
+pub fn service_report<'a>(report: &'a Report, key: &ServiceKey) -> Option<&'a ServiceReport> {
+    report.services.get(key)
+}
+
+/// Does a service wait because nothing can take its replicas?
+#[must_use]
+pub fn unplaceable(report: &Report, key: &ServiceKey) -> bool {
+    let waits = service_report(report, key).map_or(&[][..], |service| &service.waits);
+    waits
+        .iter()
+        .any(|wait| matches!(wait, Reason::Unplaceable { .. }))
+}
+
+/// What a user asks for.
+#[derive(Debug, Clone)]
+pub struct Wish {
+    /// See [`crate::engine::Image::of`].
+    pub image: String,
+    /// Count.
+    pub replicas: u32,
+    /// Edges listen there; none: no route.
+    pub listen_port: Option<u16>,
+    /// Old ones stop before new ones start.
+    pub stop_first: bool,
+    /// Replaced at a time.
+    pub parallelism: u32,
+    /// May be missing during a change.
+    pub max_unavailable: u32,
+    /// How long sessions may finish.
+    pub drain_ms: u64,
+    /// Scales with this signal, up to this many.
+    pub scaling: Option<(Signal, u32)>,
+    /// No node can have it.
+    pub impossible: bool,
+}
+
+impl Wish {
+    /// As a spec.
+    #[must_use]
+    pub fn spec(&self) -> Arc<ServiceSpec> {
+        let route = |listen_port| RouteSpec {
+            listen_port,
+            container_port: 8_080,
+            mode: longshore_model::spec::RouteMode::default(),
+            domains: Vec::new(),
+            balance: longshore_model::spec::Balance::default(),
+            check_path: None,
+            maxconn_per_replica: 0,
+        };
+        let nowhere = Constraint {
+            attribute: NodeAttribute::Label("nowhere".into()),
+            equal: true,
+            value: "true".into(),
+        };
+        Arc::new(ServiceSpec {
+            container: ContainerSpec {
+                image: self.image.clone(),
+                stop_grace_ms: 1_000,
+                ports: vec![8_080],
+                resources: Resources {
+                    cpu_limit_milli: 100,
+                    cpu_reserved_milli: 50,
+                    memory_reserved_bytes: 16 << 20,
+                    ..Resources::default()
+                },
+                ..ContainerSpec::default()
+            },
+            replicas: self.replicas,
+            placement: PlacementSpec {
+                constraints: self.impossible.then_some(nowhere).into_iter().collect(),
+                ..PlacementSpec::default()
+            },
+            update: UpdateSpec {
+                parallelism: self.parallelism,
+                order: match self.stop_first {
+                    true => UpdateOrder::StopFirst,
+                    false => UpdateOrder::StartFirst,
+                },
+                max_unavailable: self.max_unavailable,
+                ..UpdateSpec::default()
+            },
+            autoscale: self.scaling.map(|(signal, max)| scaling(signal, max)),
+            routes: self.listen_port.map(route).into_iter().collect(),
+            drain_ms: self.drain_ms,
+        })
+    }
+
+    /// Fewest replicas that must serve while a change is made by choice.
+    #[must_use]
+    pub fn floor(&self, target: u32) -> u32 {
+        if self.stop_first {
+            let away = self.max_unavailable.max(self.parallelism).max(1);
+            return target.saturating_sub(away);
+        }
+        target
+            .saturating_sub(self.max_unavailable)
+            .max(1)
+            .min(target)
+    }
+}
+
+fn scaling(signal: Signal, max: u32) -> AutoscaleSpec {
+    let calm = |stabilization_ms| Behavior {
+        stabilization_ms,
+        tolerance: 0.1,
+        policies: vec![RatePolicy {
+            amount: RateAmount::Replicas(4),
+            period_ms: 2_000,
+        }],
+        select_min: false,
+    };
+    AutoscaleSpec {
+        min: 1,
+        max,
+        metrics: vec![Metric {
+            signal,
+            target: crate::users::TARGET,
+        }],
+        steps: Vec::new(),
+        window_ms: 3_000,
+        warmup_ms: 1_000,
+        scale_up: calm(0),
+        scale_down: calm(4_000),
+        on_missing: longshore_model::autoscale::OnMissing::default(),
+        mode: AutoscaleMode::On,
+    }
+}
+
+/// What was seen of a node.
+#[must_use]
+pub fn node_seen<'a>(observed: &'a Observed, id: &NodeId) -> Option<&'a NodeObserved> {
+    observed.nodes.get(id)
+}
+
+/// What was seen of all edges.
+pub fn edges_seen(observed: &Observed) -> impl Iterator<Item = (&NodeId, &EdgeObserved)> {
+    observed.edges.iter().map(|(id, edge)| (id, edge))
+}
+
+/// Plans once more with what a run was given; what the judges compare.
+#[must_use]
+pub fn plan_again(
+    cluster: &Cluster,
+    now_ms: TimeMs,
+    current: &Plan,
+    memory: &Memory,
+    observed: &Observed,
+) -> longshore_planner::Outcome {
+    longshore_planner::plan(&PlanInput {
+        now_ms,
+        started_ms: cluster.started_ms,
+        desired: &cluster.view().desired,
+        current,
+        memory,
+        observed,
+        config: &cluster.config.planner,
+    })
+}

@@ -1,0 +1,180 @@
+//! After the storm: with all faults over, the cluster must be as desired within a minute, stay
+//! so, and answer every request.
+
+use std::net::SocketAddr;
+
+use longshore_model::plan::Traffic;
+
+use crate::adapter;
+use crate::event::Event;
+use crate::world::World;
+
+/// Longest time to converge.
+pub const CONVERGE_MS_MAX: u64 = 60_000;
+/// So long nothing may be planned after that.
+pub const STILL_MS: u64 = 10_000;
+/// Lists follow the last change within this.
+const LISTS_MS: u64 = 2_000;
+const WATCH_MS: u64 = 250;
+
+/// How the calm phase goes.
+#[derive(Debug, Default)]
+pub struct Calm {
+    /// When it began.
+    began_at: u64,
+    /// Since when it has been as desired, and the plan then.
+    still: Option<(u64, u64)>,
+    /// It is over.
+    pub over: bool,
+    /// From its beginning to rest.
+    pub took_ms: u64,
+}
+
+impl World {
+    pub(crate) fn begin_calm(&mut self) {
+        say!(self, "calm");
+        self.calm = true;
+        self.heal_all();
+        if self.control.process.is_none() {
+            self.queue.push(self.now + 100, Event::ControllerUp);
+        }
+        self.rest.began_at = self.now;
+        self.queue.push(self.now + 200, Event::Watch);
+    }
+
+    /// Milliseconds since everything was last seen to be as desired, in the calm phase.
+    #[must_use]
+    pub fn quiet_for_ms(&self) -> u64 {
+        self.rest.still.map_or(0, |(since, _)| self.now - since)
+    }
+
+    pub(crate) fn watch(&mut self) {
+        if !self.put_right {
+            self.put_right_when_up();
+            return;
+        }
+        let version = self.cluster().map_or(0, |c| c.view().plan.version);
+        let unrest = self.unrest();
+        match (&unrest, self.rest.still) {
+            (Some(_), _) => self.rest.still = None,
+            (None, Some((_, was))) if was == version => {}
+            (None, _) => self.rest.still = Some((self.now, version)),
+        }
+        if self.quiet_for_ms() >= STILL_MS {
+            self.rest.over = true;
+            self.rest.took_ms = self.now - STILL_MS - self.rest.began_at;
+            return;
+        }
+        let late = self.now - self.rest.began_at > CONVERGE_MS_MAX + STILL_MS;
+        if late {
+            self.rest.over = true;
+            let why = unrest.unwrap_or_else(|| "the plan does not come to rest".to_owned());
+            let problem = self.cluster().and_then(|c| c.view().problem.clone());
+            self.violation(&format!("not as desired after a minute of calm: {why} {problem:?}"));
+            return;
+        }
+        self.queue.push(self.now + WATCH_MS, Event::Watch);
+    }
+
+    fn put_right_when_up(&mut self) {
+        if self.control.process.is_some() {
+            self.put_right = true;
+            self.users_put_right();
+            // The minute begins with the last word of a user.
+            self.rest.began_at = self.now;
+        }
+        self.queue.push(self.now + WATCH_MS, Event::Watch);
+    }
+
+    /// What is not as desired.
+    fn unrest(&self) -> Option<String> {
+        let Some(cluster) = self.cluster() else {
+            return Some("the controller is down".to_owned());
+        };
+        let view = cluster.view();
+        let plan = &view.plan;
+        for service in &self.users.services {
+            let Some(wish) = &service.wish else {
+                let left = adapter::of_service(plan, &service.key).count();
+                if left > 0 {
+                    return Some(format!("{}: {left} replicas are left of it", service.key));
+                }
+                continue;
+            };
+            let good = wish.image.starts_with("good") && !wish.impossible;
+            if !good {
+                continue;
+            }
+            let target = adapter::target(plan, &service.key) as usize;
+            let serving = adapter::of_service(plan, &service.key)
+                .filter(|r| r.leaving.is_none() && r.traffic == Traffic::Serve)
+                .count();
+            if serving != target || target == 0 && wish.scaling.is_some() {
+                return Some(format!("{}: {serving} of {target} serve", service.key));
+            }
+            if let Some(what) = self.outdated(plan, &service.key, &wish.image) {
+                return Some(what);
+            }
+        }
+        if let Some(leaving) = adapter::replicas(plan).find(|r| {
+            r.leaving.is_some() && self.users.of(&r.service).is_none_or(|s| {
+                s.wish.as_ref().is_none_or(|w| w.image.starts_with("good") && !w.impossible)
+            })
+        }) {
+            return Some(format!("{} still leaves", leaving.id));
+        }
+        self.lists_differ(plan).filter(|_| self.plan_is_old())
+    }
+
+    fn plan_is_old(&self) -> bool {
+        let version = self.cluster().map_or(0, |c| c.view().plan.version);
+        match self.rest.still {
+            Some((since, was)) => was == version && self.now - since > LISTS_MS,
+            None => false,
+        }
+    }
+
+    /// A rollout that stopped stays stopped: the file's template failed too often.
+    fn outdated(&self, plan: &longshore_model::Plan, key: &longshore_model::ServiceKey, image: &str) -> Option<String> {
+        if adapter::failures(plan, key).is_some() {
+            return None;
+        }
+        let mut replicas = adapter::of_service(plan, key);
+        let old = replicas.find(|r| {
+            r.leaving.is_none() && adapter::image(plan, &r.template) != image
+        })?;
+        Some(format!("{key}: {} is outdated", old.id))
+    }
+
+    /// Fourth ledger: what each edge sends requests to is what serves, exactly.
+    fn lists_differ(&self, plan: &longshore_model::Plan) -> Option<String> {
+        for (number, host) in self.hosts.iter().enumerate().filter(|(_, h)| h.edge) {
+            for (index, service) in self.users.services.iter().enumerate() {
+                let Some(backend) = self.users.backend(index).filter(|_| service.wish.is_some())
+                else {
+                    continue;
+                };
+                let mut wanted: Vec<SocketAddr> = adapter::of_service(plan, &service.key)
+                    .filter(|r| r.traffic == Traffic::Serve)
+                    .flat_map(|r| r.ports.iter().map(|p| SocketAddr::new(r.address, p.host_port)))
+                    .filter(|address| self.answers(number, *address))
+                    .collect();
+                let pool = host.haproxy.worker.get(&backend);
+                let servers = pool.into_iter().flat_map(|pool| pool.servers.values());
+                let mut there: Vec<SocketAddr> = servers
+                    .filter(|server| server.takes())
+                    .map(|server| server.address)
+                    .collect();
+                wanted.sort();
+                there.sort();
+                if wanted != there {
+                    return Some(format!(
+                        "{}: {} sends requests to {there:?}, {wanted:?} serve",
+                        service.key, host.id
+                    ));
+                }
+            }
+        }
+        None
+    }
+}

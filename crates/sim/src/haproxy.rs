@@ -1,0 +1,242 @@
+//! HAProxy as the driver's study measured it: slots that are addressed in maint, checks, workers
+//! that finish their sessions after a reload, and a start from the file.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use longshore_haproxy_driver::readout::{Load, Running, RunningServer};
+use longshore_haproxy_driver::slots::SlotNumber;
+use longshore_haproxy_driver::{Action, CheckSettings, Step};
+use longshore_model::ServiceKey;
+use longshore_model::observe::ServerAdmin;
+use longshore_model::spec::RouteSpec;
+
+/// A free slot's address.
+pub const PARKED: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1);
+
+/// One HAProxy: master, workers, and the file on its disk.
+#[derive(Debug, Default)]
+pub struct Haproxy {
+    /// It runs.
+    pub up: bool,
+    /// Stopped until then.
+    pub frozen_until: u64,
+    /// Pid of the worker.
+    pub pid: u32,
+    /// What the worker runs.
+    pub worker: Worker,
+    /// Workers of earlier configurations that still have sessions, by pid.
+    pub old: BTreeMap<u32, Worker>,
+    /// What it would start from.
+    pub file: File,
+}
+
+/// Backends of a worker.
+pub type Worker = BTreeMap<String, Pool>;
+
+/// One backend of a worker.
+#[derive(Debug, Clone, Default)]
+pub struct Pool {
+    /// Servers.
+    pub servers: BTreeMap<SlotNumber, SimServer>,
+    /// Whom round robin asked last.
+    pub turn: SlotNumber,
+    /// Requests so far.
+    pub requests: u64,
+    /// Of these, failed.
+    pub errors: u64,
+}
+
+/// One server.
+#[derive(Debug, Clone, Copy)]
+pub struct SimServer {
+    /// Where it points to.
+    pub address: SocketAddr,
+    /// Its state.
+    pub admin: ServerAdmin,
+    /// Count of its check.
+    pub health: u32,
+    /// Checks run.
+    pub checked: bool,
+    /// Next check.
+    pub check_at: u64,
+    /// Sessions on it.
+    pub sessions: u32,
+}
+
+impl SimServer {
+    /// HAProxy sends it new requests.
+    #[must_use]
+    pub fn takes(&self) -> bool {
+        self.admin == ServerAdmin::Ready && self.health > 0
+    }
+}
+
+/// The file: what needs a reload, and the servers.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct File {
+    /// By backend: its ways in, without servers.
+    pub structure: BTreeMap<String, (ServiceKey, RouteSpec)>,
+    /// By backend and slot: address, and whether it starts enabled.
+    pub servers: BTreeMap<String, BTreeMap<SlotNumber, (SocketAddr, bool)>>,
+}
+
+impl Haproxy {
+    /// Does its socket answer?
+    #[must_use]
+    pub fn answers(&self, now_ms: u64) -> bool {
+        self.up && now_ms >= self.frozen_until
+    }
+
+    /// `show servers state` and `show stat`.
+    #[must_use]
+    pub fn look(&self) -> Running {
+        let server = |server: &SimServer| RunningServer {
+            address: Some(server.address.ip()),
+            port: server.address.port(),
+            admin: server.admin,
+            up: server.admin != ServerAdmin::Maint && server.health > 0,
+            check_health: server.health,
+            check_enabled: server.checked,
+            load: Some(Load {
+                sessions: server.sessions,
+                queued: 0,
+            }),
+            line: String::new(),
+        };
+        let backends = self.worker.iter().map(|(name, pool)| {
+            let servers = pool.servers.iter();
+            let servers = servers.map(|(slot, now)| (*slot, server(now))).collect();
+            (name.clone(), servers)
+        });
+        Running {
+            backends: backends.collect(),
+            header: String::new(),
+        }
+    }
+
+    /// Sessions that old workers finish, by backend and address.
+    #[must_use]
+    pub fn old_loads(&self) -> BTreeMap<(String, String), Load> {
+        let mut loads: BTreeMap<(String, String), Load> = BTreeMap::new();
+        for (name, pool) in self.old.values().flatten() {
+            for server in pool.servers.values().filter(|s| s.sessions > 0) {
+                let at = (name.clone(), server.address.to_string());
+                loads.entry(at).or_default().sessions += server.sessions;
+            }
+        }
+        loads
+    }
+
+    /// Takes one command. False: it points a server that is not in maint somewhere else.
+    pub fn command(&mut self, step: &Step, now_ms: u64) -> bool {
+        let check = CheckSettings::default();
+        let Some(pool) = self.worker.get_mut(step.backend.as_str()) else {
+            return true;
+        };
+        if let Action::AddServer { .. } = step.action {
+            pool.servers.entry(step.slot).or_insert(SimServer {
+                address: PARKED,
+                admin: ServerAdmin::Maint,
+                health: 0,
+                checked: false,
+                check_at: now_ms,
+                sessions: 0,
+            });
+            return true;
+        }
+        let Some(server) = pool.servers.get_mut(&step.slot) else {
+            return true;
+        };
+        let leaves_maint = server.admin == ServerAdmin::Maint;
+        match &step.action {
+            Action::AddServer { .. } => {}
+            Action::SetAddr { address, port } => {
+                server.address = SocketAddr::new(*address, *port);
+                return leaves_maint;
+            }
+            Action::Park => {
+                server.address = PARKED;
+                return leaves_maint;
+            }
+            Action::EnableHealth => server.checked = true,
+            Action::Maint => (server.admin, server.health) = (ServerAdmin::Maint, 0),
+            Action::Drain | Action::Ready => {
+                if leaves_maint {
+                    server.health = check.rise;
+                    server.check_at = now_ms + u64::from(check.inter_ms);
+                }
+                server.admin = match step.action {
+                    Action::Ready => ServerAdmin::Ready,
+                    _ => ServerAdmin::Drain,
+                };
+            }
+        }
+        true
+    }
+
+    /// The result of one check.
+    pub fn checked(server: &mut SimServer, passed: bool, now_ms: u64) {
+        let check = CheckSettings::default();
+        let top = check.rise + check.fall - 1;
+        server.health = match (passed, server.health) {
+            (true, _) => top,
+            (false, health) if health > check.rise => health - 1,
+            (false, _) => 0,
+        };
+        let settled = server.health == 0 || server.health == top;
+        let wait_ms = match settled {
+            true => check.inter_ms,
+            false => check.fastinter_ms,
+        };
+        server.check_at = now_ms + u64::from(wait_ms);
+    }
+
+    /// A new worker from the file. `reload`: the old one finishes its sessions and leaves its
+    /// view of who is well; else nothing is left of it.
+    pub fn start(&mut self, now_ms: u64, reload: bool) {
+        let check = CheckSettings::default();
+        let old = std::mem::take(&mut self.worker);
+        for (name, servers) in &self.file.servers {
+            let mut pool = Pool::default();
+            for (&slot, &(address, enabled)) in servers {
+                let was = old.get(name).and_then(|pool| {
+                    let same = |s: &&SimServer| s.address == address && s.takes();
+                    pool.servers.values().find(same)
+                });
+                let health = match (enabled, was, reload) {
+                    (false, _, _) => 0,
+                    (true, Some(was), true) => was.health,
+                    // A cold start believes the file until the first check.
+                    (true, _, _) => check.rise,
+                };
+                let admin = match enabled {
+                    true => ServerAdmin::Ready,
+                    false => ServerAdmin::Maint,
+                };
+                pool.servers.insert(
+                    slot,
+                    SimServer {
+                        address,
+                        admin,
+                        health,
+                        checked: true,
+                        check_at: now_ms + u64::from(check.fastinter_ms),
+                        sessions: 0,
+                    },
+                );
+            }
+            self.worker.insert(name.clone(), pool);
+        }
+        let busy = |worker: &Worker| {
+            let mut servers = worker.values().flat_map(|pool| pool.servers.values());
+            servers.any(|server| server.sessions > 0)
+        };
+        if reload && busy(&old) {
+            self.old.insert(self.pid, old);
+        }
+        self.pid += 1;
+        self.up = true;
+    }
+}

@@ -1,0 +1,170 @@
+//! Judges of what happens on the hosts: what agents obey, stop, start and open to requests.
+
+use std::net::SocketAddr;
+
+use longshore_model::ReplicaId;
+use node_agent::runtime::Condition;
+
+use crate::edge::Deed;
+use crate::event::{Down, HostNo};
+use crate::scenario::Fault;
+use crate::world::World;
+
+/// So often may a container that ends by itself be started within [`STARTS_WITHIN_MS`].
+const STARTS_MAX: usize = 8;
+const STARTS_WITHIN_MS: u64 = 10_000;
+
+impl World {
+    /// The invariants are broken: the first time is what counts.
+    pub(crate) fn violation(&mut self, what: &str) {
+        say!(self, "VIOLATION: {what}");
+        self.violations.push(what.to_owned());
+    }
+
+    /// 6: a lower term or generation changes nothing, and neither does the same with other content.
+    pub(crate) fn judge_obeyed(&mut self, host: HostNo, message: &Down) {
+        let obeyed = self.truth.obeyed.entry(host).or_default();
+        let (fence, was, now, other) = match message {
+            Down::Assign(fence, a) => {
+                let was = obeyed.assignment.replace(a.clone());
+                let other = was.as_ref().is_some_and(|was| **was != **a);
+                (*fence, was.map_or(0, |w| w.generation), a.generation, other)
+            }
+            Down::Route(fence, r) => {
+                let was = obeyed.routes.replace(r.clone());
+                let other = was.as_ref().is_some_and(|was| **was != **r);
+                (*fence, was.map_or(0, |w| w.generation), r.generation, other)
+            }
+            Down::Welcome | Down::Ping(_) | Down::Close => return,
+        };
+        let lower = fence < obeyed.fence;
+        obeyed.fence = obeyed.fence.max(fence);
+        let id = self.hosts[host].id.clone();
+        if lower {
+            self.violation(&format!("{id} obeys an older leadership"));
+        }
+        if now < was || (now == was && other) {
+            self.violation(&format!("{id} obeys generation {now} after {was}"));
+        }
+    }
+
+    /// May this edge be passed over when this replica stops?
+    #[must_use]
+    pub fn pardoned(&self, replica: ReplicaId, edge: HostNo) -> bool {
+        self.truth.lives.get(&replica).is_some_and(|life| {
+            let dead = |reason: &longshore_model::reason::LeaveReason| {
+                use longshore_model::reason::LeaveReason::{Failed, NodeLost};
+                matches!(reason, Failed { .. } | NodeLost)
+            };
+            let gone = life.leaving.as_ref().is_some_and(|(why, _)| dead(why));
+            gone || life.pardon.all || life.pardon.edges.contains(&edge)
+        })
+    }
+
+    /// Third ledger and 2: a stop has a decision, and no edge still has what is stopped.
+    pub(crate) fn judge_stop(&mut self, host: HostNo, replica: ReplicaId, container: &str) {
+        let node = self.hosts[host].id.clone();
+        let Some(life) = self.truth.lives.get(&replica) else {
+            return self.violation(&format!("{node} stops {replica}, which was never planned"));
+        };
+        if life.planned && !life.stop && life.node == node {
+            let what = format!("{node} stops {replica}, which is to run");
+            return self.violation(&what);
+        }
+        let Some(container) = self.hosts[host].engine.containers.get(container) else {
+            return;
+        };
+        if container.condition != Condition::Running {
+            return;
+        }
+        let address = self.hosts[host].address;
+        let addresses: Vec<SocketAddr> = container
+            .ports
+            .iter()
+            .map(|port| SocketAddr::new(address, *port))
+            .collect();
+        if let Some(what) = self.in_the_way(replica, &addresses) {
+            self.violation(&format!("{node} stops {replica} while {what}"));
+        }
+    }
+
+    /// An edge that still sends requests to one of these addresses, or has sessions there.
+    fn in_the_way(&self, replica: ReplicaId, addresses: &[SocketAddr]) -> Option<String> {
+        // Somebody's hand may open a server that was drained; it is closed again, but not in time.
+        if self.scenario.uses(Fault::HaproxyHand) && !self.calm {
+            return None;
+        }
+        for (number, host) in self.hosts.iter().enumerate().filter(|(_, h)| h.edge) {
+            if !host.haproxy.up || !host.power || self.pardoned(replica, number) {
+                continue;
+            }
+            let old = host.haproxy.old.values().flatten();
+            let pools = host.haproxy.worker.iter().chain(old);
+            for server in pools.flat_map(|(_, pool)| pool.servers.values()) {
+                if addresses.contains(&server.address) && (server.takes() || server.sessions > 0) {
+                    let count = server.sessions;
+                    return Some(format!("{} has {count} sessions there ({:?})", host.id, server.admin));
+                }
+            }
+        }
+        None
+    }
+
+    /// 1: requests go only to a replica that is well, at its own address.
+    pub(crate) fn judge_deeds(&mut self, edge: HostNo, deeds: &[Deed]) {
+        for deed in deeds {
+            let id = self.hosts[edge].id.clone();
+            match deed {
+                Deed::Moved(step) => {
+                    self.violation(&format!("{id} re-addresses a server in use: {step}"));
+                }
+                Deed::Opened(address, replica) => {
+                    let container = self
+                        .host_at(*address)
+                        .and_then(|host| self.hosts[host].engine.at_port(address.port()));
+                    let wrong = match container {
+                        Some(container) if container.replica != *replica => {
+                            Some(format!("{} lives there", container.replica))
+                        }
+                        Some(container) if !container.listened => {
+                            Some("it has never answered".to_owned())
+                        }
+                        // It may have gone a moment ago.
+                        _ => None,
+                    };
+                    if !self.truth.was_reported(*replica) {
+                        self.violation(&format!("{id} opens {replica}, never reported healthy"));
+                    }
+                    if let Some(wrong) = wrong {
+                        self.violation(&format!("{id} opens {replica} at {address}: {wrong}"));
+                    }
+                }
+            }
+        }
+    }
+
+    /// A container that ends by itself is started again with waits in between.
+    pub(crate) fn judge_restarts(&mut self) {
+        let from = self.now.saturating_sub(STARTS_WITHIN_MS);
+        let often = self.truth.starts.iter().find_map(|(id, starts)| {
+            let lately = starts.iter().filter(|at| **at >= from).count();
+            (lately > STARTS_MAX).then_some(*id)
+        });
+        if let Some(id) = often {
+            self.truth.starts.remove(&id);
+            self.violation(&format!("{id} is started again without waits"));
+        }
+    }
+
+    /// Notes which containers answer now: once they did, an edge may open them.
+    pub(crate) fn note_listening(&mut self) {
+        let now = self.now;
+        for host in &mut self.hosts {
+            for container in host.engine.containers.values_mut() {
+                if !container.listened && container.listens(now) {
+                    container.listened = true;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! What one seed is: sizes, settings, and which kinds of faults it may use. Each seed enables a
+//! random part of them (swarm testing), so that rare combinations are not drowned by loud ones.
+
+use longshore_planner::PlannerConfig;
+
+use crate::dice::Dice;
+
+/// A kind of fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    /// The controller dies: at once, or just before, between or after effects.
+    ControllerCrash,
+    /// The controller is stopped for a while and goes on.
+    ControllerFreeze,
+    /// The controller's wall clock is another one at its next start.
+    ControllerClock,
+    /// The store has no space.
+    StoreFull,
+    /// A write of the store fails, before or after it took effect.
+    StoreFails,
+    /// An agent dies; containers and HAProxy go on.
+    AgentCrash,
+    /// An agent is stopped for a while and goes on.
+    AgentFreeze,
+    /// An agent's clock jumps forward.
+    AgentClock,
+    /// An agent's disk takes no writes.
+    LedgerFull,
+    /// An agent restarts without its ledger.
+    LedgerLost,
+    /// A host loses its power and comes back.
+    HostPower,
+    /// An engine is not there; containers go on.
+    EngineDown,
+    /// An engine takes calls and does not answer in time.
+    EngineStuck,
+    /// An engine is slow.
+    EngineSlow,
+    /// An engine restarts and takes its containers with it.
+    EngineRestart,
+    /// An engine has no space for new containers.
+    EngineFull,
+    /// An image is not on a host and cannot be pulled for a while.
+    ImageGone,
+    /// A foreign program takes a port of the range.
+    PortTaken,
+    /// A container ends by itself.
+    ContainerCrash,
+    /// A container is killed for its memory.
+    ContainerOom,
+    /// A container runs and does not answer.
+    ContainerSick,
+    /// Somebody removes a container by hand.
+    ContainerRemoved,
+    /// No way between a node and the controller, both ways or one.
+    ControlCut,
+    /// A session breaks.
+    ControlReset,
+    /// A session is slow.
+    ControlSlow,
+    /// An agent is told again what it was told before.
+    StaleCommand,
+    /// No way between an edge and a node.
+    DataCut,
+    /// HAProxy dies and is started from its file.
+    HaproxyCrash,
+    /// HAProxy is stopped for a while and goes on.
+    HaproxyFreeze,
+    /// Somebody reloads HAProxy.
+    HaproxyReload,
+    /// Somebody changes a server by hand.
+    HaproxyHand,
+    /// Samples that are no numbers, negative or absurd.
+    SamplesBad,
+    /// No samples.
+    SamplesMissing,
+}
+
+impl Fault {
+    /// All of them.
+    pub const ALL: [Self; 33] = [
+        Self::ControllerCrash,
+        Self::ControllerFreeze,
+        Self::ControllerClock,
+        Self::StoreFull,
+        Self::StoreFails,
+        Self::AgentCrash,
+        Self::AgentFreeze,
+        Self::AgentClock,
+        Self::LedgerFull,
+        Self::LedgerLost,
+        Self::HostPower,
+        Self::EngineDown,
+        Self::EngineStuck,
+        Self::EngineSlow,
+        Self::EngineRestart,
+        Self::EngineFull,
+        Self::ImageGone,
+        Self::PortTaken,
+        Self::ContainerCrash,
+        Self::ContainerOom,
+        Self::ContainerSick,
+        Self::ContainerRemoved,
+        Self::ControlCut,
+        Self::ControlReset,
+        Self::ControlSlow,
+        Self::StaleCommand,
+        Self::DataCut,
+        Self::HaproxyCrash,
+        Self::HaproxyFreeze,
+        Self::HaproxyReload,
+        Self::HaproxyHand,
+        Self::SamplesBad,
+        Self::SamplesMissing,
+    ];
+
+    /// Does it reach the way of requests by itself? Where none of these is enabled, no request
+    /// may fail.
+    #[must_use]
+    pub fn hits_requests(self) -> bool {
+        matches!(
+            self,
+            Self::HostPower
+                | Self::EngineRestart
+                | Self::ContainerCrash
+                | Self::ContainerOom
+                | Self::ContainerSick
+                | Self::ContainerRemoved
+                | Self::DataCut
+                | Self::HaproxyCrash
+                | Self::HaproxyFreeze
+                | Self::HaproxyHand
+        )
+    }
+}
+
+/// One seed.
+#[derive(Debug, Clone)]
+pub struct Scenario {
+    /// The seed.
+    pub seed: u64,
+    /// Nodes that run containers.
+    pub workers: usize,
+    /// Nodes that run HAProxy.
+    pub edges: usize,
+    /// Services.
+    pub services: usize,
+    /// Faults and users act until then.
+    pub chaos_ms: u64,
+    /// Between two faults, on the mean.
+    pub fault_every_ms: u64,
+    /// Between two operations of users, on the mean.
+    pub user_every_ms: u64,
+    /// Kinds of faults.
+    pub faults: Vec<Fault>,
+    /// No fault reaches requests: none may fail.
+    pub clean: bool,
+    /// Settings of the planner: its real times, shortened so that a minute shows much.
+    pub planner: PlannerConfig,
+}
+
+impl Scenario {
+    /// What a seed means.
+    #[must_use]
+    pub fn new(seed: u64, dice: &mut Dice) -> Self {
+        let clean = dice.one_in(4);
+        let share = dice.pick(&[80, 250, 600]).unwrap_or(250);
+        let faults: Vec<Fault> = Fault::ALL
+            .into_iter()
+            .filter(|fault| dice.permille(share) && !(clean && fault.hits_requests()))
+            .collect();
+        let small = dice.one_in(2);
+        let workers = dice.between(1, if small { 3 } else { 8 });
+        Self {
+            seed,
+            workers: usize::try_from(workers).unwrap_or(1),
+            edges: usize::try_from(dice.between(1, 3)).unwrap_or(1),
+            services: usize::try_from(dice.between(1, if small { 2 } else { 6 })).unwrap_or(1),
+            chaos_ms: dice.between(15_000, 50_000),
+            fault_every_ms: dice.between(600, 6_000),
+            user_every_ms: dice.between(1_500, 10_000),
+            faults,
+            clean,
+            planner: planner(dice),
+        }
+    }
+
+    /// May this kind be used?
+    #[must_use]
+    pub fn uses(&self, fault: Fault) -> bool {
+        self.faults.contains(&fault)
+    }
+}
+
+/// The planner's settings: waits of a minute and more are shortened, or nothing would be seen of
+/// what comes after them; the range of ports is small, so that ports come round.
+fn planner(dice: &mut Dice) -> PlannerConfig {
+    let port_min = 20_000;
+    let ports = u16::try_from(dice.between(60, 120)).unwrap_or(100);
+    PlannerConfig {
+        port_min,
+        port_max: port_min + ports,
+        single_witness_timeout_ms: dice.between(4_000, 10_000),
+        hold_while_serving_ms: dice.between(5_000, 15_000),
+        observe_ms: dice.between(4_000, 10_000),
+        edge_lease_ms: dice.between(4_000, 10_000),
+        unreachable_hold_ms: dice.between(2_000, 5_000),
+        unhealthy_hold_ms: dice.between(3_000, 10_000),
+        missing_hold_ms: dice.between(4_000, 10_000),
+        outage_window_ms: dice.between(5_000, 20_000),
+        park_grace_ms: dice.between(2_000, 5_000),
+        backoff_cap_ms: dice.between(4_000, 8_000),
+        backoff_reset_ms: dice.between(5_000, 20_000),
+        ..PlannerConfig::default()
+    }
+}

@@ -1,0 +1,215 @@
+//! Synthetic clients. Each request ends as answered or failed; a failure needs a fault that
+//! really reached it.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use longshore_model::ReplicaId;
+
+use crate::event::{End, Event, HostNo};
+use crate::haproxy::Haproxy;
+use crate::world::World;
+
+/// Servers that HAProxy tries for one request.
+const TRIES_MAX: usize = 4;
+/// After a service was taken down or to nothing, so long nobody is promised an answer.
+pub const PARDON_MS: u64 = 20_000;
+
+/// Requests of one run.
+#[derive(Debug, Default)]
+pub struct Traffic {
+    /// Sent.
+    pub sent: u64,
+    /// Answered.
+    pub ok: u64,
+    /// Failed.
+    pub failed: u64,
+    open: BTreeMap<u64, Session>,
+    /// Service and edge that have answered since the service was last up.
+    answered: std::collections::BTreeSet<(usize, HostNo)>,
+}
+
+impl Traffic {
+    /// Requests that are not over.
+    #[must_use]
+    pub fn open(&self) -> u64 {
+        self.open.len() as u64
+    }
+
+    /// A service that is not promised any more.
+    pub fn forget(&mut self, service: usize) {
+        self.answered.retain(|(of, _)| *of != service);
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Session {
+    service: usize,
+    edge: HostNo,
+    pid: u32,
+    backend: String,
+    slot: u32,
+    address: SocketAddr,
+}
+
+impl World {
+    pub(crate) fn request(&mut self) {
+        let wait_ms = self.dice.between(20, 250);
+        self.queue.push(self.now + wait_ms, Event::Request);
+        let edges: Vec<HostNo> = (0..self.hosts.len()).filter(|h| self.hosts[*h].edge).collect();
+        let Some(edge) = self.dice.pick(&edges) else {
+            return;
+        };
+        let service = self.dice.below(self.users.services.len());
+        let Some(backend) = self.users.backend(service) else {
+            return;
+        };
+        let haproxy = &mut self.hosts[edge].haproxy;
+        if haproxy.up && !haproxy.answers(self.now) {
+            // It waits in the socket until HAProxy goes on; it is sent then.
+            return;
+        }
+        self.traffic.sent += 1;
+        if !haproxy.up {
+            return self.fails(service, edge, "HAProxy is down");
+        }
+        let Some(pool) = haproxy.worker.get_mut(&backend) else {
+            return self.fails(service, edge, "no backend");
+        };
+        pool.requests += 1;
+        let turn = pool.turn;
+        let mut open: Vec<(u32, SocketAddr)> = pool
+            .servers
+            .iter()
+            .filter(|(_, server)| server.takes())
+            .map(|(slot, server)| (*slot, server.address))
+            .collect();
+        open.sort_by_key(|(slot, _)| (*slot <= turn, *slot));
+        let pid = haproxy.pid;
+        let found = open
+            .into_iter()
+            .take(TRIES_MAX)
+            .find(|(_, address)| self.answers(edge, *address));
+        let Some((slot, address)) = found else {
+            return self.fails(service, edge, "no server answers");
+        };
+        let long_ms = match self.dice.below(20) {
+            0 => self.dice.between(3_000, 20_000),
+            1..=5 => self.dice.between(200, 3_000),
+            _ => self.dice.between(5, 200),
+        };
+        self.sessions += 1;
+        let number = self.sessions;
+        if let Some(pool) = self.hosts[edge].haproxy.worker.get_mut(&backend) {
+            pool.turn = slot;
+            if let Some(server) = pool.servers.get_mut(&slot) {
+                server.sessions += 1;
+            }
+        }
+        let session = Session {
+            service,
+            edge,
+            pid,
+            backend,
+            slot,
+            address,
+        };
+        self.traffic.open.insert(number, session);
+        if self.users.promised(service, self.now) {
+            self.traffic.answered.insert((service, edge));
+        }
+        self.queue.push(self.now + long_ms, Event::Answered(number));
+    }
+
+    pub(crate) fn answered(&mut self, number: u64) {
+        if let Some(session) = self.traffic.open.remove(&number) {
+            self.traffic.ok += 1;
+            self.let_go(&session);
+        }
+    }
+
+    fn let_go(&mut self, session: &Session) {
+        let haproxy = &mut self.hosts[session.edge].haproxy;
+        let worker = match haproxy.pid == session.pid {
+            true => Some(&mut haproxy.worker),
+            false => haproxy.old.get_mut(&session.pid),
+        };
+        let pool = worker.and_then(|worker| worker.get_mut(&session.backend));
+        if let Some(server) = pool.and_then(|pool| pool.servers.get_mut(&session.slot)) {
+            server.sessions = server.sessions.saturating_sub(1);
+        }
+        let busy = |worker: &crate::haproxy::Worker| {
+            let mut servers = worker.values().flat_map(|pool| pool.servers.values());
+            servers.any(|server| server.sessions > 0)
+        };
+        haproxy.old.retain(|_, worker| busy(worker));
+    }
+
+    /// What was behind an address is gone: its sessions with it.
+    pub(crate) fn cut_sessions(&mut self, address: SocketAddr, replica: ReplicaId, end: End) {
+        let cut: Vec<u64> = self
+            .traffic
+            .open
+            .iter()
+            .filter(|(_, session)| session.address == address)
+            .map(|(number, _)| *number)
+            .collect();
+        for number in cut {
+            if let Some(session) = self.traffic.open.remove(&number) {
+                self.let_go(&session);
+                self.traffic.failed += 1;
+                let told = end == End::Told && !self.pardoned(replica, session.edge);
+                if told {
+                    let edge = &self.hosts[session.edge].id;
+                    let what = format!("a session through {edge} was cut: {replica} was stopped");
+                    self.violation(&what);
+                }
+            }
+        }
+    }
+
+    /// An edge's HAProxy is gone: its sessions with it.
+    pub(crate) fn drop_edge_sessions(&mut self, edge: HostNo) {
+        let before = self.traffic.open.len();
+        self.traffic.open.retain(|_, session| session.edge != edge);
+        self.traffic.failed += (before - self.traffic.open.len()) as u64;
+        let haproxy: &mut Haproxy = &mut self.hosts[edge].haproxy;
+        haproxy.old.clear();
+        haproxy.worker.clear();
+    }
+
+    /// The way between an edge and a host is gone: the sessions over it with it.
+    pub(crate) fn traffic_lost(&mut self, edge: HostNo, address: std::net::IpAddr) {
+        let lost: Vec<u64> = self
+            .traffic
+            .open
+            .iter()
+            .filter(|(_, s)| s.edge == edge && s.address.ip() == address)
+            .map(|(number, _)| *number)
+            .collect();
+        for number in lost {
+            if let Some(session) = self.traffic.open.remove(&number) {
+                self.let_go(&session);
+                self.traffic.failed += 1;
+            }
+        }
+    }
+
+    fn fails(&mut self, service: usize, edge: HostNo, why: &str) {
+        self.traffic.failed += 1;
+        if let Some(backend) = self.users.backend(service)
+            && let Some(pool) = self.hosts[edge].haproxy.worker.get_mut(&backend)
+        {
+            pool.errors += 1;
+        }
+        let expected = self.traffic.answered.contains(&(service, edge))
+            && self.users.promised(service, self.now);
+        if expected && (self.scenario.clean || self.quiet_for_ms() > 10_000) {
+            let what = format!(
+                "a request for {} through {} failed although no fault reached it: {why}",
+                self.users.services[service].key, self.hosts[edge].id
+            );
+            self.violation(&what);
+        }
+    }
+}

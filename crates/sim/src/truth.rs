@@ -1,0 +1,118 @@
+//! What the judges remember: the life of every replica that was ever committed, what agents were
+//! seen to obey, and what was ever reported.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use longshore_model::plan::Traffic;
+use longshore_model::reason::LeaveReason;
+use longshore_model::{Assignment, NodeId, Replica, ReplicaId, Routes, ServiceKey, TemplateId};
+use longshore_wire::Fence;
+
+use crate::event::HostNo;
+
+/// One replica, from its first commit on.
+#[derive(Debug, Clone)]
+pub struct Life {
+    /// Its service.
+    pub service: ServiceKey,
+    /// Its node.
+    pub node: NodeId,
+    /// What it runs.
+    pub template: TemplateId,
+    /// The plan in force has it.
+    pub planned: bool,
+    /// A committed plan told its node to stop it.
+    pub stop: bool,
+    /// Its part in the routes.
+    pub traffic: Traffic,
+    /// Why it leaves, and by when its sessions must be over.
+    pub leaving: Option<(LeaveReason, u64)>,
+    /// Edges that nobody waits for when it stops.
+    pub pardon: Pardon,
+}
+
+/// Whom a stop need not wait for.
+#[derive(Debug, Clone, Default)]
+pub struct Pardon {
+    /// Nobody: it is dead, or its time is over.
+    pub all: bool,
+    /// Edges whose lease was over.
+    pub edges: BTreeSet<HostNo>,
+}
+
+impl Life {
+    /// Of a replica that is new in a plan.
+    #[must_use]
+    pub fn new(replica: &Replica) -> Self {
+        Self {
+            service: replica.service.clone(),
+            node: replica.node.clone(),
+            template: replica.template.clone(),
+            planned: true,
+            stop: false,
+            traffic: Traffic::Out,
+            leaving: None,
+            pardon: Pardon::default(),
+        }
+    }
+}
+
+/// The last commands that one agent obeyed.
+#[derive(Debug, Clone, Default)]
+pub struct Obeyed {
+    /// Highest fence.
+    pub fence: Fence,
+    /// Last assignment.
+    pub assignment: Option<Arc<Assignment>>,
+    /// Last routes.
+    pub routes: Option<Arc<Routes>>,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Truth {
+    /// Every replica that was ever committed.
+    pub lives: BTreeMap<ReplicaId, Life>,
+    /// What agents obeyed.
+    pub obeyed: BTreeMap<HostNo, Obeyed>,
+    /// When replicas of a template were planned.
+    pub planned_at: BTreeMap<(ServiceKey, TemplateId), Vec<u64>>,
+    /// Starts of each replica's container.
+    pub starts: BTreeMap<ReplicaId, Vec<u64>>,
+    /// Replicas that the controller has ever heard to be healthy.
+    healthy: BTreeSet<ReplicaId>,
+    lost_ledgers: BTreeSet<HostNo>,
+}
+
+impl Truth {
+    /// The controller hears of healthy replicas.
+    pub fn reported(&mut self, healthy: impl Iterator<Item = ReplicaId>) {
+        self.healthy.extend(healthy);
+    }
+
+    /// Was it ever heard to be healthy?
+    #[must_use]
+    pub fn was_reported(&self, id: ReplicaId) -> bool {
+        self.healthy.contains(&id)
+    }
+
+    /// An agent started, with or without its ledger: without it, nobody can hold it to its past.
+    pub fn ledger_lost(&mut self, host: HostNo, lost: bool) {
+        if lost {
+            self.obeyed.remove(&host);
+            self.lost_ledgers.insert(host);
+        }
+    }
+
+    /// Has this agent ever lost its ledger?
+    #[must_use]
+    pub fn has_lost_ledger(&self, host: HostNo) -> bool {
+        self.lost_ledgers.contains(&host)
+    }
+
+    /// A container of a replica was started.
+    pub fn started(&mut self, id: ReplicaId, now_ms: u64) {
+        self.starts.entry(id).or_default().push(now_ms);
+    }
+}

@@ -1,0 +1,400 @@
+//! Users: they apply revisions good and bad, scale, take down, drain, remove and join nodes, and
+//! bring load. All of it goes through the controller's one door for writes.
+
+use std::collections::BTreeMap;
+
+use controller::cluster::{ChangeError, Ledger};
+use controller::store::{NodeRecord, StoreError, StoredEvent};
+use longshore_haproxy_driver::name::BackendName;
+use longshore_model::autoscale::Signal;
+use longshore_model::{
+    App, AppName, Availability, Desired, Event as Said, EventKind, ManualScale, Node, NodeId, Roles,
+    ServiceKey, ServiceName,
+};
+
+use crate::adapter::Wish;
+use crate::event::{Event, HostNo};
+use crate::world::World;
+
+/// Target of every autoscaled service; load at it asks for nothing.
+pub const TARGET: f64 = 0.6;
+/// Most replicas that a user asks for.
+const COUNT_MAX: u64 = 6;
+
+/// What users want.
+#[derive(Debug, Default)]
+pub struct Users {
+    /// Services, in a fixed order.
+    pub services: Vec<Service>,
+    /// Counts revisions.
+    tags: u32,
+}
+
+/// One service, as its users see it.
+#[derive(Debug)]
+pub struct Service {
+    /// Its key.
+    pub key: ServiceKey,
+    /// What is applied now; none: it is down.
+    pub wish: Option<Wish>,
+    /// What it is like when it is up.
+    pub usual: Wish,
+    /// Since when users may expect an answer.
+    pub promised_at: u64,
+}
+
+impl Users {
+    /// Name of a service's backend, if it has one.
+    #[must_use]
+    pub fn backend(&self, service: usize) -> Option<String> {
+        let service = self.services.get(service)?;
+        let port = service.usual.listen_port?;
+        Some(BackendName::of(&service.key, port).to_string())
+    }
+
+    /// The service of a key.
+    #[must_use]
+    pub fn of(&self, key: &ServiceKey) -> Option<&Service> {
+        self.services.iter().find(|service| service.key == *key)
+    }
+
+    /// May users expect an answer now?
+    #[must_use]
+    pub fn promised(&self, service: usize, now_ms: u64) -> bool {
+        self.services.get(service).is_some_and(|service| {
+            let wish = service.wish.as_ref();
+            wish.is_some_and(|wish| !wish.stop_first && wish.max_unavailable == 0)
+                && now_ms >= service.promised_at
+        })
+    }
+}
+
+type Changed<T> = Result<(T, Vec<StoredEvent>), ChangeError<StoreError>>;
+
+impl World {
+    /// Services of this seed.
+    pub(crate) fn invent_services(&mut self) {
+        for number in 0..self.scenario.services {
+            let app = AppName::new(format!("a{number}"));
+            let service = ServiceName::new("web");
+            let (Ok(app), Ok(service)) = (app, service) else {
+                continue;
+            };
+            let routed = !self.dice.one_in(6);
+            let listen_port = u16::try_from(8_000 + number).ok().filter(|_| routed);
+            let signal = self.dice.pick(&[Signal::Cpu, Signal::NodeCpu]);
+            let scales = self.dice.one_in(3);
+            let usual = Wish {
+                image: self.good_image(),
+                replicas: u32::try_from(self.dice.between(1, COUNT_MAX)).unwrap_or(1),
+                listen_port,
+                stop_first: self.dice.one_in(8),
+                parallelism: u32::try_from(self.dice.between(1, 3)).unwrap_or(1),
+                max_unavailable: u32::from(self.dice.one_in(6)),
+                drain_ms: self.dice.between(1_000, 6_000),
+                scaling: signal.filter(|_| scales).map(|signal| (signal, 6)),
+                impossible: false,
+            };
+            self.users.services.push(Service {
+                key: ServiceKey::new(app, service),
+                wish: None,
+                usual,
+                promised_at: u64::MAX,
+            });
+        }
+    }
+
+    fn good_image(&mut self) -> String {
+        self.users.tags += 1;
+        let after_ms = self.dice.pick(&[20, 100, 400, 1_500]).unwrap_or(20);
+        format!("good-{after_ms}:{}", self.users.tags)
+    }
+
+    fn bad_image(&mut self) -> String {
+        self.users.tags += 1;
+        let kind = self.dice.pick(&["crash-50", "crash-700", "deaf", "missing"]);
+        format!("{}:{}", kind.unwrap_or("deaf"), self.users.tags)
+    }
+
+    /// One write through the controller's door, and what came of it in the book of mutations.
+    /// False: it was not acknowledged.
+    pub(crate) fn change(&mut self, write: impl FnOnce(&mut Ledger, &mut Desired) -> Changed<()>) -> bool {
+        let Some(cluster) = self.cluster().cloned() else {
+            return false;
+        };
+        if self.control.frozen_until > self.now {
+            return false;
+        }
+        let before = cluster.desired();
+        let mut meant = None;
+        let result = cluster.change::<(), StoreError>(|ledger, desired| {
+            let result = write(ledger, desired);
+            meant = Some(desired.clone());
+            result
+        });
+        let meant = meant.unwrap_or_else(|| Desired::clone(&before));
+        let acked = self.mutations.wrote(&result, &before, meant);
+        self.judge_mutations();
+        self.controller_ends_if_fatal();
+        self.wake_controller();
+        acked
+    }
+
+    /// A node joins (again).
+    pub(crate) fn join(&mut self, host: HostNo) -> bool {
+        let at = &self.hosts[host];
+        let node = Node {
+            id: at.id.clone(),
+            roles: Roles {
+                worker: at.worker,
+                edge: at.edge,
+            },
+            labels: BTreeMap::new(),
+            availability: Availability::Active,
+            address: at.address,
+            joined_ms: 0,
+            note: None,
+        };
+        self.change(|ledger, desired| {
+            let record = NodeRecord {
+                node: node.clone(),
+                serials: Vec::new(),
+            };
+            let events = ledger.repository.put_node(&record, None, &[])?;
+            desired.nodes.insert(node.id.clone(), node);
+            Ok(((), events))
+        })
+    }
+
+    fn availability(&mut self, id: &NodeId, availability: Availability) -> bool {
+        self.change(|ledger, desired| {
+            let Some(node) = desired.nodes.get_mut(id) else {
+                return Ok(((), Vec::new()));
+            };
+            let mut next = node.clone();
+            next.availability = availability;
+            let record = NodeRecord {
+                node: next.clone(),
+                serials: Vec::new(),
+            };
+            let events = ledger.repository.put_node(&record, None, &[])?;
+            *node = next;
+            Ok(((), events))
+        })
+    }
+
+    /// Applies what a service is to be.
+    pub(crate) fn apply(&mut self, service: usize, wish: Wish) -> bool {
+        let Some(cluster) = self.cluster().cloned() else {
+            return false;
+        };
+        let at_ms = cluster.now_ms();
+        let key = self.users.services[service].key.clone();
+        let spec = wish.spec();
+        let name = key.app.clone();
+        let acked = self.change(|ledger, desired| {
+            let revision = desired.apps.get(&name).map_or(0, |app| app.revision) + 1;
+            let app = App {
+                name: name.clone(),
+                revision,
+                services: [(key.service.clone(), spec)].into(),
+                applied_ms: at_ms,
+                applied_by: "sim".into(),
+            };
+            let kind = EventKind::AppApplied {
+                app: name.clone(),
+                revision,
+                by: "sim".into(),
+            };
+            let events = ledger.repository.put_app(&app, &[Said { at_ms, kind }])?;
+            desired.apps.insert(name, app);
+            Ok(((), events))
+        });
+        if acked {
+            let now = self.now;
+            say!(self, "user applies {}: {} x{}", self.users.services[service].key, wish.image, wish.replicas);
+            let service_now = &mut self.users.services[service];
+            let was_up = service_now.wish.is_some();
+            let shrinks = service_now.wish.as_ref().is_some_and(|was| {
+                was.stop_first || was.max_unavailable > 0
+            });
+            service_now.wish = Some(wish);
+            if !was_up || shrinks || service_now.promised_at == u64::MAX {
+                service_now.promised_at = now + crate::traffic::PARDON_MS;
+                self.traffic.forget(service);
+            }
+        }
+        acked
+    }
+
+    fn down(&mut self, service: usize) {
+        let key = self.users.services[service].key.clone();
+        let acked = self.change(|ledger, desired| {
+            let manual: Vec<ServiceKey> = desired
+                .manual
+                .keys()
+                .filter(|k| k.app == key.app)
+                .cloned()
+                .collect();
+            let events = ledger.repository.remove_app(&key.app, &manual, &[])?;
+            desired.apps.remove(&key.app);
+            desired.manual.retain(|k, _| k.app != key.app);
+            Ok(((), events))
+        });
+        if acked {
+            say!(self, "user takes {} down", self.users.services[service].key);
+            self.unpromise(service);
+            self.users.services[service].wish = None;
+        }
+    }
+
+    fn unpromise(&mut self, service: usize) {
+        self.users.services[service].promised_at = u64::MAX;
+        self.traffic.forget(service);
+    }
+
+    fn scale(&mut self, service: usize, count: u32) {
+        let Some(cluster) = self.cluster().cloned() else {
+            return;
+        };
+        let at_ms = cluster.now_ms();
+        let key = self.users.services[service].key.clone();
+        let manual = ManualScale {
+            count,
+            at_ms,
+            hold_until_ms: None,
+            by: "sim".into(),
+        };
+        let acked = self.change(|ledger, desired| {
+            ledger.repository.put_manual(&key, &manual)?;
+            desired.manual.insert(key.clone(), manual);
+            Ok(((), Vec::new()))
+        });
+        if acked {
+            say!(self, "user scales {} to {count}", self.users.services[service].key);
+            if count == 0 {
+                self.unpromise(service);
+            } else if self.users.services[service].promised_at == u64::MAX {
+                self.users.services[service].promised_at = self.now + crate::traffic::PARDON_MS;
+            }
+        }
+    }
+
+    /// A user does something, and again later.
+    pub(crate) fn user(&mut self) {
+        if self.calm {
+            return;
+        }
+        let wait_ms = self.dice.between(200, 2 * self.scenario.user_every_ms);
+        self.queue.push(self.now + wait_ms, Event::User);
+        let service = self.dice.below(self.users.services.len());
+        let up = self.users.services[service].wish.is_some();
+        match self.dice.below(12) {
+            _ if !up => {
+                let usual = self.users.services[service].usual.clone();
+                self.apply(service, usual);
+            }
+            0..=3 => self.new_revision(service),
+            4..=6 => self.rescale(service),
+            7 => self.down(service),
+            8..=10 => self.node_verb(),
+            _ => self.node_leaves(),
+        }
+    }
+
+    fn new_revision(&mut self, service: usize) {
+        let mut next = self.users.services[service].usual.clone();
+        next.image = match self.dice.one_in(4) {
+            true => self.bad_image(),
+            false => self.good_image(),
+        };
+        if self.dice.one_in(4) {
+            next.replicas = u32::try_from(self.dice.between(1, COUNT_MAX)).unwrap_or(1);
+        }
+        next.impossible = self.dice.one_in(12);
+        self.apply(service, next);
+    }
+
+    fn rescale(&mut self, service: usize) {
+        let low = u64::from(self.users.services[service].usual.scaling.is_some());
+        let count = match self.dice.one_in(8) {
+            true => low,
+            false => self.dice.between(1, COUNT_MAX),
+        };
+        self.scale(service, u32::try_from(count).unwrap_or(1));
+    }
+
+    fn node_verb(&mut self) {
+        let host = self.dice.below(self.hosts.len());
+        let id = self.hosts[host].id.clone();
+        let next = match self.dice.below(4) {
+            0 => Availability::Cordoned,
+            1 => Availability::Draining,
+            _ => Availability::Active,
+        };
+        if self.availability(&id, next) {
+            say!(self, "user sets {id} {next:?}");
+        }
+    }
+
+    /// A node that holds nothing is removed, or one that left joins again.
+    fn node_leaves(&mut self) {
+        let host = self.dice.below(self.hosts.len());
+        let id = self.hosts[host].id.clone();
+        let Some(cluster) = self.cluster().cloned() else {
+            return;
+        };
+        if !cluster.desired().nodes.contains_key(&id) {
+            if self.join(host) {
+                say!(self, "{id} joins again");
+            }
+            return;
+        }
+        let plan = &cluster.view().plan;
+        let held = crate::adapter::replicas(plan).any(|r| r.node == id);
+        let forced = !self.scenario.clean && self.dice.one_in(4);
+        if self.hosts[host].edge || (held && !forced) {
+            return;
+        }
+        let acked = self.change(|ledger, desired| {
+            let events = ledger.repository.remove_node(&id, &[], &[])?;
+            desired.nodes.remove(&id);
+            Ok(((), events))
+        });
+        if acked {
+            say!(self, "user removes {id}");
+            cluster.fleet.forget(&id);
+            self.pump();
+        }
+    }
+
+    /// The load changes, and again later.
+    pub(crate) fn load(&mut self) {
+        if self.calm {
+            return;
+        }
+        let wait_ms = self.dice.between(500, 4_000);
+        self.queue.push(self.now + wait_ms, Event::Load);
+        let levels = [0.0, 0.1, 0.3, 0.6, 0.6, 0.9, 1.0];
+        self.replica_load = self.dice.pick(&levels).unwrap_or(TARGET);
+        let level = self.dice.pick(&levels).unwrap_or(TARGET);
+        for host in &mut self.hosts {
+            host.load = level;
+        }
+    }
+
+    /// Faults are over: users put everything right that they can.
+    pub(crate) fn users_put_right(&mut self) {
+        self.replica_load = TARGET;
+        for host in 0..self.hosts.len() {
+            self.hosts[host].load = TARGET;
+            self.join(host);
+        }
+        for service in 0..self.users.services.len() {
+            if !self.dice.one_in(4) {
+                let usual = self.users.services[service].usual.clone();
+                self.apply(service, usual);
+            }
+        }
+    }
+}
