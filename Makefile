@@ -73,6 +73,10 @@ endif
 test: check ## Everything that checks the project, end-to-end tests in the lab included
 	@lab/test.sh
 
+.PHONY: sim
+sim: ## Simulates whole clusters under faults, in virtual time (SEEDS=10000 FROM=1)
+	cargo run --release -q -p longshore-sim -- --seeds $(or $(SEEDS),10000) --from $(or $(FROM),1)
+
 .PHONY: clean
 clean: ## Removes what cargo built
 	cargo clean

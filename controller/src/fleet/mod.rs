@@ -242,6 +242,15 @@ impl Fleet {
         })
     }
 
+    /// An agent refused a command and keeps generation `have`; see [`Outbox::refused`].
+    pub fn refused(&self, node: &NodeId, session: u64, routes: bool, have: u64) {
+        self.with_live(node, session, |entry| {
+            if let Some(live) = &entry.live {
+                live.outbox.refused(routes, have);
+            }
+        });
+    }
+
     fn with_live<T: Default>(
         &self,
         node: &NodeId,

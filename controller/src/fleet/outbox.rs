@@ -2,6 +2,7 @@
 //! each waits; stream messages wait in a bounded queue and are refused when it is full.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use longshore_model::{Assignment, Routes};
 use longshore_proto::agent::v1 as pb;
@@ -15,7 +16,15 @@ const QUEUE_MAX: usize = 256;
 pub struct Outbox {
     assignment: Arc<watch::Sender<Option<Arc<Assignment>>>>,
     routes: Arc<watch::Sender<Option<Arc<Routes>>>>,
+    refused: Arc<Refused>,
     queue: mpsc::Sender<pb::session_response::Message>,
+}
+
+/// What the agent could not take (its disk was full) and must be sent again.
+#[derive(Default)]
+struct Refused {
+    assignment: AtomicBool,
+    routes: AtomicBool,
 }
 
 /// The session's side.
@@ -46,6 +55,7 @@ impl Outbox {
         let writer = Self {
             assignment: Arc::new(assignment),
             routes: Arc::new(routes),
+            refused: Arc::default(),
             queue,
         };
         let reader = OutboxReader {
@@ -56,18 +66,24 @@ impl Outbox {
         (writer, reader)
     }
 
-    /// Generation of the assignment handed over last.
+    /// Generation of the assignment handed over last; none if the agent could not take it.
     #[must_use]
     pub fn assignment_generation(&self) -> Option<u64> {
+        if self.refused.assignment.load(Ordering::Relaxed) {
+            return None;
+        }
         self.assignment
             .borrow()
             .as_ref()
             .map(|assignment| assignment.generation)
     }
 
-    /// Generation of the routes handed over last.
+    /// Generation of the routes handed over last; none if the agent could not take them.
     #[must_use]
     pub fn routes_generation(&self) -> Option<u64> {
+        if self.refused.routes.load(Ordering::Relaxed) {
+            return None;
+        }
         self.routes
             .borrow()
             .as_ref()
@@ -76,12 +92,27 @@ impl Outbox {
 
     /// Replaces the assignment that waits.
     pub fn assign(&self, assignment: Assignment) {
+        self.refused.assignment.store(false, Ordering::Relaxed);
         self.assignment.send_replace(Some(Arc::new(assignment)));
     }
 
     /// Replaces the routes that wait.
     pub fn route(&self, routes: Arc<Routes>) {
+        self.refused.routes.store(false, Ordering::Relaxed);
         self.routes.send_replace(Some(routes));
+    }
+
+    /// The agent keeps generation `have` instead of the newer one that it was sent, because it
+    /// could not take that one: it is sent again with the next planning run. One that keeps a
+    /// newer one, or the same with other content, is not asked twice.
+    pub fn refused(&self, routes: bool, have: u64) {
+        let (sent, flag) = match routes {
+            true => (self.routes_generation(), &self.refused.routes),
+            false => (self.assignment_generation(), &self.refused.assignment),
+        };
+        if sent.is_some_and(|sent| have < sent) {
+            flag.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Queues a stream message. False: the agent does not keep up, or its session ended.
@@ -149,6 +180,19 @@ mod tests {
         };
         assert_eq!(next.generation, 9);
         assert_eq!(outbox.assignment_generation(), Some(9));
+    }
+
+    #[test]
+    fn what_could_not_be_taken_counts_as_never_sent() {
+        let (outbox, _reader) = Outbox::new();
+        outbox.assign(assignment(3));
+        outbox.refused(false, 3);
+        outbox.refused(true, 0);
+        assert_eq!(outbox.assignment_generation(), Some(3));
+        outbox.refused(false, 2);
+        assert_eq!(outbox.assignment_generation(), None);
+        outbox.assign(assignment(3));
+        assert_eq!(outbox.assignment_generation(), Some(3));
     }
 
     #[test]

@@ -214,16 +214,29 @@ fn hear(
         }
         Some(Request::StreamData(data)) => fleet.streams.data(node, data),
         Some(Request::StreamEnd(end)) => fleet.streams.end(node, end),
-        Some(Request::Refused(refused)) => tracing::warn!(
-            %node,
-            what = format!("{:.64?}", refused.what),
-            have = refused.have_generation,
-            why = format!("{:.500?}", refused.why),
-            "the agent refused a command and kept what it had"
-        ),
+        Some(Request::Refused(refused)) => hear_refusal(cluster, node, session, refused),
         Some(Request::Hello(_)) => return Err(Status::invalid_argument("a second hello")),
         // From a newer agent: this one message is not understood, the rest is.
         None => {}
     }
     Ok(())
+}
+
+/// A command that an agent could not write to its disk is sent again; one of an older leadership
+/// is not.
+fn hear_refusal(cluster: &Cluster, node: &NodeId, session: u64, refused: pb::Refused) {
+    tracing::warn!(
+        %node,
+        what = format!("{:.64?}", refused.what),
+        have = refused.have_generation,
+        why = format!("{:.500?}", refused.why),
+        "the agent refused a command and kept what it had"
+    );
+    let have: longshore_wire::Fence = refused.have.map(Into::into).unwrap_or_default();
+    if have <= cluster.fence {
+        let routes = refused.what.starts_with("routes");
+        cluster
+            .fleet
+            .refused(node, session, routes, refused.have_generation);
+    }
 }

@@ -215,11 +215,6 @@ impl Look<'_> {
                 .push(format!("{name} has no slot for {id}: the limit is reached"));
             return None;
         }
-        if self.loaded && !self.can_add {
-            self.out
-                .reload
-                .push(format!("{} needs a larger pool", self.backend.name));
-        }
         Some(next_slot(&self.slots))
     }
 
@@ -290,6 +285,13 @@ impl Look<'_> {
                     },
                 );
                 self.join(slot, server, false);
+            } else {
+                // Said at each look: the one that gave it the slot may have had other things to
+                // do before the reload.
+                let reason = format!("{} needs a larger pool", self.backend.name);
+                if !self.out.reload.contains(&reason) {
+                    self.out.reload.push(reason);
+                }
             }
             return false;
         };

@@ -253,6 +253,21 @@ fn an_old_haproxy_gets_a_larger_pool_by_reload() {
 }
 
 #[test]
+fn a_larger_pool_is_asked_for_until_it_is_loaded() {
+    let want = intent(&[(7, Serve), (8, Serve)]);
+    let pools = slots(&[(1, held(7, true)), (2, held(8, false))]);
+    let vouched = BTreeSet::new();
+    let loaded = running(&[(1, now(7, Ready, 2))]);
+    let worker = Worker {
+        running: Some(&loaded),
+        can_add: false,
+        vouched: &vouched,
+    };
+    let decision = decide(&want, &pools, worker, &Settings::default());
+    assert_eq!(decision.reload, ["be_shop_web_80 needs a larger pool"]);
+}
+
+#[test]
 fn servers_come_in_before_others_go_out() {
     let decision = look(
         &intent(&[(7, Drain), (8, Serve)]),

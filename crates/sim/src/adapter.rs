@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use controller::cluster::Cluster;
-use longshore_model::autoscale::{Behavior, Metric, RateAmount, RatePolicy, Signal};
+use longshore_model::autoscale::{Behavior, Metric, RateAmount, RatePolicy, Signal, TargetKind};
 use longshore_model::observe::{EdgeObserved, NodeObserved};
 use longshore_model::plan::{Failures, Replica, ScaleChange};
 use longshore_model::report::ServiceReport;
@@ -11,8 +11,8 @@ use longshore_model::spec::{
     Constraint, NodeAttribute, PlacementSpec, Resources, RouteSpec, UpdateOrder, UpdateSpec,
 };
 use longshore_model::{
-    AutoscaleMode, AutoscaleSpec, ContainerSpec, Memory, NodeId, Observed, Plan, Reason, ReplicaId, Report,
-    ServiceKey, ServiceSpec, TemplateId, TimeMs,
+    AutoscaleMode, AutoscaleSpec, ContainerSpec, Memory, NodeId, Observed, Plan, Reason, ReplicaId,
+    Report, ServiceKey, ServiceSpec, TemplateId, TimeMs,
 };
 use longshore_planner::PlanInput;
 
@@ -58,7 +58,9 @@ pub fn failures<'a>(plan: &'a Plan, key: &ServiceKey) -> Option<&'a Failures> {
 /// Its ways in.
 #[must_use]
 pub fn routes<'a>(plan: &'a Plan, key: &ServiceKey) -> &'a [RouteSpec] {
-    plan.services.get(key).map_or(&[], |service| &service.routes)
+    plan.services
+        .get(key)
+        .map_or(&[], |service| &service.routes)
 }
 
 /// What a template reserves.
@@ -168,9 +170,14 @@ impl Wish {
                 max_unavailable: self.max_unavailable,
                 ..UpdateSpec::default()
             },
-            autoscale: self.scaling.map(|(signal, max)| scaling(signal, max)),
+            autoscale: self
+                .scaling
+                .clone()
+                .map(|(signal, max)| scaling(signal, max)),
             routes: self.listen_port.map(route).into_iter().collect(),
             drain_ms: self.drain_ms,
+            gate: Default::default(),
+            rollback: Default::default(),
         })
     }
 
@@ -204,6 +211,7 @@ fn scaling(signal: Signal, max: u32) -> AutoscaleSpec {
         metrics: vec![Metric {
             signal,
             target: crate::users::TARGET,
+            kind: TargetKind::default(),
         }],
         steps: Vec::new(),
         window_ms: 3_000,
@@ -212,7 +220,71 @@ fn scaling(signal: Signal, max: u32) -> AutoscaleSpec {
         scale_down: calm(4_000),
         on_missing: longshore_model::autoscale::OnMissing::default(),
         mode: AutoscaleMode::On,
+        schedules: Vec::new(),
+        warm: 0,
     }
+}
+
+/// A plan in words, for people.
+#[must_use]
+pub fn describe(plan: &Plan, report: &Report) -> Vec<String> {
+    let replica = |r: &Replica| {
+        let leaving = r.leaving.as_ref();
+        let leaving = leaving.map(|l| (&l.reason, l.drain_generation, l.park_generation));
+        format!(
+            "  {} {} slot {} on {} {} {:?} stop {} leaving {leaving:?}",
+            r.id,
+            r.service,
+            r.slot,
+            r.node,
+            image(plan, &r.template),
+            r.traffic,
+            r.stop
+        )
+    };
+    let service = |(key, entry): (&ServiceKey, &longshore_model::plan::ServicePlan)| {
+        let waits = service_report(report, key).map(|r| &r.waits);
+        format!(
+            "  {key} target {} failures {:?} waits {waits:?}",
+            entry.target, entry.failures
+        )
+    };
+    let head = format!("plan {} routes {}", plan.version, plan.routes_generation);
+    [head]
+        .into_iter()
+        .chain(replicas(plan).map(replica))
+        .chain(plan.services.iter().map(service))
+        .chain(lost(plan).map(|(id, at_ms)| format!("  {id} lost at {at_ms}")))
+        .collect()
+}
+
+/// What was seen, in words, for people.
+#[must_use]
+pub fn describe_observed(observed: &Observed, plan: &Plan) -> Vec<String> {
+    let node = |(id, seen): (&NodeId, &NodeObserved)| {
+        let said = seen.replicas.values();
+        let said: Vec<String> = said.map(|s| format!("{} {:?}", s.id, s.state)).collect();
+        let wanted = plan.generations.get(id);
+        format!(
+            "  {id} connected {} engine {:?} generation {} of {wanted:?}: {said:?}",
+            seen.session.connected, seen.engine, seen.assignment_generation
+        )
+    };
+    let edge = |(id, seen): (&NodeId, &EdgeObserved)| {
+        let said = seen.servers.iter();
+        let said: Vec<String> = said
+            .map(|(id, s)| format!("{id} {:?} {:?} {}", s.admin, s.check, s.sessions))
+            .collect();
+        format!(
+            "  edge {id} connected {} generation {} {:?}: {said:?}",
+            seen.session.connected, seen.routes_generation, seen.problem
+        )
+    };
+    let nodes = observed.nodes.iter();
+    nodes
+        .map(node)
+        .chain(edges_seen(observed).map(edge))
+        .collect()
 }
 
 /// What was seen of a node.
@@ -223,7 +295,7 @@ pub fn node_seen<'a>(observed: &'a Observed, id: &NodeId) -> Option<&'a NodeObse
 
 /// What was seen of all edges.
 pub fn edges_seen(observed: &Observed) -> impl Iterator<Item = (&NodeId, &EdgeObserved)> {
-    observed.edges.iter().map(|(id, edge)| (id, edge))
+    observed.edges.iter()
 }
 
 /// Plans once more with what a run was given; what the judges compare.

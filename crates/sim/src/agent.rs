@@ -62,11 +62,20 @@ impl World {
         if let Some(assignment) = at.book.assignment.clone() {
             at.agent.core.assign(&assignment);
         }
-        say!(self, "{} agent up{}", self.hosts[host].id, if lost { " without its ledger" } else { "" });
+        say!(
+            self,
+            "{} agent up{}",
+            self.hosts[host].id,
+            if lost { " without its ledger" } else { "" }
+        );
         self.truth.ledger_lost(host, lost);
         self.agent_pass(host);
         self.agent_later(host, 1, AgentEvent::Dial);
-        self.agent_later(host, 2, AgentEvent::Edge(self.hosts[host].agent.driver.look));
+        self.agent_later(
+            host,
+            2,
+            AgentEvent::Edge(self.hosts[host].agent.driver.look),
+        );
     }
 
     /// The process ends here and now; containers and HAProxy go on.
@@ -276,6 +285,7 @@ impl World {
                 healthy_ago_ms: view.healthy_ms.map(ago),
                 restarts: view.restarts,
                 memory_bytes: 1 << 20,
+                memory_sample_bytes: regular.then_some(1 << 20),
                 cpu_milli: milli,
             });
         }
@@ -307,9 +317,10 @@ impl World {
         match self.hosts[host].samples {
             Samples::Good => Some(good),
             Samples::Missing => None,
-            Samples::Bad => self
-                .dice
-                .pick(&[f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -1.0, -0.0]),
+            Samples::Bad => {
+                self.dice
+                    .pick(&[f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -1.0, -0.0])
+            }
         }
     }
 
@@ -399,9 +410,19 @@ impl World {
             _ => return,
         };
         // What does not fit on the disk is not obeyed.
-        let taken = taken.ok().filter(|_| !at.ledger_full || at.book == book);
-        let Some(accepted) = taken else {
+        let fits = !at.ledger_full || at.book == book;
+        let (accepted, have) = match taken {
+            Ok(accepted) if fits => (Some(accepted), 0),
+            Ok(_) => (None, 0),
+            Err(refusal) => (None, refusal.have_generation),
+        };
+        let Some(accepted) = accepted else {
+            let (conn, fence) = (at.agent.conn, at.book.fence);
             say!(self, "{} refuses {}", self.hosts[host].id, word(message));
+            if let Some(conn) = conn {
+                let routes = matches!(message, Down::Route(..));
+                self.send_up(conn, Up::Refused(routes, fence, have));
+            }
             return;
         };
         self.judge_obeyed(host, message);

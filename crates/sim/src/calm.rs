@@ -24,6 +24,8 @@ pub struct Calm {
     began_at: u64,
     /// Since when it has been as desired, and the plan then.
     still: Option<(u64, u64)>,
+    /// What was last not as desired.
+    last: Option<String>,
     /// It is over.
     pub over: bool,
     /// From its beginning to rest.
@@ -55,6 +57,9 @@ impl World {
         }
         let version = self.cluster().map_or(0, |c| c.view().plan.version);
         let unrest = self.unrest();
+        if unrest.is_some() {
+            self.rest.last.clone_from(&unrest);
+        }
         match (&unrest, self.rest.still) {
             (Some(_), _) => self.rest.still = None,
             (None, Some((_, was))) if was == version => {}
@@ -68,12 +73,28 @@ impl World {
         let late = self.now - self.rest.began_at > CONVERGE_MS_MAX + STILL_MS;
         if late {
             self.rest.over = true;
-            let why = unrest.unwrap_or_else(|| "the plan does not come to rest".to_owned());
-            let problem = self.cluster().and_then(|c| c.view().problem.clone());
-            self.violation(&format!("not as desired after a minute of calm: {why} {problem:?}"));
+            let still = "the plan does not come to rest".to_owned();
+            let why = self.rest.last.take().unwrap_or(still);
+            self.describe();
+            self.violation(&format!("not as desired after a minute of calm: {why}"));
             return;
         }
         self.queue.push(self.now + WATCH_MS, Event::Watch);
+    }
+
+    /// The plan, and why it waits, for whoever reads the trace.
+    pub(crate) fn describe(&mut self) {
+        let Some(cluster) = self.cluster().cloned() else {
+            return;
+        };
+        let view = cluster.view();
+        for line in adapter::describe(&view.plan, &view.report) {
+            say!(self, "{line}");
+        }
+        for line in adapter::describe_observed(&cluster.fleet.snapshot(), &view.plan) {
+            say!(self, "{line}");
+        }
+        say!(self, "problem {:?}", view.problem);
     }
 
     fn put_right_when_up(&mut self) {
@@ -117,9 +138,12 @@ impl World {
             }
         }
         if let Some(leaving) = adapter::replicas(plan).find(|r| {
-            r.leaving.is_some() && self.users.of(&r.service).is_none_or(|s| {
-                s.wish.as_ref().is_none_or(|w| w.image.starts_with("good") && !w.impossible)
-            })
+            r.leaving.is_some()
+                && self.users.of(&r.service).is_none_or(|s| {
+                    s.wish
+                        .as_ref()
+                        .is_none_or(|w| w.image.starts_with("good") && !w.impossible)
+                })
         }) {
             return Some(format!("{} still leaves", leaving.id));
         }
@@ -135,14 +159,18 @@ impl World {
     }
 
     /// A rollout that stopped stays stopped: the file's template failed too often.
-    fn outdated(&self, plan: &longshore_model::Plan, key: &longshore_model::ServiceKey, image: &str) -> Option<String> {
+    fn outdated(
+        &self,
+        plan: &longshore_model::Plan,
+        key: &longshore_model::ServiceKey,
+        image: &str,
+    ) -> Option<String> {
         if adapter::failures(plan, key).is_some() {
             return None;
         }
         let mut replicas = adapter::of_service(plan, key);
-        let old = replicas.find(|r| {
-            r.leaving.is_none() && adapter::image(plan, &r.template) != image
-        })?;
+        let old =
+            replicas.find(|r| r.leaving.is_none() && adapter::image(plan, &r.template) != image)?;
         Some(format!("{key}: {} is outdated", old.id))
     }
 
@@ -156,7 +184,11 @@ impl World {
                 };
                 let mut wanted: Vec<SocketAddr> = adapter::of_service(plan, &service.key)
                     .filter(|r| r.traffic == Traffic::Serve)
-                    .flat_map(|r| r.ports.iter().map(|p| SocketAddr::new(r.address, p.host_port)))
+                    .flat_map(|r| {
+                        r.ports
+                            .iter()
+                            .map(|p| SocketAddr::new(r.address, p.host_port))
+                    })
                     .filter(|address| self.answers(number, *address))
                     .collect();
                 let pool = host.haproxy.worker.get(&backend);

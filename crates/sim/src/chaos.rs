@@ -35,7 +35,11 @@ impl World {
             1 => self.dice.between(1_000, 6_000),
             _ => self.dice.between(4_000, 25_000),
         };
-        say!(self, "fault {fault:?} at {} for {for_ms} ms", self.hosts[host].id);
+        say!(
+            self,
+            "fault {fault:?} at {} for {for_ms} ms",
+            self.hosts[host].id
+        );
         self.strike(fault, host, other, for_ms);
         self.queue
             .push(self.now + for_ms, Event::Heal(fault, host, other));
@@ -56,7 +60,11 @@ impl World {
             Fault::StoreFull => self.control.store.set(Disk::Full),
             Fault::StoreFails => {
                 let after = self.dice.one_in(2);
-                let how = if after { Disk::FailsAfter } else { Disk::FailsBefore };
+                let how = if after {
+                    Disk::FailsAfter
+                } else {
+                    Disk::FailsBefore
+                };
                 self.control.store.set(how);
             }
             Fault::AgentCrash | Fault::LedgerLost => self.agent_dies(host, for_ms.min(8_000)),
@@ -67,6 +75,41 @@ impl World {
             }
             Fault::LedgerFull => self.hosts[host].ledger_full = true,
             Fault::HostPower => self.power_lost(host, for_ms),
+            Fault::EngineDown
+            | Fault::EngineStuck
+            | Fault::EngineSlow
+            | Fault::EngineRestart
+            | Fault::EngineFull
+            | Fault::ImageGone
+            | Fault::PortTaken => self.engine_fault(fault, host),
+            Fault::ContainerCrash
+            | Fault::ContainerOom
+            | Fault::ContainerSick
+            | Fault::ContainerRemoved => self.container_fault(fault, host, until),
+            Fault::ControlCut => {
+                let shape = self.dice.below(3);
+                let way = &mut self.hosts[host].way;
+                way.up_cut |= shape != 1;
+                way.down_cut |= shape != 0;
+            }
+            Fault::ControlReset => self.reset(host),
+            Fault::ControlSlow => self.hosts[host].way.slow_ms = self.dice.between(20, 1_500),
+            Fault::StaleCommand => self.say_again(host),
+            Fault::DataCut => {
+                self.cuts.insert((host, other));
+                self.cut_way(host, other);
+            }
+            Fault::HaproxyCrash
+            | Fault::HaproxyFreeze
+            | Fault::HaproxyReload
+            | Fault::HaproxyHand => self.haproxy_fault(fault, host, until),
+            Fault::SamplesBad => self.hosts[host].samples = Samples::Bad,
+            Fault::SamplesMissing => self.hosts[host].samples = Samples::Missing,
+        }
+    }
+
+    fn engine_fault(&mut self, fault: Fault, host: HostNo) {
+        match fault {
             Fault::EngineDown => self.hosts[host].engine.mood = Mood::Down,
             Fault::EngineStuck => self.hosts[host].engine.mood = Mood::Stuck,
             Fault::EngineSlow => self.hosts[host].engine.slow = self.dice.between(2, 20),
@@ -86,27 +129,7 @@ impl World {
                 let port = u16::try_from(port).unwrap_or(config.port_min);
                 self.hosts[host].engine.taken.insert(port);
             }
-            Fault::ContainerCrash
-            | Fault::ContainerOom
-            | Fault::ContainerSick
-            | Fault::ContainerRemoved => self.container_fault(fault, host, until),
-            Fault::ControlCut => {
-                let shape = self.dice.below(3);
-                let way = &mut self.hosts[host].way;
-                way.up_cut |= shape != 1;
-                way.down_cut |= shape != 0;
-            }
-            Fault::ControlReset => self.reset(host),
-            Fault::ControlSlow => self.hosts[host].way.slow_ms = self.dice.between(20, 1_500),
-            Fault::StaleCommand => self.say_again(host),
-            Fault::DataCut => {
-                self.cuts.insert((host, other));
-                self.cut_way(host, other);
-            }
-            Fault::HaproxyCrash | Fault::HaproxyFreeze | Fault::HaproxyReload
-            | Fault::HaproxyHand => self.haproxy_fault(fault, host, until),
-            Fault::SamplesBad => self.hosts[host].samples = Samples::Bad,
-            Fault::SamplesMissing => self.hosts[host].samples = Samples::Missing,
+            _ => {}
         }
     }
 
@@ -249,9 +272,9 @@ impl World {
                 self.next_checks(host);
             }
             _ => {
-                let admin = self
-                    .dice
-                    .pick(&[ServerAdmin::Ready, ServerAdmin::Drain, ServerAdmin::Maint]);
+                let admin =
+                    self.dice
+                        .pick(&[ServerAdmin::Ready, ServerAdmin::Drain, ServerAdmin::Maint]);
                 let worker = &self.hosts[host].haproxy.worker;
                 let count = worker.values().map(|pool| pool.servers.len()).sum();
                 let chosen = self.dice.below(count);

@@ -44,7 +44,10 @@ pub fn main() -> ExitCode {
     if let Some(seed) = args.seed {
         let outcome = run::seed(seed, args.verbose);
         show(&outcome, !args.verbose);
-        println!("seed {seed}: {} events, trace {:016x}", outcome.events, outcome.hash);
+        println!(
+            "seed {seed}: {} events, trace {:016x}",
+            outcome.events, outcome.hash
+        );
         return code(outcome.violations.is_empty());
     }
     let began = Instant::now();

@@ -358,13 +358,20 @@ impl World {
                 false
             }
             Up::Node(report) => {
-                let healthy = report.replicas.iter().filter(|replica| {
-                    replica.state == longshore_model::ReplicaState::Healthy
-                });
+                let healthy = report
+                    .replicas
+                    .iter()
+                    .filter(|replica| replica.state == longshore_model::ReplicaState::Healthy);
                 self.truth.reported(healthy.map(|replica| replica.id));
                 fleet.node_report(&node, session.id, *report, now_ms)
             }
             Up::Edge(report) => fleet.edge_report(&node, session.id, *report, now_ms),
+            Up::Refused(routes, have_fence, have) => {
+                if have_fence <= cluster.fence {
+                    fleet.refused(&node, session.id, routes, have);
+                }
+                false
+            }
             Up::Close => {
                 say!(self, "{node} disconnected");
                 let news = fleet.disconnect(&node, session.id);
@@ -386,5 +393,6 @@ pub fn capacity() -> Capacity {
         memory_bytes: MEMORY_BYTES,
         os: "linux".into(),
         arch: "amd64".into(),
+        ..Capacity::default()
     }
 }

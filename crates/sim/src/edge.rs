@@ -292,8 +292,7 @@ impl Driver {
         let asked = backends.flat_map(|(name, backend)| {
             let servers = backend.servers.values();
             let joining = servers.filter(|s| joining.contains(&s.replica));
-            let answers =
-                joining.filter(|s| (pass.answers)(SocketAddr::new(s.address, s.port)));
+            let answers = joining.filter(|s| (pass.answers)(SocketAddr::new(s.address, s.port)));
             answers.map(move |s| (name.clone(), s.replica))
         });
         asked.collect()
@@ -353,6 +352,7 @@ impl Driver {
             routes_generation: self.acknowledged,
             servers: observed,
             backends,
+            stats_ago_ms: Some(0),
             problem: (!self.problems.is_empty()).then(|| self.problems.join("; ")),
             haproxy_version: if self.can_add { "2.6.12" } else { "2.4.22" }.into(),
         })

@@ -94,11 +94,18 @@ pub struct SimContainer {
     pub told: bool,
     /// Time between signal and kill.
     pub grace_ms: u64,
-    /// It has listened in this run.
-    pub listened: bool,
 }
 
 impl SimContainer {
+    /// Has it been ready to answer in this run?
+    #[must_use]
+    pub fn has_listened(&self, now_ms: u64) -> bool {
+        let Image::Good(after_ms) = self.image else {
+            return false;
+        };
+        self.condition == Condition::Running && now_ms >= self.started_at + after_ms
+    }
+
     /// Would it answer a request now?
     #[must_use]
     pub fn listens(&self, now_ms: u64) -> bool {
@@ -160,7 +167,6 @@ impl Engine {
             sick_until: 0,
             told: false,
             grace_ms: launch.spec.stop_grace_ms,
-            listened: false,
         };
         self.containers.insert(name.clone(), container);
         Ok(name)
@@ -178,9 +184,10 @@ impl Engine {
             return Ok(container.run);
         }
         let mine = container.ports.clone();
-        let others = self.containers.iter().filter(|(other, c)| {
-            other.as_str() != id && c.condition == Condition::Running
-        });
+        let others = self
+            .containers
+            .iter()
+            .filter(|(other, c)| other.as_str() != id && c.condition == Condition::Running);
         let held: BTreeSet<u16> = others.flat_map(|(_, c)| c.ports.iter().copied()).collect();
         if let Some(port) = mine
             .iter()
@@ -195,7 +202,6 @@ impl Engine {
         container.run += 1;
         container.started_at = now_ms;
         container.told = false;
-        container.listened = false;
         Ok(container.run)
     }
 

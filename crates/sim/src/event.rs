@@ -25,6 +25,8 @@ pub enum Up {
     Node(Box<NodeReport>),
     /// What HAProxy runs.
     Edge(Box<EdgeReport>),
+    /// A command could not be taken: routes or an assignment; what it keeps.
+    Refused(bool, Fence, u64),
     /// The agent's end of the connection is gone.
     Close,
 }

@@ -104,6 +104,7 @@ impl Haproxy {
                 queued: 0,
             }),
             line: String::new(),
+            answers: Default::default(),
         };
         let backends = self.worker.iter().map(|(name, pool)| {
             let servers = pool.servers.iter();

@@ -103,7 +103,10 @@ impl World {
             for server in pools.flat_map(|(_, pool)| pool.servers.values()) {
                 if addresses.contains(&server.address) && (server.takes() || server.sessions > 0) {
                     let count = server.sessions;
-                    return Some(format!("{} has {count} sessions there ({:?})", host.id, server.admin));
+                    return Some(format!(
+                        "{} has {count} sessions there ({:?})",
+                        host.id, server.admin
+                    ));
                 }
             }
         }
@@ -126,7 +129,7 @@ impl World {
                         Some(container) if container.replica != *replica => {
                             Some(format!("{} lives there", container.replica))
                         }
-                        Some(container) if !container.listened => {
+                        Some(container) if !container.has_listened(self.now) => {
                             Some("it has never answered".to_owned())
                         }
                         // It may have gone a moment ago.
@@ -144,27 +147,13 @@ impl World {
     }
 
     /// A container that ends by itself is started again with waits in between.
-    pub(crate) fn judge_restarts(&mut self) {
-        let from = self.now.saturating_sub(STARTS_WITHIN_MS);
-        let often = self.truth.starts.iter().find_map(|(id, starts)| {
-            let lately = starts.iter().filter(|at| **at >= from).count();
-            (lately > STARTS_MAX).then_some(*id)
-        });
-        if let Some(id) = often {
-            self.truth.starts.remove(&id);
-            self.violation(&format!("{id} is started again without waits"));
-        }
-    }
-
-    /// Notes which containers answer now: once they did, an edge may open them.
-    pub(crate) fn note_listening(&mut self) {
+    pub(crate) fn judge_start(&mut self, replica: ReplicaId) {
         let now = self.now;
-        for host in &mut self.hosts {
-            for container in host.engine.containers.values_mut() {
-                if !container.listened && container.listens(now) {
-                    container.listened = true;
-                }
-            }
+        let starts = self.truth.starts.entry(replica).or_default();
+        starts.retain(|at| at + STARTS_WITHIN_MS >= now);
+        starts.push(now);
+        if starts.len() > STARTS_MAX {
+            self.violation(&format!("{replica} is started again without waits"));
         }
     }
 }

@@ -72,6 +72,9 @@ impl World {
             self.commits += 1;
             self.judge_commit(&commit, &mut found);
         }
+        if !found.is_empty() {
+            self.describe();
+        }
         for what in found {
             self.violation(&what);
         }
@@ -132,7 +135,8 @@ impl World {
             let seen = adapter::node_seen(commit.observed, &was.node);
             let listed = seen.and_then(|seen| seen.replicas.get(&was.id));
             let gone = listed.is_none_or(|said| said.state == ReplicaState::Gone);
-            if !away && !(was.stop && gone) {
+            let over = away || (was.stop && gone);
+            if !over {
                 found.push(format!("{} is forgotten while it may run", was.id));
             }
             if let Some(life) = self.truth.lives.get_mut(&was.id) {
@@ -183,11 +187,16 @@ impl World {
             }
             let desired = &commit.cluster.view().desired;
             let node = desired.nodes.get(&replica.node);
-            let open = node.is_some_and(|n| n.roles.worker && n.availability == Availability::Active);
+            let open =
+                node.is_some_and(|n| n.roles.worker && n.availability == Availability::Active);
             let seen = adapter::node_seen(commit.observed, &replica.node);
-            let there = seen.is_some_and(|s| commit.alive(&s.session) && s.engine == EngineState::Ok);
+            let there =
+                seen.is_some_and(|s| commit.alive(&s.session) && s.engine == EngineState::Ok);
             if !open || !there {
-                found.push(format!("{id} is placed on {}, which takes nothing", replica.node));
+                found.push(format!(
+                    "{id} is placed on {}, which takes nothing",
+                    replica.node
+                ));
             }
             let (cpu, memory) = used.get(&replica.node).copied().unwrap_or_default();
             if cpu > crate::host::CPU_MILLI || memory > crate::host::MEMORY_BYTES {
@@ -210,9 +219,11 @@ impl World {
             .map(|r| (r.service.clone(), r.template.clone()))
             .collect();
         for key in templates {
-            let worked = self.truth.lives.iter().any(|(id, life)| {
-                life.template == key.1 && self.truth.was_reported(*id)
-            });
+            let worked = self
+                .truth
+                .lives
+                .iter()
+                .any(|(id, life)| life.template == key.1 && self.truth.was_reported(*id));
             let now = self.now;
             let rounds = self.truth.planned_at.entry(key.clone()).or_default();
             rounds.retain(|at| now - at <= ROUNDS_WITHIN_MS);
@@ -235,18 +246,32 @@ impl World {
             if was.is_none_or(|was| was.leaving.is_some()) {
                 continue;
             }
-            let forced = matches!(leaving.reason, LeaveReason::NodeLost | LeaveReason::Unreachable);
-            let removed = !commit.cluster.view().desired.nodes.contains_key(&replica.node);
-            if commit.observing() && forced && !removed
+            let forced = matches!(
+                leaving.reason,
+                LeaveReason::NodeLost | LeaveReason::Unreachable
+            );
+            let removed = !commit
+                .cluster
+                .view()
+                .desired
+                .nodes
+                .contains_key(&replica.node);
+            if commit.observing()
+                && forced
+                && !removed
                 && !adapter::is_lost(commit.before, &replica.node)
             {
-                found.push(format!("{} leaves while observing: {}", replica.id, leaving.reason));
+                found.push(format!(
+                    "{} leaves while observing: {}",
+                    replica.id, leaving.reason
+                ));
             }
             let by_choice = matches!(
                 leaving.reason,
                 LeaveReason::ScaleIn | LeaveReason::Replaced | LeaveReason::NodeDrain
             );
-            if by_choice && was.is_some_and(|was| was.traffic == Traffic::Serve) {
+            let served = was.is_some_and(|was| was.traffic == Traffic::Serve && self.serves(was));
+            if by_choice && served {
                 *given.entry(replica.service.clone()).or_default() += 1;
             }
         }
@@ -267,6 +292,32 @@ impl World {
         }
     }
 
+    /// Does it really answer requests of users?
+    fn serves(&self, replica: &Replica) -> bool {
+        let Some(port) = replica.ports.first() else {
+            return false;
+        };
+        let address = std::net::SocketAddr::new(replica.address, port.host_port);
+        let routed = self.users.of(&replica.service);
+        let routed = routed.is_some_and(|service| service.usual.listen_port.is_some());
+        let mut edges = self
+            .hosts
+            .iter()
+            .enumerate()
+            .filter(|(_, h)| h.edge && h.haproxy.up);
+        edges.any(|(number, host)| {
+            let servers = host
+                .haproxy
+                .worker
+                .values()
+                .flat_map(|p| p.servers.values());
+            let sent = servers
+                .into_iter()
+                .any(|s| s.address == address && s.takes());
+            (sent || !routed) && self.answers(number, address)
+        })
+    }
+
     /// Replicas that the controller may count on: their containers answer, or did so until a
     /// moment ago, or nobody can know.
     fn may_serve(&self, commit: &Commit<'_>, key: &longshore_model::ServiceKey) -> u32 {
@@ -279,12 +330,19 @@ impl World {
                 return false;
             };
             let seen = adapter::node_seen(commit.observed, &replica.node);
-            let stale = seen.is_none_or(|seen| commit.now_ms.saturating_sub(seen.reported_ms) > 1_500);
-            let container = host.engine.containers.values().find(|c| c.replica == replica.id);
+            let stale =
+                seen.is_none_or(|seen| commit.now_ms.saturating_sub(seen.reported_ms) > 1_500);
+            let container = host
+                .engine
+                .containers
+                .values()
+                .find(|c| c.replica == replica.id);
             let answers = container.is_some_and(|c| {
                 c.listens(now) || now < c.started_at + c.ran_ms + LAG_MS || c.sick_until > 0
             });
-            answers || stale || !host.power || container.is_none()
+            // An agent that was stopped says first what it knew before.
+            let woke = now < host.agent.frozen_until + LAG_MS;
+            answers || stale || woke || !host.power || container.is_none()
         });
         u32::try_from(serving.count()).unwrap_or(u32::MAX)
     }
@@ -297,13 +355,20 @@ impl World {
                 continue;
             };
             let by_metric = matches!(change.cause, ScaleCause::Metric { .. });
-            if target >= was || !by_metric || adapter::last_change(commit.before, key) == Some(change) {
+            if target >= was
+                || change.to >= change.from
+                || !by_metric
+                || adapter::last_change(commit.before, key) == Some(change)
+            {
                 continue;
             }
             if commit.observing() {
                 found.push(format!("{key}: scaled in while observing"));
             }
-            let scaling = self.users.of(key).and_then(|service| service.usual.scaling);
+            let scaling = self
+                .users
+                .of(key)
+                .and_then(|service| service.usual.scaling.clone());
             let Some((signal, _)) = scaling else { continue };
             let (good, all) = sources(commit, key, signal);
             if good * 100 < all * 80 || good == 0 {
@@ -322,9 +387,9 @@ fn sources(
 ) -> (usize, usize) {
     let stale_ms = commit.cluster.config.planner.sample_stale_ms;
     let fresh = |samples: &[longshore_model::observe::CpuSample]| {
-        samples.iter().any(|s| {
-            s.value.is_finite() && s.value >= 0.0 && s.at_ms + stale_ms >= commit.now_ms
-        })
+        samples
+            .iter()
+            .any(|s| s.value.is_finite() && s.value >= 0.0 && s.at_ms + stale_ms >= commit.now_ms)
     };
     let mut count = (0, 0);
     if signal == longshore_model::autoscale::Signal::Cpu {
@@ -334,7 +399,10 @@ fn sources(
             let Some(said) = said.filter(|s| s.state == ReplicaState::Healthy) else {
                 continue;
             };
-            let since = said.healthy_ms.or(said.started_ms).unwrap_or(replica.created_ms);
+            let since = said
+                .healthy_ms
+                .or(said.started_ms)
+                .unwrap_or(replica.created_ms);
             if since + 2_000 > commit.now_ms {
                 continue;
             }
@@ -358,7 +426,12 @@ fn sources(
 }
 
 /// What a commit says about a replica.
-fn follow(life: &mut Life, replica: &Replica, now_ms: u64, planner: &longshore_planner::PlannerConfig) {
+fn follow(
+    life: &mut Life,
+    replica: &Replica,
+    now_ms: u64,
+    planner: &longshore_planner::PlannerConfig,
+) {
     life.planned = true;
     life.traffic = replica.traffic;
     if let Some(leaving) = &replica.leaving {
@@ -394,10 +467,11 @@ fn judge_lost(commit: &Commit<'_>, found: &mut Vec<String>) {
         let reached = adapter::edges_seen(commit.observed).any(|(_, edge)| {
             let age = commit.now_ms.saturating_sub(edge.reported_ms);
             let fresh = commit.alive(&edge.session) && age <= config.edge_report_stale_ms;
-            fresh && edge.servers.iter().any(|(replica, server)| {
-                let there = adapter::replica(commit.before, *replica);
-                server.check == CheckState::Up && there.is_some_and(|r| r.node == **id)
-            })
+            fresh
+                && edge.servers.iter().any(|(replica, server)| {
+                    let there = adapter::replica(commit.before, *replica);
+                    server.check == CheckState::Up && there.is_some_and(|r| r.node == **id)
+                })
         });
         if reached {
             found.push(format!("{id} is declared lost while an edge reaches it"));

@@ -77,7 +77,9 @@ impl World {
                 }
                 Err(error) => launch_failed(replica, Some(id), error),
             },
-            Effect::Stop(replica, id, grace_ms) => return self.stop(host, epoch, replica, id, grace_ms),
+            Effect::Stop(replica, id, grace_ms) => {
+                return self.stop(host, epoch, replica, id, grace_ms);
+            }
             Effect::Remove(replica, id) => {
                 let gone = engine.containers.remove(&id);
                 let result = match gone {
@@ -115,7 +117,7 @@ impl World {
             let exit = Event::Exit(host, id.to_owned(), run, End::Crash);
             self.queue.push(now + after_ms, exit);
         }
-        self.truth.started(replica, now);
+        self.judge_start(replica);
         self.engine_says(host);
     }
 

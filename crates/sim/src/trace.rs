@@ -33,7 +33,12 @@ impl Trace {
     pub fn say(&mut self, now_ms: u64, what: Arguments<'_>) {
         self.line.clear();
         // Writing to a string cannot fail.
-        let _ = write!(self.line, "{:>7}.{:03} {what}", now_ms / 1_000, now_ms % 1_000);
+        let _ = write!(
+            self.line,
+            "{:>7}.{:03} {what}",
+            now_ms / 1_000,
+            now_ms % 1_000
+        );
         for byte in self.line.bytes() {
             self.hash = (self.hash ^ u64::from(byte)).wrapping_mul(FNV.1);
         }

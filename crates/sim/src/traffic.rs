@@ -44,7 +44,6 @@ impl Traffic {
 
 #[derive(Debug, Clone)]
 struct Session {
-    service: usize,
     edge: HostNo,
     pid: u32,
     backend: String,
@@ -56,7 +55,9 @@ impl World {
     pub(crate) fn request(&mut self) {
         let wait_ms = self.dice.between(20, 250);
         self.queue.push(self.now + wait_ms, Event::Request);
-        let edges: Vec<HostNo> = (0..self.hosts.len()).filter(|h| self.hosts[*h].edge).collect();
+        let edges: Vec<HostNo> = (0..self.hosts.len())
+            .filter(|h| self.hosts[*h].edge)
+            .collect();
         let Some(edge) = self.dice.pick(&edges) else {
             return;
         };
@@ -107,7 +108,6 @@ impl World {
             }
         }
         let session = Session {
-            service,
             edge,
             pid,
             backend,

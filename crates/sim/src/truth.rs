@@ -110,9 +110,4 @@ impl Truth {
     pub fn has_lost_ledger(&self, host: HostNo) -> bool {
         self.lost_ledgers.contains(&host)
     }
-
-    /// A container of a replica was started.
-    pub fn started(&mut self, id: ReplicaId, now_ms: u64) {
-        self.starts.entry(id).or_default().push(now_ms);
-    }
 }

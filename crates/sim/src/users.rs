@@ -3,13 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use controller::cluster::{ChangeError, Ledger};
-use controller::store::{NodeRecord, StoreError, StoredEvent};
+use controller::store::{NodeRecord, Repository, StoreError, StoredEvent};
 use longshore_haproxy_driver::name::BackendName;
 use longshore_model::autoscale::Signal;
 use longshore_model::{
-    App, AppName, Availability, Desired, Event as Said, EventKind, ManualScale, Node, NodeId, Roles,
-    ServiceKey, ServiceName,
+    App, AppName, Availability, Desired, Event as Said, EventKind, ManualScale, Node, NodeId,
+    Roles, ServiceKey, ServiceName,
 };
 
 use crate::adapter::Wish;
@@ -69,8 +68,6 @@ impl Users {
     }
 }
 
-type Changed<T> = Result<(T, Vec<StoredEvent>), ChangeError<StoreError>>;
-
 impl World {
     /// Services of this seed.
     pub(crate) fn invent_services(&mut self) {
@@ -82,7 +79,10 @@ impl World {
             };
             let routed = !self.dice.one_in(6);
             let listen_port = u16::try_from(8_000 + number).ok().filter(|_| routed);
-            let signal = self.dice.pick(&[Signal::Cpu, Signal::NodeCpu]);
+            let signal = match self.dice.one_in(2) {
+                true => Signal::Cpu,
+                false => Signal::NodeCpu,
+            };
             let scales = self.dice.one_in(3);
             let usual = Wish {
                 image: self.good_image(),
@@ -92,7 +92,7 @@ impl World {
                 parallelism: u32::try_from(self.dice.between(1, 3)).unwrap_or(1),
                 max_unavailable: u32::from(self.dice.one_in(6)),
                 drain_ms: self.dice.between(1_000, 6_000),
-                scaling: signal.filter(|_| scales).map(|signal| (signal, 6)),
+                scaling: scales.then_some((signal, 6)),
                 impossible: false,
             };
             self.users.services.push(Service {
@@ -112,13 +112,19 @@ impl World {
 
     fn bad_image(&mut self) -> String {
         self.users.tags += 1;
-        let kind = self.dice.pick(&["crash-50", "crash-700", "deaf", "missing"]);
+        let kind = self
+            .dice
+            .pick(&["crash-50", "crash-700", "deaf", "missing"]);
         format!("{}:{}", kind.unwrap_or("deaf"), self.users.tags)
     }
 
     /// One write through the controller's door, and what came of it in the book of mutations.
     /// False: it was not acknowledged.
-    pub(crate) fn change(&mut self, write: impl FnOnce(&mut Ledger, &mut Desired) -> Changed<()>) -> bool {
+    pub(crate) fn change(
+        &mut self,
+        mean: impl Fn(&mut Desired),
+        write: impl FnOnce(&mut Repository, &Desired) -> Result<Vec<StoredEvent>, StoreError>,
+    ) -> bool {
         let Some(cluster) = self.cluster().cloned() else {
             return false;
         };
@@ -126,13 +132,13 @@ impl World {
             return false;
         }
         let before = cluster.desired();
-        let mut meant = None;
+        let mut meant = Desired::clone(&before);
+        mean(&mut meant);
         let result = cluster.change::<(), StoreError>(|ledger, desired| {
-            let result = write(ledger, desired);
-            meant = Some(desired.clone());
-            result
+            let events = write(&mut ledger.repository, &meant)?;
+            mean(desired);
+            Ok(((), events))
         });
-        let meant = meant.unwrap_or_else(|| Desired::clone(&before));
         let acked = self.mutations.wrote(&result, &before, meant);
         self.judge_mutations();
         self.controller_ends_if_fatal();
@@ -154,33 +160,41 @@ impl World {
             address: at.address,
             joined_ms: 0,
             note: None,
+            drain: None,
         };
-        self.change(|ledger, desired| {
-            let record = NodeRecord {
-                node: node.clone(),
-                serials: Vec::new(),
-            };
-            let events = ledger.repository.put_node(&record, None, &[])?;
-            desired.nodes.insert(node.id.clone(), node);
-            Ok(((), events))
-        })
+        self.change(
+            |desired| {
+                desired.nodes.insert(node.id.clone(), node.clone());
+            },
+            |repository, _| {
+                let record = NodeRecord {
+                    node: node.clone(),
+                    serials: Vec::new(),
+                };
+                repository.put_node(&record, None, &[])
+            },
+        )
     }
 
     fn availability(&mut self, id: &NodeId, availability: Availability) -> bool {
-        self.change(|ledger, desired| {
-            let Some(node) = desired.nodes.get_mut(id) else {
-                return Ok(((), Vec::new()));
-            };
-            let mut next = node.clone();
-            next.availability = availability;
-            let record = NodeRecord {
-                node: next.clone(),
-                serials: Vec::new(),
-            };
-            let events = ledger.repository.put_node(&record, None, &[])?;
-            *node = next;
-            Ok(((), events))
-        })
+        let known = self
+            .cluster()
+            .is_some_and(|c| c.desired().nodes.contains_key(id));
+        known
+            && self.change(
+                |desired| {
+                    if let Some(node) = desired.nodes.get_mut(id) {
+                        node.availability = availability;
+                    }
+                },
+                |repository, meant| {
+                    let Some(node) = meant.nodes.get(id).cloned() else {
+                        return Ok(Vec::new());
+                    };
+                    let serials = Vec::new();
+                    repository.put_node(&NodeRecord { node, serials }, None, &[])
+                },
+            )
     }
 
     /// Applies what a service is to be.
@@ -192,32 +206,45 @@ impl World {
         let key = self.users.services[service].key.clone();
         let spec = wish.spec();
         let name = key.app.clone();
-        let acked = self.change(|ledger, desired| {
-            let revision = desired.apps.get(&name).map_or(0, |app| app.revision) + 1;
-            let app = App {
-                name: name.clone(),
-                revision,
-                services: [(key.service.clone(), spec)].into(),
-                applied_ms: at_ms,
-                applied_by: "sim".into(),
-            };
-            let kind = EventKind::AppApplied {
-                app: name.clone(),
-                revision,
-                by: "sim".into(),
-            };
-            let events = ledger.repository.put_app(&app, &[Said { at_ms, kind }])?;
-            desired.apps.insert(name, app);
-            Ok(((), events))
-        });
+        let revision = cluster
+            .desired()
+            .apps
+            .get(&name)
+            .map_or(0, |app| app.revision)
+            + 1;
+        let app = App {
+            name: name.clone(),
+            revision,
+            services: [(key.service.clone(), spec)].into(),
+            applied_ms: at_ms,
+            applied_by: "sim".into(),
+        };
+        let kind = EventKind::AppApplied {
+            app: name.clone(),
+            revision,
+            by: "sim".into(),
+        };
+        let acked = self.change(
+            |desired| {
+                desired.apps.insert(name.clone(), app.clone());
+            },
+            |repository, _| repository.put_app(&app, &[Said { at_ms, kind }]),
+        );
         if acked {
             let now = self.now;
-            say!(self, "user applies {}: {} x{}", self.users.services[service].key, wish.image, wish.replicas);
+            say!(
+                self,
+                "user applies {}: {} x{}",
+                self.users.services[service].key,
+                wish.image,
+                wish.replicas
+            );
             let service_now = &mut self.users.services[service];
             let was_up = service_now.wish.is_some();
-            let shrinks = service_now.wish.as_ref().is_some_and(|was| {
-                was.stop_first || was.max_unavailable > 0
-            });
+            let shrinks = service_now
+                .wish
+                .as_ref()
+                .is_some_and(|was| was.stop_first || was.max_unavailable > 0);
             service_now.wish = Some(wish);
             if !was_up || shrinks || service_now.promised_at == u64::MAX {
                 service_now.promised_at = now + crate::traffic::PARDON_MS;
@@ -229,18 +256,18 @@ impl World {
 
     fn down(&mut self, service: usize) {
         let key = self.users.services[service].key.clone();
-        let acked = self.change(|ledger, desired| {
-            let manual: Vec<ServiceKey> = desired
-                .manual
-                .keys()
-                .filter(|k| k.app == key.app)
-                .cloned()
-                .collect();
-            let events = ledger.repository.remove_app(&key.app, &manual, &[])?;
-            desired.apps.remove(&key.app);
-            desired.manual.retain(|k, _| k.app != key.app);
-            Ok(((), events))
+        let manual: Vec<ServiceKey> = self.cluster().map_or_else(Vec::new, |cluster| {
+            let desired = cluster.desired();
+            let keys = desired.manual.keys().filter(|k| k.app == key.app);
+            keys.cloned().collect()
         });
+        let acked = self.change(
+            |desired| {
+                desired.apps.remove(&key.app);
+                desired.manual.retain(|k, _| k.app != key.app);
+            },
+            |repository, _| repository.remove_app(&key.app, &manual, &[]),
+        );
         if acked {
             say!(self, "user takes {} down", self.users.services[service].key);
             self.unpromise(service);
@@ -265,13 +292,18 @@ impl World {
             hold_until_ms: None,
             by: "sim".into(),
         };
-        let acked = self.change(|ledger, desired| {
-            ledger.repository.put_manual(&key, &manual)?;
-            desired.manual.insert(key.clone(), manual);
-            Ok(((), Vec::new()))
-        });
+        let acked = self.change(
+            |desired| {
+                desired.manual.insert(key.clone(), manual.clone());
+            },
+            |repository, _| repository.put_manual(&key, &manual).map(|()| Vec::new()),
+        );
         if acked {
-            say!(self, "user scales {} to {count}", self.users.services[service].key);
+            say!(
+                self,
+                "user scales {} to {count}",
+                self.users.services[service].key
+            );
             if count == 0 {
                 self.unpromise(service);
             } else if self.users.services[service].promised_at == u64::MAX {
@@ -356,11 +388,12 @@ impl World {
         if self.hosts[host].edge || (held && !forced) {
             return;
         }
-        let acked = self.change(|ledger, desired| {
-            let events = ledger.repository.remove_node(&id, &[], &[])?;
-            desired.nodes.remove(&id);
-            Ok(((), events))
-        });
+        let acked = self.change(
+            |desired| {
+                desired.nodes.remove(&id);
+            },
+            |repository, _| repository.remove_node(&id, &[], &[]),
+        );
         if acked {
             say!(self, "user removes {id}");
             cluster.fleet.forget(&id);

@@ -87,7 +87,8 @@ impl World {
             match held {
                 held if at != host || cut => self.held.push(held),
                 Held::Up(conn, message) => {
-                    self.queue.push(self.now, Event::ToController(conn, message));
+                    self.queue
+                        .push(self.now, Event::ToController(conn, message));
                 }
                 Held::Down(conn, message) => {
                     self.queue.push(self.now, Event::ToAgent(conn, message));

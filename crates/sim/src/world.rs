@@ -150,7 +150,6 @@ impl World {
                 return self.violation("too many events");
             }
             self.tell_time();
-            self.note_listening();
             self.happen(event);
         }
         self.last_judgement();
@@ -178,7 +177,6 @@ impl World {
             Event::Calm => self.begin_calm(),
             Event::Watch => self.watch(),
         }
-        self.judge_restarts();
     }
 
     fn last_judgement(&mut self) {
@@ -187,10 +185,16 @@ impl World {
         } = self.traffic;
         let open = self.traffic.open();
         if sent != ok + failed + open {
-            self.violation(&format!("{sent} requests, {ok} answered, {failed} failed, {open} open"));
+            self.violation(&format!(
+                "{sent} requests, {ok} answered, {failed} failed, {open} open"
+            ));
         }
         self.judge_mutations();
-        say!(self, "end: {} events, {sent} requests, {failed} failed", self.events);
+        say!(
+            self,
+            "end: {} events, {sent} requests, {failed} failed",
+            self.events
+        );
     }
 
     /// First ledger.
