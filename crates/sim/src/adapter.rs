@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use controller::cluster::Cluster;
 use longshore_model::autoscale::{Behavior, Metric, RateAmount, RatePolicy, Signal, TargetKind};
-use longshore_model::observe::{EdgeObserved, NodeObserved};
+use longshore_model::observe::{CheckState, CpuSample, EdgeObserved, NodeObserved};
 use longshore_model::plan::{Failures, Replica, ScaleChange};
 use longshore_model::report::ServiceReport;
 use longshore_model::spec::{
@@ -12,24 +12,24 @@ use longshore_model::spec::{
 };
 use longshore_model::{
     AutoscaleMode, AutoscaleSpec, ContainerSpec, Memory, NodeId, Observed, Plan, Reason, ReplicaId,
-    Report, ServiceKey, ServiceSpec, TemplateId, TimeMs,
+    Report, ServiceKey, ServiceSpec, TimeMs,
 };
 use longshore_planner::PlanInput;
 
 /// All replicas of a plan, in any fixed order.
 pub fn replicas(plan: &Plan) -> impl Iterator<Item = &Replica> {
-    plan.replicas.values()
+    plan.replicas().map(AsRef::as_ref)
 }
 
 /// One replica of a plan.
 #[must_use]
 pub fn replica(plan: &Plan, id: ReplicaId) -> Option<&Replica> {
-    plan.replicas.get(&id)
+    plan.replica(id).map(AsRef::as_ref)
 }
 
 /// Replicas of one service.
 pub fn of_service<'a>(plan: &'a Plan, key: &'a ServiceKey) -> impl Iterator<Item = &'a Replica> {
-    replicas(plan).filter(move |replica| replica.service == *key)
+    plan.replicas_of(key).map(AsRef::as_ref)
 }
 
 /// Services of a plan with their count.
@@ -63,17 +63,17 @@ pub fn routes<'a>(plan: &'a Plan, key: &ServiceKey) -> &'a [RouteSpec] {
         .map_or(&[], |service| &service.routes)
 }
 
-/// What a template reserves.
+/// What a replica reserves.
 #[must_use]
-pub fn resources(plan: &Plan, template: &TemplateId) -> Resources {
-    let template = plan.templates.get(template);
+pub fn resources(plan: &Plan, replica: &Replica) -> Resources {
+    let template = plan.template(replica);
     template.map_or_else(Resources::default, |spec| spec.resources)
 }
 
-/// The image of a template.
+/// The image of a replica.
 #[must_use]
-pub fn image<'a>(plan: &'a Plan, template: &TemplateId) -> &'a str {
-    plan.templates.get(template).map_or("", |spec| &spec.image)
+pub fn image<'a>(plan: &'a Plan, replica: &Replica) -> &'a str {
+    plan.template(replica).map_or("", |spec| &spec.image)
 }
 
 /// Nodes that are declared lost.
@@ -90,7 +90,7 @@ pub fn is_lost(plan: &Plan, node: &NodeId) -> bool {
 /// What a report says of a service.
 #[must_use]
 pub fn service_report<'a>(report: &'a Report, key: &ServiceKey) -> Option<&'a ServiceReport> {
-    report.services.get(key)
+    report.services.get(key).map(AsRef::as_ref)
 }
 
 /// Does a service wait because nothing can take its replicas?
@@ -237,12 +237,12 @@ pub fn describe(plan: &Plan, report: &Report) -> Vec<String> {
             r.service,
             r.slot,
             r.node,
-            image(plan, &r.template),
+            image(plan, r),
             r.traffic,
             r.stop
         )
     };
-    let service = |(key, entry): (&ServiceKey, &longshore_model::plan::ServicePlan)| {
+    let service = |(key, entry): (&ServiceKey, &Arc<longshore_model::plan::ServicePlan>)| {
         let waits = service_report(report, key).map(|r| &r.waits);
         format!(
             "  {key} target {} failures {:?} waits {waits:?}",
@@ -261,7 +261,7 @@ pub fn describe(plan: &Plan, report: &Report) -> Vec<String> {
 /// What was seen, in words, for people.
 #[must_use]
 pub fn describe_observed(observed: &Observed, plan: &Plan) -> Vec<String> {
-    let node = |(id, seen): (&NodeId, &NodeObserved)| {
+    let node = |(id, seen): (&NodeId, &Arc<NodeObserved>)| {
         let said = seen.replicas.values();
         let said: Vec<String> = said.map(|s| format!("{} {:?}", s.id, s.state)).collect();
         let wanted = plan.generations.get(id);
@@ -271,9 +271,9 @@ pub fn describe_observed(observed: &Observed, plan: &Plan) -> Vec<String> {
         )
     };
     let edge = |(id, seen): (&NodeId, &EdgeObserved)| {
-        let said = seen.servers.iter();
+        let said = seen.servers.values().flat_map(|servers| servers.iter());
         let said: Vec<String> = said
-            .map(|(id, s)| format!("{id} {:?} {:?} {}", s.admin, s.check, s.sessions))
+            .map(|(id, s)| format!("{id} {:?} {:?}", s.admin, s.check))
             .collect();
         format!(
             "  edge {id} connected {} generation {} {:?}: {said:?}",
@@ -290,12 +290,35 @@ pub fn describe_observed(observed: &Observed, plan: &Plan) -> Vec<String> {
 /// What was seen of a node.
 #[must_use]
 pub fn node_seen<'a>(observed: &'a Observed, id: &NodeId) -> Option<&'a NodeObserved> {
-    observed.nodes.get(id)
+    observed.nodes.get(id).map(AsRef::as_ref)
+}
+
+/// Does a fresh look of an edge find a replica of that node well?
+#[must_use]
+pub fn finds_well(edge: &EdgeObserved, plan: &Plan, node: &NodeId) -> bool {
+    let mut servers = edge.servers.values().flat_map(|servers| servers.iter());
+    servers.any(|(id, server)| {
+        let there = replica(plan, *id);
+        server.check == CheckState::Up && there.is_some_and(|r| r.node == *node)
+    })
+}
+
+/// CPU samples of a replica.
+#[must_use]
+pub fn replica_samples(seen: &NodeObserved, id: ReplicaId) -> &[CpuSample] {
+    let samples = seen.samples.replicas.get(&id);
+    samples.map_or(&[], |samples| &samples.cpu_milli)
+}
+
+/// CPU samples of a node.
+#[must_use]
+pub fn node_samples(seen: &NodeObserved) -> &[CpuSample] {
+    &seen.samples.cpu_ratio
 }
 
 /// What was seen of all edges.
 pub fn edges_seen(observed: &Observed) -> impl Iterator<Item = (&NodeId, &EdgeObserved)> {
-    observed.edges.iter()
+    observed.edges.iter().map(|(id, edge)| (id, edge.as_ref()))
 }
 
 /// Plans once more with what a run was given; what the judges compare.
@@ -303,8 +326,8 @@ pub fn edges_seen(observed: &Observed) -> impl Iterator<Item = (&NodeId, &EdgeOb
 pub fn plan_again(
     cluster: &Cluster,
     now_ms: TimeMs,
-    current: &Plan,
-    memory: &Memory,
+    current: &Arc<Plan>,
+    memory: &Arc<Memory>,
     observed: &Observed,
 ) -> longshore_planner::Outcome {
     longshore_planner::plan(&PlanInput {

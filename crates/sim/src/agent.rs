@@ -193,27 +193,38 @@ impl World {
                 replica,
                 container,
                 grace_ms,
+                ..
             } => self.ask_engine(host, quick_ms, Effect::Stop(replica, container, grace_ms)),
             Action::Inspect { replica, container } => {
                 self.ask_engine(host, quick_ms, Effect::Inspect(replica, container));
             }
+            Action::Pause { replica, container } => {
+                self.ask_engine(host, quick_ms, Effect::Pause(replica, container));
+            }
+            Action::Unpause { replica, container } => {
+                self.ask_engine(host, quick_ms, Effect::Unpause(replica, container));
+            }
             Action::Probe {
                 replica,
                 container,
-                target,
+                proof,
+                ..
+            }
+            | Action::Recheck {
+                replica,
+                container,
+                proof,
+                ..
             } => {
-                let at = &self.hosts[host];
-                let listens = at
-                    .engine
-                    .at_port(target.address.port())
-                    .is_some_and(|c| c.listens(self.now));
-                let result = match listens {
+                let asked = self.hosts[host].engine.containers.get(&container);
+                let result = match asked.is_some_and(|c| c.listens(self.now)) {
                     true => Ok(()),
                     false => Err("connection refused".to_owned()),
                 };
                 let done = Done::Probed {
                     replica,
                     container,
+                    proof,
                     result,
                 };
                 self.agent_later(host, quick_ms, AgentEvent::Done(Box::new(done)));

@@ -169,8 +169,7 @@ impl World {
             return None;
         }
         let mut replicas = adapter::of_service(plan, key);
-        let old =
-            replicas.find(|r| r.leaving.is_none() && adapter::image(plan, &r.template) != image)?;
+        let old = replicas.find(|r| r.leaving.is_none() && adapter::image(plan, r) != image)?;
         Some(format!("{key}: {} is outdated", old.id))
     }
 

@@ -2,9 +2,6 @@
 
 use std::sync::Arc;
 
-use longshore_model::observe::ServerAdmin;
-use node_agent::runtime::Condition;
-
 use crate::control::CrashPoint;
 use crate::engine::Mood;
 use crate::event::{Down, End, Event, HostNo};
@@ -12,6 +9,7 @@ use crate::host::Samples;
 use crate::scenario::Fault;
 use crate::store::Disk;
 use crate::world::World;
+use longshore_model::observe::ServerAdmin;
 
 /// Commands that may be said again.
 const ECHOES_MAX: usize = 64;
@@ -180,7 +178,7 @@ impl World {
             .engine
             .containers
             .iter()
-            .filter(|(_, c)| c.condition == Condition::Running)
+            .filter(|(_, c)| c.runs())
             .map(|(id, c)| (id.clone(), c.run))
             .collect();
         for (id, run) in running {
@@ -190,9 +188,7 @@ impl World {
 
     fn container_fault(&mut self, fault: Fault, host: HostNo, until: u64) {
         let containers = &self.hosts[host].engine.containers;
-        let running = containers
-            .iter()
-            .filter(|(_, c)| c.condition == Condition::Running && !c.told);
+        let running = containers.iter().filter(|(_, c)| c.runs() && !c.told);
         let running: Vec<(String, u32)> = running.map(|(id, c)| (id.clone(), c.run)).collect();
         let chosen = self.dice.below(running.len());
         let Some((id, run)) = running.get(chosen) else {

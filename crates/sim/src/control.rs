@@ -61,7 +61,7 @@ pub struct Process {
     /// The real thing.
     pub cluster: Arc<Cluster>,
     /// Carried from run to run.
-    pub memory: Memory,
+    pub memory: Arc<Memory>,
     /// Live sessions.
     pub sessions: BTreeMap<Conn, (HostNo, Session)>,
     since_ms: Arc<AtomicU64>,
@@ -135,7 +135,7 @@ impl World {
                 self.mutations.reopened(&cluster.desired());
                 self.control.process = Some(Process {
                     cluster,
-                    memory: Memory::default(),
+                    memory: Arc::default(),
                     sessions: BTreeMap::new(),
                     since_ms,
                     started_at: self.now,
@@ -237,7 +237,7 @@ impl World {
         let now_ms = cluster.now_ms();
         let before = cluster.view();
         let memory = std::mem::take(&mut process.memory);
-        let kept = self.replans(at_ms).then(|| memory.clone());
+        let kept = self.replans(at_ms).then(|| Arc::clone(&memory));
         let (next, observed) = reconcile::decide(&cluster, memory, now_ms);
         if let Some(process) = &mut self.control.process {
             process.memory = next.memory;

@@ -97,6 +97,12 @@ pub struct SimContainer {
 }
 
 impl SimContainer {
+    /// Are its processes there?
+    #[must_use]
+    pub fn runs(&self) -> bool {
+        matches!(self.condition, Condition::Running | Condition::Paused)
+    }
+
     /// Has it been ready to answer in this run?
     #[must_use]
     pub fn has_listened(&self, now_ms: u64) -> bool {
@@ -187,7 +193,7 @@ impl Engine {
         let others = self
             .containers
             .iter()
-            .filter(|(other, c)| other.as_str() != id && c.condition == Condition::Running);
+            .filter(|(other, c)| other.as_str() != id && c.runs());
         let held: BTreeSet<u16> = others.flat_map(|(_, c)| c.ports.iter().copied()).collect();
         if let Some(port) = mine
             .iter()
@@ -203,6 +209,21 @@ impl Engine {
         container.started_at = now_ms;
         container.told = false;
         Ok(container.run)
+    }
+
+    /// Freezes one or lets it go on.
+    ///
+    /// # Errors
+    /// As an engine would.
+    pub fn turn(&mut self, id: &str, from: Condition, to: Condition) -> Result<(), RuntimeError> {
+        match self.containers.get_mut(id) {
+            None => Err(refusal(ErrorKind::NotFound, "pause")),
+            Some(container) if container.condition == from => {
+                container.condition = to;
+                Ok(())
+            }
+            Some(_) => Err(refusal(ErrorKind::Refused, "pause")),
+        }
     }
 
     /// What a listing says.
@@ -226,7 +247,7 @@ impl Engine {
             .containers
             .get(id)
             .ok_or_else(|| refusal(ErrorKind::NotFound, "inspect"))?;
-        let running = container.condition == Condition::Running;
+        let running = container.runs();
         Ok(Inspection {
             running,
             ran_ms: match running {
@@ -247,6 +268,6 @@ impl Engine {
     pub fn at_port(&self, port: u16) -> Option<&SimContainer> {
         self.containers
             .values()
-            .find(|c| c.condition == Condition::Running && c.ports.contains(&port))
+            .find(|c| c.runs() && c.ports.contains(&port))
     }
 }

@@ -85,6 +85,10 @@ pub enum Effect {
     Start(ReplicaId, String),
     /// Signal it.
     Stop(ReplicaId, String, Option<u64>),
+    /// Freeze it.
+    Pause(ReplicaId, String),
+    /// Let it go on.
+    Unpause(ReplicaId, String),
     /// Remove it.
     Remove(ReplicaId, String),
     /// Say what is there.

@@ -2,9 +2,10 @@
 //! own check.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use controller::cluster::{Cluster, View};
-use longshore_model::observe::{CheckState, EngineState, SessionObserved};
+use longshore_model::observe::{EngineState, SessionObserved};
 use longshore_model::plan::Traffic;
 use longshore_model::reason::{LeaveReason, ScaleCause};
 use longshore_model::{Availability, Memory, Observed, Plan, Replica, ReplicaState};
@@ -22,8 +23,8 @@ const LAG_MS: u64 = 4_000;
 /// One commit, with all that it may be judged by.
 struct Commit<'a> {
     cluster: &'a Cluster,
-    before: &'a Plan,
-    after: &'a Plan,
+    before: &'a Arc<Plan>,
+    after: &'a Arc<Plan>,
     observed: &'a Observed,
     now_ms: u64,
 }
@@ -49,7 +50,12 @@ impl Commit<'_> {
 
 impl World {
     /// After a planning run.
-    pub(crate) fn judge_run(&mut self, before: &View, observed: &Observed, kept: Option<&Memory>) {
+    pub(crate) fn judge_run(
+        &mut self,
+        before: &View,
+        observed: &Observed,
+        kept: Option<&Arc<Memory>>,
+    ) {
         let Some(cluster) = self.cluster().cloned() else {
             return;
         };
@@ -169,7 +175,7 @@ impl World {
             if let Some(port) = replica.ports.iter().find(|p| !held.insert(p.host_port)) {
                 found.push(format!("{}: port {} twice", replica.node, port.host_port));
             }
-            let wants = adapter::resources(commit.after, &replica.template);
+            let wants = adapter::resources(commit.after, replica);
             let sum = used.entry(&replica.node).or_default();
             sum.0 += wants.cpu_reserved_milli;
             sum.1 += wants.memory_reserved_bytes;
@@ -204,7 +210,7 @@ impl World {
             }
             if self.users.of(&replica.service).is_some_and(|service| {
                 service.wish.as_ref().is_some_and(|wish| wish.impossible)
-                    && adapter::image(commit.after, &replica.template)
+                    && adapter::image(commit.after, replica)
                         == service.wish.as_ref().map_or("", |wish| &wish.image)
             }) {
                 found.push(format!("{id} is placed against its constraint"));
@@ -407,7 +413,9 @@ fn sources(
                 continue;
             }
             count.1 += 1;
-            count.0 += usize::from(fresh(&said.cpu_milli));
+            count.0 += usize::from(
+                seen.is_some_and(|seen| fresh(adapter::replica_samples(seen, replica.id))),
+            );
         }
         return count;
     }
@@ -420,7 +428,7 @@ fn sources(
             continue;
         }
         count.1 += 1;
-        count.0 += usize::from(fresh(&seen.cpu_ratio) && commit.alive(&seen.session));
+        count.0 += usize::from(fresh(adapter::node_samples(seen)) && commit.alive(&seen.session));
     }
     count
 }
@@ -467,11 +475,7 @@ fn judge_lost(commit: &Commit<'_>, found: &mut Vec<String>) {
         let reached = adapter::edges_seen(commit.observed).any(|(_, edge)| {
             let age = commit.now_ms.saturating_sub(edge.reported_ms);
             let fresh = commit.alive(&edge.session) && age <= config.edge_report_stale_ms;
-            fresh
-                && edge.servers.iter().any(|(replica, server)| {
-                    let there = adapter::replica(commit.before, *replica);
-                    server.check == CheckState::Up && there.is_some_and(|r| r.node == **id)
-                })
+            fresh && adapter::finds_well(edge, commit.before, id)
         });
         if reached {
             found.push(format!("{id} is declared lost while an edge reaches it"));
@@ -492,7 +496,7 @@ fn judge_lost(commit: &Commit<'_>, found: &mut Vec<String>) {
 }
 
 /// 9: the same input gives the same plan, and planning with the outcome changes nothing.
-fn planned_once(commit: &Commit<'_>, memory: &Memory) -> Vec<String> {
+fn planned_once(commit: &Commit<'_>, memory: &Arc<Memory>) -> Vec<String> {
     let Commit {
         cluster,
         before,
@@ -502,7 +506,7 @@ fn planned_once(commit: &Commit<'_>, memory: &Memory) -> Vec<String> {
     } = *commit;
     let mut found = Vec::new();
     let first = adapter::plan_again(cluster, now_ms, before, memory, observed);
-    if first.plan != *after {
+    if *first.plan != **after {
         found.push("the same input gives another plan".to_owned());
         return found;
     }

@@ -88,6 +88,14 @@ impl World {
                 };
                 step(Done::Stopped { replica, result })
             }
+            Effect::Pause(replica, id) => {
+                let result = engine.turn(&id, Condition::Running, Condition::Paused);
+                step(Done::Paused { replica, result })
+            }
+            Effect::Unpause(replica, id) => {
+                let result = engine.turn(&id, Condition::Paused, Condition::Running);
+                step(Done::Unpaused { replica, result })
+            }
             Effect::Inspect(replica, id) => {
                 let result = engine.inspect(&id, now);
                 step(Done::Inspected { replica, result })
@@ -141,7 +149,7 @@ impl World {
                 let done = step(Done::Stopped { replica, result });
                 return self.answer(host, epoch, 1, done);
             }
-            Some(container) if container.condition == Condition::Running => {
+            Some(container) if container.runs() => {
                 container.told = true;
                 wait_ms = quick_ms.min(grace_ms.unwrap_or(container.grace_ms).max(1));
                 let exit = Event::Exit(host, id.clone(), container.run, End::Told);
@@ -161,7 +169,7 @@ impl World {
         let Some(container) = self.hosts[host].engine.containers.get_mut(id) else {
             return;
         };
-        if container.condition != Condition::Running || container.run != run {
+        if !container.runs() || container.run != run {
             return;
         }
         container.condition = Condition::Exited;
@@ -230,6 +238,14 @@ fn failed(effect: Effect, kind: ErrorKind) -> AgentEvent {
         Effect::Create(launch) => launch_failed(launch.replica.id, None, error),
         Effect::Start(replica, id) => launch_failed(replica, Some(id), error),
         Effect::Stop(replica, ..) | Effect::Remove(replica, _) => step(Done::Stopped {
+            replica,
+            result: Err(error),
+        }),
+        Effect::Pause(replica, _) => step(Done::Paused {
+            replica,
+            result: Err(error),
+        }),
+        Effect::Unpause(replica, _) => step(Done::Unpaused {
             replica,
             result: Err(error),
         }),
