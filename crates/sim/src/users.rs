@@ -171,7 +171,7 @@ impl World {
                     node: node.clone(),
                     serials: Vec::new(),
                 };
-                repository.put_node(&record, None, &[])
+                repository.put_node(&record, &[])
             },
         )
     }
@@ -192,7 +192,7 @@ impl World {
                         return Ok(Vec::new());
                     };
                     let serials = Vec::new();
-                    repository.put_node(&NodeRecord { node, serials }, None, &[])
+                    repository.put_node(&NodeRecord { node, serials }, &[])
                 },
             )
     }
