@@ -442,7 +442,7 @@ pub enum Reason {
     },
     /// No node has room for one more replica of the service, so the old ones stop first.
     NoRoomToStartFirst {
-        /// `max_replicas_per_node`.
+        /// `max_replicas_per_node`; 0: a fixed host port is in the way.
         max_per_node: u32,
     },
 }
@@ -556,6 +556,10 @@ impl fmt::Display for Reason {
             ),
             Self::RolloutMonitors { .. } => f.write_str("the new replicas are being monitored"),
             Self::RolloutDelays { .. } => f.write_str("pause between two batches"),
+            Self::NoRoomToStartFirst { max_per_node: 0 } => f.write_str(
+                "one at a time, the old one stops first: a fixed host port leaves no node room \
+                 for one more",
+            ),
             Self::NoRoomToStartFirst { max_per_node } => write!(
                 f,
                 "one at a time, the old one stops first: max_replicas_per_node {max_per_node} \

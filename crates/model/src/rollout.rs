@@ -36,6 +36,9 @@ pub struct Rollout {
     /// Batches begun.
     #[serde(default)]
     pub batches: u32,
+    /// The last of them has not passed yet.
+    #[serde(default)]
+    pub open: bool,
     /// Replicas of `to` that may exist: those that were there, and those of all batches begun.
     #[serde(default)]
     pub allowed: u32,
@@ -48,7 +51,7 @@ pub struct Rollout {
     /// When the last batch passed; the next waits for `delay_ms` from here.
     #[serde(default)]
     pub passed_ms: Option<TimeMs>,
-    /// This batch stops the old ones first, whatever the order of the file.
+    /// This batch stops the old ones first.
     #[serde(default)]
     pub stop_first: bool,
     /// Replicas of `to` that failed before they had served for `monitor_ms`.

@@ -8,9 +8,9 @@ use longshore_model::observe::{CheckState, EngineState, ServerAdmin, SessionObse
 use longshore_model::plan::{Assignment, Replica, Traffic};
 use longshore_model::reason::{LeaveReason, ScaleCause};
 use longshore_model::replica::ReplicaState;
-use longshore_model::spec::UpdateOrder;
-use longshore_model::{NodeId, ServiceKey, ServiceSpec};
+use longshore_model::{NodeId, ServiceKey};
 
+use self::terms::{Terms, in_force};
 use crate::{Outcome, PlanInput};
 
 /// An invariant that the outcome breaks. Its number is the design's.
@@ -24,6 +24,7 @@ pub struct Violation {
 }
 
 mod nodes;
+mod terms;
 
 type Verdict = Result<(), Violation>;
 
@@ -406,9 +407,10 @@ fn changes_keep_serving(input: &PlanInput<'_>, outcome: &Outcome) -> Verdict {
         services.entry(&now.service).or_default().push(now);
     }
     for (key, replicas) in services {
-        let Some((_, spec)) = input.desired.service(key) else {
+        let Some(spec) = in_force(input, outcome, key) else {
             continue;
         };
+        let terms = Terms::of(outcome, key, spec);
         let target = outcome
             .plan
             .services
@@ -437,29 +439,17 @@ fn changes_keep_serving(input: &PlanInput<'_>, outcome: &Outcome) -> Verdict {
             .iter()
             .filter(|r| counts_as_serving(input, outcome, lost(r), r))
             .count();
-        let needed = least_serving(spec, target);
+        let needed = terms.least_serving(target);
         demand(!gave_serving || after >= needed, 3, || {
             format!("{key}: {after} serve after the change, {needed} must")
         })?;
         let staying = replicas.iter().filter(|r| r.leaving.is_none()).count();
-        let start_first = spec.update.order != UpdateOrder::StopFirst;
+        let start_first = terms.starts_first;
         demand(!start_first || staying >= target as usize, 3, || {
             format!("{key}: {staying} stay of {target}; a replacement must start first")
         })?;
     }
     Ok(())
-}
-
-fn least_serving(spec: &ServiceSpec, target: u32) -> usize {
-    let update = &spec.update;
-    let least = if update.order == UpdateOrder::StopFirst {
-        target.saturating_sub(update.max_unavailable.max(update.batch(target)).max(1))
-    } else if target == 0 {
-        0
-    } else {
-        target.saturating_sub(update.max_unavailable).max(1)
-    };
-    least as usize
 }
 
 /// 4: while the controller still watches, metrics take nothing away and nobody is declared lost.
@@ -474,10 +464,7 @@ fn patience(input: &PlanInput<'_>, outcome: &Outcome) -> Verdict {
             continue;
         };
         let by_metric = matches!(change.cause, ScaleCause::Metric { .. });
-        let policy = input
-            .desired
-            .service(key)
-            .and_then(|(_, spec)| spec.autoscale.as_ref());
+        let policy = in_force(input, outcome, key).and_then(|spec| spec.autoscale.as_ref());
         let watch_ms = policy
             .map_or(0, |p| p.window_ms)
             .max(input.config.observe_ms);

@@ -211,6 +211,31 @@ impl<'a> Draft<'a> {
         slot.after.as_ref().or(slot.before.map(|before| &**before))
     }
 
+    /// The service runs what its file asks for, from here on.
+    pub(crate) fn use_desired(&mut self, service: usize) {
+        let slot = &mut self.services[service];
+        if let Some((_, spec)) = self.input.desired.service(&slot.key) {
+            slot.spec = Some(spec);
+            slot.template = Some(loading::wanted_template(slot.before, spec));
+        }
+    }
+
+    /// Can the service go back to its last good revision in this run?
+    pub(crate) fn has_good(&self, service: usize) -> bool {
+        let before = self.services[service].before;
+        before.is_some_and(|before| before.good.is_some())
+    }
+
+    /// The service runs its last good revision, from here on.
+    pub(crate) fn use_good(&mut self, service: usize) {
+        let slot = &mut self.services[service];
+        let before = slot.before.map(|before| &**before);
+        if let Some(good) = before.and_then(|before| before.good.as_ref()) {
+            slot.spec = Some(&good.spec);
+            slot.template = Some(good.template.clone());
+        }
+    }
+
     /// Replicas wanted of the service.
     pub(crate) fn target(&self, service: usize) -> u32 {
         self.planned(service).map_or(0, |entry| entry.target)
@@ -483,4 +508,9 @@ impl<'a> Draft<'a> {
             self.services[service].waits.push(reason);
         }
     }
+}
+
+/// Equal? The same `Arc` mostly says so at once.
+pub(crate) fn same_spec(a: &Arc<ServiceSpec>, b: &Arc<ServiceSpec>) -> bool {
+    Arc::ptr_eq(a, b) || a == b
 }

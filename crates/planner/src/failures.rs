@@ -6,6 +6,8 @@ use longshore_model::reason::{FailReason, LeaveReason};
 use longshore_model::{EventKind, Reason};
 
 use crate::draft::{Condition, Draft};
+use crate::progress;
+use crate::verdict;
 
 /// Failed and lost replicas leave, before anything is decided about counts.
 pub(crate) fn run(draft: &mut Draft<'_>) {
@@ -25,18 +27,6 @@ pub(crate) fn is_outdated(draft: &Draft<'_>, service: usize, row: usize) -> bool
 
 pub(crate) fn failures<'d>(draft: &'d Draft<'_>, service: usize) -> Option<&'d Failures> {
     draft.planned(service)?.failures.as_ref()
-}
-
-/// The wanted template failed as often as the file allows.
-pub(crate) fn failed_too_often(draft: &Draft<'_>, service: usize) -> bool {
-    let Some(spec) = draft.services[service].spec else {
-        return false;
-    };
-    let wanted = draft.services[service].template.as_ref();
-    failures(draft, service).is_some_and(|failures| {
-        let target = draft.target(service);
-        Some(&failures.template) == wanted && failures.count > spec.update.tolerated(target)
-    })
 }
 
 /// Forgets failures of templates no longer wanted, and of one that has proven itself since.
@@ -115,7 +105,8 @@ fn note_failure(draft: &mut Draft<'_>, service: usize, row: usize, why: &FailRea
         template: template.clone(),
     };
     memory.failed_on.insert(node, failed);
-    let stopped = failed_too_often(draft, service);
+    verdict::count_failure(draft, service, row, why);
+    let stopped = progress::stopped(draft, service);
     // What follows an outdated one is another template, which has not failed.
     if proven || (is_outdated(draft, service, row) && !stopped) {
         return;

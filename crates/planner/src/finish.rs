@@ -7,7 +7,7 @@ use longshore_model::plan::{Memory, Replica, ServiceMemory, ServicePlan};
 use longshore_model::{NodeId, Plan, ReplicaId, ServiceKey};
 
 use crate::Outcome;
-use crate::draft::{Draft, ServiceSlot};
+use crate::draft::{Draft, ServiceSlot, same_spec};
 
 /// Forgets what nothing refers to, raises the generations of what changed, gives the plan its
 /// version.
@@ -116,7 +116,20 @@ fn same_decision(after: &ServicePlan, before: &ServicePlan) -> bool {
         && after.file_replicas == before.file_replicas
         && after.failures == before.failures
         && after.drain_ms == before.drain_ms
+        && after.rollout == before.rollout
+        && after.refused == before.refused
+        && same_good(after, before)
         && after.templates == before.templates
+}
+
+/// The last good revision; its spec is long, and mostly the same one.
+fn same_good(after: &ServicePlan, before: &ServicePlan) -> bool {
+    match (&after.good, &before.good) {
+        (Some(a), Some(b)) => {
+            a.revision == b.revision && a.template == b.template && same_spec(&a.spec, &b.spec)
+        }
+        (a, b) => a.is_none() && b.is_none(),
+    }
 }
 
 /// The services of the plan in force with those that changed.

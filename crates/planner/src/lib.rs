@@ -25,17 +25,20 @@ mod config;
 mod draft;
 mod failures;
 mod finish;
+mod gate;
 mod handover;
 mod health;
 mod liveness;
 mod load;
 mod place;
 mod policy;
+mod progress;
 mod record;
 mod report;
 mod rollout;
 mod scale;
 mod signal;
+mod verdict;
 
 use std::sync::Arc;
 
@@ -100,6 +103,7 @@ pub fn plan_with(input: &PlanInput<'_>, cache: &mut Cache) -> Outcome {
     let leaving = handover::leaving(&draft);
     handover::run(&mut draft, &leaving);
     failures::run(&mut draft);
+    progress::run(&mut draft);
     scale::run(&mut draft);
     place::forget_failures(&mut draft);
     rollout::run(&mut draft);

@@ -19,6 +19,7 @@ use longshore_model::{EventKind, Reason, ReplicaId, TemplateId};
 
 use crate::cluster::{NodeSlot, Sight};
 use crate::draft::{Condition, Draft, Now, Row};
+use crate::progress;
 
 /// What shall be placed.
 #[derive(Debug)]
@@ -210,6 +211,39 @@ fn score(slot: &NodeSlot<'_>, board: &Board<'_>, number: usize) -> Score {
         image_absent: !images.contains(&board.container.image),
         number,
     }
+}
+
+/// Can a node be full for this service alone?
+pub(crate) fn is_tight(spec: &ServiceSpec) -> bool {
+    spec.placement.max_per_node > 0 || !spec.container.fixed_ports.is_empty()
+}
+
+/// Is there no node that could hold one more replica of the service beside those it has, only
+/// because of `max_replicas_per_node` or a fixed host port? Then none can start first.
+pub(crate) fn no_room(draft: &Draft<'_>, service: usize) -> bool {
+    let Some(spec) = draft.services[service].spec else {
+        return false;
+    };
+    if !is_tight(spec) {
+        return false;
+    }
+    let (max, fixed) = (spec.placement.max_per_node, &spec.container.fixed_ports);
+    let mut here = vec![0_u32; draft.cluster.nodes.len()];
+    for row in draft.active(service) {
+        if let Some(number) = draft.rows[row].node {
+            here[number] += 1;
+        }
+    }
+    let takes = |slot: &NodeSlot<'_>| {
+        slot.node.roles.worker
+            && slot.node.availability == Availability::Active
+            && slot.state == NodeState::Ready
+            && constraint_refusal(slot, &spec.placement.constraints).is_none()
+    };
+    !draft.cluster.nodes.iter().zip(here).any(|(slot, here)| {
+        let free = fixed.values().all(|port| !slot.ports.contains(port));
+        takes(slot) && free && (max == 0 || here < max)
+    })
 }
 
 /// Why the node cannot take one more replica, if it cannot.
@@ -416,6 +450,7 @@ fn add(
     let id = ReplicaId(draft.next_replica.max(1));
     let ports = reserve_ports(draft, &draft.cluster.nodes[number], id, &board.container)?;
     draft.next_replica = id.0 + 1;
+    let revision = progress::revision(draft, order.service);
     let node = &mut draft.cluster.nodes[number];
     node.reserve(board.container.resources, &ports);
     node.dirty = true;
@@ -427,9 +462,7 @@ fn add(
         node: node.id.clone(),
         address: node.node.address,
         template: order.template.clone(),
-        revision: draft.services[order.service]
-            .app
-            .map_or(0, |app| app.revision),
+        revision,
         ports,
         created_ms: draft.input.now_ms,
         traffic: Traffic::Out,

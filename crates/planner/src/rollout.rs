@@ -10,12 +10,15 @@ use longshore_model::node::Availability;
 use longshore_model::plan::Traffic;
 use longshore_model::reason::{FailReason, LeaveReason, ScaleCause};
 use longshore_model::report::NodeState;
-use longshore_model::spec::UpdateOrder;
+use longshore_model::rollout::Phase;
+use longshore_model::spec::{UpdateOrder, UpdateSpec};
 use longshore_model::{Reason, ServiceSpec, TemplateId};
 
 use crate::draft::{Condition, Draft};
-use crate::failures::{backs_off, failed_too_often, failures, is_outdated};
+use crate::failures::{backs_off, failures, is_outdated};
 use crate::place::{self, Order, constraint_refusal};
+use crate::progress;
+use crate::verdict;
 
 /// A service's replicas that do not leave, sorted by what shall become of them.
 #[derive(Debug, Default)]
@@ -30,39 +33,107 @@ struct Sorted {
     waiting_gone: u32,
 }
 
-/// Brings every service closer to its count and template.
-pub(crate) fn run(draft: &mut Draft<'_>) {
-    for service in 0..draft.services.len() {
-        match draft.services[service].spec {
-            Some(spec) => reconcile(draft, service, spec),
-            None => {
-                for row in draft.active(service) {
-                    draft.leave(row, LeaveReason::Down);
+/// What a rollout allows for now.
+#[derive(Debug)]
+struct Terms {
+    update: UpdateSpec,
+    /// Replicas of the new template that may exist.
+    allowed: u32,
+    /// Of these, the ones whose batch has passed.
+    passed: u32,
+    /// Old ones stop before new ones start.
+    stop_first: bool,
+    /// Old ones stay beside their successors until the batch has passed.
+    gated: bool,
+    /// It failed: the old template is what the service shall run.
+    stopped: bool,
+    /// An operator holds it.
+    held: bool,
+}
+
+impl Terms {
+    fn of(draft: &Draft<'_>, service: usize, spec: &ServiceSpec) -> Self {
+        let update = progress::update(draft, service, spec);
+        let rollout = progress::of(draft, service);
+        let going = rollout.filter(|r| matches!(r.phase, Phase::Running | Phase::Held { .. }));
+        let held = going.is_some_and(|rollout| !rollout.runs());
+        // With no old one left there is nothing to go back to.
+        let stopped =
+            progress::stopped(draft, service) && newest_outdated(draft, service).is_some();
+        Self {
+            allowed: going.map_or(u32::MAX, |rollout| rollout.allowed),
+            passed: rollout.map_or(u32::MAX, |rollout| rollout.passed),
+            stop_first: match update.order {
+                UpdateOrder::StopFirst => true,
+                UpdateOrder::StartFirst => false,
+                // The file may have changed since the batch began.
+                UpdateOrder::Auto => {
+                    place::is_tight(spec) && going.is_some_and(|r| r.open && r.stop_first)
                 }
-            }
+            },
+            gated: spec.gate.is_some() && going.is_some_and(|rollout| rollout.from.is_some()),
+            stopped,
+            held,
+            update,
+        }
+    }
+
+    /// Replicas exchanged at a time.
+    fn batch(&self, target: u32) -> u32 {
+        match self.stop_first && self.update.order == UpdateOrder::Auto {
+            true => 1,
+            false => self.update.batch(target),
+        }
+    }
+
+    /// Healthy routed replicas that a change must leave.
+    fn floor(&self, target: u32) -> u32 {
+        let away = self.update.max_unavailable;
+        match self.stop_first {
+            // It means to go without the ones being replaced, all of them if there is one.
+            true => target.saturating_sub(away.max(self.batch(target)).max(1)),
+            false => target.saturating_sub(away).max(1).min(target),
         }
     }
 }
 
-/// Is a rollout under way (and not stopped by failures)? It ends when the last old one is gone.
-pub(crate) fn runs(draft: &Draft<'_>, service: usize) -> bool {
-    let rows = draft.services[service].rows.iter();
-    let outdated = rows
-        .copied()
-        .any(|row| !draft.on_lost_node(row) && is_outdated(draft, service, row));
-    outdated && !failed_too_often(draft, service)
+/// Rounds of reconciling and going on; each but the last changes where the rollout is.
+const ROUNDS_MAX: usize = 8;
+
+/// Brings every service closer to its count and template.
+pub(crate) fn run(draft: &mut Draft<'_>) {
+    for service in 0..draft.services.len() {
+        for _ in 0..ROUNDS_MAX {
+            let Some(spec) = draft.services[service].spec else {
+                for row in draft.active(service) {
+                    draft.leave(row, LeaveReason::Down);
+                }
+                break;
+            };
+            reconcile(draft, service, spec);
+            if !progress::advance(draft, service) {
+                break;
+            }
+        }
+        progress::say_waits(draft, service);
+    }
 }
 
-fn sort(draft: &Draft<'_>, service: usize, spec: &ServiceSpec, stopped: bool) -> Sorted {
+/// Does a rollout exchange replicas now? The autoscaler takes nothing away meanwhile. It ends with
+/// the monitoring of the last batch, or when it fails or is held.
+pub(crate) fn runs(draft: &Draft<'_>, service: usize) -> bool {
+    progress::of(draft, service).is_some_and(|rollout| rollout.runs() && rollout.from.is_some())
+}
+
+fn sort(draft: &Draft<'_>, service: usize, spec: &ServiceSpec, terms: &Terms) -> Sorted {
     let mut sorted = Sorted::default();
     for &row in &draft.services[service].rows {
         let Some(replica) = draft.replica(row) else {
             continue;
         };
         if let Some(leaving) = &replica.leaving {
-            let stop_first = spec.update.order == UpdateOrder::StopFirst;
             let replaced = leaving.reason == LeaveReason::Replaced && !draft.on_lost_node(row);
-            sorted.waiting_gone += u32::from(stop_first && replaced);
+            sorted.waiting_gone += u32::from(terms.stop_first && replaced);
             continue;
         }
         let Some(number) = draft.rows[row].node else {
@@ -72,7 +143,7 @@ fn sort(draft: &Draft<'_>, service: usize, spec: &ServiceSpec, stopped: bool) ->
         // An engine that does not answer may still run what it ran; only what never served is
         // started elsewhere.
         let stuck = node.state != NodeState::EngineDown || !draft.rows[row].was_in;
-        let is_old = !stopped && is_outdated(draft, service, row);
+        let is_old = !terms.stopped && is_outdated(draft, service, row);
         if node.doubted && stuck {
             sorted.doubted.push(row);
         } else if let Some(reason) = unwanted(draft, row, spec, is_old) {
@@ -122,43 +193,16 @@ fn unwanted(
     }
 }
 
-/// Healthy routed replicas that a change must leave.
-pub(crate) fn floor(spec: &ServiceSpec, target: u32) -> u32 {
-    match spec.update.order {
-        UpdateOrder::StartFirst | UpdateOrder::Auto => target
-            .saturating_sub(spec.update.max_unavailable)
-            .max(1)
-            .min(target),
-        // Stop-first means to go without the ones being replaced, all of them if there is one.
-        UpdateOrder::StopFirst => {
-            let away = spec
-                .update
-                .max_unavailable
-                .max(spec.update.batch(target))
-                .max(1);
-            target.saturating_sub(away)
-        }
-    }
-}
-
 /// Leaves and starts until neither changes anything, so that planning again finds nothing.
 fn reconcile(draft: &mut Draft<'_>, service: usize, spec: &ServiceSpec) {
-    // While the new template is stopped, the old one is what the service shall run.
-    let stopped = failed_too_often(draft, service) && newest_outdated(draft, service).is_some();
-    let mut sorted = sort(draft, service, spec, stopped);
-    if stopped && let Some(failures) = failures(draft, service) {
-        let detail = format!(
-            "the new template failed {} times; the old one stays: {}",
-            failures.count, failures.last
-        );
-        draft.wait(service, Reason::Quarantined { detail });
-    }
+    let terms = Terms::of(draft, service, spec);
+    let mut sorted = sort(draft, service, spec, &terms);
     // Bounded: each round but the last gives up or places at least one replica.
     let rounds = sorted.keep.len() + sorted.give.len() + 2;
     for _ in 0..rounds {
-        let created = create(draft, service, spec, &mut sorted, stopped);
-        let left = give(draft, service, spec, &mut sorted, stopped);
-        let trimmed = trim(draft, service, spec, &mut sorted);
+        let created = create(draft, service, spec, &mut sorted, &terms);
+        let left = give(draft, service, &mut sorted, &terms);
+        let trimmed = trim(draft, service, &mut sorted, &terms);
         if created + left + trimmed == 0 {
             break;
         }
@@ -186,38 +230,44 @@ fn create(
     service: usize,
     spec: &ServiceSpec,
     sorted: &mut Sorted,
-    stopped: bool,
+    terms: &Terms,
 ) -> u32 {
     let target = draft.target(service);
     let (keep, give) = (count(&sorted.keep), count(&sorted.give));
-    let of = |kind: fn(&LeaveReason) -> bool| {
-        u32::try_from(sorted.give.iter().filter(|(_, r)| kind(r)).count()).unwrap_or(u32::MAX)
+    let of = |kind: &dyn Fn(usize, &LeaveReason) -> bool| {
+        let hits = sorted.give.iter().filter(|(row, why)| kind(*row, why));
+        u32::try_from(hits.count()).unwrap_or(u32::MAX)
     };
-    let outdated = of(|reason| *reason == LeaveReason::Replaced);
-    let cut_off = of(|reason| *reason == LeaveReason::Unreachable);
-    let others = give - outdated - cut_off;
+    let replaced = of(&|_, why| *why == LeaveReason::Replaced);
+    let outdated =
+        of(&|row, why| *why == LeaveReason::Replaced && is_outdated(draft, service, row));
+    let cut_off = of(&|_, why| *why == LeaveReason::Unreachable);
+    let others = give - replaced - cut_off;
     let cut_off_now = if cut_off == 0 || any_up(draft, sorted) {
         cut_off
     } else {
         cut_off.min(1)
     };
-    let outdated_now = match spec.update.order {
-        UpdateOrder::StartFirst | UpdateOrder::Auto if !stopped => {
-            outdated.min(spec.update.batch(target))
+    let new = new_ones(draft, service);
+    let replaced_now = match terms.stop_first || terms.stopped {
+        true => 0,
+        // What moves for another reason than its template goes as many at a time.
+        false => {
+            outdated.min(terms.allowed.saturating_sub(new))
+                + (replaced - outdated).min(terms.batch(target))
         }
-        _ => 0,
     };
     let surge = target
         .saturating_sub(keep)
-        .min(others + cut_off_now + outdated_now);
+        .min(others + cut_off_now + replaced_now);
     let there = keep
         .saturating_add(give)
         .saturating_add(sorted.waiting_gone);
     let missing = target.saturating_add(surge).saturating_sub(there);
-    if missing == 0 || backs_off(draft, service, stopped) {
+    if missing == 0 || backs_off(draft, service, terms.stopped) {
         return 0;
     }
-    let Some(template) = template_to_start(draft, service, stopped) else {
+    let Some(template) = template_to_start(draft, service, terms, new) else {
         return 0;
     };
     let order = Order {
@@ -231,13 +281,29 @@ fn create(
     count(&placed)
 }
 
-/// The wanted template; while its rollout is stopped, the newest old one.
-fn template_to_start(draft: &Draft<'_>, service: usize, stopped: bool) -> Option<TemplateId> {
-    if stopped {
-        newest_outdated(draft, service)
-    } else {
-        draft.services[service].template.clone()
+/// Staying replicas of the wanted template.
+fn new_ones(draft: &Draft<'_>, service: usize) -> u32 {
+    let active = draft.active(service).into_iter();
+    let new = active.filter(|&row| !is_outdated(draft, service, row));
+    u32::try_from(new.count()).unwrap_or(u32::MAX)
+}
+
+/// The wanted template; while its rollout is stopped, or held with its batch complete, the newest
+/// old one.
+fn template_to_start(
+    draft: &Draft<'_>,
+    service: usize,
+    terms: &Terms,
+    new: u32,
+) -> Option<TemplateId> {
+    let full = terms.held && new >= terms.allowed;
+    if terms.stopped || full {
+        let old = newest_outdated(draft, service);
+        if old.is_some() || terms.stopped {
+            return old;
+        }
     }
+    draft.services[service].template.clone()
 }
 
 /// Template of the newest staying replica that has another one than the file wants.
@@ -250,13 +316,7 @@ fn newest_outdated(draft: &Draft<'_>, service: usize) -> Option<TemplateId> {
 }
 
 /// Gives up what is to be replaced, as far as the rest carries it. Returns how many left.
-fn give(
-    draft: &mut Draft<'_>,
-    service: usize,
-    spec: &ServiceSpec,
-    sorted: &mut Sorted,
-    stopped: bool,
-) -> u32 {
+fn give(draft: &mut Draft<'_>, service: usize, sorted: &mut Sorted, terms: &Terms) -> u32 {
     if sorted.give.is_empty() {
         return 0;
     }
@@ -271,8 +331,10 @@ fn give(
     sorted.give.sort_by_cached_key(|(row, reason)| {
         (draft.serves(*row), rank(reason), draft.rows[*row].id)
     });
-    let floor = floor(spec, target);
-    let slack = spec.update.max_unavailable;
+    let floor = terms.floor(target);
+    let slack = terms.update.max_unavailable;
+    let mut old = outdated_ones(draft, service);
+    let mut exchanged = new_ones(draft, service) + sorted.waiting_gone;
     let rows = sorted.keep.iter().chain(&sorted.doubted).copied();
     let rows = rows.chain(sorted.give.iter().map(|(row, _)| *row));
     let mut serving = u32::try_from(rows.filter(|&row| draft.serves(row)).count()).unwrap_or(0);
@@ -288,19 +350,30 @@ fn give(
         let floor_holds = !may_serve(draft, row) || serving - u32::from(serves) >= floor;
         let replaced = keep + given > target && ready + given > target.saturating_sub(slack);
         let swapping = sorted.waiting_gone + (keep - ready);
-        let stop_first = spec.update.order == UpdateOrder::StopFirst
+        let outdated = is_outdated(draft, service, row);
+        let stop_first = terms.stop_first
             && reason == LeaveReason::Replaced
-            && !stopped
+            && !terms.stopped
             && !(resting && swapping > 0)
-            && swapping < spec.update.batch(target);
+            && swapping < terms.batch(target)
+            && (!outdated || exchanged < terms.allowed);
+        let gate_holds = terms.gated
+            && outdated
+            && reason == LeaveReason::Replaced
+            && old <= target.saturating_sub(terms.passed);
+        let replaced = replaced && !gate_holds;
         // A whole service out of every edge's reach says more about the check than about it.
         let judged = reason != LeaveReason::Unreachable || any_up;
         if floor_holds && judged && (replaced || stop_first) {
             serving -= u32::from(serves);
             given -= 1;
             left += 1;
+            old -= u32::from(outdated);
             let scale_in = keep == 0 && replaced && !draft.brake;
             let dead = matches!(reason, LeaveReason::Failed { .. });
+            if let LeaveReason::Failed { why } = &reason {
+                verdict::count_failure(draft, service, row, why);
+            }
             draft.leave(
                 row,
                 if scale_in && !dead {
@@ -310,12 +383,20 @@ fn give(
                 },
             );
             sorted.waiting_gone += u32::from(stop_first && !replaced);
+            exchanged += u32::from(stop_first && !replaced);
         } else {
             stay.push((row, reason));
         }
     }
     sorted.give = stay;
     left
+}
+
+/// Staying replicas of other templates than the wanted one.
+fn outdated_ones(draft: &Draft<'_>, service: usize) -> u32 {
+    let active = draft.active(service).into_iter();
+    let old = active.filter(|&row| is_outdated(draft, service, row));
+    u32::try_from(old.count()).unwrap_or(u32::MAX)
 }
 
 /// Could users depend on it? Also when no edge can be asked: only one that an edge calls down, or
@@ -332,10 +413,10 @@ fn may_serve(draft: &Draft<'_>, row: usize) -> bool {
 }
 
 /// Order in which surplus replicas are given up: the smallest first.
-type Victim = (u8, u8, Reverse<u32>, u32, Reverse<u64>, usize);
+type Victim = (bool, u8, u8, Reverse<u32>, u32, Reverse<u64>, usize);
 
 /// Gives up replicas beyond the count. Returns how many left.
-fn trim(draft: &mut Draft<'_>, service: usize, spec: &ServiceSpec, sorted: &mut Sorted) -> u32 {
+fn trim(draft: &mut Draft<'_>, service: usize, sorted: &mut Sorted, terms: &Terms) -> u32 {
     let target = draft.target(service);
     let mut surplus = count(&sorted.keep).saturating_sub(target);
     if surplus == 0 || !may_trim(draft, service) {
@@ -351,9 +432,9 @@ fn trim(draft: &mut Draft<'_>, service: usize, spec: &ServiceSpec, sorted: &mut 
     let mut heap: BinaryHeap<Reverse<Victim>> = sorted
         .keep
         .iter()
-        .map(|&row| Reverse(victim(draft, row, &on_node)))
+        .map(|&row| Reverse(victim(draft, row, &on_node, terms.stopped)))
         .collect();
-    let floor = floor(spec, target);
+    let floor = terms.floor(target);
     let give = sorted.give.iter().map(|(row, _)| *row);
     let rows = sorted
         .keep
@@ -365,9 +446,9 @@ fn trim(draft: &mut Draft<'_>, service: usize, spec: &ServiceSpec, sorted: &mut 
     while surplus > 0
         && let Some(Reverse(entry)) = heap.pop()
     {
-        let row = entry.5;
+        let row = entry.6;
         // Counts per node only fall, so a stale entry only ever moves back.
-        let now = victim(draft, row, &on_node);
+        let now = victim(draft, row, &on_node, terms.stopped);
         if now > entry {
             heap.push(Reverse(now));
             continue;
@@ -393,7 +474,9 @@ fn trim(draft: &mut Draft<'_>, service: usize, spec: &ServiceSpec, sorted: &mut 
     before - surplus
 }
 
-fn victim(draft: &Draft<'_>, row: usize, on_node: &[u32]) -> Victim {
+fn victim(draft: &Draft<'_>, row: usize, on_node: &[u32], stopped: bool) -> Victim {
+    // Of a rollout that failed, what is new goes first.
+    let proven = !stopped || is_outdated(draft, draft.rows[row].service, row);
     let seen = &draft.rows[row];
     let state = match seen.condition {
         Condition::Failed(_) | Condition::Lost | Condition::Unhealthy => 0,
@@ -413,6 +496,7 @@ fn victim(draft: &Draft<'_>, row: usize, on_node: &[u32]) -> Victim {
         (rank, on_node[number])
     });
     (
+        proven,
         state,
         node,
         Reverse(here),

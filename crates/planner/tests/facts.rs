@@ -294,7 +294,7 @@ fn a_broken_template_stops_its_rollout_and_the_old_one_stays() {
     assert!(
         waits
             .iter()
-            .any(|r| matches!(r, Reason::Quarantined { .. })),
+            .any(|r| matches!(r, Reason::RolloutPaused { .. } | Reason::RolledBack { .. })),
         "{waits:?}"
     );
     world.node("node1").containers.clear();

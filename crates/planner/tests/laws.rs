@@ -291,7 +291,7 @@ fn unsettled(world: &World) -> Vec<String> {
         let stopped = report
             .waits
             .iter()
-            .any(|r| matches!(r, Reason::Quarantined { .. }));
+            .any(|r| matches!(r, Reason::RolloutPaused { .. } | Reason::RolledBack { .. }));
         if !((settled || waits_for_room) && desired || stopped) {
             wrong.push(format!("{service} wants {target}: {report:?}"));
         }

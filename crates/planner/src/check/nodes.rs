@@ -58,10 +58,7 @@ pub(super) fn hold_what_they_can(input: &PlanInput<'_>, outcome: &Outcome) -> Ve
                 || used.fresh.iter().all(|r| reserves(outcome, r).1 == 0));
         demand(fits, 8, || format!("{node} reserves more than it has"))?;
         for replica in used.fresh {
-            let spec = input
-                .desired
-                .service(&replica.service)
-                .map(|(_, spec)| spec);
+            let spec = super::in_force(input, outcome, &replica.service);
             let constraints = spec.map_or(&[][..], |spec| &spec.placement.constraints);
             let holds = constraints.iter().all(|c| constraint_holds(input, node, c));
             demand(holds, 8, || {

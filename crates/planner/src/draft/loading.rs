@@ -6,7 +6,7 @@ use longshore_model::plan::{ServicePlan, Traffic};
 use longshore_model::report::ServiceReport;
 use longshore_model::{App, ServiceKey, ServiceSpec, TemplateId};
 
-use super::{Condition, Draft, Now, Row, ServiceSlot};
+use super::{Condition, Draft, Now, Row, ServiceSlot, same_spec};
 use crate::PlanInput;
 use crate::cluster::Cluster;
 
@@ -53,7 +53,7 @@ fn service_slot<'a>(
 ) -> ServiceSlot<'a> {
     ServiceSlot {
         app,
-        spec,
+        spec: spec.map(|spec| in_force(input, &key, spec)),
         rows: Vec::new(),
         template: None,
         waits: Vec::new(),
@@ -65,6 +65,19 @@ fn service_slot<'a>(
         memory_after: None,
         key,
     }
+}
+
+/// What a service runs: what its file asks for, unless exactly that was rolled back.
+fn in_force<'a>(
+    input: &PlanInput<'a>,
+    key: &ServiceKey,
+    wanted: &'a Arc<ServiceSpec>,
+) -> &'a Arc<ServiceSpec> {
+    let before = input.current.services.get(key);
+    let refused = before.and_then(|before| before.refused.as_ref());
+    let refused = refused.filter(|refused| same_spec(&refused.spec, wanted));
+    let good = before.and_then(|before| before.good.as_ref());
+    refused.and(good).map_or(wanted, |good| &good.spec)
 }
 
 /// Every service that is desired or still in the plan, in key order.
@@ -125,7 +138,7 @@ fn add_rows<'a>(
 
 /// Id of the template that the file asks for. Comparing with templates in use is much cheaper
 /// than hashing, and in a quiet cluster the first one fits.
-fn wanted_template(before: Option<&Arc<ServicePlan>>, spec: &ServiceSpec) -> TemplateId {
+pub(super) fn wanted_template(before: Option<&Arc<ServicePlan>>, spec: &ServiceSpec) -> TemplateId {
     let known = before.into_iter().flat_map(|before| &before.templates);
     let mut same = known.filter(|(_, known)| ***known == spec.container);
     same.next()

@@ -1,0 +1,70 @@
+//! Which spec of a service is in force, and what it allows a change to take
+//! away. By its own logic, like the rest of the check.
+
+use longshore_model::rollout::Direction;
+use longshore_model::spec::{UpdateOrder, UpdateSpec};
+use longshore_model::{ServiceKey, ServiceSpec};
+
+use crate::{Outcome, PlanInput};
+
+/// What the file asks for, or the last good revision if exactly that was rolled back.
+pub(super) fn in_force<'a>(
+    input: &PlanInput<'a>,
+    outcome: &'a Outcome,
+    key: &ServiceKey,
+) -> Option<&'a ServiceSpec> {
+    let (_, wanted) = input.desired.service(key)?;
+    let plan = outcome.plan.services.get(key);
+    let good = plan.and_then(|plan| {
+        let refused = plan.refused.as_ref()?;
+        (refused.spec == *wanted).then_some(plan.good.as_ref()?)
+    });
+    Some(good.map_or(wanted, |good| &good.spec))
+}
+
+/// What a change of a service may take away.
+pub(super) struct Terms {
+    update: UpdateSpec,
+    /// A replacement must be there before anything is given up.
+    pub(super) starts_first: bool,
+    /// One at a time, because there is no room for one more.
+    forced: bool,
+}
+
+impl Terms {
+    pub(super) fn of(outcome: &Outcome, key: &ServiceKey, spec: &ServiceSpec) -> Self {
+        let plan = outcome.plan.services.get(key);
+        let rollout = plan.and_then(|plan| plan.rollout.as_ref());
+        let back = rollout.is_some_and(|rollout| rollout.direction == Direction::Back);
+        let update = match back {
+            true => spec.rollback(),
+            false => spec.update.clone(),
+        };
+        // Nothing but these two can be in the way of one more replica.
+        let tight = spec.placement.max_per_node > 0 || !spec.container.fixed_ports.is_empty();
+        let forced = update.order == UpdateOrder::Auto
+            && tight
+            && rollout.is_some_and(|rollout| rollout.open && rollout.stop_first);
+        Self {
+            starts_first: update.order != UpdateOrder::StopFirst && !forced,
+            update,
+            forced,
+        }
+    }
+
+    /// Replicas that must serve after it.
+    pub(super) fn least_serving(&self, target: u32) -> usize {
+        let away = self.update.max_unavailable;
+        let batch = if self.forced {
+            1
+        } else {
+            self.update.batch(target)
+        };
+        let least = match (self.starts_first, target) {
+            (_, 0) => 0,
+            (true, target) => target.saturating_sub(away).max(1),
+            (false, target) => target.saturating_sub(away.max(batch).max(1)),
+        };
+        least as usize
+    }
+}

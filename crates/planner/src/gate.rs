@@ -1,0 +1,136 @@
+//! HAProxy's own numbers as a judge of a batch: errors and response time of the new replicas
+//! against the old ones', both since all the new ones serve.
+//!
+//! # Caveats
+//! HAProxy counts per slot and keeps its mean over the last 1,024 requests of the slot: after a
+//! replica took over a slot, its response time shows in full only after so many. That makes the
+//! gate milder, never stricter.
+
+use longshore_model::observe::ServerAnswers;
+use longshore_model::plan::GateMemory;
+use longshore_model::rollout::Trouble;
+use longshore_model::spec::GateSpec;
+use longshore_model::{NodeId, ReplicaId, TemplateId};
+use std::collections::BTreeMap;
+
+use crate::draft::Draft;
+
+/// While a gate looks, it looks so often: counters are no reason to look by themselves.
+pub(crate) const LOOK_MS: u64 = 1_000;
+
+/// Notes where the counters of all servers are.
+pub(crate) fn begin(draft: &mut Draft<'_>, service: usize) {
+    let key = draft.services[service].key.clone();
+    let ids: Vec<ReplicaId> = draft
+        .active(service)
+        .into_iter()
+        .map(|row| draft.rows[row].id)
+        .collect();
+    let edges = &draft.input.observed.edges;
+    let base: BTreeMap<NodeId, BTreeMap<ReplicaId, ServerAnswers>> = edges
+        .iter()
+        .map(|(edge, seen)| {
+            let servers = ids.iter();
+            let servers = servers.filter_map(|id| Some((*id, seen.server(&key, *id)?.answers)));
+            (edge.clone(), servers.collect())
+        })
+        .collect();
+    let since_ms = draft.input.now_ms;
+    draft.memory_mut(service).gate = Some(GateMemory { since_ms, base });
+}
+
+/// What one side answered since the gate began.
+#[derive(Debug, Clone, Copy, Default)]
+struct Answers {
+    requests: u64,
+    errors: u64,
+    /// Response times, weighted by requests.
+    weighted_ms: u64,
+}
+
+impl Answers {
+    fn add(&mut self, base: ServerAnswers, now: ServerAnswers) {
+        // Counters that went back began again.
+        let restarted = now.requests_total < base.requests_total;
+        let base = if restarted {
+            ServerAnswers::default()
+        } else {
+            base
+        };
+        let requests = now.requests_total - base.requests_total;
+        self.requests = self.requests.saturating_add(requests);
+        let errors = now.errors_total.saturating_sub(base.errors_total);
+        self.errors = self.errors.saturating_add(errors);
+        let weighted = requests.saturating_mul(now.response_ms.into());
+        self.weighted_ms = self.weighted_ms.saturating_add(weighted);
+    }
+
+    /// Share of errors, thousandths, rounded up: one error in many is more than none.
+    fn error_permille(self) -> u32 {
+        let permille = self
+            .errors
+            .saturating_mul(1_000)
+            .div_ceil(self.requests.max(1));
+        u32::try_from(permille.min(1_000)).unwrap_or(1_000)
+    }
+
+    fn mean_ms(self) -> u32 {
+        u32::try_from(self.weighted_ms / self.requests.max(1)).unwrap_or(u32::MAX)
+    }
+}
+
+/// What HAProxy has against the new replicas, if anything. Too few requests on either side is no
+/// opinion.
+pub(crate) fn verdict(
+    draft: &Draft<'_>,
+    service: usize,
+    to: &TemplateId,
+    gate: &GateSpec,
+) -> Option<Trouble> {
+    let memory = draft.memory(service).gate.as_ref()?;
+    let key = &draft.services[service].key;
+    let (mut new, mut old) = (Answers::default(), Answers::default());
+    for row in draft.active(service) {
+        let id = draft.rows[row].id;
+        let side = match draft.replica(row)?.template == *to {
+            true => &mut new,
+            false => &mut old,
+        };
+        for (edge, seen) in &draft.input.observed.edges {
+            let base = memory.base.get(edge).and_then(|base| base.get(&id));
+            let now = seen.server(key, id);
+            if let (Some(base), Some(now)) = (base, now) {
+                side.add(*base, now.answers);
+            }
+        }
+    }
+    if new.requests < gate.requests_min || old.requests < gate.requests_min {
+        return None;
+    }
+    errors(gate, new, old).or_else(|| latency(gate, new, old))
+}
+
+fn errors(gate: &GateSpec, new: Answers, old: Answers) -> Option<Trouble> {
+    let increase_permille_max = gate.error_increase_permille_max?;
+    let (new_permille, old_permille) = (new.error_permille(), old.error_permille());
+    let most = old_permille.saturating_add(increase_permille_max);
+    (new_permille > most).then_some(Trouble::Errors {
+        new_permille,
+        old_permille,
+        increase_permille_max,
+        requests: new.requests,
+    })
+}
+
+fn latency(gate: &GateSpec, new: Answers, old: Answers) -> Option<Trouble> {
+    let ratio_permille_max = gate.latency_permille_max?;
+    let (new_ms, old_ms) = (new.mean_ms(), old.mean_ms());
+    let most = u64::from(old_ms.max(1)).saturating_mul(ratio_permille_max.into());
+    let slow = new_ms > gate.latency_ms_min && u64::from(new_ms).saturating_mul(1_000) > most;
+    slow.then_some(Trouble::Latency {
+        new_ms,
+        old_ms,
+        ratio_permille_max,
+        requests: new.requests,
+    })
+}

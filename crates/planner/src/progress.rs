@@ -1,0 +1,533 @@
+//! Where each rollout is: it begins, goes from batch to batch, stops, goes back, ends.
+//!
+//! A batch lets so many more replicas of the new template exist. It passes once all replicas of
+//! that template have served for the monitoring time and HAProxy's gate has nothing against them.
+//! Which replicas come and go for it is the business of [`crate::rollout`].
+
+use std::sync::Arc;
+
+use longshore_model::rollout::{Direction, Good, Phase, Rollout, RolloutNews, Said};
+use longshore_model::spec::{UpdateOrder, UpdateSpec};
+use longshore_model::{EventKind, Reason, ServiceSpec, TemplateId};
+
+use crate::draft::{Draft, same_spec};
+use crate::{gate, place, verdict};
+
+/// Steps that one run can take for one service: it begins, fails, goes back, is held, opens a
+/// batch. Each is taken once; the bound only keeps a mistake from becoming an endless loop.
+const STEPS_MAX: usize = 8;
+
+/// Takes every rollout as far as it may go now.
+pub(crate) fn run(draft: &mut Draft<'_>) {
+    for service in 0..draft.services.len() {
+        for _ in 0..STEPS_MAX {
+            if !advance(draft, service) {
+                break;
+            }
+        }
+    }
+}
+
+/// The present or last rollout of a service.
+pub(crate) fn of<'d>(draft: &'d Draft<'_>, service: usize) -> Option<&'d Rollout> {
+    draft.planned(service)?.rollout.as_ref()
+}
+
+/// How replicas are exchanged now: as for an update, or as for the way back.
+pub(crate) fn update(draft: &Draft<'_>, service: usize, spec: &ServiceSpec) -> UpdateSpec {
+    match of(draft, service).map(|rollout| rollout.direction) {
+        Some(Direction::Back) => spec.rollback(),
+        _ => spec.update.clone(),
+    }
+}
+
+/// It failed and waits for a person: the old template is what the service shall run meanwhile.
+pub(crate) fn stopped(draft: &Draft<'_>, service: usize) -> bool {
+    of(draft, service).is_some_and(|rollout| rollout.phase == Phase::Failed)
+}
+
+/// App revision whose spec the service runs.
+pub(crate) fn revision(draft: &Draft<'_>, service: usize) -> u64 {
+    let entry = draft.planned(service);
+    let back = entry.and_then(|entry| entry.refused.as_ref().and(entry.good.as_ref()));
+    let app = draft.services[service].app;
+    back.map_or_else(|| app.map_or(0, |app| app.revision), |good| good.revision)
+}
+
+pub(crate) fn change(draft: &mut Draft<'_>, service: usize, change: impl FnOnce(&mut Rollout)) {
+    if let Some(rollout) = &mut draft.entry(service).rollout {
+        change(rollout);
+    }
+}
+
+pub(crate) fn enter(draft: &mut Draft<'_>, service: usize, phase: Phase) {
+    let now_ms = draft.input.now_ms;
+    change(draft, service, |rollout| {
+        rollout.phase = phase;
+        rollout.phase_ms = now_ms;
+    });
+}
+
+pub(crate) fn say(draft: &mut Draft<'_>, service: usize, news: RolloutNews) {
+    let revision = of(draft, service).map_or(0, |rollout| rollout.revision);
+    let service = draft.services[service].key.clone();
+    draft.report.events.push(EventKind::Rollout {
+        service,
+        revision,
+        news,
+    });
+}
+
+/// One step for one service. True: something changed, look again.
+pub(crate) fn advance(draft: &mut Draft<'_>, service: usize) -> bool {
+    if draft.services[service].spec.is_none() {
+        return false;
+    }
+    forget_refused(draft, service)
+        || obey(draft, service)
+        || begin_if_new(draft, service)
+        || verdict::judge(draft, service)
+        || hold(draft, service)
+        || step(draft, service)
+        || keep_good(draft, service)
+}
+
+/// The file asks for something else by now: newest wins.
+fn forget_refused(draft: &mut Draft<'_>, service: usize) -> bool {
+    let entry = draft.planned(service);
+    let refused = entry.and_then(|entry| entry.refused.as_ref());
+    let wanted = draft.input.desired.service(&draft.services[service].key);
+    let newer = refused
+        .is_some_and(|refused| wanted.is_none_or(|(_, spec)| !same_spec(spec, &refused.spec)));
+    if newer {
+        draft.entry(service).refused = None;
+        draft.use_desired(service);
+    }
+    newer
+}
+
+/// What operators said of the service.
+fn said(draft: &Draft<'_>, service: usize) -> (Option<Said>, Option<Said>) {
+    let control = draft
+        .input
+        .desired
+        .rollout
+        .get(&draft.services[service].key);
+    control.map_or((None, None), |control| {
+        (control.held.clone(), control.resumed.clone())
+    })
+}
+
+/// `resume` is obeyed once: what failed is tried again.
+fn obey(draft: &mut Draft<'_>, service: usize) -> bool {
+    let (_, Some(resumed)) = said(draft, service) else {
+        return false;
+    };
+    let Some(rollout) = of(draft, service) else {
+        return false;
+    };
+    if rollout.resume_obeyed_ms == Some(resumed.at_ms) {
+        return false;
+    }
+    let failed = rollout.phase == Phase::Failed;
+    let refused = draft.planned(service).is_some_and(|e| e.refused.is_some());
+    let by = resumed.by.clone();
+    if refused || failed {
+        say(draft, service, RolloutNews::Resumed { by });
+    }
+    let entry = draft.entry(service);
+    if refused || failed {
+        entry.failures = None;
+    }
+    if entry.refused.take().is_some() {
+        draft.use_desired(service);
+    } else if failed {
+        enter(draft, service, Phase::Running);
+    }
+    change(draft, service, |rollout| {
+        rollout.resume_obeyed_ms = Some(resumed.at_ms);
+        if failed {
+            (rollout.failed, rollout.trouble) = (0, None);
+            rollout.serving_since_ms = None;
+        }
+    });
+    true
+}
+
+fn begin_if_new(draft: &mut Draft<'_>, service: usize) -> bool {
+    let wanted = draft.services[service].template.as_ref();
+    let refused = draft.planned(service).is_some_and(|e| e.refused.is_some());
+    let same = of(draft, service).is_some_and(|rollout| {
+        Some(&rollout.to) == wanted && (rollout.direction == Direction::Back) == refused
+    });
+    if same {
+        return false;
+    }
+    let Some(to) = wanted.cloned() else {
+        return false;
+    };
+    begin(draft, service, to);
+    true
+}
+
+fn begin(draft: &mut Draft<'_>, service: usize, to: TemplateId) {
+    let (_, resumed) = said(draft, service);
+    let old = newest_old(draft, service, &to);
+    let there = count(draft, service, &to);
+    let app_revision = draft.services[service].app.map_or(0, |app| app.revision);
+    let now_ms = draft.input.now_ms;
+    let entry = draft.entry(service);
+    let (direction, revision) = match &entry.refused {
+        Some(refused) => (Direction::Back, refused.revision),
+        None => (Direction::Forward, app_revision),
+    };
+    let before = entry.rollout.as_ref().map_or(0, |rollout| rollout.revision);
+    let from_revision = match (&old, &entry.good) {
+        (Some((template, _)), Some(good)) if good.template == *template => good.revision,
+        (Some((_, revision)), _) => *revision,
+        (None, _) => before,
+    };
+    entry.rollout = Some(Rollout {
+        revision,
+        to,
+        from: old.map(|(template, _)| template),
+        from_revision,
+        direction,
+        started_ms: now_ms,
+        phase: Phase::Running,
+        phase_ms: now_ms,
+        batches: 0,
+        open: false,
+        allowed: there.new,
+        passed: there.new,
+        serving_since_ms: None,
+        passed_ms: None,
+        stop_first: false,
+        failed: 0,
+        trouble: None,
+        resume_obeyed_ms: resumed.map(|said| said.at_ms),
+    });
+    if direction == Direction::Forward {
+        say(draft, service, RolloutNews::Started { from_revision });
+    }
+}
+
+/// Template and revision of the newest staying replica of another template.
+fn newest_old(draft: &Draft<'_>, service: usize, to: &TemplateId) -> Option<(TemplateId, u64)> {
+    let rows = draft.services[service].rows.iter().rev();
+    let mut stay = rows
+        .filter_map(|&row| draft.replica(row))
+        .filter(|replica| replica.leaving.is_none() && replica.template != *to);
+    stay.next().map(|r| (r.template.clone(), r.revision))
+}
+
+/// Staying replicas of a service.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Counts {
+    /// Of the template that the rollout goes to.
+    pub new: u32,
+    /// Of these, serving.
+    pub serving: u32,
+    /// Of other templates, where their node is not lost.
+    pub old: u32,
+}
+
+pub(crate) fn count(draft: &Draft<'_>, service: usize, to: &TemplateId) -> Counts {
+    let mut counts = Counts::default();
+    for row in draft.active(service) {
+        let new = draft.replica(row).is_some_and(|r| r.template == *to);
+        counts.new += u32::from(new);
+        counts.serving += u32::from(new && draft.serves(row));
+        counts.old += u32::from(!new && !draft.on_lost_node(row));
+    }
+    counts
+}
+
+/// An operator holds it, or no longer does.
+fn hold(draft: &mut Draft<'_>, service: usize) -> bool {
+    let (held, resumed) = said(draft, service);
+    let Some(rollout) = of(draft, service) else {
+        return false;
+    };
+    match (&rollout.phase, held) {
+        (Phase::Running, Some(said)) if rollout.from.is_some() => {
+            let by = said.by;
+            enter(draft, service, Phase::Held { by: by.clone() });
+            self::say(draft, service, RolloutNews::Held { by });
+            true
+        }
+        (Phase::Held { .. }, None) => {
+            enter(draft, service, Phase::Running);
+            let by = resumed.map_or_else(String::new, |said| said.by);
+            self::say(draft, service, RolloutNews::Resumed { by });
+            true
+        }
+        _ => false,
+    }
+}
+
+/// Watches the batch that runs, lets it pass, begins the next, ends the rollout.
+fn step(draft: &mut Draft<'_>, service: usize) -> bool {
+    let (Some(rollout), Some(spec)) = (of(draft, service).cloned(), draft.services[service].spec)
+    else {
+        return false;
+    };
+    let (now_ms, target) = (draft.input.now_ms, draft.target(service));
+    let counts = count(draft, service, &rollout.to);
+    if !matches!(rollout.phase, Phase::Running | Phase::Held { .. }) {
+        let again = rollout.phase == Phase::Done && counts.old > 0 && counts.new < target;
+        return again && reopen(draft, service);
+    }
+    let terms = update(draft, service, spec);
+    if target == 0 && counts.old == 0 {
+        return finish(draft, service);
+    }
+    let expected = match counts.old {
+        0 => target,
+        _ => rollout.allowed.min(target),
+    };
+    let serves = counts.new > 0 && counts.new >= expected && counts.serving == counts.new;
+    if watch(draft, service, &rollout, serves) {
+        return true;
+    }
+    let Some(since_ms) = rollout.serving_since_ms.filter(|_| serves) else {
+        return rollout.batches == 0 && open(draft, service, &terms, counts);
+    };
+    if rollout.open
+        && let Some(gate) = &spec.gate
+        && let Some(why) = gate::verdict(draft, service, &rollout.to, gate)
+    {
+        return verdict::fail(draft, service, why)
+            || pass(draft, service, since_ms, &terms, counts);
+    }
+    if pass(draft, service, since_ms, &terms, counts) {
+        return true;
+    }
+    let watched = since_ms.saturating_add(terms.monitor_ms) <= now_ms;
+    if counts.old == 0 && watched {
+        return finish(draft, service);
+    }
+    if counts.old == 0 {
+        draft.look_again(service, since_ms.saturating_add(terms.monitor_ms));
+    }
+    open(draft, service, &terms, counts)
+}
+
+/// Old replicas came back with their node, and the count needs them: they are replaced as well.
+fn reopen(draft: &mut Draft<'_>, service: usize) -> bool {
+    let Some(rollout) = of(draft, service) else {
+        return false;
+    };
+    let old = newest_old(draft, service, &rollout.to);
+    let from_revision = old.as_ref().map_or(0, |(_, revision)| *revision);
+    change(draft, service, |rollout| {
+        rollout.from = old.map(|(template, _)| template);
+        rollout.from_revision = from_revision;
+        rollout.serving_since_ms = None;
+    });
+    enter(draft, service, Phase::Running);
+    say(draft, service, RolloutNews::Started { from_revision });
+    true
+}
+
+/// Keeps the clock of the monitoring. True: it was set or reset.
+fn watch(draft: &mut Draft<'_>, service: usize, rollout: &Rollout, serves: bool) -> bool {
+    let now_ms = draft.input.now_ms;
+    let gated = draft.services[service]
+        .spec
+        .is_some_and(|spec| spec.gate.is_some())
+        && rollout.from.is_some();
+    let begun_ms = draft
+        .memory(service)
+        .gate
+        .as_ref()
+        .map(|gate| gate.since_ms);
+    if !serves {
+        if begun_ms.is_some() {
+            draft.memory_mut(service).gate = None;
+        }
+        if rollout.serving_since_ms.is_none() {
+            return false;
+        }
+        change(draft, service, |rollout| rollout.serving_since_ms = None);
+        return true;
+    }
+    // After a start of the controller it is not known where the gate began: it begins anew.
+    let known = !gated || !rollout.open || begun_ms == rollout.serving_since_ms;
+    if rollout.serving_since_ms.is_some() && known {
+        return false;
+    }
+    change(draft, service, |rollout| {
+        rollout.serving_since_ms = Some(now_ms);
+    });
+    if gated {
+        gate::begin(draft, service);
+    }
+    true
+}
+
+/// The batch has been watched for long enough.
+fn pass(
+    draft: &mut Draft<'_>,
+    service: usize,
+    since_ms: u64,
+    terms: &UpdateSpec,
+    counts: Counts,
+) -> bool {
+    let (now_ms, until_ms) = (
+        draft.input.now_ms,
+        since_ms.saturating_add(terms.monitor_ms),
+    );
+    let Some(rollout) = of(draft, service).filter(|rollout| rollout.open) else {
+        return false;
+    };
+    if until_ms > now_ms {
+        if rollout.from.is_some() {
+            draft.wait(service, Reason::RolloutMonitors { until_ms });
+        }
+        draft.look_again(service, until_ms);
+        if draft.memory(service).gate.is_some() {
+            draft.look_again(service, now_ms.saturating_add(gate::LOOK_MS));
+        }
+        return false;
+    }
+    change(draft, service, |rollout| {
+        rollout.open = false;
+        rollout.passed = counts.new;
+        rollout.passed_ms = Some(now_ms);
+    });
+    draft.memory_mut(service).gate = None;
+    true
+}
+
+/// Lets the next batch begin.
+fn open(draft: &mut Draft<'_>, service: usize, terms: &UpdateSpec, counts: Counts) -> bool {
+    let Some(rollout) = of(draft, service) else {
+        return false;
+    };
+    if rollout.open || !rollout.runs() || counts.old == 0 {
+        return false;
+    }
+    let (now_ms, target) = (draft.input.now_ms, draft.target(service));
+    let delay_ms = if rollout.batches == 0 {
+        0
+    } else {
+        terms.delay_ms
+    };
+    let at_ms = rollout
+        .passed_ms
+        .map_or(0, |ms| ms.saturating_add(delay_ms));
+    if at_ms > now_ms {
+        draft.wait(service, Reason::RolloutDelays { until_ms: at_ms });
+        draft.look_again(service, at_ms);
+        return false;
+    }
+    let forced = terms.order == UpdateOrder::Auto && place::no_room(draft, service);
+    let stop_first = forced || terms.order == UpdateOrder::StopFirst;
+    let size = if forced { 1 } else { terms.batch(target) };
+    let (batch, new) = (rollout.batches + 1, counts.new.saturating_add(size));
+    change(draft, service, |rollout| {
+        rollout.batches = batch;
+        rollout.open = true;
+        rollout.allowed = new;
+        rollout.stop_first = stop_first;
+        rollout.serving_since_ms = None;
+    });
+    let news = RolloutNews::Batch {
+        batch,
+        new: new.min(target),
+        of: target,
+        stop_first: forced,
+    };
+    say(draft, service, news);
+    true
+}
+
+/// Every replica is new and was watched.
+fn finish(draft: &mut Draft<'_>, service: usize) -> bool {
+    let Some(rollout) = of(draft, service) else {
+        return false;
+    };
+    let after_ms = draft.input.now_ms.saturating_sub(rollout.started_ms);
+    let entry = draft.planned(service);
+    let to_revision = entry
+        .and_then(|entry| entry.good.as_ref())
+        .map(|g| g.revision);
+    let news = match rollout.direction {
+        Direction::Forward => RolloutNews::Finished { after_ms },
+        Direction::Back => RolloutNews::RolledBack {
+            to_revision: to_revision.unwrap_or_default(),
+        },
+    };
+    enter(draft, service, Phase::Done);
+    change(draft, service, |rollout| rollout.open = false);
+    if draft.memory(service).gate.is_some() {
+        draft.memory_mut(service).gate = None;
+    }
+    say(draft, service, news);
+    true
+}
+
+/// The revision that serves in full is what a later failure goes back to.
+fn keep_good(draft: &mut Draft<'_>, service: usize) -> bool {
+    let (Some(rollout), Some(spec)) = (of(draft, service), draft.services[service].spec) else {
+        return false;
+    };
+    let forward = rollout.direction == Direction::Forward && rollout.phase == Phase::Done;
+    let serves = draft.target(service) > 0 && count(draft, service, &rollout.to).serving > 0;
+    let good = draft.planned(service).and_then(|entry| entry.good.as_ref());
+    let known = good.is_some_and(|good| good.template == rollout.to && same_spec(&good.spec, spec));
+    if !forward || known || !(serves || good.is_some_and(|g| g.template == rollout.to)) {
+        return false;
+    }
+    let good = Good {
+        revision: revision(draft, service),
+        template: rollout.to.clone(),
+        spec: Arc::clone(spec),
+    };
+    draft.entry(service).good = Some(good);
+    true
+}
+
+/// Reasons that hold for as long as the rollout is where it is.
+pub(crate) fn say_waits(draft: &mut Draft<'_>, service: usize) {
+    let Some(entry) = draft.planned(service) else {
+        return;
+    };
+    let Some(rollout) = &entry.rollout else {
+        return;
+    };
+    let revision = rollout.revision;
+    let mut reasons = Vec::new();
+    match (&rollout.phase, &rollout.trouble) {
+        (Phase::Failed, Some(why)) => reasons.push(Reason::RolloutPaused {
+            revision,
+            why: why.clone(),
+        }),
+        (Phase::Held { by }, _) => reasons.push(Reason::RolloutHeld {
+            revision,
+            by: by.clone(),
+        }),
+        _ => {}
+    }
+    if let (Some(refused), Some(good)) = (&entry.refused, &entry.good) {
+        reasons.push(Reason::RolledBack {
+            revision: refused.revision,
+            to_revision: good.revision,
+            why: refused.why.clone(),
+        });
+    }
+    let spec = draft.services[service].spec;
+    if let Some(spec) = spec
+        && rollout.open
+        && rollout.stop_first
+        && update(draft, service, spec).order == UpdateOrder::Auto
+    {
+        reasons.push(Reason::NoRoomToStartFirst {
+            max_per_node: spec.placement.max_per_node,
+        });
+    }
+    for reason in reasons {
+        draft.wait(service, reason);
+    }
+}
