@@ -370,18 +370,7 @@ fn give(draft: &mut Draft<'_>, service: usize, sorted: &mut Sorted, terms: &Term
             left += 1;
             old -= u32::from(outdated);
             let scale_in = keep == 0 && replaced && !draft.brake;
-            let dead = matches!(reason, LeaveReason::Failed { .. });
-            if let LeaveReason::Failed { why } = &reason {
-                verdict::count_failure(draft, service, row, why);
-            }
-            draft.leave(
-                row,
-                if scale_in && !dead {
-                    LeaveReason::ScaleIn
-                } else {
-                    reason
-                },
-            );
+            give_up(draft, service, row, reason, scale_in);
             sorted.waiting_gone += u32::from(stop_first && !replaced);
             exchanged += u32::from(stop_first && !replaced);
         } else {
@@ -390,6 +379,17 @@ fn give(draft: &mut Draft<'_>, service: usize, sorted: &mut Sorted, terms: &Term
     }
     sorted.give = stay;
     left
+}
+
+/// One leaves: for its own reason, or because nobody follows it.
+fn give_up(draft: &mut Draft<'_>, service: usize, row: usize, reason: LeaveReason, scale_in: bool) {
+    if let LeaveReason::Failed { why } = &reason {
+        verdict::count_failure(draft, service, row, why);
+    } else if scale_in {
+        draft.leave(row, LeaveReason::ScaleIn);
+        return;
+    }
+    draft.leave(row, reason);
 }
 
 /// Staying replicas of other templates than the wanted one.

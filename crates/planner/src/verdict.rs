@@ -85,7 +85,7 @@ pub(crate) fn fail(draft: &mut Draft<'_>, service: usize, why: Trouble) -> bool 
         draft.use_good(service);
     } else {
         change(draft, service, |rollout| {
-            rollout.trouble = Some(why.clone())
+            rollout.trouble = Some(why.clone());
         });
         enter(draft, service, Phase::Failed);
         say(draft, service, RolloutNews::Paused { why });
@@ -116,7 +116,7 @@ fn go_on(draft: &mut Draft<'_>, service: usize, why: Trouble) -> bool {
         return false;
     }
     change(draft, service, |rollout| {
-        rollout.trouble = Some(why.clone())
+        rollout.trouble = Some(why.clone());
     });
     say(draft, service, RolloutNews::Continues { why });
     true
