@@ -8,7 +8,10 @@ set -euo pipefail
 
 remove_context() {
   [ -f "$LAB_STATE/context" ] || return 0
-  if [ -x "$LAB_BIN/controllerctl" ]; then ctl context rm lab >/dev/null 2>&1 || true; fi
+  # Somebody may have removed it by hand.
+  if ctl context ls -q 2>/dev/null | grep -qx lab; then
+    ctl context rm lab >/dev/null || die "context lab cannot be removed: controllerctl context rm lab"
+  fi
   rm -f "$LAB_STATE/context"
   say "context lab: removed"
 }

@@ -25,7 +25,13 @@ cpu)
 http)
   url="http://$(edge_ip):8080/burn?ms=${BURN_MS:-50}"
   say "wrk on $url for $seconds s; watch it: controllerctl status -w"
-  wrk -t 1 -c "${CONNECTIONS:-16}" -d "${seconds}s" --timeout 30s "$url"
+  report=$(wrk -t 1 -c "${CONNECTIONS:-16}" -d "${seconds}s" --timeout 30s "$url")
+  echo "$report"
+  # wrk names them only if there are any.
+  if grep -E 'Non-2xx|Socket errors' <<<"$report" >/dev/null; then
+    die "some requests failed: see above, controllerctl status, controllerctl why hello"
+  fi
+  say "no request failed"
   ;;
 *) die "usage: stress.sh cpu|http [SECONDS]" ;;
 esac

@@ -83,7 +83,11 @@ import_context() {
 
 join_one() {
   local host=$1 role token
-  if on "$host" test -f /var/lib/longshore/agent/identity/cert.pem; then return 0; fi
+  # Both must know: `node rm` leaves the host's files, a rebuilt host leaves the controller's.
+  if grep -qxF "$host" <<<"$known" &&
+    on "$host" test -f /var/lib/longshore/agent/identity/cert.pem; then
+    return 0
+  fi
   role=$(hosts | awk -v n="$host" '$1 == n { print $2 }')
   token=$(ctl --context lab token create --role "$role" --name "$host" --ttl 10m -o json | jq -er .token) ||
     die "no join token for $host"
@@ -91,7 +95,10 @@ join_one() {
   echo "     $host: joined"
 }
 
-join_all() { host_names | each join_one; }
+join_all() {
+  known=$(ctl --context lab node ls -q) || return 1
+  host_names | each join_one
+}
 
 nodes_ready() { [ "$(ctl --context lab status -o json | jq .nodes_ready)" -gt "$NODES" ]; }
 

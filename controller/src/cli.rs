@@ -106,9 +106,12 @@ fn run_command(args: RunArgs) -> Result<(), (u8, String)> {
     let filter = std::env::var("LONGSHORE_LOG").unwrap_or_else(|_| config.log.clone());
     let filter = tracing_subscriber::EnvFilter::try_new(&filter)
         .map_err(|error| (1, format!("log = {filter:?}: {error}")))?;
+    // Colours are for people at a terminal, not for files.
+    let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(ansi)
         .init();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

@@ -68,11 +68,13 @@ pub enum RunError {
 }
 
 impl RunError {
-    /// 70 if the store failed and a restart is what helps, else 1.
+    /// 70 if the store or the server failed and a restart is what helps, else 1.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Fatal(_) | Self::Store(_) | Self::Open(OpenError::Store(_)) => 70,
+            Self::Fatal(_) | Self::Store(_) | Self::Open(OpenError::Store(_)) | Self::Serve(_) => {
+                70
+            }
             _ => 1,
         }
     }
@@ -137,7 +139,7 @@ impl Controller {
     /// Serves until `stop` or until the store fails.
     ///
     /// # Errors
-    /// [`RunError::Fatal`] if the store failed, [`RunError::Serve`].
+    /// [`RunError::Fatal`] if the store failed, [`RunError::Serve`] if the server ended by itself.
     pub async fn run(self, stop: CancellationToken) -> Result<(), RunError> {
         let Self {
             cluster,
@@ -160,10 +162,11 @@ impl Controller {
         let server = grpc::serve(Arc::clone(&cluster), listener, certs, halt.clone());
         let mut server = tokio::spawn(server);
         let mut fatal = cluster.fatal.subscribe();
+        let mut served = Ok(());
         tokio::select! {
             () = stop.cancelled() => tracing::info!("stopping"),
             _ = fatal.wait_for(Option::is_some) => {}
-            _ = &mut server => tracing::error!("the server ended by itself"),
+            ended = &mut server => served = Err(ended_by_itself(ended)),
         }
         halt.cancel();
         if !server.is_finished()
@@ -182,8 +185,18 @@ impl Controller {
         cluster.close_history();
         match cluster.fatal.borrow().clone() {
             Some(why) => Err(RunError::Fatal(why)),
-            None => Ok(()),
+            None => served,
         }
+    }
+}
+
+/// The server must not end before it is told to: whatever it says, the controller is of no use
+/// without it and must be started again.
+fn ended_by_itself(ended: Result<Result<(), ServeError>, tokio::task::JoinError>) -> RunError {
+    match ended {
+        Ok(Err(error)) => RunError::Serve(error),
+        Ok(Ok(())) => RunError::Fatal("the server ended by itself".into()),
+        Err(error) => RunError::Fatal(format!("the server failed: {error}")),
     }
 }
 

@@ -554,6 +554,9 @@ pub struct ImportArgs {
     /// Name to give to it, if the file has one context.
     #[arg(long)]
     pub name: Option<String>,
+    /// Replace another context of that name.
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// `completion`

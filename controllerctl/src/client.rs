@@ -35,6 +35,7 @@ pub struct Client {
 /// A [`Failure`] that says why, after all servers of the context were tried.
 pub async fn connect(name: Option<&str>, server: Option<&str>) -> Result<Client, Failure> {
     let path = context::path();
+    context::close_to_others(&path);
     let contexts = context::read_or_empty(&path)?;
     let (context, credentials) = context::pick(&contexts, name)?;
     let certs = CertHolder::from_pem(&credentials.cert, &credentials.key).map_err(|error| {

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::failure::{Exit, Failure};
+use crate::output::note;
 
 /// Largest context file that is read.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -141,6 +142,39 @@ pub fn is_open_to_others(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|meta| meta.permissions().mode() & 0o077 != 0)
 }
 
+/// Takes a file that holds keys away from others, and says so: whoever read it may act as its
+/// owner until the certificate is over.
+pub fn close_to_others(path: &Path) {
+    if !is_open_to_others(path) {
+        return;
+    }
+    let shown = path.display();
+    let closed = std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600));
+    note(&match closed {
+        Ok(()) => format!(
+            "warning: {shown} holds keys and could be read by others; its mode is 0600 now. If \
+             somebody may have read it, ask an admin for a new context"
+        ),
+        Err(error) => format!(
+            "warning: {shown} holds keys and can be read by others, and chmod 600 failed: {error}"
+        ),
+    });
+}
+
+/// Removes a file that holds nothing any more, and its directory if nothing else is in it.
+///
+/// # Errors
+/// A [`Failure`] that names the file.
+pub fn remove(path: &Path) -> Result<(), Failure> {
+    let cannot = |e| Failure::new(format!("cannot remove {}", path.display())).because(e);
+    std::fs::remove_file(path).map_err(cannot)?;
+    if let Some(parent) = path.parent() {
+        // Others keep things there: it stays.
+        let _ = std::fs::remove_dir(parent);
+    }
+    Ok(())
+}
+
 /// Picks the context: by name, else the current one, else the only one.
 ///
 /// # Errors
@@ -212,6 +246,12 @@ mod tests {
             "no draft left"
         );
         assert!(!format!("{contexts:?}").contains("KEY"));
+        let mode = std::fs::Permissions::from_mode(0o644);
+        std::fs::set_permissions(&path, mode).unwrap();
+        close_to_others(&path);
+        assert!(!is_open_to_others(&path));
+        remove(&path).unwrap();
+        assert!(!path.parent().unwrap().exists(), "nothing empty is left");
     }
 
     #[test]

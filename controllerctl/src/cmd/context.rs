@@ -37,12 +37,7 @@ impl Row for ContextView {
 pub(super) fn context(run: &Run, command: &ContextCommand) -> Result<Exit, Failure> {
     let path = context::path();
     let mut contexts = context::read_or_empty(&path)?;
-    if context::is_open_to_others(&path) {
-        note(&format!(
-            "warning: {0} can be read by others: chmod 600 {0}",
-            path.display()
-        ));
-    }
+    context::close_to_others(&path);
     match command {
         ContextCommand::Ls => {
             let rows: Vec<_> = contexts
@@ -75,7 +70,11 @@ pub(super) fn context(run: &Run, command: &ContextCommand) -> Result<Exit, Failu
             if contexts.current.as_ref() == Some(name) {
                 contexts.current = None;
             }
-            context::write(&path, &contexts)?;
+            if contexts.context.is_empty() {
+                context::remove(&path)?;
+            } else {
+                context::write(&path, &contexts)?;
+            }
             note(&format!("context {} is removed", printable(name)));
         }
         ContextCommand::Show(option) => show(run, &contexts, option.name.as_deref())?,
@@ -116,12 +115,11 @@ fn import(args: &ImportArgs, contexts: &mut Contexts) -> Result<(), Failure> {
         if contexts
             .context
             .get(&name)
-            .is_some_and(|there| *there != context)
+            .is_some_and(|there| *there != context && !args.force)
         {
             return Err(
-                Failure::new(format!("there is another context {name:?} already")).hint(format!(
-                    "controllerctl context rm {name}, or choose another --name"
-                )),
+                Failure::new(format!("there is another context {name:?} already"))
+                    .hint(format!("choose another --name, or replace it: --force")),
             );
         }
         contexts.context.insert(name.clone(), context);

@@ -7,7 +7,8 @@ use serde::Serialize;
 
 use super::{Run, lists, millis};
 use crate::cli::{
-    DrainArgs, LabelArgs, NodeCommand, NodesArgs, PsArgs, RmArgs, Role, TokenArgs, TokenCommand,
+    DrainArgs, Format, LabelArgs, NodeCommand, NodesArgs, PsArgs, RmArgs, Role, TokenArgs,
+    TokenCommand,
 };
 use crate::client::Client;
 use crate::failure::{Exit, Failure};
@@ -30,7 +31,10 @@ pub(super) async fn token(run: &Run, command: &TokenCommand) -> Result<Exit, Fai
     let TokenCommand::Create(args) = command;
     let token = create_token(run, args).await?;
     print(&run.out.document(&token, || printable(&token.token) + "\n"))?;
-    note(&printable(&format!("join with: {}", token.join_command)));
+    // Documents hold the line already; a secret is not said once more than asked for.
+    if !matches!(run.out.format, Format::Json | Format::Jsonl) {
+        note(&printable(&format!("join with: {}", token.join_command)));
+    }
     Ok(Exit::Done)
 }
 

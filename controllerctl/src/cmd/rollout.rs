@@ -297,7 +297,10 @@ async fn failed(
         .iter()
         .filter(of_service)
         .max_by_key(|r| r.revision);
-    let mut details = vec!["what served before goes on serving".to_owned()];
+    let mut details = match service.serving {
+        0 => Vec::new(),
+        _ => vec!["what served before goes on serving".to_owned()],
+    };
     if let Some(replica) = last {
         let lines = tokio::time::timeout(LAST_LINES_PATIENCE, last_lines(client, &replica.name));
         let lines = lines.await.unwrap_or_default();

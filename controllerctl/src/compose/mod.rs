@@ -207,6 +207,8 @@ pub fn parse(
     let name = match (given, &named) {
         (Some(given), _) => given.to_owned(),
         (None, Some((name, _))) => name.clone(),
+        // Most of its letters would be lost: somebody else must say what it is called.
+        (None, None) if !fallback.is_ascii() => fallback.to_owned(),
         (None, None) => tame_name(fallback),
     };
     let app = AppName::new(name.as_str());

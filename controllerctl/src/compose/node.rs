@@ -138,7 +138,7 @@ pub fn parse(source: &Source, file: usize) -> Result<Node, Box<Problem>> {
                         `: ` or ` #` or a leading `*`, `&`, `%`, `@` needs quotes";
             // Its first line is the message; the rest would be an excerpt, which we draw.
             let text = error.without_snippet().to_string();
-            let line = text.lines().next().unwrap_or_default().to_owned();
+            let (line, help) = in_words(text.lines().next().unwrap_or_default(), help);
             Err(problem("yaml", place, line, Some(help)))
         }
         None => Err(problem(
@@ -148,6 +148,27 @@ pub fn parse(source: &Source, file: usize) -> Result<Node, Box<Problem>> {
             None,
         )),
     }
+}
+
+/// What the parser says to programmers, said to people.
+fn in_words<'h>(line: &str, help: &'h str) -> (String, &'h str) {
+    if let Some(rest) = line.strip_prefix("duplicate mapping key: ") {
+        let key = rest.split(", set ").next().unwrap_or(rest);
+        return (
+            format!("key {key} is there twice"),
+            "keep one of them: the other would be lost",
+        );
+    }
+    if line.contains("budget") || line.contains("recursion limit") {
+        return (
+            format!(
+                "the file is larger than any Compose file should be: at most {NODES_MAX} values, \
+                 {DEPTH_MAX} deep, in one document"
+            ),
+            "split it, or write fewer aliases and merges",
+        );
+    }
+    (line.to_owned(), help)
 }
 
 fn options() -> serde_saphyr::Options {

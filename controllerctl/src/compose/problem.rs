@@ -234,6 +234,9 @@ impl Diagnostic for Drawn<'_> {
     }
 }
 
+/// Longer lines are not drawn: nobody reads them, and the library that draws cannot count so far.
+const LINE_BYTES_MAX: usize = 4_096;
+
 /// Draws findings with excerpts, for people.
 #[must_use]
 pub fn draw(problems: &[Problem], sources: &[Source], colour: bool) -> String {
@@ -251,6 +254,12 @@ pub fn draw(problems: &[Problem], sources: &[Source], colour: bool) -> String {
         let Some(source) = sources.get(problem.place.file) else {
             continue;
         };
+        if source.text.lines().any(|line| line.len() > LINE_BYTES_MAX) {
+            let (line, column) = source.line_column(problem.place.offset);
+            let name = printable(&source.name);
+            out.push_str(&format!("{name}:{line}:{column}: {problem}\n"));
+            continue;
+        }
         // One byte for one byte, so that the places stay right.
         let text = mask_controls(&source.text);
         let code = NamedSource::new(printable(&source.name), text).with_language("yaml");

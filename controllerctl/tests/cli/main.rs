@@ -375,6 +375,12 @@ fn contexts_are_imported_shown_used_and_removed() {
         0,
         "the same again"
     );
+    let other = cluster.context("other.toml", OperatorRole::Admin, SystemTime::now());
+    let other = other.display().to_string();
+    let (code, _, err) = ctl(&["context", "import", &other, "--name", "prod"]);
+    assert!(code == 1 && err.contains("--force"), "{err}");
+    let force = ["context", "import", &other, "--name", "prod", "--force"];
+    assert_eq!(ctl(&force).0, 0);
     assert_eq!(ctl(&["context", "import", &file]).0, 0);
     assert_eq!(ctl(&["context", "ls", "-q"]).1, "lab\nprod\n");
     assert!(
@@ -400,6 +406,33 @@ fn contexts_are_imported_shown_used_and_removed() {
     use std::os::unix::fs::PermissionsExt;
     let mode = std::fs::metadata(&config).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
+}
+
+#[test]
+fn a_file_that_cannot_be_meant_is_refused_in_words_for_people() {
+    let cluster = Cluster::start();
+    let dir = cluster.dir.path().join("Ünï");
+    std::fs::create_dir(&dir).unwrap();
+    let path = dir.join("compose.yaml");
+    let file = path.display().to_string();
+    std::fs::write(&path, "services:\n  a: { image: x }\n").unwrap();
+    let (code, _, err) = run(&cluster, &["config", "-f", &file]);
+    assert!(code == 1 && err.contains("-p "), "{err}");
+    let twice = "name: a\nservices:\n  a: { image: x }\n  a: { image: y }\n";
+    let deep = format!("name: {}", "[".repeat(1_000));
+    let wide = format!("name: [{}]", "1,".repeat(120_000));
+    for (text, words) in [
+        (twice, "key a is there twice"),
+        (&deep, "at most"),
+        (&wide, "at most"),
+    ] {
+        std::fs::write(&path, text).unwrap();
+        let (code, _, err) = run(&cluster, &["config", "-f", &file]);
+        assert!(code == 1 && err.contains(words), "{words}: {err}");
+        for library in ["Policy", "Options", "budget", "{"] {
+            assert!(!err.contains(library) || text.contains(library), "{err}");
+        }
+    }
 }
 
 #[test]

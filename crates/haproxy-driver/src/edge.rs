@@ -24,6 +24,7 @@ use tokio::time::Instant;
 use crate::decide::{Decision, Worker, decide, for_reload};
 use crate::error::EdgeError;
 use crate::files;
+use crate::held::{is_taken, keeps_down};
 use crate::intent::Intent;
 use crate::name::BackendName;
 use crate::probe::{self, Question};
@@ -325,7 +326,9 @@ impl Edge {
             .frontends()
             .into_keys()
             .filter(|port| !ours.contains(port));
-        let taken: Vec<u16> = new.filter(|port| self.is_taken(*port)).collect();
+        let taken: Vec<u16> = new
+            .filter(|port| is_taken(self.settings.bind_address, *port))
+            .collect();
         for port in taken {
             let names = intent.frontends().get(&port).map(|backends| {
                 backends
@@ -349,13 +352,6 @@ impl Edge {
         self.intent = intent;
     }
 
-    /// HAProxy tells nobody but its own log why a reload failed, and a port that another program
-    /// holds would fail it for all services: so each new port is tried first.
-    fn is_taken(&self, port: u16) -> bool {
-        std::net::TcpListener::bind((self.settings.bind_address, port))
-            .is_err_and(|error| error.kind() == std::io::ErrorKind::AddrInUse)
-    }
-
     async fn converge_or_prepare(&mut self, by_apply: bool) -> Result<Outcome, EdgeError> {
         let result = self.converge(by_apply).await;
         match &result {
@@ -365,6 +361,10 @@ impl Edge {
         // Silence is not death: a worker that hangs still has its sessions, and its slots with them.
         if matches!(&result, Err(EdgeError::Down { socket, .. }) if *socket == self.admin.path) {
             self.prepare_start().await?;
+            if let Some(held) = keeps_down(&self.intent, self.settings.bind_address) {
+                self.last_problems = vec![held.to_string()];
+                return Err(held);
+            }
         }
         result
     }

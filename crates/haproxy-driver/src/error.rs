@@ -16,6 +16,15 @@ pub enum EdgeError {
         #[source]
         source: std::io::Error,
     },
+    /// It cannot start.
+    #[error(
+        "HAProxy is not running and cannot start while another program holds {ports}: free it, or \
+         publish the service on another port"
+    )]
+    Held {
+        /// Ports and their services.
+        ports: String,
+    },
     /// A conversation did not end in time.
     #[error("HAProxy did not answer on {} within {deadline_ms} ms", socket.display())]
     Silent {

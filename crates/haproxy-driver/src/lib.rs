@@ -17,6 +17,7 @@ pub mod decide;
 pub mod edge;
 pub mod error;
 mod files;
+mod held;
 pub mod intent;
 pub mod name;
 mod probe;
