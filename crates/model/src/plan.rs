@@ -10,7 +10,7 @@ use crate::TimeMs;
 use crate::id::{NodeId, ReplicaId, ServiceKey, TemplateId};
 use crate::observe::ServerAnswers;
 use crate::reason::{FailReason, LeaveReason, ScaleCause};
-use crate::report::NodeState;
+use crate::report::{NodeState, Stay};
 use crate::rollout::{Good, Refused, Rollout};
 use crate::routes::{Backend, Routes, Server, ServerMode};
 use crate::spec::{ContainerSpec, RouteSpec};
@@ -74,6 +74,9 @@ pub struct ServicePlan {
     /// What the file asks for, if that failed and was rolled back.
     #[serde(default)]
     pub refused: Option<Refused>,
+    /// Its replicas that move.
+    #[serde(default)]
+    pub moves: Vec<Move>,
     /// Container specs that its replicas refer to.
     #[serde(default)]
     pub templates: BTreeMap<TemplateId, Arc<ContainerSpec>>,
@@ -95,6 +98,7 @@ impl ServicePlan {
             file_replicas: self.file_replicas,
             failures: self.failures.clone(),
             drain_ms: self.drain_ms,
+            moves: self.moves.clone(),
             rollout: self.rollout.clone(),
             good: self.good.clone(),
             refused: self.refused.clone(),
@@ -175,6 +179,30 @@ pub struct Replica {
     /// as long as this holds and until its node proved its health anew.
     #[serde(default)]
     pub paused: bool,
+    /// It was a standby and goes on; left once its health is proven anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub woken: Option<Woken>,
+}
+
+/// A standby that goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Woken {
+    /// Since when.
+    pub at_ms: TimeMs,
+    /// Assignment generation of its node that says so: what the node said before it accepted that
+    /// is about the time before the pause.
+    pub generation: u64,
+}
+
+/// A replica that moves to another node to even out the cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Move {
+    /// It leaves once its successor serves.
+    pub replica: ReplicaId,
+    /// The one that was placed for it.
+    pub successor: ReplicaId,
+    /// When it began.
+    pub since_ms: TimeMs,
 }
 
 /// A container port and the host port on which the node publishes it.
@@ -423,6 +451,37 @@ pub struct Memory {
     /// When too many nodes were away at once, as long as the brake is on.
     #[serde(default)]
     pub braked_ms: Option<TimeMs>,
+    /// What is known for evening out the cluster.
+    #[serde(default)]
+    pub rebalance: Arc<RebalanceMemory>,
+    /// What was last said of the drains of nodes.
+    #[serde(default)]
+    pub drains: Arc<BTreeMap<NodeId, DrainSaid>>,
+}
+
+/// What is known for evening out the cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct RebalanceMemory {
+    /// Nodes that took replicas when they were last looked at.
+    pub takers: BTreeSet<NodeId>,
+    /// Until then replicas may move because a node joined.
+    pub until_ms: TimeMs,
+    /// Next look.
+    pub due_ms: TimeMs,
+    /// Why services' replicas stay, by the last look.
+    pub stays: BTreeMap<ServiceKey, Stay>,
+}
+
+/// What was last said of a node's drain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DrainSaid {
+    /// It runs.
+    Runs,
+    /// Its deadline has passed.
+    Late,
+    /// Nothing is left.
+    Done,
 }
 
 /// What is remembered of one service.

@@ -6,8 +6,6 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::ServiceKey;
-
 /// Why one node cannot take a replica.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(tag = "reason", rename_all = "snake_case")]
@@ -54,8 +52,6 @@ pub enum Refusal {
     HostPort {
         /// The port.
         port: u16,
-        /// Who has it; none: a program that is not ours.
-        by: Option<ServiceKey>,
     },
     /// The image is for another platform.
     Platform {
@@ -85,7 +81,6 @@ impl Refusal {
             Self::Constraint { found, .. } | Self::Platform { found, .. } => found.clear(),
             Self::Cpu { free_milli, .. } => *free_milli = 0,
             Self::Memory { free_bytes, .. } => *free_bytes = 0,
-            Self::HostPort { by, .. } => *by = None,
             _ => {}
         }
         kind
@@ -121,7 +116,7 @@ impl Refusal {
                 format!("{nodes} {lack} {} MiB of memory", asked_bytes.div_ceil(MIB))
             }
             Self::Ports => format!("{nodes} {lack} a free host port"),
-            Self::HostPort { port, .. } => format!("{nodes} {have} port {port} in use"),
+            Self::HostPort { port } => format!("{nodes} {have} port {port} in use"),
             Self::Platform { wanted, .. } => format!("{nodes} {are} not {wanted}"),
         }
     }
@@ -162,12 +157,7 @@ impl fmt::Display for Refusal {
                 asked_bytes / MIB
             ),
             Self::Ports => f.write_str("no host port left in the range"),
-            Self::HostPort { port, by: Some(by) } => {
-                write!(f, "host port {port} is held by {by}")
-            }
-            Self::HostPort { port, by: None } => {
-                write!(f, "host port {port} is taken by another program")
-            }
+            Self::HostPort { port } => write!(f, "host port {port} is in use"),
             Self::Platform { wanted, found } => {
                 write!(f, "the image is for {wanted}, the node is {found}")
             }

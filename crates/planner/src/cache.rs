@@ -25,7 +25,7 @@ use longshore_model::{
 
 use crate::cluster::{Cluster, NodeSlot};
 use crate::config::PlannerConfig;
-use crate::draft::Draft;
+use crate::draft::{Draft, held};
 use crate::{Outcome, PlanInput};
 
 mod changes;
@@ -131,6 +131,10 @@ impl Cache {
             && kept.now_ms <= input.now_ms
             && kept.config == *input.config
             && kept.observing() == observing(input)
+            // A look at the whole cluster needs all of it; what was said of the last one is in
+            // the reports.
+            && !crate::rebalance::due(input)
+            && kept.memory.rebalance.stays == input.memory.rebalance.stays
             && kept.desired.nodes.len() == input.desired.nodes.len()
             && (Arc::ptr_eq(&kept.desired, input.desired)
                 || kept.desired.nodes.keys().eq(input.desired.nodes.keys()));
@@ -191,7 +195,8 @@ impl Part {
             let replica = entry.and_then(|entry| entry.replicas.get(&share.id));
             if let Some((entry, replica)) = entry.zip(replica) {
                 let spec = entry.templates.get(&replica.template);
-                let wants = spec.map(|spec| spec.resources).unwrap_or_default();
+                let wants = spec.map(|spec| held(spec, replica.paused));
+                let wants = wants.unwrap_or_default();
                 slot.release(wants, &replica.ports);
             }
         }
@@ -384,5 +389,6 @@ fn is_settled(
         && entry.replicas.len() == report.wanted as usize
         && report.outdated == 0
         && report.waits.is_empty()
+        && entry.moves.is_empty()
         && entry.rollout.as_ref().is_none_or(|rollout| !rollout.runs())
 }

@@ -24,6 +24,7 @@ pub struct Violation {
 }
 
 mod nodes;
+mod places;
 mod terms;
 
 type Verdict = Result<(), Violation>;
@@ -59,6 +60,8 @@ pub fn check(input: &PlanInput<'_>, outcome: &Outcome) -> Result<(), Violation> 
     sick_ones_stay_only_in_need(input, outcome)?;
     patience(input, outcome)?;
     brake(input, outcome)?;
+    places::standbys(input, outcome)?;
+    places::moves(input, outcome)?;
     nodes::hold_what_they_can(input, outcome)
 }
 
@@ -403,7 +406,7 @@ fn sick_ones_stay_only_in_need(input: &PlanInput<'_>, outcome: &Outcome) -> Verd
 /// 3: what is given up by choice leaves enough that serves, and a replacement is there first.
 fn changes_keep_serving(input: &PlanInput<'_>, outcome: &Outcome) -> Verdict {
     let mut services: BTreeMap<&ServiceKey, Vec<&Replica>> = BTreeMap::new();
-    for now in outcome.plan.replicas() {
+    for now in outcome.plan.replicas().filter(|now| !now.paused) {
         services.entry(&now.service).or_default().push(now);
     }
     for (key, replicas) in services {
@@ -431,7 +434,8 @@ fn changes_keep_serving(input: &PlanInput<'_>, outcome: &Outcome) -> Verdict {
             continue;
         }
         let lost = |r: &Replica| outcome.plan.lost.contains_key(&r.node);
-        let gave_serving = given.iter().any(|now| {
+        let unforced = given.iter().filter(|now| !places::is_forced(now));
+        let gave_serving = unforced.into_iter().any(|now| {
             let was = same_in(input.current, now);
             was.is_some_and(|was| counts_as_serving(input, outcome, lost(was), was))
         });
@@ -439,13 +443,15 @@ fn changes_keep_serving(input: &PlanInput<'_>, outcome: &Outcome) -> Verdict {
             .iter()
             .filter(|r| counts_as_serving(input, outcome, lost(r), r))
             .count();
+        let forced = places::forced(input, &given)?;
         let needed = terms.least_serving(target);
-        demand(!gave_serving || after >= needed, 3, || {
+        demand(!gave_serving || after + forced >= needed, 3, || {
             format!("{key}: {after} serve after the change, {needed} must")
         })?;
         let staying = replicas.iter().filter(|r| r.leaving.is_none()).count();
         let start_first = terms.starts_first;
-        demand(!start_first || staying >= target as usize, 3, || {
+        let enough = staying + forced >= target as usize;
+        demand(!start_first || enough, 3, || {
             format!("{key}: {staying} stay of {target}; a replacement must start first")
         })?;
     }

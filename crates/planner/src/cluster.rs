@@ -7,7 +7,7 @@ use longshore_model::observe::{
 };
 use longshore_model::plan::PortBinding;
 use longshore_model::report::NodeState;
-use longshore_model::spec::Resources;
+use longshore_model::spec::{Resources, ZONE_LABEL};
 use longshore_model::{NodeId, ReplicaId, ServiceKey, TimeMs};
 
 use crate::PlanInput;
@@ -130,6 +130,8 @@ pub(crate) struct Sight {
 pub(crate) struct Cluster<'a> {
     /// In id order: the number doubles as the last tie-break.
     pub nodes: Vec<NodeSlot<'a>>,
+    /// Workers are in at least two zones.
+    pub has_zones: bool,
     pub edges: Vec<EdgeSlot<'a>>,
     /// Which edges have check results worth reading.
     fresh: Vec<bool>,
@@ -159,8 +161,10 @@ impl<'a> Cluster<'a> {
                 edge.connected && age.is_some_and(|age| age <= input.config.edge_report_stale_ms)
             })
             .collect();
+        let has_zones = has_zones(&nodes);
         Self {
             nodes,
+            has_zones,
             edges,
             fresh,
         }
@@ -207,6 +211,13 @@ impl<'a> Cluster<'a> {
             .iter()
             .all(|edge| edge.gone || edge.runs(generation))
     }
+}
+
+fn has_zones(nodes: &[NodeSlot<'_>]) -> bool {
+    let workers = nodes.iter().filter(|slot| slot.node.roles.worker);
+    let mut zones = workers.filter_map(|slot| slot.node.labels.get(ZONE_LABEL));
+    let first = zones.next();
+    zones.any(|zone| Some(zone) != first)
 }
 
 /// Last sign of life of a session: an echo, or its beginning.

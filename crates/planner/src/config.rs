@@ -4,6 +4,19 @@ use serde::{Deserialize, Serialize};
 
 use longshore_model::TimeMs;
 
+/// When replicas move to even out the cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RebalanceMode {
+    /// Never.
+    Off,
+    /// For a while after a node joined, came back, or was uncordoned.
+    #[default]
+    OnJoin,
+    /// Always.
+    Continuous,
+}
+
 /// Settings of the planner; all times in milliseconds. Missing fields take their default.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -53,6 +66,20 @@ pub struct PlannerConfig {
     pub park_grace_ms: u64,
     /// Deadline of a node's drain where none is said (600,000).
     pub node_drain_ms: u64,
+    /// When replicas move to even out the cluster (`on-join`; or `off`, `continuous`).
+    pub rebalance: RebalanceMode,
+    /// Most replicas on the move at once, in the whole cluster (2).
+    pub rebalance_moves_max: u32,
+    /// Least fall of the sum of squared counts of replicas that is worth a move (2: from a node
+    /// that has two replicas more than another one).
+    pub rebalance_gain_min: u32,
+    /// How long replicas may move after a node began to take replicas, and after each move that
+    /// this led to (300,000).
+    pub rebalance_window_ms: u64,
+    /// Time between two looks at the whole cluster (5,000).
+    pub rebalance_period_ms: u64,
+    /// Replicas of a service stay for so long after its count changed (60,000).
+    pub rebalance_cooldown_ms: u64,
     /// Pause after the first failure of a service's new replicas; doubles with each (1,000).
     pub backoff_base_ms: u64,
     /// Longest pause between two tries (300,000).
@@ -91,6 +118,12 @@ impl Default for PlannerConfig {
             outage_window_ms: 60_000,
             park_grace_ms: 5_000,
             node_drain_ms: 600_000,
+            rebalance: RebalanceMode::OnJoin,
+            rebalance_moves_max: 2,
+            rebalance_gain_min: 2,
+            rebalance_window_ms: 300_000,
+            rebalance_period_ms: 5_000,
+            rebalance_cooldown_ms: 60_000,
             backoff_base_ms: 1_000,
             backoff_cap_ms: 300_000,
             backoff_reset_ms: 60_000,

@@ -5,10 +5,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use longshore_model::observe::CpuSample;
-use longshore_model::plan::{Leaving, Replica, ScaleChange, ServiceMemory, ServicePlan, Traffic};
+use longshore_model::plan::{
+    DrainSaid, Leaving, RebalanceMemory, Replica, ScaleChange, ServiceMemory, ServicePlan, Traffic,
+};
 use longshore_model::reason::{FailReason, LeaveReason, ScaleCause};
 use longshore_model::replica::{ReplicaState, ReplicaStatus};
 use longshore_model::report::{NodeState, ServiceReport};
+use longshore_model::spec::Resources;
 use longshore_model::{
     App, ContainerSpec, EventKind, NodeId, Reason, ReplicaId, Report, ServiceKey, ServiceSpec,
     TemplateId, TimeMs,
@@ -163,6 +166,12 @@ pub(crate) struct Draft<'a> {
     pub lost: BTreeMap<NodeId, TimeMs>,
     /// State of each node as last said.
     pub node_states: Arc<BTreeMap<NodeId, NodeState>>,
+    /// What is known for evening out the cluster.
+    pub rebalance: Arc<RebalanceMemory>,
+    /// What was said of drains.
+    pub drains: Arc<BTreeMap<NodeId, DrainSaid>>,
+    /// When to look at the whole cluster again.
+    pub due_ms: Option<TimeMs>,
     /// Nodes outside of the cluster whose assignment changed.
     pub strangers: Vec<NodeId>,
 }
@@ -188,6 +197,9 @@ impl<'a> Draft<'a> {
             next_replica: input.current.next_replica,
             lost: input.current.lost.clone(),
             node_states: Arc::clone(&input.memory.node_states),
+            rebalance: Arc::clone(&input.memory.rebalance),
+            drains: Arc::clone(&input.memory.drains),
+            due_ms: None,
             strangers: Vec::new(),
         };
         match keys {
@@ -285,8 +297,15 @@ impl<'a> Draft<'a> {
         self.rows[row].replica_mut()
     }
 
-    /// Rows of a service whose replicas do not leave.
+    /// Rows of a service whose replicas do not leave, without standbys.
     pub(crate) fn active(&self, service: usize) -> Vec<usize> {
+        let mut rows = self.staying(service);
+        rows.retain(|&row| self.replica(row).is_some_and(|r| !r.paused));
+        rows
+    }
+
+    /// The same with standbys.
+    pub(crate) fn staying(&self, service: usize) -> Vec<usize> {
         let rows = self.services[service].rows.iter().copied();
         rows.filter(|&row| self.replica(row).is_some_and(|r| r.leaving.is_none()))
             .collect()
@@ -297,7 +316,7 @@ impl<'a> Draft<'a> {
     pub(crate) fn hosts(&self, service: usize) -> Vec<bool> {
         let mut hosts = vec![false; self.cluster.nodes.len()];
         let rows = self.services[service].rows.iter();
-        for &row in rows.filter(|&&row| self.replica(row).is_some()) {
+        for &row in rows.filter(|&&row| self.replica(row).is_some_and(|r| !r.paused)) {
             if let Some(number) = self.rows[row].node {
                 hosts[number] = true;
             }
@@ -470,7 +489,7 @@ impl<'a> Draft<'a> {
         let Some(replica) = self.rows[row].replica().cloned() else {
             return;
         };
-        let wants = self.runs(row).map(|spec| spec.resources);
+        let wants = self.runs(row).map(|spec| held(spec, replica.paused));
         self.rows[row].now = Now::Gone;
         self.touch_node(row);
         if let Some(number) = self.rows[row].node {
@@ -502,6 +521,13 @@ impl<'a> Draft<'a> {
         }
     }
 
+    /// The same for what concerns the whole cluster.
+    pub(crate) fn look_again_all(&mut self, at_ms: TimeMs) {
+        if at_ms > self.input.now_ms {
+            self.due_ms = Some(self.due_ms.map_or(at_ms, |now| now.min(at_ms)));
+        }
+    }
+
     /// Something of this service waits.
     pub(crate) fn wait(&mut self, service: usize, reason: Reason) {
         if !self.services[service].waits.contains(&reason) {
@@ -513,4 +539,13 @@ impl<'a> Draft<'a> {
 /// Equal? The same `Arc` mostly says so at once.
 pub(crate) fn same_spec(a: &Arc<ServiceSpec>, b: &Arc<ServiceSpec>) -> bool {
     Arc::ptr_eq(a, b) || a == b
+}
+
+/// What a replica holds of its node: a standby no CPU.
+pub(crate) fn held(spec: &ContainerSpec, standby: bool) -> Resources {
+    let mut held = spec.resources;
+    if standby {
+        held.cpu_reserved_milli = 0;
+    }
+    held
 }

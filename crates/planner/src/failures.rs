@@ -13,8 +13,8 @@ use crate::verdict;
 pub(crate) fn run(draft: &mut Draft<'_>) {
     for service in 0..draft.services.len() {
         forgive(draft, service);
-        let active = draft.active(service);
-        give_up_dead(draft, service, &active);
+        let staying = draft.staying(service);
+        give_up_dead(draft, service, &staying);
     }
 }
 

@@ -119,6 +119,7 @@ fn same_decision(after: &ServicePlan, before: &ServicePlan) -> bool {
         && after.rollout == before.rollout
         && after.refused == before.refused
         && same_good(after, before)
+        && after.moves == before.moves
         && after.templates == before.templates
 }
 
@@ -179,13 +180,18 @@ fn memory(draft: &Draft<'_>, changed: &[(ServiceKey, Option<Arc<ServicePlan>>)])
     }
     let gone = changed.iter().filter(|(_, entry)| entry.is_none());
     next.extend(gone.map(|(key, _)| (key.clone(), None)));
-    let nodes_same = Arc::ptr_eq(&draft.node_states, &before.node_states);
-    if next.is_empty() && nodes_same && draft.braked_ms == before.braked_ms {
+    let same = Arc::ptr_eq(&draft.node_states, &before.node_states)
+        && Arc::ptr_eq(&draft.rebalance, &before.rebalance)
+        && Arc::ptr_eq(&draft.drains, &before.drains)
+        && draft.braked_ms == before.braked_ms;
+    if next.is_empty() && same {
         return Arc::clone(before);
     }
     Arc::new(Memory {
         services: merged(&before.services, next),
         node_states: Arc::clone(&draft.node_states),
         braked_ms: draft.braked_ms,
+        rebalance: Arc::clone(&draft.rebalance),
+        drains: Arc::clone(&draft.drains),
     })
 }

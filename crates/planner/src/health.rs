@@ -16,7 +16,8 @@ pub(crate) fn run(draft: &mut Draft<'_>) {
             let row = draft.services[service].rows[at];
             draft.rows[row].condition = condition(draft, row);
             let active = draft.replica(row).is_some_and(|r| r.leaving.is_none());
-            if active {
+            let standby = draft.replica(row).is_some_and(|r| r.paused);
+            if active && !standby {
                 route(draft, row);
             }
             remember(draft, row, active);
@@ -64,10 +65,21 @@ fn condition(draft: &mut Draft<'_>, row: usize) -> Condition {
         draft.memory_mut(service).missing_since_ms.remove(&id);
     }
     match status {
+        Some(_) if !knows_to_go_on(draft, row) => Condition::Starting,
         Some(status) => reported(status),
         None if acked => missing(draft, row),
         None => not_known(draft, row),
     }
+}
+
+/// Does the node speak of the time after the pause, if there was one?
+fn knows_to_go_on(draft: &Draft<'_>, row: usize) -> bool {
+    let Some(woken) = draft.replica(row).and_then(|replica| replica.woken) else {
+        return true;
+    };
+    let node = draft.rows[row].node;
+    let seen = node.and_then(|number| draft.cluster.nodes[number].seen);
+    seen.is_some_and(|seen| seen.assignment_generation >= woken.generation)
 }
 
 /// As the node says it.
@@ -122,6 +134,13 @@ fn route(draft: &mut Draft<'_>, row: usize) {
         return;
     };
     let now_in = replica.traffic;
+    let proven = draft.rows[row].condition == Condition::Healthy;
+    if proven
+        && replica.woken.is_some()
+        && let Some(replica) = draft.replica_mut(row)
+    {
+        replica.woken = None;
+    }
     match &draft.rows[row].condition {
         Condition::Healthy if now_in == Traffic::Serve => {}
         Condition::Healthy => draft.set_traffic(row, Traffic::Serve),

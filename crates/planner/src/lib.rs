@@ -23,6 +23,7 @@ pub mod check;
 mod cluster;
 mod config;
 mod draft;
+mod drains;
 mod failures;
 mod finish;
 mod gate;
@@ -33,12 +34,14 @@ mod load;
 mod place;
 mod policy;
 mod progress;
+mod rebalance;
 mod record;
 mod report;
 mod rollout;
 mod scale;
 mod signal;
 mod verdict;
+mod warm;
 
 use std::sync::Arc;
 
@@ -46,7 +49,7 @@ use longshore_model::{Desired, Memory, Observed, Plan, Report, TimeMs};
 
 pub use cache::Cache;
 pub use check::{Violation, check};
-pub use config::PlannerConfig;
+pub use config::{PlannerConfig, RebalanceMode};
 
 use draft::Draft;
 
@@ -106,10 +109,14 @@ pub fn plan_with(input: &PlanInput<'_>, cache: &mut Cache) -> Outcome {
     progress::run(&mut draft);
     scale::run(&mut draft);
     place::forget_failures(&mut draft);
+    rebalance::run(&mut draft);
     rollout::run(&mut draft);
+    rebalance::end(&mut draft);
+    warm::run(&mut draft);
     let leaving = std::mem::take(&mut draft.leaving_now);
     handover::run(&mut draft, &leaving);
     report::run(&mut draft, part.as_ref());
+    drains::run(&mut draft);
     let outcome = finish::run(&mut draft);
     cache.end(part, &mut draft, &outcome);
     outcome

@@ -13,12 +13,13 @@ use longshore_model::plan::{PortBinding, Replica, Traffic};
 use longshore_model::reason::{FailReason, Refusal, RefusalCount};
 use longshore_model::report::NodeState;
 use longshore_model::spec::{
-    Constraint, ContainerSpec, NodeAttribute, PlacementPolicy, ServiceSpec,
+    Constraint, ContainerSpec, ENGINE_LABELS, NodeAttribute, PlacementPolicy, ServiceSpec,
+    ZONE_LABEL,
 };
 use longshore_model::{EventKind, Reason, ReplicaId, TemplateId};
 
 use crate::cluster::{NodeSlot, Sight};
-use crate::draft::{Condition, Draft, Now, Row};
+use crate::draft::{Condition, Draft, Now, Row, held};
 use crate::progress;
 
 /// What shall be placed.
@@ -67,10 +68,23 @@ struct Board<'s> {
 /// Places up to `order.count` replicas; returns their rows. Where it stops short, the service
 /// waits with the refusals, node by node.
 pub(crate) fn place(draft: &mut Draft<'_>, order: &Order<'_>) -> Vec<usize> {
-    let Some(container) = container(draft, order) else {
-        return Vec::new();
+    let (placed, refused) = fill(draft, order, false);
+    if let Some(reason) = refused {
+        draft.wait(order.service, reason);
+    }
+    placed
+}
+
+/// Places up to `order.count` warm standbys. Where it stops short, says why; the service does not
+/// wait for them.
+pub(crate) fn place_standbys(draft: &mut Draft<'_>, order: &Order<'_>) -> Option<Reason> {
+    fill(draft, order, true).1
+}
+
+fn fill(draft: &mut Draft<'_>, order: &Order<'_>, standby: bool) -> (Vec<usize>, Option<Reason>) {
+    let Some(mut board) = board(draft, order) else {
+        return (Vec::new(), None);
     };
-    let mut board = board(draft, order, container);
     let mut heap: BinaryHeap<Reverse<Score>> = (0..draft.cluster.nodes.len())
         .filter(|&number| refusal(&draft.cluster.nodes[number], &board, number, draft).is_none())
         .map(|number| Reverse(score(&draft.cluster.nodes[number], &board, number)))
@@ -91,7 +105,8 @@ pub(crate) fn place(draft: &mut Draft<'_>, order: &Order<'_>) -> Vec<usize> {
             continue;
         }
         let Some(slot) = slots.pop() else { break };
-        let Some(row) = add(draft, order, &board, number, slot) else {
+        let Some(row) = add(draft, order, &board, number, slot, standby) else {
+            slots.push(slot);
             continue;
         };
         placed.push(row);
@@ -101,11 +116,64 @@ pub(crate) fn place(draft: &mut Draft<'_>, order: &Order<'_>) -> Vec<usize> {
         }
         heap.push(Reverse(score(&draft.cluster.nodes[number], &board, number)));
     }
-    if count(&placed) < order.count {
-        let reason = unplaceable(draft, &board);
-        draft.wait(order.service, reason);
+    let short = count(&placed) < order.count;
+    let refused = short.then(|| unplaceable(draft, &board));
+    (placed, refused)
+}
+
+/// By node number: could the node take one more replica, and is nothing against it lately?
+pub(crate) fn fitting(draft: &Draft<'_>, order: &Order<'_>) -> Vec<bool> {
+    let Some(board) = board(draft, order) else {
+        return vec![false; draft.cluster.nodes.len()];
+    };
+    let nodes = draft.cluster.nodes.iter().enumerate();
+    nodes
+        .map(|(n, slot)| !board.suspects[n] && refusal(slot, &board, n, draft).is_none())
+        .collect()
+}
+
+/// Places one replica on one node, if it takes it; returns its row.
+pub(crate) fn place_on(draft: &mut Draft<'_>, order: &Order<'_>, number: usize) -> Option<usize> {
+    let board = board(draft, order)?;
+    if refusal(&draft.cluster.nodes[number], &board, number, draft).is_some() {
+        return None;
     }
-    placed
+    let slot = free_slots(draft, order.service, 1).pop()?;
+    add(draft, order, &board, number, slot, false)
+}
+
+/// How many of the standbys in `rows`, all on node `number`, must go before the node can take a
+/// replica of the order? None: all of them are not enough.
+pub(crate) fn room_after(
+    draft: &mut Draft<'_>,
+    order: &Order<'_>,
+    number: usize,
+    rows: &[usize],
+) -> Option<usize> {
+    let mut board = board(draft, order)?;
+    let slot = &draft.cluster.nodes[number];
+    let as_it_is = (
+        slot.replicas,
+        slot.memory_reserved_bytes,
+        slot.ports.clone(),
+    );
+    let mut enough = None;
+    for (gone, &row) in rows.iter().enumerate() {
+        let held = draft.runs(row).map(|spec| held(spec, true));
+        let ports = draft.replica(row).map(|replica| replica.ports.clone());
+        let slot = &mut draft.cluster.nodes[number];
+        slot.release(held.unwrap_or_default(), &ports.unwrap_or_default());
+        if draft.rows[row].service == order.service {
+            board.of_service[number] = board.of_service[number].saturating_sub(1);
+        }
+        if refusal(&draft.cluster.nodes[number], &board, number, draft).is_none() {
+            enough = Some(gone + 1);
+            break;
+        }
+    }
+    let slot = &mut draft.cluster.nodes[number];
+    (slot.replicas, slot.memory_reserved_bytes, slot.ports) = as_it_is;
+    enough
 }
 
 fn count(list: &[usize]) -> u32 {
@@ -120,28 +188,43 @@ fn container(draft: &Draft<'_>, order: &Order<'_>) -> Option<Arc<ContainerSpec>>
     wanted.then(|| Arc::new(order.spec.container.clone()))
 }
 
-fn board<'s>(draft: &Draft<'_>, order: &Order<'s>, container: Arc<ContainerSpec>) -> Board<'s> {
+fn board<'s>(draft: &Draft<'_>, order: &Order<'s>) -> Option<Board<'s>> {
+    let container = container(draft, order)?;
     let nodes = &draft.cluster.nodes;
     let mut of_service = vec![0_u32; nodes.len()];
-    for row in draft.active(order.service) {
+    for row in draft.staying(order.service) {
         if let Some(number) = draft.rows[row].node {
             of_service[number] += 1;
         }
     }
     let placement = &order.spec.placement;
-    let labels = placement
-        .spread_labels
-        .iter()
-        .map(|label| by_value(nodes, &of_service, label));
-    let labels = labels.collect();
+    let labels = by_label(draft, order.spec, &of_service);
     let suspects = suspects(draft, order);
-    Board {
+    Some(Board {
         container,
         placement,
         of_service,
         labels,
         suspects,
+    })
+}
+
+/// Per spread label: the value's number per node, and replicas per value. Without labels in the
+/// file a service that spreads does so over zones, where there are several.
+pub(crate) fn by_label(
+    draft: &Draft<'_>,
+    spec: &ServiceSpec,
+    of_service: &[u32],
+) -> Vec<(Vec<usize>, Vec<u32>)> {
+    let nodes = &draft.cluster.nodes;
+    let placement = &spec.placement;
+    let labels = placement.spread_labels.iter();
+    let mut labels: Vec<_> = labels.map(|l| by_value(nodes, of_service, l)).collect();
+    let spreads = placement.policy == PlacementPolicy::Spread;
+    if labels.is_empty() && spreads && draft.cluster.has_zones {
+        labels.push(by_value(nodes, of_service, ZONE_LABEL));
     }
+    labels
 }
 
 /// Nodes that edges cannot reach, or on which this very template failed. Where it failed on most
@@ -165,11 +248,17 @@ fn suspects(draft: &Draft<'_>, order: &Order<'_>) -> Vec<bool> {
 /// Numbers the values of a label and counts the service's replicas under each. Nodes without the
 /// label share one value.
 fn by_value(nodes: &[NodeSlot<'_>], of_service: &[u32], label: &str) -> (Vec<usize>, Vec<u32>) {
+    let engine = label.strip_prefix(ENGINE_LABELS);
     let label = label.strip_prefix("node.labels.").unwrap_or(label);
     let mut numbers: BTreeMap<&str, usize> = BTreeMap::new();
     let (mut values, mut counts) = (Vec::with_capacity(nodes.len()), Vec::new());
     for (slot, replicas) in nodes.iter().zip(of_service) {
-        let value = slot.node.labels.get(label).map_or("", String::as_str);
+        let of_engine = |name: &str| slot.seen?.capacity.engine_labels.get(name);
+        let value = match engine {
+            Some(name) => of_engine(name),
+            None => slot.node.labels.get(label),
+        };
+        let value = value.map_or("", String::as_str);
         let fresh = numbers.len();
         let number = *numbers.entry(value).or_insert(fresh);
         if number == fresh {
@@ -269,6 +358,14 @@ fn refusal(
     if let Some(refusal) = constraint_refusal(slot, &board.placement.constraints) {
         return Some(refusal);
     }
+    if let Some(platform) = &board.container.platform
+        && !platform.runs_on(&capacity.os, &capacity.arch)
+    {
+        return Some(Refusal::Platform {
+            wanted: platform.to_string(),
+            found: format!("{}/{}", capacity.os, capacity.arch),
+        });
+    }
     let max = board.placement.max_per_node;
     if max > 0 && board.of_service[number] >= max {
         return Some(Refusal::MaxPerNode { max });
@@ -289,6 +386,16 @@ fn refusal(
             free_bytes,
             asked_bytes: asked.memory_reserved_bytes,
         });
+    }
+    port_refusal(slot, board, draft)
+}
+
+/// Is a certain host port in use there, or no port of the range left?
+fn port_refusal(slot: &NodeSlot<'_>, board: &Board<'_>, draft: &Draft<'_>) -> Option<Refusal> {
+    for &port in board.container.fixed_ports.values() {
+        if slot.ports.contains(&port) || taken_by_stranger(slot, port) {
+            return Some(Refusal::HostPort { port });
+        }
     }
     let config = draft.input.config;
     let span = usize::from(config.port_max.saturating_sub(config.port_min)) + 1;
@@ -368,8 +475,8 @@ fn unplaceable(draft: &Draft<'_>, board: &Board<'_>) -> Reason {
 
 /// The lowest slot numbers that no staying replica has, highest first.
 fn free_slots(draft: &Draft<'_>, service: usize, wanted: u32) -> Vec<u32> {
-    let active = draft.active(service);
-    let mut taken: Vec<u32> = active
+    let staying = draft.staying(service);
+    let mut taken: Vec<u32> = staying
         .into_iter()
         .filter_map(|row| draft.replica(row))
         .map(|r| r.slot)
@@ -407,7 +514,15 @@ fn reserve_ports(
     let span = u64::from(high.checked_sub(low)?) + 1;
     let mut bindings: Vec<PortBinding> = Vec::with_capacity(container.ports.len());
     let mut step = 0_u64;
+    let fixed = &container.fixed_ports;
     for &container_port in &container.ports {
+        if let Some(&host_port) = fixed.get(&container_port) {
+            bindings.push(PortBinding {
+                container_port,
+                host_port,
+            });
+            continue;
+        }
         let host_port = loop {
             if step >= span {
                 return None;
@@ -415,7 +530,8 @@ fn reserve_ports(
             let offset = u16::try_from((id.0.wrapping_add(step)) % span).ok()?;
             step += 1;
             let port = low + offset;
-            if !slot.ports.contains(&port) && !taken_by_stranger(slot, port) {
+            let reserved = fixed.values().any(|other| *other == port);
+            if !reserved && !slot.ports.contains(&port) && !taken_by_stranger(slot, port) {
                 break port;
             }
         };
@@ -446,13 +562,14 @@ fn add(
     board: &Board<'_>,
     number: usize,
     slot: u32,
+    standby: bool,
 ) -> Option<usize> {
     let id = ReplicaId(draft.next_replica.max(1));
     let ports = reserve_ports(draft, &draft.cluster.nodes[number], id, &board.container)?;
     draft.next_replica = id.0 + 1;
     let revision = progress::revision(draft, order.service);
     let node = &mut draft.cluster.nodes[number];
-    node.reserve(board.container.resources, &ports);
+    node.reserve(held(&board.container, standby), &ports);
     node.dirty = true;
     let service = draft.services[order.service].key.clone();
     let replica = Replica {
@@ -468,7 +585,8 @@ fn add(
         traffic: Traffic::Out,
         leaving: None,
         stop: false,
-        paused: false,
+        paused: standby,
+        woken: None,
     };
     let event = EventKind::Placed {
         service,

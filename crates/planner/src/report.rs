@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use longshore_model::plan::Traffic;
-use longshore_model::report::{NodeReport, NodeState};
+use longshore_model::report::{NodeReport, NodeState, RebalanceReport};
 use longshore_model::{EventKind, NodeId, Reason};
 
 use crate::cache::Part;
@@ -25,7 +25,13 @@ pub(crate) fn run(draft: &mut Draft<'_>, part: Option<&Part>) {
             crate::record::scale(draft, service);
         }
         say_waits(draft, service);
+        let moves = draft.planned(service).map_or(0, |entry| entry.moves.len());
+        let rebalance = RebalanceReport {
+            moving: u32::try_from(moves).unwrap_or(u32::MAX),
+            stays: crate::rebalance::stay(draft, service),
+        };
         let slot = &mut draft.services[service];
+        slot.report.rebalance = rebalance;
         let mut rows = slot.rows.iter();
         let stays = slot.spec.is_some() || rows.any(|&row| draft.rows[row].replica().is_some());
         let known = services.get(&slot.key);
@@ -40,7 +46,10 @@ pub(crate) fn run(draft: &mut Draft<'_>, part: Option<&Part>) {
     }
     draft.report.services = services;
     let due = draft.services.iter().filter_map(|slot| slot.due_ms);
-    draft.report.look_again_ms = due.chain(part.and_then(Part::due_ms)).min();
+    draft.report.look_again_ms = due
+        .chain(part.and_then(Part::due_ms))
+        .chain(draft.due_ms)
+        .min();
     draft.report.nodes = node_reports(draft, part);
 }
 
@@ -104,12 +113,14 @@ fn say_serving(draft: &mut Draft<'_>, service: usize) {
         if row.was_in || replica.traffic != Traffic::Serve {
             continue;
         }
+        let woken = row.before.and_then(|before| before.woken);
+        let since_ms = woken.map_or(replica.created_ms, |woken| woken.at_ms);
         draft.report.events.push(EventKind::Serving {
             service: replica.service.clone(),
             slot: replica.slot,
             replica: replica.id,
             node: replica.node.clone(),
-            after_ms: draft.input.now_ms.saturating_sub(replica.created_ms),
+            after_ms: draft.input.now_ms.saturating_sub(since_ms),
             started_ms: row.status.and_then(|status| status.started_ms),
             healthy_ms: row.status.and_then(|status| status.healthy_ms),
         });
@@ -127,6 +138,9 @@ fn count_replicas(draft: &mut Draft<'_>, service: usize) {
         };
         if replica.leaving.is_some() {
             counts.leaving += 1;
+            continue;
+        }
+        if replica.paused {
             continue;
         }
         let healthy = row.condition == Condition::Healthy;

@@ -19,6 +19,7 @@ use crate::failures::{backs_off, failures, is_outdated};
 use crate::place::{self, Order, constraint_refusal};
 use crate::progress;
 use crate::verdict;
+use crate::{rebalance, warm};
 
 /// A service's replicas that do not leave, sorted by what shall become of them.
 #[derive(Debug, Default)]
@@ -136,6 +137,9 @@ fn sort(draft: &Draft<'_>, service: usize, spec: &ServiceSpec, terms: &Terms) ->
             sorted.waiting_gone += u32::from(terms.stop_first && replaced);
             continue;
         }
+        if replica.paused {
+            continue;
+        }
         let Some(number) = draft.rows[row].node else {
             continue;
         };
@@ -178,6 +182,8 @@ fn unwanted(
         Some(LeaveReason::Replaced)
     } else if node.node.availability == Availability::Draining {
         Some(LeaveReason::NodeDrain)
+    } else if rebalance::moves(draft, row) {
+        Some(LeaveReason::Rebalanced)
     } else if may_move && since(&memory.unreachable_since_ms, config.unreachable_hold_ms) {
         Some(LeaveReason::Unreachable)
     } else if may_move && since(&memory.unhealthy_since_ms, config.unhealthy_hold_ms) {
@@ -264,12 +270,15 @@ fn create(
         .saturating_add(give)
         .saturating_add(sorted.waiting_gone);
     let missing = target.saturating_add(surge).saturating_sub(there);
-    if missing == 0 || backs_off(draft, service, terms.stopped) {
-        return 0;
-    }
     let Some(template) = template_to_start(draft, service, terms, new) else {
         return 0;
     };
+    let woken = warm::wake(draft, service, missing, &template);
+    sorted.keep.extend(&woken);
+    let missing = missing.saturating_sub(count(&woken));
+    if missing == 0 || backs_off(draft, service, terms.stopped) {
+        return count(&woken);
+    }
     let order = Order {
         service,
         spec,
@@ -278,7 +287,7 @@ fn create(
     };
     let placed = place::place(draft, &order);
     sorted.keep.extend(&placed);
-    count(&placed)
+    count(&woken) + count(&placed)
 }
 
 /// Staying replicas of the wanted template.
@@ -311,7 +320,7 @@ fn newest_outdated(draft: &Draft<'_>, service: usize) -> Option<TemplateId> {
     let rows = draft.services[service].rows.iter().rev();
     rows.filter(|&&row| is_outdated(draft, service, row))
         .filter_map(|&row| draft.replica(row))
-        .find(|replica| replica.leaving.is_none())
+        .find(|replica| replica.leaving.is_none() && !replica.paused)
         .map(|replica| replica.template.clone())
 }
 
@@ -364,7 +373,13 @@ fn give(draft: &mut Draft<'_>, service: usize, sorted: &mut Sorted, terms: &Term
         let replaced = replaced && !gate_holds;
         // A whole service out of every edge's reach says more about the check than about it.
         let judged = reason != LeaveReason::Unreachable || any_up;
-        if floor_holds && judged && (replaced || stop_first) {
+        let succeeded = reason != LeaveReason::Rebalanced || rebalance::is_succeeded(draft, row);
+        if reason == LeaveReason::NodeDrain && crate::drains::is_forced(draft, row) {
+            serving = serving.saturating_sub(u32::from(serves));
+            given -= 1;
+            left += 1;
+            draft.leave(row, LeaveReason::NodeDrainForced);
+        } else if floor_holds && judged && succeeded && (replaced || stop_first) {
             serving -= u32::from(serves);
             given -= 1;
             left += 1;

@@ -9,6 +9,7 @@ use longshore_model::plan::ScaleChange;
 use longshore_model::reason::ScaleCause;
 use longshore_model::spec::{PlacementPolicy, Resources, UpdateOrder};
 use longshore_model::*;
+use longshore_planner::RebalanceMode;
 use proptest::prelude::*;
 use world::*;
 
@@ -71,6 +72,13 @@ enum Act {
         refused: bool,
     },
     Restart,
+    Rebalance {
+        mode: u8,
+    },
+    Drain {
+        node: usize,
+        force: bool,
+    },
 }
 
 fn act() -> impl Strategy<Value = (Act, usize)> {
@@ -92,13 +100,15 @@ fn act() -> impl Strategy<Value = (Act, usize)> {
         2 => (node.clone(), any::<bool>()).prop_map(|(node, on)| Act::Session { node, on }),
         1 => any::<bool>().prop_map(|on| Act::EdgeSession { on }),
         2 => (node.clone(), any::<bool>()).prop_map(|(node, on)| Act::Reach { node, on }),
-        4 => (node, value).prop_map(|(node, bits)| Act::Load { node, bits }),
+        4 => (node.clone(), value).prop_map(|(node, bits)| Act::Load { node, bits }),
         2 => (0..20_usize).prop_map(|nth| Act::Fail { nth }),
         2 => (0..20_usize, any::<bool>()).prop_map(|(nth, sick)| Act::Sick { nth, sick }),
         1 => (0..3_u8, any::<bool>()).prop_map(|(image, broken)| Act::Break { image, broken }),
         1 => any::<bool>().prop_map(|on| Act::Sticky { on }),
         1 => any::<bool>().prop_map(|refused| Act::Commits { refused }),
         1 => Just(Act::Restart),
+        2 => (0..3_u8).prop_map(|mode| Act::Rebalance { mode }),
+        1 => (node, any::<bool>()).prop_map(|(node, force)| Act::Drain { node, force }),
     ];
     (what, 1..12_usize)
 }
@@ -108,7 +118,9 @@ fn shaped(service: usize, image: u8, replicas: u32, shape: u8) -> ServiceSpec {
     let mut spec = spec(&format!("{}:{image}", SERVICES[service]), replicas);
     let bit = |n: u8| shape & (1 << n) != 0;
     if bit(0) {
-        spec.autoscale = Some(node_cpu_policy(1, 7));
+        let mut policy = node_cpu_policy(1, 7);
+        policy.warm = u32::from(shape >> 4 & 3);
+        spec.autoscale = Some(policy);
     }
     if bit(1) {
         spec.update.order = UpdateOrder::StopFirst;
@@ -188,6 +200,16 @@ fn apply(world: &mut World, act: &Act) {
         }
         Act::Sticky { on } => world.sticky = *on,
         Act::Commits { refused } => world.refuse_commits = *refused,
+        Act::Rebalance { mode } => {
+            world.config.rebalance = [
+                RebalanceMode::Off,
+                RebalanceMode::OnJoin,
+                RebalanceMode::Continuous,
+            ][usize::from(*mode)];
+        }
+        Act::Drain { node, force } => {
+            world.drain(name(node).as_str(), 3_000, *force);
+        }
         Act::Restart => {
             world.started = world.now;
             world.memory = Default::default();
@@ -224,18 +246,23 @@ fn heal(world: &mut World) {
     }
     world.edge().session = true;
     for node in world.desired.nodes.values_mut() {
-        node.availability = Availability::Active;
+        (node.availability, node.drain) = (Availability::Active, None);
     }
+    // What moves goes on; nothing new begins in the quiet time.
+    world.config.rebalance = RebalanceMode::Off;
 }
 
 fn lived(nodes: usize, acts: &[(Act, usize)]) -> World {
     let mut world = World::new(nodes);
+    world.config.rebalance_cooldown_ms = 2_000;
+    world.config.rebalance_period_ms = 500;
     for (n, node) in world.desired.nodes.values_mut().enumerate() {
         node.labels.insert("zone".into(), (n % 2).to_string());
     }
     for (act, ticks) in acts {
         let node = match act {
             Act::Available { node, .. }
+            | Act::Drain { node, .. }
             | Act::Power { node, .. }
             | Act::Session { node, .. }
             | Act::Reach { node, .. }
@@ -257,7 +284,8 @@ fn full(world: &World, service: &ServiceKey) -> bool {
     };
     let asked = spec.container.resources.cpu_reserved_milli;
     let free = |node: &NodeId| {
-        let here = world.plan.replicas().filter(|r| r.node == *node);
+        let holds = |r: &&std::sync::Arc<plan::Replica>| r.node == *node && !r.paused;
+        let here = world.plan.replicas().filter(holds);
         let used: u64 = here
             .map(|r| {
                 let template = world.plan.template(r);
@@ -278,8 +306,13 @@ fn unsettled(world: &World) -> Vec<String> {
         let runs = report.healthy == report.planned
             && report.serving == report.planned
             && report.leaving == 0;
-        let settled =
-            runs && report.planned == target && report.outdated == 0 && report.waits.is_empty();
+        let warm = &report.warm;
+        let no_room = matches!(warm.waits, Some(report::WarmWait::Unplaceable { .. }));
+        let settled = runs
+            && report.planned == target
+            && report.outdated == 0
+            && report.waits.is_empty()
+            && (warm.ready == warm.wanted || no_room);
         // Without room the rest waits for a node, and says so.
         let waits_for_room = runs
             && full(world, service)

@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use longshore_model::NodeId;
 use longshore_model::node::Availability;
 use longshore_model::observe::EngineState;
 use longshore_model::plan::Replica;
 use longshore_model::spec::{Constraint, NodeAttribute, arch_word};
+use longshore_model::{NodeId, ServiceSpec};
 
 use super::{Verdict, demand, same_in, session_ok};
 use crate::{Outcome, PlanInput};
@@ -24,7 +24,8 @@ pub(super) fn hold_what_they_can(input: &PlanInput<'_>, outcome: &Outcome) -> Ve
     for replica in outcome.plan.replicas() {
         let used = nodes.entry(&replica.node).or_default();
         if let Some(spec) = outcome.plan.template(replica) {
-            used.cpu_milli += spec.resources.cpu_reserved_milli;
+            let cpu_milli = spec.resources.cpu_reserved_milli;
+            used.cpu_milli += if replica.paused { 0 } else { cpu_milli };
             used.memory_bytes += spec.resources.memory_reserved_bytes;
         }
         for port in &replica.ports {
@@ -33,7 +34,8 @@ pub(super) fn hold_what_they_can(input: &PlanInput<'_>, outcome: &Outcome) -> Ve
                 format!("{}: port {} twice", replica.node, port.host_port)
             })?;
         }
-        if same_in(input.current, replica).is_none() {
+        let was = same_in(input.current, replica);
+        if was.is_none_or(|was| was.paused && !replica.paused && replica.leaving.is_none()) {
             used.fresh.push(replica);
         }
     }
@@ -58,23 +60,70 @@ pub(super) fn hold_what_they_can(input: &PlanInput<'_>, outcome: &Outcome) -> Ve
                 || used.fresh.iter().all(|r| reserves(outcome, r).1 == 0));
         demand(fits, 8, || format!("{node} reserves more than it has"))?;
         for replica in used.fresh {
-            let spec = super::in_force(input, outcome, &replica.service);
-            let constraints = spec.map_or(&[][..], |spec| &spec.placement.constraints);
-            let holds = constraints.iter().all(|c| constraint_holds(input, node, c));
-            demand(holds, 8, || {
-                format!("{} breaks a constraint on {node}", replica.id)
-            })?;
-            let range = input.config.port_min..=input.config.port_max;
-            let inside = replica
-                .ports
-                .iter()
-                .all(|port| range.contains(&port.host_port));
-            demand(inside, 8, || {
-                format!("{} has a port outside the range", replica.id)
-            })?;
+            if let Some(spec) = super::in_force(input, outcome, &replica.service) {
+                suits(input, outcome, replica, spec)?;
+            }
+            ports_are_right(input, outcome, replica)?;
         }
     }
     Ok(())
+}
+
+/// Constraints, platform and the bound per node.
+fn suits(
+    input: &PlanInput<'_>,
+    outcome: &Outcome,
+    replica: &Replica,
+    spec: &ServiceSpec,
+) -> Verdict {
+    let node = &replica.node;
+    let constraints = &spec.placement.constraints;
+    let holds = constraints.iter().all(|c| constraint_holds(input, node, c));
+    demand(holds, 8, || {
+        format!("{} breaks a constraint on {node}", replica.id)
+    })?;
+    let capacity = input.observed.nodes.get(node).map(|seen| &seen.capacity);
+    let platform = outcome
+        .plan
+        .template(replica)
+        .and_then(|t| t.platform.as_ref());
+    let fits = platform.zip(capacity).is_none_or(|(p, c)| {
+        p.os.eq_ignore_ascii_case(&c.os)
+            && arch_word(&p.arch) == arch_word(&c.arch.to_ascii_lowercase())
+    });
+    demand(fits, 8, || {
+        format!(
+            "{} has an image for another platform than {node}",
+            replica.id
+        )
+    })?;
+    let max = spec.placement.max_per_node as usize;
+    let there = outcome
+        .plan
+        .services
+        .get(&replica.service)
+        .map_or(0, |service| {
+            let replicas = service.replicas.values();
+            replicas
+                .filter(|r| r.node == *node && r.leaving.is_none())
+                .count()
+        });
+    demand(max == 0 || there <= max, 8, || {
+        format!("{}: {there} on {node}, at most {max} may", replica.service)
+    })
+}
+
+/// The certain host port where the template names one, else one of the range.
+fn ports_are_right(input: &PlanInput<'_>, outcome: &Outcome, replica: &Replica) -> Verdict {
+    let template = outcome.plan.template(replica);
+    let range = input.config.port_min..=input.config.port_max;
+    let right = replica.ports.iter().all(|port| {
+        let fixed = template.and_then(|t| t.fixed_ports.get(&port.container_port));
+        fixed.map_or_else(|| range.contains(&port.host_port), |f| *f == port.host_port)
+    });
+    demand(right, 8, || {
+        format!("{} has a port that it may not have", replica.id)
+    })
 }
 
 fn reserves(outcome: &Outcome, replica: &Replica) -> (u64, u64) {

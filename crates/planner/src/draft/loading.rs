@@ -6,7 +6,7 @@ use longshore_model::plan::{ServicePlan, Traffic};
 use longshore_model::report::ServiceReport;
 use longshore_model::{App, ServiceKey, ServiceSpec, TemplateId};
 
-use super::{Condition, Draft, Now, Row, ServiceSlot, same_spec};
+use super::{Condition, Draft, Now, Row, ServiceSlot, held, same_spec};
 use crate::PlanInput;
 use crate::cluster::Cluster;
 
@@ -114,7 +114,7 @@ fn add_rows<'a>(
             let node = &mut cluster.nodes[number];
             let spec = slot.before.and_then(|b| b.templates.get(&replica.template));
             if let Some(spec) = spec {
-                node.reserve(spec.resources, &replica.ports);
+                node.reserve(held(spec, replica.paused), &replica.ports);
             }
             node.up += sight.up;
             node.down += sight.down;

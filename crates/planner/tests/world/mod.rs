@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use longshore_model::autoscale::{Behavior, Metric, Signal, TargetKind};
-use longshore_model::node::{Capacity, Node};
+use longshore_model::node::{Capacity, DrainOrder, Node};
 use longshore_model::observe::{
     CheckState, CpuSample, EngineState, ServerAdmin, ServerAnswers, ServerObserved,
     ServersByService,
@@ -29,6 +29,9 @@ pub(crate) struct SimNode {
     pub reachable: bool,
     pub load: f64,
     pub engine: EngineState,
+    /// Its engine's word for it; `amd64` if none.
+    pub arch: Option<String>,
+    pub engine_labels: BTreeMap<String, String>,
     /// CPU of each healthy container, thousandths of a core.
     pub container_milli: f64,
     pub assignment: Assignment,
@@ -237,6 +240,18 @@ impl World {
         self.desired.nodes.get_mut(&id(name)).unwrap().availability = availability;
     }
 
+    /// Drains a node, with a deadline after `after_ms`.
+    pub(crate) fn drain(&mut self, name: &str, after_ms: u64, force: bool) {
+        let now_ms = self.now;
+        let node = self.desired.nodes.get_mut(&id(name)).unwrap();
+        node.availability = Availability::Draining;
+        node.drain = Some(DrainOrder {
+            since_ms: now_ms,
+            deadline_ms: now_ms + after_ms,
+            force,
+        });
+    }
+
     /// Nodes and edges act and report; then one planning run, checked in every way.
     pub(crate) fn tick(&mut self, ms: u64) -> Outcome {
         self.now += ms;
@@ -377,8 +392,8 @@ impl World {
                 cpu_milli: 4_000,
                 memory_bytes: 8 << 30,
                 os: "linux".into(),
-                arch: "amd64".into(),
-                ..Default::default()
+                arch: sim.arch.clone().unwrap_or_else(|| "amd64".into()),
+                engine_labels: sim.engine_labels.clone(),
             };
             seen.assignment_generation = sim.assignment.generation;
             seen.reported_ms = self.now;
@@ -424,10 +439,26 @@ impl World {
         if up { CheckState::Up } else { CheckState::Down }
     }
 
-    /// Replicas of a service that do not leave.
+    /// Replicas of a service that do not leave, without standbys.
     pub(crate) fn active(&self, name: &str) -> Vec<&Replica> {
         let replicas = self.replicas(name).into_iter();
-        replicas.filter(|r| r.leaving.is_none()).collect()
+        replicas
+            .filter(|r| r.leaving.is_none() && !r.paused)
+            .collect()
+    }
+
+    /// All replicas of all services.
+    pub(crate) fn everyone(&self) -> impl Iterator<Item = &Replica> {
+        self.plan.replicas().map(|r| &**r)
+    }
+
+    /// A container ends and is not started again.
+    pub(crate) fn fail(&mut self, replica: ReplicaId) {
+        let nodes = self.nodes.values_mut();
+        let status = nodes
+            .into_iter()
+            .find_map(|sim| sim.containers.get_mut(&replica));
+        status.unwrap().state = ReplicaState::Failed;
     }
 
     /// All replicas of a service.
@@ -509,6 +540,8 @@ fn obey(sim: &mut SimNode, broken: &[String], now: u64) {
             ReplicaState::Assigned => ReplicaState::Starting,
             ReplicaState::Starting if broken.contains(image) => ReplicaState::Failed,
             ReplicaState::Starting => ReplicaState::Healthy,
+            ReplicaState::Healthy if assigned.paused => ReplicaState::Paused,
+            ReplicaState::Paused if !assigned.paused => ReplicaState::Starting,
             other => other,
         };
         if status.state == ReplicaState::Failed {

@@ -1,0 +1,428 @@
+//! Evening out the cluster: replicas move to nodes that became ready, a few at a time.
+//!
+//! A move is a replacement on another node: the successor is placed first, and the old replica
+//! leaves ([`LeaveReason::Rebalanced`]) once the successor serves. What decides is a potential,
+//! compared field by field: for each spread label the sum over its values of the squared count of
+//! the service's replicas, then the same over nodes, then the sum over nodes of the squared count
+//! of all replicas. Each move lowers the first field that it changes by at least
+//! `rebalance_gain_min`. Vectors of natural numbers in that order cannot fall for ever, so
+//! evening out comes to an end in any cluster that stands still, and then plans nothing.
+//!
+//! The look at the whole cluster is taken only while it is open (see [`due`]), and then once in
+//! `rebalance_period_ms`.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use longshore_model::node::Availability;
+use longshore_model::plan::{Move, RebalanceMemory};
+use longshore_model::reason::LeaveReason;
+use longshore_model::report::{NodeState, Stay};
+use longshore_model::spec::{PlacementPolicy, UpdateOrder};
+use longshore_model::{EventKind, ServiceSpec, TimeMs};
+
+use crate::PlanInput;
+use crate::cluster::NodeSlot;
+use crate::config::RebalanceMode;
+use crate::draft::Draft;
+use crate::place::{self, Order};
+
+/// Most kinds of sources and of destinations that are compared with each other.
+const KINDS_MAX: usize = 64;
+
+/// Will this run look at the whole cluster? Then every service must be planned.
+#[must_use]
+pub(crate) fn due(input: &PlanInput<'_>) -> bool {
+    let memory = &input.memory.rebalance;
+    is_open(input, memory) && input.now_ms >= memory.due_ms
+}
+
+fn is_open(input: &PlanInput<'_>, memory: &RebalanceMemory) -> bool {
+    match input.config.rebalance {
+        RebalanceMode::Off => false,
+        RebalanceMode::OnJoin => input.now_ms < memory.until_ms,
+        RebalanceMode::Continuous => true,
+    }
+}
+
+/// Ends moves that are over.
+pub(crate) fn end(draft: &mut Draft<'_>) {
+    for service in 0..draft.services.len() {
+        end_moves(draft, service);
+    }
+}
+
+/// Ends moves that are over and begins new ones.
+pub(crate) fn run(draft: &mut Draft<'_>) {
+    end(draft);
+    if due(&draft.input) {
+        look(draft);
+    }
+    watch(draft);
+    if is_open(&draft.input, &draft.rebalance) {
+        draft.look_again_all(draft.rebalance.due_ms);
+        draft.look_again_all(draft.rebalance.until_ms);
+    }
+}
+
+/// Has the successor of the row's replica taken over?
+pub(crate) fn is_succeeded(draft: &Draft<'_>, row: usize) -> bool {
+    let seen = &draft.rows[row];
+    let mut moves = draft
+        .planned(seen.service)
+        .into_iter()
+        .flat_map(|entry| &entry.moves);
+    moves.any(|m| {
+        let mut rows = draft.services[seen.service].rows.iter();
+        m.replica == seen.id && rows.any(|&r| draft.rows[r].id == m.successor && draft.serves(r))
+    })
+}
+
+/// Is the row's replica about to be replaced on another node?
+pub(crate) fn moves(draft: &Draft<'_>, row: usize) -> bool {
+    let seen = &draft.rows[row];
+    draft
+        .planned(seen.service)
+        .is_some_and(|entry| entry.moves.iter().any(|m| m.replica == seen.id))
+}
+
+/// Forgets moves whose replica or successor leaves, and all of a service that must not move now:
+/// then it has one replica too many, and gives one up like any surplus.
+fn end_moves(draft: &mut Draft<'_>, service: usize) {
+    let Some(entry) = draft.planned(service) else {
+        return;
+    };
+    if entry.moves.is_empty() {
+        return;
+    }
+    let stays = |id| {
+        let rows = &draft.services[service].rows;
+        rows.iter().any(|&row| {
+            let replica = draft.replica(row);
+            draft.rows[row].id == id && replica.is_some_and(|r| r.leaving.is_none())
+        })
+    };
+    let stopped = draft.brake || crate::rollout::runs(draft, service);
+    let kept: Vec<Move> = entry
+        .moves
+        .iter()
+        .filter(|m| !stopped && stays(m.replica) && stays(m.successor))
+        .copied()
+        .collect();
+    if kept.len() != entry.moves.len() {
+        draft.entry(service).moves = kept;
+    }
+}
+
+/// Notices nodes that begin to take replicas, which opens the window.
+fn watch(draft: &mut Draft<'_>) {
+    let takes = |slot: &&NodeSlot<'_>| {
+        slot.node.roles.worker
+            && slot.node.availability == Availability::Active
+            && slot.state == NodeState::Ready
+    };
+    let nodes = draft.cluster.nodes.iter().filter(takes);
+    let known = &draft.rebalance.takers;
+    let same = known.len() == nodes.clone().count() && nodes.clone().all(|n| known.contains(n.id));
+    if same {
+        return;
+    }
+    let (now_ms, config) = (draft.input.now_ms, draft.input.config);
+    let window_ms = config.rebalance_window_ms;
+    // After a start nobody is known: then those count that joined lately, not all that connect.
+    let starting = known.is_empty() || now_ms < config.observe_until(draft.input.started_ms);
+    let fresh = nodes.clone().filter(|n| !known.contains(n.id));
+    let until = fresh
+        .map(|n| match starting {
+            true => n.node.joined_ms.saturating_add(window_ms),
+            false => now_ms.saturating_add(window_ms),
+        })
+        .max()
+        .unwrap_or(0);
+    let takers = nodes.map(|n| n.id.clone()).collect();
+    let rebalance = Arc::make_mut(&mut draft.rebalance);
+    rebalance.takers = takers;
+    if until > rebalance.until_ms && until > now_ms {
+        rebalance.until_ms = until;
+        let soon_ms = now_ms.saturating_add(config.rebalance_period_ms);
+        if rebalance.due_ms <= now_ms {
+            rebalance.due_ms = soon_ms;
+        }
+    }
+}
+
+/// One look at every service; begins as many moves as may be.
+fn look(draft: &mut Draft<'_>) {
+    let (now_ms, config) = (draft.input.now_ms, draft.input.config);
+    let closed = cluster_stay(draft);
+    let mut moving = in_flight(draft);
+    let mut began = false;
+    let mut totals = totals(draft);
+    let mut stays = BTreeMap::new();
+    for service in 0..draft.services.len() {
+        let Some(spec) = draft.services[service].spec else {
+            continue;
+        };
+        let mut stay = closed
+            .clone()
+            .or_else(|| service_stay(draft, service, spec));
+        while stay.is_none() {
+            if moving >= config.rebalance_moves_max {
+                let max = config.rebalance_moves_max;
+                stay = Some(Stay::MovesAtOnce { max });
+            } else if begin(draft, service, spec, &mut totals) {
+                (moving, began) = (moving + 1, true);
+            } else {
+                stay = Some(Stay::Even);
+            }
+        }
+        if let Some(stay) = stay {
+            stays.insert(draft.services[service].key.clone(), stay);
+        }
+    }
+    let rebalance = Arc::make_mut(&mut draft.rebalance);
+    rebalance.stays = stays;
+    rebalance.due_ms = now_ms.saturating_add(config.rebalance_period_ms);
+    if began {
+        // Many replicas move a few at a time: that may take longer than the first window.
+        let window_ms = now_ms.saturating_add(config.rebalance_window_ms);
+        rebalance.until_ms = rebalance.until_ms.max(window_ms);
+    }
+}
+
+/// Why nothing moves in the whole cluster.
+fn cluster_stay(draft: &Draft<'_>) -> Option<Stay> {
+    let until_ms = draft.input.config.observe_until(draft.input.started_ms);
+    if draft.input.now_ms < until_ms {
+        return Some(Stay::Observing { until_ms });
+    }
+    let sure = |slot: &NodeSlot<'_>| {
+        matches!(slot.state, NodeState::Ready | NodeState::Lost) && !slot.doubted
+    };
+    let mut workers = draft.cluster.nodes.iter().filter(|n| n.node.roles.worker);
+    let all_sure = workers.all(sure);
+    (draft.brake || !all_sure).then_some(Stay::Doubt)
+}
+
+/// Why nothing of the service moves.
+fn service_stay(draft: &Draft<'_>, service: usize, spec: &ServiceSpec) -> Option<Stay> {
+    let entry = draft.planned(service)?;
+    let cool_ms = draft.input.config.rebalance_cooldown_ms;
+    let cool_until_ms = entry
+        .last_change
+        .as_ref()
+        .map_or(0, |change| change.at_ms.saturating_add(cool_ms));
+    if spec.placement.stay {
+        Some(Stay::OptedOut)
+    } else if spec.placement.policy == PlacementPolicy::Binpack {
+        Some(Stay::Binpack)
+    } else if spec.update.order == UpdateOrder::StopFirst {
+        Some(Stay::StopFirst)
+    } else if crate::rollout::runs(draft, service) {
+        Some(Stay::RolloutRuns)
+    } else if !is_settled(draft, service) {
+        Some(Stay::NotSettled)
+    } else if draft.input.now_ms < cool_until_ms {
+        Some(Stay::Cooldown {
+            until_ms: cool_until_ms,
+        })
+    } else {
+        None
+    }
+}
+
+/// All replicas serve, none comes, none goes, none waits, no failure is remembered.
+fn is_settled(draft: &Draft<'_>, service: usize) -> bool {
+    let Some(entry) = draft.planned(service) else {
+        return false;
+    };
+    let active = draft.active(service);
+    let wanted = draft.services[service].template.as_ref();
+    let fine = |&row: &usize| {
+        let replica = draft.replica(row);
+        draft.serves(row) && replica.is_some_and(|r| Some(&r.template) == wanted)
+    };
+    let leaves = |&row: &usize| draft.replica(row).is_some_and(|r| r.leaving.is_some());
+    active.len() == entry.target as usize
+        && entry.moves.is_empty()
+        && entry.failures.is_none()
+        && active.iter().all(fine)
+        && !draft.services[service].rows.iter().any(leaves)
+}
+
+/// Moves under way: the old replica is still somewhere.
+fn in_flight(draft: &Draft<'_>) -> u32 {
+    let moving = |row: usize| {
+        let replica = draft.replica(row);
+        let leaving = replica.and_then(|r| r.leaving.as_ref());
+        leaving.map_or_else(
+            || moves(draft, row),
+            |leaving| leaving.reason == LeaveReason::Rebalanced,
+        )
+    };
+    let rows = (0..draft.rows.len()).filter(|&row| moving(row));
+    u32::try_from(rows.count()).unwrap_or(u32::MAX)
+}
+
+/// Replicas of all services by node number, as they will be when all moves are over.
+fn totals(draft: &Draft<'_>) -> Vec<u32> {
+    let mut totals = vec![0; draft.cluster.nodes.len()];
+    for service in 0..draft.services.len() {
+        for row in draft.active(service) {
+            if let Some(number) = draft.rows[row].node
+                && !moves(draft, row)
+            {
+                totals[number] += 1;
+            }
+        }
+    }
+    totals
+}
+
+/// A node as seen by one service.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Seat {
+    /// Replicas of the service under each label's value.
+    zones: Vec<u32>,
+    /// Replicas of the service there.
+    here: u32,
+    /// Replicas of all services there.
+    total: u32,
+    /// Numbers of the values of the labels.
+    values: Vec<usize>,
+    number: usize,
+}
+
+/// What a move changes in the potential, field by field, halved: `(after² - before²) / 2` of both
+/// ends together.
+fn change(from: &Seat, to: &Seat) -> Vec<i64> {
+    let step = |from: u32, to: u32| i64::from(to) - i64::from(from) + 1;
+    let zones = from.zones.iter().zip(&to.zones);
+    let values = from.values.iter().zip(&to.values);
+    zones
+        .zip(values)
+        .map(|((a, b), (x, y))| if x == y { 0 } else { step(*a, *b) })
+        .chain([step(from.here, to.here), step(from.total, to.total)])
+        .collect()
+}
+
+/// Does the first field that changes fall by at least `gain_min`?
+fn is_worth(change: &[i64], gain_min: u32) -> bool {
+    let first = change.iter().find(|field| **field != 0);
+    first.is_some_and(|field| field.saturating_mul(2) <= -i64::from(gain_min))
+}
+
+/// Begins the best move of the service, if any is worth it.
+fn begin(draft: &mut Draft<'_>, service: usize, spec: &ServiceSpec, totals: &mut [u32]) -> bool {
+    let Some(template) = draft.services[service].template.clone() else {
+        return false;
+    };
+    let order = Order {
+        service,
+        spec,
+        count: 1,
+        template,
+    };
+    let seats = seats(draft, service, spec, totals);
+    let fits = place::fitting(draft, &order);
+    let kind = |seat: &Seat| (seat.values.clone(), seat.here);
+    let mut from: BTreeMap<_, &Seat> = BTreeMap::new();
+    let mut to: BTreeMap<_, &Seat> = BTreeMap::new();
+    for seat in &seats {
+        if seat.here > 0 {
+            let best = from.entry(kind(seat)).or_insert(seat);
+            *best = seat.max(best);
+        }
+        if fits[seat.number] {
+            let best = to.entry(kind(seat)).or_insert(seat);
+            *best = seat.min(best);
+        }
+    }
+    let mut from: Vec<&Seat> = from.into_values().collect();
+    let mut to: Vec<&Seat> = to.into_values().collect();
+    from.sort_by_key(|seat| Reverse(*seat));
+    to.sort();
+    from.truncate(KINDS_MAX);
+    to.truncate(KINDS_MAX);
+    let pairs = from.iter().flat_map(|a| to.iter().map(move |b| (*a, *b)));
+    let best = pairs
+        .filter(|(a, b)| a.number != b.number)
+        .map(|(a, b)| (change(a, b), a.number, b.number))
+        .min();
+    let Some((change, a, b)) = best else {
+        return false;
+    };
+    is_worth(&change, draft.input.config.rebalance_gain_min) && start(draft, &order, a, b) && {
+        totals[a] -= 1;
+        totals[b] += 1;
+        true
+    }
+}
+
+fn seats(draft: &Draft<'_>, service: usize, spec: &ServiceSpec, totals: &[u32]) -> Vec<Seat> {
+    let mut here = vec![0_u32; draft.cluster.nodes.len()];
+    for row in draft.active(service) {
+        if let Some(number) = draft.rows[row].node
+            && !moves(draft, row)
+        {
+            here[number] += 1;
+        }
+    }
+    let labels = place::by_label(draft, spec, &here);
+    let seat = |number: usize| Seat {
+        zones: labels
+            .iter()
+            .map(|(values, counts)| counts[values[number]])
+            .collect(),
+        here: here[number],
+        total: totals[number],
+        values: labels.iter().map(|(values, _)| values[number]).collect(),
+        number,
+    };
+    (0..here.len()).map(seat).collect()
+}
+
+/// Places the successor on node `to` and notes the move of the replica on `from` that fewest
+/// sessions would miss.
+fn start(draft: &mut Draft<'_>, order: &Order<'_>, from: usize, to: usize) -> bool {
+    let service = order.service;
+    let old = draft
+        .active(service)
+        .into_iter()
+        .filter(|&row| draft.rows[row].node == Some(from) && !moves(draft, row))
+        .filter(|&row| draft.serves(row))
+        .min_by_key(|&row| (draft.rows[row].sight.sessions, Reverse(draft.rows[row].id)));
+    let Some(old) = old else { return false };
+    let Some(new) = place::place_on(draft, order, to) else {
+        return false;
+    };
+    let (replica, successor) = (draft.rows[old].id, draft.rows[new].id);
+    let since_ms: TimeMs = draft.input.now_ms;
+    draft.entry(service).moves.push(Move {
+        replica,
+        successor,
+        since_ms,
+    });
+    let name = |number: usize| draft.cluster.nodes[number].id.clone();
+    let event = EventKind::Moving {
+        service: draft.services[service].key.clone(),
+        replica,
+        node: name(from),
+        successor,
+        to: name(to),
+    };
+    draft.report.events.push(event);
+    true
+}
+
+/// Why no replica of the service moves, by the last look at the cluster.
+pub(crate) fn stay(draft: &Draft<'_>, service: usize) -> Option<Stay> {
+    if draft.input.config.rebalance == RebalanceMode::Off {
+        return Some(Stay::Off);
+    }
+    let key = &draft.services[service].key;
+    let looked = draft.rebalance.stays.get(key).cloned();
+    let waits = draft.input.config.rebalance == RebalanceMode::OnJoin;
+    looked.or_else(|| waits.then_some(Stay::NoNodeJoined))
+}
