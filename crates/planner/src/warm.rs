@@ -9,7 +9,7 @@ use std::cmp::Reverse;
 
 use longshore_model::node::Availability;
 use longshore_model::plan::Woken;
-use longshore_model::reason::{LeaveReason, StandbyEnd};
+use longshore_model::reason::{LeaveReason, Refusal, StandbyEnd};
 use longshore_model::replica::ReplicaState;
 use longshore_model::report::{NodeState, WarmReport, WarmWait};
 use longshore_model::{EventKind, Reason, ServiceSpec, TemplateId};
@@ -24,7 +24,7 @@ pub(crate) fn run(draft: &mut Draft<'_>) {
     let mut pressed = false;
     for service in 0..draft.services.len() {
         drop_unwanted(draft, service);
-        pressed |= is_unplaceable(draft, service);
+        pressed |= lacks_what_standbys_hold(draft, service);
     }
     if pressed {
         for service in 0..draft.services.len() {
@@ -104,6 +104,23 @@ fn is_unplaceable(draft: &Draft<'_>, service: usize) -> bool {
     waits.any(|wait| matches!(wait, Reason::Unplaceable { .. }))
 }
 
+/// Does a replica find no room for lack of memory or ports? Standbys hold no CPU.
+fn lacks_what_standbys_hold(draft: &Draft<'_>, service: usize) -> bool {
+    let mut waits = draft.services[service].waits.iter();
+    waits.any(|wait| {
+        let Reason::Unplaceable { counts, .. } = wait else {
+            return false;
+        };
+        let held = |kind: &Refusal| {
+            matches!(
+                kind,
+                Refusal::Memory { .. } | Refusal::Ports | Refusal::HostPort { .. }
+            )
+        };
+        counts.iter().any(|count| held(&count.kind))
+    })
+}
+
 /// Standbys on one node make room for a replica that found none. One node a run: the room is there
 /// only once they are gone, and until then nothing more is asked for.
 fn make_room(draft: &mut Draft<'_>, service: usize) {
@@ -121,7 +138,7 @@ fn make_room(draft: &mut Draft<'_>, service: usize) {
         let leaving = row.replica().and_then(|r| r.leaving.as_ref());
         leaving.is_some_and(|leaving| leaving.reason == why)
     });
-    if !is_unplaceable(draft, service) || promised {
+    if !lacks_what_standbys_hold(draft, service) || promised {
         return;
     }
     let mut on_node: Vec<Vec<usize>> = vec![Vec::new(); draft.cluster.nodes.len()];
