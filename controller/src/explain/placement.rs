@@ -3,8 +3,6 @@
 use longshore_model::ServiceKey;
 use longshore_model::record::{Choice, PlacementRecord};
 
-use super::words::counted;
-
 /// Choices and refusals shown.
 const CHOICES_SHOWN: usize = 3;
 const REFUSALS_SHOWN: usize = 4;
@@ -14,11 +12,7 @@ const REFUSALS_SHOWN: usize = 4;
 pub(super) fn summary(service: &ServiceKey, record: &PlacementRecord) -> String {
     let asked = record.asked.count;
     if record.placed == 0 {
-        return format!(
-            "no place for {}: {}",
-            counted(asked, "replica"),
-            why(record)
-        );
+        return format!("no place: {}", why(record));
     }
     let mut went: Vec<String> = record
         .choices
@@ -42,13 +36,13 @@ pub(super) fn summary(service: &ServiceKey, record: &PlacementRecord) -> String 
 }
 
 fn why(record: &PlacementRecord) -> String {
-    let all = record.refused_total() + record.fit;
+    let all = record.refused_total();
     let counts: Vec<String> = record
         .refused
         .iter()
         .map(|count| count.kind.of_nodes(count.nodes))
         .collect();
-    format!("{} of {all} nodes fit: {}", record.fit, counts.join(", "))
+    format!("0 of {all} nodes fit: {}", counts.join(", "))
 }
 
 /// Who went where and why there, who was refused.
@@ -64,13 +58,16 @@ pub(super) fn lines(service: &ServiceKey, record: &PlacementRecord) -> Vec<Strin
         lines.push(format!("  … {more} more"));
     }
     if record.refused_total() > 0 {
-        let all = record.refused_total() + record.fit;
+        let all = record.refused_total();
         let counts: Vec<String> = record
             .refused
             .iter()
             .map(|count| count.kind.of_nodes(count.nodes))
             .collect();
-        lines.push(format!("  {all} nodes asked: {}", counts.join(", ")));
+        lines.push(format!(
+            "  then 0 of {all} nodes fit: {}",
+            counts.join(", ")
+        ));
     }
     for (node, refusal) in record.refusals.iter().take(REFUSALS_SHOWN) {
         lines.push(format!("    {node}  {refusal}"));

@@ -162,7 +162,6 @@ fn placement() -> PlacementRecord {
         },
         fields: vec!["suspect".into(), "replicas of the service there".into()],
         best: vec![score("node3", &[0, 0]), score("node1", &[0, 1])],
-        fit: 2,
         choices: vec![
             choice(
                 19,
@@ -244,7 +243,7 @@ fn a_service_that_waits_for_a_place_and_for_consent() {
     });
     let scale = recorded(NOW_MS, 1, Decision::Scale(Arc::new(asks)));
     let mut none = placement();
-    (none.placed, none.fit) = (0, 0);
+    none.placed = 0;
     none.choices.clear();
     none.best.clear();
     let places = recorded(NOW_MS, 7, Decision::Placement(Arc::new(none.clone())));
@@ -462,7 +461,7 @@ fn a_node() {
 fn one_line_says_what_and_why() {
     let line = |decision| summary(&recorded(NOW_MS, 1, decision).record);
     let mut short = placement();
-    (short.asked.count, short.fit) = (3, 0);
+    short.asked.count = 3;
     let lines = [
         line(Decision::Scale(Arc::new(held()))),
         line(Decision::Scale(Arc::new(grown()))),

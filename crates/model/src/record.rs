@@ -17,7 +17,7 @@ use crate::report::ScaleReport;
 
 pub use drain::{DrainRecord, EdgeAnswer};
 pub use placement::{
-    BEST_MAX, CHOICES_MAX, Choice, NodeScore, PlacementAsked, PlacementRecord, REFUSALS_MAX,
+    CHOICES_MAX, Choice, NodeScore, PlacementAsked, PlacementRecord, REFUSALS_MAX,
 };
 
 /// One decision about one service.

@@ -86,6 +86,53 @@ impl Refusal {
         kind
     }
 
+    /// Are both of one kind? As `self.kind() == other.kind()`, without a copy.
+    #[must_use]
+    pub fn is_alike(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Constraint { constraint: a, .. }, Self::Constraint { constraint: b, .. }) => {
+                a == b
+            }
+            (Self::Cpu { asked_milli: a, .. }, Self::Cpu { asked_milli: b, .. }) => a == b,
+            (Self::Memory { asked_bytes: a, .. }, Self::Memory { asked_bytes: b, .. }) => a == b,
+            (Self::MaxPerNode { max: a }, Self::MaxPerNode { max: b }) => a == b,
+            (Self::HostPort { port: a, .. }, Self::HostPort { port: b, .. }) => a == b,
+            (Self::Platform { wanted: a, .. }, Self::Platform { wanted: b, .. }) => a == b,
+            _ => std::mem::discriminant(self) == std::mem::discriminant(other),
+        }
+    }
+
+    /// Does it follow from its own numbers? A refusal whose cause is a state of the node says only
+    /// that state.
+    #[must_use]
+    pub fn recompute(&self) -> bool {
+        match self {
+            Self::Constraint { constraint, found } => match constraint.split_once(" == ") {
+                Some((_, value)) => found != value,
+                None => constraint
+                    .split_once(" != ")
+                    .is_some_and(|(_, value)| found == value),
+            },
+            Self::Cpu {
+                free_milli,
+                asked_milli,
+            } => asked_milli > free_milli,
+            Self::Memory {
+                free_bytes,
+                asked_bytes,
+            } => asked_bytes > free_bytes,
+            Self::MaxPerNode { max } => *max > 0,
+            Self::Platform { wanted, found } => wanted != found,
+            Self::NotWorker
+            | Self::Cordoned
+            | Self::Draining
+            | Self::Away
+            | Self::EngineDown
+            | Self::Ports
+            | Self::HostPort { .. } => true,
+        }
+    }
+
     /// What `nodes` nodes of this kind have in common, as the end of a sentence whose subject is
     /// their number: `2 lack 512 MiB of memory`.
     #[must_use]

@@ -67,6 +67,7 @@ fn step(draft: &mut Draft<'_>, row: usize) -> bool {
     if lost {
         draft.forget(row);
     } else {
+        crate::record::drain(draft, row, late_ms);
         stop_it(draft, row);
     }
     true

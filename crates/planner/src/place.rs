@@ -22,6 +22,8 @@ use crate::cluster::{NodeSlot, Sight};
 use crate::draft::{Condition, Draft, Now, Row, held};
 use crate::progress;
 
+mod notes;
+
 /// What shall be placed.
 #[derive(Debug)]
 pub(crate) struct Order<'s> {
@@ -110,6 +112,7 @@ fn fill(draft: &mut Draft<'_>, order: &Order<'_>, standby: bool) -> (Vec<usize>,
             continue;
         };
         placed.push(row);
+        notes::chosen(draft, order, &board, row, &now, heap.peek());
         board.of_service[number] += 1;
         for (values, counts) in &mut board.labels {
             counts[values[number]] += 1;

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use longshore_model::{Decision, DecisionRecord};
+use longshore_model::record::{
+    DrainRecord, EdgeAnswer, PlacementAsked, PlacementRecord, REFUSALS_MAX,
+};
+use longshore_model::{Decision, DecisionRecord, Reason, TimeMs};
 
 use crate::draft::Draft;
 
@@ -10,6 +13,72 @@ use crate::draft::Draft;
 pub(crate) fn scale(draft: &mut Draft<'_>, service: usize) {
     let decision = Decision::Scale(Arc::new(draft.services[service].report.scale.clone()));
     note(draft, service, decision);
+    places(draft, service);
+}
+
+/// Where places ran short, adds who refused to the look for places of this run.
+pub(crate) fn places(draft: &mut Draft<'_>, service: usize) {
+    let slot = &draft.services[service];
+    let short = slot.waits.iter().find_map(|wait| match wait {
+        Reason::Unplaceable {
+            refusals, counts, ..
+        } => Some((counts.clone(), refusals)),
+        _ => None,
+    });
+    let Some((refused, refusals)) = short else {
+        return;
+    };
+    let refusals = refusals.iter().take(REFUSALS_MAX).cloned().collect();
+    let records = draft.report.records.iter_mut().rev();
+    let mut of = records.filter(|record| record.service == slot.key);
+    let placed = of.find_map(|record| match &mut record.decision {
+        Decision::Placement(record) => Arc::get_mut(record),
+        _ => None,
+    });
+    if let Some(record) = placed {
+        (record.refused, record.refusals) = (refused, refusals);
+        return;
+    }
+    let asked = PlacementAsked {
+        count: 1,
+        ..PlacementAsked::default()
+    };
+    let record = PlacementRecord {
+        asked,
+        refused,
+        refusals,
+        ..PlacementRecord::default()
+    };
+    note(draft, service, Decision::Placement(Arc::new(record)));
+}
+
+/// Notes that a replica which left may be stopped, with what every edge had said by then.
+pub(crate) fn drain(draft: &mut Draft<'_>, row: usize, late_ms: TimeMs) {
+    let Some(replica) = draft.replica(row) else {
+        return;
+    };
+    let Some(leaving) = &replica.leaving else {
+        return;
+    };
+    let edges = draft.cluster.edges.iter().map(|edge| EdgeAnswer {
+        edge: edge.id.clone(),
+        runs_generation: edge.seen.map_or(0, |seen| seen.routes_generation),
+        gone: edge.gone,
+        receipt: leaving.receipts.get(edge.id).copied(),
+    });
+    let record = DrainRecord {
+        replica: replica.id,
+        slot: replica.slot,
+        node: replica.node.clone(),
+        why: leaving.reason.clone(),
+        since_ms: leaving.since_ms,
+        at_ms: draft.input.now_ms,
+        late_ms,
+        park_generation: leaving.park_generation,
+        edges: edges.collect(),
+    };
+    let service = draft.rows[row].service;
+    note(draft, service, Decision::Drain(Arc::new(record)));
 }
 
 /// Notes a decision about a service.

@@ -7,10 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::id::{NodeId, ReplicaId};
 use crate::reason::{Refusal, RefusalCount};
 
-/// Nodes named with their score before the first replica was placed.
-pub const BEST_MAX: usize = 8;
 /// Replicas of one run whose choice is recorded one by one; the others follow the same scores.
-pub const CHOICES_MAX: usize = 16;
+pub const CHOICES_MAX: usize = 8;
 /// Nodes named with what refused them; all are counted.
 pub const REFUSALS_MAX: usize = 32;
 
@@ -22,16 +20,13 @@ pub struct PlacementRecord {
     /// Names of the fields of every score here, the most important first. Scores are compared
     /// field by field, the smallest wins.
     pub fields: Vec<Cow<'static, str>>,
-    /// The best nodes before the first replica was placed, best first; at most [`BEST_MAX`].
+    /// The best nodes before the first replica was placed, best first: the chosen and the next.
     pub best: Vec<NodeScore>,
-    /// Nodes that could take a replica when the others were counted as refused: before the first
-    /// one was placed, or, where places ran short, at the end (then none).
-    pub fit: u32,
     /// Who went where, in order; at most [`CHOICES_MAX`].
     pub choices: Vec<Choice>,
     /// How many were placed.
     pub placed: u32,
-    /// Nodes refused, by kind of reason.
+    /// Where places ran short: all nodes, which then refuse, by kind of reason.
     pub refused: Vec<RefusalCount>,
     /// Some of them, node by node; at most [`REFUSALS_MAX`].
     pub refusals: Vec<(NodeId, Refusal)>,

@@ -1,0 +1,114 @@
+//! What a look for places leaves for the history: scores of the chosen and of the next best node
+//! only, so that it costs nothing beside the placing itself. Who refused is added at the end of
+//! the run, where places ran short (see [`crate::record::places`]).
+
+use std::borrow::Cow;
+use std::cmp::Reverse;
+use std::sync::Arc;
+
+use longshore_model::record::{CHOICES_MAX, Choice, NodeScore, PlacementAsked, PlacementRecord};
+use longshore_model::{Decision, DecisionRecord};
+
+use super::{Board, Order, Score};
+use crate::draft::Draft;
+use crate::record::note;
+
+/// Notes one that was placed, with what was next best at that moment.
+pub(super) fn chosen(
+    draft: &mut Draft<'_>,
+    order: &Order<'_>,
+    board: &Board<'_>,
+    row: usize,
+    score: &Score,
+    next: Option<&Reverse<Score>>,
+) {
+    let Some((id, slot)) = draft.replica(row).map(|replica| (replica.id, replica.slot)) else {
+        return;
+    };
+    let choice = Choice {
+        replica: id,
+        slot,
+        chosen: named(draft, score),
+        runner_up: next.map(|Reverse(next)| named(draft, next)),
+    };
+    let key = &draft.services[order.service].key;
+    let last = draft.report.records.last_mut();
+    let last = last.filter(|last| last.service == *key);
+    if let Some(DecisionRecord {
+        decision: Decision::Placement(record),
+        ..
+    }) = last
+        && let Some(record) = Arc::get_mut(record)
+    {
+        record.placed += 1;
+        if record.choices.len() < CHOICES_MAX {
+            record.choices.push(choice);
+        }
+        return;
+    }
+    let both = [Some(&choice.chosen), choice.runner_up.as_ref()];
+    let record = PlacementRecord {
+        asked: asked(order, board),
+        fields: fields(board),
+        best: both.into_iter().flatten().cloned().collect(),
+        choices: vec![choice],
+        placed: 1,
+        ..PlacementRecord::default()
+    };
+    note(draft, order.service, Decision::Placement(Arc::new(record)));
+}
+
+fn asked(order: &Order<'_>, board: &Board<'_>) -> PlacementAsked {
+    let each = &board.container;
+    PlacementAsked {
+        count: order.count,
+        cpu_milli: each.resources.cpu_reserved_milli,
+        memory_bytes: each.resources.memory_reserved_bytes,
+        ports: u32::try_from(each.ports.len()).unwrap_or(u32::MAX),
+        max_per_node: board.placement.max_per_node,
+    }
+}
+
+/// Names of a score's fields, in the order of [`Score`].
+fn fields(board: &Board<'_>) -> Vec<Cow<'static, str>> {
+    let labels = board
+        .placement
+        .spread_labels
+        .iter()
+        .map(|label| Cow::Owned(format!("replicas of the service under its {label}")));
+    let mut names: Vec<Cow<'static, str>> = vec!["failed there or unreachable lately".into()];
+    names.extend(labels.take(board.labels.len()));
+    // A spread that the file does not name.
+    while names.len() < board.labels.len() + 1 {
+        names.push("replicas of the service in its zone".into());
+    }
+    let others = [
+        "free share, per mille",
+        "replicas of the service there",
+        "replicas there",
+        "reserved share, per mille",
+        "cpu in use, tenths",
+        "image must be pulled",
+        "place by name",
+    ];
+    names.extend(others.map(Cow::Borrowed));
+    names
+}
+
+fn named(draft: &Draft<'_>, score: &Score) -> NodeScore {
+    let mut numbers = vec![u64::from(score.suspect)];
+    numbers.extend(score.spread.iter().map(|count| u64::from(*count)));
+    numbers.extend([
+        u64::from(score.free_permille),
+        u64::from(score.of_service),
+        u64::from(score.replicas),
+        u64::from(score.fill_permille),
+        u64::from(score.cpu_tenths),
+        u64::from(score.image_absent),
+        score.number as u64,
+    ]);
+    NodeScore {
+        node: draft.cluster.nodes[score.number].id.clone(),
+        score: numbers,
+    }
+}
