@@ -4,9 +4,15 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-pub use control::{Approval, AutoscaleControl, BoundsOverride, Pause};
+pub use crate::report::Direction;
 
+pub use check::{AutoscaleError, AutoscaleFault, AutoscalePart};
+pub use control::{Approval, AutoscaleControl, BoundsOverride, Pause};
+pub use schedule::{Calendar, InForce, SCHEDULE_MS_MAX, ScheduleError, time_zones};
+
+mod check;
 mod control;
+mod schedule;
 
 /// Policy of one service.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -287,6 +293,22 @@ impl AutoscaleMode {
 
 /// Defaults where a file is silent: HPA v2's, with sources in `docs/decisions/`.
 impl AutoscaleSpec {
+    /// Most replicas of one service.
+    pub const REPLICAS_MAX: u32 = 10_000;
+    /// Most metrics, step rules, schedules, or rate policies of one direction.
+    pub const LIST_MAX: usize = 16;
+    /// Most thresholds of one rule.
+    pub const STEPS_MAX: usize = 64;
+    /// Shortest averaging window.
+    pub const WINDOW_MS_MIN: u64 = 1_000;
+    /// Longest averaging window: the controller keeps 128 samples, about one a second.
+    pub const WINDOW_MS_MAX: u64 = 120_000;
+    /// Longest warm-up, stabilisation window or period: a day.
+    pub const TIME_MS_MAX: u64 = 86_400_000;
+    /// Longest query, in bytes.
+    pub const QUERY_MAX: usize = 2_048;
+    /// Fewer requests than this in a window say nothing of `errors` and `latency`.
+    pub const REQUESTS_MIN: u64 = 20;
     /// Default averaging window.
     pub const WINDOW_MS: u64 = 30_000;
     /// Default warm-up.

@@ -70,13 +70,14 @@ fn check(spec: &ServiceSpec, policy: &Policy) -> Result<(), Status> {
             "{most} replicas; at most {REPLICAS_MAX} are allowed"
         ));
     }
-    if let Some(scaling) = &spec.autoscale
-        && scaling.min > scaling.max
-    {
-        return invalid(format!(
-            "x-autoscale: min {} is above max {}",
-            scaling.min, scaling.max
-        ));
+    // The client checks the same with positions; this one may be anything.
+    let routed = !spec.routes.is_empty();
+    let faults = spec.autoscale.as_ref();
+    let faults = faults.map(|scaling| scaling.faults(&spec.container.resources, routed));
+    if let Some(error) = faults.unwrap_or_default().first() {
+        let help = error.fault.help();
+        let help = help.map_or_else(String::new, |help| format!("; {help}"));
+        return invalid(format!("{error}{help}"));
     }
     if let Some(label) = spec
         .container
