@@ -130,6 +130,44 @@ pub fn share(text: &str) -> Result<f64, String> {
     }
 }
 
+/// `100/s`, `6000/m`, `0.5/s`: so many a second, above zero.
+///
+/// # Errors
+/// Words for a message.
+pub fn per_second(text: &str) -> Result<f64, String> {
+    let text = text.trim();
+    let form = || format!("{text:?} is no rate; write 100/s");
+    let (number, seconds) = match text.split_once('/') {
+        Some((number, "s")) => (number, 1.0),
+        Some((number, "m" | "min")) => (number, 60.0),
+        Some((number, "h")) => (number, 3_600.0),
+        Some(_) => return Err(form()),
+        None if decimal(text).is_some() => {
+            return Err(format!("{text:?} has no unit; write {text}/s"));
+        }
+        None => return Err(form()),
+    };
+    let value = decimal(number.trim()).ok_or_else(form)? / seconds;
+    above_zero(text, value)
+}
+
+/// `40`, `0.5`: a number above zero.
+///
+/// # Errors
+/// Words for a message.
+pub fn amount(text: &str) -> Result<f64, String> {
+    let text = text.trim();
+    let value = decimal(text).ok_or_else(|| format!("{text:?} is no number; write 40 or 0.5"))?;
+    above_zero(text, value)
+}
+
+fn above_zero(text: &str, value: f64) -> Result<f64, String> {
+    match value > 0.0 && value.is_finite() {
+        true => Ok(value),
+        false => Err(format!("{text:?} must be above 0")),
+    }
+}
+
 /// `0.5`, `2`: thousandths of a core.
 ///
 /// # Errors
@@ -222,6 +260,16 @@ mod tests {
             (Ok(0.02), Ok(0.02), Ok(0.0))
         );
         assert!(share("2").is_err() && share("101%").is_err() && share("-1%").is_err());
+        assert_eq!(per_second("100/s"), Ok(100.0));
+        assert_eq!(per_second("30/m"), Ok(0.5));
+        assert!(per_second("100").unwrap_err().contains("100/s"));
+        assert_eq!(amount("0.5"), Ok(0.5));
+        for bad in ["0/s", "-1/s", "1/d", "/s", "NaN/s", "inf/s", "1e9/s"] {
+            assert!(per_second(bad).is_err(), "{bad}");
+        }
+        for bad in ["0", "-1", "NaN", "inf", "", "5%"] {
+            assert!(amount(bad).is_err(), "{bad}");
+        }
         assert_eq!(cpu_milli("0.50"), Ok(500));
         assert_eq!(cpu_milli("2"), Ok(2_000));
         assert!(cpu_milli("0.0001").is_err());
@@ -232,6 +280,7 @@ mod tests {
         #[test]
         fn no_text_makes_them_panic(text in ".{0,30}|[0-9.]{0,25}[a-zA-Z%µ]{0,3}") {
             let _ = (bytes(&text), duration_ms(&text), ratio(&text), cpu_milli(&text));
+            let _ = (per_second(&text), amount(&text));
         }
 
         #[test]

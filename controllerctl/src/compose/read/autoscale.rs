@@ -1,331 +1,155 @@
-//! `x-autoscale`: how the count follows the load.
+//! `x-autoscale`: how the count follows the load. The forms are read here, with positions; what
+//! they may say together is the model's rule, which the controller asks again.
+
+mod behavior;
+mod schedules;
+mod signals;
 
 use longshore_model::autoscale::{
-    AutoscaleMode, AutoscaleSpec, Behavior, Metric, OnMissing, RateAmount, RatePolicy, Signal,
-    Step, StepRule, StepTo,
+    AutoscaleError, AutoscaleFault, AutoscaleMode, AutoscalePart, AutoscaleSpec, Direction, Metric,
+    OnMissing, ScheduleError, StepRule, time_zones,
 };
 use longshore_model::spec::ContainerSpec;
 
 use super::super::problem::Problems;
-use super::super::units;
 use super::deploy::REPLICAS_MAX;
 use super::item::{Fields, Item};
 use super::keys;
 
-/// Most metrics, step rules or rate policies, as the wire allows.
-const LIST_MAX: usize = 16;
-/// Most thresholds of one rule, as the wire allows.
-const STEPS_MAX: usize = 64;
+/// What was read, and where it stands.
+struct Parts<'a> {
+    metrics: Vec<(Metric, Item<'a>)>,
+    steps: Vec<(StepRule, Item<'a>)>,
+    schedules: Vec<(longshore_model::autoscale::Schedule, Item<'a>)>,
+}
 
-/// Signals of the format that are not measured yet.
-const LATER: [&str; 7] = [
-    "memory",
-    "requests",
-    "queue",
-    "concurrency",
-    "latency",
-    "errors",
-    "prometheus",
-];
-
+/// Reads the policy of a service that HAProxy reaches (`routed`) or not.
 pub(super) fn read(
     item: Option<Item<'_>>,
     container: &ContainerSpec,
+    routed: bool,
     p: &mut Problems,
 ) -> Option<AutoscaleSpec> {
     let item = item?;
+    let errors_before = p.errors();
     let mut fields = item.fields(p)?;
-    let min = fields
-        .take("min")
-        .and_then(|i| i.number(p, 1, REPLICAS_MAX));
-    let max = fields
-        .take("max")
-        .and_then(|i| i.number(p, 1, REPLICAS_MAX));
-    let mut metrics = Vec::new();
-    // The short form: signals right here.
-    signals(&mut fields, &mut metrics, p);
-    if let Some(list) = fields.take("metrics") {
-        for entry in list.items(p) {
-            let Some(mut fields) = entry.fields(p) else {
-                continue;
-            };
-            signals(&mut fields, &mut metrics, p);
-            fields.finish(p, &[]);
-        }
-    }
-    let steps = fields
-        .take("steps")
-        .map(|i| step_rules(&i, max, p))
-        .unwrap_or_default();
+    let (min, max) = (fields.take("min"), fields.take("max"));
+    let min = min.and_then(|i| i.number(p, 0, REPLICAS_MAX)).unwrap_or(1);
+    let max = max.and_then(|i| i.number(p, 1, REPLICAS_MAX));
+    let parts = parts(&mut fields, max, p);
     let mut time = |name, default, p: &mut Problems| {
         let item: Option<Item<'_>> = fields.take(name);
         item.and_then(|item| item.duration_ms(p)).unwrap_or(default)
     };
     let window_ms = time("window", AutoscaleSpec::WINDOW_MS, p);
     let warmup_ms = time("warmup", AutoscaleSpec::WARMUP_MS, p);
-    if window_ms < 1_000 {
-        item.invalid(p, "window must be at least 1s");
-    }
     let missing = [
         ("hold", OnMissing::Hold),
         ("scale-to-min", OnMissing::ScaleToMin),
     ];
-    let on_missing = fields
-        .take("on_missing")
-        .and_then(|i| i.choice(p, &missing));
-    let mode = fields.take("mode").map(|i| mode(&i, p)).unwrap_or_default();
-    let (scale_up, scale_down) = behaviors(fields.take("behavior"), p);
+    let on_missing = fields.take("on_missing");
+    let on_missing = on_missing.and_then(|i| i.choice(p, &missing));
+    let modes = [
+        ("on", AutoscaleMode::On),
+        // What YAML makes of `on`.
+        ("true", AutoscaleMode::On),
+        ("dry-run", AutoscaleMode::DryRun),
+        ("approve", AutoscaleMode::Approve),
+    ];
+    let mode = fields.take("mode").and_then(|i| i.choice(p, &modes));
+    let warm = fields.take("warm");
+    let warm = warm.and_then(|i| i.number(p, 0, REPLICAS_MAX)).unwrap_or(0);
+    let (scale_up, scale_down) = behavior::read(fields.take("behavior"), p);
     fields.finish(p, keys::AUTOSCALE);
     if item.node.get("max").is_none() {
-        item.invalid(p, "has no max");
+        item.invalid_help(p, "has no max", "add for example: max: 10");
     }
-    check(&item, &metrics, &steps, container, p);
-    let min = min.unwrap_or(1);
-    let max = max?;
-    if min > max {
-        item.invalid(p, format!("min {min} is above max {max}"));
-        return None;
-    }
-    let on_missing = on_missing.unwrap_or_default();
-    Some(AutoscaleSpec {
+    let spec = AutoscaleSpec {
         min,
-        max,
-        metrics,
-        steps,
+        max: max?,
+        metrics: parts.metrics.iter().map(|(m, _)| m.clone()).collect(),
+        steps: parts.steps.iter().map(|(s, _)| s.clone()).collect(),
         window_ms,
         warmup_ms,
         scale_up,
         scale_down,
-        on_missing,
-        mode,
-        schedules: Vec::new(),
-        warm: 0,
-    })
+        on_missing: on_missing.unwrap_or_default(),
+        mode: mode.unwrap_or_default(),
+        schedules: parts.schedules.iter().map(|(s, _)| s.clone()).collect(),
+        warm,
+    };
+    // Of half of a policy nothing more can be said.
+    if p.errors() > errors_before {
+        return None;
+    }
+    for error in spec.faults(&container.resources, routed) {
+        say(&error, &item, &parts, p);
+    }
+    (p.errors() == errors_before).then_some(spec)
 }
 
-/// What only shows when all of it was read.
-fn check(
-    item: &Item<'_>,
-    metrics: &[Metric],
-    steps: &[StepRule],
-    container: &ContainerSpec,
-    p: &mut Problems,
-) {
-    let asked = ["metrics", "steps", "cpu", "node_cpu"]
-        .iter()
-        .any(|k| item.node.get(k).is_some())
-        || LATER.iter().any(|k| item.node.get(k).is_some());
-    if !asked {
-        item.invalid_help(
-            p,
-            "has neither metrics nor steps",
-            "for example: node_cpu: 60%",
-        );
-    }
-    if metrics.len() > LIST_MAX || steps.len() > LIST_MAX {
-        item.invalid(p, format!("more than {LIST_MAX} metrics or step rules"));
-    }
-    let signals = metrics
-        .iter()
-        .map(|m| &m.signal)
-        .chain(steps.iter().map(|s| &s.signal));
-    let resources = container.resources;
-    if signals.into_iter().any(|s| *s == Signal::Cpu)
-        && resources.cpu_limit_milli == 0
-        && resources.cpu_reserved_milli == 0
-    {
-        item.invalid_help(
-            p,
-            "cpu is a share of limits.cpus or reservations.cpus, and the service has neither",
-            "set deploy.resources.reservations.cpus, or use node_cpu",
-        );
-    }
-}
-
-fn signals(fields: &mut Fields<'_>, metrics: &mut Vec<Metric>, p: &mut Problems) {
-    for signal in [Signal::NodeCpu, Signal::Cpu] {
-        if let Some(item) = fields.take(signal.as_str())
-            && let Some(target) = item.ratio(p)
-        {
-            let kind = signal.default_kind();
-            metrics.push(Metric {
-                signal,
-                target,
-                kind,
-            });
-        }
-    }
-    for name in LATER {
-        if let Some(item) = fields.take(name) {
-            let message = format!("not supported yet: {name}");
-            p.error("not_supported", item.key, &item.path, message)
-                .help("supported now: node_cpu, cpu")
-                .file();
-        }
-    }
-}
-
-fn mode(item: &Item<'_>, p: &mut Problems) -> AutoscaleMode {
-    match item.text(p) {
-        Some("on" | "true") => AutoscaleMode::On,
-        Some("dry-run") => AutoscaleMode::DryRun,
-        Some("approve") => {
-            item.invalid(p, "not supported yet: approve");
-            AutoscaleMode::DryRun
-        }
-        Some(other) => {
-            item.invalid(p, format!("{other:?} is none of: on, dry-run"));
-            AutoscaleMode::On
-        }
-        None => AutoscaleMode::On,
-    }
-}
-
-/// `- node_cpu: { 20%: 2, 80%: +2 }`, or `- node_cpu: { each: 10% }` for one replica per 10 %.
-fn step_rules(item: &Item<'_>, max: Option<u32>, p: &mut Problems) -> Vec<StepRule> {
-    let mut rules = Vec::new();
-    for entry in item.items(p) {
-        let Some(mut fields) = entry.fields(p) else {
-            continue;
-        };
-        for signal in [Signal::NodeCpu, Signal::Cpu] {
-            let Some(rule) = fields.take(signal.as_str()) else {
+fn parts<'a>(fields: &mut Fields<'a>, max: Option<u32>, p: &mut Problems) -> Parts<'a> {
+    let mut metrics = Vec::new();
+    // The short form: signals right here.
+    signals::metrics(fields, &mut metrics, p);
+    if let Some(list) = fields.take("metrics") {
+        for entry in list.items(p) {
+            let Some(mut fields) = entry.fields(p) else {
                 continue;
             };
-            let steps = match rule.node.get("each") {
-                Some(_) => each(&rule, max, p),
-                None => thresholds(&rule, p),
-            };
-            if !steps.is_empty() {
-                rules.push(StepRule { signal, steps });
-            }
+            signals::metrics(&mut fields, &mut metrics, p);
+            fields.finish(p, &[]);
         }
-        fields.finish(p, &[]);
     }
-    rules
+    let steps = fields.take("steps");
+    let steps = steps.map(|i| signals::steps(&i, max, p));
+    let schedules = fields.take("schedules");
+    let schedules = schedules.map(|i| schedules::read(&i, p));
+    Parts {
+        metrics,
+        steps: steps.unwrap_or_default(),
+        schedules: schedules.unwrap_or_default(),
+    }
 }
 
-fn each(item: &Item<'_>, max: Option<u32>, p: &mut Problems) -> Vec<Step> {
-    let Some(mut fields) = item.fields(p) else {
-        return Vec::new();
+/// Says what the model has found at the place where it stands.
+fn say(error: &AutoscaleError, whole: &Item<'_>, parts: &Parts<'_>, p: &mut Problems) {
+    let behavior = |name| whole.at("behavior").at(name);
+    let entry = match error.part {
+        AutoscalePart::Metric(n) => parts.metrics.get(n).map(|(_, item)| item.clone()),
+        AutoscalePart::Step(n) => parts.steps.get(n).map(|(_, item)| item.clone()),
+        AutoscalePart::Schedule(n) => {
+            let entry = parts.schedules.get(n);
+            entry.map(|(schedule, item)| schedules::place(schedule, item, &error.fault))
+        }
+        AutoscalePart::Min => Some(whole.at("min")),
+        AutoscalePart::Max => Some(whole.at("max")),
+        AutoscalePart::Window => Some(whole.at("window")),
+        AutoscalePart::Warmup => Some(whole.at("warmup")),
+        AutoscalePart::Warm => Some(whole.at("warm")),
+        AutoscalePart::Behavior(Direction::Up) => Some(behavior("scale_up")),
+        AutoscalePart::Behavior(Direction::Down) => Some(behavior("scale_down")),
+        AutoscalePart::Whole => None,
     };
-    let share = fields.take("each").and_then(|i| i.ratio(p));
-    fields.finish(p, &[]);
-    let Some(share) = share else {
-        return Vec::new();
-    };
-    let steps = (1.0 / share)
-        .floor()
-        .min(f64::from(max.unwrap_or(REPLICAS_MAX)));
-    if !(1.0..=64.0).contains(&steps) {
-        item.invalid(
-            p,
-            format!("each must make 1 to {STEPS_MAX} steps up to 100%"),
-        );
-        return Vec::new();
+    let item = entry.as_ref().unwrap_or(whole);
+    let message = error.fault.to_string();
+    match help(&error.fault) {
+        Some(help) => item.invalid_help(p, message, help),
+        None => item.invalid(p, message),
     }
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    let count = steps as u32;
-    (1..=count)
-        .map(|n| Step {
-            at: share * f64::from(n),
-            to: StepTo::Count(n),
-        })
-        .collect()
 }
 
-fn thresholds(item: &Item<'_>, p: &mut Problems) -> Vec<Step> {
-    let mut steps = Vec::new();
-    for (key, value) in item.entries(p).unwrap_or_default() {
-        let at = match units::ratio(&key.name) {
-            Ok(at) => at,
-            // From 0 on is a threshold too: the floor of a staircase.
-            Err(_) if matches!(key.name.as_str(), "0" | "0%") => 0.0,
-            Err(message) => {
-                p.error("invalid", key.place, &value.path, message).file();
-                continue;
-            }
-        };
-        let Some(text) = value.text(p) else { continue };
-        let to = if text.starts_with(['+', '-']) {
-            text.parse().ok().map(StepTo::Change)
-        } else {
-            text.parse().ok().map(StepTo::Count)
-        };
-        match to {
-            Some(to) => steps.push(Step { at, to }),
-            None => value.invalid(p, format!("{text:?} must be a count (3) or a change (+2)")),
+fn help(fault: &AutoscaleFault) -> Option<String> {
+    if let AutoscaleFault::Schedule(ScheduleError::TimeZone { name }) = fault {
+        let zones: Vec<String> = time_zones().collect();
+        let near = keys::nearest(name, zones.iter().map(String::as_str));
+        if let Some(near) = near {
+            return Some(format!("did you mean `{near}`?"));
         }
     }
-    if steps.len() > STEPS_MAX {
-        item.invalid(p, format!("more than {STEPS_MAX} thresholds"));
-        steps.clear();
+    if let AutoscaleFault::Time { least, most, .. } = fault {
+        let word = |ms: u64| humantime::format_duration(std::time::Duration::from_millis(ms));
+        return Some(format!("from {} to {}", word(*least), word(*most)));
     }
-    steps.sort_by(|a, b| a.at.total_cmp(&b.at));
-    steps
-}
-
-fn behaviors(item: Option<Item<'_>>, p: &mut Problems) -> (Behavior, Behavior) {
-    let (mut up, mut down) = (AutoscaleSpec::default_up(), AutoscaleSpec::default_down());
-    if let Some(mut fields) = item.and_then(|item| item.fields(p)) {
-        if let Some(i) = fields.take("scale_up") {
-            behavior(&i, &mut up, p);
-        }
-        if let Some(i) = fields.take("scale_down") {
-            behavior(&i, &mut down, p);
-        }
-        fields.finish(p, &[]);
-    }
-    (up, down)
-}
-
-fn behavior(item: &Item<'_>, behavior: &mut Behavior, p: &mut Problems) {
-    let Some(mut fields) = item.fields(p) else {
-        return;
-    };
-    if let Some(ms) = fields.take("stabilization").and_then(|i| i.duration_ms(p)) {
-        behavior.stabilization_ms = ms;
-    }
-    if let Some(tolerance) = fields.take("tolerance").and_then(|i| i.decimal(p, 10.0)) {
-        behavior.tolerance = tolerance;
-    }
-    if let Some(min) = fields
-        .take("select")
-        .and_then(|i| i.choice(p, &[("max", false), ("min", true)]))
-    {
-        behavior.select_min = min;
-    }
-    if let Some(list) = fields.take("policies") {
-        let items = list.items(p);
-        if items.len() > LIST_MAX {
-            list.invalid(p, format!("more than {LIST_MAX} policies"));
-        }
-        behavior.policies = items.iter().filter_map(|i| policy(i, p)).collect();
-    }
-    fields.finish(p, &[]);
-}
-
-fn policy(item: &Item<'_>, p: &mut Problems) -> Option<RatePolicy> {
-    let mut fields = item.fields(p)?;
-    let replicas = fields
-        .take("replicas")
-        .and_then(|i| i.number(p, 1, REPLICAS_MAX));
-    let percent = fields.take("percent").and_then(|i| i.number(p, 1, 10_000));
-    let period_ms = fields.take("period").and_then(|i| i.duration_ms(p));
-    fields.finish(p, &[]);
-    let amount = match (replicas, percent) {
-        (Some(n), None) => RateAmount::Replicas(n),
-        (None, Some(n)) => RateAmount::Percent(n),
-        _ => {
-            item.invalid(p, "needs either replicas or percent");
-            return None;
-        }
-    };
-    match period_ms {
-        Some(period_ms) if period_ms > 0 => Some(RatePolicy { amount, period_ms }),
-        _ => {
-            item.invalid(p, "needs a period, for example 15s");
-            None
-        }
-    }
+    fault.help().map(str::to_owned)
 }

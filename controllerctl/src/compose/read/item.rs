@@ -38,6 +38,18 @@ impl<'a> Item<'a> {
         }
     }
 
+    /// The entry `name` of a mapping, or the item itself where there is none: the best place to
+    /// point at.
+    pub(super) fn at(&self, name: &str) -> Self {
+        match &self.node.value {
+            Value::Map(entries) => match entries.iter().find(|(key, _)| key.name == name) {
+                Some((key, node)) => self.child(key, node),
+                None => self.clone(),
+            },
+            _ => self.clone(),
+        }
+    }
+
     /// The place to underline: the value if it is one line, else the key.
     pub(super) fn place(&self) -> Place {
         match self.node.value {

@@ -135,10 +135,7 @@ pub(super) const HEALTHCHECK: Reasons = &[(
     "a starting replica is checked often by itself",
 )];
 
-pub(super) const AUTOSCALE: Reasons = &[
-    ("schedules", "not supported yet"),
-    ("warm", "not supported yet"),
-];
+pub(super) const AUTOSCALE: Reasons = &[("dry_run", "write mode: dry-run")];
 
 pub(super) const HAPROXY: Reasons = &[
     (

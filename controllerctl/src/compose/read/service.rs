@@ -47,7 +47,12 @@ pub(super) fn read(item: &Item<'_>, shared: &Shared<'_>, p: &mut Problems) -> Op
         volumes::service(&volumes, shared, &mut spec, p);
     }
     let deploy = deploy::read(fields.take("deploy"), &mut spec, p);
-    let autoscale = autoscale::read(fields.take("x-autoscale"), &spec, p);
+    let autoscale = autoscale::read(
+        fields.take("x-autoscale"),
+        &spec,
+        !ports.routes.is_empty(),
+        p,
+    );
     if spec.image.is_empty() && !has_key(item, "build") && !has_key(item, "image") {
         item.invalid_help(p, "has no image", "add for example: image: nginx:1.29");
     }
