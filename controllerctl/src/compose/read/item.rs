@@ -238,10 +238,6 @@ impl<'a> Item<'a> {
         self.with(p, units::cpu_milli)
     }
 
-    pub(super) fn ratio(&self, p: &mut Problems) -> Option<f64> {
-        self.with(p, units::ratio)
-    }
-
     pub(super) fn share(&self, p: &mut Problems) -> Option<f64> {
         self.with(p, units::share)
     }

@@ -256,7 +256,7 @@ impl AutoscaleSpec {
         faults.when(min > max && max > 0, AutoscalePart::Min, crosswise);
         let many = AutoscaleFault::TooManyReplicas { count: max };
         faults.when(max > Self::REPLICAS_MAX, AutoscalePart::Max, many);
-        let sleeps = min == 0 && !self.wakes() && !self.signals().next().is_none();
+        let sleeps = min == 0 && !self.wakes() && self.signals().next().is_some();
         faults.when(sleeps, AutoscalePart::Min, AutoscaleFault::NeverWakes);
     }
 

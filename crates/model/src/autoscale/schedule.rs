@@ -69,7 +69,7 @@ pub struct Calendar {
 #[derive(Debug, Clone)]
 enum End {
     After(u64),
-    At(Cron),
+    At(Box<Cron>),
 }
 
 /// Is a schedule in force, and until when does that hold?
@@ -102,7 +102,7 @@ impl Schedule {
                 if end == start {
                     return Err(ScheduleError::Empty);
                 }
-                End::At(end)
+                End::At(Box::new(end))
             }
         };
         Ok(Calendar { start, end, zone })
