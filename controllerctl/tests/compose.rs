@@ -417,82 +417,84 @@ fn autoscale_reads_each_signal_in_its_unit() {
     assert_eq!(night.end, ScheduleEnd::At("0 6 * * *".into()));
 }
 
+/// Wrong policies and words of what is said of them.
+const WRONG_POLICIES: &[(&str, &str)] = &[
+    (
+        "min: 9, node_cpu: 60%",
+        "x-autoscale.min: min 9 is above max 5",
+    ),
+    (
+        "min: 0, node_cpu: 60%",
+        "x-autoscale.min: min 0 needs a signal",
+    ),
+    (
+        "node_cpu: 0%",
+        "x-autoscale.node_cpu: \"0%\" must be above 0",
+    ),
+    ("node_cpu: -5%", "x-autoscale.node_cpu: \"-5%\" is no share"),
+    ("node_cpu: NaN", "x-autoscale.node_cpu: \"NaN\" is no share"),
+    ("node_cpu: inf", "x-autoscale.node_cpu: \"inf\" is no share"),
+    ("node_cpu: 60", "write 60%"),
+    ("requests: 100", "write 100/s"),
+    ("requests: 100/s", "the service has no route"),
+    ("cpu: 60%", "set deploy.resources.reservations"),
+    ("memory: 60%", "set deploy.resources.reservations"),
+    (
+        "metrics: [{ latency: { percentile: p95 } }]",
+        "averages only",
+    ),
+    ("metrics: [{ nodecpu: 60% }]", "did you mean `node_cpu`?"),
+    (
+        "node_cpu: 60%, window: 5m",
+        "x-autoscale.window: 300000 ms is outside",
+    ),
+    ("node_cpu: 60%, window: 0s", "from 1s to 2m"),
+    ("node_cpu: 60%, mode: aprove", "did you mean `approve`?"),
+    ("node_cpu: 60%, schedule: []", "did you mean `schedules`?"),
+    ("prometheus: { query: up }", "has no target"),
+    ("prometheus: { target: 1 }", "has no query"),
+    (
+        "prometheus: { query: up, target: 1, url: \"ftp://x\" }",
+        "no http:// or https:// address",
+    ),
+    (
+        "node_cpu: 60%, schedules: [{ cron: \"0 7 * *\", for: 1h, min: 2 }]",
+        "x-autoscale.schedules[0].cron: \"0 7 * *\" is no cron time: five fields",
+    ),
+    (
+        "node_cpu: 60%, schedules: [{ cron: \"0 7 31 2 *\", for: 1h, min: 2 }]",
+        "schedules[0].cron: \"0 7 31 2 *\" never happens",
+    ),
+    (
+        "node_cpu: 60%, schedules: [{ cron: \"0 7 * * *\", for: 1h, timezone: Europe/Brusels, min: 2 }]",
+        "did you mean `Europe/Brussels`?",
+    ),
+    (
+        "node_cpu: 60%, schedules: [{ cron: \"0 7 * * *\", for: 1h, min: 8 }]",
+        "schedules[0].min: min 8 is above max 5",
+    ),
+    (
+        "node_cpu: 60%, schedules: [{ cron: \"0 7 * * *\", for: 1h }]",
+        "sets neither min nor max",
+    ),
+    (
+        "node_cpu: 60%, schedules: [{ cron: \"0 7 * * *\", min: 2 }]",
+        "needs either for or end",
+    ),
+    (
+        "node_cpu: 60%, behavior: { scale_up: { policies: [{ percent: 0, period: 1s }] } }",
+        "from 1 to 10000",
+    ),
+    (
+        "node_cpu: 60%, behavior: { scale_up: { tolerance: NaN } }",
+        "behavior.scale_up.tolerance",
+    ),
+];
+
 /// Each wrong value: one error, at its own key, with a way out where one exists.
 #[test]
 fn autoscale_refuses_each_wrong_value_with_one_error_at_its_place() {
-    let facts = [
-        (
-            "min: 9, node_cpu: 60%",
-            "x-autoscale.min: min 9 is above max 5",
-        ),
-        (
-            "min: 0, node_cpu: 60%",
-            "x-autoscale.min: min 0 needs a signal",
-        ),
-        (
-            "node_cpu: 0%",
-            "x-autoscale.node_cpu: \"0%\" must be above 0",
-        ),
-        ("node_cpu: -5%", "x-autoscale.node_cpu: \"-5%\" is no share"),
-        ("node_cpu: NaN", "x-autoscale.node_cpu: \"NaN\" is no share"),
-        ("node_cpu: inf", "x-autoscale.node_cpu: \"inf\" is no share"),
-        ("node_cpu: 60", "write 60%"),
-        ("requests: 100", "write 100/s"),
-        ("requests: 100/s", "the service has no route"),
-        ("cpu: 60%", "set deploy.resources.reservations"),
-        ("memory: 60%", "set deploy.resources.reservations"),
-        (
-            "metrics: [{ latency: { percentile: p95 } }]",
-            "averages only",
-        ),
-        ("metrics: [{ nodecpu: 60% }]", "did you mean `node_cpu`?"),
-        (
-            "node_cpu: 60%, window: 5m",
-            "x-autoscale.window: 300000 ms is outside",
-        ),
-        ("node_cpu: 60%, window: 0s", "from 1s to 2m"),
-        ("node_cpu: 60%, mode: aprove", "did you mean `approve`?"),
-        ("node_cpu: 60%, schedule: []", "did you mean `schedules`?"),
-        ("prometheus: { query: up }", "has no target"),
-        ("prometheus: { target: 1 }", "has no query"),
-        (
-            "prometheus: { query: up, target: 1, url: \"ftp://x\" }",
-            "no http:// or https:// address",
-        ),
-        (
-            "node_cpu: 60%, schedules: [{ cron: \"0 7 * *\", for: 1h, min: 2 }]",
-            "x-autoscale.schedules[0].cron: \"0 7 * *\" is no cron time: five fields",
-        ),
-        (
-            "node_cpu: 60%, schedules: [{ cron: \"0 7 31 2 *\", for: 1h, min: 2 }]",
-            "schedules[0].cron: \"0 7 31 2 *\" never happens",
-        ),
-        (
-            "node_cpu: 60%, schedules: [{ cron: \"0 7 * * *\", for: 1h, timezone: Europe/Brusels, min: 2 }]",
-            "did you mean `Europe/Brussels`?",
-        ),
-        (
-            "node_cpu: 60%, schedules: [{ cron: \"0 7 * * *\", for: 1h, min: 8 }]",
-            "schedules[0].min: min 8 is above max 5",
-        ),
-        (
-            "node_cpu: 60%, schedules: [{ cron: \"0 7 * * *\", for: 1h }]",
-            "sets neither min nor max",
-        ),
-        (
-            "node_cpu: 60%, schedules: [{ cron: \"0 7 * * *\", min: 2 }]",
-            "needs either for or end",
-        ),
-        (
-            "node_cpu: 60%, behavior: { scale_up: { policies: [{ percent: 0, period: 1s }] } }",
-            "from 1 to 10000",
-        ),
-        (
-            "node_cpu: 60%, behavior: { scale_up: { tolerance: NaN } }",
-            "behavior.scale_up.tolerance",
-        ),
-    ];
-    for (body, words) in facts {
+    for (body, words) in WRONG_POLICIES {
         let text =
             format!("services:\n  web:\n    image: nginx\n    x-autoscale: {{ max: 5, {body} }}\n");
         let found = problems(&text).into_iter();
