@@ -67,6 +67,7 @@ fn signal(name: &str, value: Option<f64>, target: f64, asks: Option<u32>) -> Sig
         oldest_ms: Some(NOW_MS - 30_000),
         newest_ms: Some(NOW_MS - 900),
         dropped: Vec::new(),
+        capped: false,
     }
 }
 

@@ -55,6 +55,9 @@ pub struct ServicePlan {
     /// Manual count last obeyed (its `at_ms`).
     #[serde(default)]
     pub manual_obeyed_ms: Option<TimeMs>,
+    /// Approval last obeyed (its `at_ms`).
+    #[serde(default)]
+    pub approval_obeyed_ms: Option<TimeMs>,
     /// `replicas` of the file when last obeyed, for services without autoscaling.
     #[serde(default)]
     pub file_replicas: u32,
@@ -95,6 +98,7 @@ impl ServicePlan {
             last_change: self.last_change.clone(),
             changes: self.changes.clone(),
             manual_obeyed_ms: self.manual_obeyed_ms,
+            approval_obeyed_ms: self.approval_obeyed_ms,
             file_replicas: self.file_replicas,
             failures: self.failures.clone(),
             drain_ms: self.drain_ms,
@@ -490,6 +494,9 @@ pub struct ServiceMemory {
     /// Its recommendations, oldest first, bounded by the planner.
     #[serde(default)]
     pub recommendations: Vec<Recommendation>,
+    /// Count that waits for consent, and since when.
+    #[serde(default)]
+    pub proposed: Option<Recommendation>,
     /// Since when edges have not reached a replica that its node calls healthy.
     #[serde(default)]
     pub unreachable_since_ms: BTreeMap<ReplicaId, TimeMs>,

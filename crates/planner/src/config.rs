@@ -52,6 +52,8 @@ pub struct PlannerConfig {
     pub edge_lease_ms: u64,
     /// A node's or replica's last sample older than this counts as missing (5,000).
     pub sample_stale_ms: u64,
+    /// An outside query's last answer older than this counts as missing (30,000).
+    pub external_stale_ms: u64,
     /// Check results of an edge whose last report is older than this count as unknown (3,000).
     pub edge_report_stale_ms: u64,
     /// A replica that its node calls healthy but no edge reaches is replaced after this (5,000).
@@ -111,6 +113,7 @@ impl Default for PlannerConfig {
             outage_calm_ms: 60_000,
             edge_lease_ms: 10_000,
             sample_stale_ms: 5_000,
+            external_stale_ms: 30_000,
             edge_report_stale_ms: 3_000,
             unreachable_hold_ms: 5_000,
             unhealthy_hold_ms: 30_000,

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use longshore_model::observe::CpuSample;
+use longshore_model::observe::{CpuSample, Sample};
 use longshore_model::plan::{
     DrainSaid, Leaving, RebalanceMemory, Replica, ScaleChange, ServiceMemory, ServicePlan, Traffic,
 };
@@ -26,6 +26,7 @@ use crate::cluster::{Cluster, Sight};
 /// What is remembered of a service of which nothing is remembered.
 static NOTHING: ServiceMemory = ServiceMemory {
     recommendations: Vec::new(),
+    proposed: None,
     unreachable_since_ms: BTreeMap::new(),
     missing_since_ms: BTreeMap::new(),
     unhealthy_since_ms: BTreeMap::new(),
@@ -285,6 +286,14 @@ impl<'a> Draft<'a> {
         let seen = row.node.and_then(|number| self.cluster.nodes[number].seen);
         let samples = seen.and_then(|seen| seen.samples.replicas.get(&row.id));
         samples.map_or(&[], |samples| &samples.cpu_milli)
+    }
+
+    /// Memory samples of a row's replica.
+    pub(crate) fn memory_samples(&self, row: usize) -> &'a [Sample] {
+        let row = &self.rows[row];
+        let seen = row.node.and_then(|number| self.cluster.nodes[number].seen);
+        let samples = seen.and_then(|seen| seen.samples.replicas.get(&row.id));
+        samples.map_or(&[], |samples| &samples.memory_samples)
     }
 
     /// The replica of a row, while the plan has it.

@@ -18,6 +18,7 @@
 //! The planner does not send anything and does not know what was sent; it reads from
 //! acknowledged generations what nodes and edges have obeyed.
 
+mod bounds;
 mod cache;
 pub mod check;
 mod cluster;
@@ -35,6 +36,7 @@ mod place;
 mod policy;
 mod progress;
 mod rebalance;
+mod recompute;
 mod record;
 mod report;
 mod rollout;
@@ -42,6 +44,7 @@ mod scale;
 mod signal;
 mod verdict;
 mod warm;
+mod window;
 
 use std::sync::Arc;
 
@@ -49,7 +52,9 @@ use longshore_model::{Desired, Memory, Observed, Plan, Report, TimeMs};
 
 pub use cache::Cache;
 pub use check::{Violation, check};
+pub use config::PlannerConfig;
 pub use config::{PlannerConfig, RebalanceMode};
+pub use recompute::recompute;
 
 use draft::Draft;
 

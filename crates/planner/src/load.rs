@@ -1,45 +1,83 @@
-//! Load: windowed means of samples that can be trusted, and how many sources had any.
+//! Load: each signal over its window, from samples that can be trusted, and how many sources had
+//! any.
 
-use longshore_model::node::Availability;
 pub(crate) use longshore_model::observe::mean;
+
+use longshore_model::autoscale::{ExternalQuery, Signal};
+use longshore_model::node::Availability;
+use longshore_model::observe::BackendSample;
 use longshore_model::replica::{ReplicaState, ReplicaStatus};
-use longshore_model::report::NodeState;
+use longshore_model::report::{DropReason, NodeState, Trust};
 use longshore_model::{AutoscaleSpec, TimeMs};
 
 use crate::draft::Draft;
 use crate::place::constraint_refusal;
+use crate::window::{Counts, Span, Tally, float};
 
 /// A signal over its window.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Reading {
-    /// Mean over the good sources.
+    /// Mean over the good sources; of what edges and Prometheus count, the sum.
     pub value: Option<f64>,
-    /// Sources with good samples.
-    pub good: u32,
-    /// Sources that should have some.
-    pub all: u32,
-    /// The signal cannot exist for this service: CPU without limit or reservation.
+    pub tally: Tally,
+    /// The signal cannot exist for this service.
     pub undefined: bool,
+    /// Everything was seen, and it is too little to say anything.
+    pub idle: bool,
 }
 
 impl Reading {
-    /// Enough sources to take capacity away: at least 80 %.
-    pub(crate) fn complete(&self) -> bool {
-        self.good > 0 && u64::from(self.good) * 100 >= u64::from(self.all) * 80
+    /// How far it can be trusted: of nodes and replicas 80 % must have good samples, of edges all,
+    /// since each has its own part of the load.
+    pub(crate) fn trust(&self, signal: &Signal) -> Trust {
+        let (good, all) = (u64::from(self.tally.good), u64::from(self.tally.all));
+        let least = if signal.of_edges() { 100 } else { 80 };
+        match (self.undefined, good) {
+            (true, _) => Trust::Undefined,
+            (false, 0) => Trust::Missing,
+            _ if good * 100 < all * least => Trust::Partial,
+            _ if self.idle => Trust::Idle,
+            _ => Trust::Good,
+        }
+    }
+}
+
+/// Reads a signal.
+pub(crate) fn read(
+    draft: &Draft<'_>,
+    service: usize,
+    policy: &AutoscaleSpec,
+    signal: &Signal,
+) -> Reading {
+    match signal {
+        Signal::NodeCpu => node_cpu(draft, service, policy),
+        Signal::Cpu | Signal::Memory => share(draft, service, policy, signal),
+        Signal::Queue | Signal::Concurrency => at_a_time(draft, service, policy, signal),
+        Signal::Requests | Signal::Latency | Signal::Errors => {
+            counted(draft, service, policy, signal)
+        }
+        Signal::Prometheus(query) => external(draft, service, policy, query),
+    }
+}
+
+fn span(draft: &Draft<'_>, policy: &AutoscaleSpec) -> Span {
+    Span {
+        now_ms: draft.input.now_ms,
+        window_ms: policy.window_ms,
+        from_ms: 0,
+        stale_ms: draft.input.config.sample_stale_ms,
     }
 }
 
 /// Mean CPU ratio of the nodes that may host the service, or that host it although they may not
 /// take more.
-pub(crate) fn node_cpu(draft: &Draft<'_>, service: usize, policy: &AutoscaleSpec) -> Reading {
-    let input = draft.input;
+fn node_cpu(draft: &Draft<'_>, service: usize, policy: &AutoscaleSpec) -> Reading {
     let slot = &draft.services[service];
-    let Some(spec) = slot.spec else {
-        return Reading::default();
-    };
-    let hosts = draft.hosts(service);
-    let from_ms = input.now_ms.saturating_sub(policy.window_ms);
     let (mut sum, mut reading) = (0.0, Reading::default());
+    let Some(spec) = slot.spec else {
+        return reading;
+    };
+    let (hosts, span) = (draft.hosts(service), span(draft, policy));
     for (number, node) in draft.cluster.nodes.iter().enumerate() {
         let may = node.node.roles.worker
             && constraint_refusal(node, &spec.placement.constraints).is_none();
@@ -48,65 +86,175 @@ pub(crate) fn node_cpu(draft: &Draft<'_>, service: usize, policy: &AutoscaleSpec
         if !(may && takes_part && there) {
             continue;
         }
-        reading.all += 1;
         if node.state != NodeState::Ready {
+            reading.tally.all += 1;
+            reading.tally.drop(DropReason::Silent, node.id);
             continue;
         }
         let samples = node.seen.map_or(&[][..], |seen| &seen.samples.cpu_ratio);
-        if let Some(value) = mean(samples, from_ms, input.now_ms, input.config.sample_stale_ms) {
-            sum += value;
-            reading.good += 1;
-        }
+        let value = reading.tally.mean(samples.iter().copied(), &span, node.id);
+        sum += value.unwrap_or(0.0);
     }
-    reading.value = (reading.good > 0).then(|| sum / f64::from(reading.good));
+    reading.value = mean_of(sum, reading.tally.good);
     reading
 }
 
-/// Mean CPU of the service's warmed-up healthy replicas, as a ratio of limit, else reservation.
-pub(crate) fn replica_cpu(draft: &Draft<'_>, service: usize, policy: &AutoscaleSpec) -> Reading {
-    let input = draft.input;
+fn mean_of(sum: f64, good: u32) -> Option<f64> {
+    let mean = sum / f64::from(good);
+    (good > 0 && mean.is_finite()).then_some(mean)
+}
+
+/// Mean CPU or memory of the service's warmed-up healthy replicas, as a ratio of limit, else
+/// reservation.
+fn share(draft: &Draft<'_>, service: usize, policy: &AutoscaleSpec, signal: &Signal) -> Reading {
     let (mut sum, mut reading) = (0.0, Reading::default());
     for &row in &draft.services[service].rows {
-        let Some(replica) = draft.replica(row) else {
+        let Some(replica) = draft.replica(row).filter(|r| draft.carried_load(r)) else {
             continue;
         };
-        if !draft.carried_load(replica) {
-            continue;
-        }
-        let Some(resources) = draft.runs(row).map(|t| t.resources) else {
+        let Some(resources) = draft.runs(row).map(|template| template.resources) else {
             continue;
         };
-        let scale = if resources.cpu_limit_milli > 0 {
-            resources.cpu_limit_milli
-        } else {
-            resources.cpu_reserved_milli
+        let (limit, reserved) = match signal {
+            Signal::Memory => (
+                resources.memory_limit_bytes,
+                resources.memory_reserved_bytes,
+            ),
+            _ => (resources.cpu_limit_milli, resources.cpu_reserved_milli),
         };
-        if scale == 0 {
+        let whole = if limit > 0 { limit } else { reserved };
+        if whole == 0 {
             reading.undefined = true;
             continue;
         }
-        let Some(status) = draft.rows[row]
-            .status
-            .filter(|s| s.state == ReplicaState::Healthy)
-        else {
+        let status = draft.rows[row].status;
+        let Some(status) = status.filter(|s| s.state == ReplicaState::Healthy) else {
             continue;
         };
         let warm_ms = warm_since(status, replica.created_ms).saturating_add(policy.warmup_ms);
-        if warm_ms > input.now_ms {
+        if warm_ms > draft.input.now_ms {
+            reading.tally.changes_at(warm_ms, draft.input.now_ms);
+            reading.tally.drop(DropReason::Warming, replica.id);
             continue;
         }
-        reading.all += 1;
-        let from_ms = input.now_ms.saturating_sub(policy.window_ms).max(warm_ms);
-        let stale_ms = input.config.sample_stale_ms;
-        if let Some(milli) = mean(draft.cpu_milli(row), from_ms, input.now_ms, stale_ms) {
-            // A ratio of limits needs no more precision than f64 has.
-            #[allow(clippy::cast_precision_loss)]
-            let scale = scale as f64;
-            sum += milli / scale;
-            reading.good += 1;
-        }
+        let span = Span {
+            from_ms: warm_ms,
+            ..span(draft, policy)
+        };
+        let samples = match signal {
+            Signal::Memory => draft.memory_samples(row),
+            _ => draft.cpu_milli(row),
+        };
+        let used = reading
+            .tally
+            .mean(samples.iter().copied(), &span, replica.id);
+        sum += used.unwrap_or(0.0) / float(whole);
     }
-    reading.value = (reading.good > 0).then(|| sum / f64::from(reading.good));
+    reading.value = mean_of(sum, reading.tally.good);
+    reading
+}
+
+/// The service's ring of each edge. Each edge of the cluster counts, connected or not: one that is
+/// cut off from us may well serve.
+fn rings<'a>(
+    draft: &'a Draft<'_>,
+    service: usize,
+) -> impl Iterator<Item = (&'a str, &'a [BackendSample])> {
+    let key = &draft.services[service].key;
+    draft.cluster.edges.iter().map(move |edge| {
+        let backend = edge.seen.and_then(|seen| seen.backends.get(key));
+        let samples = backend.map_or(&[][..], |backend| &backend.samples);
+        (edge.id.as_str(), samples)
+    })
+}
+
+fn unrouted(draft: &Draft<'_>, service: usize) -> bool {
+    let spec = draft.services[service].spec;
+    spec.is_none_or(|spec| spec.routes.is_empty())
+}
+
+/// What waits or works at a time: means over the window, summed over edges.
+fn at_a_time(
+    draft: &Draft<'_>,
+    service: usize,
+    policy: &AutoscaleSpec,
+    signal: &Signal,
+) -> Reading {
+    let span = span(draft, policy);
+    let (mut sum, mut reading) = (0.0, Reading::default());
+    reading.undefined = unrouted(draft, service);
+    for (edge, samples) in rings(draft, service) {
+        let value = |sample: &BackendSample| {
+            let queued = f64::from(sample.queued);
+            let at_work = f64::from(sample.sessions) - queued;
+            // Little's law: requests at work are their rate times the time that each takes.
+            let by_time = f64::from(sample.rate) * f64::from(sample.response_ms) / 1_000.0;
+            longshore_model::observe::Sample {
+                at_ms: sample.at_ms,
+                value: match signal {
+                    Signal::Queue => queued,
+                    _ => at_work.max(by_time).max(0.0),
+                },
+            }
+        };
+        let mean = reading.tally.mean(samples.iter().map(value), &span, edge);
+        sum += mean.unwrap_or(0.0);
+    }
+    reading.value = (reading.tally.good > 0).then_some(sum);
+    reading
+}
+
+/// What counters rose by: requests a second, the mean response time, the share of errors.
+fn counted(draft: &Draft<'_>, service: usize, policy: &AutoscaleSpec, signal: &Signal) -> Reading {
+    let span = span(draft, policy);
+    let (mut sums, mut reading) = (Counts::default(), Reading::default());
+    reading.undefined = unrouted(draft, service);
+    for (edge, samples) in rings(draft, service) {
+        let counts = reading.tally.counts(samples, &span, edge);
+        let counts = counts.unwrap_or_default();
+        sums.rate += counts.rate;
+        sums.requests += counts.requests;
+        sums.errors += counts.errors;
+        sums.response_ms += counts.response_ms;
+    }
+    // Requests that no server answered are errors and may not be counted as answered.
+    let asked = sums.requests.max(sums.errors);
+    let ratio = |part: f64, whole: f64| (whole > 0.0).then(|| part / whole);
+    let (value, of) = match signal {
+        Signal::Latency => (ratio(sums.response_ms, sums.requests), Some(sums.requests)),
+        Signal::Errors => (ratio(sums.errors, asked), Some(asked)),
+        _ => (Some(sums.rate), None),
+    };
+    reading.idle = of.is_some_and(|of| of < float(AutoscaleSpec::REQUESTS_MIN));
+    reading.value = value.filter(|value| value.is_finite() && reading.tally.good > 0);
+    reading
+}
+
+/// A number from outside. It is asked for less often than others are measured: of a short window
+/// without a sample the newest counts while it is fresh.
+fn external(
+    draft: &Draft<'_>,
+    service: usize,
+    policy: &AutoscaleSpec,
+    query: &ExternalQuery,
+) -> Reading {
+    let mut reading = Reading::default();
+    let key = &draft.services[service].key;
+    let answers = draft.input.observed.external.get(key);
+    let seen = answers.and_then(|answers| answers.get(&query.query));
+    let samples = seen.map_or(&[][..], |seen| &seen.samples);
+    let mut span = Span {
+        stale_ms: draft.input.config.external_stale_ms,
+        ..span(draft, policy)
+    };
+    let past = samples.iter().filter(|s| s.at_ms <= span.now_ms);
+    if let Some(newest_ms) = past.map(|s| s.at_ms).max() {
+        span.window_ms = span.window_ms.max(span.now_ms - newest_ms);
+    }
+    // How the source is called in the record: there is only one.
+    reading.value = reading
+        .tally
+        .mean(samples.iter().copied(), &span, "prometheus");
     reading
 }
 
@@ -119,63 +267,29 @@ fn warm_since(status: &ReplicaStatus, created_ms: TimeMs) -> TimeMs {
 }
 
 /// Replicas that have carried load for a whole window: healthy, past their warm-up, and seen by
-/// every sample of the window. Only these can stand for what the value means.
-pub(crate) fn seasoned(draft: &Draft<'_>, service: usize, policy: &AutoscaleSpec) -> u32 {
+/// every sample of the window. Only these can stand for what the value means. Also the next time
+/// at which one more is.
+pub(crate) fn seasoned(
+    draft: &Draft<'_>,
+    service: usize,
+    policy: &AutoscaleSpec,
+) -> (u32, Option<TimeMs>) {
     let now_ms = draft.input.now_ms;
     let season_ms = policy.warmup_ms.max(policy.window_ms);
-    let seasoned = draft.services[service].rows.iter().filter(|&&row| {
-        let Some(replica) = draft.replica(row) else {
-            return false;
+    let (mut seasoned, mut next_ms): (u32, Option<TimeMs>) = (0, None);
+    for &row in &draft.services[service].rows {
+        let (Some(replica), Some(status)) = (draft.replica(row), draft.rows[row].status) else {
+            continue;
         };
-        let Some(status) = draft.rows[row].status else {
-            return false;
-        };
-        draft.carried_load(replica)
-            && status.state == ReplicaState::Healthy
-            && warm_since(status, replica.created_ms).saturating_add(season_ms) <= now_ms
-    });
-    u32::try_from(seasoned.count()).unwrap_or(u32::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use longshore_model::observe::CpuSample;
-    use proptest::prelude::*;
-
-    fn at(at_ms: u64, value: f64) -> CpuSample {
-        CpuSample { at_ms, value }
-    }
-
-    #[test]
-    fn one_bad_sample_is_discarded() {
-        let samples = [
-            at(1, 0.5),
-            at(2, f64::NAN),
-            at(3, f64::INFINITY),
-            at(4, -1.0),
-            at(5, 0.7),
-        ];
-        assert_eq!(
-            mean(&samples, 0, 6, 5).map(|v| (v * 10.0).round()),
-            Some(6.0)
-        );
-    }
-
-    #[test]
-    fn stale_samples_are_no_samples() {
-        assert_eq!(mean(&[at(1, 0.5)], 0, 7, 5), None);
-        assert_eq!(mean(&[at(1, 0.5)], 0, 6, 5), Some(0.5));
-        assert_eq!(mean(&[at(9, 0.5)], 0, 6, 5), None, "from the future");
-    }
-
-    proptest! {
-        #[test]
-        fn a_mean_is_a_number(bits in proptest::collection::vec(any::<u64>(), 0..20)) {
-            let samples: Vec<_> = bits.iter().map(|b| at(5, f64::from_bits(*b))).collect();
-            if let Some(value) = mean(&samples, 0, 6, 5) {
-                prop_assert!(value.is_finite() && value >= 0.0);
-            }
+        if !draft.carried_load(replica) || status.state != ReplicaState::Healthy {
+            continue;
+        }
+        let at_ms = warm_since(status, replica.created_ms).saturating_add(season_ms);
+        if at_ms <= now_ms {
+            seasoned = seasoned.saturating_add(1);
+        } else {
+            next_ms = Some(next_ms.map_or(at_ms, |next| next.min(at_ms)));
         }
     }
+    (seasoned, next_ms)
 }

@@ -1,7 +1,7 @@
-//! What each signal asks for, before windows and rate policies.
+//! What each signal asks for, before anything bends it.
 
 use longshore_model::AutoscaleSpec;
-use longshore_model::autoscale::{Metric, Signal, StepRule, StepTo};
+use longshore_model::autoscale::{Metric, Signal, Step, StepRule, StepTo, TargetKind};
 use longshore_model::report::{SignalReport, SignalRule, Trust};
 
 use crate::draft::Draft;
@@ -10,147 +10,203 @@ use crate::load::{self, Reading};
 /// Thresholds meet means of decimal fractions: a hair below counts as reached.
 const HAIR: f64 = 1e-9;
 
-/// One signal's wish.
-#[derive(Debug, Clone)]
-pub(crate) struct Ask {
-    pub count: Option<u32>,
-    pub report: SignalReport,
-    /// Fewer than 80 % of its sources have good samples.
-    incomplete: bool,
-}
-
-impl Ask {
-    /// Too little is known to take capacity away.
-    pub(crate) fn partial(&self) -> bool {
-        self.incomplete
-    }
-}
-
 /// Counts that the rules start from.
 #[derive(Debug, Clone, Copy)]
-struct Counts {
+pub(crate) struct Counts {
     /// The count in force.
-    current: u32,
+    pub current: u32,
     /// Replicas that carried the load that was measured.
-    seasoned: u32,
+    pub seasoned: u32,
 }
 
-/// Reads all signals of a policy.
-pub(crate) fn read(draft: &mut Draft<'_>, service: usize, policy: &AutoscaleSpec) -> Vec<Ask> {
-    let counts = Counts {
-        current: draft.target(service),
-        seasoned: load::seasoned(draft, service, policy),
-    };
+/// What a signal asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Asked {
+    /// With its tolerance, and with what a rollout leaves of it.
+    pub bent: u32,
+    /// Without tolerance.
+    pub raw: u32,
+}
+
+/// Reads all signals of a policy. While a rollout runs (`rolling`), answers that got slow or bad
+/// are the gate's business: they ask for no more.
+pub(crate) fn read(
+    draft: &mut Draft<'_>,
+    service: usize,
+    policy: &AutoscaleSpec,
+    counts: Counts,
+    rolling: bool,
+) -> Vec<SignalReport> {
     let mut readings: Vec<(&Signal, Reading)> = Vec::new();
-    let mut asks = Vec::new();
     let targets = policy.metrics.iter().map(|metric| &metric.signal);
     let steps = policy.steps.iter().map(|rule| &rule.signal);
     for signal in targets.chain(steps) {
         if readings.iter().all(|(known, _)| *known != signal) {
-            let reading = match signal {
-                Signal::NodeCpu => load::node_cpu(draft, service, policy),
-                Signal::Cpu => load::replica_cpu(draft, service, policy),
-                _ => Reading::default(),
-            };
+            let reading = load::read(draft, service, policy, signal);
+            if let Some(next_ms) = reading.tally.next_ms {
+                draft.look_again(service, next_ms);
+            }
             readings.push((signal, reading));
         }
     }
-    let reading_of = |signal: &Signal| {
+    let report = |signal: &Signal, rule: SignalRule, target: f64| {
         let found = readings.iter().find(|(known, _)| *known == signal);
-        found.map_or_else(Reading::default, |(_, reading)| *reading)
+        let none = Reading::default();
+        let reading = found.map_or(&none, |(_, reading)| reading);
+        report(signal, reading, rule, target, counts, rolling)
     };
-    for metric in &policy.metrics {
-        let reading = reading_of(&metric.signal);
-        let count = reading
-            .value
-            .and_then(|value| track(policy, metric, counts, reading, value));
-        asks.push(ask(&metric.signal, metric.target, reading, count));
-    }
-    for rule in &policy.steps {
-        let reading = reading_of(&rule.signal);
-        let step = reading.value.and_then(|value| step(rule, value));
-        let count = step.map(|step| apply(step.1, counts));
-        asks.push(ask(
-            &rule.signal,
-            step.map_or(0.0, |step| step.0),
-            reading,
-            count,
-        ));
-    }
-    asks
+    let metric = |metric: &Metric| {
+        let rule = SignalRule::Target {
+            kind: metric.kind,
+            tolerance_up: tolerance(policy.scale_up.tolerance),
+            tolerance_down: tolerance(policy.scale_down.tolerance),
+        };
+        report(&metric.signal, rule, metric.target)
+    };
+    let steps = |rule: &StepRule| {
+        let steps = rule.steps.clone();
+        report(&rule.signal, SignalRule::Steps { steps }, 0.0)
+    };
+    let metrics = policy.metrics.iter().map(metric);
+    metrics.chain(policy.steps.iter().map(steps)).collect()
 }
 
-fn ask(signal: &Signal, target: f64, reading: Reading, count: Option<u32>) -> Ask {
-    let report = SignalReport {
-        signal: signal.to_string(),
-        value: reading.value,
-        target,
-        recommendation: count,
-        good: reading.good,
-        all: reading.all,
-        raw: count,
-        rule: SignalRule::default(),
-        trust: Trust::default(),
-        carriers: 0,
-        oldest_ms: None,
-        newest_ms: None,
-        dropped: Vec::new(),
-    };
-    Ask {
-        count,
-        report,
-        incomplete: !reading.complete() || reading.undefined,
+/// A tolerance that is no number is none.
+fn tolerance(value: f64) -> f64 {
+    match value.is_finite() {
+        true => value.max(0.0),
+        false => 0.0,
     }
+}
+
+fn report(
+    signal: &Signal,
+    reading: &Reading,
+    rule: SignalRule,
+    target: f64,
+    counts: Counts,
+    rolling: bool,
+) -> SignalReport {
+    let per_replica = matches!(
+        rule,
+        SignalRule::Target {
+            kind: TargetKind::AverageValue,
+            ..
+        }
+    );
+    let divisor = if per_replica {
+        f64::from(counts.current.max(1))
+    } else {
+        1.0
+    };
+    let mut report = SignalReport {
+        signal: signal.to_string(),
+        value: reading.value.map(|value| value / divisor),
+        target,
+        recommendation: None,
+        good: reading.tally.good,
+        all: reading.tally.all,
+        raw: None,
+        rule,
+        trust: reading.trust(signal),
+        carriers: match signal {
+            // Ready ones without a sample count as idle.
+            Signal::Cpu | Signal::Memory => reading.tally.good.min(counts.current),
+            _ => counts.seasoned,
+        },
+        oldest_ms: reading.tally.oldest_ms,
+        newest_ms: reading.tally.newest_ms,
+        dropped: reading.tally.dropped(),
+        capped: rolling && matches!(signal, Signal::Latency | Signal::Errors),
+    };
+    if let (SignalRule::Steps { steps }, Some(value)) = (&report.rule, report.value) {
+        report.target = reached(steps, value).map_or(0.0, |step| step.at);
+    }
+    let asked = asked(&report, counts);
+    report.raw = asked.map(|asked| asked.raw);
+    report.recommendation = asked.map(|asked| asked.bent);
+    report
+}
+
+/// What a signal asks for, from its report alone.
+pub(crate) fn asked(report: &SignalReport, counts: Counts) -> Option<Asked> {
+    let value = report.value.filter(|value| value.is_finite())?;
+    if matches!(
+        report.trust,
+        Trust::Idle | Trust::Undefined | Trust::Missing
+    ) {
+        return None;
+    }
+    let asked = match &report.rule {
+        SignalRule::Target {
+            kind,
+            tolerance_up,
+            tolerance_down,
+        } => track(
+            report,
+            counts,
+            *kind,
+            value,
+            (*tolerance_up, *tolerance_down),
+        )?,
+        SignalRule::Steps { steps } => {
+            let count = change(reached(steps, value)?.to, counts);
+            Asked {
+                raw: count,
+                bent: count,
+            }
+        }
+    };
+    Some(match report.capped {
+        true => Asked {
+            bent: asked.bent.min(counts.current),
+            ..asked
+        },
+        false => asked,
+    })
 }
 
 /// Target tracking. Upwards, only replicas that carried the measured load count, so that those
-/// still starting are not ordered twice; downwards the whole count does.
+/// still starting are not ordered twice; downwards the whole count does, and sources without a
+/// sample count as being at their target.
 fn track(
-    policy: &AutoscaleSpec,
-    metric: &Metric,
+    report: &SignalReport,
     counts: Counts,
-    reading: Reading,
+    kind: TargetKind,
     value: f64,
-) -> Option<u32> {
-    if !metric.target.is_finite() || metric.target <= 0.0 {
+    (up, down): (f64, f64),
+) -> Option<Asked> {
+    let (target, current) = (report.target, counts.current);
+    if !target.is_finite() || target <= 0.0 {
         return None;
     }
-    let ratio = value / metric.target;
-    let tolerance = if ratio > 1.0 {
-        policy.scale_up.tolerance
-    } else {
-        policy.scale_down.tolerance
+    let ratio = value / target;
+    let raw = match kind {
+        TargetKind::AverageValue => ceil(f64::from(current.max(1)) * ratio),
+        _ if ratio > 1.0 => ceil(f64::from(report.carriers) * ratio).max(current),
+        _ => {
+            let (good, all) = (
+                f64::from(report.good),
+                f64::from(report.all.max(report.good)),
+            );
+            let careful = (ratio * good + (all - good)) / all.max(1.0);
+            ceil(f64::from(current) * careful).min(current)
+        }
     };
-    // A tolerance that is no number is none.
-    let tolerance = if tolerance.is_finite() {
-        tolerance.max(0.0)
-    } else {
-        0.0
-    };
-    if (ratio - 1.0).abs() <= tolerance + HAIR {
-        return Some(counts.current);
-    }
-    if ratio > 1.0 {
-        let carriers = match metric.signal {
-            Signal::NodeCpu => counts.seasoned,
-            // Ready ones without a sample count as idle.
-            _ => reading.good.min(counts.current),
-        };
-        Some(ceil(f64::from(carriers) * ratio).max(counts.current))
-    } else {
-        Some(ceil(f64::from(counts.current) * ratio).min(counts.current))
-    }
+    let tolerance = if ratio > 1.0 { up } else { down };
+    // From nothing, somebody who waits counts at once.
+    let inside = current > 0 && (ratio - 1.0).abs() <= tolerance + HAIR;
+    let bent = if inside { current } else { raw };
+    Some(Asked { bent, raw })
 }
 
 /// The highest threshold reached.
-fn step(rule: &StepRule, value: f64) -> Option<(f64, StepTo)> {
-    let reached = rule.steps.iter().filter(|step| value + HAIR >= step.at);
-    reached
-        .max_by(|a, b| a.at.total_cmp(&b.at))
-        .map(|step| (step.at, step.to))
+fn reached(steps: &[Step], value: f64) -> Option<&Step> {
+    let reached = steps.iter().filter(|step| value + HAIR >= step.at);
+    reached.max_by(|a, b| a.at.total_cmp(&b.at))
 }
 
-fn apply(to: StepTo, counts: Counts) -> u32 {
+fn change(to: StepTo, counts: Counts) -> u32 {
     match to {
         StepTo::Count(count) => count,
         // More, on top of some that have not shown yet what they do: wait for them.

@@ -99,6 +99,9 @@ pub struct SignalReport {
     /// What was not counted, and why.
     #[serde(default)]
     pub dropped: Vec<Dropped>,
+    /// A rollout runs: slow or bad answers ask for no more than the count in force.
+    #[serde(default)]
+    pub capped: bool,
 }
 
 /// How a signal's value becomes a count.
