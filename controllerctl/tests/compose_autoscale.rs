@@ -210,3 +210,11 @@ fn autoscale_refuses_each_wrong_value_with_one_error_at_its_place() {
     let text = problems(&text)[0].to_string();
     assert!(text.contains("has 17 entries; at most 16"), "{text}");
 }
+
+#[test]
+fn the_example_with_schedules_is_right() {
+    let text = include_str!("../../examples/scheduled/compose.yaml");
+    let loaded = read(text).unwrap_or_else(|error| panic!("{error:?}"));
+    let shop = loaded.services.into_values().next().unwrap();
+    assert_eq!(shop.autoscale.unwrap().schedules.len(), 2);
+}

@@ -405,7 +405,10 @@ proptest! {
                 push(&mut rig.replica_memory, now, load(2) * 1_000.0);
                 push(&mut rig.external, now, load(3) * 100.0);
                 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-                let requests = (load(4) * 1_000.0).min(1e6) as u64;
+                let more = (load(4) * 1_000.0).min(1e6) as u64;
+                // Enough for `latency` and `errors` to say something: that they do not know is
+                // not less than that all is well.
+                let requests = 50 + more;
                 for edge in EDGES {
                     rig.answered(edge, requests, 0, 50);
                 }

@@ -214,6 +214,17 @@ impl Rig {
             };
             observed.nodes.insert(id, Arc::new(seen));
         }
+        self.observe_edges(&mut observed, session);
+        let answers = ExternalObserved {
+            samples: Arc::new(self.external.clone()),
+            problem: None,
+        };
+        let answers = [("jobs".to_owned(), answers)].into();
+        observed.external.insert(key(), answers);
+        observed
+    }
+
+    fn observe_edges(&self, observed: &mut Observed, session: SessionObserved) {
         for name in EDGES {
             let samples = Arc::new(self.rings.get(name).cloned().unwrap_or_default());
             let backend = BackendObserved {
@@ -231,13 +242,6 @@ impl Rig {
                 .edges
                 .insert(NodeId::new(name).unwrap(), Arc::new(seen));
         }
-        let answers = ExternalObserved {
-            samples: Arc::new(self.external.clone()),
-            problem: None,
-        };
-        let answers = [("jobs".to_owned(), answers)].into();
-        observed.external.insert(key(), answers);
-        observed
     }
 
     /// Plans once. The record must give the decision again, and planning again must change

@@ -18,7 +18,7 @@ use longshore_model::reason::FailReason;
 use longshore_model::routes::{Routes, ServerMode};
 use longshore_model::spec::{RouteSpec, UpdateSpec};
 use longshore_model::*;
-use longshore_planner::{Cache, Outcome, PlanInput, PlannerConfig, check, plan, plan_with};
+use longshore_planner::{Cache, Outcome, PlanInput, PlannerConfig, check, plan, plan_with, recompute};
 
 pub(crate) const START: u64 = 1_000_000;
 
@@ -285,6 +285,9 @@ impl World {
         let outcome = plan_with(&input, &mut cache);
         assert_eq!(outcome, plan(&input), "from scratch it is another outcome");
         check(&input, &outcome).unwrap_or_else(|violation| panic!("{violation}"));
+        for (key, service) in outcome.report.services.iter() {
+            assert_eq!(recompute(&service.scale), service.scale.result, "{key}");
+        }
         if self.refuse_commits {
             self.cache = cache;
             return outcome;
