@@ -118,7 +118,10 @@ pub(crate) fn turned(
     };
     let changes = &draft.planned(service)?.changes;
     let last = changes.iter().rev().find(other)?;
-    let until_ms = effective(draft, last.at_ms).saturating_add(window_ms);
+    // Across a restart the clock may have jumped: the time since it is sure.
+    let started_ms = draft.input.started_ms.min(draft.input.now_ms);
+    let since_ms = effective(draft, last.at_ms).max(started_ms);
+    let until_ms = since_ms.saturating_add(window_ms);
     draft.look_again(service, until_ms);
     (until_ms > draft.input.now_ms).then_some(until_ms)
 }
