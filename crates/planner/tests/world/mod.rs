@@ -18,7 +18,9 @@ use longshore_model::reason::FailReason;
 use longshore_model::routes::{Routes, ServerMode};
 use longshore_model::spec::{RouteSpec, UpdateSpec};
 use longshore_model::*;
-use longshore_planner::{Cache, Outcome, PlanInput, PlannerConfig, check, plan, plan_with, recompute};
+use longshore_planner::{
+    Cache, Outcome, PlanInput, PlannerConfig, check, plan, plan_with, recompute,
+};
 
 pub(crate) const START: u64 = 1_000_000;
 
