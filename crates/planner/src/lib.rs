@@ -52,7 +52,6 @@ use longshore_model::{Desired, Memory, Observed, Plan, Report, TimeMs};
 
 pub use cache::Cache;
 pub use check::{Violation, check};
-pub use config::PlannerConfig;
 pub use config::{PlannerConfig, RebalanceMode};
 pub use recompute::recompute;
 
