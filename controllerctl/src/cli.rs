@@ -150,6 +150,11 @@ pub enum Command {
     Autoscale(AutoscaleCommand),
     /// Agree to the count that a service in approve mode asks for.
     Approve(ApproveArgs),
+    /// How one revision follows another.
+    #[command(subcommand)]
+    Rollout(RolloutCommand),
+    /// Replace all replicas of services by new ones of the same spec.
+    Restart(RestartArgs),
     /// Run a command in a replica.
     Exec(ExecArgs),
     /// Wait until something holds.
@@ -347,6 +352,71 @@ fn parse_count(text: &str) -> Result<(String, u32), String> {
         .parse()
         .map_err(|_| format!("{count:?} is no count"))?;
     Ok((service.to_owned(), count))
+}
+
+/// `rollout`
+#[derive(Debug, Subcommand)]
+pub enum RolloutCommand {
+    /// Show the present or last rollout of services.
+    Status(RolloutStatusArgs),
+    /// List past revisions of a service, newest first, and how they ended.
+    History(ServiceArgs),
+    /// Apply an older revision of a service as a new one.
+    Undo(UndoArgs),
+    /// Let no further batch begin, of this or a later revision.
+    Pause(ServiceArgs),
+    /// Go on after a pause, or try again after a failure or a rollback.
+    Resume(ServiceArgs),
+}
+
+/// `rollout status`
+#[derive(Debug, Args)]
+pub struct RolloutStatusArgs {
+    /// Services. Default: all.
+    #[arg(add = ArgValueCandidates::new(complete::services))]
+    pub services: Vec<String>,
+    /// Repaint.
+    #[command(flatten)]
+    pub watch: WatchArgs,
+}
+
+/// One service.
+#[derive(Debug, Args)]
+pub struct ServiceArgs {
+    /// Service.
+    #[arg(add = ArgValueCandidates::new(complete::services))]
+    pub service: String,
+}
+
+/// `rollout undo`
+#[derive(Debug, Args)]
+pub struct UndoArgs {
+    /// Service.
+    #[arg(add = ArgValueCandidates::new(complete::services))]
+    pub service: String,
+    /// Revision to go back to; see `rollout history`. Default: the one before.
+    #[arg(long, value_name = "N")]
+    pub to_revision: Option<u64>,
+    /// Do not follow it.
+    #[arg(short, long)]
+    pub detach: bool,
+    /// Give up following after this time; it goes on.
+    #[arg(long, default_value = "10m", value_parser = humantime::parse_duration, value_name = "TIME")]
+    pub wait_timeout: Duration,
+}
+
+/// `restart`
+#[derive(Debug, Args)]
+pub struct RestartArgs {
+    /// Services of one app.
+    #[arg(required = true, add = ArgValueCandidates::new(complete::services))]
+    pub services: Vec<String>,
+    /// Do not follow it.
+    #[arg(short, long)]
+    pub detach: bool,
+    /// Give up following after this time; it goes on.
+    #[arg(long, default_value = "10m", value_parser = humantime::parse_duration, value_name = "TIME")]
+    pub wait_timeout: Duration,
 }
 
 /// `exec`

@@ -111,6 +111,18 @@ calls! {
     down_app = down_app(DownAppRequest) -> pb::DownAppResponse, "take down";
     /// Sets a count.
     scale = scale(ScaleRequest) -> pb::ScaleResponse, "scale";
+    /// Rollouts of some or all services.
+    list_rollouts = list_rollouts(ListRolloutsRequest) -> pb::ListRolloutsResponse, "list rollouts";
+    /// Past revisions of a service.
+    rollout_history = rollout_history(RolloutHistoryRequest) -> pb::RolloutHistoryResponse, "read the history";
+    /// Back to an older revision.
+    undo_rollout = undo_rollout(UndoRolloutRequest) -> pb::UndoRolloutResponse, "undo";
+    /// No further batch.
+    pause_rollout = pause_rollout(PauseRolloutRequest) -> pb::PauseRolloutResponse, "pause the rollout";
+    /// Goes on.
+    resume_rollout = resume_rollout(ResumeRolloutRequest) -> pb::ResumeRolloutResponse, "resume the rollout";
+    /// The same again.
+    restart_services = restart_services(RestartServicesRequest) -> pb::RestartServicesResponse, "restart";
     /// Cordons, drains, takes back.
     set_availability = set_node_availability(SetNodeAvailabilityRequest) -> pb::SetNodeAvailabilityResponse, "change the node";
     /// Sets and removes labels.

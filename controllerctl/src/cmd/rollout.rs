@@ -65,7 +65,42 @@ pub(super) fn ready(service: &pb::Service) -> u32 {
 
 /// As wanted: all ready, none old, none on its way out.
 pub(super) fn settled(service: &pb::Service) -> bool {
-    ready(service) == service.wanted && service.outdated == 0 && service.leaving == 0
+    let counts = ready(service) == service.wanted && service.outdated == 0 && service.leaving == 0;
+    // A first rollout is done once it serves; a later one once it was monitored.
+    let watched = service.rollout.as_ref().is_none_or(|rollout| {
+        let going = matches!(rollout.state.as_str(), "running" | "rolling_back" | "held");
+        !going || rollout.from_revision == 0
+    });
+    counts && watched
+}
+
+/// A service whose rollout of this revision failed and goes no further by itself, and in words
+/// how it ended.
+fn ended_badly(services: &[pb::Service], revision: u64) -> Option<(&pb::Service, String)> {
+    if revision == 0 {
+        return None;
+    }
+    services.iter().find_map(|service| {
+        let rollout = service
+            .rollout
+            .as_ref()
+            .filter(|r| r.revision >= revision)?;
+        let how = match rollout.state.as_str() {
+            "paused" => "is paused",
+            "rolled_back" => "was rolled back",
+            "held" => "is held",
+            _ => return None,
+        };
+        let (key, number) = (&service.key, rollout.revision);
+        let why = match rollout.held_by.as_str() {
+            "" => rollout.why.clone(),
+            by => format!("by {by}; controllerctl rollout resume {key}"),
+        };
+        Some((
+            service,
+            format!("{key}: the rollout of revision {number} {how}: {why}"),
+        ))
+    })
 }
 
 /// How following ended.
@@ -127,6 +162,13 @@ async fn look(
             Ok((services, replicas)) => {
                 report(reporter, title, &services, &replicas, &mut seen);
                 let current = services.iter().all(|s| s.revision >= goal.revision);
+                if current
+                    && goal.judge
+                    && let Some((service, why)) = ended_badly(&services, goal.revision)
+                {
+                    let more = format!("controllerctl rollout status {}", service.key);
+                    return Err(failed(client, why, service, &replicas, more).await);
+                }
                 if current && (goal.done)(&services) {
                     return Ok(());
                 }

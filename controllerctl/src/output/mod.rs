@@ -2,6 +2,7 @@
 
 pub mod explained;
 pub mod outcome;
+pub mod rollouts;
 pub mod rows;
 pub mod views;
 

@@ -45,6 +45,8 @@ pub(crate) struct SimEdge {
     pub session: bool,
     pub routes: Routes,
     pub sessions: BTreeMap<ReplicaId, u32>,
+    /// What each server has answered.
+    pub answers: BTreeMap<ReplicaId, ServerAnswers>,
 }
 
 /// The desired state, shared with the planner until the next change.
@@ -417,7 +419,11 @@ impl World {
                         },
                         sessions: edge.sessions.get(&server.replica).copied().unwrap_or(0),
                         queued: 0,
-                        answers: ServerAnswers::default(),
+                        answers: edge
+                            .answers
+                            .get(&server.replica)
+                            .copied()
+                            .unwrap_or_default(),
                     };
                     let of_service = servers.entry(backend.service.clone()).or_default();
                     of_service.insert(server.replica, observed);
