@@ -62,6 +62,8 @@ struct Board<'s> {
     placement: &'s longshore_model::spec::PlacementSpec,
     /// Replicas of the service per node.
     of_service: Vec<u32>,
+    /// The same, of the template to start: in a rollout the others are about to leave.
+    of_template: Vec<u32>,
     /// Per spread label: the value's number per node, and replicas per value.
     labels: Vec<(Vec<usize>, Vec<u32>)>,
     suspects: Vec<bool>,
@@ -114,6 +116,7 @@ fn fill(draft: &mut Draft<'_>, order: &Order<'_>, standby: bool) -> (Vec<usize>,
         placed.push(row);
         notes::chosen(draft, order, &board, row, &now, heap.peek());
         board.of_service[number] += 1;
+        board.of_template[number] += 1;
         for (values, counts) in &mut board.labels {
             counts[values[number]] += 1;
         }
@@ -195,18 +198,24 @@ fn board<'s>(draft: &Draft<'_>, order: &Order<'s>) -> Option<Board<'s>> {
     let container = container(draft, order)?;
     let nodes = &draft.cluster.nodes;
     let mut of_service = vec![0_u32; nodes.len()];
+    let mut of_template = of_service.clone();
     for row in draft.staying(order.service) {
         if let Some(number) = draft.rows[row].node {
             of_service[number] += 1;
+            let same = draft
+                .replica(row)
+                .is_some_and(|r| r.template == order.template);
+            of_template[number] += u32::from(same);
         }
     }
     let placement = &order.spec.placement;
-    let labels = by_label(draft, order.spec, &of_service);
+    let labels = by_label(draft, order.spec, &of_template);
     let suspects = suspects(draft, order);
     Some(Board {
         container,
         placement,
         of_service,
+        of_template,
         labels,
         suspects,
     })
@@ -292,7 +301,7 @@ fn score(slot: &NodeSlot<'_>, board: &Board<'_>, number: usize) -> Score {
         } else {
             0
         },
-        of_service: if pack { 0 } else { board.of_service[number] },
+        of_service: if pack { 0 } else { board.of_template[number] },
         replicas: if pack {
             u32::MAX - slot.replicas
         } else {

@@ -498,7 +498,10 @@ proptest! {
             (true, _) => ["paused"; 2],
         };
         prop_assert!(wanted.contains(&word), "{} after three minutes", word);
-        prop_assert_eq!(world.answering("web"), replicas as usize);
+        // Who stops the old ones first may have none left that work.
+        if word != "paused" || update.order != UpdateOrder::StopFirst {
+            prop_assert_eq!(world.answering("web"), replicas as usize);
+        }
         let tolerated = update.tolerated(replicas) as usize;
         prop_assert!(failures(&world) <= tolerated + batch, "{} failures", failures(&world));
         let before = world.plan.version;
