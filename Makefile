@@ -77,6 +77,10 @@ test: check ## Everything that checks the project, end-to-end tests in the lab i
 sim: ## Simulates whole clusters under faults, in virtual time (SEEDS=10000 FROM=1)
 	cargo run --release -q -p longshore-sim -- --seeds $(or $(SEEDS),10000) --from $(or $(FROM),1)
 
+.PHONY: sim-mutants
+sim-mutants: ## Shows that the simulation finds each seeded mistake (SEEDS=1000)
+	cargo run --release -q -p longshore-sim --features mutants -- --all-mutants --seeds $(or $(SEEDS),1000)
+
 .PHONY: clean
 clean: ## Removes what cargo built
 	cargo clean

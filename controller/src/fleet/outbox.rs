@@ -106,6 +106,10 @@ impl Outbox {
     /// could not take that one: it is sent again with the next planning run. One that keeps a
     /// newer one, or the same with other content, is not asked twice.
     pub fn refused(&self, routes: bool, have: u64) {
+        #[cfg(feature = "mutants")]
+        if longshore_model::mutant::is(longshore_model::Mutant::RefusedIsForgotten) {
+            return;
+        }
         let (sent, flag) = match routes {
             true => (self.routes_generation(), &self.refused.routes),
             false => (self.assignment_generation(), &self.refused.assignment),

@@ -61,3 +61,16 @@ pub(super) fn commit(cluster: &Cluster, seen: &Seen, planned: Result<Outcome, St
     });
     false
 }
+
+/// The mistake of sending a plan before it is stored.
+#[cfg(feature = "mutants")]
+pub(super) fn execute_first(cluster: &Cluster, seen: &Seen, planned: &Result<Outcome, String>) {
+    if let Ok(outcome) = planned {
+        let before = cluster.view();
+        let mut early = View::clone(&before);
+        early.plan = Arc::clone(&outcome.plan);
+        cluster.set_view(early);
+        super::execute(cluster, &seen.observed);
+        cluster.set_view(View::clone(&before));
+    }
+}

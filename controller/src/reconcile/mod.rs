@@ -83,6 +83,10 @@ pub fn decide(cluster: &Cluster, memory: Arc<Memory>, now_ms: TimeMs) -> (Next, 
         Ok(outcome) => (Arc::clone(&outcome.memory), outcome.report.look_again_ms),
         Err(_) => (Arc::default(), None),
     };
+    #[cfg(feature = "mutants")]
+    if longshore_model::mutant::is(longshore_model::Mutant::CommitAfterExecute) {
+        commit::execute_first(cluster, &seen, &planned);
+    }
     let committed = commit::commit(cluster, &seen, planned);
     let next = Next {
         memory: if committed { learned } else { memory },

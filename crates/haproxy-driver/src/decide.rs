@@ -322,6 +322,9 @@ impl Look<'_> {
                 let asker = (self.backend.name.clone(), server.replica);
                 let passed = now.check_health == check.rise + check.fall - 1
                     || self.vouched.contains(&asker);
+                #[cfg(feature = "mutants")]
+                let passed =
+                    passed || longshore_model::mutant::is(longshore_model::Mutant::OpensUnchecked);
                 if passed && now.up && now.check_enabled {
                     self.drifted(proven, slot, server, "was in drain");
                     self.step(slot, Action::Ready);
@@ -348,6 +351,10 @@ impl Look<'_> {
     /// First half of recipe B. A server in maint takes nothing new either and keeps its sessions,
     /// so it is left there.
     fn drain(&mut self, slot: SlotNumber) {
+        #[cfg(feature = "mutants")]
+        if longshore_model::mutant::is(longshore_model::Mutant::DrainIgnored) {
+            return;
+        }
         if self
             .running
             .get(&slot)
@@ -366,6 +373,10 @@ impl Look<'_> {
             return;
         };
         if is_parked(now) {
+            return;
+        }
+        #[cfg(feature = "mutants")]
+        if longshore_model::mutant::is(longshore_model::Mutant::ParkIgnored) {
             return;
         }
         if holder == Holder::Free {

@@ -8,6 +8,8 @@ pub mod app;
 pub mod autoscale;
 pub mod event;
 pub mod id;
+#[cfg(feature = "mutants")]
+pub mod mutant;
 pub mod node;
 pub mod observe;
 pub mod plan;
@@ -25,6 +27,8 @@ pub use app::{App, Desired, ManualScale};
 pub use autoscale::{AutoscaleControl, AutoscaleMode, AutoscaleSpec};
 pub use event::{Event, EventKind};
 pub use id::{AppName, NameError, NodeId, ReplicaId, ServiceKey, ServiceName, TemplateId};
+#[cfg(feature = "mutants")]
+pub use mutant::Mutant;
 pub use node::{Availability, Node, Roles};
 pub use observe::Observed;
 pub use plan::{Assignment, Memory, Plan, Replica};

@@ -269,6 +269,9 @@ fn edge<'a>(input: &PlanInput<'a>, id: &'a NodeId) -> EdgeSlot<'a> {
     let connected = seen
         .is_some_and(|seen| alive(&seen.session, input.now_ms, input.config.session_timeout_ms));
     let gone = !connected && input.now_ms.saturating_sub(contact) > input.config.edge_lease_ms;
+    #[cfg(feature = "mutants")]
+    let gone = gone
+        || (!connected && longshore_model::mutant::is(longshore_model::Mutant::EdgeLeaseIgnored));
     EdgeSlot {
         id,
         seen,

@@ -141,12 +141,20 @@ impl PlannerConfig {
     /// How long after `started_ms` destructive decisions wait.
     #[must_use]
     pub fn observe_until(&self, started_ms: TimeMs) -> TimeMs {
+        #[cfg(feature = "mutants")]
+        if longshore_model::mutant::is(longshore_model::Mutant::NoObserveWindow) {
+            return started_ms;
+        }
         started_ms.saturating_add(self.observe_ms)
     }
 
     /// Pause after `failures` failures in a row: doubling, capped.
     #[must_use]
     pub fn backoff_ms(&self, failures: u32) -> u64 {
+        #[cfg(feature = "mutants")]
+        if longshore_model::mutant::is(longshore_model::Mutant::NoBackoff) {
+            return 0;
+        }
         let doublings = failures.saturating_sub(1).min(32);
         self.backoff_base_ms
             .saturating_mul(1_u64 << doublings)

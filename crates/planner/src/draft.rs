@@ -433,6 +433,9 @@ impl<'a> Draft<'a> {
         let serving = replica.traffic != Traffic::Out && self.rows[row].was_in;
         let dead = crate::handover::is_dead(&reason);
         let drains = routed && serving && !dead;
+        #[cfg(feature = "mutants")]
+        let drains =
+            drains && !longshore_model::mutant::is(longshore_model::Mutant::StopBeforeDrain);
         self.set_traffic(row, if drains { Traffic::Drain } else { Traffic::Out });
         let next = self.next_routes();
         let (drain_generation, park_generation) = match (routed, drains) {
@@ -447,6 +450,12 @@ impl<'a> Draft<'a> {
         } else {
             let entry = self.planned(self.rows[row].service);
             entry.map_or(0, |entry| entry.drain_ms)
+        };
+        #[cfg(feature = "mutants")]
+        let drain_ms = match longshore_model::mutant::is(longshore_model::Mutant::DrainDeadlineZero)
+        {
+            true => 0,
+            false => drain_ms,
         };
         let since_ms = self.input.now_ms;
         let leaving = Leaving {

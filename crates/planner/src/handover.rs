@@ -59,6 +59,8 @@ fn step(draft: &mut Draft<'_>, row: usize) -> bool {
         .deadline_ms
         .saturating_add(draft.input.config.park_grace_ms);
     let parked = draft.cluster.all_run(leaving.park_generation);
+    #[cfg(feature = "mutants")]
+    let parked = parked || longshore_model::mutant::is(longshore_model::Mutant::StopBeforePark);
     if !parked && now_ms < late_ms {
         draft.look_again(service, late_ms);
         return false;

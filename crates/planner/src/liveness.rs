@@ -66,6 +66,12 @@ fn verdict(input: &PlanInput<'_>, slot: &NodeSlot<'_>) -> Verdict {
     let silent_ms = input.now_ms.saturating_sub(contact);
     let observing = input.now_ms < input.config.observe_until(input.started_ms);
     let seconds = silent_ms / 1_000;
+    #[cfg(feature = "mutants")]
+    if longshore_model::mutant::is(longshore_model::Mutant::UnknownIsDead)
+        && silent_ms > input.config.session_timeout_ms
+    {
+        return Verdict::Gone("unknown".to_owned());
+    }
     if observing || silent_ms <= input.config.session_timeout_ms {
         Verdict::Wait
     } else if slot.up > 0 {
@@ -121,6 +127,8 @@ fn declare(draft: &mut Draft<'_>, gone: &[(usize, String)]) {
     let over_share = u64::from(at_once) * u64::from(input.config.outage_denominator)
         > u64::from(all) * u64::from(input.config.outage_numerator);
     let starts = at_once >= input.config.outage_nodes_min && over_share;
+    #[cfg(feature = "mutants")]
+    let starts = starts && !longshore_model::mutant::is(longshore_model::Mutant::NoBrake);
     draft.braked_ms = brake_since(draft, starts, (at_once, all));
     draft.brake = draft.braked_ms.is_some();
     if draft.brake {

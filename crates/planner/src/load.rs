@@ -32,6 +32,12 @@ impl Reading {
     pub(crate) fn trust(&self, signal: &Signal) -> Trust {
         let (good, all) = (u64::from(self.tally.good), u64::from(self.tally.all));
         let least = if signal.of_edges() { 100 } else { 80 };
+        #[cfg(feature = "mutants")]
+        let least =
+            match longshore_model::mutant::is(longshore_model::Mutant::ScaleInWithoutSamples) {
+                true => 0,
+                false => least,
+            };
         match (self.undefined, good) {
             (true, _) => Trust::Undefined,
             (false, 0) => Trust::Missing,

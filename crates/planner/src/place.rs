@@ -357,6 +357,12 @@ fn refusal(
     if !slot.node.roles.worker {
         return Some(Refusal::NotWorker);
     }
+    #[cfg(feature = "mutants")]
+    let draining = slot.node.availability == Availability::Draining;
+    #[cfg(feature = "mutants")]
+    if draining && longshore_model::mutant::is(longshore_model::Mutant::DrainingNodeTaken) {
+        return None;
+    }
     match slot.node.availability {
         Availability::Active => {}
         Availability::Cordoned => return Some(Refusal::Cordoned),
@@ -579,6 +585,10 @@ fn add(
     let id = ReplicaId(draft.next_replica.max(1));
     let ports = reserve_ports(draft, &draft.cluster.nodes[number], id, &board.container)?;
     draft.next_replica = id.0 + 1;
+    #[cfg(feature = "mutants")]
+    if longshore_model::mutant::is(longshore_model::Mutant::ReplicaIdReused) {
+        draft.next_replica = id.0;
+    }
     let revision = progress::revision(draft, order.service);
     let node = &mut draft.cluster.nodes[number];
     node.reserve(held(&board.container, standby), &ports);

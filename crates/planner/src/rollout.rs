@@ -89,6 +89,10 @@ impl Terms {
 
     /// Healthy routed replicas that a change must leave.
     fn floor(&self, target: u32) -> u32 {
+        #[cfg(feature = "mutants")]
+        if longshore_model::mutant::is(longshore_model::Mutant::FloorIgnored) {
+            return 0;
+        }
         let away = self.update.max_unavailable;
         match self.stop_first {
             // It means to go without the ones being replaced, all of them if there is one.
@@ -103,6 +107,12 @@ const ROUNDS_MAX: usize = 8;
 
 /// Brings every service closer to its count and template.
 pub(crate) fn run(draft: &mut Draft<'_>) {
+    #[cfg(feature = "mutants")]
+    if longshore_model::mutant::is(longshore_model::Mutant::OneBadServiceBlocks)
+        && (0..draft.services.len()).any(|service| failures(draft, service).is_some())
+    {
+        return;
+    }
     for service in 0..draft.services.len() {
         for _ in 0..ROUNDS_MAX {
             let Some(spec) = draft.services[service].spec else {
@@ -366,6 +376,10 @@ fn give(draft: &mut Draft<'_>, service: usize, sorted: &mut Sorted, terms: &Term
             && !(resting && swapping > 0)
             && swapping < terms.batch(target)
             && (!outdated || exchanged < terms.allowed);
+        #[cfg(feature = "mutants")]
+        let stop_first = stop_first
+            || (reason == LeaveReason::Replaced
+                && longshore_model::mutant::is(longshore_model::Mutant::StartFirstAsStopFirst));
         let gate_holds = terms.gated
             && outdated
             && reason == LeaveReason::Replaced

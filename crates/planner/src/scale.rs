@@ -125,6 +125,9 @@ fn obey_manual<'a>(
         .get(&draft.services[service].key)?;
     let applied_ms = draft.services[service].app.map_or(0, |app| app.applied_ms);
     let obeyed = draft.planned(service);
+    #[cfg(feature = "mutants")]
+    let obeyed =
+        obeyed.filter(|_| !longshore_model::mutant::is(longshore_model::Mutant::ManualObeyedTwice));
     if let Some(entry) = obeyed.filter(|e| e.manual_obeyed_ms == Some(manual.at_ms)) {
         let ours = manual.at_ms >= applied_ms
             || entry

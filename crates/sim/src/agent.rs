@@ -285,6 +285,7 @@ impl World {
         let views = self.hosts[host].agent.snapshot.replicas.clone();
         let mut replicas = Vec::with_capacity(views.len());
         for view in &views {
+            self.judge_said(host, view);
             let milli = self.replica_milli(host, view, regular);
             let ago = |at: AgentMs| u64::try_from(now_ms - at).unwrap_or(0);
             replicas.push(ReplicaReport {

@@ -35,12 +35,33 @@ struct Args {
     /// Print the trace.
     #[arg(short, long)]
     verbose: bool,
+    /// Switch a seeded mistake on, by its name.
+    #[cfg(feature = "mutants")]
+    #[arg(long)]
+    mutant: Option<String>,
+    /// Show for each seeded mistake that one of the seeds finds it.
+    #[cfg(feature = "mutants")]
+    #[arg(long)]
+    all_mutants: bool,
 }
 
 /// Runs what the command line asks for.
 #[must_use]
 pub fn main() -> ExitCode {
     let args = Args::parse();
+    #[cfg(feature = "mutants")]
+    if args.all_mutants {
+        return code(crate::mutants::all_are_caught(
+            args.from, args.seeds, args.jobs,
+        ));
+    }
+    #[cfg(feature = "mutants")]
+    if let Some(name) = &args.mutant
+        && !crate::mutants::switch_on(name)
+    {
+        eprintln!("no mutant is called {name}");
+        return ExitCode::FAILURE;
+    }
     if let Some(seed) = args.seed {
         let outcome = run::seed(seed, args.verbose);
         show(&outcome, !args.verbose);

@@ -242,6 +242,7 @@ impl World {
         if let Some(process) = &mut self.control.process {
             process.memory = next.memory;
         }
+        self.pump();
         self.judge_run(&before, &observed, kept.as_ref());
         self.controller_ends_if_fatal();
         let committed = cluster.view().plan.version != before.plan.version;

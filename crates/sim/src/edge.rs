@@ -114,6 +114,10 @@ impl Driver {
         };
         if self.applied.as_ref() != Some(wanted) {
             self.compile(wanted);
+            #[cfg(feature = "mutants")]
+            if longshore_model::mutant::is(longshore_model::Mutant::AckBeforeReadback) {
+                self.acknowledged = self.intent.generation;
+            }
             self.converge(pass)?;
             self.acknowledged = self.intent.generation;
             self.applied = Some(Arc::clone(wanted));

@@ -146,6 +146,28 @@ impl World {
         }
     }
 
+    /// 1: healthy is what has answered in this run.
+    pub(crate) fn judge_said(&mut self, host: HostNo, view: &node_agent::reconcile::View) {
+        if view.state != longshore_model::ReplicaState::Healthy {
+            return;
+        }
+        let at = &self.hosts[host];
+        let container = view.container.as_ref();
+        let container = container.and_then(|id| at.engine.containers.get(id));
+        let wrong = container.is_some_and(|container| {
+            let runs = container.condition == Condition::Running;
+            // The word of its start is on its way.
+            let told = self.now > container.started_at + 10;
+            runs && told && !container.has_listened(self.now)
+        });
+        if wrong {
+            let (id, replica) = (at.id.clone(), view.id);
+            self.violation(&format!(
+                "{id} calls {replica} healthy, which has never answered"
+            ));
+        }
+    }
+
     /// A container that ends by itself is started again with waits in between.
     pub(crate) fn judge_start(&mut self, replica: ReplicaId) {
         let now = self.now;

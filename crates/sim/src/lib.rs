@@ -34,6 +34,8 @@ pub mod haproxy;
 pub mod host;
 pub mod judge;
 pub mod judge_plan;
+#[cfg(feature = "mutants")]
+pub mod mutants;
 pub mod mutations;
 pub mod ops;
 pub mod queue;

@@ -216,3 +216,24 @@ fn nobody_shells_out_to_docker() {
         }),
     );
 }
+
+#[test]
+fn only_the_simulation_asks_for_seeded_mistakes() {
+    let root = root();
+    offenders(EDGES.iter().flat_map(|(path, _)| {
+        let text = fs::read_to_string(root.join(path).join("Cargo.toml")).unwrap();
+        let manifest: toml::Table = text.parse().unwrap();
+        let features = manifest.get("features").and_then(toml::Value::as_table);
+        let by_default = features
+            .and_then(|features| features.get("default"))
+            .is_some_and(|default| default.to_string().contains("mutants"));
+        let rest = text.replace("mutants = [", "");
+        let asked = rest.contains("features = [\"mutants\"") || rest.contains("\"mutants\"");
+        [
+            by_default.then(|| format!("{path} has mutants by default")),
+            asked.then(|| format!("{path} asks for mutants of another crate")),
+        ]
+        .into_iter()
+        .flatten()
+    }));
+}

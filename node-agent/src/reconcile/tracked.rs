@@ -298,6 +298,10 @@ impl Tracked {
             oom: how.oom,
             last_line: how.last_line.clone(),
         };
+        #[cfg(feature = "mutants")]
+        if longshore_model::mutant::is(longshore_model::Mutant::RestartsWithoutWaits) {
+            return self.show_down(reason);
+        }
         if self.fast_failures >= FAST_FAILURES_MAX {
             self.fail(reason);
             return;
@@ -431,6 +435,9 @@ impl Tracked {
         let exec = wanted.spec.healthcheck.is_some();
         let asked = self.question(address).is_some();
         let probe_ok = !asked || self.probing.passed == Some(true);
+        #[cfg(feature = "mutants")]
+        let probe_ok =
+            probe_ok || longshore_model::mutant::is(longshore_model::Mutant::RunningIsHealthy);
         let exec_bad = exec && self.health == Some(ExecHealth::Unhealthy);
         // After a pause the agent has asked itself, and the engine may not have asked yet.
         let exec_ok = !exec

@@ -49,6 +49,10 @@ impl Core {
         if tracked.runs().is_some() || tracked.op.is_some() || tracked.container.is_none() {
             return None;
         }
+        #[cfg(feature = "mutants")]
+        if longshore_model::mutant::is(longshore_model::Mutant::WipesUnknown) {
+            return Some(tracked.retry_at_ms_of_stop());
+        }
         let orphaned = tracked
             .unknown_since_ms
             .map(|since| since + ORPHAN_GRACE_MS);

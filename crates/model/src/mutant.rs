@@ -1,0 +1,104 @@
+//! Seeded mistakes for the simulation, which must find each of them. Compiled only with the
+//! feature `mutants`, which nothing but the simulation asks for; one build holds all of them, and
+//! one of them at a time is switched on.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+
+macro_rules! mutants {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// A mistake.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Mutant {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Mutant {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+
+            /// Its name.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$name => stringify!($name),)*
+                }
+            }
+        }
+    };
+}
+
+mutants! {
+    /// Planner: destructive decisions from the first second on.
+    NoObserveWindow,
+    /// Planner: no pause after failures.
+    NoBackoff,
+    /// Planner: a silent node is lost, whatever HAProxy says.
+    UnknownIsDead,
+    /// Planner: any number of nodes may be lost at once.
+    NoBrake,
+    /// Planner: out of the routes at once, sessions or not.
+    StopBeforeDrain,
+    /// Planner: stopped before the edges are without it.
+    StopBeforePark,
+    /// Planner: sessions get no time.
+    DrainDeadlineZero,
+    /// Planner: an edge that is away for a moment is waited for by nobody.
+    EdgeLeaseIgnored,
+    /// Planner: the last one may go.
+    FloorIgnored,
+    /// Planner: old ones leave before new ones are there.
+    StartFirstAsStopFirst,
+    /// Planner: while one service fails, none is planned.
+    OneBadServiceBlocks,
+    /// Planner: a node that is drained gets replicas.
+    DrainingNodeTaken,
+    /// Planner: an id is given again.
+    ReplicaIdReused,
+    /// Planner: routed as soon as it starts.
+    RouteBeforeHealthy,
+    /// Planner: scaled in without samples.
+    ScaleInWithoutSamples,
+    /// Planner: a count that a person set is obeyed for ever.
+    ManualObeyedTwice,
+    /// Controller: sent before it is stored.
+    CommitAfterExecute,
+    /// Controller: a command that a full disk refused is not sent again.
+    RefusedIsForgotten,
+    /// Agent: any leadership is obeyed.
+    NoFence,
+    /// Agent: any generation is obeyed.
+    OlderGenerationObeyed,
+    /// Agent: what it does not know is stopped at once.
+    WipesUnknown,
+    /// Agent: a crashed container is started again at once, for ever.
+    RestartsWithoutWaits,
+    /// Agent: what runs is healthy.
+    RunningIsHealthy,
+    /// HAProxy driver: a draining server goes on taking requests.
+    DrainIgnored,
+    /// HAProxy driver: a slot that nobody holds stays as it was.
+    ParkIgnored,
+    /// HAProxy driver: a server is opened before its check.
+    OpensUnchecked,
+    /// Edge: a generation is acknowledged before it is in force.
+    AckBeforeReadback,
+}
+
+/// None of them.
+const NOBODY: u8 = u8::MAX;
+
+static ACTIVE: AtomicU8 = AtomicU8::new(NOBODY);
+
+/// Switches one on, and all others off.
+pub fn switch(mutant: Option<Mutant>) {
+    ACTIVE.store(
+        mutant.map_or(NOBODY, |mutant| mutant as u8),
+        Ordering::Relaxed,
+    );
+}
+
+/// Is it switched on?
+#[must_use]
+pub fn is(mutant: Mutant) -> bool {
+    ACTIVE.load(Ordering::Relaxed) == mutant as u8
+}

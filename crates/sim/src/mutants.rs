@@ -1,0 +1,44 @@
+//! Proof that the judges see: each seeded mistake must be found.
+
+use std::time::Instant;
+
+use longshore_model::mutant::{Mutant, switch};
+
+use crate::cli::many;
+
+/// Switches the mistake of that name on. False: there is none.
+#[must_use]
+pub fn switch_on(name: &str) -> bool {
+    let found = Mutant::ALL.iter().find(|mutant| mutant.name() == name);
+    switch(found.copied());
+    found.is_some()
+}
+
+/// Runs seeds for each mistake until one of them finds it; one line each. False: one survived.
+#[must_use]
+pub fn all_are_caught(from: u64, seeds: u64, jobs: usize) -> bool {
+    let mut survivors = 0;
+    for mutant in Mutant::ALL {
+        switch(Some(*mutant));
+        let began = Instant::now();
+        let sum = many(from, seeds, jobs, 1);
+        let seconds = began.elapsed().as_secs_f64();
+        match sum.broken.first() {
+            Some(outcome) => {
+                let what = outcome.violations.first().map_or("", String::as_str);
+                let (name, seed) = (mutant.name(), outcome.seed);
+                println!("{name:<24} caught by seed {seed:<5} in {seconds:>6.1} s: {what:.110}");
+            }
+            None => {
+                survivors += 1;
+                println!(
+                    "{:<24} SURVIVED {seeds} seeds in {seconds:.1} s",
+                    mutant.name()
+                );
+            }
+        }
+    }
+    switch(None);
+    println!("mutants {} survivors {survivors}", Mutant::ALL.len());
+    survivors == 0
+}
