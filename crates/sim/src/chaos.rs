@@ -94,7 +94,7 @@ impl World {
             Fault::ControlSlow => self.hosts[host].way.slow_ms = self.dice.between(20, 1_500),
             Fault::StaleCommand => self.say_again(host),
             Fault::DataCut => {
-                self.cuts.insert((host, other));
+                self.cuts.entry((host, other)).or_insert(self.now);
                 self.cut_way(host, other);
             }
             Fault::HaproxyCrash
@@ -108,12 +108,16 @@ impl World {
 
     fn engine_fault(&mut self, fault: Fault, host: HostNo) {
         match fault {
-            Fault::EngineDown => self.hosts[host].engine.mood = Mood::Down,
+            Fault::EngineDown => {
+                self.hosts[host].engine.mood = Mood::Down;
+                self.events_end(host);
+            }
             Fault::EngineStuck => self.hosts[host].engine.mood = Mood::Stuck,
             Fault::EngineSlow => self.hosts[host].engine.slow = self.dice.between(2, 20),
             Fault::EngineRestart => {
                 self.hosts[host].engine.mood = Mood::Down;
                 self.end_all(host);
+                self.events_end(host);
             }
             Fault::EngineFull => self.hosts[host].engine.full = true,
             Fault::ImageGone => {
@@ -129,6 +133,11 @@ impl World {
             }
             _ => {}
         }
+    }
+
+    /// The engine's stream of events breaks: its agent looks what is there.
+    fn events_end(&mut self, host: HostNo) {
+        self.agent_later(host, 2, crate::event::AgentEvent::Look);
     }
 
     fn controller_fault(&mut self, for_ms: u64) {

@@ -117,6 +117,8 @@ impl Driver {
             #[cfg(feature = "mutants")]
             if longshore_model::mutant::is(longshore_model::Mutant::AckBeforeReadback) {
                 self.acknowledged = self.intent.generation;
+                self.applied = Some(Arc::clone(wanted));
+                return self.read(pass).map(|report| (report, true));
             }
             self.converge(pass)?;
             self.acknowledged = self.intent.generation;

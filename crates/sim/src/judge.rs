@@ -135,6 +135,12 @@ impl World {
                         // It may have gone a moment ago.
                         _ => None,
                     };
+                    let to = self.host_at(*address);
+                    let cut = to.and_then(|to| self.cuts.get(&(edge, to)));
+                    // A check may have passed just before.
+                    if cut.is_some_and(|since| since + 2_000 < self.now) {
+                        self.violation(&format!("{id} opens {replica}, which it cannot reach"));
+                    }
                     if !self.truth.was_reported(*replica) {
                         self.violation(&format!("{id} opens {replica}, never reported healthy"));
                     }

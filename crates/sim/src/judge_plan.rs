@@ -377,7 +377,7 @@ impl World {
                 .and_then(|service| service.usual.scaling.clone());
             let Some((signal, _)) = scaling else { continue };
             let (good, all) = sources(commit, key, signal);
-            if good * 100 < all * 80 || good == 0 {
+            if good * 100 < all * 80 {
                 found.push(format!("{key}: scaled in with samples of {good} of {all}"));
             }
         }

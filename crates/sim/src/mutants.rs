@@ -5,6 +5,7 @@ use std::time::Instant;
 use longshore_model::mutant::{Mutant, switch};
 
 use crate::cli::many;
+use crate::run::{self, Outcome};
 
 /// Switches the mistake of that name on. False: there is none.
 #[must_use]
@@ -19,11 +20,10 @@ pub fn switch_on(name: &str) -> bool {
 pub fn all_are_caught(from: u64, seeds: u64, jobs: usize) -> bool {
     let mut survivors = 0;
     for mutant in Mutant::ALL {
-        switch(Some(*mutant));
         let began = Instant::now();
-        let sum = many(from, seeds, jobs, 1);
+        let found = find(*mutant, from, seeds, jobs);
         let seconds = began.elapsed().as_secs_f64();
-        match sum.broken.first() {
+        match found {
             Some(outcome) => {
                 let what = outcome.violations.first().map_or("", String::as_str);
                 let (name, seed) = (mutant.name(), outcome.seed);
@@ -41,4 +41,20 @@ pub fn all_are_caught(from: u64, seeds: u64, jobs: usize) -> bool {
     switch(None);
     println!("mutants {} survivors {survivors}", Mutant::ALL.len());
     survivors == 0
+}
+
+/// The first seed found that breaks with the mistake and not without it.
+fn find(mutant: Mutant, mut from: u64, seeds: u64, jobs: usize) -> Option<Outcome> {
+    let end = from + seeds;
+    while from < end {
+        switch(Some(mutant));
+        let sum = many(from, end - from, jobs, 1);
+        let broken = sum.broken.into_iter().next()?;
+        switch(None);
+        if run::seed(broken.seed, false).violations.is_empty() {
+            return Some(broken);
+        }
+        from = broken.seed + 1;
+    }
+    None
 }

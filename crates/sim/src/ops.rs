@@ -198,7 +198,7 @@ impl World {
             return false;
         };
         let at = &self.hosts[to];
-        let way = !self.cuts.contains(&(from, to)) && at.power;
+        let way = !self.cuts.contains_key(&(from, to)) && at.power;
         way && at
             .engine
             .at_port(address.port())

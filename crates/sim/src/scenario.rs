@@ -171,17 +171,18 @@ impl Scenario {
             .collect();
         let small = dice.one_in(2);
         let workers = dice.between(1, if small { 3 } else { 8 });
+        let services = dice.between(1, if small { 2 } else { 6 });
         Self {
             seed,
             workers: usize::try_from(workers).unwrap_or(1),
             edges: usize::try_from(dice.between(1, 3)).unwrap_or(1),
-            services: usize::try_from(dice.between(1, if small { 2 } else { 6 })).unwrap_or(1),
+            services: usize::try_from(services).unwrap_or(1),
             chaos_ms: dice.between(15_000, 50_000),
             fault_every_ms: dice.between(600, 6_000),
             user_every_ms: dice.between(1_500, 10_000),
             faults,
             clean,
-            planner: planner(dice),
+            planner: planner(dice, services),
         }
     }
 
@@ -194,9 +195,10 @@ impl Scenario {
 
 /// The planner's settings: waits of a minute and more are shortened, or nothing would be seen of
 /// what comes after them; the range of ports is small, so that ports come round.
-fn planner(dice: &mut Dice) -> PlannerConfig {
+fn planner(dice: &mut Dice, services: u64) -> PlannerConfig {
     let port_min = 20_000;
-    let ports = u16::try_from(dice.between(60, 120)).unwrap_or(100);
+    // Room for every replica of every service on one node, its successor, and a few that leave.
+    let ports = u16::try_from(14 * services + dice.between(8, 30)).unwrap_or(100);
     PlannerConfig {
         port_min,
         port_max: port_min + ports,

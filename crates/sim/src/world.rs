@@ -1,6 +1,6 @@
 //! The world: everything there is, and the loop that lets it happen.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use controller::store::{Meta, Repository};
 use longshore_model::NodeId;
@@ -57,7 +57,7 @@ pub struct World {
     pub(crate) held: Vec<Held>,
     pub(crate) conns: u64,
     pub(crate) sessions: u64,
-    pub(crate) cuts: BTreeSet<(HostNo, HostNo)>,
+    pub(crate) cuts: BTreeMap<(HostNo, HostNo), u64>,
     pub(crate) echoes: Vec<(HostNo, Down)>,
     pub(crate) replica_load: f64,
     pub(crate) calm: bool,
@@ -91,7 +91,7 @@ impl World {
             held: Vec::new(),
             conns: 0,
             sessions: 0,
-            cuts: BTreeSet::new(),
+            cuts: BTreeMap::new(),
             echoes: Vec::new(),
             replica_load: crate::users::TARGET,
             calm: false,
