@@ -57,6 +57,10 @@ lab-stress: ## CPU load in the workers for a while (SECONDS=60 CPU_LOAD=90)
 lab-stress-http: ## Load on the app's CPU endpoint through HAProxy (SECONDS=60 CONNECTIONS=16 BURN_MS=50)
 	@lab/stress.sh http $(or $(SECONDS),60)
 
+.PHONY: bench-plan
+bench-plan: ## What planning costs, a line per case (MAX=1000000 replicas at most)
+	@MAX="$(or $(MAX),1000000)" cargo bench -q -p longshore-planner --bench plan
+
 .PHONY: check
 check: ## Formatting, lints, unit tests: what needs no lab
 	@lab/setup.sh test

@@ -1,33 +1,39 @@
-//! How long planning takes: a full placement, an unchanged tick, one service changed.
+//! What planning costs: a full placement, an unchanged tick, one service changed, and the check.
 //!
-//! `cargo bench -p longshore-planner`; `NODES`, `REPLICAS` and `SERVICES` change the size. The
-//! best and the median of several runs are printed: on a machine that does other things as well
-//! they lie apart, and only the best says what the code costs.
+//! `make bench-plan` prints one line per case:
+//! `plan NODES REPLICAS kind seconds placements_per_s peak_mib allocations_per_placement`. The best
+//! of several runs counts: on a machine that does other things as well only the best says what
+//! the code costs. Allocations do not depend on the machine. `MAX=100000` leaves out larger ones.
 #![allow(clippy::unwrap_used)] // a fixture that breaks shall say so
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use longshore_model::node::{Capacity, Node};
 use longshore_model::observe::{
     CheckState, EdgeObserved, NodeObserved, ServerAdmin, ServerObserved, ServersByService,
+    SessionObserved,
 };
-use longshore_model::spec::{Resources, RouteSpec};
+use longshore_model::spec::{Constraint, NodeAttribute, Resources, RouteSpec};
 use longshore_model::*;
-use longshore_planner::{Outcome, PlanInput, PlannerConfig, check, plan};
+use longshore_planner::{Cache, Outcome, PlanInput, PlannerConfig, check, plan_with};
 
 const NOW_MS: u64 = 10_000_000;
-const RUNS: usize = 15;
 
+#[derive(Clone, Copy)]
 struct Size {
     nodes: u32,
     replicas: u32,
-    services: u32,
 }
 
+/// Replicas of each service.
+const PER_SERVICE: u32 = 100;
+
 struct Fixture {
+    size: Size,
+    now_ms: u64,
     desired: Arc<Desired>,
     observed: Observed,
     plan: Arc<Plan>,
@@ -35,19 +41,19 @@ struct Fixture {
     config: PlannerConfig,
 }
 
-fn from_env(name: &str, default: u32) -> u32 {
-    let set = std::env::var(name).ok();
-    set.and_then(|text| text.parse().ok()).unwrap_or(default)
-}
-
 fn node(name: &str, number: u32, worker: bool) -> Node {
+    let disk = if number.is_multiple_of(2) {
+        "ssd"
+    } else {
+        "hdd"
+    };
     Node {
         id: NodeId::new(name).unwrap(),
         roles: Roles {
             worker,
             edge: !worker,
         },
-        labels: BTreeMap::new(),
+        labels: BTreeMap::from([("disk".to_owned(), disk.to_owned())]),
         availability: Availability::Active,
         address: IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + number)),
         joined_ms: 0,
@@ -56,10 +62,16 @@ fn node(name: &str, number: u32, worker: bool) -> Node {
     }
 }
 
-fn spec(image: &str, replicas: u32) -> ServiceSpec {
-    ServiceSpec {
+/// Every second service may go to half of the nodes only.
+fn spec(number: u32, revision: u32, replicas: u32) -> ServiceSpec {
+    let constraint = Constraint {
+        attribute: NodeAttribute::Label("disk".into()),
+        equal: true,
+        value: "ssd".into(),
+    };
+    let mut spec = ServiceSpec {
         container: ContainerSpec {
-            image: image.into(),
+            image: format!("registry.example/team/service{number}:{revision}"),
             ports: vec![8000],
             resources: Resources {
                 cpu_reserved_milli: 100,
@@ -71,8 +83,6 @@ fn spec(image: &str, replicas: u32) -> ServiceSpec {
         replicas,
         placement: Default::default(),
         update: Default::default(),
-        rollback: None,
-        gate: None,
         autoscale: None,
         routes: vec![RouteSpec {
             listen_port: 80,
@@ -84,28 +94,30 @@ fn spec(image: &str, replicas: u32) -> ServiceSpec {
             maxconn_per_replica: 0,
         }],
         drain_ms: 10_000,
+        ..minimal()
+    };
+    if number.is_multiple_of(2) {
+        spec.placement.constraints.push(constraint);
     }
+    spec
+}
+
+fn minimal() -> ServiceSpec {
+    let json = r#"{"container":{"image":"x","stop_grace_ms":1000},"replicas":1,"drain_ms":0}"#;
+    serde_json::from_str(json).unwrap()
+}
+
+fn key(number: u32) -> ServiceName {
+    ServiceName::new(format!("service{number:05}")).unwrap()
 }
 
 impl Fixture {
-    fn new(size: &Size) -> Self {
-        let mut fixture = Self {
-            desired: Arc::default(),
-            observed: Observed::default(),
-            plan: Arc::default(),
-            memory: Arc::default(),
-            config: PlannerConfig::default(),
-        };
-        let desired = Arc::make_mut(&mut fixture.desired);
-        let session = observe::SessionObserved {
-            connected: true,
-            last_echo_ms: NOW_MS,
-            ..Default::default()
-        };
+    fn new(size: Size) -> Self {
+        let mut desired = Desired::default();
+        let mut observed = Observed::default();
         for number in 0..size.nodes {
             let node = node(&format!("node{number:05}"), number, true);
             let seen = NodeObserved {
-                session,
                 capacity: Capacity {
                     cpu_milli: 64_000,
                     memory_bytes: 256 << 30,
@@ -113,36 +125,16 @@ impl Fixture {
                     arch: "amd64".into(),
                     ..Default::default()
                 },
-                reported_ms: NOW_MS,
                 ..Default::default()
             };
-            fixture
-                .observed
-                .nodes
-                .insert(node.id.clone(), Arc::new(seen));
+            observed.nodes.insert(node.id.clone(), Arc::new(seen));
             desired.nodes.insert(node.id.clone(), node);
         }
         let edge = node("edge", size.nodes, false);
-        let seen = EdgeObserved {
-            session,
-            reported_ms: NOW_MS,
-            ..Default::default()
-        };
-        fixture
-            .observed
-            .edges
-            .insert(edge.id.clone(), Arc::new(seen));
+        observed.edges.insert(edge.id.clone(), Arc::default());
         desired.nodes.insert(edge.id.clone(), edge);
-        let services = (0..size.services).map(|number| {
-            let spec = spec(
-                &format!("registry.example/team/service{number}:1"),
-                size.replicas / size.services,
-            );
-            (
-                format!("service{number:04}").parse().unwrap(),
-                Arc::new(spec),
-            )
-        });
+        let services = (0..size.replicas / PER_SERVICE)
+            .map(|number| (key(number), Arc::new(spec(number, 1, PER_SERVICE))));
         let app = App {
             name: "app".parse().unwrap(),
             revision: 1,
@@ -151,12 +143,22 @@ impl Fixture {
             applied_by: "ana".into(),
         };
         desired.apps.insert(app.name.clone(), app);
+        let mut fixture = Self {
+            size,
+            now_ms: NOW_MS,
+            desired: Arc::new(desired),
+            observed,
+            plan: Arc::default(),
+            memory: Arc::default(),
+            config: PlannerConfig::default(),
+        };
+        fixture.beat();
         fixture
     }
 
     fn input(&self) -> PlanInput<'_> {
         PlanInput {
-            now_ms: NOW_MS,
+            now_ms: self.now_ms,
             started_ms: NOW_MS - 100_000,
             desired: &self.desired,
             current: &self.plan,
@@ -166,12 +168,33 @@ impl Fixture {
         }
     }
 
-    /// Commits an outcome, and the fleet does at once what it says.
-    fn obey(&mut self, outcome: Outcome) {
+    /// A second passes; every node and edge gives a sign of life.
+    fn beat(&mut self) {
+        self.now_ms += 1_000;
+        let session = SessionObserved {
+            connected: true,
+            last_echo_ms: self.now_ms,
+            since_ms: 0,
+        };
+        for seen in self.observed.nodes.values_mut() {
+            let seen = Arc::make_mut(seen);
+            (seen.session, seen.reported_ms) = (session, self.now_ms);
+        }
+        for seen in self.observed.edges.values_mut() {
+            let seen = Arc::make_mut(seen);
+            (seen.session, seen.reported_ms) = (session, self.now_ms);
+        }
+    }
+
+    fn adopt(&mut self, outcome: Outcome) {
         (self.plan, self.memory) = (outcome.plan, outcome.memory);
+    }
+
+    /// The fleet does at once what the plan says.
+    fn obey(&mut self) {
         let mut statuses: BTreeMap<&NodeId, BTreeMap<ReplicaId, ReplicaStatus>> = BTreeMap::new();
         let mut servers = ServersByService::new();
-        for replica in self.plan.replicas() {
+        for replica in self.plan.replicas().filter(|replica| !replica.stop) {
             let status = ReplicaStatus {
                 id: replica.id,
                 state: ReplicaState::Healthy,
@@ -188,7 +211,7 @@ impl Fixture {
                 admin: ServerAdmin::Ready,
                 sessions: 3,
                 queued: 0,
-                answers: longshore_model::observe::ServerAnswers::default(),
+                answers: Default::default(),
             };
             let of_service = servers.entry(replica.service.clone()).or_default();
             of_service.insert(replica.id, server);
@@ -196,63 +219,140 @@ impl Fixture {
         for (id, seen) in &mut self.observed.nodes {
             let seen = Arc::make_mut(seen);
             seen.assignment_generation = self.plan.generations.get(id).copied().unwrap_or(0);
-            seen.replicas = Arc::new(statuses.remove(id).unwrap_or_default());
+            let now = statuses.remove(id).unwrap_or_default();
+            if *seen.replicas != now {
+                seen.replicas = Arc::new(now);
+            }
         }
-        let edge = Arc::make_mut(self.observed.edges.values_mut().next().unwrap());
+        let edge: &mut EdgeObserved =
+            Arc::make_mut(self.observed.edges.values_mut().next().unwrap());
         edge.routes_generation = self.plan.routes_generation;
         edge.take_servers(&servers);
     }
+
+    fn print(&self, kind: &str, seconds: f64, placed: u64, allocations: Option<u64>) {
+        let per_s = placed as f64 / seconds;
+        let per = allocations.map(|count| count as f64 / placed.max(1) as f64);
+        let per = per.map_or_else(|| "-".to_owned(), |per| format!("{per:.1}"));
+        let Size { nodes, replicas } = self.size;
+        let peak = peak_mib();
+        println!("plan {nodes} {replicas} {kind} {seconds:.6} {per_s:.0} {peak} {per}");
+    }
 }
 
-fn measure<T>(name: &str, run: impl Fn() -> T) {
-    let times = (0..RUNS).map(|_| {
+/// Highest resident size since the last reset, MiB; 0 where the system does not say.
+fn peak_mib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+    kib.unwrap_or(0) / 1024
+}
+
+fn best<T>(runs: usize, mut run: impl FnMut() -> T) -> (f64, T) {
+    let mut best: Option<(f64, T)> = None;
+    for _ in 0..runs {
         let start = Instant::now();
         let result = std::hint::black_box(run());
-        let took = start.elapsed();
-        drop(result);
-        took
+        let seconds = start.elapsed().as_secs_f64();
+        if best.as_ref().is_none_or(|(least, _)| seconds < *least) {
+            best = Some((seconds, result));
+        }
+    }
+    best.unwrap()
+}
+
+fn full(size: Size, runs: usize) -> (Fixture, Cache) {
+    let _unsupported = std::fs::write("/proc/self/clear_refs", "5");
+    let mut fixture = Fixture::new(size);
+    let (seconds, (outcome, cache)) = best(runs, || {
+        let mut cache = Cache::default();
+        (plan_with(&fixture.input(), &mut cache), cache)
     });
-    let mut times: Vec<Duration> = times.collect();
-    times.sort_unstable();
-    let ms = |time: Duration| time.as_secs_f64() * 1e3;
-    let (best, median) = (ms(times[0]), ms(times[RUNS / 2]));
-    println!("{name:<24}{best:>10.3} ms best{median:>10.3} ms median");
+    let placed = outcome.plan.replicas().count() as u64;
+    assert_eq!(placed, u64::from(size.replicas));
+    let counted = allocation_counter::measure(|| {
+        std::hint::black_box(plan_with(&fixture.input(), &mut Cache::default()));
+    });
+    fixture.print("full", seconds, placed, Some(counted.count_total));
+    let (seconds, verdict) = best(1, || check(&fixture.input(), &outcome));
+    verdict.unwrap();
+    fixture.print("full-check", seconds, placed, None);
+    fixture.adopt(outcome);
+    (fixture, cache)
+}
+
+fn tick(fixture: &mut Fixture, cache: &mut Cache) -> Outcome {
+    fixture.beat();
+    let outcome = plan_with(&fixture.input(), cache);
+    fixture.adopt(outcome.clone());
+    outcome
+}
+
+fn incremental(mut fixture: Fixture, mut cache: Cache) {
+    for _ in 0..3 {
+        fixture.obey();
+        tick(&mut fixture, &mut cache);
+    }
+    let before = Arc::clone(&fixture.plan);
+    let mut least = f64::MAX;
+    let mut allocations = 0;
+    for _ in 0..9 {
+        fixture.beat();
+        let mut outcome = None;
+        let start = Instant::now();
+        let counted = allocation_counter::measure(|| {
+            outcome = Some(plan_with(&fixture.input(), &mut cache));
+        });
+        least = least.min(start.elapsed().as_secs_f64());
+        allocations = counted.count_total;
+        fixture.adopt(outcome.unwrap());
+    }
+    assert!(Arc::ptr_eq(&before, &fixture.plan), "nothing changed");
+    fixture.print("unchanged", least, 0, Some(allocations));
+    let mut least = f64::MAX;
+    let mut check_least = f64::MAX;
+    let mut allocations = 0;
+    for round in 0..5 {
+        let number = round * 7 + 1;
+        let desired = Arc::make_mut(&mut fixture.desired);
+        let app = desired.apps.values_mut().next().unwrap();
+        app.services
+            .insert(key(number), Arc::new(spec(number, 2, PER_SERVICE + 10)));
+        fixture.beat();
+        let mut outcome = None;
+        let start = Instant::now();
+        let counted = allocation_counter::measure(|| {
+            outcome = Some(plan_with(&fixture.input(), &mut cache));
+        });
+        least = least.min(start.elapsed().as_secs_f64());
+        allocations = counted.count_total;
+        let outcome = outcome.unwrap();
+        let start = Instant::now();
+        check(&fixture.input(), &outcome).unwrap();
+        check_least = check_least.min(start.elapsed().as_secs_f64());
+        assert!(outcome.plan.version > fixture.plan.version);
+        fixture.adopt(outcome);
+    }
+    fixture.print("one-service", least, 10, Some(allocations));
+    fixture.print("one-service-check", check_least, 0, None);
 }
 
 fn main() {
-    let size = Size {
-        nodes: from_env("NODES", 1_000),
-        replicas: from_env("REPLICAS", 10_000),
-        services: from_env("SERVICES", 100),
-    };
+    let max = std::env::var("MAX").ok().and_then(|text| text.parse().ok());
+    let max: u32 = max.unwrap_or(1_000_000);
     println!(
-        "{} nodes, {} replicas of {} services",
-        size.nodes, size.replicas, size.services
+        "plan NODES REPLICAS kind seconds placements_per_s peak_mib allocations_per_placement"
     );
-    let mut fixture = Fixture::new(&size);
-    measure("full placement", || plan(&fixture.input()));
-    for _ in 0..4 {
-        let outcome = plan(&fixture.input());
-        fixture.obey(outcome);
+    let sizes = [
+        (1_000, 1_000, 9),
+        (1_000, 10_000, 9),
+        (1_000, 100_000, 5),
+        (10_000, 1_000_000, 2),
+    ];
+    for (nodes, replicas, runs) in sizes {
+        if replicas <= max {
+            let (fixture, cache) = full(Size { nodes, replicas }, runs);
+            incremental(fixture, cache);
+        }
     }
-    let same = plan(&fixture.input());
-    assert!(same.plan == fixture.plan, "the cluster has settled");
-    let all = same.plan.replicas().count();
-    assert_eq!(
-        all,
-        (size.replicas / size.services * size.services) as usize
-    );
-    measure("unchanged tick", || plan(&fixture.input()));
-    measure("check of that", || check(&fixture.input(), &same));
-    let app = Arc::make_mut(&mut fixture.desired)
-        .apps
-        .values_mut()
-        .next()
-        .unwrap();
-    let count = app.services.values().next().unwrap().replicas;
-    let first = app.services.values_mut().next().unwrap();
-    *first = Arc::new(spec("registry.example/team/service0:2", count + 10));
-    measure("one service changed", || plan(&fixture.input()));
-    let changed = plan(&fixture.input());
-    assert!(changed.plan != fixture.plan, "something happens");
 }

@@ -11,6 +11,7 @@ use longshore_model::spec::{Resources, ZONE_LABEL};
 use longshore_model::{NodeId, ReplicaId, ServiceKey, TimeMs};
 
 use crate::PlanInput;
+use crate::place::pool::Pools;
 
 /// Samples of this long make up a node's measured headroom.
 const HEADROOM_WINDOW_MS: u64 = 10_000;
@@ -133,17 +134,27 @@ pub(crate) struct Cluster<'a> {
     /// Workers are in at least two zones.
     pub has_zones: bool,
     pub edges: Vec<EdgeSlot<'a>>,
+    /// Nodes that are [`NodeSlot::unreachable`].
+    pub unreachable: Vec<usize>,
+    /// Candidates that services share.
+    pub pools: Pools,
     /// Which edges have check results worth reading.
     fresh: Vec<bool>,
 }
 
 impl<'a> Cluster<'a> {
     pub(crate) fn new(input: &PlanInput<'a>) -> Self {
+        let mut seen = Cursor::new(&input.observed.nodes);
+        let mut generations = Cursor::new(&input.current.generations);
         let nodes: Vec<NodeSlot<'a>> = input
             .desired
             .nodes
             .iter()
-            .map(|(id, node)| slot(input, id, node))
+            .map(|(id, node)| {
+                let seen = seen.get(id).map(|seen| &**seen);
+                let generation = generations.get(id).copied().unwrap_or(0);
+                slot(input, (id, node), seen, generation)
+            })
             .collect();
         let edges: Vec<EdgeSlot<'a>> = input
             .desired
@@ -166,7 +177,17 @@ impl<'a> Cluster<'a> {
             nodes,
             has_zones,
             edges,
+            unreachable: Vec::new(),
+            pools: Pools::default(),
             fresh,
+        }
+    }
+
+    /// Edges cannot reach a replica there.
+    pub(crate) fn mark_unreachable(&mut self, number: usize) {
+        if !self.nodes[number].unreachable {
+            self.nodes[number].unreachable = true;
+            self.unreachable.push(number);
         }
     }
 
@@ -230,10 +251,33 @@ pub(crate) fn alive(session: &SessionObserved, now_ms: TimeMs, timeout_ms: u64) 
     session.connected && now_ms.saturating_sub(contact_ms(session)) <= timeout_ms
 }
 
-fn slot<'a>(input: &PlanInput<'a>, id: &'a NodeId, node: &'a Node) -> NodeSlot<'a> {
-    let seen = input.observed.nodes.get(id).map(|seen| &**seen);
+/// Walks through a map beside another one in the same order, so that nothing is looked up.
+pub(crate) struct Cursor<'a, V> {
+    rest: std::iter::Peekable<std::collections::btree_map::Iter<'a, NodeId, V>>,
+}
+
+impl<'a, V> Cursor<'a, V> {
+    pub(crate) fn new(map: &'a std::collections::BTreeMap<NodeId, V>) -> Self {
+        Self {
+            rest: map.iter().peekable(),
+        }
+    }
+
+    /// The value of `id`; ids are asked for in ascending order.
+    pub(crate) fn get(&mut self, id: &NodeId) -> Option<&'a V> {
+        while self.rest.next_if(|(known, _)| *known < id).is_some() {}
+        let found = self.rest.next_if(|(known, _)| *known == id)?;
+        Some(found.1)
+    }
+}
+
+fn slot<'a>(
+    input: &PlanInput<'a>,
+    (id, node): (&'a NodeId, &'a Node),
+    seen: Option<&'a NodeObserved>,
+    generation: u64,
+) -> NodeSlot<'a> {
     let from_ms = input.now_ms.saturating_sub(HEADROOM_WINDOW_MS);
-    let generation = input.current.generations.get(id).copied().unwrap_or(0);
     NodeSlot {
         id,
         node,

@@ -513,6 +513,7 @@ impl<'a> Draft<'a> {
         if let Some(number) = self.rows[row].node {
             let slot = &mut self.cluster.nodes[number];
             slot.release(wants.unwrap_or_default(), &replica.ports);
+            self.cluster.pools.clear();
         } else {
             // The node was removed from the cluster; should it join again, it must not find this
             // generation with other content.

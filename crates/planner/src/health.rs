@@ -242,6 +242,6 @@ fn remember(draft: &mut Draft<'_>, row: usize, active: bool) {
         }
     }
     if cut_off && let Some(number) = draft.rows[row].node {
-        draft.cluster.nodes[number].unreachable = true;
+        draft.cluster.mark_unreachable(number);
     }
 }

@@ -11,7 +11,7 @@ use longshore_model::report::NodeState;
 use longshore_model::{EventKind, Reason, TimeMs};
 
 use crate::PlanInput;
-use crate::cluster::{NodeSlot, alive, contact_ms};
+use crate::cluster::{Cursor, NodeSlot, alive, contact_ms};
 use crate::draft::Draft;
 use longshore_model::observe::EngineState;
 
@@ -169,8 +169,10 @@ fn brake_since(draft: &Draft<'_>, starts: bool, (away, all): (u32, u32)) -> Opti
 
 /// Events, once per change of state.
 fn say(draft: &mut Draft<'_>, gone: &[(usize, String)]) {
+    let known = Arc::clone(&draft.node_states);
+    let mut known = Cursor::new(&known);
     for (number, slot) in draft.cluster.nodes.iter().enumerate() {
-        let before = draft.node_states.get(slot.id).copied();
+        let before = known.get(slot.id).copied();
         if before == Some(slot.state) {
             continue;
         }

@@ -6,6 +6,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
+use std::ops::Index;
 use std::sync::Arc;
 
 use longshore_model::node::Availability;
@@ -21,6 +22,9 @@ use longshore_model::{EventKind, Reason, ReplicaId, TemplateId};
 use crate::cluster::{NodeSlot, Sight};
 use crate::draft::{Condition, Draft, Now, Row, held};
 use crate::progress;
+use pool::Sparse;
+
+pub(crate) mod pool;
 
 mod notes;
 
@@ -61,12 +65,12 @@ struct Board<'s> {
     container: Arc<ContainerSpec>,
     placement: &'s longshore_model::spec::PlacementSpec,
     /// Replicas of the service per node.
-    of_service: Vec<u32>,
+    of_service: Sparse<u32>,
     /// The same, of the template to start: in a rollout the others are about to leave.
-    of_template: Vec<u32>,
+    of_template: Sparse<u32>,
     /// Per spread label: the value's number per node, and replicas per value.
     labels: Vec<(Vec<usize>, Vec<u32>)>,
-    suspects: Vec<bool>,
+    suspects: Sparse<bool>,
 }
 
 /// Places up to `order.count` replicas; returns their rows. Where it stops short, the service
@@ -89,12 +93,19 @@ fn fill(draft: &mut Draft<'_>, order: &Order<'_>, standby: bool) -> (Vec<usize>,
     let Some(mut board) = board(draft, order) else {
         return (Vec::new(), None);
     };
+    let mut placed = match standby {
+        false => pool::place(draft, order, &mut board),
+        true => Vec::new(),
+    };
+    if count(&placed) == order.count {
+        return (placed, None);
+    }
+    // What the pools cannot place, or the reason why there is no place.
     let mut heap: BinaryHeap<Reverse<Score>> = (0..draft.cluster.nodes.len())
         .filter(|&number| refusal(&draft.cluster.nodes[number], &board, number, draft).is_none())
         .map(|number| Reverse(score(&draft.cluster.nodes[number], &board, number)))
         .collect();
-    let mut slots = free_slots(draft, order.service, order.count);
-    let mut placed = Vec::new();
+    let mut slots = free_slots(draft, order.service, order.count - count(&placed));
     while count(&placed) < order.count {
         let Some(Reverse(entry)) = heap.pop() else {
             break;
@@ -196,9 +207,8 @@ fn container(draft: &Draft<'_>, order: &Order<'_>) -> Option<Arc<ContainerSpec>>
 
 fn board<'s>(draft: &Draft<'_>, order: &Order<'s>) -> Option<Board<'s>> {
     let container = container(draft, order)?;
-    let nodes = &draft.cluster.nodes;
-    let mut of_service = vec![0_u32; nodes.len()];
-    let mut of_template = of_service.clone();
+    let mut of_service = Sparse::new(0_u32);
+    let mut of_template = Sparse::new(0_u32);
     for row in draft.staying(order.service) {
         if let Some(number) = draft.rows[row].node {
             of_service[number] += 1;
@@ -226,7 +236,7 @@ fn board<'s>(draft: &Draft<'_>, order: &Order<'s>) -> Option<Board<'s>> {
 pub(crate) fn by_label(
     draft: &Draft<'_>,
     spec: &ServiceSpec,
-    of_service: &[u32],
+    of_service: &(impl Index<usize, Output = u32> + ?Sized),
 ) -> Vec<(Vec<usize>, Vec<u32>)> {
     let nodes = &draft.cluster.nodes;
     let placement = &spec.placement;
@@ -241,30 +251,43 @@ pub(crate) fn by_label(
 
 /// Nodes that edges cannot reach, or on which this very template failed. Where it failed on most
 /// workers the template is to blame: avoiding them would crowd the rest.
-fn suspects(draft: &Draft<'_>, order: &Order<'_>) -> Vec<bool> {
+fn suspects(draft: &Draft<'_>, order: &Order<'_>) -> Sparse<bool> {
     let nodes = &draft.cluster.nodes;
+    let mut suspects = Sparse::new(false);
+    for &number in &draft.cluster.unreachable {
+        suspects[number] = true;
+    }
     let failed = &draft.memory(order.service).failed_on;
-    let failed_here = |slot: &NodeSlot<'_>| {
-        let last = failed.get(slot.id);
-        slot.node.roles.worker && last.is_some_and(|last| last.template == order.template)
-    };
+    if failed.is_empty() {
+        return suspects;
+    }
+    let failed = failed.iter().filter_map(|(id, last)| {
+        let number = draft.cluster.number(id)?;
+        let here = nodes[number].node.roles.worker && last.template == order.template;
+        here.then_some(number)
+    });
+    let failed: Vec<usize> = failed.collect();
     let workers = nodes.iter().filter(|slot| slot.node.roles.worker).count();
-    let on = nodes.iter().filter(|slot| failed_here(slot)).count();
-    let to_blame = on * 2 > workers;
-    nodes
-        .iter()
-        .map(|slot| slot.unreachable || (failed_here(slot) && !to_blame))
-        .collect()
+    if failed.len() * 2 <= workers {
+        for number in failed {
+            suspects[number] = true;
+        }
+    }
+    suspects
 }
 
 /// Numbers the values of a label and counts the service's replicas under each. Nodes without the
 /// label share one value.
-fn by_value(nodes: &[NodeSlot<'_>], of_service: &[u32], label: &str) -> (Vec<usize>, Vec<u32>) {
+fn by_value(
+    nodes: &[NodeSlot<'_>],
+    of_service: &(impl Index<usize, Output = u32> + ?Sized),
+    label: &str,
+) -> (Vec<usize>, Vec<u32>) {
     let engine = label.strip_prefix(ENGINE_LABELS);
     let label = label.strip_prefix("node.labels.").unwrap_or(label);
     let mut numbers: BTreeMap<&str, usize> = BTreeMap::new();
     let (mut values, mut counts) = (Vec::with_capacity(nodes.len()), Vec::new());
-    for (slot, replicas) in nodes.iter().zip(of_service) {
+    for (at, slot) in nodes.iter().enumerate() {
         let of_engine = |name: &str| slot.seen?.capacity.engine_labels.get(name);
         let value = match engine {
             Some(name) => of_engine(name),
@@ -276,7 +299,7 @@ fn by_value(nodes: &[NodeSlot<'_>], of_service: &[u32], label: &str) -> (Vec<usi
         if number == fresh {
             counts.push(0);
         }
-        counts[number] += replicas;
+        counts[number] += of_service[at];
         values.push(number);
     }
     (values, counts)

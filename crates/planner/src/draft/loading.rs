@@ -37,9 +37,15 @@ impl<'a> Draft<'a> {
     /// Brings the loaded services into the order in which all of them are decided.
     pub(crate) fn in_order(&mut self) {
         self.services.sort_by(|a, b| a.key.cmp(&b.key));
-        for (number, slot) in self.services.iter().enumerate() {
-            for &row in &slot.rows {
-                self.rows[row].service = number;
+        let rows = std::mem::take(&mut self.rows);
+        let mut rows: Vec<Option<Row<'a>>> = rows.into_iter().map(Some).collect();
+        for (number, slot) in self.services.iter_mut().enumerate() {
+            for at in &mut slot.rows {
+                if let Some(mut row) = rows[*at].take() {
+                    row.service = number;
+                    *at = self.rows.len();
+                    self.rows.push(row);
+                }
             }
         }
     }

@@ -22,6 +22,18 @@ pub(super) fn chosen(
     score: &Score,
     next: Option<&Reverse<Score>>,
 ) {
+    let key = &draft.services[order.service].key;
+    let last = draft.report.records.last_mut();
+    if let Some(DecisionRecord {
+        decision: Decision::Placement(record),
+        ..
+    }) = last.filter(|last| last.service == *key)
+        && record.choices.len() >= CHOICES_MAX
+        && let Some(record) = Arc::get_mut(record)
+    {
+        record.placed += 1;
+        return;
+    }
     let Some((id, slot)) = draft.replica(row).map(|replica| (replica.id, replica.slot)) else {
         return;
     };
