@@ -362,8 +362,7 @@ fn give(draft: &mut Draft<'_>, service: usize, sorted: &mut Sorted, terms: &Term
         u32::try_from(sorted.keep.iter().filter(|&&row| draft.serves(row)).count()).unwrap_or(0);
     let resting = failures(draft, service).is_some();
     let mut given = count(&sorted.give);
-    let mut stay = Vec::new();
-    let mut left = 0;
+    let (mut stay, mut left) = (Vec::new(), 0);
     for (row, reason) in std::mem::take(&mut sorted.give) {
         let serves = draft.serves(row);
         let floor_holds = !may_serve(draft, row) || serving - u32::from(serves) >= floor;
