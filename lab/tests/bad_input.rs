@@ -211,7 +211,10 @@ fn a_full_disk_under_the_store_refuses_the_change_and_loses_nothing() {
     on("edge", &["sh", "-c", &small]);
     let back = Restored;
     answers();
-    let before = ctl_ok(&["ls"]);
+    // The agents come back one by one.
+    wait_for(2);
+    let wanted = || ctl_json(&["ls"])[0]["wanted"].clone();
+    let before = wanted();
     try_on(
         "edge",
         &["sh", "-c", &format!("cat /dev/zero > {STORE}/ballast")],
@@ -219,7 +222,7 @@ fn a_full_disk_under_the_store_refuses_the_change_and_loses_nothing() {
     let said = ctl(&["scale", "hello=4", "--hold", "10m", "-d", "-y"]);
     assert_ne!(said.code, Some(0), "a change was taken without room for it");
     assert!(said.stderr.contains("disk full"), "{said:?}");
-    assert_eq!(ctl_ok(&["ls"]), before, "half-applied");
+    assert_eq!(wanted(), before, "half-applied");
     assert_eq!(serving().len(), 2);
     on("edge", &["rm", &format!("{STORE}/ballast")]);
     scale_and_wait(4);
