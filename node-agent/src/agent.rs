@@ -85,12 +85,9 @@ impl Loaded {
 /// # Errors
 /// [`AgentError`] before anything was started.
 pub async fn run(data_dir: &Path, config_path: &Path) -> Result<(), AgentError> {
-    let Loaded {
-        config,
-        policy,
-        identity,
-        ledger,
-    } = Loaded::from_disk(data_dir, config_path)?;
+    let loaded = Loaded::from_disk(data_dir, config_path)?;
+    let (config, policy) = (loaded.config, loaded.policy);
+    let (identity, ledger) = (loaded.identity, loaded.ledger);
     let book = ledger.book();
     let (clock, stop) = (AgentClock::start(), CancellationToken::new());
     let file = identity.file.clone();

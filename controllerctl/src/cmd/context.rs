@@ -119,7 +119,7 @@ fn import(args: &ImportArgs, contexts: &mut Contexts) -> Result<(), Failure> {
         {
             return Err(
                 Failure::new(format!("there is another context {name:?} already"))
-                    .hint(format!("choose another --name, or replace it: --force")),
+                    .hint("choose another --name, or replace it: --force"),
             );
         }
         contexts.context.insert(name.clone(), context);

@@ -341,14 +341,8 @@ fn give(draft: &mut Draft<'_>, service: usize, sorted: &mut Sorted, terms: &Term
     }
     let target = draft.target(service);
     let any_up = any_up(draft, sorted);
-    let rank = |reason: &LeaveReason| match reason {
-        LeaveReason::Failed { .. } => 0,
-        LeaveReason::Unreachable => 1,
-        LeaveReason::NodeDrain => 2,
-        _ => 3,
-    };
     sorted.give.sort_by_cached_key(|(row, reason)| {
-        (draft.serves(*row), rank(reason), draft.rows[*row].id)
+        (draft.serves(*row), urgency(reason), draft.rows[*row].id)
     });
     let floor = terms.floor(target);
     let slack = terms.update.max_unavailable;
@@ -407,6 +401,16 @@ fn give(draft: &mut Draft<'_>, service: usize, sorted: &mut Sorted, terms: &Term
     }
     sorted.give = stay;
     left
+}
+
+/// Who goes first of those that are to be replaced: the smallest.
+fn urgency(reason: &LeaveReason) -> u8 {
+    match reason {
+        LeaveReason::Failed { .. } => 0,
+        LeaveReason::Unreachable => 1,
+        LeaveReason::NodeDrain => 2,
+        _ => 3,
+    }
 }
 
 /// One leaves: for its own reason, or because nobody follows it.

@@ -2,6 +2,8 @@
 //! Every run is checked as in `World::run`: invariants, determinism, planning again changes
 //! nothing.
 
+#![allow(clippy::unwrap_used)] // a broken fixture should panic
+
 mod world;
 
 use longshore_model::observe::ServerAnswers;
@@ -55,7 +57,7 @@ fn of_image(world: &World, image_of: &str) -> usize {
 
 fn news(world: &World) -> Vec<&RolloutNews> {
     let of = |event| match event {
-        &EventKind::Rollout { ref news, .. } => Some(news),
+        EventKind::Rollout { news, .. } => Some(news),
         _ => None,
     };
     world.events.iter().filter_map(of).collect()

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
-use longshore_model::ReplicaId;
+use longshore_model::observe::NodeObserved;
 use longshore_model::plan::Replica;
+use longshore_model::{NodeId, Plan, ReplicaId};
 use longshore_proto::agent::v1 as agent;
 use longshore_proto::control::v1 as pb;
 use longshore_wire::{LogPosition, LogResume};
@@ -107,11 +108,7 @@ async fn follow(
             if !is_due(before, followers.len(), request.follow) {
                 continue;
             }
-            // A container appears a while after its replica was planned.
-            let seen = nodes
-                .get(&replica.node)
-                .and_then(|node| node.replicas.get(&replica.id));
-            if seen.is_none_or(|status| status.container_id.is_none()) {
+            if !has_container(&nodes, replica) {
                 continue;
             }
             let known = read.remove(&replica.id);
@@ -150,18 +147,8 @@ async fn follow(
             }
             return;
         }
-        let gone: Vec<ReplicaId> = followers
-            .keys()
-            .filter(|id| plan.replica(**id).is_none())
-            .copied()
-            .collect();
-        for follower in gone.iter().filter_map(|id| followers.remove(id)) {
-            if say(&out, &follower.name, &follower.node, "left".into())
-                .await
-                .is_err()
-            {
-                return;
-            }
+        if say_left(&plan, &mut followers, &out).await.is_err() {
+            return;
         }
         first = false;
         tokio::select! {
@@ -170,6 +157,27 @@ async fn follow(
             () = cluster.stopping.cancelled() => return,
         }
     }
+}
+
+/// A container appears a while after its replica was planned.
+fn has_container(nodes: &BTreeMap<NodeId, Arc<NodeObserved>>, replica: &Replica) -> bool {
+    let node = nodes.get(&replica.node);
+    let status = node.and_then(|node| node.replicas.get(&replica.id));
+    status.is_some_and(|status| status.container_id.is_some())
+}
+
+/// Says which replicas are gone, and follows them no longer.
+async fn say_left(
+    plan: &Plan,
+    followers: &mut BTreeMap<ReplicaId, Follower>,
+    out: &Sender,
+) -> Result<(), ()> {
+    let gone = followers.keys().copied();
+    let gone: Vec<ReplicaId> = gone.filter(|id| plan.replica(*id).is_none()).collect();
+    for follower in gone.iter().filter_map(|id| followers.remove(id)) {
+        say(out, &follower.name, &follower.node, "left".into()).await?;
+    }
+    Ok(())
 }
 
 /// Shall a log be opened: for the first time, or because it ended while its replica is still
