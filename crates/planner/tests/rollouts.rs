@@ -56,11 +56,11 @@ fn of_image(world: &World, image_of: &str) -> usize {
 }
 
 fn news(world: &World) -> Vec<&RolloutNews> {
-    let of = |event| match event {
+    let news = world.events.iter().filter_map(|event| match event {
         EventKind::Rollout { news, .. } => Some(news),
         _ => None,
-    };
-    world.events.iter().filter_map(of).collect()
+    });
+    news.collect()
 }
 
 fn failures(world: &World) -> usize {
