@@ -11,21 +11,24 @@ use std::sync::Arc;
 
 use longshore_model::node::Availability;
 use longshore_model::plan::{PortBinding, Replica, Traffic};
-use longshore_model::reason::{FailReason, Refusal, RefusalCount};
+use longshore_model::reason::RefusalCount;
 use longshore_model::report::NodeState;
 use longshore_model::spec::{
-    Constraint, ContainerSpec, ENGINE_LABELS, NodeAttribute, PlacementPolicy, ServiceSpec,
-    ZONE_LABEL,
+    ContainerSpec, ENGINE_LABELS, PlacementPolicy, ServiceSpec, ZONE_LABEL,
 };
 use longshore_model::{EventKind, Reason, ReplicaId, TemplateId};
 
 use crate::cluster::{NodeSlot, Sight};
 use crate::draft::{Condition, Draft, Now, Row, held};
 use crate::progress;
+use filter::{refusal, taken_by_stranger};
 use pool::Sparse;
+
+pub(crate) use filter::constraint_refusal;
 
 pub(crate) mod pool;
 
+mod filter;
 mod notes;
 
 /// What shall be placed.
@@ -370,132 +373,6 @@ pub(crate) fn no_room(draft: &Draft<'_>, service: usize) -> bool {
     })
 }
 
-/// Why the node cannot take one more replica, if it cannot.
-fn refusal(
-    slot: &NodeSlot<'_>,
-    board: &Board<'_>,
-    number: usize,
-    draft: &Draft<'_>,
-) -> Option<Refusal> {
-    if !slot.node.roles.worker {
-        return Some(Refusal::NotWorker);
-    }
-    #[cfg(feature = "mutants")]
-    let draining = slot.node.availability == Availability::Draining;
-    #[cfg(feature = "mutants")]
-    if draining && longshore_model::mutant::is(longshore_model::Mutant::DrainingNodeTaken) {
-        return None;
-    }
-    match slot.node.availability {
-        Availability::Active => {}
-        Availability::Cordoned => return Some(Refusal::Cordoned),
-        Availability::Draining => return Some(Refusal::Draining),
-    }
-    let capacity = match (slot.state, slot.seen) {
-        (NodeState::EngineDown, _) => return Some(Refusal::EngineDown),
-        (NodeState::Ready, Some(seen)) if seen.capacity.cpu_milli > 0 => &seen.capacity,
-        _ => return Some(Refusal::Away),
-    };
-    if let Some(refusal) = constraint_refusal(slot, &board.placement.constraints) {
-        return Some(refusal);
-    }
-    if let Some(platform) = &board.container.platform
-        && !platform.runs_on(&capacity.os, &capacity.arch)
-    {
-        return Some(Refusal::Platform {
-            wanted: platform.to_string(),
-            found: format!("{}/{}", capacity.os, capacity.arch),
-        });
-    }
-    let max = board.placement.max_per_node;
-    if max > 0 && board.of_service[number] >= max {
-        return Some(Refusal::MaxPerNode { max });
-    }
-    let asked = board.container.resources;
-    let free_milli = capacity.cpu_milli.saturating_sub(slot.cpu_reserved_milli);
-    if asked.cpu_reserved_milli > free_milli {
-        return Some(Refusal::Cpu {
-            free_milli,
-            asked_milli: asked.cpu_reserved_milli,
-        });
-    }
-    let free_bytes = capacity
-        .memory_bytes
-        .saturating_sub(slot.memory_reserved_bytes);
-    if asked.memory_reserved_bytes > free_bytes {
-        return Some(Refusal::Memory {
-            free_bytes,
-            asked_bytes: asked.memory_reserved_bytes,
-        });
-    }
-    port_refusal(slot, board, draft)
-}
-
-/// Is a certain host port in use there, or no port of the range left?
-fn port_refusal(slot: &NodeSlot<'_>, board: &Board<'_>, draft: &Draft<'_>) -> Option<Refusal> {
-    for &port in board.container.fixed_ports.values() {
-        if slot.ports.contains(&port) || taken_by_stranger(slot, port) {
-            return Some(Refusal::HostPort { port });
-        }
-    }
-    let config = draft.input.config;
-    let span = usize::from(config.port_max.saturating_sub(config.port_min)) + 1;
-    let used = slot.ports.len() + board.container.ports.len();
-    let none = config.port_min > config.port_max || (used > span && span_used(slot, draft, used));
-    (none && !board.container.ports.is_empty()).then_some(Refusal::Ports)
-}
-
-/// Ports outside the range (of an earlier configuration) do not use it up.
-fn span_used(slot: &NodeSlot<'_>, draft: &Draft<'_>, used: usize) -> bool {
-    let range = draft.input.config.port_min..=draft.input.config.port_max;
-    let outside = slot
-        .ports
-        .iter()
-        .filter(|port| !range.contains(port))
-        .count();
-    used - outside > range.len()
-}
-
-/// The first constraint that does not hold.
-pub(crate) fn constraint_refusal(
-    slot: &NodeSlot<'_>,
-    constraints: &[Constraint],
-) -> Option<Refusal> {
-    constraints.iter().find_map(|constraint| {
-        let found = attribute(slot, &constraint.attribute);
-        (!constraint.holds(found.iter().copied())).then(|| Refusal::Constraint {
-            constraint: constraint.to_string(),
-            found: match found.as_slice() {
-                [] | [""] => format!("no {}", constraint.attribute),
-                values => values.join(", "),
-            },
-        })
-    })
-}
-
-/// The values of an attribute: one, none, or several roles.
-fn attribute<'n>(slot: &NodeSlot<'n>, attribute: &NodeAttribute) -> Vec<&'n str> {
-    let capacity = slot.seen.map(|seen| &seen.capacity);
-    let value = match attribute {
-        NodeAttribute::Id | NodeAttribute::Hostname => slot.id.as_str(),
-        NodeAttribute::Role => {
-            let roles = [
-                (slot.node.roles.worker, "worker"),
-                (slot.node.roles.edge, "edge"),
-            ];
-            let held = roles.iter().filter(|(held, _)| *held);
-            return held.map(|(_, word)| *word).collect();
-        }
-        NodeAttribute::Os => capacity.map_or("", |c| &c.os),
-        NodeAttribute::Arch => capacity.map_or("", |c| &c.arch),
-        NodeAttribute::Label(label) => slot.node.labels.get(label).map_or("", String::as_str),
-        NodeAttribute::EngineLabel(label) => capacity.map_or("", |c| {
-            c.engine_labels.get(label).map_or("", String::as_str)
-        }),
-    };
-    vec![value]
-}
-
 /// Why nobody fits: the first nodes by name, all of them by kind.
 fn unplaceable(draft: &Draft<'_>, board: &Board<'_>) -> Reason {
     let nodes = draft.cluster.nodes.iter().enumerate();
@@ -582,18 +459,6 @@ fn reserve_ports(
         });
     }
     Some(bindings)
-}
-
-fn taken_by_stranger(slot: &NodeSlot<'_>, port: u16) -> bool {
-    slot.seen.is_some_and(|seen| {
-        let reasons = seen
-            .replicas
-            .values()
-            .filter_map(|status| status.reason.as_ref());
-        reasons
-            .into_iter()
-            .any(|reason| *reason == FailReason::PortTaken { port })
-    })
 }
 
 /// Adds one replica to the plan.
