@@ -434,8 +434,13 @@ fn changes_keep_serving(input: &PlanInput<'_>, outcome: &Outcome) -> Verdict {
             continue;
         }
         let lost = |r: &Replica| outcome.plan.lost.contains_key(&r.node);
-        let unforced = given.iter().filter(|now| !places::is_forced(now));
-        let gave_serving = unforced.into_iter().any(|now| {
+        let mut by_choice = given
+            .iter()
+            .filter(|now| !places::is_forced(now))
+            .peekable();
+        // An order to force comes whatever is missing, also where more is wanted than fits.
+        let all_forced = by_choice.peek().is_none();
+        let gave_serving = by_choice.any(|now| {
             let was = same_in(input.current, now);
             was.is_some_and(|was| counts_as_serving(input, outcome, lost(was), was))
         });
@@ -449,7 +454,7 @@ fn changes_keep_serving(input: &PlanInput<'_>, outcome: &Outcome) -> Verdict {
             format!("{key}: {after} serve after the change, {needed} must")
         })?;
         let staying = replicas.iter().filter(|r| r.leaving.is_none()).count();
-        let start_first = terms.starts_first;
+        let start_first = terms.starts_first && !all_forced;
         let enough = staying + forced >= target as usize;
         demand(!start_first || enough, 3, || {
             format!("{key}: {staying} stay of {target}; a replacement must start first")

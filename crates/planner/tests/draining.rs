@@ -115,3 +115,19 @@ fn the_deadline_is_a_time_to_look_again() {
         "a start says nothing anew"
     );
 }
+
+#[test]
+fn an_order_to_force_is_carried_out_where_more_is_wanted_than_ever_fitted() {
+    let mut world = World::new(1);
+    world.apply("web", spec("web:1", 2));
+    world.ticks(20);
+    world.drain("node1", 3_000, true);
+    world.scale("web", 7);
+    world.ticks(5);
+    assert_eq!(world.answering("web"), 2, "not before the deadline");
+    world.tick(500);
+    let gone = world.leaving("web");
+    assert_eq!(gone.len(), 2);
+    let forced = |l: &plan::Leaving| l.reason == LeaveReason::NodeDrainForced;
+    assert!(gone.iter().all(|(_, l)| forced(l)));
+}
