@@ -1,8 +1,10 @@
 //! After the storm: with all faults over, the cluster must be as desired within a minute, stay
-//! so, and answer every request.
+//! so, and answer every request. What crash-loops whatever is done may be tried on.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
+use longshore_model::Plan;
 use longshore_model::plan::Traffic;
 
 use crate::adapter;
@@ -23,7 +25,7 @@ pub struct Calm {
     /// When it began.
     began_at: u64,
     /// Since when it has been as desired, and the plan then.
-    still: Option<(u64, u64)>,
+    still: Option<(u64, Arc<Plan>)>,
     /// What was last not as desired.
     last: Option<String>,
     /// It is over.
@@ -47,7 +49,8 @@ impl World {
     /// Milliseconds since everything was last seen to be as desired, in the calm phase.
     #[must_use]
     pub fn quiet_for_ms(&self) -> u64 {
-        self.rest.still.map_or(0, |(since, _)| self.now - since)
+        let since = self.rest.still.as_ref().map(|(since, _)| *since);
+        since.map_or(0, |since| self.now - since)
     }
 
     pub(crate) fn watch(&mut self) {
@@ -55,16 +58,18 @@ impl World {
             self.put_right_when_up();
             return;
         }
-        let version = self.cluster().map_or(0, |c| c.view().plan.version);
+        let plan = self.plan_now();
         let unrest = self.unrest();
         if unrest.is_some() {
             self.rest.last.clone_from(&unrest);
         }
-        match (&unrest, self.rest.still) {
-            (Some(_), _) => self.rest.still = None,
-            (None, Some((_, was))) if was == version => {}
-            (None, _) => self.rest.still = Some((self.now, version)),
-        }
+        let rests = |was: &Arc<Plan>| self.rests(was, &plan);
+        let since = match (&unrest, &self.rest.still) {
+            (Some(_), _) => None,
+            (None, Some((since, was))) if rests(was) => Some(*since),
+            (None, _) => Some(self.now),
+        };
+        self.rest.still = since.map(|since| (since, plan));
         if self.quiet_for_ms() >= STILL_MS {
             self.rest.over = true;
             self.rest.took_ms = self.now - STILL_MS - self.rest.began_at;
@@ -151,17 +156,22 @@ impl World {
     }
 
     fn plan_is_old(&self) -> bool {
-        let version = self.cluster().map_or(0, |c| c.view().plan.version);
-        match self.rest.still {
-            Some((since, was)) => was == version && self.now - since > LISTS_MS,
+        let plan = self.plan_now();
+        match &self.rest.still {
+            Some((since, was)) => self.rests(was, &plan) && self.now - since > LISTS_MS,
             None => false,
         }
+    }
+
+    fn plan_now(&self) -> Arc<Plan> {
+        let plan = self.cluster().map(|c| Arc::clone(&c.view().plan));
+        plan.unwrap_or_default()
     }
 
     /// A rollout that stopped stays stopped: the file's template failed too often.
     fn outdated(
         &self,
-        plan: &longshore_model::Plan,
+        plan: &Plan,
         key: &longshore_model::ServiceKey,
         image: &str,
     ) -> Option<String> {
@@ -174,7 +184,7 @@ impl World {
     }
 
     /// Fourth ledger: what each edge sends requests to is what serves, exactly.
-    fn lists_differ(&self, plan: &longshore_model::Plan) -> Option<String> {
+    fn lists_differ(&self, plan: &Plan) -> Option<String> {
         for (number, host) in self.hosts.iter().enumerate().filter(|(_, h)| h.edge) {
             for (index, service) in self.users.services.iter().enumerate() {
                 let Some(backend) = self.users.backend(index).filter(|_| service.wish.is_some())

@@ -112,6 +112,7 @@ impl World {
         self.judge_new(commit, found);
         self.judge_leaving(commit, found);
         judge_lost(commit, found);
+        found.extend(self.judge_loops(commit.before, commit.after, commit.now_ms));
         self.judge_targets(commit, found);
         let gone: BTreeSet<usize> = self.edges_gone(commit);
         let planner = &self.scenario.planner;
@@ -348,7 +349,11 @@ impl World {
             });
             // An agent that was stopped says first what it knew before.
             let woke = now < host.agent.frozen_until + LAG_MS;
-            answers || stale || woke || !host.power || container.is_none()
+            // Without a way in no edge checks it, and an engine that is away tells nothing: its
+            // last word stands.
+            let no_way_in = adapter::routes(commit.after, key).is_empty();
+            let untold = no_way_in && seen.is_some_and(|seen| seen.engine != EngineState::Ok);
+            answers || stale || woke || untold || !host.power || container.is_none()
         });
         u32::try_from(serving.count()).unwrap_or(u32::MAX)
     }

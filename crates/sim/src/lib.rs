@@ -34,6 +34,7 @@ pub mod haproxy;
 pub mod host;
 pub mod judge;
 pub mod judge_plan;
+mod loops;
 #[cfg(feature = "mutants")]
 pub mod mutants;
 pub mod mutations;

@@ -1,0 +1,71 @@
+//! Services that can never come to rest: all that is left of them crash-loops, by what their image
+//! really does. They are tried on for ever, as `docs/rollouts.md` says; each try must wait longer.
+
+use longshore_model::{Plan, ServiceKey};
+
+use crate::adapter;
+use crate::world::World;
+
+impl World {
+    /// Does every template crash that this service could run? Where a replica of another template
+    /// stays, a stopped rollout goes back to that one, and the plan must come to rest.
+    pub(crate) fn crash_loops(&self, plan: &Plan, key: &ServiceKey) -> bool {
+        let wish = self.users.of(key).and_then(|service| service.wish.as_ref());
+        let Some(wish) = wish.filter(|w| w.image.starts_with("crash-") && !w.impossible) else {
+            return false;
+        };
+        adapter::of_service(plan, key)
+            .filter(|replica| replica.leaving.is_none())
+            .all(|replica| adapter::image(plan, replica) == wish.image)
+    }
+
+    /// Is nothing else planned than before, but for new tries of what crash-loops? Generations of
+    /// nodes and routes follow from the services and are not compared.
+    pub(crate) fn rests(&self, before: &Plan, after: &Plan) -> bool {
+        if before.version == after.version {
+            return true;
+        }
+        let others = |plan: &Plan| {
+            let services = plan.services.clone().into_iter();
+            let others = services.filter(|(key, _)| {
+                !(self.crash_loops(before, key) && self.crash_loops(after, key))
+            });
+            others.collect::<Vec<_>>()
+        };
+        // Without a service that crash-loops, not even a number may change.
+        let excused = others(after).len() < after.services.len();
+        excused && before.lost == after.lost && others(before) == others(after)
+    }
+
+    /// 9: in the calm phase, what crash-loops is tried again only after its back-off, and the
+    /// back-off doubles up to its cap. That it may run healthily for a moment is no excuse.
+    pub(crate) fn judge_loops(&self, before: &Plan, after: &Plan, now_ms: u64) -> Vec<String> {
+        let mut found = Vec::new();
+        let keys = after.services.keys().filter(|_| self.put_right);
+        for key in keys.filter(|key| self.crash_loops(before, key) && self.crash_loops(after, key))
+        {
+            let Some(was) = adapter::failures(before, key) else {
+                continue;
+            };
+            let early = adapter::of_service(after, key)
+                .any(|r| r.template == was.template && adapter::replica(before, r.id).is_none());
+            if early && now_ms < was.retry_at_ms {
+                found.push(format!("{key}: crash-loops and starts within its back-off"));
+            }
+            let Some(is) = adapter::failures(after, key) else {
+                found.push(format!("{key}: crash-loops and is forgiven"));
+                continue;
+            };
+            let planner = &self.scenario.planner;
+            let doubled = planner.backoff_base_ms << was.rounds.min(20);
+            let least = was.retry_at_ms + doubled.min(planner.backoff_cap_ms);
+            if is.template == was.template
+                && is.retry_at_ms != was.retry_at_ms
+                && (is.rounds != was.rounds + 1 || is.retry_at_ms < least)
+            {
+                found.push(format!("{key}: crash-loops and its back-off does not grow"));
+            }
+        }
+        found
+    }
+}
