@@ -310,7 +310,8 @@ impl World {
         let news = &again.report.events;
         assert!(
             again.plan == outcome.plan,
-            "planning again changes the plan: {news:?}"
+            "planning again changes the plan: {news:?}\n{}",
+            differing(&outcome.plan, &again.plan)
         );
         assert!(news.is_empty(), "planning again says {news:?}");
         self.cache = cache;
@@ -579,4 +580,26 @@ fn status(id: ReplicaId, now: u64) -> ReplicaStatus {
         healthy_ms: None,
         restarts: 0,
     }
+}
+
+/// The lines in which two plans differ, for people.
+fn differing(one: &Plan, other: &Plan) -> String {
+    let (one, other) = (format!("{one:#?}"), format!("{other:#?}"));
+    let (one, other): (Vec<&str>, Vec<&str>) = (one.lines().collect(), other.lines().collect());
+    let same = one.iter().zip(&other).take_while(|(a, b)| a == b).count();
+    let rest = |lines: &[&str], sign: char| {
+        let from = same.saturating_sub(12);
+        let shown = lines.iter().skip(from).take(24);
+        shown
+            .map(|line| format!("{sign} {line}\n"))
+            .collect::<String>()
+    };
+    let end = |lines: &[&str]| lines.len();
+    format!(
+        "first differing line {same} of {} and {}\n{}{}",
+        end(&one),
+        end(&other),
+        rest(&one, '-'),
+        rest(&other, '+')
+    )
 }
