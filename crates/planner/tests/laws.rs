@@ -320,11 +320,12 @@ fn unsettled(world: &World) -> Vec<String> {
                 .waits
                 .iter()
                 .any(|r| matches!(r, Reason::Unplaceable { .. }));
-        // A rollout that failures stopped waits for a person.
+        // A rollout that failures stopped waits for a person, once all that leaves is gone.
         let stopped = report
             .waits
             .iter()
             .any(|r| matches!(r, Reason::RolloutPaused { .. } | Reason::RolledBack { .. }));
+        let stopped = stopped && report.leaving == 0;
         if !((settled || waits_for_room) && desired || stopped) {
             wrong.push(format!("{service} wants {target}: {report:?}"));
         }
@@ -443,6 +444,24 @@ fn found_a_restart_with_a_node_that_only_edges_still_reach() {
         (drain, 1),
     ];
     settles(3, &acts);
+}
+
+/// What the file gave up before is still on its way out when the rollout stops.
+#[test]
+fn a_stopped_rollout_is_at_rest_once_what_leaves_is_gone() {
+    let acts = [
+        (deploy(2, 0, 2, 134), 1),
+        (
+            Act::Break {
+                image: 1,
+                broken: true,
+            },
+            1,
+        ),
+        (deploy(2, 2, 0, 193), 19),
+        (deploy(2, 1, 0, 60), 19),
+    ];
+    settles(1, &acts);
 }
 
 /// Few enough to be run at every change; `PROPTEST_CASES` asks for more.
