@@ -205,7 +205,12 @@ fn container(draft: &Draft<'_>, order: &Order<'_>) -> Option<Arc<ContainerSpec>>
         return Some(Arc::clone(known));
     }
     let wanted = draft.services[order.service].template.as_ref() == Some(&order.template);
-    wanted.then(|| Arc::new(order.spec.container.clone()))
+    if wanted {
+        return Some(Arc::new(order.spec.container.clone()));
+    }
+    // None runs any more, but it is what the last good revision ran.
+    let good = draft.planned(order.service)?.good.as_ref()?;
+    (good.template == order.template).then(|| Arc::new(good.spec.container.clone()))
 }
 
 fn board<'s>(draft: &Draft<'_>, order: &Order<'s>) -> Option<Board<'s>> {

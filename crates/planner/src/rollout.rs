@@ -58,9 +58,8 @@ impl Terms {
         let rollout = progress::of(draft, service);
         let going = rollout.filter(|r| matches!(r.phase, Phase::Running | Phase::Held { .. }));
         let held = going.is_some_and(|rollout| !rollout.runs());
-        // With no old one left there is nothing to go back to.
-        let stopped =
-            progress::stopped(draft, service) && newest_outdated(draft, service).is_some();
+        // With no old one left and none known there is nothing to go back to.
+        let stopped = progress::stopped(draft, service) && old_template(draft, service).is_some();
         Self {
             allowed: going.map_or(u32::MAX, |rollout| rollout.allowed),
             passed: rollout.map_or(u32::MAX, |rollout| rollout.passed),
@@ -317,7 +316,10 @@ fn template_to_start(
 ) -> Option<TemplateId> {
     let full = terms.held && new >= terms.allowed;
     if terms.stopped || full {
-        let old = newest_outdated(draft, service);
+        let old = match terms.stopped {
+            true => old_template(draft, service),
+            false => newest_outdated(draft, service),
+        };
         if old.is_some() || terms.stopped {
             return old;
         }
@@ -332,6 +334,16 @@ fn newest_outdated(draft: &Draft<'_>, service: usize) -> Option<TemplateId> {
         .filter_map(|&row| draft.replica(row))
         .find(|replica| replica.leaving.is_none() && !replica.paused)
         .map(|replica| replica.template.clone())
+}
+
+/// What a service shall run while its rollout is stopped: the newest old template that is left, or
+/// what its last good revision ran.
+fn old_template(draft: &Draft<'_>, service: usize) -> Option<TemplateId> {
+    newest_outdated(draft, service).or_else(|| {
+        let good = draft.planned(service)?.good.as_ref()?;
+        let wanted = draft.services[service].template.as_ref();
+        (Some(&good.template) != wanted).then(|| good.template.clone())
+    })
 }
 
 /// Gives up what is to be replaced, as far as the rest carries it. Returns how many left.

@@ -239,6 +239,21 @@ fn continue_goes_on_trying_with_growing_pauses() {
 }
 
 #[test]
+fn paused_with_no_old_one_left_the_last_good_template_runs_again() {
+    let stop_first = UpdateSpec {
+        parallelism: 0,
+        order: UpdateOrder::StopFirst,
+        ..update(FailureAction::Pause)
+    };
+    let mut world = settled(3, with(OLD, 1, stop_first.clone()));
+    world.broken.push(NEW.into());
+    world.apply("web", with(NEW, 1, stop_first));
+    world.ticks(300);
+    assert_eq!((failures(&world), rollout(&world).word()), (2, "paused"));
+    assert_eq!((of_image(&world, OLD), world.answering("web")), (1, 1));
+}
+
+#[test]
 fn a_ratio_of_zero_tolerates_nothing() {
     let strict = UpdateSpec {
         failure_permille_max: Some(0),
