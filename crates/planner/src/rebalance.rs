@@ -103,7 +103,10 @@ fn end_moves(draft: &mut Draft<'_>, service: usize) {
             draft.rows[row].id == id && replica.is_some_and(|r| r.leaving.is_none())
         })
     };
-    let stopped = draft.brake || crate::rollout::runs(draft, service);
+    // With fewer wanted than stay without the successors, somebody leaves anyway: by its own order.
+    let without_successors = draft.active(service).len() - stayers(draft, service, &entry.moves);
+    let scale_in = without_successors > draft.target(service) as usize;
+    let stopped = draft.brake || scale_in || crate::rollout::runs(draft, service);
     let kept: Vec<Move> = entry
         .moves
         .iter()
@@ -113,6 +116,14 @@ fn end_moves(draft: &mut Draft<'_>, service: usize) {
     if kept.len() != entry.moves.len() {
         draft.entry(service).moves = kept;
     }
+}
+
+/// How many successors of `moves` do not leave.
+fn stayers(draft: &Draft<'_>, service: usize, moves: &[Move]) -> usize {
+    let active = draft.active(service).into_iter();
+    active
+        .filter(|&row| moves.iter().any(|m| m.successor == draft.rows[row].id))
+        .count()
 }
 
 /// Notices nodes that begin to take replicas, which opens the window.
