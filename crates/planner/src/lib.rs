@@ -115,7 +115,10 @@ pub fn plan_with(input: &PlanInput<'_>, cache: &mut Cache) -> Outcome {
     place::forget_failures(&mut draft);
     rebalance::run(&mut draft);
     rollout::run(&mut draft);
-    rebalance::end(&mut draft);
+    // What no longer moves is a surplus, which must not wait for the next run.
+    if rebalance::end(&mut draft) {
+        rollout::run(&mut draft);
+    }
     warm::run(&mut draft);
     let leaving = std::mem::take(&mut draft.leaving_now);
     handover::run(&mut draft, &leaving);

@@ -46,11 +46,13 @@ fn is_open(input: &PlanInput<'_>, memory: &RebalanceMemory) -> bool {
     }
 }
 
-/// Ends moves that are over.
-pub(crate) fn end(draft: &mut Draft<'_>) {
+/// Ends moves that are over. True: some were, and their services have one replica too many.
+pub(crate) fn end(draft: &mut Draft<'_>) -> bool {
+    let mut ended = false;
     for service in 0..draft.services.len() {
-        end_moves(draft, service);
+        ended |= end_moves(draft, service);
     }
+    ended
 }
 
 /// Ends moves that are over and begins new ones.
@@ -89,12 +91,12 @@ pub(crate) fn moves(draft: &Draft<'_>, row: usize) -> bool {
 
 /// Forgets moves whose replica or successor leaves, and all of a service that must not move now:
 /// then it has one replica too many, and gives one up like any surplus.
-fn end_moves(draft: &mut Draft<'_>, service: usize) {
+fn end_moves(draft: &mut Draft<'_>, service: usize) -> bool {
     let Some(entry) = draft.planned(service) else {
-        return;
+        return false;
     };
     if entry.moves.is_empty() {
-        return;
+        return false;
     }
     let stays = |id| {
         let rows = &draft.services[service].rows;
@@ -113,9 +115,11 @@ fn end_moves(draft: &mut Draft<'_>, service: usize) {
         .filter(|m| !stopped && stays(m.replica) && stays(m.successor))
         .copied()
         .collect();
-    if kept.len() != entry.moves.len() {
+    let ended = kept.len() != entry.moves.len();
+    if ended {
         draft.entry(service).moves = kept;
     }
+    ended
 }
 
 /// How many successors of `moves` do not leave.
