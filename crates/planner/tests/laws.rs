@@ -11,75 +11,10 @@ use longshore_model::spec::{PlacementPolicy, Resources, UpdateOrder};
 use longshore_model::*;
 use longshore_planner::RebalanceMode;
 use proptest::prelude::*;
+use world::acts::Act;
 use world::*;
 
 const SERVICES: [&str; 3] = ["web", "api", "db"];
-
-/// One thing that happens, and the ticks until the next.
-#[derive(Debug, Clone)]
-enum Act {
-    Apply {
-        service: usize,
-        image: u8,
-        replicas: u32,
-        shape: u8,
-    },
-    Down {
-        service: usize,
-    },
-    Scale {
-        service: usize,
-        count: u32,
-    },
-    Available {
-        node: usize,
-        to: u8,
-    },
-    Power {
-        node: usize,
-        on: bool,
-    },
-    Session {
-        node: usize,
-        on: bool,
-    },
-    EdgeSession {
-        on: bool,
-    },
-    Reach {
-        node: usize,
-        on: bool,
-    },
-    Load {
-        node: usize,
-        bits: u64,
-    },
-    Fail {
-        nth: usize,
-    },
-    Sick {
-        nth: usize,
-        sick: bool,
-    },
-    Break {
-        image: u8,
-        broken: bool,
-    },
-    Sticky {
-        on: bool,
-    },
-    Commits {
-        refused: bool,
-    },
-    Restart,
-    Rebalance {
-        mode: u8,
-    },
-    Drain {
-        node: usize,
-        force: bool,
-    },
-}
 
 fn act() -> impl Strategy<Value = (Act, usize)> {
     let node = 0..5_usize;

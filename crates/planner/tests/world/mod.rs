@@ -3,10 +3,14 @@
 // Each test binary uses its own part; a broken fixture should panic.
 #![allow(dead_code, clippy::unwrap_used)]
 
+pub(crate) mod acts;
+mod diff;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
+use diff::differing;
 use longshore_model::autoscale::{Behavior, Metric, Signal, TargetKind};
 use longshore_model::node::{Capacity, DrainOrder, Node};
 use longshore_model::observe::{
@@ -580,26 +584,4 @@ fn status(id: ReplicaId, now: u64) -> ReplicaStatus {
         healthy_ms: None,
         restarts: 0,
     }
-}
-
-/// The lines in which two plans differ, for people.
-fn differing(one: &Plan, other: &Plan) -> String {
-    let (one, other) = (format!("{one:#?}"), format!("{other:#?}"));
-    let (one, other): (Vec<&str>, Vec<&str>) = (one.lines().collect(), other.lines().collect());
-    let same = one.iter().zip(&other).take_while(|(a, b)| a == b).count();
-    let rest = |lines: &[&str], sign: char| {
-        let from = same.saturating_sub(12);
-        let shown = lines.iter().skip(from).take(24);
-        shown
-            .map(|line| format!("{sign} {line}\n"))
-            .collect::<String>()
-    };
-    let end = |lines: &[&str]| lines.len();
-    format!(
-        "first differing line {same} of {} and {}\n{}{}",
-        end(&one),
-        end(&other),
-        rest(&one, '-'),
-        rest(&other, '+')
-    )
 }
