@@ -336,7 +336,8 @@ async fn serve(channel: Channel, told: watch::Sender<Told>, edge: bool, name: St
             .into_inner();
         while let Some(message) = stream.message().await? {
             for answer in message.message.map(|m| fake.react(m)).unwrap_or_default() {
-                sender.send(say(answer)).await.unwrap();
+                // If nobody listens any more, the session is over: its last word comes next.
+                let _heard = sender.send(say(answer)).await;
             }
         }
         Ok::<(), Status>(())
