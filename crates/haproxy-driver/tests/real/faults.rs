@@ -1,9 +1,11 @@
 //! Replicas, HAProxy, files and sockets fail; hands meddle.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use crate::host::{Host, Replica, Traffic, free_port, get, get_until, http, key, routes, signal};
-use longshore_haproxy_driver::EdgeError;
+use crate::host::{
+    Host, Replica, Traffic, free_port, get, get_until, http, key, routes, signal, until,
+};
+use longshore_haproxy_driver::{Edge, EdgeError, Ticked};
 use longshore_model::ReplicaId;
 use longshore_model::observe::ServerAdmin;
 use longshore_model::routes::ServerMode::{Drain, Serve};
@@ -15,25 +17,20 @@ async fn a_replica_killed_with_requests_waiting_does_not_take_haproxy_down() {
     let a = Replica::start(1).await;
     let mut backend = http("shop/web", port, vec![a.server(Serve)]);
     backend.route.maxconn_per_replica = 2;
-    host.edge
-        .apply(&routes(1, vec![backend.clone()]))
-        .await
-        .unwrap();
-    host.settle().await;
+    host.serve(1, vec![backend.clone()]).await;
     let waiting: Vec<_> = (0..8)
         .map(|_| tokio::spawn(get(port, "/slow", "x")))
         .collect();
-    let deadline = Instant::now() + crate::host::PATIENCE;
-    loop {
+    until("a queue", async || {
         let snapshot = host.edge.read().await.unwrap();
         let seen = snapshot.server(ReplicaId(1)).unwrap();
-        let backend = &host.edge.read().await.unwrap().backends[&key("shop/web")];
+        let backend = &snapshot.backends[&key("shop/web")];
         if seen.sessions == 2 && backend.queued + seen.queued >= 6 {
-            break;
+            return Ok(());
         }
-        assert!(Instant::now() < deadline, "no queue: {seen:?} {backend:?}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+        Err(format!("{seen:?} {backend:?}"))
+    })
+    .await;
     a.kill();
     backend.servers.clear();
     host.edge
@@ -64,11 +61,7 @@ async fn haproxy_that_was_down_starts_with_the_routes_of_now() {
             vec![a.server(a_mode), b.server(b_mode)],
         )]
     };
-    host.edge
-        .apply(&routes(1, list(Serve, Serve)))
-        .await
-        .unwrap();
-    host.settle().await;
+    host.serve(1, list(Serve, Serve)).await;
     host.crash_haproxy().await;
     let error = host
         .edge
@@ -105,20 +98,16 @@ async fn a_foreign_reload_and_a_hand_on_the_socket_are_noticed_and_repaired() {
         port,
         vec![a.server(Serve), b.server(Serve)],
     )];
-    host.edge.apply(&routes(1, list)).await.unwrap();
-    host.settle().await;
+    host.serve(1, list).await;
 
     let traffic = Traffic::start(port);
     let before = host.edge.read().await.unwrap().pid;
     signal(host.master_pid(), rustix::process::Signal::USR2);
-    let deadline = Instant::now() + crate::host::PATIENCE;
-    loop {
-        if host.edge.read().await.is_ok_and(|seen| seen.pid != before) {
-            break;
-        }
-        assert!(Instant::now() < deadline, "no new worker\n{}", host.log());
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    until("a new worker", async || match host.edge.read().await {
+        Ok(seen) if seen.pid != before => Ok(()),
+        _ => Err(host.log()),
+    })
+    .await;
     let ticked = host.edge.tick().await.unwrap();
     assert!(ticked.repaired[0].contains("somebody else"), "{ticked:?}");
     assert_eq!((ticked.steps, ticked.pending), (0, 0), "{ticked:?}");
@@ -163,19 +152,13 @@ async fn a_file_that_haproxy_refuses_changes_nothing() {
     let (port, other_port) = (free_port(), free_port());
     let a = Replica::start(1).await;
     let web = http("shop/web", port, vec![a.server(Serve)]);
-    host.edge
-        .apply(&routes(1, vec![web.clone()]))
-        .await
-        .unwrap();
-    host.settle().await;
+    host.serve(1, vec![web.clone()]).await;
     let good = host.config();
     let pid = host.edge.read().await.unwrap().pid;
 
     let mut settings = host.settings.clone();
     settings.process.user = Some("no-such-user".to_owned());
-    let mut edge = longshore_haproxy_driver::Edge::open(settings)
-        .await
-        .unwrap();
+    let mut edge = Edge::open(settings).await.unwrap();
     let more = vec![web, http("shop/api", other_port, vec![])];
     let error = edge.apply(&routes(2, more)).await.unwrap_err();
     assert!(matches!(error, EdgeError::Refused { .. }), "{error}");
@@ -214,8 +197,8 @@ async fn a_taken_port_is_named_and_does_not_block_the_others() {
     host.settle().await;
     get_until(other_port, "x", "r2").await;
     drop(holder);
-    host.tick_until("the port is free", |edge| edge.slots().backends.len() == 2)
-        .await;
+    let both = |edge: &Edge, _: &Ticked| edge.slots().backends.len() == 2;
+    host.tick_until("the port is free", both).await;
     host.settle().await;
     get_until(port, "x", "r1").await;
 }
@@ -226,19 +209,13 @@ async fn a_reload_that_fails_leaves_the_old_worker_and_the_old_file() {
     let (port, other_port) = (free_port(), free_port());
     let a = Replica::start(1).await;
     let web = http("shop/web", port, vec![a.server(Serve)]);
-    host.edge
-        .apply(&routes(1, vec![web.clone()]))
-        .await
-        .unwrap();
-    host.settle().await;
+    host.serve(1, vec![web.clone()]).await;
     let good = host.config();
     // Passes the check and cannot be bound: an address that is not of this host.
     let mut settings = host.settings.clone();
     settings.stats_address = "192.0.2.1".parse().unwrap();
     settings.reload_deadline_ms = 3_000;
-    let mut edge = longshore_haproxy_driver::Edge::open(settings)
-        .await
-        .unwrap();
+    let mut edge = Edge::open(settings).await.unwrap();
     let more = vec![web.clone(), http("shop/api", other_port, vec![])];
     let error = edge.apply(&routes(2, more.clone())).await.unwrap_err();
     println!("{error}");
@@ -246,9 +223,7 @@ async fn a_reload_that_fails_leaves_the_old_worker_and_the_old_file() {
     assert_eq!(host.config(), good);
     assert_eq!(get(port, "/", "x").await.unwrap(), (200, "r1".to_owned()));
     // With what was wrong repaired, the same routes come through.
-    let mut edge = longshore_haproxy_driver::Edge::open(host.settings.clone())
-        .await
-        .unwrap();
+    let mut edge = Edge::open(host.settings.clone()).await.unwrap();
     assert!(edge.apply(&routes(2, more)).await.unwrap().reloaded);
     assert!(
         !edge.tick().await.unwrap().reloaded,
@@ -281,12 +256,11 @@ async fn a_worker_whose_socket_is_gone_is_driven_through_its_master() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_that_hangs_is_an_error_in_time_and_keeps_its_slots() {
-    let mut host = Host::with(|settings| settings.socket_deadline_ms = 300).await;
+    let mut host = Host::with(|settings| settings.socket_deadline_ms = 1_000).await;
     let port = free_port();
     let a = Replica::start(1).await;
     let list = vec![http("shop/web", port, vec![a.server(Serve)])];
-    host.edge.apply(&routes(1, list.clone())).await.unwrap();
-    host.settle().await;
+    host.serve(1, list.clone()).await;
     let (slots, file) = (host.edge.slots().clone(), host.config());
     let pid = host.edge.read().await.unwrap().pid;
     signal(pid, rustix::process::Signal::STOP);
@@ -295,7 +269,7 @@ async fn a_worker_that_hangs_is_an_error_in_time_and_keeps_its_slots() {
     let time = started.elapsed();
     signal(pid, rustix::process::Signal::CONT);
     assert!(matches!(error, EdgeError::Silent { .. }), "{error}");
-    assert!(time < Duration::from_secs(2), "{time:?}");
+    assert!(time < crate::host::PATIENCE, "{time:?}");
     assert_eq!((host.edge.slots(), host.config()), (&slots, file));
     assert!(host.edge.apply(&routes(3, list)).await.unwrap().converged);
     assert_eq!(get(port, "/", "x").await.unwrap(), (200, "r1".to_owned()));
@@ -319,9 +293,7 @@ async fn a_damaged_slot_map_is_built_again_without_a_failed_request() {
     let slots = host.edge.slots().clone();
     let traffic = Traffic::start(port);
     std::fs::write(&host.settings.slots_path, "{").unwrap();
-    host.edge = longshore_haproxy_driver::Edge::open(host.settings.clone())
-        .await
-        .unwrap();
+    host.edge = Edge::open(host.settings.clone()).await.unwrap();
     assert!(host.edge.apply(&list).await.unwrap().converged);
     host.settle().await;
     assert_eq!(host.edge.slots(), &slots);

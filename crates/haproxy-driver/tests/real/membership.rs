@@ -1,11 +1,14 @@
 //! Replicas come, drain and go; routes lead where they should.
 
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use crate::host::{Host, Replica, Traffic, free_port, get, get_until, http, key, routes, server};
-use longshore_haproxy_driver::EdgeError;
+use crate::host::{
+    Host, Replica, Traffic, free_port, get, get_until, http, key, routes, server, slow_arrived,
+    until,
+};
 use longshore_haproxy_driver::slots::Holder;
+use longshore_haproxy_driver::{Edge, EdgeError, Ticked};
 use longshore_model::ReplicaId;
 use longshore_model::observe::{CheckState, ServerAdmin, ServerObserved};
 use longshore_model::routes::ServerMode::{Drain, Serve};
@@ -82,16 +85,12 @@ async fn a_drained_replica_finishes_what_it_has_and_its_slot_is_parked_and_used_
             vec![a.server(a_mode), b.server(b_mode)],
         )]
     };
-    host.edge
-        .apply(&routes(1, list(Serve, Serve)))
-        .await
-        .unwrap();
-    host.settle().await;
+    host.serve(1, list(Serve, Serve)).await;
     // Round robin: of two slow requests each replica gets one.
     let slow: Vec<_> = (0..2)
         .map(|_| tokio::spawn(get(port, "/slow", "x")))
         .collect();
-    crate::host::slow_arrived(&[&a, &b], 2).await;
+    slow_arrived(&[&a, &b], 2).await;
 
     let applied = host
         .edge
@@ -160,41 +159,30 @@ async fn a_replica_that_does_not_listen_or_fails_its_check_gets_no_traffic() {
         ],
     )];
     host.edge.apply(&routes(1, all)).await.unwrap();
-    let down = |edge: &longshore_haproxy_driver::Edge| {
-        edge.slots()
-            .backends
-            .values()
-            .flat_map(|pool| pool.values())
-            .any(|h| {
-                matches!(
-                    h,
-                    Holder::Replica {
-                        id: ReplicaId(1),
-                        proven: true
-                    }
-                )
-            })
+    let first_in = Holder::Replica {
+        id: ReplicaId(1),
+        proven: true,
     };
-    host.tick_until("r1 in", down).await;
+    let in_use = |edge: &Edge, _: &Ticked| {
+        let mut pools = edge.slots().backends.values();
+        pools.any(|pool| pool.values().any(|holder| *holder == first_in))
+    };
+    host.tick_until("r1 in", in_use).await;
     let traffic = Traffic::start(port);
-    let deadline = Instant::now() + crate::host::PATIENCE;
-    loop {
+    until("both are seen down", async || {
         host.edge.tick().await.unwrap();
         let seen = host.edge.read().await.unwrap();
-        let (late, sick) = (
-            seen.server(ReplicaId(2)).unwrap(),
-            seen.server(ReplicaId(3)).unwrap(),
-        );
+        let [late, sick] = [2, 3].map(|id| seen.server(ReplicaId(id)).unwrap());
         assert_eq!(
             (late.admin, sick.admin),
             (ServerAdmin::Drain, ServerAdmin::Drain)
         );
-        if late.check == CheckState::Down && sick.check == CheckState::Down {
-            break;
+        match (late.check, sick.check) {
+            (CheckState::Down, CheckState::Down) => Ok(()),
+            checks => Err(format!("{checks:?}")),
         }
-        assert!(Instant::now() < deadline, "{seen:#?}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    })
+    .await;
     assert_eq!(sick.count(), 0);
     let late = Replica::start_at(2, late_port).await;
     sick.healthy.store(true, Ordering::SeqCst);
@@ -219,12 +207,11 @@ async fn a_reload_keeps_drains_and_counts_the_sessions_of_the_old_worker() {
         Replica::start(3).await,
     );
     let web = |mode| http("shop/web", port, vec![a.server(mode), b.server(Serve)]);
-    host.edge.apply(&routes(1, vec![web(Serve)])).await.unwrap();
-    host.settle().await;
+    host.serve(1, vec![web(Serve)]).await;
     let slow: Vec<_> = (0..2)
         .map(|_| tokio::spawn(get(port, "/slow", "x")))
         .collect();
-    crate::host::slow_arrived(&[&a, &b], 2).await;
+    slow_arrived(&[&a, &b], 2).await;
     let traffic = Traffic::start(port);
     host.edge.apply(&routes(2, vec![web(Drain)])).await.unwrap();
     let before = a.count();
@@ -256,11 +243,14 @@ async fn a_reload_keeps_drains_and_counts_the_sessions_of_the_old_worker() {
     let (answers, _) = traffic.stop_without_failure().await;
     assert!(answers["r2"] > 0, "{answers:?}");
     assert_eq!(a.count(), before, "a draining replica got a request");
-    let deadline = Instant::now() + crate::host::PATIENCE;
-    while server_of(&mut host, 1).await.sessions > 0 {
-        assert!(Instant::now() < deadline, "the session does not end");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    until("the session ends", async || {
+        let seen = server_of(&mut host, 1).await;
+        match seen.sessions {
+            0 => Ok(()),
+            _ => Err(format!("{seen:?}")),
+        }
+    })
+    .await;
     // Back to serving: the drain is lifted without a reload.
     let back = routes(
         4,
@@ -290,8 +280,7 @@ async fn a_pool_grows_at_run_time_and_survives_a_crash() {
             replicas.iter().map(|r| r.server(Serve)).collect(),
         )]
     };
-    host.edge.apply(&routes(1, list(&replicas))).await.unwrap();
-    host.settle().await;
+    host.serve(1, list(&replicas)).await;
     let pid = host.edge.read().await.unwrap().pid;
     for id in 2..=7 {
         replicas.push(Replica::start(id).await);
@@ -351,11 +340,7 @@ async fn services_share_a_port_by_host_name_and_the_stats_port_only_reads() {
     raw.route.mode = RouteMode::Tcp;
     raw.route.check_path = None;
     raw.route.balance = Balance::Leastconn;
-    host.edge
-        .apply(&routes(1, vec![blog, raw, shop]))
-        .await
-        .unwrap();
-    host.settle().await;
+    host.serve(1, vec![blog, raw, shop]).await;
     get_until(port, "SHOP.example.org:80", "r1").await;
     get_until(port, "www.blog.example.org", "r2").await;
     get_until(tcp_port, "x", "r3").await;
@@ -383,8 +368,7 @@ async fn a_drain_reaches_the_clients_that_an_old_worker_keeps() {
     let (port, other_port) = (free_port(), free_port());
     let (a, b) = (Replica::start(1).await, Replica::start(2).await);
     let web = |mode| http("shop/web", port, vec![a.server(mode), b.server(Serve)]);
-    host.edge.apply(&routes(1, vec![web(Serve)])).await.unwrap();
-    host.settle().await;
+    host.serve(1, vec![web(Serve)]).await;
     // Six clients that keep their connections to the worker of now.
     let mut clients = Vec::new();
     for _ in 0..6 {

@@ -6,28 +6,27 @@ use longshore_model::observe::BackendObserved;
 use longshore_model::routes::ServerMode::Serve;
 use longshore_model::spec::RouteMode;
 
-use crate::host::{Host, PATIENCE, Replica, free_port, get, http, key, routes, slow_arrived};
+use crate::host::{Host, Replica, free_port, get, http, key, routes, slow_arrived};
 
 async fn seen(host: &mut Host) -> BackendObserved {
     let mut snapshot = host.edge.read().await.unwrap();
     snapshot.backends.remove(&key("shop/web")).unwrap()
 }
 
-/// Reads until it is as wanted, or panics with the last reading.
+/// Reads until it is as wanted, and gives that reading.
 async fn until(
     host: &mut Host,
     what: &str,
     wanted: impl Fn(&BackendObserved) -> bool,
 ) -> BackendObserved {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
+    crate::host::until(what, async || {
         let now = seen(host).await;
         if wanted(&now) {
-            return now;
+            return Ok(now);
         }
-        assert!(Instant::now() < deadline, "never {what}: {now:?}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+        Err(format!("{now:?}"))
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -37,8 +36,7 @@ async fn a_known_load_shows_as_sessions_queue_requests_and_response_time() {
     let (a, b) = (Replica::start(1).await, Replica::start(2).await);
     let mut backend = http("shop/web", port, vec![a.server(Serve), b.server(Serve)]);
     backend.route.maxconn_per_replica = 3;
-    host.edge.apply(&routes(1, vec![backend])).await.unwrap();
-    host.settle().await;
+    host.serve(1, vec![backend]).await;
     let before = seen(&mut host).await;
     assert_eq!(
         (before.sessions, before.queued, before.errors_total),
@@ -84,11 +82,7 @@ async fn failures_count_once_and_counters_begin_anew_with_a_reload() {
     let (port, other) = (free_port(), free_port());
     let a = Replica::start(1).await;
     let web = http("shop/web", port, vec![a.server(Serve)]);
-    host.edge
-        .apply(&routes(1, vec![web.clone()]))
-        .await
-        .unwrap();
-    host.settle().await;
+    host.serve(1, vec![web.clone()]).await;
     for _ in 0..5 {
         get(port, "/", "x").await.unwrap();
     }
@@ -123,8 +117,7 @@ async fn plain_tcp_counts_connections_and_those_that_found_nobody() {
     let mut backend = http("shop/web", port, vec![a.server(Serve)]);
     backend.route.mode = RouteMode::Tcp;
     backend.route.check_path = None;
-    host.edge.apply(&routes(1, vec![backend])).await.unwrap();
-    host.settle().await;
+    host.serve(1, vec![backend]).await;
     for _ in 0..4 {
         get(port, "/", "x").await.unwrap();
     }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use longshore_haproxy_driver::{Edge, ProcessSettings, Settings};
+use longshore_haproxy_driver::{Applied, Edge, ProcessSettings, Settings, Ticked};
 use longshore_model::routes::{Backend, Routes, Server, ServerMode};
 use longshore_model::spec::{Balance, RouteMode, RouteSpec};
 use longshore_model::{ReplicaId, ServiceKey};
@@ -21,6 +21,22 @@ use tokio::task::JoinHandle;
 
 /// Longest wait for anything.
 pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Looks again and again until `look` finds what it wants, and gives that; what it saw instead is
+/// what the test says when its patience ends.
+pub async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Result<T, String>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match look().await {
+            Ok(found) => return found,
+            Err(seen) => assert!(
+                Instant::now() < deadline,
+                "{what}: not within {PATIENCE:?}; {seen}"
+            ),
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
 
 pub fn loopback() -> IpAddr {
     IpAddr::V4(Ipv4Addr::LOCALHOST)
@@ -114,15 +130,11 @@ impl Host {
             .spawn()
             .expect("install haproxy (apt-get install haproxy)");
         self.haproxy = Some(child);
-        let deadline = Instant::now() + PATIENCE;
-        while let Err(error) = self.edge.read().await {
-            assert!(
-                Instant::now() < deadline,
-                "haproxy did not start: {error}\n{}",
-                self.log()
-            );
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        until("haproxy answers", async || match self.edge.read().await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(format!("{error}\n{}", self.log())),
+        })
+        .await;
     }
 
     pub fn log(&self) -> String {
@@ -155,11 +167,11 @@ impl Host {
         let pid = self.edge.read().await.unwrap().pid;
         signal(pid, rustix::process::Signal::KILL);
         let mut child = self.haproxy.take().unwrap();
-        let deadline = Instant::now() + PATIENCE;
-        while child.try_wait().unwrap().is_none() {
-            assert!(Instant::now() < deadline, "the master outlived its worker");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        until("the master ends", async || {
+            let ended = child.try_wait().unwrap();
+            ended.ok_or_else(|| "it outlived its worker".to_owned())
+        })
+        .await;
     }
 
     pub fn is_running(&mut self) -> bool {
@@ -172,44 +184,33 @@ impl Host {
         self.haproxy.as_ref().unwrap().id()
     }
 
-    /// Ticks until `done`; gives how long it took.
-    pub async fn tick_until(
-        &mut self,
-        what: &str,
-        mut done: impl FnMut(&Edge) -> bool,
-    ) -> Duration {
-        let started = Instant::now();
-        loop {
+    /// Ticks until it is `done`.
+    pub async fn tick_until(&mut self, what: &str, done: impl Fn(&Edge, &Ticked) -> bool) {
+        until(what, async || {
             let ticked = self.edge.tick().await.unwrap();
-            if done(&self.edge) {
-                return started.elapsed();
+            match done(&self.edge, &ticked) {
+                true => Ok(()),
+                false => Err(format!(
+                    "{ticked:?}, {:#?}\n{}",
+                    self.edge.slots(),
+                    self.log()
+                )),
             }
-            assert!(
-                started.elapsed() < PATIENCE,
-                "{what}: not within {PATIENCE:?}; {ticked:?}, {:#?}\n{}",
-                self.edge.slots(),
-                self.log()
-            );
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        })
+        .await;
     }
 
     /// Ticks until nothing is pending.
-    pub async fn settle(&mut self) -> Duration {
-        let started = Instant::now();
-        loop {
-            let ticked = self.edge.tick().await.unwrap();
-            if ticked.pending == 0 && ticked.steps == 0 {
-                return started.elapsed();
-            }
-            assert!(
-                started.elapsed() < PATIENCE,
-                "not settled: {ticked:?}, {:#?}\n{}",
-                self.edge.slots(),
-                self.log()
-            );
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+    pub async fn settle(&mut self) {
+        let done = |_: &Edge, ticked: &Ticked| ticked.pending == 0 && ticked.steps == 0;
+        self.tick_until("settled", done).await;
+    }
+
+    /// Applies the routes and settles.
+    pub async fn serve(&mut self, generation: u64, backends: Vec<Backend>) -> Applied {
+        let applied = self.edge.apply(&routes(generation, backends)).await;
+        self.settle().await;
+        applied.unwrap()
     }
 
     /// One command on the worker's socket, as a hand would send it.
@@ -390,23 +391,16 @@ pub async fn get(port: u16, path: &str, host: &str) -> Result<(u16, String), Str
         .unwrap_or_else(|_| Err("no end".to_owned()))
 }
 
-/// Asks until it answers with `body`, or panics with the last answer.
+/// Asks until it answers with `wanted`.
 pub async fn get_until(port: u16, host: &str, wanted: &str) {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let got = get(port, "/", host).await;
-        if got
-            .as_ref()
-            .is_ok_and(|(status, body)| *status == 200 && body == wanted)
-        {
-            return;
-        }
-        assert!(
-            Instant::now() < deadline,
-            "{wanted} does not answer at {port}: {got:?}"
-        );
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    until(
+        &format!("{wanted} answers at {port}"),
+        async || match get(port, "/", host).await {
+            Ok((200, body)) if body == wanted => Ok(()),
+            other => Err(format!("{other:?}")),
+        },
+    )
+    .await;
 }
 
 /// A steady stream of requests, about 300 a second.
@@ -481,21 +475,14 @@ pub fn routes(generation: u64, backends: Vec<Backend>) -> Routes {
 
 /// Waits until `count` slow requests are with the replicas.
 pub async fn slow_arrived(replicas: &[&Replica], count: usize) {
-    let deadline = Instant::now() + PATIENCE;
-    let arrived = || {
-        replicas
-            .iter()
-            .map(|r| r.slow.load(Ordering::SeqCst))
-            .sum::<usize>()
-    };
-    while arrived() < count {
-        assert!(
-            Instant::now() < deadline,
-            "{} of {count} slow requests arrived",
-            arrived()
-        );
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    until(&format!("{count} slow requests arrive"), async || {
+        let arrived = replicas.iter().map(|r| r.slow.load(Ordering::SeqCst));
+        match arrived.sum::<usize>() {
+            arrived if arrived >= count => Ok(()),
+            arrived => Err(format!("{arrived} of them did")),
+        }
+    })
+    .await;
 }
 
 /// A client that keeps its connection.
