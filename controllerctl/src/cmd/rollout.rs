@@ -1,6 +1,6 @@
 //! Follows services until they are as wanted, or until it is clear that they will not be.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use longshore_model::Reason;
@@ -156,33 +156,35 @@ async fn look(
 ) -> Result<(), Failure> {
     let mut changes = client.changes();
     let mut unplaceable_since: Option<Instant> = None;
-    let mut seen = BTreeMap::new();
+    let mut shown = Shown::default();
     loop {
         match observe(client, goal).await {
-            Ok((services, replicas)) => {
-                report(reporter, title, &services, &replicas, &mut seen);
+            Ok(seen) => {
+                report(reporter, title, &seen, &mut shown);
+                let Seen {
+                    services, replicas, ..
+                } = &seen;
                 let current = services.iter().all(|s| s.revision >= goal.revision);
                 if current
                     && goal.judge
-                    && let Some((service, why)) = ended_badly(&services, goal.revision)
+                    && let Some((service, why)) = ended_badly(services, goal.revision)
                 {
                     let more = format!("controllerctl rollout status {}", service.key);
-                    return Err(failed(client, why, service, &replicas, more).await);
+                    return Err(failed(client, why, service, replicas, more).await);
                 }
-                if current && (goal.done)(&services) {
+                if current && (goal.done)(services) {
                     return Ok(());
                 }
                 if goal.judge && current {
-                    match judge(client, &services, &replicas).await {
-                        Ok(None) => unplaceable_since = None,
-                        Ok(Some(failure)) if failure.exit == Exit::Unplaceable => {
+                    match judge(client, &seen).await {
+                        None => unplaceable_since = None,
+                        Some(failure) if failure.exit == Exit::Unplaceable => {
                             let since = *unplaceable_since.get_or_insert_with(Instant::now);
                             if since.elapsed() >= UNPLACEABLE_HOLDS {
                                 return Err(failure);
                             }
                         }
-                        Ok(Some(failure)) => return Err(failure),
-                        Err(failure) => changes.pause(failure).await?,
+                        Some(failure) => return Err(failure),
                     }
                 }
             }
@@ -198,64 +200,85 @@ async fn look(
     }
 }
 
-async fn observe(
-    client: &mut Client,
-    goal: &Goal,
-) -> Result<(Vec<pb::Service>, Vec<pb::Replica>), Failure> {
+/// What is so now.
+struct Seen {
+    services: Vec<pb::Service>,
+    replicas: Vec<pb::Replica>,
+    /// Of the whole cluster.
+    problems: Vec<pb::Problem>,
+}
+
+impl Seen {
+    /// What is wrong with the cluster, its nodes and edges, by what it is about: a change may wait
+    /// for any of them.
+    fn around(&self) -> BTreeMap<&str, &str> {
+        let service = |about: &str| about.contains('/');
+        let problems = self.problems.iter().filter(|p| !service(&p.about));
+        let named = problems.map(|p| match p.about.as_str() {
+            "" => ("cluster", p.message.as_str()),
+            about => (about, p.message.as_str()),
+        });
+        named.collect()
+    }
+}
+
+async fn observe(client: &mut Client, goal: &Goal) -> Result<Seen, Failure> {
     let mut services = client.services().await?;
     services.retain(|service| goal.wants(service));
+    let problems = client.status(pb::GetStatusRequest {}).await?.problems;
     let keys: Vec<String> = services.iter().map(|s| s.key.clone()).collect();
+    let seen = |services, replicas| Seen {
+        services,
+        replicas,
+        problems,
+    };
     if keys.is_empty() {
         // An empty list would mean all.
-        return Ok((services, Vec::new()));
+        return Ok(seen(services, Vec::new()));
     }
     let request = pb::ListReplicasRequest { services: keys };
     match client.replicas(request).await {
-        Ok(answer) => Ok((services, answer.replicas)),
+        Ok(answer) => Ok(seen(services, answer.replicas)),
         Err(failure) => {
             // A service that leaves may have gone between the two calls.
             let mut now = client.services().await?;
             now.retain(|service| goal.wants(service));
             match now.len() < services.len() {
-                true => Ok((now, Vec::new())),
+                true => Ok(seen(now, Vec::new())),
                 false => Err(failure),
             }
         }
     }
 }
 
-fn report(
-    reporter: &mut Reporter,
-    title: &str,
-    services: &[pb::Service],
-    replicas: &[pb::Replica],
-    seen: &mut BTreeMap<u64, String>,
-) {
+/// What was said of, to say when it is over.
+#[derive(Default)]
+struct Shown {
+    replicas: BTreeMap<u64, String>,
+    problems: BTreeSet<String>,
+}
+
+fn report(reporter: &mut Reporter, title: &str, seen: &Seen, shown: &mut Shown) {
     let (mut now, mut wanted) = (0, 0);
-    for service in services {
+    for service in &seen.services {
         now += ready(service);
         wanted += service.wanted;
     }
     reporter.head(&format!("{title}  {now}/{wanted}"));
-    for replica in replicas {
-        let id = format!("{} on {}", replica.name, replica.node);
-        // A slot may hold two replicas during a replacement; the number tells them apart.
-        let id = format!("{id} (r{})", replica.id);
-        let (stage, text) = words(replica);
-        reporter.say(&id, Some(&replica.service), stage, &text);
-        seen.insert(replica.id, id);
+    report_replicas(reporter, &seen.replicas, &mut shown.replicas);
+    let around = seen.around();
+    for (about, message) in &around {
+        reporter.say(about, None, Stage::Error, message);
+        shown.problems.insert((*about).to_owned());
     }
-    let gone: Vec<u64> = seen
-        .keys()
-        .copied()
-        .filter(|id| replicas.iter().all(|r| r.id != *id))
-        .collect();
-    for id in gone {
-        if let Some(id) = seen.remove(&id) {
-            reporter.say(&id, None, Stage::Done, "Removed");
+    shown.problems.retain(|about| {
+        let lasts = around.contains_key(about.as_str());
+        if !lasts {
+            reporter.say(about, None, Stage::Done, "no longer");
         }
-    }
-    for service in services {
+        lasts
+    });
+    for service in &seen.services {
         let stage = if settled(service) {
             Stage::Done
         } else {
@@ -267,6 +290,28 @@ fn report(
         }
         reporter.say(&service.key, None, stage, &text);
     }
+}
+
+fn report_replicas(
+    reporter: &mut Reporter,
+    replicas: &[pb::Replica],
+    shown: &mut BTreeMap<u64, String>,
+) {
+    for replica in replicas {
+        let id = format!("{} on {}", replica.name, replica.node);
+        // A slot may hold two replicas during a replacement; the number tells them apart.
+        let id = format!("{id} (r{})", replica.id);
+        let (stage, text) = words(replica);
+        reporter.say(&id, Some(&replica.service), stage, &text);
+        shown.insert(replica.id, id);
+    }
+    shown.retain(|number, id| {
+        let lasts = replicas.iter().any(|r| r.id == *number);
+        if !lasts {
+            reporter.say(id, None, Stage::Done, "Removed");
+        }
+        lasts
+    });
 }
 
 fn words(replica: &pb::Replica) -> (Stage, String) {
@@ -286,45 +331,39 @@ fn words(replica: &pb::Replica) -> (Stage, String) {
 }
 
 /// Is it clear that waiting does not help?
-async fn judge(
-    client: &mut Client,
-    services: &[pb::Service],
-    replicas: &[pb::Replica],
-) -> Result<Option<Failure>, Failure> {
-    let status = client.status(pb::GetStatusRequest {}).await?;
-    for service in services.iter().filter(|service| !settled(service)) {
+async fn judge(client: &mut Client, seen: &Seen) -> Option<Failure> {
+    for service in seen.services.iter().filter(|service| !settled(service)) {
         let about = |p: &&pb::Problem| p.about == service.key || p.about == service.name;
-        for problem in status.problems.iter().filter(about) {
+        for problem in seen.problems.iter().filter(about) {
             let more = format!("controllerctl why {}", service.key);
             let json = problem
                 .reason
                 .as_ref()
                 .map(struct_to_json)
                 .unwrap_or_default();
-            match serde_json::from_value::<Reason>(json) {
+            let message = match serde_json::from_value::<Reason>(json) {
                 Ok(ref reason @ Reason::Unplaceable { ref refusals, .. }) => {
                     let nodes = refusals.iter().map(|(node, why)| format!("{node}  {why}"));
                     let message = format!("{} cannot be placed: {reason}", service.key);
-                    return Ok(Some(
+                    return Some(
                         Failure::new(message)
                             .exit(Exit::Unplaceable)
                             .details(nodes.collect())
                             .hint(more),
-                    ));
+                    );
                 }
                 Ok(Reason::Backoff { failures, last, .. }) if failures >= FAILURES_MAX => {
-                    let message = format!("{}: the rollout failed: {last}", service.key);
-                    return Ok(Some(failed(client, message, service, replicas, more).await));
+                    format!("{}: the rollout failed: {last}", service.key)
                 }
                 Ok(Reason::Quarantined { detail }) => {
-                    let message = format!("{} is set aside: {detail}", service.key);
-                    return Ok(Some(failed(client, message, service, replicas, more).await));
+                    format!("{} is set aside: {detail}", service.key)
                 }
-                _ => {}
-            }
+                _ => continue,
+            };
+            return Some(failed(client, message, service, &seen.replicas, more).await);
         }
     }
-    Ok(None)
+    None
 }
 
 async fn failed(
@@ -379,11 +418,13 @@ async fn last_lines(client: &mut Client, name: &str) -> Vec<String> {
 }
 
 async fn still_waiting(client: &mut Client, goal: &Goal) -> Vec<String> {
-    let Ok((services, _)) = observe(client, goal).await else {
+    let Ok(seen) = observe(client, goal).await else {
         return Vec::new();
     };
-    let open = services.iter().filter(|service| !settled(service));
-    open.map(|s| {
+    let around = seen.around().into_iter();
+    let around = around.map(|(about, message)| format!("{about}: {message}"));
+    let open = seen.services.iter().filter(|service| !settled(service));
+    let open = open.map(|s| {
         let waits = s.waits.join("; ");
         let why = if waits.is_empty() {
             String::new()
@@ -391,6 +432,6 @@ async fn still_waiting(client: &mut Client, goal: &Goal) -> Vec<String> {
             format!(": {waits}")
         };
         format!("{}  {}/{} serving{why}", s.key, ready(s), s.wanted)
-    })
-    .collect()
+    });
+    open.chain(around).collect()
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use fake::Cluster;
 use longshore_identity::OperatorRole;
 use longshore_identity::ca::ClusterCa;
+use longshore_proto::control::v1 as pb;
 
 /// Runs it: code, stdout, stderr.
 fn run(cluster: &Cluster, args: &[&str]) -> (i32, String, String) {
@@ -165,6 +166,21 @@ fn waiting_is_bounded_and_ends_with_7() {
     );
     assert_eq!(code, 7, "{err}");
     assert!(err.contains("app/web  0/1 serving"), "{err}");
+    // What is wrong with the cluster may be why.
+    cluster.fake.world().problems.push(pb::Problem {
+        message: "the store cannot write: no space left on device".into(),
+        ..pb::Problem::default()
+    });
+    let (code, _, err) = run(
+        &cluster,
+        &["up", "-f", &file, "-y", "--wait-timeout", "300ms"],
+    );
+    let lines = err.lines().filter(|line| line.contains("cannot write"));
+    assert_eq!(
+        (code, lines.count()),
+        (7, 2),
+        "as it goes and at the end: {err}"
+    );
     let wait = ["wait", "app", "--for", "healthy", "--timeout", "200ms"];
     assert_eq!(run(&cluster, &wait).0, 7);
     assert_eq!(run(&cluster, &["wait", "hello", "--for", "stable"]).0, 0);
