@@ -81,7 +81,13 @@ fn service() {
         scale_reasons: vec![text("inside tolerance")],
         routes: Vec::new(),
         urls: vec![text("http://10.0.0.1:80")],
-        rollout: None,
+        rollout: Some(pb::Rollout {
+            service: text("shop/web"),
+            state: text("running"),
+            revision: 7,
+            from_revision: 6,
+            ..Default::default()
+        }),
     };
     insta::assert_snapshot!("service", json(&views::Service::from(&service)));
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use longshore_proto::control::v1 as pb;
 use longshore_wire::service_spec_to_pb;
 
-use super::rollout::{Goal, follow, settled};
+use super::settle::{Goal, follow, settled};
 use super::{Run, environment};
 use crate::cli::{DownArgs, FileArgs, PlanArgs, UpArgs};
 use crate::client::Client;

@@ -10,8 +10,8 @@ mod lists;
 mod logs;
 mod node;
 mod rollout;
-mod rollouts;
 mod scale;
+mod settle;
 mod wait;
 
 use std::io::{BufRead, IsTerminal, Write};
@@ -180,8 +180,8 @@ pub(crate) async fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Autoscale(command) => autoscale::autoscale(&run, &command).await,
         Command::Approve(args) => autoscale::approve(&run, &args).await,
         Command::Scale(args) => scale::scale(&run, &args).await,
-        Command::Rollout(command) => rollouts::rollout(&run, &command).await,
-        Command::Restart(args) => rollouts::restart(&run, &args).await,
+        Command::Rollout(command) => rollout::rollout(&run, &command).await,
+        Command::Restart(args) => rollout::restart(&run, &args).await,
         Command::Exec(args) => exec::exec(&run, args).await,
         Command::Wait(args) => wait::wait(&run, &args).await,
         Command::Token(command) => node::token(&run, &command).await,

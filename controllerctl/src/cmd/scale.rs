@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use longshore_proto::control::v1 as pb;
 
-use super::rollout::{Goal, follow, ready};
+use super::settle::{Goal, follow, ready};
 use super::{Run, millis};
 use crate::cli::ScaleArgs;
 use crate::client::Client;

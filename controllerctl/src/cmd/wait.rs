@@ -1,7 +1,7 @@
 //! `wait`: until something holds.
 
 use super::Run;
-use super::rollout::{Goal, follow, settled};
+use super::settle::{Goal, follow, settled};
 use crate::cli::{WaitArgs, WaitState};
 use crate::failure::{Exit, Failure};
 use crate::output::outcome::Waited;

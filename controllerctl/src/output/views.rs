@@ -282,6 +282,8 @@ pub struct Service {
     pub scale_reasons: Vec<String>,
     /// Where users reach it.
     pub urls: Vec<String>,
+    /// How its last rollout goes or went.
+    pub rollout: Option<super::rollouts::Rollout>,
 }
 
 /// A signal and its target.
@@ -330,6 +332,7 @@ impl From<&pb::Service> for Service {
             waits: s.waits.clone(),
             scale_reasons: s.scale_reasons.clone(),
             urls: s.urls.clone(),
+            rollout: s.rollout.as_ref().map(Into::into),
         }
     }
 }

@@ -4,6 +4,7 @@
 
 mod explain;
 mod fake;
+mod rollouts;
 
 use std::time::{Duration, SystemTime};
 

@@ -1,0 +1,437 @@
+//! Follows services until they are as wanted, or until it is clear that they will not be.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use longshore_model::Reason;
+use longshore_proto::control::v1 as pb;
+use longshore_wire::struct_to_json;
+use tokio_stream::StreamExt;
+
+use super::Run;
+use crate::client::Client;
+use crate::failure::{Exit, Failure};
+use crate::output::note;
+use crate::progress::{Reporter, Stage};
+
+/// "Cannot be placed" must hold so long before it is believed: a plan may be on its way.
+const UNPLACEABLE_HOLDS: Duration = Duration::from_secs(2);
+/// Failed starts after which a rollout counts as failed, as the planner counts.
+const FAILURES_MAX: u32 = 2;
+/// Last lines of a replica that failed.
+const LAST_LINES: u32 = 10;
+const LAST_LINES_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Tells whether a set of services is as wanted.
+pub(super) type Done = Box<dyn Fn(&[pb::Service]) -> bool + Send + Sync>;
+
+/// What is waited for.
+pub(super) struct Goal {
+    /// Which services, by key or name; empty: all of `app`.
+    pub(super) services: Vec<String>,
+    /// The app, where one is followed.
+    pub(super) app: Option<String>,
+    /// Least revision that counts.
+    pub(super) revision: u64,
+    /// When a set of services is as wanted.
+    pub(super) done: Done,
+    /// Stop early on failures and on what cannot be placed.
+    pub(super) judge: bool,
+    /// How to look again after Ctrl-C.
+    pub(super) again: String,
+}
+
+impl Goal {
+    fn wants(&self, service: &pb::Service) -> bool {
+        let named = self
+            .services
+            .iter()
+            .any(|s| *s == service.key || *s == service.name);
+        match &self.app {
+            Some(app) => service.app == *app && (self.services.is_empty() || named),
+            None => named,
+        }
+    }
+}
+
+/// Replicas that do their work: in the routes, where there are routes.
+pub(super) fn ready(service: &pb::Service) -> u32 {
+    if service.routes.is_empty() {
+        service.healthy
+    } else {
+        service.serving
+    }
+}
+
+/// As wanted: all ready, none old, none on its way out.
+pub(super) fn settled(service: &pb::Service) -> bool {
+    let counts = ready(service) == service.wanted && service.outdated == 0 && service.leaving == 0;
+    // A first rollout is done once it serves; a later one once it was monitored.
+    let watched = service.rollout.as_ref().is_none_or(|rollout| {
+        let going = matches!(rollout.state.as_str(), "running" | "rolling_back" | "held");
+        !going || rollout.from_revision == 0
+    });
+    counts && watched
+}
+
+/// A service whose rollout of this revision failed and goes no further by itself, and in words
+/// how it ended.
+fn ended_badly(services: &[pb::Service], revision: u64) -> Option<(&pb::Service, String)> {
+    if revision == 0 {
+        return None;
+    }
+    services.iter().find_map(|service| {
+        let rollout = service
+            .rollout
+            .as_ref()
+            .filter(|r| r.revision >= revision)?;
+        let how = match rollout.state.as_str() {
+            "paused" => "is paused",
+            "rolled_back" => "was rolled back",
+            "held" => "is held",
+            _ => return None,
+        };
+        let (key, number) = (&service.key, rollout.revision);
+        let why = match rollout.held_by.as_str() {
+            "" => rollout.why.clone(),
+            by => format!("by {by}; controllerctl rollout resume {key}"),
+        };
+        Some((
+            service,
+            format!("{key}: the rollout of revision {number} {how}: {why}"),
+        ))
+    })
+}
+
+/// How following ended.
+enum End {
+    Done,
+    Detached,
+    TimedOut,
+}
+
+/// Follows until the goal is reached.
+///
+/// # Errors
+/// Exit 4 with the last lines of a failed replica, 5 with the reasons of each node, 6, 7.
+pub(super) async fn follow(
+    run: &Run,
+    client: &mut Client,
+    title: &str,
+    goal: &Goal,
+    timeout: Duration,
+) -> Result<Exit, Failure> {
+    let mut reporter = Reporter::new(run.out.progress, title);
+    let looked = look(client, &mut reporter, title, goal);
+    let end = tokio::select! {
+        done = looked => done.map(|()| End::Done),
+        _ = tokio::signal::ctrl_c() => Ok(End::Detached),
+        () = tokio::time::sleep(timeout) => Ok(End::TimedOut),
+    };
+    reporter.finish();
+    match end {
+        Ok(End::Done) => Ok(Exit::Done),
+        Ok(End::Detached) => {
+            note(&format!("detached; it goes on. Look again: {}", goal.again));
+            Ok(Exit::Interrupted)
+        }
+        Ok(End::TimedOut) => {
+            let waited = humantime::format_duration(timeout);
+            Err(
+                Failure::new(format!("{title}: not as wanted after {waited}; it goes on"))
+                    .exit(Exit::TimedOut)
+                    .details(still_waiting(client, goal).await)
+                    .hint(goal.again.clone()),
+            )
+        }
+        Err(failure) => Err(failure),
+    }
+}
+
+async fn look(
+    client: &mut Client,
+    reporter: &mut Reporter,
+    title: &str,
+    goal: &Goal,
+) -> Result<(), Failure> {
+    let mut changes = client.changes();
+    let mut unplaceable_since: Option<Instant> = None;
+    let mut shown = Shown::default();
+    loop {
+        match observe(client, goal).await {
+            Ok(seen) => {
+                report(reporter, title, &seen, &mut shown);
+                let Seen {
+                    services, replicas, ..
+                } = &seen;
+                let current = services.iter().all(|s| s.revision >= goal.revision);
+                if current
+                    && goal.judge
+                    && let Some((service, why)) = ended_badly(services, goal.revision)
+                {
+                    let more = format!("controllerctl rollout status {}", service.key);
+                    return Err(failed(client, why, service, replicas, more).await);
+                }
+                if current && (goal.done)(services) {
+                    return Ok(());
+                }
+                if goal.judge && current {
+                    match judge(client, &seen).await {
+                        None => unplaceable_since = None,
+                        Some(failure) if failure.exit == Exit::Unplaceable => {
+                            let since = *unplaceable_since.get_or_insert_with(Instant::now);
+                            if since.elapsed() >= UNPLACEABLE_HOLDS {
+                                return Err(failure);
+                            }
+                        }
+                        Some(failure) => return Err(failure),
+                    }
+                }
+            }
+            Err(failure) => changes.pause(failure).await?,
+        }
+        if unplaceable_since.is_some() {
+            // Nothing may change any more: look again when the verdict is due.
+            let due = tokio::time::timeout(UNPLACEABLE_HOLDS / 4, changes.next());
+            due.await.unwrap_or(Ok(()))?;
+        } else {
+            changes.next().await?;
+        }
+    }
+}
+
+/// What is so now.
+struct Seen {
+    services: Vec<pb::Service>,
+    replicas: Vec<pb::Replica>,
+    /// Of the whole cluster.
+    problems: Vec<pb::Problem>,
+}
+
+impl Seen {
+    /// What is wrong with the cluster, its nodes and edges, by what it is about: a change may wait
+    /// for any of them.
+    fn around(&self) -> BTreeMap<&str, &str> {
+        let service = |about: &str| about.contains('/');
+        let problems = self.problems.iter().filter(|p| !service(&p.about));
+        let named = problems.map(|p| match p.about.as_str() {
+            "" => ("cluster", p.message.as_str()),
+            about => (about, p.message.as_str()),
+        });
+        named.collect()
+    }
+}
+
+async fn observe(client: &mut Client, goal: &Goal) -> Result<Seen, Failure> {
+    let mut services = client.services().await?;
+    services.retain(|service| goal.wants(service));
+    let problems = client.status(pb::GetStatusRequest {}).await?.problems;
+    let keys: Vec<String> = services.iter().map(|s| s.key.clone()).collect();
+    let seen = |services, replicas| Seen {
+        services,
+        replicas,
+        problems,
+    };
+    if keys.is_empty() {
+        // An empty list would mean all.
+        return Ok(seen(services, Vec::new()));
+    }
+    let request = pb::ListReplicasRequest { services: keys };
+    match client.replicas(request).await {
+        Ok(answer) => Ok(seen(services, answer.replicas)),
+        Err(failure) => {
+            // A service that leaves may have gone between the two calls.
+            let mut now = client.services().await?;
+            now.retain(|service| goal.wants(service));
+            match now.len() < services.len() {
+                true => Ok(seen(now, Vec::new())),
+                false => Err(failure),
+            }
+        }
+    }
+}
+
+/// What was said of, to say when it is over.
+#[derive(Default)]
+struct Shown {
+    replicas: BTreeMap<u64, String>,
+    problems: BTreeSet<String>,
+}
+
+fn report(reporter: &mut Reporter, title: &str, seen: &Seen, shown: &mut Shown) {
+    let (mut now, mut wanted) = (0, 0);
+    for service in &seen.services {
+        now += ready(service);
+        wanted += service.wanted;
+    }
+    reporter.head(&format!("{title}  {now}/{wanted}"));
+    report_replicas(reporter, &seen.replicas, &mut shown.replicas);
+    let around = seen.around();
+    for (about, message) in &around {
+        reporter.say(about, None, Stage::Error, message);
+        shown.problems.insert((*about).to_owned());
+    }
+    shown.problems.retain(|about| {
+        let lasts = around.contains_key(about.as_str());
+        if !lasts {
+            reporter.say(about, None, Stage::Done, "no longer");
+        }
+        lasts
+    });
+    for service in &seen.services {
+        let stage = if settled(service) {
+            Stage::Done
+        } else {
+            Stage::Working
+        };
+        let mut text = format!("{}/{} serving", ready(service), service.wanted);
+        if let Some(wait) = service.waits.first() {
+            text.push_str(&format!("; waits: {wait}"));
+        }
+        reporter.say(&service.key, None, stage, &text);
+    }
+}
+
+fn report_replicas(
+    reporter: &mut Reporter,
+    replicas: &[pb::Replica],
+    shown: &mut BTreeMap<u64, String>,
+) {
+    for replica in replicas {
+        let id = format!("{} on {}", replica.name, replica.node);
+        // A slot may hold two replicas during a replacement; the number tells them apart.
+        let id = format!("{id} (r{})", replica.id);
+        let (stage, text) = words(replica);
+        reporter.say(&id, Some(&replica.service), stage, &text);
+        shown.insert(replica.id, id);
+    }
+    shown.retain(|number, id| {
+        let lasts = replicas.iter().any(|r| r.id == *number);
+        if !lasts {
+            reporter.say(id, None, Stage::Done, "Removed");
+        }
+        lasts
+    });
+}
+
+fn words(replica: &pb::Replica) -> (Stage, String) {
+    let text = match (replica.state.as_str(), replica.traffic.as_str()) {
+        ("failed", _) => return (Stage::Error, format!("Failed: {}", replica.reason)),
+        ("stopping", _) => "Stopping",
+        ("gone", _) => return (Stage::Done, "Removed".into()),
+        (_, "drain") => "Draining",
+        ("healthy", "serve") => return (Stage::Done, "Serving".into()),
+        ("healthy", _) => return (Stage::Done, "Healthy".into()),
+        ("assigned", _) => "Waiting",
+        ("pulling", _) => "Pulling",
+        ("starting", _) => "Starting",
+        (other, _) => other,
+    };
+    (Stage::Working, text.to_owned())
+}
+
+/// Is it clear that waiting does not help?
+async fn judge(client: &mut Client, seen: &Seen) -> Option<Failure> {
+    for service in seen.services.iter().filter(|service| !settled(service)) {
+        let about = |p: &&pb::Problem| p.about == service.key || p.about == service.name;
+        for problem in seen.problems.iter().filter(about) {
+            let more = format!("controllerctl why {}", service.key);
+            let json = problem
+                .reason
+                .as_ref()
+                .map(struct_to_json)
+                .unwrap_or_default();
+            let message = match serde_json::from_value::<Reason>(json) {
+                Ok(ref reason @ Reason::Unplaceable { ref refusals, .. }) => {
+                    let nodes = refusals.iter().map(|(node, why)| format!("{node}  {why}"));
+                    let message = format!("{} cannot be placed: {reason}", service.key);
+                    return Some(
+                        Failure::new(message)
+                            .exit(Exit::Unplaceable)
+                            .details(nodes.collect())
+                            .hint(more),
+                    );
+                }
+                Ok(Reason::Backoff { failures, last, .. }) if failures >= FAILURES_MAX => {
+                    format!("{}: the rollout failed: {last}", service.key)
+                }
+                Ok(Reason::Quarantined { detail }) => {
+                    format!("{} is set aside: {detail}", service.key)
+                }
+                _ => continue,
+            };
+            return Some(failed(client, message, service, &seen.replicas, more).await);
+        }
+    }
+    None
+}
+
+async fn failed(
+    client: &mut Client,
+    message: String,
+    service: &pb::Service,
+    replicas: &[pb::Replica],
+    more: String,
+) -> Failure {
+    let of_service = |r: &&pb::Replica| r.service == service.key && r.state != "healthy";
+    let last = replicas
+        .iter()
+        .filter(of_service)
+        .max_by_key(|r| r.revision);
+    let mut details = match service.serving {
+        0 => Vec::new(),
+        _ => vec!["what served before goes on serving".to_owned()],
+    };
+    if let Some(replica) = last {
+        let lines = tokio::time::timeout(LAST_LINES_PATIENCE, last_lines(client, &replica.name));
+        let lines = lines.await.unwrap_or_default();
+        if !lines.is_empty() {
+            details.push(format!(
+                "last lines of {} on {}:",
+                replica.name, replica.node
+            ));
+            details.extend(lines.into_iter().map(|line| format!("| {line}")));
+        }
+    }
+    Failure::new(message)
+        .exit(Exit::Rollout)
+        .details(details)
+        .hint(more)
+}
+
+/// What a replica wrote last; nothing, if that cannot be had: the failure itself is the news.
+async fn last_lines(client: &mut Client, name: &str) -> Vec<String> {
+    let request = pb::LogsRequest {
+        targets: vec![name.to_owned()],
+        tail: Some(LAST_LINES),
+        ..pb::LogsRequest::default()
+    };
+    let Ok(stream) = client.logs(request).await else {
+        return Vec::new();
+    };
+    let lines = stream.filter_map(Result::ok).take(LAST_LINES as usize);
+    lines
+        .map(|message| message.line)
+        .filter(|line| !line.is_empty())
+        .collect()
+        .await
+}
+
+async fn still_waiting(client: &mut Client, goal: &Goal) -> Vec<String> {
+    let Ok(seen) = observe(client, goal).await else {
+        return Vec::new();
+    };
+    let around = seen.around().into_iter();
+    let around = around.map(|(about, message)| format!("{about}: {message}"));
+    let open = seen.services.iter().filter(|service| !settled(service));
+    let open = open.map(|s| {
+        let waits = s.waits.join("; ");
+        let why = if waits.is_empty() {
+            String::new()
+        } else {
+            format!(": {waits}")
+        };
+        format!("{}  {}/{} serving{why}", s.key, ready(s), s.wanted)
+    });
+    open.chain(around).collect()
+}
