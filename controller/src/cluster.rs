@@ -14,7 +14,7 @@ use longshore_identity::tls::TrustHolder;
 use longshore_model::{
     DecisionRecord, Desired, Event, EventKind, NodeId, Plan, Recorded, Report, ServiceKey, TimeMs,
 };
-use longshore_planner::{Cache, Outcome, PlanInput};
+use longshore_planner::{Cache, Checker, Outcome, PlanInput, Violation};
 use longshore_wire::Fence;
 use tokio::sync::{Notify, broadcast, watch};
 
@@ -87,6 +87,8 @@ pub struct Cluster {
     pub stopping: tokio_util::sync::CancellationToken,
     /// What planning runs take over from each other; the loop's alone.
     planning: Mutex<Cache>,
+    /// What the check of plans has found good; the loop's alone.
+    checking: Mutex<Checker>,
     desired: ArcSwap<Desired>,
     view: ArcSwap<View>,
     planned: watch::Sender<()>,
@@ -164,6 +166,7 @@ impl Cluster {
             fatal: watch::Sender::new(None),
             stopping: tokio_util::sync::CancellationToken::new(),
             planning: Mutex::default(),
+            checking: Mutex::default(),
             desired: ArcSwap::from_pointee(desired),
             view: ArcSwap::from_pointee(view),
             planned: watch::Sender::new(()),
@@ -244,6 +247,17 @@ impl Cluster {
         let cache = self.planning.lock();
         let mut cache = cache.unwrap_or_else(PoisonError::into_inner);
         longshore_planner::plan_with(input, &mut cache)
+    }
+
+    /// Checks what [`Self::plan`] gave against what was found good before. A check that found
+    /// something, or panicked, leaves nothing: the next one looks at everything.
+    ///
+    /// # Errors
+    /// What the outcome breaks: it must not be committed.
+    pub(crate) fn check(&self, input: &PlanInput<'_>, outcome: &Outcome) -> Result<(), Violation> {
+        let checker = self.checking.lock();
+        let mut checker = checker.unwrap_or_else(PoisonError::into_inner);
+        checker.check(input, outcome)
     }
 
     /// The lock that every write goes through.

@@ -27,7 +27,7 @@ pub(super) fn plan(
         config: &cluster.config.planner,
     };
     let outcome = cluster.plan(&input);
-    match longshore_planner::check(&input, &outcome) {
+    match cluster.check(&input, &outcome) {
         Ok(()) => Ok(outcome),
         Err(violation) => Err(format!(
             "the next plan breaks an invariant and is not used: {violation}"

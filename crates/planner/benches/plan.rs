@@ -18,7 +18,7 @@ use longshore_model::observe::{
 };
 use longshore_model::spec::{Constraint, NodeAttribute, Resources, RouteSpec};
 use longshore_model::*;
-use longshore_planner::{Cache, Outcome, PlanInput, PlannerConfig, check, plan_with};
+use longshore_planner::{Cache, Checker, Outcome, PlanInput, PlannerConfig, plan_with};
 
 const NOW_MS: u64 = 10_000_000;
 
@@ -230,6 +230,10 @@ impl Fixture {
         edge.take_servers(&servers);
     }
 
+    fn print_least(&self, kind: &str, least: &Least, placed: u64) {
+        self.print(kind, least.seconds, placed, Some(least.allocations));
+    }
+
     fn print(&self, kind: &str, seconds: f64, placed: u64, allocations: Option<u64>) {
         let per_s = placed as f64 / seconds;
         let per = allocations.map(|count| count as f64 / placed.max(1) as f64);
@@ -261,7 +265,7 @@ fn best<T>(runs: usize, mut run: impl FnMut() -> T) -> (f64, T) {
     best.unwrap()
 }
 
-fn full(size: Size, runs: usize) -> (Fixture, Cache) {
+fn full(size: Size, runs: usize) -> (Fixture, Cache, Checker) {
     let _unsupported = std::fs::write("/proc/self/clear_refs", "5");
     let mut fixture = Fixture::new(size);
     let (seconds, (outcome, cache)) = best(runs, || {
@@ -274,11 +278,14 @@ fn full(size: Size, runs: usize) -> (Fixture, Cache) {
         std::hint::black_box(plan_with(&fixture.input(), &mut Cache::default()));
     });
     fixture.print("full", seconds, placed, Some(counted.count_total));
-    let (seconds, verdict) = best(1, || check(&fixture.input(), &outcome));
-    verdict.unwrap();
-    fixture.print("full-check", seconds, placed, None);
+    let (seconds, checker) = best(1, || {
+        let mut checker = Checker::default();
+        checker.check(&fixture.input(), &outcome).map(|()| checker)
+    });
+    fixture.print("check-all", seconds, placed, None);
+    let checker = checker.unwrap();
     fixture.adopt(outcome);
-    (fixture, cache)
+    (fixture, cache, checker)
 }
 
 fn tick(fixture: &mut Fixture, cache: &mut Cache) -> Outcome {
@@ -288,53 +295,66 @@ fn tick(fixture: &mut Fixture, cache: &mut Cache) -> Outcome {
     outcome
 }
 
-fn incremental(mut fixture: Fixture, mut cache: Cache) {
+/// The least time of some rounds, and the allocations of the last one.
+struct Least {
+    seconds: f64,
+    allocations: u64,
+}
+
+impl Least {
+    fn new() -> Self {
+        Self {
+            seconds: f64::MAX,
+            allocations: 0,
+        }
+    }
+
+    fn measure<T>(&mut self, run: impl FnOnce() -> T) -> T {
+        let mut result = None;
+        let start = Instant::now();
+        let counted = allocation_counter::measure(|| result = Some(run()));
+        self.seconds = self.seconds.min(start.elapsed().as_secs_f64());
+        self.allocations = counted.count_total;
+        result.unwrap()
+    }
+}
+
+fn incremental(mut fixture: Fixture, mut cache: Cache, mut checker: Checker) {
     for _ in 0..3 {
         fixture.obey();
-        tick(&mut fixture, &mut cache);
+        let outcome = tick(&mut fixture, &mut cache);
+        drop(outcome);
     }
+    let outcome = plan_with(&fixture.input(), &mut cache);
+    checker.check(&fixture.input(), &outcome).unwrap();
     let before = Arc::clone(&fixture.plan);
-    let mut least = f64::MAX;
-    let mut allocations = 0;
+    let (mut planning, mut checking) = (Least::new(), Least::new());
     for _ in 0..9 {
         fixture.beat();
-        let mut outcome = None;
-        let start = Instant::now();
-        let counted = allocation_counter::measure(|| {
-            outcome = Some(plan_with(&fixture.input(), &mut cache));
-        });
-        least = least.min(start.elapsed().as_secs_f64());
-        allocations = counted.count_total;
-        fixture.adopt(outcome.unwrap());
+        let outcome = planning.measure(|| plan_with(&fixture.input(), &mut cache));
+        let verdict = checking.measure(|| checker.check(&fixture.input(), &outcome));
+        verdict.unwrap();
+        fixture.adopt(outcome);
     }
     assert!(Arc::ptr_eq(&before, &fixture.plan), "nothing changed");
-    fixture.print("unchanged", least, 0, Some(allocations));
-    let mut least = f64::MAX;
-    let mut check_least = f64::MAX;
-    let mut allocations = 0;
-    for round in 0..5 {
+    fixture.print_least("unchanged", &planning, 0);
+    fixture.print_least("check-unchanged", &checking, 0);
+    let (mut planning, mut checking) = (Least::new(), Least::new());
+    for round in 0..9 {
         let number = round * 7 + 1;
         let desired = Arc::make_mut(&mut fixture.desired);
         let app = desired.apps.values_mut().next().unwrap();
         app.services
             .insert(key(number), Arc::new(spec(number, 2, PER_SERVICE + 10)));
         fixture.beat();
-        let mut outcome = None;
-        let start = Instant::now();
-        let counted = allocation_counter::measure(|| {
-            outcome = Some(plan_with(&fixture.input(), &mut cache));
-        });
-        least = least.min(start.elapsed().as_secs_f64());
-        allocations = counted.count_total;
-        let outcome = outcome.unwrap();
-        let start = Instant::now();
-        check(&fixture.input(), &outcome).unwrap();
-        check_least = check_least.min(start.elapsed().as_secs_f64());
+        let outcome = planning.measure(|| plan_with(&fixture.input(), &mut cache));
+        let verdict = checking.measure(|| checker.check(&fixture.input(), &outcome));
+        verdict.unwrap();
         assert!(outcome.plan.version > fixture.plan.version);
         fixture.adopt(outcome);
     }
-    fixture.print("one-service", least, 10, Some(allocations));
-    fixture.print("one-service-check", check_least, 0, None);
+    fixture.print_least("one-service", &planning, 10);
+    fixture.print_least("check-one", &checking, 0);
 }
 
 fn main() {
@@ -351,8 +371,8 @@ fn main() {
     ];
     for (nodes, replicas, runs) in sizes {
         if replicas <= max {
-            let (fixture, cache) = full(Size { nodes, replicas }, runs);
-            incremental(fixture, cache);
+            let (fixture, cache, checker) = full(Size { nodes, replicas }, runs);
+            incremental(fixture, cache, checker);
         }
     }
 }

@@ -51,7 +51,7 @@ use std::sync::Arc;
 use longshore_model::{Desired, Memory, Observed, Plan, Report, TimeMs};
 
 pub use cache::Cache;
-pub use check::{Violation, check};
+pub use check::{Checker, Violation, check};
 pub use config::{PlannerConfig, RebalanceMode};
 pub use recompute::recompute;
 

@@ -2,38 +2,38 @@
 
 use std::sync::Arc;
 
-use longshore_model::plan::{Replica, Traffic};
+use longshore_model::plan::{Move, Replica, Traffic};
 use longshore_model::reason::LeaveReason;
 
-use super::{Verdict, counts_as_serving, demand, same_in};
-use crate::{Outcome, PlanInput};
+use super::services::counts_as_serving;
+use super::{Pair, Verdict, View, demand};
+use crate::PlanInput;
 
 /// Standbys serve nobody, nothing becomes one, and one that goes on is proven anew.
-pub(super) fn standbys(input: &PlanInput<'_>, outcome: &Outcome) -> Verdict {
-    for now in outcome.plan.replicas() {
-        let (id, was) = (now.id, same_in(input.current, now));
-        demand(!now.paused || now.traffic == Traffic::Out, 1, || {
-            format!("{id} is paused and in a route")
-        })?;
-        let became = now.paused && was.is_some_and(|was| !was.paused);
-        demand(!became, 1, || format!("{id} became a standby"))?;
-        let Some(was) = was else { continue };
-        let forgot = was.paused && !now.paused && now.woken.is_none();
-        demand(!forgot, 1, || format!("{id} goes on unproven"))?;
-        let proven = was.woken.is_some() && now.woken.is_none();
-        let seen = input.observed.nodes.get(&now.node);
-        let heard = was.woken.is_none_or(|woken| {
+pub(super) fn standby(view: &View<'_>, was: Option<&Arc<Replica>>, now: &Replica) -> Verdict {
+    let id = now.id;
+    demand(!now.paused || now.traffic == Traffic::Out, 1, || {
+        format!("{id} is paused and in a route")
+    })?;
+    let became = now.paused && was.is_some_and(|was| !was.paused);
+    demand(!became, 1, || format!("{id} became a standby"))?;
+    let Some(was) = was else { return Ok(()) };
+    let forgot = was.paused && !now.paused && now.woken.is_none();
+    demand(!forgot, 1, || format!("{id} goes on unproven"))?;
+    let proven = was.woken.is_some() && now.woken.is_none();
+    let heard = || {
+        let seen = view.input.observed.nodes.get(&now.node);
+        was.woken.is_none_or(|woken| {
             seen.is_some_and(|seen| seen.assignment_generation >= woken.generation)
-        });
-        demand(!proven || heard, 1, || {
-            format!("{id} is proven by what its node said before it went on")
-        })?;
-        let enters = was.traffic == Traffic::Out && now.traffic == Traffic::Serve;
-        demand(!enters || now.woken.is_none(), 1, || {
-            format!("{id} serves before it is proven anew")
-        })?;
-    }
-    Ok(())
+        })
+    };
+    demand(!proven || heard(), 1, || {
+        format!("{id} is proven by what its node said before it went on")
+    })?;
+    let enters = was.traffic == Traffic::Out && now.traffic == Traffic::Serve;
+    demand(!enters || now.woken.is_none(), 1, || {
+        format!("{id} serves before it is proven anew")
+    })
 }
 
 /// Does it leave because its node's drain ran out of time?
@@ -56,51 +56,47 @@ pub(super) fn forced(input: &PlanInput<'_>, given: &[&Replica]) -> Result<usize,
     Ok(forced.count())
 }
 
+/// Replicas on the move in the whole plan.
+fn on_the_way(plan: &longshore_model::Plan) -> usize {
+    let planned: usize = plan.services.values().map(|s| s.moves.len()).sum();
+    planned + plan.replicas().filter(|r| is_moved(r)).count()
+}
+
+fn is_moved(replica: &Replica) -> bool {
+    let leaving = replica.leaving.as_ref();
+    leaving.is_some_and(|l| l.reason == LeaveReason::Rebalanced)
+}
+
 /// No more replicas move at once than allowed, none begins while the controller watches, and none
 /// leaves before its successor serves.
-pub(super) fn moves(input: &PlanInput<'_>, outcome: &Outcome) -> Verdict {
-    let on_the_way = |plan: &longshore_model::Plan| {
-        let planned: usize = plan.services.values().map(|s| s.moves.len()).sum();
-        let leaves = |r: &&Arc<Replica>| {
-            let leaving = r.leaving.as_ref();
-            leaving.is_some_and(|l| l.reason == LeaveReason::Rebalanced)
-        };
-        planned + plan.replicas().filter(leaves).count()
-    };
-    for (key, service) in &outcome.plan.services {
-        let before = input.current.services.get(key);
-        let new = |m: &&longshore_model::plan::Move| {
-            before.is_none_or(|before| !before.moves.contains(m))
-        };
-        let Some(begun) = service.moves.iter().find(new) else {
-            continue;
-        };
-        let watching = input.now_ms < input.started_ms.saturating_add(input.config.observe_ms);
-        demand(!watching, 4, || {
+pub(super) fn moves(view: &View<'_>, pair: &Pair<'_>) -> Verdict {
+    if pair.same() {
+        return Ok(());
+    }
+    let (key, input) = (pair.key, view.input);
+    let new = |m: &&Move| pair.old.is_none_or(|old| !old.moves.contains(m));
+    let begun = pair
+        .new
+        .and_then(|service| service.moves.iter().find(|m| new(m)));
+    if let Some(begun) = begun {
+        demand(!view.watches(), 4, || {
             format!("{} moves while the controller still watches", begun.replica)
         })?;
-        let (most, now) = (input.config.rebalance_moves_max, on_the_way(&outcome.plan));
+        let most = input.config.rebalance_moves_max;
+        let now = on_the_way(&view.outcome.plan);
         demand(now <= most as usize, 3, || {
             format!("{key}: {now} replicas move at once, at most {most} may")
         })?;
     }
-    for now in outcome.plan.replicas() {
-        let moved = now
-            .leaving
-            .as_ref()
-            .filter(|l| l.reason == LeaveReason::Rebalanced);
-        let was = same_in(input.current, now).filter(|was| was.leaving.is_none());
-        let (Some(_), Some(was)) = (moved, was) else {
+    for now in pair.after().filter(|now| is_moved(now)) {
+        let Some(was) = pair.was(now).filter(|was| was.leaving.is_none()) else {
             continue;
         };
-        let service = outcome.plan.services.get(&now.service);
-        let planned = input.current.services.get(&now.service);
-        let successor = planned.and_then(|planned| {
+        let successor = pair.old.and_then(|planned| {
             let of = planned.moves.iter().find(|m| m.replica == was.id)?;
-            service?.replicas.get(&of.successor)
+            pair.new?.replicas.get(&of.successor)
         });
-        let lost = |r: &Replica| outcome.plan.lost.contains_key(&r.node);
-        let served = successor.is_some_and(|s| counts_as_serving(input, outcome, lost(s), s));
+        let served = successor.is_some_and(|s| counts_as_serving(view, pair, s));
         demand(served, 3, || {
             format!("{} moves before its successor serves", now.id)
         })?;

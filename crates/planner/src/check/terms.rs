@@ -1,21 +1,17 @@
 //! Which spec of a service is in force, and what it allows a change to take
 //! away. By its own logic, like the rest of the check.
 
+use longshore_model::ServiceSpec;
 use longshore_model::rollout::Direction;
 use longshore_model::spec::{UpdateOrder, UpdateSpec};
-use longshore_model::{ServiceKey, ServiceSpec};
 
-use crate::{Outcome, PlanInput};
+use super::Pair;
+use crate::PlanInput;
 
 /// What the file asks for, or the last good revision if exactly that was rolled back.
-pub(super) fn in_force<'a>(
-    input: &PlanInput<'a>,
-    outcome: &'a Outcome,
-    key: &ServiceKey,
-) -> Option<&'a ServiceSpec> {
-    let (_, wanted) = input.desired.service(key)?;
-    let plan = outcome.plan.services.get(key);
-    let good = plan.and_then(|plan| {
+pub(super) fn in_force<'a>(input: &PlanInput<'a>, pair: &Pair<'a>) -> Option<&'a ServiceSpec> {
+    let (_, wanted) = input.desired.service(pair.key)?;
+    let good = pair.new.and_then(|plan| {
         let refused = plan.refused.as_ref()?;
         (refused.spec == *wanted).then_some(plan.good.as_ref()?)
     });
@@ -32,9 +28,8 @@ pub(super) struct Terms {
 }
 
 impl Terms {
-    pub(super) fn of(outcome: &Outcome, key: &ServiceKey, spec: &ServiceSpec) -> Self {
-        let plan = outcome.plan.services.get(key);
-        let rollout = plan.and_then(|plan| plan.rollout.as_ref());
+    pub(super) fn of(pair: &Pair<'_>, spec: &ServiceSpec) -> Self {
+        let rollout = pair.new.and_then(|plan| plan.rollout.as_ref());
         let back = rollout.is_some_and(|rollout| rollout.direction == Direction::Back);
         let update = match back {
             true => spec.rollback(),

@@ -23,7 +23,7 @@ use longshore_model::routes::{Routes, ServerMode};
 use longshore_model::spec::{RouteSpec, UpdateSpec};
 use longshore_model::*;
 use longshore_planner::{
-    Cache, Outcome, PlanInput, PlannerConfig, check, plan, plan_with, recompute,
+    Cache, Checker, Outcome, PlanInput, PlannerConfig, check, plan, plan_with, recompute,
 };
 
 pub(crate) const START: u64 = 1_000_000;
@@ -90,6 +90,8 @@ pub(crate) struct World {
     pub deaf_edges: bool,
     /// What planning runs take over from each other.
     pub cache: Cache,
+    /// What the checks of runs take over from each other.
+    pub checker: Checker,
     /// The store takes no plan.
     pub refuse_commits: bool,
 }
@@ -176,6 +178,7 @@ impl World {
             sticky: false,
             deaf_edges: false,
             cache: Cache::default(),
+            checker: Checker::default(),
             refuse_commits: false,
         };
         for n in 1..=workers {
@@ -288,16 +291,18 @@ impl World {
 
     pub(crate) fn run(&mut self) -> Outcome {
         let mut cache = std::mem::take(&mut self.cache);
+        let mut checker = std::mem::take(&mut self.checker);
         let input = self.input();
         // What a run takes over from the one before must not show.
         let outcome = plan_with(&input, &mut cache);
         assert_eq!(outcome, plan(&input), "from scratch it is another outcome");
         check(&input, &outcome).unwrap_or_else(|violation| panic!("{violation}"));
+        assert_eq!(checker.check(&input, &outcome), Ok(()), "of what changed");
         for (key, service) in outcome.report.services.iter() {
             assert_eq!(recompute(&service.scale), service.scale.result, "{key}");
         }
         if self.refuse_commits {
-            self.cache = cache;
+            (self.cache, self.checker) = (cache, checker);
             return outcome;
         }
         let next = PlanInput {
@@ -318,7 +323,7 @@ impl World {
             differing(&outcome.plan, &again.plan)
         );
         assert!(news.is_empty(), "planning again says {news:?}");
-        self.cache = cache;
+        (self.cache, self.checker) = (cache, checker);
         self.plan = Arc::clone(&outcome.plan);
         self.memory = Arc::clone(&outcome.memory);
         self.report = outcome.report.clone();

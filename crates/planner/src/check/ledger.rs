@@ -1,0 +1,208 @@
+//! What the check remembers of the plan and the nodes that it looked at last: what each node
+//! holds, and what it said of its replicas.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use longshore_model::observe::EngineState;
+use longshore_model::plan::{Replica, ServicePlan};
+use longshore_model::replica::ReplicaStatus;
+use longshore_model::{NodeId, Plan, ReplicaId, ServiceKey, TimeMs};
+
+use super::{FULL_EVERY_MS, Pair, Verdict, demand, session_ok};
+use crate::config::PlannerConfig;
+use crate::{Outcome, PlanInput};
+
+type Statuses = Arc<BTreeMap<ReplicaId, ReplicaStatus>>;
+
+/// What one node holds, and what it said.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Held {
+    /// Replicas there, by id.
+    replicas: Vec<Arc<Replica>>,
+    /// Their host ports, in order.
+    ports: Vec<u16>,
+    /// CPU reserved there.
+    pub(super) cpu_milli: u128,
+    /// Memory reserved there.
+    pub(super) memory_bytes: u128,
+    /// What it said last; none while it cannot speak.
+    said: Option<Statuses>,
+}
+
+/// What was found good.
+#[derive(Debug, Clone)]
+pub(super) struct Ledger {
+    nodes: BTreeMap<NodeId, Held>,
+    /// The plan that was found good last, and the one from which it was made.
+    plan: Arc<Plan>,
+    before: Arc<Plan>,
+    now_ms: TimeMs,
+    started_ms: TimeMs,
+    /// When everything was looked at.
+    full_ms: TimeMs,
+    config: PlannerConfig,
+}
+
+impl Ledger {
+    /// One that holds nothing yet.
+    pub(super) fn new(input: &PlanInput<'_>) -> Self {
+        let mut ledger = Self {
+            nodes: BTreeMap::new(),
+            plan: Arc::default(),
+            before: Arc::default(),
+            now_ms: input.now_ms,
+            started_ms: input.started_ms,
+            full_ms: input.now_ms,
+            config: input.config.clone(),
+        };
+        ledger.heard_anew(input, &mut |_| {});
+        ledger
+    }
+
+    /// Can a check build on it? Not on plans that it does not know: a plan that is in force is the
+    /// one found good last, or, if that was not committed, the one before.
+    pub(super) fn goes_on(&self, input: &PlanInput<'_>) -> bool {
+        let age_ms = input.now_ms.saturating_sub(self.full_ms);
+        self.started_ms == input.started_ms
+            && self.now_ms <= input.now_ms
+            && age_ms < FULL_EVERY_MS
+            && self.config == *input.config
+            && [&self.plan, &self.before]
+                .iter()
+                .any(|known| Arc::ptr_eq(known, input.current))
+    }
+
+    /// The plan that was found good last.
+    pub(super) fn plan(&self) -> &Arc<Plan> {
+        &self.plan
+    }
+
+    /// Notes that the outcome was found good.
+    pub(super) fn keep(&mut self, input: &PlanInput<'_>, outcome: &Outcome) {
+        self.now_ms = input.now_ms;
+        self.plan = Arc::clone(&outcome.plan);
+        self.before = Arc::clone(input.current);
+    }
+
+    /// Calls `tell` with the services on nodes that say something else of their replicas than at
+    /// the last check, or can speak again, or no more.
+    pub(super) fn heard_anew(&mut self, input: &PlanInput<'_>, tell: &mut dyn FnMut(&ServiceKey)) {
+        let mut known = std::mem::take(&mut self.nodes);
+        let mut nodes = known.iter_mut().peekable();
+        let mut fresh = Vec::new();
+        for (id, seen) in &input.observed.nodes {
+            while let Some((_, held)) = nodes.next_if(|(known, _)| *known < id) {
+                held.says(None, tell);
+            }
+            let speaks = session_ok(input, &seen.session) && seen.engine == EngineState::Ok;
+            let said = speaks.then_some(&seen.replicas);
+            match nodes.next_if(|(known, _)| *known == id) {
+                Some((_, held)) => held.says(said, tell),
+                None => fresh.push((id.clone(), said.cloned())),
+            }
+        }
+        nodes.for_each(|(_, held)| held.says(None, tell));
+        self.nodes = known;
+        for (id, said) in fresh {
+            self.nodes.entry(id).or_default().said = said;
+        }
+    }
+
+    /// Puts what the services became in place of what they were in the plan `known` of the last
+    /// check. Finds ports that are given twice.
+    pub(super) fn take_in(&mut self, known: &Plan, pairs: &[Pair<'_>]) -> Verdict {
+        for pair in pairs {
+            let Some(service) = known.services.get(pair.key) else {
+                continue;
+            };
+            for was in service.replicas.values() {
+                if let Some(held) = self.nodes.get_mut(&was.node) {
+                    held.remove(was, service);
+                }
+            }
+        }
+        for (service, now) in pairs
+            .iter()
+            .filter_map(|pair| pair.new)
+            .flat_map(|service| service.replicas.values().map(move |now| (service, now)))
+        {
+            let held = match self.nodes.get_mut(&now.node) {
+                Some(held) => held,
+                None => self.nodes.entry(now.node.clone()).or_default(),
+            };
+            held.add(now, service)?;
+        }
+        Ok(())
+    }
+
+    /// What a node holds.
+    pub(super) fn held(&self, node: &NodeId) -> Option<&Held> {
+        self.nodes.get(node)
+    }
+}
+
+/// CPU and memory that a replica reserves.
+fn reserves(service: &ServicePlan, replica: &Replica) -> (u128, u128) {
+    let spec = service.templates.get(&replica.template);
+    spec.map_or((0, 0), |spec| {
+        let cpu_milli = match replica.paused {
+            true => 0,
+            false => spec.resources.cpu_reserved_milli,
+        };
+        (
+            cpu_milli.into(),
+            spec.resources.memory_reserved_bytes.into(),
+        )
+    })
+}
+
+impl Held {
+    fn says(&mut self, said: Option<&Statuses>, tell: &mut dyn FnMut(&ServiceKey)) {
+        let same = match (&self.said, said) {
+            (Some(before), Some(now)) => Arc::ptr_eq(before, now),
+            (before, now) => before.is_none() && now.is_none(),
+        };
+        if same {
+            return;
+        }
+        let before = std::mem::replace(&mut self.said, said.cloned());
+        let state = |said: Option<&Statuses>, id| Some(said?.get(id)?.state);
+        for replica in &self.replicas {
+            if state(before.as_ref(), &replica.id) != state(said, &replica.id) {
+                tell(&replica.service);
+            }
+        }
+    }
+
+    fn add(&mut self, replica: &Arc<Replica>, service: &ServicePlan) -> Verdict {
+        for port in &replica.ports {
+            let at = self.ports.binary_search(&port.host_port);
+            demand(at.is_err(), 8, || {
+                format!("{}: port {} twice", replica.node, port.host_port)
+            })?;
+            let (Ok(at) | Err(at)) = at;
+            self.ports.insert(at, port.host_port);
+        }
+        let at = self.replicas.partition_point(|known| known.id < replica.id);
+        self.replicas.insert(at, Arc::clone(replica));
+        let (cpu_milli, memory_bytes) = reserves(service, replica);
+        self.cpu_milli += cpu_milli;
+        self.memory_bytes += memory_bytes;
+        Ok(())
+    }
+
+    fn remove(&mut self, replica: &Replica, service: &ServicePlan) {
+        for port in &replica.ports {
+            if let Ok(at) = self.ports.binary_search(&port.host_port) {
+                self.ports.remove(at);
+            }
+        }
+        if let Ok(at) = self.replicas.binary_search_by_key(&replica.id, |r| r.id) {
+            self.replicas.remove(at);
+        }
+        let (cpu_milli, memory_bytes) = reserves(service, replica);
+        self.cpu_milli = self.cpu_milli.saturating_sub(cpu_milli);
+        self.memory_bytes = self.memory_bytes.saturating_sub(memory_bytes);
+    }
+}
