@@ -519,6 +519,9 @@ impl fmt::Display for Reason {
                     "failed {failures} times, waits before the next try: {last}"
                 )
             }
+            Self::PartialOutage { away: 0, .. } => f.write_str(
+                "all nodes are back from an outage; until that lasts, nothing is evicted",
+            ),
             Self::PartialOutage { away, all } => {
                 write!(
                     f,

@@ -42,6 +42,10 @@ pub struct PlannerConfig {
     pub outage_denominator: u32,
     /// Fewer nodes than this are never a partial outage (2).
     pub outage_nodes_min: u32,
+    /// A node that fell silent so lately may still turn out to be part of an outage: until then
+    /// no other node is declared lost if together they would be one (3,000: longer than HAProxy's
+    /// checks need).
+    pub outage_settle_ms: u64,
     /// The brake lets go once fewer than this share of the workers in per cent, or fewer than
     /// [`Self::outage_nodes_min`], were away for [`Self::outage_calm_ms`] (20).
     pub outage_calm_percent: u32,
@@ -109,6 +113,7 @@ impl Default for PlannerConfig {
             outage_numerator: 1,
             outage_denominator: 3,
             outage_nodes_min: 2,
+            outage_settle_ms: 3_000,
             outage_calm_percent: 20,
             outage_calm_ms: 60_000,
             edge_lease_ms: 10_000,

@@ -56,14 +56,20 @@ fn session_state(input: &PlanInput<'_>, slot: &NodeSlot<'_>) -> NodeState {
     }
 }
 
+/// How long nothing was heard of it, as far as this controller can know.
+fn silent_ms(input: &PlanInput<'_>, slot: &NodeSlot<'_>) -> u64 {
+    let heard_ms = slot.seen.map_or(0, |seen| contact_ms(&seen.session));
+    let contact_ms = heard_ms.max(input.started_ms).max(slot.node.joined_ms);
+    input.now_ms.saturating_sub(contact_ms)
+}
+
 fn verdict(input: &PlanInput<'_>, slot: &NodeSlot<'_>) -> Verdict {
     // One that was never heard of and holds nothing has nothing to lose: it is awaited.
     let heard_ms = slot.seen.map_or(0, |seen| contact_ms(&seen.session));
     if heard_ms == 0 && slot.replicas == 0 {
         return Verdict::Wait;
     }
-    let contact = heard_ms.max(input.started_ms).max(slot.node.joined_ms);
-    let silent_ms = input.now_ms.saturating_sub(contact);
+    let silent_ms = silent_ms(input, slot);
     let observing = input.now_ms < input.config.observe_until(input.started_ms);
     let seconds = silent_ms / 1_000;
     #[cfg(feature = "mutants")]
@@ -124,9 +130,11 @@ fn declare(draft: &mut Draft<'_>, gone: &[(usize, String)]) {
         slot.node.roles.worker && !draft.lost.contains_key(slot.id)
     });
     at_once += u32::try_from(fresh.count()).unwrap_or(u32::MAX);
-    let over_share = u64::from(at_once) * u64::from(input.config.outage_denominator)
-        > u64::from(all) * u64::from(input.config.outage_numerator);
-    let starts = at_once >= input.config.outage_nodes_min && over_share;
+    let starts = is_outage(&input, at_once, all);
+    // A second witness needs a moment: of nodes that fell silent together, the first to be judged
+    // must not be evicted before it is known whether the others go the same way.
+    let undecided = undecided(draft, gone);
+    let unsettled = !starts && is_outage(&input, at_once.saturating_add(undecided), all);
     #[cfg(feature = "mutants")]
     let starts = starts && !longshore_model::mutant::is(longshore_model::Mutant::NoBrake);
     draft.braked_ms = brake_since(draft, starts, (at_once, all));
@@ -139,7 +147,7 @@ fn declare(draft: &mut Draft<'_>, gone: &[(usize, String)]) {
     }
     for (number, _) in gone {
         let slot = &mut draft.cluster.nodes[*number];
-        if !draft.brake && slot.node.roles.worker {
+        if !draft.brake && !unsettled && slot.node.roles.worker {
             draft.lost.entry(slot.id.clone()).or_insert(input.now_ms);
         } else {
             slot.doubted = true;
@@ -152,6 +160,32 @@ fn declare(draft: &mut Draft<'_>, gone: &[(usize, String)]) {
             slot.doubted = false;
         }
     }
+}
+
+/// Are so many nodes away at once that the fault is more likely ours?
+fn is_outage(input: &PlanInput<'_>, away: u32, all: u32) -> bool {
+    let config = input.config;
+    let over_share = u64::from(away) * u64::from(config.outage_denominator)
+        > u64::from(all) * u64::from(config.outage_numerator);
+    away >= config.outage_nodes_min && over_share
+}
+
+/// Workers that fell silent so lately that the second witness may still be about to speak.
+fn undecided(draft: &Draft<'_>, gone: &[(usize, String)]) -> u32 {
+    let input = &draft.input;
+    let config = input.config;
+    let settle_ms = config
+        .session_timeout_ms
+        .saturating_add(config.outage_settle_ms);
+    let nodes = draft.cluster.nodes.iter().enumerate();
+    let silent = nodes.filter(|(number, slot)| {
+        slot.node.roles.worker
+            && slot.state == NodeState::Away
+            && silent_ms(input, slot) <= settle_ms
+            && !draft.lost.contains_key(slot.id)
+            && gone.iter().all(|(gone, _)| gone != number)
+    });
+    u32::try_from(silent.count()).unwrap_or(u32::MAX)
 }
 
 /// When the brake was last needed; none: it is off. It lets go only after a calm time, so that

@@ -550,18 +550,25 @@ fn victim(draft: &Draft<'_>, row: usize, on_node: &[u32], stopped: bool) -> Vict
     )
 }
 
-/// A surplus that nobody asked for (nodes that came back) is kept while the controller still
-/// watches, and during an outage.
+/// A surplus is kept during an outage, whoever asked for it: of what is there, nobody knows yet
+/// what stays. While the controller still watches, one that nobody asked for (nodes that came
+/// back) is kept.
 fn may_trim(draft: &mut Draft<'_>, service: usize) -> bool {
+    if draft.brake {
+        if let Some(outage) = draft.report.problems.first().cloned() {
+            draft.wait(service, outage);
+        }
+        return false;
+    }
     let observed = draft.input.config.observe_until(draft.input.started_ms);
     let started_ms = draft.input.started_ms;
     let entry = draft.planned(service);
     let last_change = entry.and_then(|entry| entry.last_change.as_ref());
     let asked = last_change.is_some_and(|change| {
         let metric = matches!(change.cause, ScaleCause::Metric { .. });
-        change.at_ms >= started_ms && !metric
+        change.at_ms >= started_ms && change.to < change.from && !metric
     });
-    if asked || (draft.input.now_ms >= observed && !draft.brake) {
+    if asked || draft.input.now_ms >= observed {
         return true;
     }
     draft.look_again(service, observed);

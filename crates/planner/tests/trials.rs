@@ -144,3 +144,55 @@ fn what_no_edge_serves_is_not_called_serving() {
     world.ticks(10);
     assert_eq!(world.report.services[&key("web")].serving, 2);
 }
+
+#[test]
+fn nothing_is_stopped_while_nodes_come_back_from_an_outage_whoever_set_the_count() {
+    let mut world = World::new(3);
+    world.apply("web", spec("web:1", 3));
+    world.ticks(150);
+    world.scale("web", 4);
+    world.ticks(200);
+    world.node("node1").power = false;
+    world.node("node2").power = false;
+    world.ticks(20);
+    assert_eq!(world.per_node("web").get("node3"), Some(&4));
+    world.node("node1").power = true;
+    world.node("node2").power = true;
+    world.ticks(60);
+    assert!(!world.report.problems.is_empty(), "the brake is still on");
+    assert_eq!(world.leaving("web").len(), 0);
+    let waits = &world.report.services[&key("web")].waits;
+    let outage = |r: &Reason| matches!(r, Reason::PartialOutage { .. });
+    assert!(waits.iter().any(outage), "{waits:?}");
+    // Once it is calm, the surplus goes from where most are.
+    world.ticks(120);
+    let spread = world.per_node("web");
+    assert_eq!(world.active("web").len(), 4);
+    assert_eq!(spread.len(), 3, "{spread:?}");
+}
+
+#[test]
+fn of_nodes_that_fall_silent_one_after_the_other_none_is_evicted_first() {
+    // HAProxy may find the later one's servers down much later than the first one's.
+    for later_ms in [0, 500, 1_000, 2_000, 4_000] {
+        let mut world = World::new(3);
+        world.apply("web", spec("web:1", 6));
+        world.ticks(150);
+        world.node("node1").power = false;
+        world.node("node2").session = false;
+        let mut past_ms = 0;
+        while past_ms < 15_000 {
+            if past_ms == later_ms {
+                world.node("node2").power = false;
+            }
+            world.tick(500);
+            past_ms += 500;
+        }
+        let lost = &world.plan.lost;
+        assert!(lost.is_empty(), "{later_ms} ms later: {lost:?}");
+        assert!(matches!(
+            world.report.problems[..],
+            [Reason::PartialOutage { away: 2, all: 3 }]
+        ));
+    }
+}
