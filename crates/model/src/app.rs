@@ -68,10 +68,10 @@ impl Desired {
 
     /// All services in key order.
     pub fn services(&self) -> impl Iterator<Item = (ServiceKey, &App, &Arc<ServiceSpec>)> {
-        self.apps.values().flat_map(|app| {
-            app.services.iter().map(move |(name, spec)| {
-                (ServiceKey::new(app.name.clone(), name.clone()), app, spec)
-            })
+        // By the keys of the maps, as `service` looks: whatever stands in the values.
+        self.apps.iter().flat_map(|(of, app)| {
+            let services = app.services.iter();
+            services.map(move |(name, spec)| (ServiceKey::new(of.clone(), name.clone()), app, spec))
         })
     }
 }

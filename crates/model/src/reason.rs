@@ -316,6 +316,13 @@ pub enum Reason {
     },
     /// No autoscaling is configured.
     Fixed,
+    /// More are asked for than any service may have.
+    CountLimit {
+        /// What is asked for.
+        asked: u32,
+        /// What any service may have.
+        most: u32,
+    },
     /// A rollout runs; the count waits for it.
     RolloutRuns,
     /// The autoscaler is paused.
@@ -471,6 +478,9 @@ impl fmt::Display for Reason {
             Self::Held { .. } => f.write_str("held by an operator"),
             Self::DryRun { would_be } => write!(f, "dry run: would be {would_be}"),
             Self::Fixed => f.write_str("no autoscaling configured"),
+            Self::CountLimit { asked, most } => {
+                write!(f, "{asked} are asked for; a service may have {most}")
+            }
             Self::RolloutRuns => f.write_str("a rollout runs"),
             Self::Unplaceable {
                 refusals,

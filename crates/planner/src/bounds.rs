@@ -31,7 +31,7 @@ pub(crate) fn in_force(draft: &mut Draft<'_>, service: usize, spec: &ServiceSpec
     let Some(policy) = &spec.autoscale else {
         return Bounds {
             min: 0,
-            max: u32::MAX,
+            max: AutoscaleSpec::REPLICAS_MAX,
             sources: Vec::new(),
         };
     };
@@ -69,8 +69,8 @@ pub(crate) fn in_force(draft: &mut Draft<'_>, service: usize, spec: &ServiceSpec
         }
     }
     Bounds {
-        min: min.count,
-        max: max.count,
+        min: min.count.min(AutoscaleSpec::REPLICAS_MAX),
+        max: max.count.min(AutoscaleSpec::REPLICAS_MAX),
         sources: vec![min, max],
     }
 }

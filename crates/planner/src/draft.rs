@@ -419,7 +419,7 @@ impl<'a> Draft<'a> {
 
     /// Generation of the routes if they change in this run.
     pub(crate) fn next_routes(&self) -> u64 {
-        self.input.current.routes_generation + 1
+        self.input.current.routes_generation.saturating_add(1)
     }
 
     /// A replica begins to leave: drained if it serves, taken out at once if nothing answers.

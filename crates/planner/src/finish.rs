@@ -32,7 +32,9 @@ pub(crate) fn run(draft: &mut Draft<'_>) -> Outcome {
     }
     let memory = memory(draft, &changed);
     let generations = generations(draft);
-    let routes_generation = current.routes_generation + u64::from(routes_changed);
+    let routes_generation = current
+        .routes_generation
+        .saturating_add(routes_changed.into());
     let same = changed.is_empty()
         && generations.is_none()
         && !routes_changed
@@ -42,7 +44,7 @@ pub(crate) fn run(draft: &mut Draft<'_>) -> Outcome {
         Arc::clone(current)
     } else {
         Arc::new(Plan {
-            version: current.version + 1,
+            version: current.version.saturating_add(1),
             parent: current.version,
             next_replica: draft.next_replica,
             services: merged(&current.services, changed),
@@ -157,7 +159,7 @@ fn generations(draft: &Draft<'_>) -> Option<Arc<BTreeMap<NodeId, u64>>> {
     let mut next = (**current).clone();
     for id in dirty {
         let now = current.get(id).copied().unwrap_or(0);
-        next.insert(id.clone(), now + 1);
+        next.insert(id.clone(), now.saturating_add(1));
     }
     Some(Arc::new(next))
 }

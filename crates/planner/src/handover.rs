@@ -171,7 +171,8 @@ fn stop_it(draft: &mut Draft<'_>, row: usize) {
     let Some(replica) = draft.replica_mut(row) else {
         return;
     };
-    let next = generations.get(&replica.node).copied().unwrap_or(0) + 1;
+    let next = generations.get(&replica.node).copied().unwrap_or(0);
+    let next = next.saturating_add(1);
     replica.stop = true;
     if let Some(leaving) = &mut replica.leaving {
         leaving.stop_generation = next;

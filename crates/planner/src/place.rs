@@ -415,7 +415,7 @@ fn free_slots(draft: &Draft<'_>, service: usize, wanted: u32) -> Vec<u32> {
         } else {
             slots.push(slot);
         }
-        slot += 1;
+        slot = slot.saturating_add(1);
     }
     slots.reverse();
     slots
@@ -477,7 +477,8 @@ fn add(
 ) -> Option<usize> {
     let id = ReplicaId(draft.next_replica.max(1));
     let ports = reserve_ports(draft, &draft.cluster.nodes[number], id, &board.container)?;
-    draft.next_replica = id.0 + 1;
+    // An id is never used again: without a next one there is no more replica.
+    draft.next_replica = id.0.checked_add(1)?;
     #[cfg(feature = "mutants")]
     if longshore_model::mutant::is(longshore_model::Mutant::ReplicaIdReused) {
         draft.next_replica = id.0;

@@ -223,7 +223,10 @@ fn end_of_period(start: u32, amount: RateAmount, up: bool) -> u32 {
         (RateAmount::Replicas(count), true) => wide + u64::from(count),
         (RateAmount::Replicas(count), false) => wide.saturating_sub(u64::from(count)),
         // From nothing, a share of nothing is one.
-        (RateAmount::Percent(part), true) => (wide.max(1) * (100 + u64::from(part))).div_ceil(100),
+        (RateAmount::Percent(part), true) => wide
+            .max(1)
+            .saturating_mul(100 + u64::from(part))
+            .div_ceil(100),
         (RateAmount::Percent(part), false) => wide * 100_u64.saturating_sub(u64::from(part)) / 100,
     };
     u32::try_from(end).unwrap_or(u32::MAX)
@@ -240,9 +243,9 @@ mod tests {
         assert_eq!(end_of_period(1, RateAmount::Percent(10), false), 0);
         assert_eq!(end_of_period(2, RateAmount::Replicas(4), false), 0);
         assert_eq!(end_of_period(0, RateAmount::Percent(100), true), 2);
-        assert_eq!(
-            end_of_period(u32::MAX, RateAmount::Percent(100), true),
-            u32::MAX
-        );
+        for part in [100, u32::MAX] {
+            let end = end_of_period(u32::MAX, RateAmount::Percent(part), true);
+            assert_eq!(end, u32::MAX);
+        }
     }
 }

@@ -425,7 +425,8 @@ fn open(draft: &mut Draft<'_>, service: usize, terms: &UpdateSpec, counts: Count
     let forced = terms.order == UpdateOrder::Auto && place::no_room(draft, service);
     let stop_first = forced || terms.order == UpdateOrder::StopFirst;
     let size = if forced { 1 } else { terms.batch(target) };
-    let (batch, new) = (rollout.batches + 1, counts.new.saturating_add(size));
+    let batch = rollout.batches.saturating_add(1);
+    let new = counts.new.saturating_add(size);
     change(draft, service, |rollout| {
         rollout.batches = batch;
         rollout.open = true;

@@ -4,7 +4,6 @@
 //! stop-first.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 
 use longshore_model::node::Availability;
 use longshore_model::plan::Traffic;
@@ -20,6 +19,10 @@ use crate::place::{self, Order, constraint_refusal};
 use crate::progress;
 use crate::verdict;
 use crate::{rebalance, warm};
+
+mod victims;
+
+use victims::{victim, victims};
 
 /// A service's replicas that do not leave, sorted by what shall become of them.
 #[derive(Debug, Default)]
@@ -456,9 +459,6 @@ fn may_serve(draft: &Draft<'_>, row: usize) -> bool {
     replica.traffic == Traffic::Serve && alive && !called_down
 }
 
-/// Order in which surplus replicas are given up: the smallest first.
-type Victim = (bool, u8, u8, Reverse<u32>, u32, Reverse<u64>, usize);
-
 /// Gives up replicas beyond the count. Returns how many left.
 fn trim(draft: &mut Draft<'_>, service: usize, sorted: &mut Sorted, terms: &Terms) -> u32 {
     let target = draft.target(service);
@@ -473,11 +473,7 @@ fn trim(draft: &mut Draft<'_>, service: usize, sorted: &mut Sorted, terms: &Term
             on_node[number] += 1;
         }
     }
-    let mut heap: BinaryHeap<Reverse<Victim>> = sorted
-        .keep
-        .iter()
-        .map(|&row| Reverse(victim(draft, row, &on_node, terms.stopped)))
-        .collect();
+    let (mut lines, mut heap) = victims(draft, &sorted.keep, &on_node, terms.stopped);
     let floor = terms.floor(target);
     let give = sorted.give.iter().map(|(row, _)| *row);
     let rows = sorted
@@ -488,13 +484,13 @@ fn trim(draft: &mut Draft<'_>, service: usize, sorted: &mut Sorted, terms: &Term
         .chain(give);
     let mut serving = u32::try_from(rows.filter(|&row| draft.serves(row)).count()).unwrap_or(0);
     while surplus > 0
-        && let Some(Reverse(entry)) = heap.pop()
+        && let Some(Reverse((entry, line))) = heap.pop()
     {
         let row = entry.6;
         // Counts per node only fall, so a stale entry only ever moves back.
         let now = victim(draft, row, &on_node, terms.stopped);
         if now > entry {
-            heap.push(Reverse(now));
+            heap.push(Reverse((now, line)));
             continue;
         }
         let serves = draft.serves(row);
@@ -511,43 +507,12 @@ fn trim(draft: &mut Draft<'_>, service: usize, sorted: &mut Sorted, terms: &Term
             _ => LeaveReason::ScaleIn,
         };
         draft.leave(row, reason);
+        heap.extend(lines[line].pop().map(|next| Reverse((next, line))));
     }
     sorted
         .keep
         .retain(|&row| draft.replica(row).is_some_and(|r| r.leaving.is_none()));
     before - surplus
-}
-
-fn victim(draft: &Draft<'_>, row: usize, on_node: &[u32], stopped: bool) -> Victim {
-    // Of a rollout that failed, what is new goes first.
-    let proven = !stopped || is_outdated(draft, draft.rows[row].service, row);
-    let seen = &draft.rows[row];
-    let state = match seen.condition {
-        Condition::Failed(_) | Condition::Lost | Condition::Unhealthy => 0,
-        Condition::Starting => 1,
-        Condition::Unknown => 2,
-        Condition::Healthy if !draft.serves(row) => 3,
-        Condition::Healthy => 4,
-    };
-    let (node, here) = seen.node.map_or((0, 0), |number| {
-        let slot = &draft.cluster.nodes[number];
-        let rank = match slot.node.availability {
-            Availability::Draining => 0,
-            Availability::Cordoned => 1,
-            Availability::Active if slot.fill_permille() > 1_000 => 2,
-            Availability::Active => 3,
-        };
-        (rank, on_node[number])
-    });
-    (
-        proven,
-        state,
-        node,
-        Reverse(here),
-        seen.sight.sessions,
-        Reverse(seen.id.0),
-        row,
-    )
 }
 
 /// A surplus is kept during an outage, whoever asked for it: of what is there, nobody knows yet

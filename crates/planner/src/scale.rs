@@ -4,7 +4,7 @@ mod decide;
 
 use longshore_model::reason::ScaleCause;
 use longshore_model::report::{BoundSource, ScaleReport};
-use longshore_model::{ManualScale, Reason, ServiceSpec};
+use longshore_model::{AutoscaleSpec, ManualScale, Reason, ServiceSpec};
 
 use crate::bounds::{self, Bounds};
 use crate::draft::Draft;
@@ -35,6 +35,7 @@ fn desired(draft: &mut Draft<'_>, service: usize, spec: &ServiceSpec) -> ScaleRe
     let bounds = bounds::in_force(draft, service, spec);
     follow_file(draft, service, spec, &bounds);
     let manual = obey_manual(draft, service, spec, &bounds);
+    let limit = limit(draft, service, spec, manual);
     let current = draft.target(service);
     let Some(policy) = &spec.autoscale else {
         return ScaleReport {
@@ -42,7 +43,7 @@ fn desired(draft: &mut Draft<'_>, service: usize, spec: &ServiceSpec) -> ScaleRe
             result: current,
             min: spec.replicas,
             max: spec.replicas,
-            reasons: vec![Reason::Fixed],
+            reasons: [Reason::Fixed].into_iter().chain(limit).collect(),
             ..ScaleReport::default()
         };
     };
@@ -57,7 +58,7 @@ fn desired(draft: &mut Draft<'_>, service: usize, spec: &ServiceSpec) -> ScaleRe
         min: bounds.min,
         max: bounds.max,
         bounds: bounds.sources.clone(),
-        reasons: reasons.collect(),
+        reasons: limit.into_iter().chain(reasons).collect(),
         ..ScaleReport::default()
     };
     decide::run(draft, service, policy, &bounds, manual, &mut report);
@@ -102,13 +103,32 @@ fn follow_file(draft: &mut Draft<'_>, service: usize, spec: &ServiceSpec, bounds
         draft.entry(service).manual_obeyed_ms = obeyed;
         let first = bounds.clamp(spec.replicas);
         draft.change_target(service, first, ScaleCause::Initial);
-    } else if file_changed && spec.autoscale.is_none() && draft.target(service) != spec.replicas {
-        let cause = ScaleCause::Bounds {
-            min: spec.replicas,
-            max: spec.replicas,
-        };
-        draft.change_target(service, spec.replicas, cause);
+        return;
     }
+    let to = bounds.clamp(spec.replicas);
+    if file_changed && spec.autoscale.is_none() && draft.target(service) != to {
+        let cause = ScaleCause::Bounds { min: to, max: to };
+        draft.change_target(service, to, cause);
+    }
+}
+
+/// No service has more than so many replicas, whoever asks: what a run costs follows from counts.
+fn limit(
+    draft: &mut Draft<'_>,
+    service: usize,
+    spec: &ServiceSpec,
+    manual: Option<&ManualScale>,
+) -> Option<Reason> {
+    let most = AutoscaleSpec::REPLICAS_MAX;
+    let file = spec.autoscale.as_ref().map_or(spec.replicas, |p| p.min);
+    let asked = file
+        .max(manual.map_or(0, |manual| manual.count))
+        .max(draft.target(service));
+    if draft.target(service) > most {
+        let cause = ScaleCause::Bounds { min: 0, max: most };
+        draft.change_target(service, most, cause);
+    }
+    (asked > most).then_some(Reason::CountLimit { asked, most })
 }
 
 /// A count that a person set, once. Returns the last one said to this life of the service.
@@ -141,7 +161,7 @@ fn obey_manual<'a>(
         .is_some_and(|until| until > draft.input.now_ms);
     let free = spec.autoscale.is_none() || held;
     let to = if free {
-        manual.count
+        manual.count.min(AutoscaleSpec::REPLICAS_MAX)
     } else {
         bounds.clamp(manual.count)
     };

@@ -12,7 +12,7 @@ use longshore_model::plan::Woken;
 use longshore_model::reason::{LeaveReason, Refusal, StandbyEnd};
 use longshore_model::replica::ReplicaState;
 use longshore_model::report::{NodeState, WarmReport, WarmWait};
-use longshore_model::{EventKind, Reason, ServiceSpec, TemplateId};
+use longshore_model::{AutoscaleSpec, EventKind, Reason, ServiceSpec, TemplateId};
 
 use crate::cluster::NodeSlot;
 use crate::draft::Draft;
@@ -50,7 +50,9 @@ fn standbys(draft: &Draft<'_>, service: usize) -> Vec<usize> {
 
 fn wanted(spec: Option<&ServiceSpec>) -> u32 {
     let autoscale = spec.and_then(|spec| spec.autoscale.as_ref());
-    autoscale.map_or(0, |autoscale| autoscale.warm)
+    autoscale.map_or(0, |autoscale| {
+        autoscale.warm.min(AutoscaleSpec::REPLICAS_MAX)
+    })
 }
 
 fn is_ready(draft: &Draft<'_>, row: usize) -> bool {
@@ -286,7 +288,7 @@ fn wake_one(draft: &mut Draft<'_>, row: usize) {
     let slot = &mut draft.cluster.nodes[number];
     slot.cpu_reserved_milli = slot.cpu_reserved_milli.saturating_add(cpu_milli);
     let now = draft.input.current.generations.get(slot.id);
-    let generation = now.copied().unwrap_or(0) + 1;
+    let generation = now.copied().unwrap_or(0).saturating_add(1);
     draft.touch_node(row);
     let Some(replica) = draft.replica_mut(row) else {
         return;

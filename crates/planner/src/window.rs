@@ -166,7 +166,7 @@ impl Tally {
                     counts.requests += requests;
                     counts.errors += float(errors);
                     counts.response_ms += requests * f64::from(sample.response_ms);
-                    span_ms += sample.at_ms - last.at_ms;
+                    span_ms = span_ms.saturating_add(sample.at_ms - last.at_ms);
                     oldest_ms = oldest_ms.min(last.at_ms);
                     newest_ms = newest_ms.max(sample.at_ms);
                 } else {
