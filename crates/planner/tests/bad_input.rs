@@ -19,7 +19,7 @@ use longshore_model::spec::{
 };
 use longshore_model::*;
 use longshore_planner::{
-    Cache, Outcome, PlanInput, PlannerConfig, check, plan, plan_with, recompute,
+    Cache, Checker, Outcome, PlanInput, PlannerConfig, check, plan, plan_with, recompute,
 };
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -280,8 +280,10 @@ fn explained(state: &State, outcome: &Outcome) {
 /// Plans and checks a state, then another one on what the first left.
 fn survives(first: &State, second: &State) {
     let mut cache = Cache::default();
+    let mut checker = Checker::default();
     let outcome = plan_with(&first.input(), &mut cache);
-    let _ = check(&first.input(), &outcome);
+    let said = checker.check(&first.input(), &outcome);
+    assert_eq!(said, check(&first.input(), &outcome));
     explained(first, &outcome);
     let next = State {
         current: Arc::clone(&outcome.plan),
@@ -292,7 +294,9 @@ fn survives(first: &State, second: &State) {
     let scratch = plan(&next.input());
     // As texts: no NaN is like another.
     same(&format!("{cached:?}"), &format!("{scratch:?}"));
-    let _ = check(&next.input(), &cached);
+    let said = checker.check(&next.input(), &cached);
+    let fresh = check(&next.input(), &cached);
+    assert_eq!(said.is_ok(), fresh.is_ok(), "{said:?} {fresh:?}");
     explained(&next, &cached);
 }
 

@@ -17,7 +17,8 @@ pub(super) fn rise_with_content(view: &View<'_>) -> Verdict {
     }
     let content = differs(view, old, new);
     if content || (new.version, new.parent) != (old.version, old.parent) {
-        let follows = new.version == old.version + 1 && new.parent == old.version;
+        let next = old.version.checked_add(1);
+        let follows = next == Some(new.version) && new.parent == old.version;
         demand(follows, 6, || {
             format!("version {} after {}", new.version, old.version)
         })?;
@@ -25,7 +26,7 @@ pub(super) fn rise_with_content(view: &View<'_>) -> Verdict {
     }
     let routes = view.changed().any(other_routes);
     let (before, now) = (old.routes_generation, new.routes_generation);
-    demand(now == before + u64::from(routes), 6, || {
+    demand(before.checked_add(routes.into()) == Some(now), 6, || {
         format!("routes {before} -> {now}, differs: {routes}")
     })?;
     assignments(view, old, new)
@@ -53,7 +54,7 @@ fn assignments(view: &View<'_>, old: &Plan, new: &Plan) -> Verdict {
     let generation = |plan: &Plan, node: &NodeId| plan.generations.get(node).copied().unwrap_or(0);
     let rises = |node: &NodeId, differs: bool| {
         let (before, now) = (generation(old, node), generation(new, node));
-        demand(now == before + u64::from(differs), 6, || {
+        demand(before.checked_add(differs.into()) == Some(now), 6, || {
             format!("{node}: assignment {before} -> {now}, differs: {differs}")
         })
     };
