@@ -148,11 +148,9 @@ impl Failure {
                 .hint(hint)
                 .transient();
         }
-        // The other end hung up. A refused certificate looks like this if its alert was lost.
-        if status
-            .source()
-            .is_some_and(<dyn StdError>::is::<tonic::transport::Error>)
-        {
+        // Not a word of the other end, but what became of the connection: it hung up. A refused
+        // certificate looks like this if its alert was lost.
+        if status.source().is_some() {
             let message = format!("cannot {attempt}: the connection broke");
             return Self::new(message)
                 .exit(Exit::Unreachable)
@@ -230,5 +228,20 @@ impl From<ConnectError> for Failure {
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
         Self::new("cannot write the output").because(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_that_broke_is_tried_again_and_a_refusal_is_not() {
+        let broke = Status::from_error(Box::new(std::io::Error::other("error reading a body")));
+        let failure = Failure::call("watch", broke);
+        assert!(failure.transient, "{failure}");
+        assert_eq!(failure.message, "cannot watch: the connection broke");
+        let refused = Failure::call("watch", Status::internal("no"));
+        assert!(!refused.transient, "{refused}");
     }
 }

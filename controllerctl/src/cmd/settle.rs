@@ -315,11 +315,14 @@ fn report_replicas(
 }
 
 fn words(replica: &pb::Replica) -> (Stage, String) {
+    let leaves = !replica.leaving.is_empty();
     let text = match (replica.state.as_str(), replica.traffic.as_str()) {
-        ("failed", _) => return (Stage::Error, format!("Failed: {}", replica.reason)),
-        ("stopping", _) => "Stopping",
         ("gone", _) => return (Stage::Done, "Removed".into()),
         (_, "drain") => "Draining",
+        // Out of the routes, told to stop or about to be: only forward from here.
+        _ if leaves => "Stopping",
+        ("failed", _) => return (Stage::Error, format!("Failed: {}", replica.reason)),
+        ("stopping", _) => "Stopping",
         ("healthy", "serve") => return (Stage::Done, "Serving".into()),
         ("healthy", _) => return (Stage::Done, "Healthy".into()),
         ("assigned", _) => "Waiting",

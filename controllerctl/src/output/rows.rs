@@ -204,6 +204,7 @@ impl Row for Of<'_, pb::Replica> {
         };
         let traffic = match r.traffic.as_str() {
             "serve" => Tone::Good,
+            "down" => Tone::Bad,
             "drain" => Tone::Busy,
             _ => Tone::Plain,
         };

@@ -356,7 +356,7 @@ pub struct Replica {
     pub revision: u64,
     /// assigned … failed, unknown
     pub state: String,
-    /// out, serve, drain
+    /// out, serve, drain; down: it should serve, but no edge reaches it
     pub traffic: String,
     /// Each edge's own check.
     pub checks: BTreeMap<String, String>,

@@ -95,13 +95,10 @@ fn problems(view: &View, observed: &Observed) -> Vec<pb::Problem> {
         if node.state == NodeState::Ready {
             continue;
         }
-        let text = match (&node.reason, node.state) {
-            (Some(reason), _) => reason.to_string(),
-            (None, NodeState::Unknown) => "has not connected since the controller started".into(),
-            (None, NodeState::Away) => "not connected".into(),
-            (None, NodeState::EngineDown) => "its container engine does not answer".into(),
-            (None, _) => "lost: its replicas are replaced".into(),
-        };
+        let text = node
+            .reason
+            .as_ref()
+            .map_or_else(|| absence(node.state).to_owned(), ToString::to_string);
         let reason = node.reason.as_ref().map(to_struct);
         list.push(pb::Problem {
             reason,
@@ -121,6 +118,17 @@ fn problems(view: &View, observed: &Observed) -> Vec<pb::Problem> {
     }
     list.truncate(PROBLEMS_MAX);
     list
+}
+
+/// Why a node that is not ready counts as it does.
+fn absence(state: NodeState) -> &'static str {
+    match state {
+        NodeState::Ready => "",
+        NodeState::Unknown => "has not connected since the controller started",
+        NodeState::Away => "not connected",
+        NodeState::EngineDown => "its container engine does not answer",
+        NodeState::Lost => "lost: its replicas are replaced",
+    }
 }
 
 fn edges(desired: &Desired, plan: &Plan, observed: &Observed) -> Vec<pb::Edge> {
@@ -325,7 +333,11 @@ pub(super) fn replicas(cluster: &Cluster, words: &[String]) -> Result<Vec<pb::Re
     list.sort_by(|a, b| (&a.service, a.slot, a.id).cmp(&(&b.service, b.slot, b.id)));
     Ok(list
         .into_iter()
-        .map(|replica| convert(replica, &view.plan, &observed))
+        .map(|replica| {
+            let node = view.report.nodes.get(&replica.node);
+            let node = node.map_or(NodeState::Unknown, |report| report.state);
+            convert(replica, &view.plan, &observed, node)
+        })
         .collect())
 }
 
@@ -338,29 +350,38 @@ pub(super) fn covers(target: &Target, replica: &Replica) -> bool {
     }
 }
 
-fn convert(replica: &Replica, plan: &Plan, observed: &Observed) -> pb::Replica {
+fn convert(
+    replica: &Replica,
+    plan: &Plan,
+    observed: &Observed,
+    node_state: NodeState,
+) -> pb::Replica {
     let node = observed.nodes.get(&replica.node);
     let seen = node
         .and_then(|node| node.replicas.get(&replica.id))
         .cloned();
     let samples = node.and_then(|node| node.samples.replicas.get(&replica.id));
-    let connected = node.is_some_and(|node| node.session.connected);
+    let heard = matches!(node_state, NodeState::Ready | NodeState::EngineDown);
     let state = match &seen {
-        _ if !connected => "unknown".into(),
+        _ if !heard => "unknown".into(),
         Some(status) => word(&status.state),
         None => word(&ReplicaState::Assigned),
     };
     let (checks, sessions) = checks(replica, observed);
-    let reason = seen
-        .as_ref()
-        .and_then(|status| status.reason.as_ref())
-        .map(ToString::to_string);
+    let reason = match seen.as_ref().and_then(|status| status.reason.as_ref()) {
+        _ if node_state != NodeState::Ready => {
+            Some(format!("{}: {}", replica.node, absence(node_state)))
+        }
+        reason => reason.map(ToString::to_string),
+    };
     let address = replica
         .ports
         .first()
         .map(|port| std::net::SocketAddr::new(replica.address, port.host_port).to_string());
     let traffic = match replica.traffic {
         Traffic::Out => "out",
+        // Every edge that has it says so: none gives it a request.
+        Traffic::Serve if !checks.is_empty() && checks.values().all(|c| c == "down") => "down",
         Traffic::Serve => "serve",
         Traffic::Drain => "drain",
     };
