@@ -213,6 +213,7 @@ fn planner(dice: &mut Dice, services: u64) -> PlannerConfig {
         park_grace_ms: dice.between(2_000, 5_000),
         backoff_cap_ms: dice.between(4_000, 8_000),
         backoff_reset_ms: dice.between(5_000, 20_000),
+        outage_calm_ms: 10_000,
         ..PlannerConfig::default()
     }
 }
