@@ -358,9 +358,6 @@ async fn judge(client: &mut Client, seen: &Seen) -> Option<Failure> {
                 Ok(Reason::Backoff { failures, last, .. }) if failures >= FAILURES_MAX => {
                     format!("{}: the rollout failed: {last}", service.key)
                 }
-                Ok(Reason::Quarantined { detail }) => {
-                    format!("{} is set aside: {detail}", service.key)
-                }
                 _ => continue,
             };
             return Some(failed(client, message, service, &seen.replicas, more).await);

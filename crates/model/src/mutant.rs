@@ -32,6 +32,8 @@ mutants! {
     NoObserveWindow,
     /// Planner: no pause after failures.
     NoBackoff,
+    /// Planner: the pause after failures does not grow.
+    FlatBackoff,
     /// Planner: a silent node is lost, whatever HAProxy says.
     UnknownIsDead,
     /// Planner: any number of nodes may be lost at once.

@@ -409,11 +409,6 @@ pub enum Reason {
         /// The replica that waits.
         replica: ReplicaId,
     },
-    /// The service is set aside; others go on.
-    Quarantined {
-        /// Why.
-        detail: String,
-    },
     /// Its rollout failed and waits for a person; what served before goes on serving.
     RolloutPaused {
         /// App revision that it goes to.
@@ -452,6 +447,10 @@ pub enum Reason {
         /// `max_replicas_per_node`; 0: a fixed host port is in the way.
         max_per_node: u32,
     },
+    /// Written by another version, which knew a reason that this one does not: what was stored or
+    /// sent with it is read all the same.
+    #[serde(other)]
+    Foreign,
 }
 
 impl fmt::Display for Reason {
@@ -552,7 +551,7 @@ impl fmt::Display for Reason {
             Self::WaitsForReplacement { replica } => {
                 write!(f, "{replica} waits until its replacement serves")
             }
-            Self::Quarantined { detail } => write!(f, "set aside: {detail}"),
+            Self::Foreign => f.write_str("a reason that this version does not know"),
             Self::RolloutPaused { revision, why } => {
                 write!(f, "rollout of revision {revision} is paused: {why}")
             }
@@ -579,5 +578,31 @@ impl fmt::Display for Reason {
                  leaves no node room for one more"
             ),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::EventKind;
+
+    /// A history outlives the versions that wrote it: `quarantined` was such a reason.
+    #[test]
+    fn a_reason_of_another_version_is_read() {
+        let old = r#"{"reason":"quarantined","detail":"the new template failed 3 times"}"#;
+        assert_eq!(
+            serde_json::from_str::<Reason>(old).unwrap(),
+            Reason::Foreign
+        );
+        let waits = EventKind::Waits {
+            service: "app/web".parse().unwrap(),
+            why: Reason::Fixed,
+        };
+        let json = serde_json::to_string(&waits).unwrap();
+        let json = json.replace(r#"{"reason":"fixed"}"#, old);
+        assert!(json.contains("quarantined"), "{json}");
+        let read: EventKind = serde_json::from_str(&json).unwrap();
+        let why = Reason::Foreign;
+        assert!(matches!(read, EventKind::Waits { why: w, .. } if w == why));
     }
 }

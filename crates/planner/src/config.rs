@@ -160,6 +160,10 @@ impl PlannerConfig {
         if longshore_model::mutant::is(longshore_model::Mutant::NoBackoff) {
             return 0;
         }
+        #[cfg(feature = "mutants")]
+        if longshore_model::mutant::is(longshore_model::Mutant::FlatBackoff) {
+            return self.backoff_base_ms;
+        }
         let doublings = failures.saturating_sub(1).min(32);
         self.backoff_base_ms
             .saturating_mul(1_u64 << doublings)

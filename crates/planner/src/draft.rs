@@ -333,12 +333,13 @@ impl<'a> Draft<'a> {
         hosts
     }
 
-    /// Did the replica carry load until now? One that begins to leave in this very run did.
-    pub(crate) fn carried_load(&self, replica: &Replica) -> bool {
-        replica
-            .leaving
-            .as_ref()
-            .is_none_or(|leaving| leaving.since_ms == self.input.now_ms)
+    /// The row's replica if it carried load until now. One that begins to leave in this very run
+    /// did; one on a lost node did not, and this run may still forget it.
+    pub(crate) fn carrier(&self, row: usize) -> Option<&Replica> {
+        let replica = self.replica(row).filter(|_| !self.on_lost_node(row))?;
+        let leaving = replica.leaving.as_ref();
+        let stays = leaving.is_none_or(|leaving| leaving.since_ms == self.input.now_ms);
+        stays.then_some(replica)
     }
 
     /// Is the replica's node lost, or no longer of the cluster?
@@ -363,7 +364,8 @@ impl<'a> Draft<'a> {
     }
 
     /// Healthy and reached through every connected edge: what may be counted on when another
-    /// replica is given up.
+    /// replica is given up. Where its node cannot speak, an edge must: without a way in nobody
+    /// knows, and then it is neither counted on nor taken for dead.
     pub(crate) fn serves(&self, row: usize) -> bool {
         let Some(replica) = self.replica(row) else {
             return false;
@@ -374,7 +376,7 @@ impl<'a> Draft<'a> {
             .is_some_and(|s| s.state == ReplicaState::Healthy);
         let healthy = match seen.condition {
             Condition::Healthy => true,
-            Condition::Unknown => seen.sight.up > 0 || (said_healthy && seen.sight.down == 0),
+            Condition::Unknown => seen.sight.up > 0 || (said_healthy && seen.sight.routed),
             _ => false,
         };
         let through_edges = self.cluster.edges.is_empty()

@@ -88,12 +88,8 @@ fn left(draft: &Draft<'_>, numbers: &[usize]) -> Vec<Option<DrainReport>> {
 /// What a replica on a drained node waits for: room, the end of a back-off, or its replacement.
 fn why(draft: &Draft<'_>, service: usize, replica: longshore_model::ReplicaId) -> Reason {
     let waits = &draft.services[service].waits;
-    let stops = |reason: &&Reason| {
-        matches!(
-            reason,
-            Reason::Unplaceable { .. } | Reason::Backoff { .. } | Reason::Quarantined { .. }
-        )
-    };
+    let stops =
+        |reason: &&Reason| matches!(reason, Reason::Unplaceable { .. } | Reason::Backoff { .. });
     let found = waits.iter().find(stops).cloned();
     found.unwrap_or(Reason::WaitsForReplacement { replica })
 }

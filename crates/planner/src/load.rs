@@ -115,7 +115,7 @@ fn mean_of(sum: f64, good: u32) -> Option<f64> {
 fn share(draft: &Draft<'_>, service: usize, policy: &AutoscaleSpec, signal: &Signal) -> Reading {
     let (mut sum, mut reading) = (0.0, Reading::default());
     for &row in &draft.services[service].rows {
-        let Some(replica) = draft.replica(row).filter(|r| draft.carried_load(r)) else {
+        let Some(replica) = draft.carrier(row) else {
             continue;
         };
         let Some(resources) = draft.runs(row).map(|template| template.resources) else {
@@ -284,10 +284,10 @@ pub(crate) fn seasoned(
     let season_ms = policy.warmup_ms.max(policy.window_ms);
     let (mut seasoned, mut next_ms): (u32, Option<TimeMs>) = (0, None);
     for &row in &draft.services[service].rows {
-        let (Some(replica), Some(status)) = (draft.replica(row), draft.rows[row].status) else {
+        let (Some(replica), Some(status)) = (draft.carrier(row), draft.rows[row].status) else {
             continue;
         };
-        if !draft.carried_load(replica) || status.state != ReplicaState::Healthy {
+        if status.state != ReplicaState::Healthy {
             continue;
         }
         let at_ms = warm_since(status, replica.created_ms).saturating_add(season_ms);

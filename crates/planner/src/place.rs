@@ -351,7 +351,8 @@ pub(crate) fn is_tight(spec: &ServiceSpec) -> bool {
 }
 
 /// Is there no node that could hold one more replica of the service beside those it has, only
-/// because of `max_replicas_per_node` or a fixed host port? Then none can start first.
+/// because of `max_replicas_per_node` or a fixed host port? Then none can start first. What its own
+/// replicas hold that leave is free soon: waiting for that costs nobody a replica.
 pub(crate) fn no_room(draft: &Draft<'_>, service: usize) -> bool {
     let Some(spec) = draft.services[service].spec else {
         return false;
@@ -361,10 +362,14 @@ pub(crate) fn no_room(draft: &Draft<'_>, service: usize) -> bool {
     }
     let (max, fixed) = (spec.placement.max_per_node, &spec.container.fixed_ports);
     let mut here = vec![0_u32; draft.cluster.nodes.len()];
-    for row in draft.active(service) {
-        if let Some(number) = draft.rows[row].node {
-            here[number] += 1;
-        }
+    let mut soon_free = vec![false; draft.cluster.nodes.len()];
+    for &row in &draft.services[service].rows {
+        let (Some(number), Some(replica)) = (draft.rows[row].node, draft.replica(row)) else {
+            continue;
+        };
+        here[number] += u32::from(replica.leaving.is_none() && !replica.paused);
+        let holds = |port: &PortBinding| fixed.values().any(|fixed| *fixed == port.host_port);
+        soon_free[number] |= replica.leaving.is_some() && replica.ports.iter().any(holds);
     }
     let takes = |slot: &NodeSlot<'_>| {
         slot.node.roles.worker
@@ -372,9 +377,10 @@ pub(crate) fn no_room(draft: &Draft<'_>, service: usize) -> bool {
             && slot.state == NodeState::Ready
             && constraint_refusal(slot, &spec.placement.constraints).is_none()
     };
-    !draft.cluster.nodes.iter().zip(here).any(|(slot, here)| {
-        let free = fixed.values().all(|port| !slot.ports.contains(port));
-        takes(slot) && free && (max == 0 || here < max)
+    let nodes = draft.cluster.nodes.iter().zip(here.iter().zip(soon_free));
+    !nodes.into_iter().any(|(slot, (here, soon_free))| {
+        let free = soon_free || fixed.values().all(|port| !slot.ports.contains(port));
+        takes(slot) && free && (max == 0 || *here < max)
     })
 }
 

@@ -188,7 +188,6 @@ fn word(reason: &Reason) -> Option<&'static str> {
     match reason {
         Reason::Unplaceable { .. } => Some("unplaceable"),
         Reason::Backoff { .. } => Some("backoff"),
-        Reason::Quarantined { .. } => Some("quarantined"),
         Reason::NoRoomToStartFirst { .. } => Some("no_room_to_start_first"),
         Reason::UnknownButServing { .. } => Some("unknown_but_serving"),
         Reason::KeptInRoutes { .. } => Some("kept_in_routes"),

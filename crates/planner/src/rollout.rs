@@ -494,7 +494,8 @@ fn trim(draft: &mut Draft<'_>, service: usize, sorted: &mut Sorted, terms: &Term
             continue;
         }
         let serves = draft.serves(row);
-        if serves && serving <= floor {
+        let unknown = draft.rows[row].condition == Condition::Unknown && may_serve(draft, row);
+        if (serves || unknown) && serving.saturating_sub(serves.into()) < floor {
             break;
         }
         serving -= u32::from(serves);

@@ -109,9 +109,10 @@ fn report(
         raw: None,
         rule,
         trust: reading.trust(signal),
+        // Whatever the count is by now: it may have changed in this very run, and the load was
+        // measured before. Ready ones without a sample count as idle.
         carriers: match signal {
-            // Ready ones without a sample count as idle.
-            Signal::Cpu | Signal::Memory => reading.tally.good.min(counts.current),
+            Signal::Cpu | Signal::Memory => reading.tally.good,
             _ => counts.seasoned,
         },
         oldest_ms: reading.tally.oldest_ms,
@@ -211,6 +212,8 @@ fn change(to: StepTo, counts: Counts) -> u32 {
         StepTo::Count(count) => count,
         // More, on top of some that have not shown yet what they do: wait for them.
         StepTo::Change(change) if change > 0 && counts.seasoned < counts.current => counts.current,
+        // More than those that it was measured with, also where the count is lower by now.
+        StepTo::Change(change) if change > 0 => counts.seasoned.saturating_add_signed(change),
         StepTo::Change(change) => counts.current.saturating_add_signed(change),
     }
 }

@@ -307,6 +307,42 @@ fn without_room_for_one_more_the_old_one_stops_first_and_it_is_said() {
     assert_eq!((of_image(&world, NEW), rollout(&world).word()), (3, "done"));
 }
 
+fn on_host_port(image: &str, replicas: u32) -> ServiceSpec {
+    let mut spec = with(image, replicas, update(FailureAction::Pause));
+    spec.container.fixed_ports.insert(8000, 5353);
+    spec
+}
+
+/// Lives through the rollout of a service with a fixed host port: the fewest that answered, and
+/// whether it was said that none can start first.
+fn exchange_on_host_port(nodes: usize, replicas: u32) -> (usize, bool) {
+    let mut world = settled(nodes, on_host_port(OLD, replicas));
+    world.apply("web", on_host_port(NEW, replicas));
+    let (mut fewest, mut told) = (usize::MAX, false);
+    for _ in 0..120 {
+        world.tick(500);
+        fewest = fewest.min(world.answering("web"));
+        let waits = &world.report.services[&key("web")].waits;
+        told |= waits.contains(&Reason::NoRoomToStartFirst { max_per_node: 0 });
+        let on: std::collections::BTreeSet<_> = world.everyone().map(|r| &r.node).collect();
+        assert_eq!(on.len(), world.everyone().count(), "one on each node");
+    }
+    assert_eq!(of_image(&world, NEW), replicas as usize);
+    assert_eq!(rollout(&world).word(), "done");
+    (fewest, told)
+}
+
+#[test]
+fn a_host_port_is_handed_over_stop_first_where_every_node_has_it_in_use() {
+    assert_eq!(exchange_on_host_port(1, 1), (0, true));
+    assert_eq!(exchange_on_host_port(3, 3), (2, true), "one at a time");
+}
+
+#[test]
+fn where_another_node_has_the_host_port_free_the_new_one_starts_first() {
+    assert_eq!(exchange_on_host_port(3, 2), (2, false));
+}
+
 #[test]
 fn the_newest_revision_wins_in_the_middle_of_a_rollout() {
     let mut world = settled(3, with(OLD, 4, update(FailureAction::Rollback)));

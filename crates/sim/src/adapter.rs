@@ -55,14 +55,6 @@ pub fn failures<'a>(plan: &'a Plan, key: &ServiceKey) -> Option<&'a Failures> {
     plan.services.get(key)?.failures.as_ref()
 }
 
-/// Its ways in.
-#[must_use]
-pub fn routes<'a>(plan: &'a Plan, key: &ServiceKey) -> &'a [RouteSpec] {
-    plan.services
-        .get(key)
-        .map_or(&[], |service| &service.routes)
-}
-
 /// What a replica reserves.
 #[must_use]
 pub fn resources(plan: &Plan, replica: &Replica) -> Resources {

@@ -15,6 +15,8 @@ use crate::world::World;
 pub const CONVERGE_MS_MAX: u64 = 60_000;
 /// So long nothing may be planned after that.
 pub const STILL_MS: u64 = 10_000;
+/// So long where something crash-loops: its back-off is watched until it has reached its cap.
+pub const STILL_LOOPING_MS: u64 = 40_000;
 /// Lists follow the last change within this.
 const LISTS_MS: u64 = 2_000;
 const WATCH_MS: u64 = 250;
@@ -69,13 +71,15 @@ impl World {
             (None, Some((since, was))) if rests(was) => Some(*since),
             (None, _) => Some(self.now),
         };
+        let loops = plan.services.keys().any(|key| self.crash_loops(&plan, key));
+        let still_ms = if loops { STILL_LOOPING_MS } else { STILL_MS };
         self.rest.still = since.map(|since| (since, plan));
-        if self.quiet_for_ms() >= STILL_MS {
+        if self.quiet_for_ms() >= still_ms {
             self.rest.over = true;
-            self.rest.took_ms = self.now - STILL_MS - self.rest.began_at;
+            self.rest.took_ms = self.now - still_ms - self.rest.began_at;
             return;
         }
-        let late = self.now - self.rest.began_at > CONVERGE_MS_MAX + STILL_MS;
+        let late = self.now - self.rest.began_at > CONVERGE_MS_MAX + still_ms;
         if late {
             self.rest.over = true;
             let still = "the plan does not come to rest".to_owned();

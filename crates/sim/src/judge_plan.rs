@@ -349,11 +349,7 @@ impl World {
             });
             // An agent that was stopped says first what it knew before.
             let woke = now < host.agent.frozen_until + LAG_MS;
-            // Without a way in no edge checks it, and an engine that is away tells nothing: its
-            // last word stands.
-            let no_way_in = adapter::routes(commit.after, key).is_empty();
-            let untold = no_way_in && seen.is_some_and(|seen| seen.engine != EngineState::Ok);
-            answers || stale || woke || untold || !host.power || container.is_none()
+            answers || stale || woke || !host.power || container.is_none()
         });
         u32::try_from(serving.count()).unwrap_or(u32::MAX)
     }

@@ -38,7 +38,8 @@ impl World {
     }
 
     /// 9: in the calm phase, what crash-loops is tried again only after its back-off, and the
-    /// back-off doubles up to its cap. That it may run healthily for a moment is no excuse.
+    /// back-off doubles up to its cap with each failed round: it counts from the failure. That it
+    /// may run healthily for a moment is no excuse.
     pub(crate) fn judge_loops(&self, before: &Plan, after: &Plan, now_ms: u64) -> Vec<String> {
         let mut found = Vec::new();
         let keys = after.services.keys().filter(|_| self.put_right);
@@ -58,7 +59,7 @@ impl World {
             };
             let planner = &self.scenario.planner;
             let doubled = planner.backoff_base_ms << was.rounds.min(20);
-            let least = was.retry_at_ms + doubled.min(planner.backoff_cap_ms);
+            let least = now_ms + doubled.min(planner.backoff_cap_ms);
             if is.template == was.template
                 && is.retry_at_ms != was.retry_at_ms
                 && (is.rounds != was.rounds + 1 || is.retry_at_ms < least)

@@ -96,7 +96,7 @@ pub(super) fn moves(view: &View<'_>, pair: &Pair<'_>) -> Verdict {
             let of = planned.moves.iter().find(|m| m.replica == was.id)?;
             pair.new?.replicas.get(&of.successor)
         });
-        let served = successor.is_some_and(|s| counts_as_serving(view, pair, s));
+        let served = successor.is_some_and(|s| counts_as_serving(view, pair, s, true));
         demand(served, 3, || {
             format!("{} moves before its successor serves", now.id)
         })?;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use longshore_model::observe::{CheckState, ServerAdmin};
+use longshore_model::observe::{CheckState, EngineState, ServerAdmin};
 use longshore_model::plan::{Replica, Traffic};
 use longshore_model::reason::ScaleCause;
 use longshore_model::replica::ReplicaState;
@@ -19,13 +19,20 @@ pub(super) fn keep_serving(view: &View<'_>, pair: &Pair<'_>) -> Verdict {
 }
 
 /// Healthy by its node's last word (or, where the node cannot speak, reached by an edge), in the
-/// routes, and sent requests by every connected edge.
-pub(super) fn counts_as_serving(view: &View<'_>, pair: &Pair<'_>, replica: &Replica) -> bool {
+/// routes, and sent requests by every connected edge. To be counted on (`surely`), a last word is
+/// not enough where no edge could say otherwise.
+pub(super) fn counts_as_serving(
+    view: &View<'_>,
+    pair: &Pair<'_>,
+    replica: &Replica,
+    surely: bool,
+) -> bool {
     if replica.leaving.is_some() || replica.traffic != Traffic::Serve || view.lost(replica) {
         return false;
     }
     let mut answers = 0;
-    let mut through = view.edges().is_empty() || !leads(pair.new, replica);
+    let unseen = view.edges().is_empty() || !leads(pair.new, replica);
+    let mut through = unseen;
     let (mut all, mut reached) = (true, false);
     for edge in view.edges().iter().filter(|edge| edge.connected) {
         let server = edge
@@ -44,7 +51,9 @@ pub(super) fn counts_as_serving(view: &View<'_>, pair: &Pair<'_>, replica: &Repl
         .and_then(|seen| seen.replicas.get(&replica.id))
         .map(|status| status.state);
     let silent = seen.is_none_or(|seen| !session_ok(view.input, &seen.session));
-    through && (said == Some(ReplicaState::Healthy) || (silent && reached))
+    let speaks = seen.is_some_and(|seen| !silent && seen.engine == EngineState::Ok);
+    let said = said == Some(ReplicaState::Healthy) && (speaks || !(unseen && surely));
+    through && (said || (silent && reached))
 }
 
 /// 1: where a replica stays in the routes although its check fails, no more than half of the
@@ -93,10 +102,10 @@ fn changes_keep_serving(view: &View<'_>, pair: &Pair<'_>) -> Verdict {
     let all_forced = by_choice.peek().is_none();
     let gave_serving = by_choice.any(|now| {
         let was = pair.was(now);
-        was.is_some_and(|was| counts_as_serving(view, pair, was))
+        was.is_some_and(|was| counts_as_serving(view, pair, was, false))
     });
     let after = replicas()
-        .filter(|r| counts_as_serving(view, pair, r))
+        .filter(|r| counts_as_serving(view, pair, r, true))
         .count();
     let forced = places::forced(view.input, &given)?;
     let needed = terms.least_serving(target);
