@@ -21,7 +21,7 @@ pub enum Exit {
     Changes,
     /// The rollout failed.
     Rollout,
-    /// Accepted, but something cannot be placed.
+    /// Accepted, but something cannot be placed, or not be reached through an edge.
     Unplaceable,
     /// Controller unreachable, or credentials refused.
     Unreachable,
@@ -60,7 +60,7 @@ Exit codes of controllerctl:
     2  wrong usage, or a confirmation is needed and there is no terminal (-y confirms)
     3  plan --detailed-exitcode: there are changes
     4  the rollout failed: paused or rolled back; what served before goes on serving
-    5  accepted, but something cannot be placed
+    5  accepted, but something cannot be placed, or not be reached through an edge
     6  the controller cannot be reached, or it refuses the credentials
     7  timed out waiting
   125  exec: the command could not be run

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use longshore_haproxy_driver::{Edge, EdgeError, EdgeSnapshot};
-use longshore_model::Routes;
+use longshore_model::{Routes, ServiceKey};
 use longshore_wire::EdgeReport;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
@@ -67,7 +67,7 @@ pub async fn run(
             Err(error) => {
                 // It may be another process with another content when it is back.
                 applied = None;
-                publish_problem(&reports, &error);
+                publish_problem(&reports, &error, edge.refused());
                 backoff.next_wait().max(RETRY_FIRST)
             }
         };
@@ -122,6 +122,7 @@ fn report(snapshot: EdgeSnapshot) -> EdgeReport {
         stats_ago_ms: None,
         problem: (!snapshot.problems.is_empty()).then(|| snapshot.problems.join("; ")),
         haproxy_version: snapshot.haproxy_version,
+        refused: snapshot.refused,
     }
 }
 
@@ -142,9 +143,14 @@ fn publish(reports: &watch::Sender<EdgeReading>, next: EdgeReport, read_at: Opti
 }
 
 /// What was read last stays, with the reason why it is old.
-fn publish_problem(reports: &watch::Sender<EdgeReading>, error: &EdgeError) {
+fn publish_problem(
+    reports: &watch::Sender<EdgeReading>,
+    error: &EdgeError,
+    refused: &BTreeMap<ServiceKey, String>,
+) {
     let mut next = reports.borrow().report.clone();
     next.problem = Some(Chain(error).to_string());
+    next.refused.clone_from(refused);
     // Servers that nobody could look at are not known to be there.
     next.servers.clear();
     publish(reports, next, None);
@@ -153,7 +159,10 @@ fn publish_problem(reports: &watch::Sender<EdgeReading>, error: &EdgeError) {
 /// Is the difference one that the controller waits for? Counters alone can wait for the interval.
 #[must_use]
 pub fn is_urgent(last: &EdgeReport, next: &EdgeReport) -> bool {
-    if last.routes_generation != next.routes_generation || last.problem != next.problem {
+    if last.routes_generation != next.routes_generation
+        || last.problem != next.problem
+        || last.refused != next.refused
+    {
         return true;
     }
     let count = |report: &EdgeReport| report.servers.values().map(BTreeMap::len).sum::<usize>();
@@ -201,7 +210,7 @@ mod tests {
             field: "socket",
             rule: "it answers".into(),
         };
-        publish_problem(&reports, &silent);
+        publish_problem(&reports, &silent, &BTreeMap::new());
         let sent = reports.borrow().to_send(read + Duration::from_secs(7));
         assert_eq!(sent.stats_ago_ms, Some(7_000));
         assert!(sent.problem.is_some() && sent.servers.is_empty());

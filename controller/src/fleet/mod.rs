@@ -230,6 +230,7 @@ impl Fleet {
             let changed = states
                 || edge.routes_generation != report.routes_generation
                 || edge.problem != report.problem
+                || *edge.refused != report.refused
                 || edge.reported_ms == 0;
             edge.routes_generation = report.routes_generation;
             edge.reported_ms = now_ms;
@@ -237,6 +238,10 @@ impl Fleet {
             let read_ms = now_ms.saturating_sub(age_ms);
             rings::merge_backends(&mut edge.backends, report.backends, read_ms);
             edge.problem = report.problem;
+            // Equal content stays shared with earlier snapshots.
+            if *edge.refused != report.refused {
+                edge.refused = Arc::new(report.refused);
+            }
             edge.haproxy_version = report.haproxy_version;
             changed
         })

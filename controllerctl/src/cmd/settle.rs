@@ -355,6 +355,10 @@ async fn judge(client: &mut Client, seen: &Seen) -> Option<Failure> {
                             .hint(more),
                     );
                 }
+                Ok(ref reason @ Reason::NotRouted { .. }) => {
+                    let message = format!("{} is {reason}", service.key);
+                    return Some(Failure::new(message).exit(Exit::Unplaceable).hint(more));
+                }
                 Ok(Reason::Backoff { failures, last, .. }) if failures >= FAILURES_MAX => {
                     format!("{}: the rollout failed: {last}", service.key)
                 }

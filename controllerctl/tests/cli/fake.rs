@@ -331,6 +331,10 @@ impl ControlService for Fake {
                     counts: vec![],
                     nodes: 1,
                 }),
+                "barred" => Some(Reason::NotRouted {
+                    edge: "edge".parse().unwrap(),
+                    detail: "port 8080 is taken by another program".into(),
+                }),
                 _ => None,
             };
             if reason.is_some() || service.image == "slow" {

@@ -158,6 +158,15 @@ fn what_cannot_be_placed_ends_with_5_and_each_nodes_reason() {
 }
 
 #[test]
+fn what_an_edge_refuses_ends_with_5_and_the_edges_words() {
+    let cluster = Cluster::start();
+    let (code, _, err) = run(&cluster, &["up", "-f", &cluster.compose("barred"), "-y"]);
+    assert_eq!(code, 5, "{err}");
+    let words = "app/web is not reachable through edge: port 8080 is taken by another program";
+    assert!(err.contains(words), "{err}");
+}
+
+#[test]
 fn waiting_is_bounded_and_ends_with_7() {
     let cluster = Cluster::start();
     let file = cluster.compose("slow");

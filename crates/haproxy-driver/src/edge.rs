@@ -24,12 +24,12 @@ use tokio::time::Instant;
 use crate::decide::{Decision, Worker, decide, for_reload};
 use crate::error::EdgeError;
 use crate::files;
-use crate::held::{is_taken, keeps_down};
+use crate::held::keeps_down;
 use crate::intent::Intent;
 use crate::name::BackendName;
 use crate::probe::{self, Question};
 use crate::readout::{self, Capabilities, Running};
-use crate::render::{check_settings, listen_ports, render, structure};
+use crate::render::{check_settings, render, structure};
 use crate::settings::Settings;
 use crate::slots::SlotMap;
 use crate::socket::{AdminSocket, COMMANDS_MAX, MasterSocket};
@@ -87,6 +87,8 @@ pub struct EdgeSnapshot {
     pub pid: u32,
     /// What is wrong, in words; empty when all is well.
     pub problems: Vec<String>,
+    /// Services that cannot be reached here as wanted, and why; also among the problems.
+    pub refused: BTreeMap<ServiceKey, String>,
 }
 
 /// One HAProxy on this host.
@@ -106,23 +108,23 @@ pub struct Edge {
     pub(crate) old_workers: Vec<u32>,
     /// Pid of the worker that was last seen.
     pub(crate) pid: u32,
-    routes: Option<Routes>,
-    /// What is wrong with the routes themselves.
-    pub(crate) route_problems: Vec<String>,
+    pub(crate) routes: Option<Routes>,
+    /// Services that were left out, in whole or in part, and why.
+    pub(crate) refused: BTreeMap<ServiceKey, String>,
     /// What went wrong last, until it goes right.
     pub(crate) last_problems: Vec<String>,
-    retry: Retry,
+    pub(crate) retry: Retry,
 }
 
 /// When `tick` may try again what failed.
 #[derive(Debug, Default)]
-struct Retry {
+pub(crate) struct Retry {
     failures: u32,
     not_before: Option<Instant>,
 }
 
 impl Retry {
-    fn failed(&mut self) {
+    pub(crate) fn failed(&mut self) {
         let (first, longest) = RETRY_MS;
         let pause_ms = first
             .saturating_mul(1 << self.failures.min(10))
@@ -239,7 +241,7 @@ impl Edge {
             old_workers: Vec::new(),
             pid: 0,
             routes: None,
-            route_problems: Vec::new(),
+            refused: BTreeMap::new(),
             last_problems: Vec::new(),
             retry: Retry::default(),
             settings,
@@ -269,7 +271,7 @@ impl Edge {
         self.compile();
         let outcome = self.converge_or_prepare(true).await?;
         self.acknowledged = self.intent.generation;
-        let mut problems = self.route_problems.clone();
+        let mut problems = self.refusals();
         problems.extend(outcome.problems);
         Ok(Applied {
             generation: self.acknowledged,
@@ -289,7 +291,7 @@ impl Edge {
         if self.routes.is_none() {
             return Ok(Ticked::default());
         }
-        if !self.route_problems.is_empty() && self.retry.is_due() {
+        if !self.refused.is_empty() && self.retry.is_due() {
             // A port that was taken may be free now.
             self.compile();
         }
@@ -304,54 +306,6 @@ impl Edge {
         })
     }
 
-    /// Turns the routes into an intent, without what breaks a rule and without ports that
-    /// another program holds.
-    fn compile(&mut self) {
-        let Some(routes) = &self.routes else { return };
-        let served: BTreeSet<BackendName> = self
-            .slots
-            .backends
-            .keys()
-            .filter_map(|name| BackendName::parse(name))
-            .map(|(service, port)| BackendName::of(&service, port))
-            .collect();
-        let (mut intent, errors) = Intent::compile(routes, &served, self.settings.stats_port);
-        let mut problems: Vec<String> = errors.iter().map(ToString::to_string).collect();
-        let ours = self
-            .written
-            .as_deref()
-            .map(listen_ports)
-            .unwrap_or_default();
-        let new = intent
-            .frontends()
-            .into_keys()
-            .filter(|port| !ours.contains(port));
-        let taken: Vec<u16> = new
-            .filter(|port| is_taken(self.settings.bind_address, *port))
-            .collect();
-        for port in taken {
-            let names = intent.frontends().get(&port).map(|backends| {
-                backends
-                    .iter()
-                    .map(|b| b.service.to_string())
-                    .collect::<Vec<_>>()
-                    .join(", ")
-            });
-            problems.push(format!(
-                "port {port} is taken by another program on this host; {} is not reachable there",
-                names.unwrap_or_default()
-            ));
-            intent
-                .backends
-                .retain(|_, backend| backend.listen_port != port);
-        }
-        if !problems.is_empty() {
-            self.retry.failed();
-        }
-        self.route_problems = problems;
-        self.intent = intent;
-    }
-
     async fn converge_or_prepare(&mut self, by_apply: bool) -> Result<Outcome, EdgeError> {
         let result = self.converge(by_apply).await;
         match &result {
@@ -361,7 +315,12 @@ impl Edge {
         // Silence is not death: a worker that hangs still has its sessions, and its slots with them.
         if matches!(&result, Err(EdgeError::Down { socket, .. }) if *socket == self.admin.path) {
             self.prepare_start().await?;
-            if let Some(held) = keeps_down(&self.intent, self.settings.bind_address) {
+            let held = keeps_down(&self.intent, self.settings.bind_address);
+            if !held.is_empty() {
+                self.refused.extend(held);
+                let held = EdgeError::Held {
+                    ports: self.refusals().join("; "),
+                };
                 self.last_problems = vec![held.to_string()];
                 return Err(held);
             }
@@ -420,7 +379,7 @@ impl Edge {
         if self.written.as_ref() != Some(&text) {
             self.write_config(text).await?;
         }
-        if self.route_problems.is_empty() {
+        if self.refused.is_empty() {
             self.retry = Retry::default();
         }
         if (by_apply || !self.old_workers.is_empty())

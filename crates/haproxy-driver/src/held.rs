@@ -1,9 +1,12 @@
 //! Ports that other programs hold.
 
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::net::{IpAddr, TcpListener};
 
-use crate::error::EdgeError;
+use longshore_model::ServiceKey;
+
+use crate::compile::refuse;
 use crate::intent::Intent;
 
 /// True if another program listens there. HAProxy itself would share its ports with a second
@@ -12,20 +15,21 @@ pub(crate) fn is_taken(address: IpAddr, port: u16) -> bool {
     TcpListener::bind((address, port)).is_err_and(|error| error.kind() == ErrorKind::AddrInUse)
 }
 
-/// HAProxy is down: which ports that it needs keep it from starting, if any.
-pub(crate) fn keeps_down(intent: &Intent, address: IpAddr) -> Option<EdgeError> {
-    let frontends = intent.frontends();
-    let held: Vec<String> = frontends
-        .iter()
-        .filter(|(port, _)| is_taken(address, **port))
-        .map(|(port, backends)| {
-            let services: Vec<String> = backends.iter().map(|b| b.service.to_string()).collect();
-            format!("port {port} of {}", services.join(", "))
-        })
-        .collect();
-    (!held.is_empty()).then(|| EdgeError::Held {
-        ports: held.join("; "),
-    })
+/// What is said of such a port, with the way out.
+pub(crate) const TAKEN: &str =
+    "is taken by another program on this host: stop that program, or publish another port";
+
+/// HAProxy is down: services with a port that keeps it from starting, and why.
+pub(crate) fn keeps_down(intent: &Intent, address: IpAddr) -> BTreeMap<ServiceKey, String> {
+    let mut held = BTreeMap::new();
+    for (port, backends) in intent.frontends() {
+        if is_taken(address, port) {
+            for backend in backends {
+                refuse(&mut held, &backend.service, &format!("port {port} {TAKEN}"));
+            }
+        }
+    }
+    held
 }
 
 #[cfg(test)]
@@ -54,9 +58,10 @@ mod tests {
         };
         let (intent, errors) = Intent::compile(&routes, &BTreeSet::new(), 0);
         assert!(errors.is_empty(), "{errors:?}");
-        let said = keeps_down(&intent, here).unwrap().to_string();
-        assert!(said.contains(&format!("port {port} of shop/web")), "{said}");
+        let held = keeps_down(&intent, here);
+        let said = &held[&"shop/web".parse().unwrap()];
+        assert!(said.starts_with(&format!("port {port} is taken")), "{said}");
         drop(stranger);
-        assert!(keeps_down(&intent, here).is_none());
+        assert!(keeps_down(&intent, here).is_empty());
     }
 }

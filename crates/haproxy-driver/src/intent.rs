@@ -120,6 +120,32 @@ pub enum Check {
     },
 }
 
+impl RouteError {
+    /// The service that is left out.
+    #[must_use]
+    pub fn service(&self) -> &ServiceKey {
+        match self {
+            Self::Domain { service, .. }
+            | Self::Domains { service, .. }
+            | Self::CheckPath { service, .. }
+            | Self::Port { service, .. }
+            | Self::Maxconn { service, .. }
+            | Self::TcpDomains { service, .. }
+            | Self::Conflict { service, .. }
+            | Self::Twice { service, .. }
+            | Self::Server { service, .. } => service,
+        }
+    }
+
+    /// The field and the rule, without the service.
+    #[must_use]
+    pub fn rule(&self) -> String {
+        let text = self.to_string();
+        let rule = text.strip_prefix(&format!("{}: ", self.service()));
+        rule.unwrap_or(&text).to_owned()
+    }
+}
+
 /// One backend that passed all rules.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BackendIntent {

@@ -13,6 +13,7 @@
 //! Deliberately absent: `del server` (it ends the whole process on releases that distributions
 //! ship), a TCP statistics socket (its TLS options are ignored in silence), quoting (see `name`).
 
+mod compile;
 pub mod decide;
 pub mod edge;
 pub mod error;

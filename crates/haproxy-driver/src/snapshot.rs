@@ -47,7 +47,7 @@ impl Edge {
     /// [`EdgeError::Answer`]; call again later.
     pub async fn read(&mut self) -> Result<EdgeSnapshot, EdgeError> {
         let seen = self.look().await?;
-        let mut problems = self.route_problems.clone();
+        let mut problems = self.refusals();
         problems.extend(self.last_problems.iter().cloned());
         let old = match self.old_workers_load().await {
             Ok(old) => old,
@@ -69,6 +69,7 @@ impl Edge {
             haproxy_version: seen.info.version,
             pid: seen.info.pid,
             problems,
+            refused: self.refused.clone(),
         })
     }
 

@@ -264,6 +264,10 @@ pub struct EdgeObserved {
     /// HAProxy's version.
     #[serde(default)]
     pub haproxy_version: String,
+    /// Services that cannot be reached there as wanted, and why, in its agent's words with the
+    /// way out.
+    #[serde(default)]
+    pub refused: Arc<BTreeMap<ServiceKey, String>>,
 }
 
 /// State of a server: changes only when something happens to it.

@@ -5,181 +5,13 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::TimeMs;
-use crate::id::{NodeId, ReplicaId, ServiceKey};
+use crate::id::{NodeId, ReplicaId};
 pub use crate::refusal::{Refusal, RefusalCount};
 use crate::report::{BoundReport, BoundSource, measured};
 use crate::rollout::Trouble;
+pub use replica::{FailReason, LeaveReason, StandbyEnd};
 
-/// Why a replica failed or is unhealthy, as its agent saw it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "reason", rename_all = "snake_case")]
-pub enum FailReason {
-    /// The image is not there and cannot be pulled.
-    ImageMissing {
-        /// Reference.
-        image: String,
-        /// The engine's words.
-        detail: String,
-    },
-    /// The host port is in use by somebody else.
-    PortTaken {
-        /// The port.
-        port: u16,
-    },
-    /// The node's own policy file refuses an option.
-    PolicyRefused {
-        /// The option, as Compose writes it.
-        option: String,
-        /// How an administrator of the node would allow it.
-        hint: String,
-    },
-    /// The engine refused or failed.
-    Engine {
-        /// What was attempted.
-        attempted: String,
-        /// The engine's words.
-        detail: String,
-    },
-    /// The container ended by itself more often than restarts are allowed.
-    Exited {
-        /// Its exit code.
-        code: i64,
-        /// Killed for memory.
-        oom: bool,
-        /// Last line that it wrote; may be empty.
-        last_line: String,
-    },
-    /// It ran but never became healthy in time.
-    NeverHealthy {
-        /// Time allowed.
-        after_ms: u64,
-        /// What the check said last.
-        detail: String,
-    },
-    /// Its health check fails now.
-    CheckFails {
-        /// What the check says.
-        detail: String,
-    },
-    /// Somebody removed its container.
-    Removed,
-}
-
-impl fmt::Display for FailReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::ImageMissing { image, detail } => {
-                write!(
-                    f,
-                    "image {image} is not on the node and cannot be pulled: {detail}"
-                )
-            }
-            Self::PortTaken { port } => write!(f, "host port {port} is taken by another program"),
-            Self::PolicyRefused { option, hint } => {
-                write!(f, "the node's policy refuses {option}; {hint}")
-            }
-            Self::Engine { attempted, detail } => write!(f, "{attempted}: {detail}"),
-            Self::Exited { oom: true, .. } => f.write_str("out of memory: killed at its limit"),
-            Self::Exited {
-                code, last_line, ..
-            } if last_line.is_empty() => {
-                write!(f, "exited with code {code}")
-            }
-            Self::Exited {
-                code, last_line, ..
-            } => {
-                write!(f, "exited with code {code}; last line: {last_line}")
-            }
-            Self::NeverHealthy { after_ms, detail } => {
-                write!(f, "not healthy within {} s: {detail}", after_ms / 1000)
-            }
-            Self::CheckFails { detail } => write!(f, "health check fails: {detail}"),
-            Self::Removed => f.write_str("its container was removed by hand"),
-        }
-    }
-}
-
-/// Why a replica leaves.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "reason", rename_all = "snake_case")]
-pub enum LeaveReason {
-    /// Fewer are wanted.
-    ScaleIn,
-    /// A newer template took its place.
-    Replaced,
-    /// Its node is drained.
-    NodeDrain,
-    /// Its node was lost and it was replaced.
-    NodeLost,
-    /// It failed.
-    Failed {
-        /// Why.
-        why: FailReason,
-    },
-    /// Its app or service is no longer wanted.
-    Down,
-    /// HAProxy cannot reach it although its node says that it is healthy.
-    Unreachable,
-    /// Its health check fails and enough others are there.
-    Unhealthy,
-    /// Its node's drain ran out of time and was to be forced.
-    NodeDrainForced,
-    /// Another one serves on a node that had less to carry.
-    Rebalanced,
-    /// It was a warm standby and is no longer wanted as one.
-    Standby {
-        /// Why.
-        why: StandbyEnd,
-    },
-}
-
-/// Why a warm standby is given up.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "end", rename_all = "snake_case")]
-pub enum StandbyEnd {
-    /// Fewer are wanted.
-    Fewer,
-    /// It runs an older template.
-    Outdated,
-    /// Its room is needed by replicas that serve.
-    Pressure {
-        /// Of this service.
-        service: ServiceKey,
-    },
-    /// Its node takes no replicas (any more).
-    Node,
-}
-
-impl fmt::Display for StandbyEnd {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Fewer => f.write_str("fewer are wanted"),
-            Self::Outdated => f.write_str("it runs an older template"),
-            Self::Pressure { service } => write!(f, "{service} needs its room"),
-            Self::Node => f.write_str("its node takes no replicas"),
-        }
-    }
-}
-
-impl fmt::Display for LeaveReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::ScaleIn => f.write_str("fewer replicas wanted"),
-            Self::Replaced => f.write_str("replaced by a newer revision"),
-            Self::NodeDrain => f.write_str("its node is drained"),
-            Self::NodeLost => f.write_str("its node was lost"),
-            Self::Failed { why } => write!(f, "failed: {why}"),
-            Self::Down => f.write_str("its service was taken down"),
-            Self::Unreachable => f.write_str("no edge can reach it"),
-            Self::Unhealthy => {
-                f.write_str("its health check fails, and others are there in its place")
-            }
-            Self::NodeDrainForced => f.write_str("its node's drain ran out of time (forced)"),
-            Self::Rebalanced => f.write_str("moved to a node with less to carry"),
-            Self::Standby { why } => write!(f, "no longer a warm standby: {why}"),
-        }
-    }
-}
+mod replica;
 
 /// Why a count changed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -447,6 +279,13 @@ pub enum Reason {
         /// `max_replicas_per_node`; 0: a fixed host port is in the way.
         max_per_node: u32,
     },
+    /// An edge cannot serve the service as wanted.
+    NotRouted {
+        /// The edge.
+        edge: NodeId,
+        /// Why, in its agent's words, with the way out.
+        detail: String,
+    },
     /// Written by another version, which knew a reason that this one does not: what was stored or
     /// sent with it is read all the same.
     #[serde(other)]
@@ -551,6 +390,7 @@ impl fmt::Display for Reason {
             Self::WaitsForReplacement { replica } => {
                 write!(f, "{replica} waits until its replacement serves")
             }
+            Self::NotRouted { edge, detail } => write!(f, "not reachable through {edge}: {detail}"),
             Self::Foreign => f.write_str("a reason that this version does not know"),
             Self::RolloutPaused { revision, why } => {
                 write!(f, "rollout of revision {revision} is paused: {why}")

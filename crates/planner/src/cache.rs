@@ -9,7 +9,7 @@
 //! What a settled service depends on: its spec, app revision and operators' words; its entry and
 //! memory; the states of its replicas; what is known of the nodes that hold them (state,
 //! availability, labels, capacity, seen by an edge or not); the states of its servers on each
-//! edge and whether that edge can be believed; the brake, the observing time after a start and
+//! edge, whether that edge can be believed and what it refuses; the brake, the observing time after a start and
 //! the time that it registered with `look_again`.
 
 use std::collections::BTreeMap;
@@ -38,6 +38,9 @@ type Held = Vec<(ReplicaId, Known)>;
 
 /// Servers of one edge.
 type Servers = Arc<BTreeMap<ServiceKey, Arc<BTreeMap<ReplicaId, ServerState>>>>;
+
+/// What one edge cannot serve, and why.
+type Refused = Arc<BTreeMap<ServiceKey, String>>;
 
 /// What runs take over from each other. Empty at the start; [`crate::plan_with`] keeps it up to
 /// date. Its size is that of the plan.
@@ -106,6 +109,7 @@ struct EdgeKept {
     gone: bool,
     fresh: bool,
     servers: Option<Servers>,
+    refused: Option<Refused>,
 }
 
 fn look(slot: &NodeSlot<'_>) -> Look {
@@ -363,6 +367,7 @@ impl Kept {
                 gone: edge.gone,
                 fresh: *fresh,
                 servers: edge.seen.map(|seen| Arc::clone(&seen.servers)),
+                refused: edge.seen.map(|seen| Arc::clone(&seen.refused)),
             })
             .collect();
     }

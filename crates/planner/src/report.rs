@@ -24,6 +24,7 @@ pub(crate) fn run(draft: &mut Draft<'_>, part: Option<&Part>) {
         if decides(draft, service) {
             crate::record::scale(draft, service);
         }
+        say_refused(draft, service);
         say_waits(draft, service);
         let moves = draft.planned(service).map_or(0, |entry| entry.moves.len());
         let rebalance = RebalanceReport {
@@ -162,6 +163,25 @@ fn count_replicas(draft: &mut Draft<'_>, service: usize) {
     draft.services[service].report = counts;
 }
 
+/// Edges that cannot serve it as wanted: nothing that the planner could do mends that.
+fn say_refused(draft: &mut Draft<'_>, service: usize) {
+    let slot = &draft.services[service];
+    if slot.spec.is_none() {
+        return;
+    }
+    let edges = draft.cluster.edges.iter().filter(|edge| edge.connected);
+    let refused = edges.filter_map(|edge| {
+        let detail = edge.seen?.refused.get(&slot.key)?;
+        Some(Reason::NotRouted {
+            edge: edge.id.clone(),
+            detail: detail.clone(),
+        })
+    });
+    for reason in refused.collect::<Vec<_>>() {
+        draft.wait(service, reason);
+    }
+}
+
 /// An event for each kind of wait that was not there the run before.
 fn say_waits(draft: &mut Draft<'_>, service: usize) {
     let slot = &draft.services[service];
@@ -191,6 +211,7 @@ fn word(reason: &Reason) -> Option<&'static str> {
         Reason::NoRoomToStartFirst { .. } => Some("no_room_to_start_first"),
         Reason::UnknownButServing { .. } => Some("unknown_but_serving"),
         Reason::KeptInRoutes { .. } => Some("kept_in_routes"),
+        Reason::NotRouted { .. } => Some("not_routed"),
         _ => None,
     }
 }

@@ -196,3 +196,29 @@ fn of_nodes_that_fall_silent_one_after_the_other_none_is_evicted_first() {
         ));
     }
 }
+
+#[test]
+fn what_an_edge_cannot_serve_is_said_of_the_service_once_and_for_as_long() {
+    let mut world = World::new(3);
+    world.apply("web", spec("web:1", 2));
+    world.apply("api", spec("api:1", 2));
+    world.ticks(100);
+    let detail = "port 8080 is taken".to_owned();
+    world.edge().refused = [(key("web"), detail)].into();
+    world.events.clear();
+    world.ticks(10);
+    let waits = |world: &World, name: &str| world.report.services[&key(name)].waits.clone();
+    let said = waits(&world, "web");
+    assert!(
+        matches!(&said[..], [Reason::NotRouted { detail, .. }] if detail == "port 8080 is taken"),
+        "{said:?}"
+    );
+    assert!(waits(&world, "api").is_empty());
+    let events = world.events.iter().filter(|event| {
+        matches!(event, EventKind::Waits { service, why: Reason::NotRouted { .. } } if *service == key("web"))
+    });
+    assert_eq!(events.count(), 1, "{:?}", world.events);
+    world.edge().refused.clear();
+    world.tick(500);
+    assert!(waits(&world, "web").is_empty());
+}

@@ -361,6 +361,7 @@ impl Driver {
             stats_ago_ms: Some(0),
             problem: (!self.problems.is_empty()).then(|| self.problems.join("; ")),
             haproxy_version: if self.can_add { "2.6.12" } else { "2.4.22" }.into(),
+            refused: BTreeMap::new(),
         })
     }
 }

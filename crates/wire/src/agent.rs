@@ -436,6 +436,8 @@ pub struct EdgeReport {
     pub problem: Option<String>,
     /// HAProxy's version.
     pub haproxy_version: String,
+    /// Services that cannot be reached there as wanted, and why, in words.
+    pub refused: BTreeMap<ServiceKey, String>,
 }
 
 /// To the wire.
@@ -482,6 +484,14 @@ pub fn edge_report_to_pb(report: &EdgeReport) -> pb::EdgeReport {
         stats_ago_ms: report.stats_ago_ms,
         problem: report.problem.clone().unwrap_or_default(),
         haproxy_version: report.haproxy_version.clone(),
+        refused: report
+            .refused
+            .iter()
+            .map(|(service, why)| pb::RefusedService {
+                service: service.to_string(),
+                why: why.clone(),
+            })
+            .collect(),
     }
 }
 
@@ -538,6 +548,10 @@ pub fn edge_report_from_pb(report: pb::EdgeReport) -> Result<EdgeReport, WireErr
         servers.entry(key).or_default().insert(id, observed);
     }
     let text = |text: String, chars: usize| text.chars().take(chars).collect::<String>();
+    let refused = |refused: pb::RefusedService| {
+        let key: ServiceKey = refused.service.parse().map_err(named("refused.service"))?;
+        Ok((key, text(refused.why, 500)))
+    };
     Ok(EdgeReport {
         routes_generation: report.routes_generation,
         servers,
@@ -547,5 +561,8 @@ pub fn edge_report_from_pb(report: pb::EdgeReport) -> Result<EdgeReport, WireErr
         stats_ago_ms: report.stats_ago_ms,
         problem: (!report.problem.is_empty()).then(|| text(report.problem, 500)),
         haproxy_version: text(report.haproxy_version, 32),
+        refused: list("refused", TEMPLATES_MAX, report.refused, refused)?
+            .into_iter()
+            .collect(),
     })
 }

@@ -194,11 +194,17 @@ async fn a_taken_port_is_named_and_does_not_block_the_others() {
         "{:?}",
         applied.problems
     );
+    let refused = host.edge.refused();
+    assert!(
+        refused.keys().map(ToString::to_string).eq(["blog/web"]),
+        "{refused:?}"
+    );
     host.settle().await;
     get_until(other_port, "x", "r2").await;
     drop(holder);
     let both = |edge: &Edge, _: &Ticked| edge.slots().backends.len() == 2;
     host.tick_until("the port is free", both).await;
+    assert!(host.edge.refused().is_empty());
     host.settle().await;
     get_until(port, "x", "r1").await;
 }

@@ -95,6 +95,13 @@ impl Part {
             return found.all(self);
         }
         for (edge, kept) in cluster.edges.iter().zip(&self.kept.edges) {
+            let refused = edge.seen.map(|seen| &seen.refused);
+            if !same_arc(kept.refused.as_ref(), refused) {
+                let none = BTreeMap::new();
+                let before = kept.refused.as_deref().unwrap_or(&none);
+                let now = refused.map_or(&none, |refused| refused);
+                differing(before, now, String::eq, |key| found.add_key(key, self));
+            }
             let servers = edge.seen.map(|seen| &seen.servers);
             if same_arc(kept.servers.as_ref(), servers) {
                 continue;

@@ -51,6 +51,8 @@ pub(crate) struct SimEdge {
     pub sessions: BTreeMap<ReplicaId, u32>,
     /// What each server has answered.
     pub answers: BTreeMap<ReplicaId, ServerAnswers>,
+    /// What it says that it cannot serve.
+    pub refused: BTreeMap<ServiceKey, String>,
 }
 
 /// The desired state, shared with the planner until the next change.
@@ -449,6 +451,9 @@ impl World {
             seen.routes_generation = edge.routes.generation;
             seen.reported_ms = self.now;
             seen.take_servers(&servers);
+            if *seen.refused != edge.refused {
+                seen.refused = Arc::new(edge.refused.clone());
+            }
         }
     }
 

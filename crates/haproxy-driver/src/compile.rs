@@ -1,0 +1,80 @@
+//! Turns the routes into what this HAProxy can serve, and says of each service what it cannot.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use longshore_model::ServiceKey;
+
+use crate::edge::Edge;
+use crate::held::{TAKEN, is_taken};
+use crate::intent::Intent;
+use crate::name::BackendName;
+use crate::render::listen_ports;
+
+/// Services that are left out, each with why.
+type Refused = BTreeMap<ServiceKey, String>;
+
+impl Edge {
+    /// Turns the routes into an intent, without what breaks a rule and without ports that
+    /// another program holds.
+    pub(crate) fn compile(&mut self) {
+        let Some(routes) = &self.routes else { return };
+        let served: BTreeSet<BackendName> = self
+            .slots
+            .backends
+            .keys()
+            .filter_map(|name| BackendName::parse(name))
+            .map(|(service, port)| BackendName::of(&service, port))
+            .collect();
+        let (mut intent, errors) = Intent::compile(routes, &served, self.settings.stats_port);
+        let mut refused = Refused::new();
+        for error in errors {
+            refuse(&mut refused, error.service(), &error.rule());
+        }
+        let ours = self
+            .written
+            .as_deref()
+            .map(listen_ports)
+            .unwrap_or_default();
+        let new = intent
+            .frontends()
+            .into_keys()
+            .filter(|port| !ours.contains(port));
+        let taken: Vec<u16> = new
+            .filter(|port| is_taken(self.settings.bind_address, *port))
+            .collect();
+        intent.backends.retain(|_, backend| {
+            let is_free = !taken.contains(&backend.listen_port);
+            if !is_free {
+                let why = format!("port {} {TAKEN}", backend.listen_port);
+                refuse(&mut refused, &backend.service, &why);
+            }
+            is_free
+        });
+        if !refused.is_empty() {
+            self.retry.failed();
+        }
+        self.refused = refused;
+        self.intent = intent;
+    }
+
+    /// Services that cannot be reached here as wanted, and why.
+    #[must_use]
+    pub fn refused(&self) -> &BTreeMap<ServiceKey, String> {
+        &self.refused
+    }
+
+    /// The same as lines.
+    pub(crate) fn refusals(&self) -> Vec<String> {
+        let refused = self.refused.iter();
+        refused.map(|(key, why)| format!("{key}: {why}")).collect()
+    }
+}
+
+/// Notes one more reason of a service.
+pub(crate) fn refuse(refused: &mut Refused, service: &ServiceKey, why: &str) {
+    let known = refused.entry(service.clone()).or_default();
+    if !known.is_empty() {
+        known.push_str("; ");
+    }
+    known.push_str(why);
+}
