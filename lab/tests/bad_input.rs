@@ -169,12 +169,40 @@ fn next_ports(count: u64) -> Vec<String> {
         .collect()
 }
 
+/// Holds its arguments as TCP ports, says so, and ends with its input or after two minutes.
+const HOLD: &str = "use IO::Socket::INET; alarm 120; my @held = map { \
+    IO::Socket::INET->new(LocalAddr => '0.0.0.0', LocalPort => $_, Listen => 1) or die $! \
+    } @ARGV; $| = 1; print \"held\\n\"; <STDIN>";
+
+#[test]
+fn a_stranger_on_a_published_port_is_named_and_waited_for() {
+    restore();
+    let stranger = Stranger::start("edge", &["perl", "-e", HOLD, "9090"]);
+    let file = File::new(
+        "barred.yaml",
+        "name: barred\nservices:\n  web:\n    image: longshore/hello:1\n    ports: [\"9090:8000\"]\n    \
+         x-haproxy:\n      check:\n        path: /healthz\n",
+    );
+    let said = ctl(&["up", "-f", file.path(), "-y"]);
+    assert_eq!(said.code, Some(5), "{said:?}");
+    for word in [
+        "barred/web",
+        "edge",
+        "port 9090 is taken by another program",
+    ] {
+        assert!(said.stderr.contains(word), "no {word}: {said:?}");
+    }
+    let why = ctl_ok(&["why", "barred/web"]);
+    assert!(why.contains("port 9090 is taken"), "{why}");
+    drop(stranger);
+    // The port is looked at again by itself.
+    ctl_ok(&["wait", "barred/web", "--for", "stable", "--timeout", "60s"]);
+    ctl_ok(&["down", "barred", "-y"]);
+    restore();
+}
+
 #[test]
 fn ports_that_strangers_hold_are_named_and_gone_around() {
-    // Holds its arguments as TCP ports, says so, and ends with its input or after two minutes.
-    const HOLD: &str = "use IO::Socket::INET; alarm 120; my @held = map { \
-        IO::Socket::INET->new(LocalAddr => '0.0.0.0', LocalPort => $_, Listen => 1) or die $! \
-        } @ARGV; $| = 1; print \"held\\n\"; <STDIN>";
     restore();
     let ports = next_ports(8);
     let ports: Vec<&str> = ports.iter().map(String::as_str).collect();
