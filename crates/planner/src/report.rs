@@ -20,11 +20,11 @@ pub(crate) fn run(draft: &mut Draft<'_>, part: Option<&Part>) {
         .map(|part| Arc::clone(part.reports()))
         .unwrap_or_default();
     for service in 0..draft.services.len() {
+        say_refused(draft, service);
         count_replicas(draft, service);
         if decides(draft, service) {
             crate::record::scale(draft, service);
         }
-        say_refused(draft, service);
         say_waits(draft, service);
         let moves = draft.planned(service).map_or(0, |entry| entry.moves.len());
         let rebalance = RebalanceReport {
