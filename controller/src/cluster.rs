@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use longshore_identity::ca::ClusterCa;
 use longshore_identity::tls::TrustHolder;
 use longshore_model::{
@@ -94,6 +94,8 @@ pub struct Cluster {
     planned: watch::Sender<()>,
     events: broadcast::Sender<Arc<StoredEvent>>,
     store: Arc<dyn Store>,
+    /// Why the store took no write, until it takes one.
+    refusal: ArcSwapOption<String>,
     history: Mutex<History>,
     ledger: Mutex<Ledger>,
 }
@@ -172,6 +174,7 @@ impl Cluster {
             planned: watch::Sender::new(()),
             events: broadcast::Sender::new(EVENTS_WAITING_MAX),
             store,
+            refusal: ArcSwapOption::empty(),
             history: Mutex::new(history),
             ledger: Mutex::new(Ledger {
                 repository,
@@ -227,6 +230,12 @@ impl Cluster {
         self.events.subscribe()
     }
 
+    /// Why the store refused the last write, if it did.
+    #[must_use]
+    pub fn refused_write(&self) -> Option<Arc<String>> {
+        self.refusal.load_full()
+    }
+
     /// The store, for reading what is not kept in memory.
     #[must_use]
     pub fn store(&self) -> Arc<dyn Store> {
@@ -280,6 +289,7 @@ impl Cluster {
         let mut desired = Desired::clone(&self.desired.load());
         match write(&mut ledger, &mut desired) {
             Ok((value, events)) => {
+                self.refusal.store(None);
                 self.desired.store(Arc::new(desired));
                 self.publish(events);
                 drop(ledger);
@@ -335,8 +345,14 @@ impl Cluster {
         let repository = &mut ledger.repository;
         let mut committed = repository.commit_plan(current, next, events, &prepared.batch);
         match &committed {
-            Ok(_) => history.written(&prepared, now_ms),
-            Err(StoreError::Full { .. }) if !prepared.batch.is_empty() => {
+            Ok(_) => {
+                if changed || !events.is_empty() || !prepared.batch.is_empty() {
+                    self.refusal.store(None);
+                }
+                history.written(&prepared, now_ms);
+            }
+            Err(error @ StoreError::Full { .. }) if !prepared.batch.is_empty() => {
+                self.store_failed(error);
                 history.refused(now_ms);
                 let none = HistoryBatch::default();
                 committed = repository.commit_plan(current, next, events, &none);
@@ -422,6 +438,7 @@ impl Cluster {
             }
         } else {
             tracing::warn!(error = text, "the store refused a write");
+            self.refusal.store(Some(Arc::new(text)));
         }
     }
 }

@@ -490,6 +490,25 @@ fn hostile_files_are_refused_in_words() {
 }
 
 #[test]
+fn a_bracket_that_stays_open_is_marked_where_the_text_says() {
+    let text = "services:\n  wéb:\n    image: [a, b\n    ports: [\"8080:80\"]\n";
+    let Err(error) = read(text) else {
+        panic!("taken")
+    };
+    let said = drawn(&error);
+    let (_, column) = said.split_once("line 4, column ").expect(&said);
+    let column = column.split_whitespace().next().unwrap();
+    assert!(
+        said.contains(&format!("[compose.yaml:4:{column}]")),
+        "{said}"
+    );
+    assert!(
+        said.contains("brackets and quotes must be closed"),
+        "{said}"
+    );
+}
+
+#[test]
 fn byte_order_mark_and_windows_line_ends_are_fine() {
     let text = "\u{feff}services:\r\n  web:\r\n    image: nginx\r\n    command: a b\r\n";
     let loaded = read(text).unwrap_or_else(|e| panic!("{}", drawn(&e)));

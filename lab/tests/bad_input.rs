@@ -251,9 +251,13 @@ fn a_full_disk_under_the_store_refuses_the_change_and_loses_nothing() {
     assert_ne!(said.code, Some(0), "a change was taken without room for it");
     assert!(said.stderr.contains("disk full"), "{said:?}");
     assert_eq!(wanted(), before, "half-applied");
+    let status = ctl_ok(&["status"]);
+    assert!(status.contains("disk full"), "{status}");
     assert_eq!(serving().len(), 2);
     on("edge", &["rm", &format!("{STORE}/ballast")]);
     scale_and_wait(4);
+    let status = ctl_ok(&["status"]);
+    assert!(!status.contains("disk full"), "{status}");
     drop(back);
     restore();
 }

@@ -56,10 +56,10 @@ pub enum JoinError {
         path: PathBuf,
     },
     /// Not a token.
-    #[error("{0}; make one with `controllerctl token create`")]
+    #[error("the token cannot be used; make one with `controllerctl token create`")]
     Token(#[from] TokenError),
     /// Not a name.
-    #[error("{0}; choose another with --name")]
+    #[error("the node cannot be called so; choose another name with --name")]
     Name(#[from] NameError),
     /// No connection; the text names the way out.
     #[error(transparent)]

@@ -135,7 +135,7 @@ pub fn parse(source: &Source, file: usize) -> Result<Node, Box<Problem>> {
                 .location()
                 .map_or(at(0), |l| place_of(l, file, &source.text));
             let help = "YAML nests by spaces, `key: value` needs the space, and text with \
-                        `: ` or ` #` or a leading `*`, `&`, `%`, `@` needs quotes";
+                        `: ` or ` #` or a leading `*`, `&`, `%`, `@` needs quotes; brackets and quotes must be closed";
             // Its first line is the message; the rest would be an excerpt, which we draw.
             let text = error.without_snippet().to_string();
             let (line, help) = in_words(text.lines().next().unwrap_or_default(), help);
@@ -209,10 +209,14 @@ fn place_of(location: Location, file: usize, text: &str) -> Place {
 
 /// For the locations that carry no byte offset.
 fn offset_of_line(text: &str, location: Location) -> usize {
-    let line = usize::try_from(location.line())
-        .unwrap_or(1)
-        .saturating_sub(1);
-    text.split_inclusive('\n').take(line).map(str::len).sum()
+    let from_one = |number: u64| usize::try_from(number).unwrap_or(1).saturating_sub(1);
+    let mut lines = text.split_inclusive('\n');
+    let before = lines.by_ref().take(from_one(location.line()));
+    let start: usize = before.map(str::len).sum();
+    // Columns count characters.
+    let line = lines.next().unwrap_or_default().trim_end();
+    let column = line.char_indices().nth(from_one(location.column()));
+    start + column.map_or(line.len(), |(at, _)| at)
 }
 
 /// The tree as serde sees it, before scalars got their text back.

@@ -63,7 +63,7 @@ pub(super) fn status(cluster: &Cluster) -> pb::GetStatusResponse {
             .values()
             .map(|service| service.serving)
             .sum(),
-        problems: problems(&view, &observed),
+        problems: problems(cluster, &view, &observed),
         observing_until_ms: if cluster.now_ms() < until_ms {
             until_ms
         } else {
@@ -82,8 +82,11 @@ fn problem(about: impl ToString, message: impl ToString) -> pb::Problem {
 }
 
 /// The cluster first, then nodes, edges, services.
-fn problems(view: &View, observed: &Observed) -> Vec<pb::Problem> {
+fn problems(cluster: &Cluster, view: &View, observed: &Observed) -> Vec<pb::Problem> {
     let mut list: Vec<pb::Problem> = Vec::new();
+    let refused = cluster.refused_write();
+    let refused = refused.filter(|text| view.problem.as_ref() != Some(text));
+    list.extend(refused.map(|text| problem("", text)));
     list.extend(view.problem.iter().map(|text| problem("", text)));
     for reason in &view.report.problems {
         list.push(pb::Problem {

@@ -168,9 +168,12 @@ fn service(
         _ => false,
     };
     let scale = last(DecisionKind::Scale);
-    let change = kept.iter().rev().find(changed);
     let report = scene.view.report.services.get(key);
     let plan = scene.view.plan.services.get(key).filter(|_| !scene.past);
+    // A service that was taken down and came back has nothing to do with its former life.
+    let since_ms = plan.map(|plan| plan.last_change.as_ref().map_or(TimeMs::MAX, |c| c.at_ms));
+    let lives = |r: &&Recorded| since_ms.is_none_or(|since_ms| r.last_ms >= since_ms);
+    let change = kept.iter().rev().filter(lives).find(changed);
     let failures = plan.and_then(|service| service.failures.as_ref());
     let story = ServiceStory {
         key,
