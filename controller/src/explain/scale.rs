@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use longshore_model::ServiceKey;
 use longshore_model::report::{
     Clamp, ClampRule, Direction, DropReason, Dropped, ScaleReport, SignalReport, SignalRule, Trust,
     measured,
@@ -63,7 +64,12 @@ fn wish(signal: &SignalReport) -> String {
 
 /// Inputs, recommendation, what bent it, bounds.
 #[must_use]
-pub(super) fn lines(report: &ScaleReport, decided_ms: u64, clock: Clock) -> Vec<String> {
+pub(super) fn lines(
+    key: &ServiceKey,
+    report: &ScaleReport,
+    decided_ms: u64,
+    clock: Clock,
+) -> Vec<String> {
     let mut lines = Vec::new();
     for signal in report.signals.iter().take(SIGNALS_MAX) {
         lines.push(input(signal, decided_ms));
@@ -94,7 +100,7 @@ pub(super) fn lines(report: &ScaleReport, decided_ms: u64, clock: Clock) -> Vec<
     }
     if let Some(proposal) = &report.proposal {
         lines.push(format!(
-            "  asks for {} since {}: {}; to agree: controllerctl approve",
+            "  asks for {} since {}: {}; to agree: controllerctl approve {key}",
             proposal.count,
             clock.at(proposal.since_ms),
             proposal.why

@@ -33,7 +33,7 @@ pub fn service(story: &ServiceStory<'_>, clock: Clock) -> Vec<String> {
     lines.extend(waits.flat_map(placing::refusal_lines));
     lines.extend(story.failures.iter().map(|said| format!("  {said}")));
     if let Some((recorded, report)) = scale_of(story.scale) {
-        let inputs = scale::lines(report, recorded.last_ms, clock);
+        let inputs = scale::lines(story.key, report, recorded.last_ms, clock);
         if !inputs.is_empty() {
             lines.push("count".into());
             lines.extend(inputs);

@@ -1,5 +1,6 @@
 //! `autoscale` and `approve`: how services scale, and what people tell their autoscalers.
 
+use longshore_model::report::measured;
 use longshore_proto::control::v1 as pb;
 use pb::set_autoscale_request::Action;
 
@@ -136,13 +137,14 @@ fn lines(view: &Autoscale) -> Vec<String> {
     for signal in &view.signals {
         let value = signal
             .value
-            .map_or_else(|| "-".into(), |v| format!("{v:.2}"));
+            .map_or_else(|| "-".into(), |v| measured(&signal.signal, v));
         let asks = signal
             .recommendation
             .map_or_else(String::new, |count| format!(" -> {count}"));
         lines.push(format!(
-            "  {} {value} of target {:.2}{asks}",
-            signal.signal, signal.target
+            "  {} {value} of target {}{asks}",
+            signal.signal,
+            measured(&signal.signal, signal.target)
         ));
     }
     lines.extend(view.reasons.iter().map(|reason| format!("  {reason}")));

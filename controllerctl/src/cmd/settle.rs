@@ -328,6 +328,7 @@ fn words(replica: &pb::Replica) -> (Stage, String) {
         ("assigned", _) => "Waiting",
         ("pulling", _) => "Pulling",
         ("starting", _) => "Starting",
+        ("paused", _) => return (Stage::Done, "Warm standby".into()),
         (other, _) => other,
     };
     (Stage::Working, text.to_owned())

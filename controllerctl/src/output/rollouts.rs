@@ -111,7 +111,9 @@ impl Row for RolloutRow<'_> {
             "none" => Tone::Plain,
             _ => Tone::Busy,
         };
+        let back = matches!(r.state.as_str(), "rolled_back" | "rolling_back");
         let revision = match r.from_revision {
+            _ if back => format!("{} -> {}", r.revision, r.good_revision),
             0 => r.revision.to_string(),
             from => format!("{from} -> {}", r.revision),
         };

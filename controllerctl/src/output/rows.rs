@@ -1,5 +1,6 @@
 //! Tables for people: no promise, only clarity.
 
+use longshore_model::report::measured;
 use longshore_proto::control::v1 as pb;
 use serde::{Serialize, Serializer};
 
@@ -138,12 +139,9 @@ impl Row for Of<'_, pb::Service> {
             .signals
             .iter()
             .map(|g| {
-                format!(
-                    "{} {} of {}",
-                    g.signal,
-                    percent(g.value),
-                    percent(Some(g.target))
-                )
+                let short = |value| measured(&g.signal, value).replace(' ', "");
+                let value = g.value.map_or_else(|| "-".into(), short);
+                format!("{} {value} of {}", g.signal, short(g.target))
             })
             .collect();
         let autoscale = match s.autoscale.as_str() {

@@ -102,7 +102,7 @@ pub enum Stay {
     RolloutRuns,
     /// Not all its replicas serve.
     NotSettled,
-    /// Its count changed lately.
+    /// Its count changed, or its replicas came, lately.
     Cooldown {
         /// Until then.
         until_ms: TimeMs,
@@ -129,7 +129,7 @@ impl fmt::Display for Stay {
             Self::Doubt => f.write_str("nodes are away or in doubt"),
             Self::RolloutRuns => f.write_str("a rollout runs"),
             Self::NotSettled => f.write_str("not all its replicas serve"),
-            Self::Cooldown { .. } => f.write_str("its count changed lately"),
+            Self::Cooldown { .. } => f.write_str("its count changed or its replicas came lately"),
             Self::MovesAtOnce { max } => write!(f, "{max} replicas are on the move already"),
         }
     }

@@ -203,7 +203,7 @@ impl fmt::Display for Trouble {
             } => {
                 let s = if *failed == 1 { "" } else { "s" };
                 write!(f, "{failed} new replica{s} failed ")?;
-                write!(f, "(tolerated: {tolerated}), last .{slot} ({replica}) ")?;
+                write!(f, "(tolerated: {tolerated}), last slot {slot} ({replica}) ")?;
                 write!(f, "on {node}: {last}")
             }
             Self::Errors {

@@ -224,10 +224,11 @@ fn cluster_stay(draft: &Draft<'_>) -> Option<Stay> {
 fn service_stay(draft: &Draft<'_>, service: usize, spec: &ServiceSpec) -> Option<Stay> {
     let entry = draft.planned(service)?;
     let cool_ms = draft.input.config.rebalance_cooldown_ms;
-    let cool_until_ms = entry
-        .last_change
-        .as_ref()
-        .map_or(0, |change| change.at_ms.saturating_add(cool_ms));
+    let changed_ms = entry.last_change.as_ref().map(|change| change.at_ms);
+    let changed_until_ms = changed_ms.map_or(0, |at_ms| at_ms.saturating_add(cool_ms));
+    let rests = draft.active(service).into_iter();
+    let rests = rests.map(|row| rests_until_ms(draft, row));
+    let cool_until_ms = changed_until_ms.max(rests.min().unwrap_or(0));
     if spec.placement.stay {
         Some(Stay::OptedOut)
     } else if spec.placement.policy == PlacementPolicy::Binpack {
@@ -245,6 +246,18 @@ fn service_stay(draft: &Draft<'_>, service: usize, spec: &ServiceSpec) -> Option
     } else {
         None
     }
+}
+
+/// A replica that has just come to its node rests there: what made the place the best one may be
+/// over in a moment, and to and fro gains nothing.
+fn rests_until_ms(draft: &Draft<'_>, row: usize) -> TimeMs {
+    let came_ms = draft.replica(row).map_or(0, |replica| replica.created_ms);
+    came_ms.saturating_add(draft.input.config.rebalance_cooldown_ms)
+}
+
+/// May the row's replica be moved?
+fn is_movable(draft: &Draft<'_>, row: usize) -> bool {
+    !moves(draft, row) && draft.serves(row) && rests_until_ms(draft, row) <= draft.input.now_ms
 }
 
 /// All replicas serve, none comes, none goes, none waits, no failure is remembered.
@@ -341,11 +354,17 @@ fn begin(draft: &mut Draft<'_>, service: usize, spec: &ServiceSpec, totals: &mut
     };
     let seats = seats(draft, service, spec, totals);
     let fits = place::fitting(draft, &order);
+    let mut gives = vec![false; seats.len()];
+    for row in draft.active(service) {
+        if let Some(number) = draft.rows[row].node {
+            gives[number] |= is_movable(draft, row);
+        }
+    }
     let kind = |seat: &Seat| (seat.values.clone(), seat.here);
     let mut from: BTreeMap<_, &Seat> = BTreeMap::new();
     let mut to: BTreeMap<_, &Seat> = BTreeMap::new();
     for seat in &seats {
-        if seat.here > 0 {
+        if gives[seat.number] {
             let best = from.entry(kind(seat)).or_insert(seat);
             *best = seat.max(best);
         }
@@ -405,8 +424,7 @@ fn start(draft: &mut Draft<'_>, order: &Order<'_>, from: usize, to: usize) -> bo
     let old = draft
         .active(service)
         .into_iter()
-        .filter(|&row| draft.rows[row].node == Some(from) && !moves(draft, row))
-        .filter(|&row| draft.serves(row))
+        .filter(|&row| draft.rows[row].node == Some(from) && is_movable(draft, row))
         .min_by_key(|&row| (draft.rows[row].sight.sessions, Reverse(draft.rows[row].id)));
     let Some(old) = old else { return false };
     let Some(new) = place::place_on(draft, order, to) else {

@@ -290,3 +290,41 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_has_just_come_to_a_node_rests_there() {
+    let mut world = even_world(2, RebalanceMode::Continuous);
+    world.config.rebalance_cooldown_ms = 20_000;
+    let pinned = |node: &str, count: u32| {
+        let mut service = spec(&format!("{node}:1"), count);
+        service.placement.constraints.push(Constraint {
+            attribute: NodeAttribute::Hostname,
+            equal: true,
+            value: node.to_uppercase(),
+        });
+        service
+    };
+    world.apply("one", pinned("node1", 3));
+    world.apply("web", spec("web:1", 1));
+    let moved = |world: &World| {
+        let moves = |event: &&EventKind| matches!(event, EventKind::Moving { .. });
+        world.events.iter().filter(moves).count()
+    };
+    // Up and down on either node faster than the replica may follow.
+    for _ in 0..10 {
+        for (first, second) in [("one", "two"), ("two", "one")] {
+            world.apply(
+                first,
+                pinned(if first == "one" { "node1" } else { "node2" }, 0),
+            );
+            world.apply(
+                second,
+                pinned(if second == "one" { "node1" } else { "node2" }, 4),
+            );
+            world.ticks(12);
+        }
+    }
+    // 120 s: at most once in 20 s.
+    let count = moved(&world);
+    assert!((1..=6).contains(&count), "moved {count} times");
+}
