@@ -160,6 +160,9 @@ impl Wish {
                     false => UpdateOrder::StartFirst,
                 },
                 max_unavailable: self.max_unavailable,
+                // Shortened as the planner's waits are: six replicas, one at a time, must fit
+                // into the minute of calm.
+                monitor_ms: 1_500,
                 ..UpdateSpec::default()
             },
             autoscale: self

@@ -464,6 +464,7 @@ impl World {
         let dies_after = dies.then(|| self.dice.below(6));
         let mut driver = std::mem::take(&mut self.hosts[host].agent.driver);
         let mut haproxy: Haproxy = std::mem::take(&mut self.hosts[host].haproxy);
+        let pid = haproxy.pid;
         let wanted = self.hosts[host].book.routes.clone();
         let now_ms = self.now;
         let answers = |address| self.answers(host, address);
@@ -476,8 +477,13 @@ impl World {
         };
         let result = driver.step(wanted.as_ref(), &mut pass);
         let deeds: Vec<Deed> = std::mem::take(&mut pass.deeds);
+        // Each worker has checks of its own.
+        let reloaded = haproxy.pid != pid;
         self.hosts[host].agent.driver = driver;
         self.hosts[host].haproxy = haproxy;
+        if reloaded {
+            self.next_checks(host);
+        }
         self.judge_deeds(host, &deeds);
         let wait_ms = match result {
             Ok((report, busy)) => {

@@ -52,6 +52,8 @@ pub struct Control {
     pub ahead_ms: i64,
     /// Where it is to die next.
     pub crash: Option<CrashPoint>,
+    /// Its clock at the last planning run of any process.
+    pub decided_ms: TimeMs,
     /// Nonces of pings.
     nonce: u64,
 }
@@ -79,6 +81,7 @@ impl Default for Control {
             frozen_until: 0,
             ahead_ms: 0,
             crash: None,
+            decided_ms: 0,
             nonce: 0,
         }
     }
@@ -142,6 +145,7 @@ impl World {
                     due: u64::MAX,
                     last: 0,
                 });
+                self.users_look();
                 self.judge_mutations();
                 self.judge_loaded();
                 self.wake_controller();
@@ -235,6 +239,7 @@ impl World {
         };
         let cluster = Arc::clone(&process.cluster);
         let now_ms = cluster.now_ms();
+        self.control.decided_ms = now_ms;
         let before = cluster.view();
         let memory = std::mem::take(&mut process.memory);
         let kept = self.replans(at_ms).then(|| Arc::clone(&memory));

@@ -92,7 +92,8 @@ impl World {
             return;
         };
         let plan = &cluster.view().plan;
-        let now_ms = cluster.now_ms();
+        // It was decided by the clock of the process before.
+        let now_ms = self.control.decided_ms;
         let known: Vec<_> = self.truth.lives.keys().copied().collect();
         for id in known {
             if adapter::replica(plan, id).is_none()
@@ -425,7 +426,8 @@ fn sources(
         let Some(seen) = adapter::node_seen(commit.observed, &node.id) else {
             continue;
         };
-        if node.availability != Availability::Active || adapter::is_lost(commit.before, &node.id) {
+        // A node that is lost with this very commit is of the cluster no longer.
+        if node.availability != Availability::Active || adapter::is_lost(commit.after, &node.id) {
             continue;
         }
         count.1 += 1;
@@ -446,10 +448,11 @@ fn follow(
     if let Some(leaving) = &replica.leaving {
         life.leaving = Some((leaving.reason.clone(), leaving.deadline_ms));
         let late = now_ms >= leaving.deadline_ms.saturating_add(planner.park_grace_ms);
+        life.over |= now_ms >= leaving.deadline_ms;
         // Sessions are cut when the deadline is over; a server that still takes requests is not
         // forgiven before the grace is over as well.
         life.pardon = Pardon {
-            all: life.pardon.all || late || (now_ms >= leaving.deadline_ms && replica.stop),
+            all: life.pardon.all || late || (life.over && replica.stop),
             edges: std::mem::take(&mut life.pardon.edges),
         };
     }

@@ -28,6 +28,8 @@ pub struct Life {
     pub traffic: Traffic,
     /// Why it leaves, and by when its sessions must be over.
     pub leaving: Option<(LeaveReason, u64)>,
+    /// By then it was: a clock that is put back later does not take that back.
+    pub over: bool,
     /// Edges that nobody waits for when it stops.
     pub pardon: Pardon,
 }
@@ -53,6 +55,7 @@ impl Life {
             stop: false,
             traffic: Traffic::Out,
             leaving: None,
+            over: false,
             pardon: Pardon::default(),
         }
     }

@@ -36,6 +36,8 @@ pub struct Service {
     pub key: ServiceKey,
     /// What is applied now; none: it is down.
     pub wish: Option<Wish>,
+    /// What was last asked for, acknowledged or not.
+    asked: Option<Wish>,
     /// What it is like when it is up.
     pub usual: Wish,
     /// Since when users may expect an answer.
@@ -98,6 +100,7 @@ impl World {
             self.users.services.push(Service {
                 key: ServiceKey::new(app, service),
                 wish: None,
+                asked: None,
                 usual,
                 promised_at: u64::MAX,
             });
@@ -203,6 +206,7 @@ impl World {
             return false;
         };
         let at_ms = cluster.now_ms();
+        self.users.services[service].asked = Some(wish.clone());
         let key = self.users.services[service].key.clone();
         let spec = wish.spec();
         let name = key.app.clone();
@@ -231,7 +235,6 @@ impl World {
             |repository, _| repository.put_app(&app, &[Said { at_ms, kind }]),
         );
         if acked {
-            let now = self.now;
             say!(
                 self,
                 "user applies {}: {} x{}",
@@ -239,19 +242,52 @@ impl World {
                 wish.image,
                 wish.replicas
             );
-            let service_now = &mut self.users.services[service];
-            let was_up = service_now.wish.is_some();
-            let shrinks = service_now
-                .wish
-                .as_ref()
-                .is_some_and(|was| was.stop_first || was.max_unavailable > 0);
-            service_now.wish = Some(wish);
-            if !was_up || shrinks || service_now.promised_at == u64::MAX {
-                service_now.promised_at = now + crate::traffic::PARDON_MS;
-                self.traffic.forget(service);
-            }
+            self.is_applied(service, wish);
         }
         acked
+    }
+
+    fn is_applied(&mut self, service: usize, wish: Wish) {
+        let service_now = &mut self.users.services[service];
+        let was_up = service_now.wish.is_some();
+        let shrinks = service_now
+            .wish
+            .as_ref()
+            .is_some_and(|was| was.stop_first || was.max_unavailable > 0);
+        service_now.wish = Some(wish);
+        if !was_up || shrinks || service_now.promised_at == u64::MAX {
+            service_now.promised_at = self.now + crate::traffic::PARDON_MS;
+            self.traffic.forget(service);
+        }
+    }
+
+    /// A write that ended without a word may have taken effect: whoever asked for it looks what
+    /// is there as soon as the controller is.
+    pub(crate) fn users_look(&mut self) {
+        let Some(desired) = self.cluster().map(|cluster| cluster.desired()) else {
+            return;
+        };
+        for number in 0..self.users.services.len() {
+            let service = &self.users.services[number];
+            let key = &service.key;
+            let app = desired.apps.get(&key.app);
+            let there = app.and_then(|app| app.services.get(&key.service));
+            let known = service.wish.as_ref().map(Wish::spec);
+            let down = service.wish.is_some() && there.is_none();
+            let changed = there.is_some() && there != known.as_ref();
+            let asked = service.asked.clone();
+            let asked = asked.filter(|asked| changed && there == Some(&asked.spec()));
+            let count = desired.manual.get(key).map(|manual| manual.count);
+            if let Some(wish) = asked {
+                self.is_applied(number, wish);
+            }
+            if down || count == Some(0) {
+                self.unpromise(number);
+            }
+            if down {
+                self.users.services[number].wish = None;
+            }
+        }
     }
 
     fn down(&mut self, service: usize) {
