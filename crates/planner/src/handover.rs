@@ -1,11 +1,12 @@
 //! A replica on its way out: drained, parked, stopped, gone. Each step waits for every edge that
 //! still counts, and for nobody longer than the deadline.
 
-use longshore_model::EventKind;
 use longshore_model::plan::{DrainReceipt, Leaving, Traffic};
 use longshore_model::reason::LeaveReason;
 use longshore_model::replica::ReplicaState;
+use longshore_model::{EventKind, TimeMs};
 
+use crate::cluster::contact_ms;
 use crate::draft::Draft;
 
 /// Takes every leaving replica of `rows` as far as it may go now.
@@ -55,9 +56,7 @@ fn step(draft: &mut Draft<'_>, row: usize) -> bool {
         draft.look_again(service, deadline_ms);
         return false;
     }
-    let late_ms = leaving
-        .deadline_ms
-        .saturating_add(draft.input.config.park_grace_ms);
+    let late_ms = late_ms(draft, leaving);
     let parked = draft.cluster.all_run(leaving.park_generation);
     #[cfg(feature = "mutants")]
     let parked = parked || longshore_model::mutant::is(longshore_model::Mutant::StopBeforePark);
@@ -73,6 +72,31 @@ fn step(draft: &mut Draft<'_>, row: usize) -> bool {
         stop_it(draft, row);
     }
     true
+}
+
+/// After this, nobody waits for edges any more. A deadline that passed while the controller was
+/// away, or an edge was, has told that edge nothing: until its lease is over it may come back, and
+/// then it gets the time to take the replica out. One that comes and goes delays it once.
+fn late_ms(draft: &Draft<'_>, leaving: &Leaving) -> TimeMs {
+    let config = draft.input.config;
+    let grace_ms = config.park_grace_ms;
+    let due_ms = leaving.deadline_ms.saturating_add(grace_ms);
+    let last_ms = leaving.deadline_ms.max(draft.input.started_ms);
+    let last_ms = last_ms
+        .saturating_add(config.edge_lease_ms)
+        .saturating_add(grace_ms);
+    let edges = draft.cluster.edges.iter();
+    let held_ms = edges
+        .filter(|edge| !edge.gone && !edge.runs(leaving.park_generation))
+        .map(|edge| match edge.seen.filter(|_| edge.connected) {
+            Some(seen) => seen.session.since_ms.saturating_add(grace_ms),
+            None => {
+                let heard_ms = edge.seen.map_or(0, |seen| contact_ms(&seen.session));
+                let heard_ms = heard_ms.max(draft.input.started_ms);
+                heard_ms.saturating_add(config.edge_lease_ms + 1)
+            }
+        });
+    held_ms.max().unwrap_or(0).min(last_ms).max(due_ms)
 }
 
 /// Notes what each edge says of a drain: when it first ran it, when it first showed no session.

@@ -131,3 +131,28 @@ fn an_order_to_force_is_carried_out_where_more_is_wanted_than_ever_fitted() {
     let forced = |l: &plan::Leaving| l.reason == LeaveReason::NodeDrainForced;
     assert!(gone.iter().all(|(_, l)| forced(l)));
 }
+
+#[test]
+fn a_deadline_that_passed_while_nobody_could_tell_the_edge_does_not_stop_what_it_serves() {
+    for comes_back in [true, false] {
+        let mut world = World::new(2);
+        world.apply("web", spec("web:1", 3));
+        world.ticks(40);
+        world.scale("web", 1);
+        world.tick(500);
+        assert_eq!(world.leaving("web").len(), 2);
+        // Before the edge hears of it, the controller is away for longer than the drain may take.
+        world.edge().session = false;
+        world.now += 30_000;
+        world.started = world.now;
+        world.memory = Default::default();
+        for _ in 0..18 {
+            world.tick(500);
+            let stops = world.everyone().filter(|r| r.stop).count();
+            assert_eq!(stops, 0, "stopped while its lease lasts");
+        }
+        world.edge().session = comes_back;
+        world.ticks(8);
+        assert_eq!(world.replicas("web").len(), 1, "comes back: {comes_back}");
+    }
+}

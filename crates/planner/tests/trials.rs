@@ -222,3 +222,36 @@ fn what_an_edge_cannot_serve_is_said_of_the_service_once_and_for_as_long() {
     world.tick(500);
     assert!(waits(&world, "web").is_empty());
 }
+
+#[test]
+fn what_an_edge_reaches_counts_while_its_node_cannot_tell() {
+    for unlisted in [true, false] {
+        let mut world = World::new(2);
+        world.apply("web", spec("web:1", 2));
+        world.ticks(40);
+        let untold = world.active("web")[1].clone();
+        world.apply("web", spec("web:2", 2));
+        for _ in 0..60 {
+            world.now += 500;
+            world.act();
+            world.report_all();
+            let seen = world.observed.nodes.get_mut(&untold.node).unwrap();
+            let seen = std::sync::Arc::make_mut(seen);
+            if unlisted {
+                // Its agent has just started and is still looking for what runs.
+                std::sync::Arc::make_mut(&mut seen.replicas).remove(&untold.id);
+            } else {
+                seen.engine = observe::EngineState::Stuck;
+                let said = std::sync::Arc::make_mut(&mut seen.replicas);
+                said.get_mut(&untold.id).unwrap().state = ReplicaState::Unhealthy;
+            }
+            world.run();
+            if !world.leaving("web").is_empty() {
+                break;
+            }
+        }
+        let left: Vec<ReplicaId> = world.leaving("web").iter().map(|(r, _)| r.id).collect();
+        assert!(!left.is_empty(), "nothing was given up");
+        assert!(!left.contains(&untold.id), "{left:?}");
+    }
+}

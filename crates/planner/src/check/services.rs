@@ -18,8 +18,8 @@ pub(super) fn keep_serving(view: &View<'_>, pair: &Pair<'_>) -> Verdict {
     not_scaled_in_too_early(view, pair)
 }
 
-/// Healthy by its node's last word (or, where the node cannot speak, reached by an edge), in the
-/// routes, and sent requests by every connected edge. To be counted on (`surely`), a last word is
+/// Healthy by its node's last word (or, where the node cannot speak or does not list it, reached
+/// by an edge), in the routes, and sent requests by every connected edge. To be counted on (`surely`), a last word is
 /// not enough where no edge could say otherwise.
 pub(super) fn counts_as_serving(
     view: &View<'_>,
@@ -50,10 +50,13 @@ pub(super) fn counts_as_serving(
     let said = seen
         .and_then(|seen| seen.replicas.get(&replica.id))
         .map(|status| status.state);
-    let silent = seen.is_none_or(|seen| !session_ok(view.input, &seen.session));
-    let speaks = seen.is_some_and(|seen| !silent && seen.engine == EngineState::Ok);
-    let said = said == Some(ReplicaState::Healthy) && (speaks || !(unseen && surely));
-    through && (said || (silent && reached))
+    let speaks = seen.is_some_and(|seen| {
+        session_ok(view.input, &seen.session) && seen.engine == EngineState::Ok
+    });
+    let healthy = said == Some(ReplicaState::Healthy) && (speaks || !(unseen && surely));
+    // What its node cannot tell, or does not tell yet, an edge can.
+    let untold = !speaks || said.is_none();
+    through && (healthy || (untold && reached))
 }
 
 /// 1: where a replica stays in the routes although its check fails, no more than half of the

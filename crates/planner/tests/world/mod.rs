@@ -5,17 +5,18 @@
 
 pub(crate) mod acts;
 mod diff;
+mod heard;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use diff::differing;
+use heard::{connect, push};
 use longshore_model::autoscale::{Behavior, Metric, Signal, TargetKind};
 use longshore_model::node::{Capacity, DrainOrder, Node};
 use longshore_model::observe::{
-    CheckState, CpuSample, EngineState, ServerAdmin, ServerAnswers, ServerObserved,
-    ServersByService,
+    CheckState, EngineState, ServerAdmin, ServerAnswers, ServerObserved, ServersByService,
 };
 use longshore_model::plan::{Assignment, Leaving, Replica};
 use longshore_model::reason::FailReason;
@@ -333,7 +334,7 @@ impl World {
         outcome
     }
 
-    fn act(&mut self) {
+    pub(crate) fn act(&mut self) {
         for (name, sim) in &mut self.nodes {
             if !sim.power {
                 sim.containers.clear();
@@ -384,7 +385,7 @@ impl World {
         }
     }
 
-    fn report_all(&mut self) {
+    pub(crate) fn report_all(&mut self) {
         for (name, sim) in &mut self.nodes {
             let seen = self.observed.nodes.entry(name.clone()).or_default();
             let seen = Arc::make_mut(seen);
@@ -443,11 +444,10 @@ impl World {
             }
             let seen = self.observed.edges.entry(name.clone()).or_default();
             let seen = Arc::make_mut(seen);
-            seen.session.connected = edge.session;
+            connect(&mut seen.session, edge.session, self.now);
             if !edge.session {
                 continue;
             }
-            seen.session.last_echo_ms = self.now;
             seen.routes_generation = edge.routes.generation;
             seen.reported_ms = self.now;
             seen.take_servers(&servers);
@@ -519,12 +519,6 @@ impl World {
         }
         counts
     }
-}
-
-fn push(ring: &mut Vec<CpuSample>, at_ms: u64, value: f64) {
-    ring.push(CpuSample { at_ms, value });
-    let from = ring.len().saturating_sub(60);
-    ring.drain(..from);
 }
 
 fn node(name: &str, worker: bool, last: u8) -> Node {
