@@ -62,8 +62,8 @@ lab-stress-http: ## Load on the app's CPU endpoint through HAProxy (SECONDS=60 C
 	@lab/stress.sh http $(or $(SECONDS),60)
 
 .PHONY: bench-plan
-bench-plan: ## What planning costs, a line per case (MAX=1000000 replicas at most)
-	@MAX="$(or $(MAX),1000000)" cargo bench -q -p longshore-planner --bench plan
+bench-plan: ## What planning costs, a line per case (MAX=1000000 replicas at most, or ONLY=10000x1000000)
+	@MAX="$(or $(MAX),1000000)" ONLY="$(ONLY)" cargo bench -q -p longshore-planner --bench plan
 
 .PHONY: check
 check: ## Formatting, lints, unit tests: what needs no lab

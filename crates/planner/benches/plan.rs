@@ -1,9 +1,12 @@
 //! What planning costs: a full placement, an unchanged tick, one service changed, and the check.
 //!
 //! `make bench-plan` prints one line per case:
-//! `plan NODES REPLICAS kind seconds placements_per_s peak_mib allocations_per_placement`. The best
-//! of several runs counts: on a machine that does other things as well only the best says what
-//! the code costs. Allocations do not depend on the machine. `MAX=100000` leaves out larger ones.
+//! `plan NODES REPLICAS kind seconds placements_per_s peak_mib allocations_per_placement
+//! cpu_seconds`. The best of several runs counts: on a machine that does other things as well only
+//! the best says what the code costs. `cpu_seconds` is the time that the run really had a core; the
+//! planner has one thread, so that on an idle machine both are the same. Allocations do not depend
+//! on the machine. `MAX=100000` leaves out larger ones, `ONLY=10000x1000000` all but one. A line
+//! `# load` says how busy the machine was before each size.
 #![allow(clippy::unwrap_used)] // a fixture that breaks shall say so
 
 use std::collections::BTreeMap;
@@ -231,16 +234,22 @@ impl Fixture {
     }
 
     fn print_least(&self, kind: &str, least: &Least, placed: u64) {
-        self.print(kind, least.seconds, placed, Some(least.allocations));
+        self.print(kind, least.took, placed, Some(least.allocations));
     }
 
-    fn print(&self, kind: &str, seconds: f64, placed: u64, allocations: Option<u64>) {
+    fn print(&self, kind: &str, took: Took, placed: u64, allocations: Option<u64>) {
+        let Took {
+            seconds,
+            cpu_seconds,
+        } = took;
         let per_s = placed as f64 / seconds;
         let per = allocations.map(|count| count as f64 / placed.max(1) as f64);
         let per = per.map_or_else(|| "-".to_owned(), |per| format!("{per:.1}"));
         let Size { nodes, replicas } = self.size;
         let peak = peak_mib();
-        println!("plan {nodes} {replicas} {kind} {seconds:.6} {per_s:.0} {peak} {per}");
+        println!(
+            "plan {nodes} {replicas} {kind} {seconds:.6} {per_s:.0} {peak} {per} {cpu_seconds:.6}"
+        );
     }
 }
 
@@ -252,23 +261,58 @@ fn peak_mib() -> u64 {
     kib.unwrap_or(0) / 1024
 }
 
-fn best<T>(runs: usize, mut run: impl FnMut() -> T) -> (f64, T) {
-    let mut best: Option<(f64, T)> = None;
-    for _ in 0..runs {
-        let start = Instant::now();
-        let result = std::hint::black_box(run());
-        let seconds = start.elapsed().as_secs_f64();
-        if best.as_ref().is_none_or(|(least, _)| seconds < *least) {
-            best = Some((seconds, result));
+/// How long something took, at best.
+#[derive(Clone, Copy)]
+struct Took {
+    seconds: f64,
+    cpu_seconds: f64,
+}
+
+impl Took {
+    const NEVER: Self = Self {
+        seconds: f64::MAX,
+        cpu_seconds: f64::MAX,
+    };
+
+    fn least(self, other: Self) -> Self {
+        Self {
+            seconds: self.seconds.min(other.seconds),
+            cpu_seconds: self.cpu_seconds.min(other.cpu_seconds),
         }
     }
-    best.unwrap()
+}
+
+/// CPU time that this thread has used.
+fn cpu_seconds() -> f64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+}
+
+fn timed<T>(run: impl FnOnce() -> T) -> (Took, T) {
+    let (start, cpu) = (Instant::now(), cpu_seconds());
+    let result = std::hint::black_box(run());
+    let took = Took {
+        cpu_seconds: cpu_seconds() - cpu,
+        seconds: start.elapsed().as_secs_f64(),
+    };
+    (took, result)
+}
+
+fn best<T>(runs: usize, mut run: impl FnMut() -> T) -> (Took, T) {
+    let (mut best, mut last) = timed(&mut run);
+    for _ in 1..runs {
+        drop(last);
+        let (took, result) = timed(&mut run);
+        best = best.least(took);
+        last = result;
+    }
+    (best, last)
 }
 
 fn full(size: Size, runs: usize) -> (Fixture, Cache, Checker) {
     let _unsupported = std::fs::write("/proc/self/clear_refs", "5");
     let mut fixture = Fixture::new(size);
-    let (seconds, (outcome, cache)) = best(runs, || {
+    let (took, (outcome, cache)) = best(runs, || {
         let mut cache = Cache::default();
         (plan_with(&fixture.input(), &mut cache), cache)
     });
@@ -277,12 +321,12 @@ fn full(size: Size, runs: usize) -> (Fixture, Cache, Checker) {
     let counted = allocation_counter::measure(|| {
         std::hint::black_box(plan_with(&fixture.input(), &mut Cache::default()));
     });
-    fixture.print("full", seconds, placed, Some(counted.count_total));
-    let (seconds, checker) = best(1, || {
+    fixture.print("full", took, placed, Some(counted.count_total));
+    let (took, checker) = best(1, || {
         let mut checker = Checker::default();
         checker.check(&fixture.input(), &outcome).map(|()| checker)
     });
-    fixture.print("check-all", seconds, placed, None);
+    fixture.print("check-all", took, placed, None);
     let checker = checker.unwrap();
     fixture.adopt(outcome);
     (fixture, cache, checker)
@@ -297,23 +341,22 @@ fn tick(fixture: &mut Fixture, cache: &mut Cache) -> Outcome {
 
 /// The least time of some rounds, and the allocations of the last one.
 struct Least {
-    seconds: f64,
+    took: Took,
     allocations: u64,
 }
 
 impl Least {
     fn new() -> Self {
         Self {
-            seconds: f64::MAX,
+            took: Took::NEVER,
             allocations: 0,
         }
     }
 
     fn measure<T>(&mut self, run: impl FnOnce() -> T) -> T {
         let mut result = None;
-        let start = Instant::now();
-        let counted = allocation_counter::measure(|| result = Some(run()));
-        self.seconds = self.seconds.min(start.elapsed().as_secs_f64());
+        let (took, counted) = timed(|| allocation_counter::measure(|| result = Some(run())));
+        self.took = self.took.least(took);
         self.allocations = counted.count_total;
         result.unwrap()
     }
@@ -360,8 +403,10 @@ fn incremental(mut fixture: Fixture, mut cache: Cache, mut checker: Checker) {
 fn main() {
     let max = std::env::var("MAX").ok().and_then(|text| text.parse().ok());
     let max: u32 = max.unwrap_or(1_000_000);
+    let only = std::env::var("ONLY").ok().filter(|only| !only.is_empty());
     println!(
-        "plan NODES REPLICAS kind seconds placements_per_s peak_mib allocations_per_placement"
+        "plan NODES REPLICAS kind seconds placements_per_s peak_mib allocations_per_placement \
+         cpu_seconds"
     );
     let sizes = [
         (1_000, 1_000, 9),
@@ -370,7 +415,14 @@ fn main() {
         (10_000, 1_000_000, 2),
     ];
     for (nodes, replicas, runs) in sizes {
-        if replicas <= max {
+        let wanted = only
+            .as_ref()
+            .map(|only| *only == format!("{nodes}x{replicas}"));
+        if wanted.unwrap_or(replicas <= max) {
+            print!(
+                "# load {}",
+                std::fs::read_to_string("/proc/loadavg").unwrap_or_default()
+            );
             let (fixture, cache, checker) = full(Size { nodes, replicas }, runs);
             incremental(fixture, cache, checker);
         }

@@ -65,6 +65,8 @@ struct Kept {
     nodes: Vec<NodeKept>,
     edges: Vec<EdgeKept>,
     numbers: BTreeMap<ServiceKey, Known>,
+    /// By number: which service it is or was.
+    keys: Vec<ServiceKey>,
     /// By number: what its replicas added to their nodes.
     shares: Vec<Vec<Share>>,
     /// By number: when to look again; 0: always, `TimeMs::MAX`: only after a change.
@@ -240,6 +242,7 @@ impl Kept {
             nodes: Vec::new(),
             edges: Vec::new(),
             numbers: BTreeMap::new(),
+            keys: Vec::new(),
             shares: Vec::new(),
             dues: Vec::new(),
         };
@@ -283,6 +286,7 @@ impl Kept {
             }
             let number = known.unwrap_or_else(|| {
                 self.numbers.insert(slot.key.clone(), self.dues.len());
+                self.keys.push(slot.key.clone());
                 self.dues.push(0);
                 self.shares.push(Vec::new());
                 self.dues.len() - 1

@@ -1,6 +1,8 @@
 //! The snapshot, indexed once: nodes, edges and replicas by number, so that no later stage looks
 //! anything up by name.
 
+use std::cell::OnceCell;
+
 use longshore_model::node::Node;
 use longshore_model::observe::{
     CheckState, EdgeObserved, NodeObserved, ServerAdmin, SessionObserved,
@@ -33,8 +35,10 @@ pub(crate) struct NodeSlot<'a> {
     pub memory_reserved_bytes: u64,
     /// Replicas on it, the leaving ones included.
     pub replicas: u32,
-    /// Host ports held by these, and those found taken by strangers.
+    /// Host ports held by these, in order.
     pub ports: Vec<u16>,
+    /// Host ports that strangers hold, as failed replicas told; found out when first asked.
+    pub strange_ports: OnceCell<Vec<u16>>,
     /// Mean CPU ratio of the last seconds.
     pub cpu_ratio: Option<f64>,
     /// Edges cannot reach a replica there although the node calls it healthy.
@@ -55,7 +59,10 @@ impl NodeSlot<'_> {
         self.memory_reserved_bytes = self
             .memory_reserved_bytes
             .saturating_add(wants.memory_reserved_bytes);
-        self.ports.extend(ports.iter().map(|port| port.host_port));
+        for port in ports {
+            let (Ok(at) | Err(at)) = self.ports.binary_search(&port.host_port);
+            self.ports.insert(at, port.host_port);
+        }
     }
 
     /// Gives back what [`Self::reserve`] took.
@@ -67,8 +74,16 @@ impl NodeSlot<'_> {
         self.memory_reserved_bytes = self
             .memory_reserved_bytes
             .saturating_sub(wants.memory_reserved_bytes);
-        let kept = |port: &u16| ports.iter().all(|p| p.host_port != *port);
-        self.ports.retain(kept);
+        for port in ports {
+            if let Ok(at) = self.ports.binary_search(&port.host_port) {
+                self.ports.remove(at);
+            }
+        }
+    }
+
+    /// Does a replica there hold the host port?
+    pub(crate) fn holds(&self, port: u16) -> bool {
+        self.ports.binary_search(&port).is_ok()
     }
 
     /// Reserved share of the scarcer resource, per mille.
@@ -290,6 +305,7 @@ fn slot<'a>(
         memory_reserved_bytes: 0,
         replicas: 0,
         ports: Vec::new(),
+        strange_ports: OnceCell::new(),
         cpu_ratio: seen.and_then(|seen| {
             crate::load::mean(
                 &seen.samples.cpu_ratio,

@@ -110,19 +110,38 @@ fn replicas(draft: &Draft<'_>, slot: &ServiceSlot<'_>) -> BTreeMap<ReplicaId, Ar
 
 /// Equal apart from the replicas, which `after` does not hold?
 fn same_decision(after: &ServicePlan, before: &ServicePlan) -> bool {
-    after.target == before.target
-        && after.routes == before.routes
-        && after.last_change == before.last_change
-        && after.changes == before.changes
-        && after.manual_obeyed_ms == before.manual_obeyed_ms
-        && after.file_replicas == before.file_replicas
-        && after.failures == before.failures
-        && after.drain_ms == before.drain_ms
-        && after.rollout == before.rollout
-        && after.refused == before.refused
+    // Every field by name: one that is added cannot be forgotten here.
+    let ServicePlan {
+        target,
+        routes,
+        last_change,
+        changes,
+        manual_obeyed_ms,
+        approval_obeyed_ms,
+        file_replicas,
+        failures,
+        drain_ms,
+        rollout,
+        good: _,
+        refused,
+        moves,
+        templates,
+        replicas: _,
+    } = after;
+    *target == before.target
+        && *routes == before.routes
+        && *last_change == before.last_change
+        && *changes == before.changes
+        && *manual_obeyed_ms == before.manual_obeyed_ms
+        && *approval_obeyed_ms == before.approval_obeyed_ms
+        && *file_replicas == before.file_replicas
+        && *failures == before.failures
+        && *drain_ms == before.drain_ms
+        && *rollout == before.rollout
+        && *refused == before.refused
         && same_good(after, before)
-        && after.moves == before.moves
-        && after.templates == before.templates
+        && *moves == before.moves
+        && *templates == before.templates
 }
 
 /// The last good revision; its spec is long, and mostly the same one.

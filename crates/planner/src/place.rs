@@ -379,7 +379,7 @@ pub(crate) fn no_room(draft: &Draft<'_>, service: usize) -> bool {
     };
     let nodes = draft.cluster.nodes.iter().zip(here.iter().zip(soon_free));
     !nodes.into_iter().any(|(slot, (here, soon_free))| {
-        let free = soon_free || fixed.values().all(|port| !slot.ports.contains(port));
+        let free = soon_free || fixed.values().all(|port| !slot.holds(*port));
         takes(slot) && free && (max == 0 || *here < max)
     })
 }
@@ -460,7 +460,7 @@ fn reserve_ports(
             step += 1;
             let port = low + offset;
             let reserved = fixed.values().any(|other| *other == port);
-            if !reserved && !slot.ports.contains(&port) && !taken_by_stranger(slot, port) {
+            if !reserved && !slot.holds(port) && !taken_by_stranger(slot, port) {
                 break port;
             }
         };

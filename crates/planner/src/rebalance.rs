@@ -139,7 +139,8 @@ fn watch(draft: &mut Draft<'_>) {
     };
     let nodes = draft.cluster.nodes.iter().filter(takes);
     let known = &draft.rebalance.takers;
-    let same = known.len() == nodes.clone().count() && nodes.clone().all(|n| known.contains(n.id));
+    // Both are in id order.
+    let same = known.iter().eq(nodes.clone().map(|n| n.id));
     if same {
         return;
     }

@@ -1,9 +1,9 @@
 //! Which services a run must load: those of whose inputs something changed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use longshore_model::{Desired, ReplicaId, ReplicaStatus, ServiceKey};
+use longshore_model::{App, Desired, ReplicaId, ReplicaStatus, ServiceKey};
 
 use super::{Held, Known, Part, look, same_arc};
 use crate::PlanInput;
@@ -115,19 +115,13 @@ impl Part {
 
     /// Marks what was found as loaded and takes it off its nodes.
     fn take(&mut self, found: Found, cluster: &mut Cluster<'_>) -> Vec<ServiceKey> {
-        let mut keys = found.strangers;
-        if found.numbers.is_empty() {
-            return keys;
-        }
-        let mut wanted: BTreeMap<Known, Option<ServiceKey>> = BTreeMap::new();
-        wanted.extend(found.numbers.iter().map(|&number| (number, None)));
-        for (key, number) in &self.kept.numbers {
-            if let Some(slot) = wanted.get_mut(number) {
-                *slot = Some(key.clone());
-            }
-        }
-        for (number, key) in wanted {
-            if let Some(key) = key {
+        let mut keys: Vec<ServiceKey> = found.strangers.into_iter().collect();
+        let mut numbers = found.numbers;
+        numbers.sort_unstable();
+        for number in numbers {
+            // A service that was forgotten keeps its number, and nobody else gets it.
+            let key = self.kept.keys[number].clone();
+            if self.kept.numbers.get(&key) == Some(&number) {
                 self.loaded[number] = true;
                 self.unload(cluster, number, &key);
                 keys.push(key);
@@ -142,7 +136,7 @@ struct Found {
     marked: Vec<bool>,
     numbers: Vec<Known>,
     /// Services that the cache does not know.
-    strangers: Vec<ServiceKey>,
+    strangers: BTreeSet<ServiceKey>,
 }
 
 impl Found {
@@ -150,7 +144,7 @@ impl Found {
         Self {
             marked: part.loaded.clone(),
             numbers: Vec::new(),
-            strangers: Vec::new(),
+            strangers: BTreeSet::new(),
         }
     }
 
@@ -164,8 +158,9 @@ impl Found {
     fn add_key(&mut self, key: &ServiceKey, part: &Part) {
         match part.kept.numbers.get(key) {
             Some(&number) => self.add(number),
-            None if self.strangers.contains(key) => {}
-            None => self.strangers.push(key.clone()),
+            None => {
+                self.strangers.insert(key.clone());
+            }
         }
     }
 
@@ -183,11 +178,11 @@ impl Found {
 }
 
 /// Calls `tell` with each key whose values differ, or that only one map has. Both in one pass.
-fn differing<V>(
-    before: &BTreeMap<ServiceKey, V>,
-    now: &BTreeMap<ServiceKey, V>,
+fn differing<K: Ord, V>(
+    before: &BTreeMap<K, V>,
+    now: &BTreeMap<K, V>,
     same: impl Fn(&V, &V) -> bool,
-    mut tell: impl FnMut(&ServiceKey),
+    mut tell: impl FnMut(&K),
 ) {
     let mut old = before.iter().peekable();
     for (key, value) in now {
@@ -204,20 +199,22 @@ fn differing<V>(
 
 /// Services of which operators wrote something else than before.
 fn desired(before: &Desired, now: &Desired, mut tell: impl FnMut(&ServiceKey)) {
-    for (key, app, spec) in now.services() {
-        let same = before.service(&key).is_some_and(|(old, old_spec)| {
-            Arc::ptr_eq(old_spec, spec)
-                && (old.revision, old.applied_ms) == (app.revision, app.applied_ms)
-        });
-        if !same {
-            tell(&key);
-        }
-    }
-    for (key, ..) in before.services() {
-        if now.service(&key).is_none() {
-            tell(&key);
-        }
-    }
+    let (none, of) = (BTreeMap::new(), |app: &App| (app.revision, app.applied_ms));
+    differing(
+        &before.apps,
+        &now.apps,
+        |_, _| false,
+        |name| {
+            let (old, new) = (before.apps.get(name), now.apps.get(name));
+            let alike = old.map(of) == new.map(of);
+            differing(
+                old.map_or(&none, |app| &app.services),
+                new.map_or(&none, |app| &app.services),
+                |old, new| alike && Arc::ptr_eq(old, new),
+                |service| tell(&ServiceKey::new(name.clone(), service.clone())),
+            );
+        },
+    );
     differing(&before.manual, &now.manual, PartialEq::eq, &mut tell);
     differing(&before.autoscale, &now.autoscale, PartialEq::eq, &mut tell);
     differing(&before.rollout, &now.rollout, PartialEq::eq, &mut tell);

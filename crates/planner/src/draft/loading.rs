@@ -10,9 +10,29 @@ use super::{Condition, Draft, Now, Row, ServiceSlot, held, same_spec};
 use crate::PlanInput;
 use crate::cluster::Cluster;
 
+/// Most rows for which room is made before anything is known of the places there are.
+const ROWS_AHEAD_MAX: usize = 1 << 20;
+
 impl<'a> Draft<'a> {
     pub(super) fn load_all(&mut self) {
-        for slot in service_slots(&self.input) {
+        let slots = service_slots(&self.input);
+        // Those that are there, and those that are about to be placed.
+        let known: usize = slots
+            .iter()
+            .filter_map(|slot| slot.before)
+            .map(|before| before.replicas.len())
+            .sum();
+        let wanted = slots
+            .iter()
+            .filter(|slot| slot.before.is_none())
+            .filter_map(|slot| slot.spec)
+            .fold(0_usize, |sum, spec| {
+                sum.saturating_add(spec.replicas as usize)
+            });
+        self.rows
+            .reserve(known.saturating_add(wanted.min(ROWS_AHEAD_MAX)));
+        self.services.reserve(slots.len());
+        for slot in slots {
             self.add(slot);
         }
     }

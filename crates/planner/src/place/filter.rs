@@ -30,14 +30,24 @@ pub(super) fn refusal(
         Availability::Cordoned => return Some(Refusal::Cordoned),
         Availability::Draining => return Some(Refusal::Draining),
     }
-    let capacity = match (slot.state, slot.seen) {
+    match (slot.state, slot.seen) {
         (NodeState::EngineDown, _) => return Some(Refusal::EngineDown),
-        (NodeState::Ready, Some(seen)) if seen.capacity.cpu_milli > 0 => &seen.capacity,
+        (NodeState::Ready, Some(seen)) if seen.capacity.cpu_milli > 0 => {}
         _ => return Some(Refusal::Away),
-    };
-    if let Some(refusal) = constraint_refusal(slot, &board.placement.constraints) {
-        return Some(refusal);
     }
+    let refused = constraint_refusal(slot, &board.placement.constraints);
+    refused.or_else(|| room_refusal(slot, board, number, draft))
+}
+
+/// The same for a node of a pool of the board's kind: that it is fit for work, and that the
+/// constraints hold there, was found out when the pool was made, and stays so during a run.
+pub(super) fn room_refusal(
+    slot: &NodeSlot<'_>,
+    board: &Board<'_>,
+    number: usize,
+    draft: &Draft<'_>,
+) -> Option<Refusal> {
+    let capacity = &slot.seen?.capacity;
     if let Some(platform) = &board.container.platform
         && !platform.runs_on(&capacity.os, &capacity.arch)
     {
@@ -73,7 +83,7 @@ pub(super) fn refusal(
 /// Is a certain host port in use there, or no port of the range left?
 fn port_refusal(slot: &NodeSlot<'_>, board: &Board<'_>, draft: &Draft<'_>) -> Option<Refusal> {
     for &port in board.container.fixed_ports.values() {
-        if slot.ports.contains(&port) || taken_by_stranger(slot, port) {
+        if slot.holds(port) || taken_by_stranger(slot, port) {
             return Some(Refusal::HostPort { port });
         }
     }
@@ -102,9 +112,10 @@ pub(crate) fn constraint_refusal(
 ) -> Option<Refusal> {
     constraints.iter().find_map(|constraint| {
         let found = attribute(slot, &constraint.attribute);
-        (!constraint.holds(found.iter().copied())).then(|| Refusal::Constraint {
+        let found = || found.into_iter().flatten();
+        (!constraint.holds(found())).then(|| Refusal::Constraint {
             constraint: constraint.to_string(),
-            found: match found.as_slice() {
+            found: match found().collect::<Vec<_>>().as_slice() {
                 [] | [""] => format!("no {}", constraint.attribute),
                 values => values.join(", "),
             },
@@ -113,17 +124,16 @@ pub(crate) fn constraint_refusal(
 }
 
 /// The values of an attribute: one, none, or several roles.
-fn attribute<'n>(slot: &NodeSlot<'n>, attribute: &NodeAttribute) -> Vec<&'n str> {
+fn attribute<'n>(slot: &NodeSlot<'n>, attribute: &NodeAttribute) -> [Option<&'n str>; 2] {
     let capacity = slot.seen.map(|seen| &seen.capacity);
     let value = match attribute {
         NodeAttribute::Id | NodeAttribute::Hostname => slot.id.as_str(),
         NodeAttribute::Role => {
-            let roles = [
-                (slot.node.roles.worker, "worker"),
-                (slot.node.roles.edge, "edge"),
+            let roles = slot.node.roles;
+            return [
+                roles.worker.then_some("worker"),
+                roles.edge.then_some("edge"),
             ];
-            let held = roles.iter().filter(|(held, _)| *held);
-            return held.map(|(_, word)| *word).collect();
         }
         NodeAttribute::Os => capacity.map_or("", |c| &c.os),
         NodeAttribute::Arch => capacity.map_or("", |c| &c.arch),
@@ -132,17 +142,20 @@ fn attribute<'n>(slot: &NodeSlot<'n>, attribute: &NodeAttribute) -> Vec<&'n str>
             c.engine_labels.get(label).map_or("", String::as_str)
         }),
     };
-    vec![value]
+    [Some(value), None]
 }
 
 pub(super) fn taken_by_stranger(slot: &NodeSlot<'_>, port: u16) -> bool {
-    slot.seen.is_some_and(|seen| {
-        let reasons = seen
-            .replicas
-            .values()
-            .filter_map(|status| status.reason.as_ref());
-        reasons
+    let strange = slot.strange_ports.get_or_init(|| {
+        let statuses = slot
+            .seen
             .into_iter()
-            .any(|reason| *reason == FailReason::PortTaken { port })
-    })
+            .flat_map(|seen| seen.replicas.values());
+        let taken = statuses.filter_map(|status| match status.reason {
+            Some(FailReason::PortTaken { port }) => Some(port),
+            _ => None,
+        });
+        taken.collect()
+    });
+    strange.contains(&port)
 }

@@ -13,6 +13,18 @@ use super::{Board, Order, Score};
 use crate::draft::Draft;
 use crate::record::note;
 
+/// Does the history still ask what was next best? It keeps the first choices only.
+pub(super) fn wants_next(draft: &Draft<'_>, order: &Order<'_>) -> bool {
+    let key = &draft.services[order.service].key;
+    let last = draft.report.records.last();
+    !last
+        .filter(|last| last.service == *key)
+        .is_some_and(|last| match &last.decision {
+            Decision::Placement(record) => record.choices.len() >= CHOICES_MAX,
+            _ => false,
+        })
+}
+
 /// Notes one that was placed, with what was next best at that moment.
 pub(super) fn chosen(
     draft: &mut Draft<'_>,

@@ -10,6 +10,7 @@
 //! The choice is the one that a look at every node would make: the smallest [`Score`].
 
 use std::cmp::Reverse;
+use std::collections::binary_heap::PeekMut;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::ops::{Index, IndexMut};
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use longshore_model::ContainerSpec;
 use longshore_model::spec::{Constraint, PlacementPolicy, PlacementSpec};
 
+use super::filter::room_refusal;
 use super::{Board, Order, Score, add, free_slots, refusal, score};
 use crate::cluster::{Cluster, NodeSlot};
 use crate::draft::Draft;
@@ -98,14 +100,13 @@ fn score_of(draft: &Draft<'_>, board: &Board<'_>, number: usize) -> Score {
     score(&draft.cluster.nodes[number], board, number)
 }
 
-fn rank(slot: &NodeSlot<'_>, board: &Board<'_>, number: usize) -> Rank {
-    let score = score(slot, board, number);
+fn rank(score: &Score) -> Rank {
     (
         score.replicas,
         score.fill_permille,
         score.cpu_tenths,
         score.image_absent,
-        number,
+        score.number,
     )
 }
 
@@ -136,8 +137,7 @@ pub(super) fn place(draft: &mut Draft<'_>, order: &Order<'_>, board: &mut Board<
     }
     let placed = run.fill(draft, order, board, &mut heap);
     for number in run.aside {
-        let rank = rank(&draft.cluster.nodes[number], board, number);
-        heap.push(Reverse(rank));
+        heap.push(Reverse(rank(&score_of(draft, board, number))));
     }
     draft.cluster.pools.pools[at].heap = heap;
     placed
@@ -192,7 +192,7 @@ fn members(draft: &Draft<'_>, board: &Board<'_>) -> BinaryHeap<Reverse<Rank>> {
     let nodes = nodes.iter().enumerate();
     nodes
         .filter(|(number, slot)| refusal(slot, &asks_nothing, *number, draft).is_none())
-        .map(|(number, slot)| Reverse(rank(slot, &asks_nothing, number)))
+        .map(|(number, slot)| Reverse(rank(&score(slot, &asks_nothing, number))))
         .collect()
 }
 
@@ -216,19 +216,31 @@ impl Run {
         let mut slots = free_slots(draft, order.service, order.count);
         let mut placed = Vec::new();
         while let Some(&slot) = slots.last() {
-            let (fresh, own) = (
-                self.best_fresh(draft, board, heap),
-                self.best_own(draft, board),
-            );
-            let next = heap.iter().nth(1).map(|Reverse(next)| next.4);
-            let number = match (fresh, own) {
-                (None, None) => break,
-                (Some(number), None) | (None, Some(number)) => number,
-                (Some(a), Some(b)) if score_of(draft, board, a) < score_of(draft, board, b) => a,
-                (Some(_), Some(b)) => b,
+            let fresh = self.best_fresh(draft, board, heap);
+            // Own nodes only become less attractive: a fresh one that beats the best of them as it
+            // was beats them as they are. Only the history asks who that is.
+            let clear = !super::notes::wants_next(draft, order)
+                && fresh.as_ref().is_some_and(|fresh| {
+                    let own = self.own.peek();
+                    own.is_none_or(|Reverse(own)| fresh < own)
+                });
+            let own = match clear {
+                true => None,
+                false => self.best_own(draft, board),
             };
-            let chosen = score_of(draft, board, number);
-            if fresh == Some(number) {
+            let is_fresh = match (&fresh, &own) {
+                (None, None) => break,
+                (Some(fresh), Some(own)) => fresh < own,
+                (fresh, _) => fresh.is_some(),
+            };
+            let (chosen, other) = match is_fresh {
+                true => (fresh, own),
+                false => (own, fresh),
+            };
+            let Some(chosen) = chosen else { break };
+            let number = chosen.number;
+            let next = heap.iter().nth(1).map(|Reverse(next)| next.4);
+            if is_fresh {
                 heap.pop();
                 self.aside.push(number);
                 self.touched.insert(number);
@@ -240,14 +252,16 @@ impl Run {
             };
             slots.pop();
             placed.push(row);
-            let next = [fresh, own, next.filter(|_| fresh == Some(number))];
-            let next = next.into_iter().flatten().find(|&other| other != number);
-            let next = next.map(|other| Reverse(score_of(draft, board, other)));
+            let next = next.filter(|&next| is_fresh && next != number);
+            let next = || next.map(|next| score_of(draft, board, next));
+            let next = match clear {
+                true => None,
+                false => other.or_else(next).map(Reverse),
+            };
             super::notes::chosen(draft, order, board, row, &chosen, next.as_ref());
             board.of_service[number] += 1;
             board.of_template[number] += 1;
-            let score = score(&draft.cluster.nodes[number], board, number);
-            self.own.push(Reverse(score));
+            self.own.push(Reverse(score_of(draft, board, number)));
         }
         placed
     }
@@ -258,42 +272,41 @@ impl Run {
         draft: &Draft<'_>,
         board: &Board<'_>,
         heap: &mut BinaryHeap<Reverse<Rank>>,
-    ) -> Option<usize> {
+    ) -> Option<Score> {
         loop {
-            let &Reverse(entry) = heap.peek()?;
+            let mut top = heap.peek_mut()?;
+            let Reverse(entry) = *top;
             let number = entry.4;
-            let slot = &draft.cluster.nodes[number];
-            let now = rank(slot, board, number);
+            let score = score_of(draft, board, number);
+            let now = rank(&score);
             if now > entry {
-                heap.pop();
-                heap.push(Reverse(now));
+                *top = Reverse(now);
             } else if self.touched.contains(&number)
-                || refusal(slot, board, number, draft).is_some()
+                || room_refusal(&draft.cluster.nodes[number], board, number, draft).is_some()
             {
-                heap.pop();
+                PeekMut::pop(top);
                 self.aside.push(number);
             } else {
-                return Some(number);
+                return Some(score);
             }
         }
     }
 
     /// The best of the service's own nodes that takes one more.
-    fn best_own(&mut self, draft: &Draft<'_>, board: &Board<'_>) -> Option<usize> {
+    fn best_own(&mut self, draft: &Draft<'_>, board: &Board<'_>) -> Option<Score> {
         loop {
-            let Reverse(entry) = self.own.peek()?;
-            let number = entry.number;
+            let mut top = self.own.peek_mut()?;
+            let number = top.0.number;
             let slot = &draft.cluster.nodes[number];
             if refusal(slot, board, number, draft).is_some() {
-                self.own.pop();
+                PeekMut::pop(top);
                 continue;
             }
             let now = score(slot, board, number);
-            if now > *entry {
-                self.own.pop();
-                self.own.push(Reverse(now));
+            if now > top.0 {
+                top.0 = now;
             } else {
-                return Some(number);
+                return Some(now);
             }
         }
     }
