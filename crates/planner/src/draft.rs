@@ -515,6 +515,9 @@ impl<'a> Draft<'a> {
         if let Some(number) = self.rows[row].node {
             let slot = &mut self.cluster.nodes[number];
             slot.release(wants.unwrap_or_default(), &replica.ports);
+            let sight = self.rows[row].sight;
+            slot.up = slot.up.saturating_sub(sight.up);
+            slot.down = slot.down.saturating_sub(sight.down);
             self.cluster.pools.clear();
         } else {
             // The node was removed from the cluster; should it join again, it must not find this

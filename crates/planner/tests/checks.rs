@@ -299,11 +299,31 @@ proptest! {
     fn a_check_of_what_changed_finds_what_a_check_of_all_finds(
         acts in proptest::collection::vec((0..12_u8, 0..20_usize, 0..MISTAKES.len(), 0..4_usize), 1..30),
     ) {
-        let mut world = deployed();
-        for (what, nth, mistake, ticks) in acts {
-            happen(&mut world, what, nth);
-            world.ticks(ticks);
-            verdict(&mut world, MISTAKES[mistake], nth);
-        }
+        judged(&acts);
     }
+}
+
+fn judged(acts: &[(u8, usize, usize, usize)]) {
+    let mut world = deployed();
+    for &(what, nth, mistake, ticks) in acts {
+        happen(&mut world, what, nth);
+        world.ticks(ticks);
+        verdict(&mut world, MISTAKES[mistake], nth);
+    }
+}
+
+/// What HAProxy saw of a replica stayed with its node in what runs take over from each other.
+#[test]
+fn found_a_replica_that_is_gone_and_leaves_nothing_with_its_node() {
+    judged(&[
+        (1, 18, 0, 0),
+        (5, 0, 0, 2),
+        (3, 0, 0, 0),
+        (0, 0, 0, 3),
+        (0, 0, 0, 2),
+        (6, 0, 0, 3),
+        (0, 0, 0, 2),
+        (4, 0, 0, 2),
+        (4, 0, 0, 1),
+    ]);
 }
