@@ -385,6 +385,11 @@ impl<'a> Fields<'a> {
                     .known
                     .iter()
                     .chain(reasons.iter().map(|(name, _)| name));
+                let ours = self.path.split('.').any(|part| part.starts_with("x-"));
+                let label = match ours {
+                    true => "not one of the keys here",
+                    false => "not in the Compose Specification",
+                };
                 let draft = p
                     .error(
                         "unknown_key",
@@ -392,7 +397,7 @@ impl<'a> Fields<'a> {
                         &self.path,
                         format!("unknown key `{}`", key.name),
                     )
-                    .label("not in the Compose Specification");
+                    .label(label);
                 match keys::nearest(&key.name, candidates.copied()) {
                     Some(near) => draft.help(format!("did you mean `{near}`?")).file(),
                     None => draft.file(),
