@@ -117,7 +117,7 @@ fn take_receipts(draft: &mut Draft<'_>, row: usize) {
             ..DrainReceipt::default()
         };
         let receipt = receipts.entry(edge.id.clone()).or_insert(first);
-        if sessions == 0 && receipt.zero_ms.is_none() {
+        if edge.is_empty_of(&key, id) && receipt.zero_ms.is_none() {
             receipt.zero_ms = Some(now_ms);
         }
     }
@@ -134,9 +134,11 @@ fn is_drained(draft: &Draft<'_>, row: usize) -> bool {
     let Some(leaving) = draft.replica(row).and_then(|r| r.leaving.as_ref()) else {
         return false;
     };
-    draft.cluster.edges.iter().all(|edge| {
-        edge.gone || (edge.runs(leaving.drain_generation) && edge.sessions(key, id) == 0)
-    })
+    draft
+        .cluster
+        .edges
+        .iter()
+        .all(|edge| edge.gone || (edge.runs(leaving.drain_generation) && edge.is_empty_of(key, id)))
 }
 
 /// Out of the routes, with a record of whom it did not wait for.
@@ -147,15 +149,18 @@ fn park(draft: &mut Draft<'_>, row: usize) {
     let key = draft.services[draft.rows[row].service].key.clone();
     let edges = draft.cluster.edges.iter();
     let seen: Vec<_> = edges
-        .map(|edge| (edge.id, edge.gone, edge.seen, edge.sessions(&key, id)))
+        .map(|edge| {
+            let done = edge.is_empty_of(&key, id);
+            (edge.id, edge.gone, edge.seen, edge.sessions(&key, id), done)
+        })
         .collect();
     let Some(leaving) = draft.replica_mut(row).and_then(|r| r.leaving.as_mut()) else {
         return;
     };
     leaving.park_generation = next;
-    for (edge, gone, seen, sessions) in seen {
+    for (edge, gone, seen, sessions, empty) in seen {
         let runs = seen.is_some_and(|seen| seen.routes_generation >= leaving.drain_generation);
-        let done = runs && sessions == 0;
+        let done = runs && empty;
         let receipt = leaving.receipts.entry(edge.clone()).or_default();
         receipt.sessions_at_park = sessions;
         receipt.edge_gone = gone;

@@ -156,3 +156,22 @@ fn a_deadline_that_passed_while_nobody_could_tell_the_edge_does_not_stop_what_it
         assert_eq!(world.replicas("web").len(), 1, "comes back: {comes_back}");
     }
 }
+
+#[test]
+fn an_edge_that_lists_no_servers_does_not_say_that_their_sessions_are_over() {
+    let mut world = World::new(2);
+    world.sticky = true;
+    world.apply("web", spec("web:1", 2));
+    world.ticks(40);
+    world.scale("web", 1);
+    world.ticks(2);
+    let traffic = |world: &World| world.leaving("web").first().map(|(r, _)| r.traffic);
+    assert_eq!(traffic(&world), Some(plan::Traffic::Drain));
+    // Its HAProxy does not answer.
+    world.deaf_edges = true;
+    world.ticks(5);
+    assert_eq!(traffic(&world), Some(plan::Traffic::Drain));
+    // No longer than the drain may take.
+    world.ticks(30);
+    assert!(world.leaving("web").is_empty());
+}

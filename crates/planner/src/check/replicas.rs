@@ -126,7 +126,11 @@ fn no_sessions(view: &View<'_>, replica: &Replica) -> bool {
         let server = edge
             .seen
             .and_then(|seen| seen.server(&replica.service, replica.id));
-        server.is_none_or(|server| server.sessions == 0 && server.queued == 0)
+        let refused = edge
+            .seen
+            .is_some_and(|seen| seen.refused.contains_key(&replica.service));
+        // Who does not list it says nothing of its sessions.
+        server.map_or(refused, |server| server.sessions == 0 && server.queued == 0)
     })
 }
 
