@@ -4,6 +4,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::Config;
 use crate::init::{self, Init};
@@ -104,14 +107,17 @@ fn run_command(args: RunArgs) -> Result<(), (u8, String)> {
     let path = args.config.unwrap_or_else(|| CONFIG.into());
     let config = Config::read(&path, asked).map_err(|error| (1, crate::chain(&error)))?;
     let filter = std::env::var("LONGSHORE_LOG").unwrap_or_else(|_| config.log.clone());
-    let filter = tracing_subscriber::EnvFilter::try_new(&filter)
+    let filter: Targets = filter
+        .parse()
         .map_err(|error| (1, format!("log = {filter:?}: {error}")))?;
     // Colours are for people at a terminal, not for files.
     let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
-        .with_ansi(ansi)
+        .with_ansi(ansi);
+    tracing_subscriber::registry()
+        .with(lines)
+        .with(filter)
         .init();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

@@ -27,13 +27,13 @@ pub fn main() -> ExitCode {
     complete::answer();
     let cli = cli::Cli::parse();
     if cli.global.verbose > 0 {
-        let filter = if cli.global.verbose > 1 {
-            "debug"
+        let level = if cli.global.verbose > 1 {
+            tracing::Level::DEBUG
         } else {
-            "info"
+            tracing::Level::INFO
         };
         tracing_subscriber::fmt()
-            .with_env_filter(filter)
+            .with_max_level(level)
             .with_writer(std::io::stderr)
             .init();
     }

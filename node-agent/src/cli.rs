@@ -7,7 +7,10 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use longshore_model::node::Roles;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{fmt, registry};
 
 use crate::agent;
 use crate::identity::IdentityDir;
@@ -128,18 +131,20 @@ fn fail(error: &(dyn std::error::Error + 'static)) -> ExitCode {
 }
 
 fn start_log(format: LogFormat) {
-    let filter = EnvFilter::try_from_env("LONGSHORE_LOG")
-        .unwrap_or_else(|_| EnvFilter::new("info,h2=warn,hyper=warn,tonic=warn,bollard=warn"));
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+    let asked = std::env::var("LONGSHORE_LOG").ok();
+    let asked = asked.and_then(|text| text.parse::<Targets>().ok());
+    let quiet = ["h2", "hyper", "tonic", "bollard"].map(|target| (target, LevelFilter::WARN));
+    let usual = Targets::new().with_default(LevelFilter::INFO);
+    let filter = asked.unwrap_or_else(|| usual.with_targets(quiet));
+    let lines = fmt::layer().with_writer(std::io::stderr);
+    let log = registry().with(filter);
     match format {
         LogFormat::Text => {
             // Colours are for people at a terminal, not for files.
             let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
-            log.with_target(false).with_ansi(ansi).init();
+            log.with(lines.with_target(false).with_ansi(ansi)).init();
         }
-        LogFormat::Json => log.json().init(),
+        LogFormat::Json => log.with(lines.json()).init(),
     }
 }
 
