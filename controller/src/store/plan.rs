@@ -60,30 +60,27 @@ pub(super) fn diff(
 ) -> Result<(), StoreError> {
     changes.push(put(Table::Plan, PLAN, &head(next))?);
     let none = ServicePlan::default();
-    for (key, service) in &next.services {
-        match current.services.get(key) {
-            Some(before) if Arc::ptr_eq(before, service) => {}
-            Some(before) => diff_service(key, Some(before), service, changes)?,
-            None => diff_service(key, None, service, changes)?,
-        }
-    }
-    for (key, service) in &current.services {
-        if !next.services.contains_key(key) {
+    let mut services = Vec::new();
+    let (before, now) = (&current.services, &next.services);
+    before.differing(now, Arc::ptr_eq, |key| services.push(key));
+    for key in services {
+        let before = before.get(key).map(|before| &**before);
+        if let Some(service) = now.get(key) {
+            diff_service(key, before, service, changes)?;
+        } else if let Some(before) = before {
             changes.push(remove(Table::PlanServices, key.to_string().as_bytes()));
-            diff_replicas(service, &none, changes)?;
+            diff_replicas(before, &none, changes)?;
         }
     }
-    if !Arc::ptr_eq(&current.generations, &next.generations) {
-        for (node, generation) in next.generations.iter() {
-            if current.generations.get(node) != Some(generation) {
-                let key = node.as_str().as_bytes();
-                changes.push(put(Table::PlanGenerations, key, generation)?);
-            }
-        }
-        let gone = current.generations.keys();
-        let gone = gone.filter(|node| !next.generations.contains_key(*node));
-        let gone = gone.map(|node| remove(Table::PlanGenerations, node.as_str().as_bytes()));
-        changes.extend(gone);
+    let mut nodes = Vec::new();
+    let (before, now) = (&current.generations, &next.generations);
+    before.differing(now, PartialEq::eq, |node| nodes.push(node));
+    for node in nodes {
+        let key = node.as_str().as_bytes();
+        changes.push(match now.get(node) {
+            Some(generation) => put(Table::PlanGenerations, key, generation)?,
+            None => remove(Table::PlanGenerations, key),
+        });
     }
     Ok(())
 }
@@ -189,7 +186,7 @@ pub(super) fn load(store: &dyn Store) -> Result<Plan, StoreError> {
         services: services
             .map(|(key, service)| (key, Arc::new(service)))
             .collect(),
-        generations: Arc::new(generations),
+        generations: Arc::new(generations.into()),
         routes_generation: head.routes_generation,
         lost: head.lost,
     })

@@ -20,6 +20,7 @@ pub mod replica;
 pub mod report;
 pub mod rollout;
 pub mod routes;
+pub mod shared;
 pub mod spec;
 mod update;
 
@@ -38,6 +39,7 @@ pub use refusal::{Refusal, RefusalCount};
 pub use replica::{ReplicaState, ReplicaStatus};
 pub use report::Report;
 pub use routes::Routes;
+pub use shared::SharedMap;
 pub use spec::{ContainerSpec, ServiceSpec};
 
 /// Milliseconds since the Unix epoch, as the controller counts them: wall time at its start plus

@@ -13,6 +13,7 @@ use crate::reason::{FailReason, LeaveReason, ScaleCause};
 use crate::report::{NodeState, Stay};
 use crate::rollout::{Good, Refused, Rollout};
 use crate::routes::{Backend, Routes, Server, ServerMode};
+use crate::shared::SharedMap;
 use crate::spec::{ContainerSpec, RouteSpec};
 
 /// What the controller has decided and committed. Nodes and edges are told parts of it.
@@ -27,10 +28,10 @@ pub struct Plan {
     /// Services, also those that still have replicas after they left the desired state. Plans
     /// share what did not change between them: the same `Arc` means the same decision.
     #[serde(default)]
-    pub services: BTreeMap<ServiceKey, Arc<ServicePlan>>,
+    pub services: SharedMap<ServiceKey, Arc<ServicePlan>>,
     /// Assignment generation of each node; rises with each change of its content.
     #[serde(default)]
-    pub generations: Arc<BTreeMap<NodeId, u64>>,
+    pub generations: Arc<SharedMap<NodeId, u64>>,
     /// Routes generation; rises with each change of content.
     pub routes_generation: u64,
     /// Nodes that were declared lost, and when; left when they come back.
@@ -448,7 +449,7 @@ impl Replica {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Memory {
     /// What is remembered of each service; none if there is nothing.
-    pub services: BTreeMap<ServiceKey, Arc<ServiceMemory>>,
+    pub services: SharedMap<ServiceKey, Arc<ServiceMemory>>,
     /// State of each node as last said in an event.
     #[serde(default)]
     pub node_states: Arc<BTreeMap<NodeId, NodeState>>,

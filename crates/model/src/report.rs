@@ -16,6 +16,7 @@ use crate::event::EventKind;
 use crate::id::{NodeId, ServiceKey};
 use crate::reason::{Reason, RefusalCount};
 use crate::record::DecisionRecord;
+use crate::shared::SharedMap;
 
 mod scale;
 
@@ -23,7 +24,7 @@ mod scale;
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Report {
     /// Services, one each.
-    pub services: Arc<BTreeMap<ServiceKey, Arc<ServiceReport>>>,
+    pub services: Arc<SharedMap<ServiceKey, Arc<ServiceReport>>>,
     /// Nodes, one each.
     pub nodes: Arc<BTreeMap<NodeId, NodeReport>>,
     /// Changes that this run decided or saw, in order. They become the event log.

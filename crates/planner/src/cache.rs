@@ -20,7 +20,7 @@ use longshore_model::observe::ServerState;
 use longshore_model::plan::ServicePlan;
 use longshore_model::report::{NodeReport, NodeState, ServiceReport};
 use longshore_model::{
-    Desired, Memory, NodeId, Plan, Reason, ReplicaId, ReplicaStatus, ServiceKey, TimeMs,
+    Desired, Memory, NodeId, Plan, Reason, ReplicaId, ReplicaStatus, ServiceKey, SharedMap, TimeMs,
 };
 
 use crate::cluster::{Cluster, NodeSlot};
@@ -58,7 +58,7 @@ struct Kept {
     desired: Arc<Desired>,
     plan: Arc<Plan>,
     memory: Arc<Memory>,
-    reports: Arc<BTreeMap<ServiceKey, Arc<ServiceReport>>>,
+    reports: Arc<SharedMap<ServiceKey, Arc<ServiceReport>>>,
     node_reports: Arc<BTreeMap<NodeId, NodeReport>>,
     brake: bool,
     problems: Vec<Reason>,
@@ -209,7 +209,7 @@ impl Part {
     }
 
     /// Reports of the run before.
-    pub(crate) fn reports(&self) -> &Arc<BTreeMap<ServiceKey, Arc<ServiceReport>>> {
+    pub(crate) fn reports(&self) -> &Arc<SharedMap<ServiceKey, Arc<ServiceReport>>> {
         &self.kept.reports
     }
 

@@ -173,7 +173,7 @@ pub(crate) struct Cluster<'a> {
 impl<'a> Cluster<'a> {
     pub(crate) fn new(input: &PlanInput<'a>) -> Self {
         let mut seen = Cursor::new(&input.observed.nodes);
-        let mut generations = Cursor::new(&input.current.generations);
+        let mut generations = Cursor::new(&*input.current.generations);
         let nodes: Vec<NodeSlot<'a>> = input
             .desired
             .nodes
@@ -280,14 +280,15 @@ pub(crate) fn alive(session: &SessionObserved, now_ms: TimeMs, timeout_ms: u64) 
 }
 
 /// Walks through a map beside another one in the same order, so that nothing is looked up.
-pub(crate) struct Cursor<'a, V> {
-    rest: std::iter::Peekable<std::collections::btree_map::Iter<'a, NodeId, V>>,
+pub(crate) struct Cursor<I: Iterator> {
+    rest: std::iter::Peekable<I>,
 }
 
-impl<'a, V> Cursor<'a, V> {
-    pub(crate) fn new(map: &'a std::collections::BTreeMap<NodeId, V>) -> Self {
+impl<'a, V: 'a, I: Iterator<Item = (&'a NodeId, &'a V)>> Cursor<I> {
+    /// Entries in the order of their ids.
+    pub(crate) fn new(entries: impl IntoIterator<IntoIter = I>) -> Self {
         Self {
-            rest: map.iter().peekable(),
+            rest: entries.into_iter().peekable(),
         }
     }
 

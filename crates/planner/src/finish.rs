@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use longshore_model::plan::{Memory, Replica, ServiceMemory, ServicePlan};
-use longshore_model::{NodeId, Plan, ReplicaId, ServiceKey};
+use longshore_model::{NodeId, Plan, ReplicaId, ServiceKey, SharedMap};
 
 use crate::Outcome;
 use crate::draft::{Draft, ServiceSlot, same_spec};
@@ -156,9 +156,13 @@ fn same_good(after: &ServicePlan, before: &ServicePlan) -> bool {
 
 /// The services of the plan in force with those that changed.
 fn merged<V: Clone>(
-    current: &BTreeMap<ServiceKey, V>,
+    current: &SharedMap<ServiceKey, V>,
     changed: Vec<(ServiceKey, Option<V>)>,
-) -> BTreeMap<ServiceKey, V> {
+) -> SharedMap<ServiceKey, V> {
+    if current.is_empty() {
+        let there = |(key, value): (_, Option<V>)| Some((key, value?));
+        return changed.into_iter().filter_map(there).collect();
+    }
     let mut merged = current.clone();
     for (key, value) in changed {
         match value {
@@ -170,7 +174,7 @@ fn merged<V: Clone>(
 }
 
 /// Assignment generations; none if no assignment changed.
-fn generations(draft: &Draft<'_>) -> Option<Arc<BTreeMap<NodeId, u64>>> {
+fn generations(draft: &Draft<'_>) -> Option<Arc<SharedMap<NodeId, u64>>> {
     let current = &draft.input.current.generations;
     let dirty = draft.cluster.nodes.iter().filter(|slot| slot.dirty);
     let mut dirty = dirty.map(|slot| slot.id).chain(&draft.strangers).peekable();

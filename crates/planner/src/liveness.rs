@@ -204,7 +204,7 @@ fn brake_since(draft: &Draft<'_>, starts: bool, (away, all): (u32, u32)) -> Opti
 /// Events, once per change of state.
 fn say(draft: &mut Draft<'_>, gone: &[(usize, String)]) {
     let known = Arc::clone(&draft.node_states);
-    let mut known = Cursor::new(&known);
+    let mut known = Cursor::new(&*known);
     for (number, slot) in draft.cluster.nodes.iter().enumerate() {
         let before = known.get(slot.id).copied();
         if before == Some(slot.state) {

@@ -26,10 +26,11 @@ impl World {
             return true;
         }
         let others = |plan: &Plan| {
-            let services = plan.services.clone().into_iter();
+            let services = plan.services.iter();
             let others = services.filter(|(key, _)| {
                 !(self.crash_loops(before, key) && self.crash_loops(after, key))
             });
+            let others = others.map(|(key, service)| (key.clone(), service.clone()));
             others.collect::<Vec<_>>()
         };
         // Without a service that crash-loops, not even a number may change.

@@ -7,7 +7,7 @@ use longshore_model::{App, Desired, ReplicaId, ReplicaStatus, ServiceKey};
 
 use super::{Held, Known, Part, look, same_arc};
 use crate::PlanInput;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Cursor};
 use crate::draft::Draft;
 
 impl Part {
@@ -26,24 +26,12 @@ impl Part {
             }
         }
         if !Arc::ptr_eq(&kept.plan, input.current) {
-            differing(
-                &kept.plan.services,
-                &input.current.services,
-                Arc::ptr_eq,
-                |key| {
-                    found.add_key(key, self);
-                },
-            );
+            let (before, now) = (&kept.plan.services, &input.current.services);
+            before.differing(now, Arc::ptr_eq, |key| found.add_key(key, self));
         }
         if !Arc::ptr_eq(&kept.memory, input.memory) {
-            differing(
-                &kept.memory.services,
-                &input.memory.services,
-                Arc::ptr_eq,
-                |key| {
-                    found.add_key(key, self);
-                },
-            );
+            let (before, now) = (&kept.memory.services, &input.memory.services);
+            before.differing(now, Arc::ptr_eq, |key| found.add_key(key, self));
         }
         if !Arc::ptr_eq(&kept.desired, input.desired) {
             desired(&kept.desired, input.desired, |key| found.add_key(key, self));
@@ -71,6 +59,7 @@ impl Part {
 
     fn nodes(&self, input: &PlanInput<'_>, cluster: &Cluster<'_>, found: &mut Found) {
         let written = !Arc::ptr_eq(&self.kept.desired, input.desired);
+        let mut known = Cursor::new(&self.kept.desired.nodes);
         for (slot, kept) in cluster.nodes.iter().zip(&self.kept.nodes) {
             let replicas = slot.seen.map(|seen| &seen.replicas);
             if !same_arc(kept.replicas.as_ref(), replicas) {
@@ -78,7 +67,7 @@ impl Part {
             }
             let capacity = slot.seen.map(|seen| &seen.capacity);
             let changed = kept.capacity.as_ref() != capacity
-                || written && self.kept.desired.nodes.get(slot.id) != Some(slot.node);
+                || written && known.get(slot.id) != Some(slot.node);
             if changed {
                 found.on(&kept.held);
             }

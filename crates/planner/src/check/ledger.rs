@@ -7,9 +7,9 @@ use std::sync::Arc;
 use longshore_model::observe::EngineState;
 use longshore_model::plan::{Replica, ServicePlan};
 use longshore_model::replica::ReplicaStatus;
-use longshore_model::{NodeId, Plan, ReplicaId, ServiceKey, TimeMs};
+use longshore_model::{NodeId, Plan, ReplicaId, ServiceKey, SharedMap, TimeMs};
 
-use super::{FULL_EVERY_MS, Pair, Verdict, demand, session_ok};
+use super::{AGAIN_EVERY_MS, Pair, Verdict, demand, session_ok};
 use crate::config::PlannerConfig;
 use crate::{Outcome, PlanInput};
 
@@ -39,8 +39,9 @@ pub(super) struct Ledger {
     before: Arc<Plan>,
     now_ms: TimeMs,
     started_ms: TimeMs,
-    /// When everything was looked at.
-    full_ms: TimeMs,
+    /// When a turn was taken last, and the last service that had one.
+    turn_ms: TimeMs,
+    turn: Option<ServiceKey>,
     config: PlannerConfig,
 }
 
@@ -53,7 +54,8 @@ impl Ledger {
             before: Arc::default(),
             now_ms: input.now_ms,
             started_ms: input.started_ms,
-            full_ms: input.now_ms,
+            turn_ms: input.now_ms,
+            turn: None,
             config: input.config.clone(),
         };
         ledger.heard_anew(input, &mut |_| {});
@@ -63,14 +65,36 @@ impl Ledger {
     /// Can a check build on it? Not on plans that it does not know: a plan that is in force is the
     /// one found good last, or, if that was not committed, the one before.
     pub(super) fn goes_on(&self, input: &PlanInput<'_>) -> bool {
-        let age_ms = input.now_ms.saturating_sub(self.full_ms);
         self.started_ms == input.started_ms
             && self.now_ms <= input.now_ms
-            && age_ms < FULL_EVERY_MS
             && self.config == *input.config
             && [&self.plan, &self.before]
                 .iter()
                 .any(|known| Arc::ptr_eq(known, input.current))
+    }
+
+    /// Services to be looked at again, whatever is remembered of them: so many that each has its
+    /// turn once in [`AGAIN_EVERY_MS`], and no look stalls the loop.
+    pub(super) fn turn<'a>(
+        &mut self,
+        now_ms: TimeMs,
+        services: &'a SharedMap<ServiceKey, Arc<ServicePlan>>,
+    ) -> Vec<&'a ServiceKey> {
+        let age_ms = now_ms.saturating_sub(self.turn_ms).min(AGAIN_EVERY_MS);
+        self.turn_ms = now_ms;
+        let all = services.len();
+        let share = (all as u64).saturating_mul(age_ms).div_ceil(AGAIN_EVERY_MS);
+        let count = usize::try_from(share).unwrap_or(all);
+        let rest = match &self.turn {
+            Some(last) => services.after(last),
+            None => services.iter(),
+        };
+        let round = rest.chain(services.iter()).map(|(key, _)| key);
+        let keys: Vec<&ServiceKey> = round.take(count.min(all)).collect();
+        if let Some(last) = keys.last() {
+            self.turn = Some((*last).clone());
+        }
+        keys
     }
 
     /// The plan that was found good last.
@@ -204,5 +228,43 @@ impl Held {
         let (cpu_milli, memory_bytes) = reserves(service, replica);
         self.cpu_milli = self.cpu_milli.saturating_sub(cpu_milli);
         self.memory_bytes = self.memory_bytes.saturating_sub(memory_bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use longshore_model::Observed;
+
+    use super::*;
+
+    /// All services have their turn in time, and no turn is much longer than the others.
+    #[test]
+    fn each_service_has_its_turn() {
+        let (desired, plan, memory) = (Arc::default(), Arc::default(), Arc::default());
+        let (observed, config) = (Observed::default(), PlannerConfig::default());
+        let input = PlanInput {
+            now_ms: 0,
+            started_ms: 0,
+            desired: &desired,
+            current: &plan,
+            memory: &memory,
+            observed: &observed,
+            config: &config,
+        };
+        for count in [0, 1, 7, 1_201] {
+            let mut ledger = Ledger::new(&input);
+            let key = |number: u32| format!("app/service{number}").parse().unwrap();
+            let services = (0..count).map(|number| (key(number), Arc::default()));
+            let services: SharedMap<ServiceKey, Arc<ServicePlan>> = services.collect();
+            let mut seen = BTreeSet::new();
+            for second in 1..=AGAIN_EVERY_MS / 1_000 {
+                let keys = ledger.turn(second * 1_000, &services);
+                assert!(keys.len() <= 3, "{} at once", keys.len());
+                seen.extend(keys.into_iter().cloned());
+            }
+            assert!(services.keys().eq(&seen), "{} of {count}", seen.len());
+        }
     }
 }

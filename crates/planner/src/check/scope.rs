@@ -1,16 +1,15 @@
 //! Which services a check looks at.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use longshore_model::plan::ServicePlan;
-use longshore_model::{Plan, ServiceKey};
+use longshore_model::{Plan, ServiceKey, SharedMap};
 
 use super::Pair;
 use super::ledger::Ledger;
 use crate::{Outcome, PlanInput};
 
-type Services = BTreeMap<ServiceKey, Arc<ServicePlan>>;
+type Services = SharedMap<ServiceKey, Arc<ServicePlan>>;
 
 /// Every service of either plan.
 pub(super) fn everything<'a>(input: &PlanInput<'a>, outcome: &'a Outcome) -> Vec<Pair<'a>> {
@@ -21,7 +20,8 @@ pub(super) fn everything<'a>(input: &PlanInput<'a>, outcome: &'a Outcome) -> Vec
 }
 
 /// Services that differ between the plan in force, the one that was checked last and the next
-/// one, and those of whose replicas something else is heard than at the last check.
+/// one, those of whose replicas something else is heard than at the last check, and those whose
+/// turn it is to be looked at again.
 ///
 /// Everything else was found good, and no rule can say otherwise of it: what the rules ask beside
 /// these (edges, orders, time) they ask only of what changes.
@@ -40,11 +40,13 @@ pub(super) fn touched<'a>(
     let of_known = |key| known.services.get_key_value(key).map(|(key, _)| key);
     let mut keys: Vec<&ServiceKey> = heard.iter().filter_map(of_known).collect();
     if !Arc::ptr_eq(current, next) {
-        differing(old, new, Arc::ptr_eq, |key| keys.push(key));
+        old.differing(new, Arc::ptr_eq, |key| keys.push(key));
     }
     if !Arc::ptr_eq(current, known) && !Arc::ptr_eq(next, known) {
-        differing(&known.services, new, Arc::ptr_eq, |key| keys.push(key));
+        let known = &known.services;
+        known.differing(new, Arc::ptr_eq, |key| keys.push(key));
     }
+    keys.extend(ledger.turn(input.now_ms, new));
     keys.sort_unstable();
     keys.dedup();
     pairs(keys, old, new)
@@ -57,24 +59,4 @@ fn pairs<'a>(keys: Vec<&'a ServiceKey>, old: &'a Services, new: &'a Services) ->
         new: new.get(key),
     };
     keys.into_iter().map(pair).collect()
-}
-
-/// Calls `tell` with each key whose values differ, or that only one map has, in order.
-pub(super) fn differing<'a, K: Ord, V>(
-    before: &'a BTreeMap<K, V>,
-    now: &'a BTreeMap<K, V>,
-    same: impl Fn(&V, &V) -> bool,
-    mut tell: impl FnMut(&'a K),
-) {
-    let mut old = before.iter().peekable();
-    for (key, value) in now {
-        while let Some((gone, _)) = old.next_if(|(known, _)| *known < key) {
-            tell(gone);
-        }
-        match old.next_if(|(known, _)| *known == key) {
-            Some((_, known)) if same(known, value) => {}
-            _ => tell(key),
-        }
-    }
-    old.for_each(|(gone, _)| tell(gone));
 }

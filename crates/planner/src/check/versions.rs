@@ -6,7 +6,6 @@ use std::sync::Arc;
 use longshore_model::plan::Replica;
 use longshore_model::{NodeId, Plan};
 
-use super::scope::differing;
 use super::{Pair, Verdict, View, demand};
 
 /// 6: of the plan, the routes and every assignment.
@@ -65,7 +64,8 @@ fn assignments(view: &View<'_>, old: &Plan, new: &Plan) -> Verdict {
         return Ok(());
     }
     let mut verdict = Ok(());
-    differing(&old.generations, &new.generations, PartialEq::eq, |node| {
+    let (before, now) = (&old.generations, &new.generations);
+    before.differing(now, PartialEq::eq, |node| {
         if verdict.is_ok() && !touched.contains(node) {
             verdict = rises(node, false);
         }
