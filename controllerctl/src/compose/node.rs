@@ -135,7 +135,8 @@ pub fn parse(source: &Source, file: usize) -> Result<Node, Box<Problem>> {
                 .location()
                 .map_or(at(0), |l| place_of(l, file, &source.text));
             let help = "YAML nests by spaces, `key: value` needs the space, and text with \
-                        `: ` or ` #` or a leading `*`, `&`, `%`, `@` needs quotes; brackets and quotes must be closed";
+                        `: ` or ` #` or a leading `*`, `&`, `%`, `@` needs quotes; brackets and quotes must be \
+                        closed";
             // Its first line is the message; the rest would be an excerpt, which we draw.
             let text = error.without_snippet().to_string();
             let (line, help) = in_words(text.lines().next().unwrap_or_default(), help);

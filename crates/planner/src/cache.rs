@@ -9,8 +9,8 @@
 //! What a settled service depends on: its spec, app revision and operators' words; its entry and
 //! memory; the states of its replicas; what is known of the nodes that hold them (state,
 //! availability, labels, capacity, seen by an edge or not); the states of its servers on each
-//! edge, whether that edge can be believed and what it refuses; the brake, the observing time after a start and
-//! the time that it registered with `look_again`.
+//! edge, whether that edge can be believed and what it refuses; the brake, the observing time after
+//! a start and the time that it registered with `look_again`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -85,20 +85,13 @@ impl Part {
         }
         for (edge, kept) in cluster.edges.iter().zip(&self.kept.edges) {
             let refused = edge.seen.map(|seen| &seen.refused);
-            if !same_arc(kept.refused.as_ref(), refused) {
-                let none = BTreeMap::new();
-                let before = kept.refused.as_deref().unwrap_or(&none);
-                let now = refused.map_or(&none, |refused| refused);
-                differing(before, now, String::eq, |key| found.add_key(key, self));
-            }
+            shared_differing(kept.refused.as_ref(), refused, String::eq, |key| {
+                found.add_key(key, self);
+            });
             let servers = edge.seen.map(|seen| &seen.servers);
-            if same_arc(kept.servers.as_ref(), servers) {
-                continue;
-            }
-            let none = BTreeMap::new();
-            let before = kept.servers.as_deref().unwrap_or(&none);
-            let now = servers.map_or(&none, |servers| servers);
-            differing(before, now, Arc::ptr_eq, |key| found.add_key(key, self));
+            shared_differing(kept.servers.as_ref(), servers, Arc::ptr_eq, |key| {
+                found.add_key(key, self);
+            });
         }
     }
 
@@ -184,6 +177,22 @@ fn differing<K: Ord, V>(
         }
     }
     old.for_each(|(gone, _)| tell(gone));
+}
+
+/// The same of maps that may be shared, and then are equal, or not be there.
+fn shared_differing<V>(
+    before: Option<&Arc<BTreeMap<ServiceKey, V>>>,
+    now: Option<&Arc<BTreeMap<ServiceKey, V>>>,
+    same: impl Fn(&V, &V) -> bool,
+    tell: impl FnMut(&ServiceKey),
+) {
+    if same_arc(before, now) {
+        return;
+    }
+    let none = BTreeMap::new();
+    let before = before.map_or(&none, |map| map);
+    let now = now.map_or(&none, |map| map);
+    differing(before, now, same, tell);
 }
 
 /// Services of which operators wrote something else than before.
