@@ -110,6 +110,7 @@ pub fn plan_with(input: &PlanInput<'_>, cache: &mut Cache) -> Outcome {
     let leaving = handover::leaving(&draft);
     handover::run(&mut draft, &leaving);
     failures::run(&mut draft);
+    scale::begin(&mut draft);
     progress::run(&mut draft);
     scale::run(&mut draft);
     place::forget_failures(&mut draft);

@@ -10,6 +10,39 @@ use crate::bounds::{self, Bounds};
 use crate::draft::Draft;
 use crate::policy;
 
+/// Gives services that begin a life their first count. Before rollouts are looked at: the first
+/// one would otherwise end at once, with nothing to exchange and nothing wanted.
+pub(crate) fn begin(draft: &mut Draft<'_>) {
+    for service in 0..draft.services.len() {
+        if let Some(spec) = draft.services[service].spec
+            && new_life(draft, service)
+        {
+            first_count(draft, service, spec);
+        }
+    }
+}
+
+/// Never scaled, or taken down since.
+fn new_life(draft: &Draft<'_>, service: usize) -> bool {
+    let entry = draft.planned(service);
+    let last = entry.and_then(|entry| entry.last_change.as_ref());
+    last.is_none_or(|change| change.cause == ScaleCause::Down)
+}
+
+fn first_count(draft: &mut Draft<'_>, service: usize, spec: &ServiceSpec) {
+    let key = &draft.services[service].key;
+    let applied_ms = draft.services[service].app.map_or(0, |app| app.applied_ms);
+    // A count that was said to an earlier life of this service is not for this one.
+    let manual = draft.input.desired.manual.get(key);
+    let stale = manual.filter(|manual| manual.at_ms < applied_ms);
+    let obeyed = stale.map(|manual| manual.at_ms);
+    let first = bounds::in_force(draft, service, spec).clamp(spec.replicas);
+    let entry = draft.entry(service);
+    entry.manual_obeyed_ms = obeyed;
+    entry.rollout = None;
+    draft.change_target(service, first, ScaleCause::Initial);
+}
+
 /// Decides the count of every service.
 pub(crate) fn run(draft: &mut Draft<'_>) {
     for service in 0..draft.services.len() {
@@ -65,16 +98,9 @@ fn desired(draft: &mut Draft<'_>, service: usize, spec: &ServiceSpec) -> ScaleRe
     report
 }
 
-/// First count, routes, drain time, and a fixed count that changed in the file.
+/// Routes, drain time, and a fixed count that changed in the file.
 fn follow_file(draft: &mut Draft<'_>, service: usize, spec: &ServiceSpec, bounds: &Bounds) {
-    let key = draft.services[service].key.clone();
     let entry = draft.planned(service);
-    let came_back = |e: &longshore_model::plan::ServicePlan| {
-        e.last_change
-            .as_ref()
-            .is_none_or(|change| change.cause == ScaleCause::Down)
-    };
-    let new = entry.is_none_or(came_back);
     let file_changed = entry.is_some_and(|entry| entry.file_replicas != spec.replicas);
     let as_file = entry.is_some_and(|entry| {
         entry.drain_ms == spec.drain_ms
@@ -89,21 +115,6 @@ fn follow_file(draft: &mut Draft<'_>, service: usize, spec: &ServiceSpec, bounds
             entry.routes.clone_from(&spec.routes);
             draft.routes_dirty = true;
         }
-    }
-    if new {
-        let applied_ms = draft.services[service].app.map_or(0, |app| app.applied_ms);
-        // A count that was said to an earlier life of this service is not for this one.
-        let stale = draft
-            .input
-            .desired
-            .manual
-            .get(&key)
-            .filter(|m| m.at_ms < applied_ms);
-        let obeyed = stale.map(|manual| manual.at_ms);
-        draft.entry(service).manual_obeyed_ms = obeyed;
-        let first = bounds.clamp(spec.replicas);
-        draft.change_target(service, first, ScaleCause::Initial);
-        return;
     }
     let to = bounds.clamp(spec.replicas);
     if file_changed && spec.autoscale.is_none() && draft.target(service) != to {

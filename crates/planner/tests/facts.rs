@@ -12,7 +12,8 @@ use world::*;
 fn an_unchanged_cluster_keeps_its_plan_and_version() {
     let mut world = World::new(3);
     world.apply("web", spec("web:1", 3));
-    world.ticks(10);
+    // Until its first rollout has been watched for the monitoring time.
+    world.ticks(20);
     let before = world.plan.clone();
     world.ticks(5);
     assert_eq!(world.plan, before);

@@ -76,6 +76,30 @@ fn said(at_ms: u64) -> Said {
 }
 
 #[test]
+fn the_first_rollout_ends_when_all_have_served_for_the_monitoring_time() {
+    let mut world = World::new(2);
+    world.apply("web", with(OLD, 3, update(FailureAction::Pause)));
+    world.tick(500);
+    assert_eq!(rollout(&world).phase, Phase::Running);
+    assert!(world.plan.services[&key("web")].good.is_none());
+    world.ticks(30);
+    let plan = &world.plan.services[&key("web")];
+    assert_eq!(rollout(&world).phase, Phase::Done);
+    assert_eq!(plan.good.as_ref().unwrap().template, rollout(&world).to);
+    let took: Vec<_> = news(&world)
+        .into_iter()
+        .filter_map(|news| match news {
+            RolloutNews::Finished { after_ms } => Some(*after_ms),
+            _ => None,
+        })
+        .collect();
+    assert!(
+        matches!(took[..], [after_ms] if after_ms >= 2_000),
+        "{took:?}"
+    );
+}
+
+#[test]
 fn batches_wait_for_the_monitoring_and_the_delay() {
     let update = UpdateSpec {
         parallelism: 2,
