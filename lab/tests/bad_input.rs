@@ -194,9 +194,13 @@ fn a_stranger_on_a_published_port_is_named_and_waited_for() {
     }
     let why = ctl_ok(&["why", "barred/web"]);
     assert!(why.contains("port 9090 is taken"), "{why}");
+    let listed = ctl_json(&["ps", "barred"]);
+    assert_eq!(listed[0]["traffic"], "down", "{listed}");
     drop(stranger);
     // The port is looked at again by itself.
     ctl_ok(&["wait", "barred/web", "--for", "stable", "--timeout", "60s"]);
+    let events = ctl_ok(&["events", "--since", "2m"]);
+    assert!(events.contains("no edge refuses"), "{events}");
     ctl_ok(&["down", "barred", "-y"]);
     restore();
 }

@@ -136,10 +136,23 @@ fn publish(reports: &watch::Sender<EdgeReading>, next: EdgeReport, read_at: Opti
                 None => tracing::info!("HAProxy is well again"),
             }
         }
+        log_refused(&last.refused, &next.refused);
         let differs = *last != next;
         *last = next;
         differs
     });
+}
+
+/// Services that can no longer be served here as wanted, and those that can again.
+fn log_refused(last: &BTreeMap<ServiceKey, String>, next: &BTreeMap<ServiceKey, String>) {
+    for (service, why) in next {
+        if last.get(service) != Some(why) {
+            tracing::warn!(%service, why, "a service cannot be served here as wanted");
+        }
+    }
+    for service in last.keys().filter(|service| !next.contains_key(*service)) {
+        tracing::info!(%service, "nothing stands in the way of serving it here any more");
+    }
 }
 
 /// What was read last stays, with the reason why it is old.

@@ -324,6 +324,7 @@ fn words(replica: &pb::Replica) -> (Stage, String) {
         ("failed", _) => return (Stage::Error, format!("Failed: {}", replica.reason)),
         ("stopping", _) => "Stopping",
         ("healthy", "serve") => return (Stage::Done, "Serving".into()),
+        ("healthy", "down") => "Healthy, but no edge reaches it",
         ("healthy", _) => return (Stage::Done, "Healthy".into()),
         ("assigned", _) => "Waiting",
         ("pulling", _) => "Pulling",

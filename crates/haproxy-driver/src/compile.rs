@@ -63,16 +63,21 @@ impl Edge {
         &self.refused
     }
 
-    /// The same as lines.
-    pub(crate) fn refusals(&self) -> Vec<String> {
+    /// The same in one line.
+    pub(crate) fn refusals(&self) -> String {
         let refused = self.refused.iter();
-        refused.map(|(key, why)| format!("{key}: {why}")).collect()
+        let refused: Vec<_> = refused.map(|(key, why)| format!("{key}: {why}")).collect();
+        refused.join("; ")
     }
 }
 
-/// Notes one more reason of a service.
+/// Notes one more reason of a service; one that is noted already, as at the next look, is not
+/// said twice.
 pub(crate) fn refuse(refused: &mut Refused, service: &ServiceKey, why: &str) {
     let known = refused.entry(service.clone()).or_default();
+    if known.split("; ").any(|said| said == why) {
+        return;
+    }
     if !known.is_empty() {
         known.push_str("; ");
     }

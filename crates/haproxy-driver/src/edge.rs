@@ -21,6 +21,7 @@ use longshore_model::observe::{BackendObserved, ServersByService};
 use longshore_model::{ReplicaId, Routes, ServiceKey};
 use tokio::time::Instant;
 
+use crate::compile::refuse;
 use crate::decide::{Decision, Worker, decide, for_reload};
 use crate::error::EdgeError;
 use crate::files;
@@ -54,7 +55,8 @@ pub struct Applied {
     pub reloaded: bool,
     /// Commands sent.
     pub steps: usize,
-    /// Backends that were left out and servers without a slot, each with its reason.
+    /// Servers without a slot and other troubles; services that were left out are in
+    /// [`Edge::refused`].
     pub problems: Vec<String>,
 }
 
@@ -85,7 +87,8 @@ pub struct EdgeSnapshot {
     pub haproxy_version: String,
     /// Pid of the worker.
     pub pid: u32,
-    /// What is wrong, in words; empty when all is well.
+    /// What is wrong with HAProxy itself, in words; empty when all is well. Services that it
+    /// cannot serve are in `refused`.
     pub problems: Vec<String>,
     /// Services that cannot be reached here as wanted, and why; also among the problems.
     pub refused: BTreeMap<ServiceKey, String>,
@@ -271,14 +274,12 @@ impl Edge {
         self.compile();
         let outcome = self.converge_or_prepare(true).await?;
         self.acknowledged = self.intent.generation;
-        let mut problems = self.refusals();
-        problems.extend(outcome.problems);
         Ok(Applied {
             generation: self.acknowledged,
             converged: outcome.decision.joining.is_empty() && outcome.decision.unplaced.is_empty(),
             reloaded: outcome.reloaded,
             steps: outcome.steps,
-            problems,
+            problems: outcome.problems,
         })
     }
 
@@ -317,9 +318,11 @@ impl Edge {
             self.prepare_start().await?;
             let held = keeps_down(&self.intent, self.settings.bind_address);
             if !held.is_empty() {
-                self.refused.extend(held);
+                for (service, why) in &held {
+                    refuse(&mut self.refused, service, why);
+                }
                 let held = EdgeError::Held {
-                    ports: self.refusals().join("; "),
+                    ports: self.refusals(),
                 };
                 self.last_problems = vec![held.to_string()];
                 return Err(held);

@@ -47,8 +47,7 @@ impl Edge {
     /// [`EdgeError::Answer`]; call again later.
     pub async fn read(&mut self) -> Result<EdgeSnapshot, EdgeError> {
         let seen = self.look().await?;
-        let mut problems = self.refusals();
-        problems.extend(self.last_problems.iter().cloned());
+        let mut problems = self.last_problems.clone();
         let old = match self.old_workers_load().await {
             Ok(old) => old,
             Err(error) => {

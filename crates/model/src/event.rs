@@ -159,6 +159,11 @@ pub enum EventKind {
         /// Why.
         why: Reason,
     },
+    /// No edge refuses it any more.
+    RoutedAgain {
+        /// Service.
+        service: ServiceKey,
+    },
     /// A node joined.
     NodeJoined {
         /// Node.
@@ -296,6 +301,7 @@ impl EventKind {
             | Self::Moving { service, .. }
             | Self::Woken { service, .. }
             | Self::Waits { service, .. }
+            | Self::RoutedAgain { service }
             | Self::AutoscalePaused { service, .. }
             | Self::AutoscaleResumed { service, .. }
             | Self::AutoscaleBounds { service, .. }
@@ -459,6 +465,9 @@ impl fmt::Display for EventKind {
                 news,
             } => write!(f, "{service} revision {revision}: {news}"),
             Self::Waits { service, why } => write!(f, "{service} waits: {why}"),
+            Self::RoutedAgain { service } => {
+                write!(f, "{service}: no edge refuses to serve it any more")
+            }
             Self::NodeJoined { node } => write!(f, "{node} joined"),
             Self::NodeConnected { node } => write!(f, "{node} connected"),
             Self::NodeAway { node } => write!(f, "{node} is not connected"),

@@ -197,11 +197,20 @@ fn say_waits(draft: &mut Draft<'_>, service: usize) {
             });
         }
     }
+    // Nothing else tells that an edge serves it again; the other waits end with a step.
+    let mended = before.contains(NOT_ROUTED) && !now.contains(NOT_ROUTED);
+    if mended && slot.spec.is_some() {
+        let service = slot.key.clone();
+        events.push(EventKind::RoutedAgain { service });
+    }
     if *before != now {
         draft.memory_mut(service).said = now;
     }
     draft.report.events.extend(events);
 }
+
+/// An edge cannot serve it.
+const NOT_ROUTED: &str = "not_routed";
 
 /// Waits worth an event; the others are the ordinary course of a change.
 fn word(reason: &Reason) -> Option<&'static str> {
@@ -211,7 +220,7 @@ fn word(reason: &Reason) -> Option<&'static str> {
         Reason::NoRoomToStartFirst { .. } => Some("no_room_to_start_first"),
         Reason::UnknownButServing { .. } => Some("unknown_but_serving"),
         Reason::KeptInRoutes { .. } => Some("kept_in_routes"),
-        Reason::NotRouted { .. } => Some("not_routed"),
+        Reason::NotRouted { .. } => Some(NOT_ROUTED),
         _ => None,
     }
 }

@@ -8,7 +8,10 @@ use longshore_model::observe::{CheckState, EdgeObserved, NodeObserved, mean};
 use longshore_model::plan::{Replica, Traffic};
 use longshore_model::report::{NodeState, ScaleReport, ServiceReport};
 use longshore_model::spec::RouteMode;
-use longshore_model::{AutoscaleMode, Desired, Observed, Plan, ReplicaState, ServiceSpec, TimeMs};
+use longshore_model::{
+    AutoscaleMode, Desired, Observed, Plan, ReplicaId, ReplicaState, ServiceKey, ServiceSpec,
+    TimeMs,
+};
 use longshore_proto::control::v1 as pb;
 use longshore_wire::{route_spec_to_pb, to_struct};
 use tonic::Status;
@@ -383,8 +386,7 @@ fn convert(
         .map(|port| std::net::SocketAddr::new(replica.address, port.host_port).to_string());
     let traffic = match replica.traffic {
         Traffic::Out => "out",
-        // Every edge that has it says so: none gives it a request.
-        Traffic::Serve if !checks.is_empty() && checks.values().all(|c| c == "down") => "down",
+        Traffic::Serve if is_shut_out(&replica.service, replica.id, observed) => "down",
         Traffic::Serve => "serve",
         Traffic::Drain => "drain",
     };
@@ -424,6 +426,21 @@ fn convert(
     }
 }
 
+/// Every edge that says anything of it gives it no request: its check fails there, or the edge
+/// cannot serve its service, as where another program holds the port.
+fn is_shut_out(service: &ServiceKey, replica: ReplicaId, observed: &Observed) -> bool {
+    let mut told = false;
+    for edge in observed.edges.values() {
+        let server = edge.server(service, replica);
+        match server.map(|server| server.check) {
+            Some(CheckState::Down) => told = true,
+            Some(_) => return false,
+            None => told |= edge.refused.contains_key(service),
+        }
+    }
+    told
+}
+
 /// Each edge's check of a replica, and its sessions in all of them.
 fn checks(replica: &Replica, observed: &Observed) -> (HashMap<String, String>, u32) {
     let mut checks = HashMap::new();
@@ -440,4 +457,56 @@ fn checks(replica: &Replica, observed: &Observed) -> (HashMap<String, String>, u
         }
     }
     (checks, sessions)
+}
+
+#[cfg(test)]
+mod tests {
+    use longshore_model::observe::{ServerAdmin, ServerObserved, ServersByService};
+
+    use super::*;
+
+    /// What an edge says of `shop/web`'s first replica: the state of its server, a refusal.
+    fn edge(check: Option<CheckState>, refused: bool) -> EdgeObserved {
+        let key: ServiceKey = "shop/web".parse().expect("a key");
+        let mut edge = EdgeObserved::default();
+        let server = check.map(|check| ServerObserved {
+            check,
+            admin: ServerAdmin::Ready,
+            sessions: 0,
+            queued: 0,
+            answers: Default::default(),
+        });
+        let servers = server.map(|server| (key.clone(), [(ReplicaId(1), server)].into()));
+        edge.take_servers(&servers.into_iter().collect::<ServersByService>());
+        if refused {
+            edge.refused = Arc::new([(key, "port 80 is taken".to_owned())].into());
+        }
+        edge
+    }
+
+    #[test]
+    fn a_replica_serves_unless_every_edge_that_speaks_of_it_keeps_requests_away() {
+        use CheckState::{Down, Unknown, Up};
+        let cases: [(&[EdgeObserved], bool); 8] = [
+            (&[], false),
+            (&[edge(None, false)], false),
+            (&[edge(Some(Up), false)], false),
+            (&[edge(Some(Unknown), false)], false),
+            (&[edge(Some(Down), false)], true),
+            (&[edge(None, true)], true),
+            (&[edge(None, true), edge(Some(Up), false)], false),
+            // Refused for one port, served by another.
+            (&[edge(Some(Up), true)], false),
+        ];
+        for (at, (edges, shut_out)) in cases.iter().enumerate() {
+            let mut observed = Observed::default();
+            for (number, edge) in edges.iter().enumerate() {
+                let id = format!("edge{number}").parse().expect("an id");
+                observed.edges.insert(id, Arc::new(edge.clone()));
+            }
+            let key: ServiceKey = "shop/web".parse().expect("a key");
+            let said = is_shut_out(&key, ReplicaId(1), &observed);
+            assert_eq!(said, *shut_out, "case {at}");
+        }
+    }
 }
