@@ -288,6 +288,15 @@ fn cpu(rounds: usize) {
     let mut took = vec![];
     for _ in 0..rounds {
         restore();
+        // Replicas that just started count as capacity that is yet to show.
+        until("the replicas are warmed up", LIMIT, || {
+            let why = ctl_ok(&["why", "hello"]);
+            if why.contains("warming up") {
+                Err(why)
+            } else {
+                Ok(())
+            }
+        });
         ctl_ok(&["scale", "hello=2", "--hold", "1s", "-d", "-y"]);
         let mut stress = Command::new(root().join("lab/stress.sh"))
             .args(["cpu", "30"])
