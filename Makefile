@@ -75,7 +75,6 @@ ifeq ($(NEXTEST),yes)
 else
 	cargo test --workspace --exclude longshore-lab --lib --bins --tests
 endif
-	cargo test --workspace --exclude longshore-lab --doc
 
 .PHONY: test
 test: check ## Everything that checks the project, end-to-end tests in the lab included

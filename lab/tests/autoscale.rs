@@ -70,7 +70,7 @@ fn node_cpu_scales_out_and_in_without_a_lost_request() {
     // A short hold ends the one that `restore` set: the autoscaler owns the count again.
     ctl_ok(&["scale", "hello=2", "--hold", "1s", "-d", "-y"]);
     under_load(REQUESTS, "/slow?ms=50", || {
-        let mut stress = stress("cpu", "40");
+        let mut stress = stress("cpu", "60");
         let took = count("more than two replicas serve", 90, |n| n > 2);
         println!("load to first new serving replica: {took:?}");
         assert!(stress.wait().expect("stress.sh ends").success());
@@ -87,7 +87,7 @@ fn node_cpu_scales_out_and_in_without_a_lost_request() {
 fn the_apps_own_load_scales_it_out_and_no_request_fails() {
     restore();
     ctl_ok(&["scale", "hello=1", "--hold", "1s", "-y"]);
-    let mut stress = stress("http", "40");
+    let mut stress = stress("http", "60");
     let took = count("more than one replica serves", 90, |n| n > 1);
     println!("load to second serving replica: {took:?}");
     let ended = stress.wait().expect("stress.sh ends");

@@ -194,7 +194,7 @@ fn a_stranger_on_a_published_port_is_named_and_waited_for() {
     }
     let why = ctl_ok(&["why", "barred/web"]);
     assert!(why.contains("port 9090 is taken"), "{why}");
-    let listed = ctl_json(&["ps", "barred"]);
+    let listed = ctl_json(&["ps", "barred/web"]);
     assert_eq!(listed[0]["traffic"], "down", "{listed}");
     drop(stranger);
     // The port is looked at again by itself.
