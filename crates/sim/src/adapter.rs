@@ -8,7 +8,8 @@ use longshore_model::observe::{CheckState, CpuSample, EdgeObserved, NodeObserved
 use longshore_model::plan::{Failures, Replica, ScaleChange};
 use longshore_model::report::ServiceReport;
 use longshore_model::spec::{
-    Constraint, NodeAttribute, PlacementSpec, Resources, RouteSpec, UpdateOrder, UpdateSpec,
+    Constraint, FailureAction, NodeAttribute, PlacementSpec, Resources, RouteSpec, UpdateOrder,
+    UpdateSpec,
 };
 use longshore_model::{
     AutoscaleMode, AutoscaleSpec, ContainerSpec, Memory, NodeId, Observed, Plan, Reason, ReplicaId,
@@ -115,6 +116,12 @@ pub struct Wish {
     pub scaling: Option<(Signal, u32)>,
     /// No node can have it.
     pub impossible: bool,
+    /// Replicas kept paused.
+    pub warm: u32,
+    /// What a failed rollout does.
+    pub failure_action: FailureAction,
+    /// Between two batches.
+    pub delay_ms: u64,
 }
 
 impl Wish {
@@ -163,12 +170,14 @@ impl Wish {
                 // Shortened as the planner's waits are: six replicas, one at a time, must fit
                 // into the minute of calm.
                 monitor_ms: 1_500,
+                failure_action: self.failure_action,
+                delay_ms: self.delay_ms,
                 ..UpdateSpec::default()
             },
             autoscale: self
                 .scaling
                 .clone()
-                .map(|(signal, max)| scaling(signal, max)),
+                .map(|(signal, max)| scaling(signal, max, self.warm)),
             routes: self.listen_port.map(route).into_iter().collect(),
             drain_ms: self.drain_ms,
             gate: Default::default(),
@@ -190,7 +199,7 @@ impl Wish {
     }
 }
 
-fn scaling(signal: Signal, max: u32) -> AutoscaleSpec {
+fn scaling(signal: Signal, max: u32, warm: u32) -> AutoscaleSpec {
     let calm = |stabilization_ms| Behavior {
         stabilization_ms,
         tolerance: 0.1,
@@ -216,7 +225,7 @@ fn scaling(signal: Signal, max: u32) -> AutoscaleSpec {
         on_missing: longshore_model::autoscale::OnMissing::default(),
         mode: AutoscaleMode::On,
         schedules: Vec::new(),
-        warm: 0,
+        warm,
     }
 }
 

@@ -276,7 +276,10 @@ impl World {
             }
             let by_choice = matches!(
                 leaving.reason,
-                LeaveReason::ScaleIn | LeaveReason::Replaced | LeaveReason::NodeDrain
+                LeaveReason::ScaleIn
+                    | LeaveReason::Replaced
+                    | LeaveReason::NodeDrain
+                    | LeaveReason::Rebalanced
             );
             let served = was.is_some_and(|was| was.traffic == Traffic::Serve && self.serves(was));
             if by_choice && served {

@@ -1,7 +1,7 @@
 //! What one seed is: sizes, settings, and which kinds of faults it may use. Each seed enables a
 //! random part of them (swarm testing), so that rare combinations are not drowned by loud ones.
 
-use longshore_planner::PlannerConfig;
+use longshore_planner::{PlannerConfig, RebalanceMode};
 
 use crate::dice::Dice;
 
@@ -134,6 +134,11 @@ impl Fault {
     }
 }
 
+/// From this seed on, services and users use what the ones before leave out: warm standbys, what a
+/// failed rollout does, pauses between batches, drains with a deadline, replicas moved to even
+/// out the cluster. What a smaller seed means stays as it is.
+pub const RICH_FROM: u64 = 1_000_000;
+
 /// One seed.
 #[derive(Debug, Clone)]
 pub struct Scenario {
@@ -155,6 +160,8 @@ pub struct Scenario {
     pub faults: Vec<Fault>,
     /// No fault reaches requests: none may fail.
     pub clean: bool,
+    /// See [`RICH_FROM`].
+    pub rich: bool,
     /// Settings of the planner: its real times, shortened so that a minute shows much.
     pub planner: PlannerConfig,
 }
@@ -172,6 +179,7 @@ impl Scenario {
         let small = dice.one_in(2);
         let workers = dice.between(1, if small { 3 } else { 8 });
         let services = dice.between(1, if small { 2 } else { 6 });
+        let rich = seed >= RICH_FROM;
         Self {
             seed,
             workers: usize::try_from(workers).unwrap_or(1),
@@ -182,7 +190,8 @@ impl Scenario {
             user_every_ms: dice.between(1_500, 10_000),
             faults,
             clean,
-            planner: planner(dice, services),
+            rich,
+            planner: planner(dice, services, rich),
         }
     }
 
@@ -195,10 +204,21 @@ impl Scenario {
 
 /// The planner's settings: waits of a minute and more are shortened, or nothing would be seen of
 /// what comes after them; the range of ports is small, so that ports come round.
-fn planner(dice: &mut Dice, services: u64) -> PlannerConfig {
+fn planner(dice: &mut Dice, services: u64, rich: bool) -> PlannerConfig {
     let port_min = 20_000;
     // Room for every replica of every service on one node, its successor, and a few that leave.
     let ports = u16::try_from(14 * services + dice.between(8, 30)).unwrap_or(100);
+    let usual = PlannerConfig::default();
+    let rebalance = match rich && dice.one_in(2) {
+        true => PlannerConfig {
+            rebalance: RebalanceMode::Continuous,
+            rebalance_window_ms: 30_000,
+            rebalance_period_ms: 1_000,
+            rebalance_cooldown_ms: dice.between(2_000, 10_000),
+            ..usual
+        },
+        false => usual,
+    };
     PlannerConfig {
         port_min,
         port_max: port_min + ports,
@@ -214,6 +234,6 @@ fn planner(dice: &mut Dice, services: u64) -> PlannerConfig {
         backoff_cap_ms: dice.between(4_000, 8_000),
         backoff_reset_ms: dice.between(5_000, 20_000),
         outage_calm_ms: 10_000,
-        ..PlannerConfig::default()
+        ..rebalance
     }
 }

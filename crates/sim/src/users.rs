@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use controller::store::{NodeRecord, Repository, StoreError, StoredEvent};
 use longshore_haproxy_driver::name::BackendName;
 use longshore_model::autoscale::Signal;
+use longshore_model::node::DrainOrder;
+use longshore_model::spec::FailureAction;
 use longshore_model::{
     App, AppName, Availability, Desired, Event as Said, EventKind, ManualScale, Node, NodeId,
     Roles, ServiceKey, ServiceName,
@@ -96,6 +98,13 @@ impl World {
                 drain_ms: self.dice.between(1_000, 6_000),
                 scaling: scales.then_some((signal, 6)),
                 impossible: false,
+                warm: 0,
+                failure_action: FailureAction::default(),
+                delay_ms: 0,
+            };
+            let usual = match self.scenario.rich {
+                true => self.enrich(usual),
+                false => usual,
             };
             self.users.services.push(Service {
                 key: ServiceKey::new(app, service),
@@ -104,6 +113,18 @@ impl World {
                 usual,
                 promised_at: u64::MAX,
             });
+        }
+    }
+
+    /// With what only rich seeds have.
+    fn enrich(&mut self, usual: Wish) -> Wish {
+        use FailureAction::{Continue, Pause, Rollback};
+        let action = self.dice.pick(&[Pause, Continue, Rollback]);
+        Wish {
+            warm: u32::try_from(self.dice.between(0, 2)).unwrap_or(0),
+            failure_action: action.unwrap_or_default(),
+            delay_ms: self.dice.pick(&[0, 0, 300, 1_000]).unwrap_or(0),
+            ..usual
         }
     }
 
@@ -179,7 +200,12 @@ impl World {
         )
     }
 
-    fn availability(&mut self, id: &NodeId, availability: Availability) -> bool {
+    fn availability(
+        &mut self,
+        id: &NodeId,
+        availability: Availability,
+        drain: Option<DrainOrder>,
+    ) -> bool {
         let known = self
             .cluster()
             .is_some_and(|c| c.desired().nodes.contains_key(id));
@@ -188,6 +214,7 @@ impl World {
                 |desired| {
                     if let Some(node) = desired.nodes.get_mut(id) {
                         node.availability = availability;
+                        node.drain = drain;
                     }
                 },
                 |repository, meant| {
@@ -400,9 +427,24 @@ impl World {
             1 => Availability::Draining,
             _ => Availability::Active,
         };
-        if self.availability(&id, next) {
-            say!(self, "user sets {id} {next:?}");
+        let ordered = self.scenario.rich && next == Availability::Draining;
+        let drain = ordered.then(|| self.drain_order()).flatten();
+        if self.availability(&id, next, drain) {
+            say!(self, "user sets {id} {next:?} {drain:?}");
         }
+    }
+
+    /// A drain with a deadline. By force only where requests may fail: of a lone replica none is
+    /// left then.
+    fn drain_order(&mut self) -> Option<DrainOrder> {
+        let within_ms = self.dice.between(1_000, 15_000);
+        let force = self.dice.one_in(3) && !self.scenario.clean;
+        let since_ms = self.cluster()?.now_ms();
+        Some(DrainOrder {
+            since_ms,
+            deadline_ms: since_ms + within_ms,
+            force,
+        })
     }
 
     /// A node that holds nothing is removed, or one that left joins again.
