@@ -18,7 +18,7 @@ use crate::config::Policy;
 use crate::grpc::Refusal;
 
 /// Most replicas of one service.
-pub(super) const REPLICAS_MAX: u32 = 10_000;
+pub(super) const REPLICAS_MAX: u32 = longshore_model::AutoscaleSpec::REPLICAS_MAX;
 const SERVICES_MAX: usize = 256;
 /// Lines of differences said of one service.
 const DETAILS_MAX: usize = 64;

@@ -1,13 +1,14 @@
 //! `deploy`: how many, where, and how one revision follows another.
 
+use longshore_model::AutoscaleSpec;
 use longshore_model::spec::{ContainerSpec, PlacementSpec, UpdateSpec};
 
 use super::super::problem::Problems;
 use super::item::Item;
 use super::{keys, placement, update};
 
-/// Most replicas that a file may ask for.
-pub(super) const REPLICAS_MAX: u32 = 100_000;
+/// Most replicas that a file may ask for: what the controller takes.
+pub(super) const REPLICAS_MAX: u32 = AutoscaleSpec::REPLICAS_MAX;
 
 /// `deploy` without the resources, which go into the container.
 #[derive(Debug, Default)]
