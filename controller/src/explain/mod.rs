@@ -7,6 +7,7 @@ mod placing;
 mod replica;
 mod scale;
 mod service;
+mod victims;
 mod words;
 
 #[cfg(test)]
@@ -37,5 +38,6 @@ pub fn summary(record: &DecisionRecord) -> String {
                 drain.why
             )
         }
+        Decision::Victims(victims) => victims::summary(&record.service, victims),
     }
 }

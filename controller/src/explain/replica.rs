@@ -1,12 +1,12 @@
 //! A replica: the chain from its place to its end.
 
 use longshore_model::plan::{Replica, Traffic};
-use longshore_model::record::{DrainRecord, PlacementRecord};
+use longshore_model::record::{DrainRecord, PlacementRecord, VictimRecord};
 use longshore_model::replica::ReplicaStatus;
 use longshore_model::{Event, EventKind, NodeId, ReplicaId, ServiceKey, TimeMs};
 
-use super::placement;
 use super::words::{Clock, span};
+use super::{placement, victims};
 
 /// What is known of a replica at one time.
 #[derive(Debug)]
@@ -25,6 +25,8 @@ pub struct ReplicaStory<'a> {
     pub edges: Vec<(NodeId, String)>,
     /// The look for places that gave it its place.
     pub placement: Option<&'a PlacementRecord>,
+    /// The choice by which it left.
+    pub victims: Option<&'a VictimRecord>,
     /// The decision that it may stop.
     pub drain: Option<&'a DrainRecord>,
     /// Its events, oldest first.
@@ -158,7 +160,17 @@ fn step(story: &ReplicaStory<'_>, event: &Event) -> Option<String> {
             Some(why) => format!("left the routes: {why}"),
             None => "left the routes: not healthy".into(),
         },
-        EventKind::Leaving { why, .. } => format!("leaves: {why}"),
+        EventKind::Leaving { why, .. } => {
+            let record = story.victims;
+            let chosen = record.and_then(|record| {
+                let candidate = record.candidate(story.id)?;
+                Some(victims::chosen(record, candidate))
+            });
+            match chosen {
+                Some(chosen) => format!("leaves: {why} ({chosen})"),
+                None => format!("leaves: {why}"),
+            }
+        }
         EventKind::Drained {
             after_ms, receipts, ..
         } => {

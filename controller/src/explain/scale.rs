@@ -138,6 +138,9 @@ fn input(signal: &SignalReport, decided_ms: u64) -> String {
     if signal.trust == Trust::Partial {
         line.push_str(", too few to take away");
     }
+    if let Some(problem) = &signal.problem {
+        let _infallible = write!(line, "; the last try: {problem}");
+    }
     line
 }
 

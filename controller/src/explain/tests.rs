@@ -1,12 +1,14 @@
 //! What people read. A change here is seen by everybody who asks why.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 use longshore_model::autoscale::TargetKind;
 use longshore_model::plan::{DrainReceipt, Leaving, Replica, Traffic};
 use longshore_model::reason::{LeaveReason, Refusal, RefusalCount};
 use longshore_model::record::{
-    Choice, DrainRecord, EdgeAnswer, NodeScore, PlacementAsked, PlacementRecord,
+    Candidate, Choice, DrainRecord, EdgeAnswer, NodeScore, PlacementAsked, PlacementRecord,
+    VictimNode, VictimRank, VictimRecord, VictimState,
 };
 use longshore_model::replica::ReplicaStatus;
 use longshore_model::report::{
@@ -68,6 +70,7 @@ fn signal(name: &str, value: Option<f64>, target: f64, asks: Option<u32>) -> Sig
         newest_ms: Some(NOW_MS - 900),
         dropped: Vec::new(),
         capped: false,
+        problem: None,
     }
 }
 
@@ -226,6 +229,14 @@ fn a_service_that_is_held() {
 fn a_service_that_waits_for_a_place_and_for_consent() {
     let mut asks = grown();
     asks.result = 3;
+    asks.signals.push(SignalReport {
+        good: 0,
+        all: 1,
+        trust: Trust::Missing,
+        newest_ms: None,
+        problem: Some("connection refused".into()),
+        ..signal("jobs", None, 50.0, None)
+    });
     asks.clamps.push(Clamp {
         rule: ClampRule::Approve { approved_by: None },
         before: 5,
@@ -351,9 +362,37 @@ fn drain() -> DrainRecord {
     }
 }
 
+/// r19 = web.4 is one too many of five.
+fn victims() -> VictimRecord {
+    let candidate = |replica, slot, on_node| Candidate {
+        slot,
+        node: id("node3"),
+        rank: VictimRank {
+            proven: true,
+            state: VictimState::Serving,
+            node_state: VictimNode::Active,
+            on_node: Reverse(on_node),
+            sessions: 12,
+            replica: Reverse(ReplicaId(replica)),
+        },
+        serves: true,
+        may_serve: false,
+    };
+    VictimRecord {
+        surplus: 1,
+        considered: 5,
+        serving: 5,
+        floor: 4,
+        chosen: vec![ReplicaId(19)],
+        leaves: 1,
+        candidates: vec![candidate(19, 4, 2), candidate(11, 2, 2)],
+    }
+}
+
 #[test]
 fn a_replica_from_its_place_to_its_end() {
     let (events, drain, placement) = (life(), drain(), placement());
+    let victims = victims();
     let story = ReplicaStory {
         id: ReplicaId(19),
         service: &key(),
@@ -362,6 +401,7 @@ fn a_replica_from_its_place_to_its_end() {
         connected: false,
         edges: Vec::new(),
         placement: Some(&placement),
+        victims: Some(&victims),
         drain: Some(&drain),
         events: &events,
     };
@@ -419,6 +459,7 @@ fn a_replica_that_runs() {
         connected: true,
         edges: vec![(id("edge1"), "check down, 3 sessions, 0 queued".into())],
         placement: None,
+        victims: None,
         drain: None,
         events: &events[..3],
     };
@@ -471,6 +512,12 @@ fn one_line_says_what_and_why() {
         line(Decision::Placement(Arc::new(placement()))),
         line(Decision::Placement(Arc::new(short))),
         line(Decision::Drain(Arc::new(drain()))),
+        line(Decision::Victims(Arc::new(victims()))),
+        line(Decision::Victims(Arc::new(VictimRecord {
+            chosen: Vec::new(),
+            floor: 5,
+            ..victims()
+        }))),
     ];
     insta::assert_snapshot!("summaries", lines.join("\n"));
 }

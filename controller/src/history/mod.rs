@@ -40,7 +40,8 @@ const DAY_MS: u64 = 86_400_000;
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HistoryConfig {
-    /// Decision records kept of each service: a half on its count, the others on places and ends.
+    /// Decision records kept of each service: a half on its count, a quarter on places, the
+    /// others on who leaves and how.
     pub records_per_service: u64,
     /// Decision records kept in all.
     pub records_total: u64,
@@ -64,7 +65,8 @@ impl HistoryConfig {
     pub fn share(&self, kind: DecisionKind) -> u64 {
         let share = match kind {
             DecisionKind::Scale => self.records_per_service / 2,
-            _ => self.records_per_service / 4,
+            DecisionKind::Placement => self.records_per_service / 4,
+            DecisionKind::Drain | DecisionKind::Victims => self.records_per_service / 8,
         };
         share.max(1)
     }

@@ -14,7 +14,7 @@ use super::{Row, Shown, Tone, age};
 pub struct Decision {
     /// app/service
     pub service: String,
-    /// scale, placement, drain
+    /// scale, placement, drain, victims
     pub kind: String,
     /// When it was made first.
     pub first: Option<String>,

@@ -6,6 +6,7 @@
 
 mod drain;
 mod placement;
+mod victims;
 
 use std::sync::Arc;
 
@@ -18,6 +19,9 @@ use crate::report::ScaleReport;
 pub use drain::{DrainRecord, EdgeAnswer};
 pub use placement::{
     CHOICES_MAX, Choice, NodeScore, PlacementAsked, PlacementRecord, REFUSALS_MAX,
+};
+pub use victims::{
+    CHOSEN_MAX, Candidate, NEXT_MAX, VictimNode, VictimRank, VictimRecord, VictimState,
 };
 
 /// One decision about one service.
@@ -43,6 +47,8 @@ pub enum Decision {
     Placement(Arc<PlacementRecord>),
     /// That one which left may be stopped.
     Drain(Arc<DrainRecord>),
+    /// Which of too many leave.
+    Victims(Arc<VictimRecord>),
 }
 
 /// Kinds of decisions; each has a share of a service's history, so that many of one kind do not
@@ -56,11 +62,13 @@ pub enum DecisionKind {
     Placement,
     /// That one which left may be stopped.
     Drain,
+    /// Which of too many leave.
+    Victims,
 }
 
 impl DecisionKind {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Scale, Self::Placement, Self::Drain];
+    pub const ALL: [Self; 4] = [Self::Scale, Self::Placement, Self::Drain, Self::Victims];
 
     /// The word of the API and of stored keys.
     #[must_use]
@@ -69,6 +77,7 @@ impl DecisionKind {
             Self::Scale => "scale",
             Self::Placement => "placement",
             Self::Drain => "drain",
+            Self::Victims => "victims",
         }
     }
 }
@@ -81,6 +90,7 @@ impl Decision {
             Self::Scale(_) => DecisionKind::Scale,
             Self::Placement(_) => DecisionKind::Placement,
             Self::Drain(_) => DecisionKind::Drain,
+            Self::Victims(_) => DecisionKind::Victims,
         }
     }
 
@@ -91,6 +101,7 @@ impl Decision {
         match (self, other) {
             (Self::Scale(now), Self::Scale(before)) => now.repeats(before),
             (Self::Placement(now), Self::Placement(before)) => now.repeats(before),
+            (Self::Victims(now), Self::Victims(before)) => now.repeats(before),
             _ => false,
         }
     }

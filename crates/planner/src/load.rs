@@ -24,6 +24,8 @@ pub(crate) struct Reading {
     pub undefined: bool,
     /// Everything was seen, and it is too little to say anything.
     pub idle: bool,
+    /// What its source said instead of a value.
+    pub problem: Option<String>,
 }
 
 impl Reading {
@@ -244,11 +246,14 @@ fn external(
     policy: &AutoscaleSpec,
     query: &ExternalQuery,
 ) -> Reading {
-    let mut reading = Reading::default();
     let key = &draft.services[service].key;
     let answers = draft.input.observed.external.get(key);
     let seen = answers.and_then(|answers| answers.get(&query.query));
     let samples = seen.map_or(&[][..], |seen| &seen.samples);
+    let mut reading = Reading {
+        problem: seen.and_then(|seen| seen.problem.clone()),
+        ..Reading::default()
+    };
     let mut span = Span {
         stale_ms: draft.input.config.external_stale_ms,
         ..span(draft, policy)

@@ -8,6 +8,7 @@ use std::cmp::Reverse;
 use longshore_model::node::Availability;
 use longshore_model::plan::Traffic;
 use longshore_model::reason::{FailReason, LeaveReason, ScaleCause};
+use longshore_model::record::VictimRecord;
 use longshore_model::report::NodeState;
 use longshore_model::rollout::Phase;
 use longshore_model::spec::{UpdateOrder, UpdateSpec};
@@ -22,7 +23,7 @@ use crate::{rebalance, warm};
 
 mod victims;
 
-use victims::{victim, victims};
+use victims::{Choice, victim, victims};
 
 /// A service's replicas that do not leave, sorted by what shall become of them.
 #[derive(Debug, Default)]
@@ -483,10 +484,18 @@ fn trim(draft: &mut Draft<'_>, service: usize, sorted: &mut Sorted, terms: &Term
         .copied()
         .chain(give);
     let mut serving = u32::try_from(rows.filter(|&row| draft.serves(row)).count()).unwrap_or(0);
+    let record = VictimRecord {
+        surplus,
+        considered: count(&sorted.keep),
+        serving,
+        floor,
+        ..VictimRecord::default()
+    };
+    let mut choice = Choice::new(record, &on_node, terms.stopped);
     while surplus > 0
         && let Some(Reverse((entry, line))) = heap.pop()
     {
-        let row = entry.6;
+        let row = entry.1;
         // Counts per node only fall, so a stale entry only ever moves back.
         let now = victim(draft, row, &on_node, terms.stopped);
         if now > entry {
@@ -494,7 +503,8 @@ fn trim(draft: &mut Draft<'_>, service: usize, sorted: &mut Sorted, terms: &Term
             continue;
         }
         let serves = draft.serves(row);
-        let unknown = draft.rows[row].condition == Condition::Unknown && may_serve(draft, row);
+        let unknown = in_doubt(draft, row);
+        choice.consider(draft, row, unknown);
         if (serves || unknown) && serving.saturating_sub(serves.into()) < floor {
             break;
         }
@@ -507,13 +517,20 @@ fn trim(draft: &mut Draft<'_>, service: usize, sorted: &mut Sorted, terms: &Term
             Condition::Unhealthy => LeaveReason::Unhealthy,
             _ => LeaveReason::ScaleIn,
         };
+        choice.leaves(draft, row);
         draft.leave(row, reason);
         heap.extend(lines[line].pop().map(|next| Reverse((next, line))));
     }
+    choice.end(draft, service, heap);
     sorted
         .keep
         .retain(|&row| draft.replica(row).is_some_and(|r| r.leaving.is_none()));
     before - surplus
+}
+
+/// Its node cannot tell, and users could depend on it.
+fn in_doubt(draft: &Draft<'_>, row: usize) -> bool {
+    draft.rows[row].condition == Condition::Unknown && may_serve(draft, row)
 }
 
 /// A surplus is kept during an outage, whoever asked for it: of what is there, nobody knows yet

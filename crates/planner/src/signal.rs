@@ -119,6 +119,7 @@ fn report(
         newest_ms: reading.tally.newest_ms,
         dropped: reading.tally.dropped(),
         capped: rolling && matches!(signal, Signal::Latency | Signal::Errors),
+        problem: reading.problem.clone(),
     };
     if let (SignalRule::Steps { steps }, Some(value)) = (&report.rule, report.value) {
         report.target = reached(steps, value).map_or(0.0, |step| step.at);

@@ -38,8 +38,8 @@ fn places(world: &World, record: &PlacementRecord) {
 }
 
 /// Makes every decision of the last run again; gives how many there were of each kind.
-fn check(world: &World) -> [usize; 3] {
-    let mut seen = [0; 3];
+fn check(world: &World) -> [usize; 4] {
+    let mut seen = [0; 4];
     for record in &world.report.records {
         assert_eq!(record.plan_version, world.plan.version);
         match &record.decision {
@@ -54,6 +54,10 @@ fn check(world: &World) -> [usize; 3] {
                 assert!(drain.recompute(), "stopped too early: {drain:?}");
                 let replica = world.plan.replica(drain.replica);
                 assert!(replica.is_none_or(|replica| replica.stop), "{drain:?}");
+            }
+            Decision::Victims(victims) => {
+                seen[3] += 1;
+                assert_eq!(victims.recompute(), victims.chosen, "{victims:?}");
             }
         }
     }
@@ -75,7 +79,7 @@ proptest! {
         if let Some(node) = cordoned.filter(|node| *node <= nodes) {
             world.available(&format!("node{node}"), Availability::Cordoned);
         }
-        let mut seen = [0; 3];
+        let mut seen = [0; 4];
         for count in counts {
             let mut web = spec("web:1", count);
             web.container.resources = Resources {
@@ -102,7 +106,7 @@ proptest! {
 fn a_life_leaves_a_record_of_its_place_and_of_its_end() {
     let mut world = World::new(2);
     world.apply("web", spec("web:1", 2));
-    let mut seen = [0; 3];
+    let mut seen = [0; 4];
     let mut watch = |world: &mut World| {
         for _ in 0..20 {
             world.tick(500);
@@ -114,5 +118,7 @@ fn a_life_leaves_a_record_of_its_place_and_of_its_end() {
     };
     assert_eq!(watch(&mut world)[1], 1, "two replicas, one look for places");
     world.apply("web", spec("web:1", 1));
-    assert_eq!(watch(&mut world)[2], 1, "one replica left");
+    let seen = watch(&mut world);
+    assert_eq!(seen[3], 1, "one choice of who leaves");
+    assert_eq!(seen[2], 1, "one replica left");
 }

@@ -172,8 +172,11 @@ fn a_number_from_outside_is_shared_or_compared_as_it_is() {
     // It is asked for less often than planned: the last answer holds until it is stale.
     let record = rig.run(25, |_| ());
     assert_eq!((rig.target(), record.signals[0].trust), (7, Trust::Good));
+    rig.external_problem = Some("connection refused".into());
     let record = rig.run(20, |_| ());
     assert_eq!((rig.target(), record.signals[0].trust), (7, Trust::Missing));
+    let said = record.signals[0].problem.as_deref();
+    assert_eq!(said, Some("connection refused"), "in its words");
     let mut rig = Rig::new(jobs(TargetKind::Value), 3);
     rig.decide();
     rig.run(1, |rig| ask(rig, 100.0));

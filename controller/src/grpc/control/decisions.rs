@@ -22,6 +22,7 @@ pub(super) fn convert(recorded: &Recorded) -> pb::Decision {
         Decision::Scale(report) => to_struct(report),
         Decision::Placement(placement) => to_struct(placement),
         Decision::Drain(drain) => to_struct(drain),
+        Decision::Victims(victims) => to_struct(victims),
     };
     pb::Decision {
         service: record.service.to_string(),

@@ -210,6 +210,10 @@ fn replica(
         Decision::Drain(drain) => drain.replica == id,
         _ => false,
     });
+    let chosen = kept.iter().rev().find(|r| match &r.record.decision {
+        Decision::Victims(victims) => victims.chosen.contains(&id),
+        _ => false,
+    });
     let events: Vec<Event> = scene
         .events
         .iter()
@@ -241,6 +245,10 @@ fn replica(
             Decision::Placement(record) => Some(&**record),
             _ => None,
         }),
+        victims: chosen.and_then(|r| match &r.record.decision {
+            Decision::Victims(victims) => Some(&**victims),
+            _ => None,
+        }),
         drain: drained.and_then(|r| match &r.record.decision {
             Decision::Drain(drain) => Some(&**drain),
             _ => None,
@@ -249,7 +257,7 @@ fn replica(
     };
     response.lines = explain::replica(&story, scene.clock);
     response.report = planned.map(to_struct);
-    let shown = [placed, drained];
+    let shown = [placed, chosen, drained];
     response.decisions = shown
         .into_iter()
         .flatten()

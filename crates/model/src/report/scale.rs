@@ -102,6 +102,9 @@ pub struct SignalReport {
     /// A rollout runs: slow or bad answers ask for no more than the count in force.
     #[serde(default)]
     pub capped: bool,
+    /// Why the source of an external signal gave no value at the last try, in its words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
 }
 
 /// How a signal's value becomes a count.

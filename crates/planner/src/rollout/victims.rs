@@ -2,14 +2,20 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
+use std::sync::Arc;
 
+use longshore_model::Decision;
 use longshore_model::node::Availability;
+use longshore_model::record::{
+    CHOSEN_MAX, Candidate, NEXT_MAX, VictimNode, VictimRank, VictimRecord, VictimState,
+};
 
 use super::is_outdated;
 use crate::draft::{Condition, Draft};
+use crate::record::note;
 
-/// Order in which surplus replicas are given up: the smallest first.
-pub(super) type Victim = (bool, u8, u8, Reverse<u32>, u32, Reverse<u64>, usize);
+/// Order in which surplus replicas are given up, the smallest first; with the row.
+pub(super) type Victim = (VictimRank, usize);
 
 /// The first of each line, smallest on top, with the number of its line.
 pub(super) type Heads = BinaryHeap<Reverse<(Victim, usize)>>;
@@ -25,7 +31,9 @@ pub(super) fn victims(
     let mut lines: BTreeMap<_, Vec<Victim>> = BTreeMap::new();
     for &row in keep {
         let entry = victim(draft, row, on_node, stopped);
-        let line = (entry.0, entry.1, entry.2, draft.rows[row].node);
+        let rank = &entry.0;
+        let node = draft.rows[row].node;
+        let line = (rank.proven, rank.state, rank.node_state, node);
         lines.entry(line).or_default().push(entry);
     }
     let mut lines: Vec<Vec<Victim>> = lines.into_values().collect();
@@ -43,29 +51,88 @@ pub(super) fn victim(draft: &Draft<'_>, row: usize, on_node: &[u32], stopped: bo
     let proven = !stopped || is_outdated(draft, draft.rows[row].service, row);
     let seen = &draft.rows[row];
     let state = match seen.condition {
-        Condition::Failed(_) | Condition::Lost | Condition::Unhealthy => 0,
-        Condition::Starting => 1,
-        Condition::Unknown => 2,
-        Condition::Healthy if !draft.serves(row) => 3,
-        Condition::Healthy => 4,
+        Condition::Failed(_) | Condition::Lost | Condition::Unhealthy => VictimState::Broken,
+        Condition::Starting => VictimState::Starting,
+        Condition::Unknown => VictimState::Unknown,
+        Condition::Healthy if !draft.serves(row) => VictimState::Idle,
+        Condition::Healthy => VictimState::Serving,
     };
-    let (node, here) = seen.node.map_or((0, 0), |number| {
+    let (node_state, here) = seen.node.map_or((VictimNode::Draining, 0), |number| {
         let slot = &draft.cluster.nodes[number];
-        let rank = match slot.node.availability {
-            Availability::Draining => 0,
-            Availability::Cordoned => 1,
-            Availability::Active if slot.fill_permille() > 1_000 => 2,
-            Availability::Active => 3,
+        let node_state = match slot.node.availability {
+            Availability::Draining => VictimNode::Draining,
+            Availability::Cordoned => VictimNode::Cordoned,
+            Availability::Active if slot.fill_permille() > 1_000 => VictimNode::Overfull,
+            Availability::Active => VictimNode::Active,
         };
-        (rank, on_node[number])
+        (node_state, on_node[number])
     });
-    (
+    let rank = VictimRank {
         proven,
         state,
-        node,
-        Reverse(here),
-        seen.sight.sessions,
-        Reverse(seen.id.0),
-        row,
-    )
+        node_state,
+        on_node: Reverse(here),
+        sessions: seen.sight.sessions,
+        replica: Reverse(seen.id),
+    };
+    (rank, row)
+}
+
+/// The choice while it is made, for the history.
+pub(super) struct Choice {
+    record: VictimRecord,
+    /// Replicas of the service on each node before the choice.
+    on_node: Vec<u32>,
+    stopped: bool,
+}
+
+impl Choice {
+    pub(super) fn new(record: VictimRecord, on_node: &[u32], stopped: bool) -> Self {
+        Self {
+            record,
+            on_node: on_node.to_vec(),
+            stopped,
+        }
+    }
+
+    /// It is looked at: it leaves, or the floor keeps it.
+    pub(super) fn consider(&mut self, draft: &Draft<'_>, row: usize, may_serve: bool) {
+        if self.record.chosen.len() >= CHOSEN_MAX {
+            return;
+        }
+        let candidate = self.candidate(draft, row, may_serve);
+        self.record.candidates.extend(candidate);
+    }
+
+    /// It leaves.
+    pub(super) fn leaves(&mut self, draft: &Draft<'_>, row: usize) {
+        self.record.leaves += 1;
+        if self.record.chosen.len() < CHOSEN_MAX {
+            self.record.chosen.push(draft.rows[row].id);
+        }
+    }
+
+    /// Notes it with those that would have been next.
+    pub(super) fn end(mut self, draft: &mut Draft<'_>, service: usize, mut next: Heads) {
+        for _ in 0..NEXT_MAX {
+            let Some(Reverse(((_, row), _))) = next.pop() else {
+                break;
+            };
+            let may_serve = super::in_doubt(draft, row);
+            let candidate = self.candidate(draft, row, may_serve);
+            self.record.candidates.extend(candidate);
+        }
+        note(draft, service, Decision::Victims(Arc::new(self.record)));
+    }
+
+    fn candidate(&self, draft: &Draft<'_>, row: usize, may_serve: bool) -> Option<Candidate> {
+        let replica = draft.replica(row)?;
+        Some(Candidate {
+            slot: replica.slot,
+            node: replica.node.clone(),
+            rank: victim(draft, row, &self.on_node, self.stopped).0,
+            serves: draft.serves(row),
+            may_serve,
+        })
+    }
 }

@@ -76,6 +76,8 @@ pub(crate) struct Rig {
     /// HAProxy's counters by edge.
     pub rings: BTreeMap<&'static str, Vec<BackendSample>>,
     pub external: Vec<Sample>,
+    /// What the source of these numbers said at the last try.
+    pub external_problem: Option<String>,
 }
 
 impl Rig {
@@ -116,6 +118,7 @@ impl Rig {
             replica_memory: vec![],
             rings: BTreeMap::new(),
             external: vec![],
+            external_problem: None,
         };
         rig.apply(policy, replicas, "web:1");
         rig
@@ -217,7 +220,7 @@ impl Rig {
         self.observe_edges(&mut observed, session);
         let answers = ExternalObserved {
             samples: Arc::new(self.external.clone()),
-            problem: None,
+            problem: self.external_problem.clone(),
         };
         let answers = [("jobs".to_owned(), answers)].into();
         observed.external.insert(key(), answers);
