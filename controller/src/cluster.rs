@@ -22,6 +22,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::fleet::Fleet;
 use crate::history::{self, History};
+use crate::reconcile::observe::Watch;
 use crate::store::{
     Group, HistoryBatch, Loaded, Meta, Repository, Store, StoreError, StoredEvent, TokenRecord,
 };
@@ -87,6 +88,8 @@ pub struct Cluster {
     pub stopping: tokio_util::sync::CancellationToken,
     /// What planning runs take over from each other; the loop's alone.
     planning: Mutex<Cache>,
+    /// When the loop looked last; the loop's alone.
+    watch: Mutex<Watch>,
     /// What the check of plans has found good; the loop's alone.
     checking: Mutex<Checker>,
     desired: ArcSwap<Desired>,
@@ -168,6 +171,7 @@ impl Cluster {
             fatal: watch::Sender::new(None),
             stopping: tokio_util::sync::CancellationToken::new(),
             planning: Mutex::default(),
+            watch: Mutex::new(Watch::new(started_ms)),
             checking: Mutex::default(),
             desired: ArcSwap::from_pointee(desired),
             view: ArcSwap::from_pointee(view),
@@ -256,6 +260,11 @@ impl Cluster {
         let cache = self.planning.lock();
         let mut cache = cache.unwrap_or_else(PoisonError::into_inner);
         longshore_planner::plan_with(input, &mut cache)
+    }
+
+    /// When the loop looked last.
+    pub(crate) fn watch(&self) -> MutexGuard<'_, Watch> {
+        self.watch.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Checks what [`Self::plan`] gave against what was found good before. A check that found

@@ -12,7 +12,7 @@
 
 mod commit;
 mod execute;
-mod observe;
+pub(crate) mod observe;
 mod plan;
 
 use std::sync::Arc;

@@ -24,6 +24,10 @@ pub struct Observed {
     /// the text of the query.
     #[serde(default)]
     pub external: BTreeMap<ServiceKey, BTreeMap<String, ExternalObserved>>,
+    /// Since when the controller has looked without a break; 0: since it started. Of what it did
+    /// not hear while its process was stopped it knows nothing.
+    #[serde(default)]
+    pub watched_since_ms: TimeMs,
 }
 
 /// What one query outside the cluster answered.

@@ -200,9 +200,8 @@ fn edge<'a>(input: &PlanInput<'a>, id: &NodeId) -> Edge<'a> {
     let session = seen.map(|edge| edge.session).unwrap_or_default();
     let contact_ms = session.last_echo_ms.max(session.since_ms);
     let connected = session_ok(input, &session);
-    let silent_ms = input
-        .now_ms
-        .saturating_sub(contact_ms.max(input.started_ms));
+    let watched_ms = input.started_ms.max(input.observed.watched_since_ms);
+    let silent_ms = input.now_ms.saturating_sub(contact_ms.max(watched_ms));
     Edge {
         seen,
         connected,

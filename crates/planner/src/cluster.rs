@@ -339,7 +339,7 @@ fn edge<'a>(input: &PlanInput<'a>, id: &'a NodeId) -> EdgeSlot<'a> {
     let seen = input.observed.edges.get(id).map(|seen| &**seen);
     let contact = seen
         .map_or(0, |seen| contact_ms(&seen.session))
-        .max(input.started_ms);
+        .max(input.listens_since_ms());
     let connected = seen
         .is_some_and(|seen| alive(&seen.session, input.now_ms, input.config.session_timeout_ms));
     let gone = !connected && input.now_ms.saturating_sub(contact) > input.config.edge_lease_ms;

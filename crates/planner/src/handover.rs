@@ -81,7 +81,7 @@ fn late_ms(draft: &Draft<'_>, leaving: &Leaving) -> TimeMs {
     let config = draft.input.config;
     let grace_ms = config.park_grace_ms;
     let due_ms = leaving.deadline_ms.saturating_add(grace_ms);
-    let last_ms = leaving.deadline_ms.max(draft.input.started_ms);
+    let last_ms = leaving.deadline_ms.max(draft.input.listens_since_ms());
     let last_ms = last_ms
         .saturating_add(config.edge_lease_ms)
         .saturating_add(grace_ms);
@@ -92,7 +92,7 @@ fn late_ms(draft: &Draft<'_>, leaving: &Leaving) -> TimeMs {
             Some(seen) => seen.session.since_ms.saturating_add(grace_ms),
             None => {
                 let heard_ms = edge.seen.map_or(0, |seen| contact_ms(&seen.session));
-                let heard_ms = heard_ms.max(draft.input.started_ms);
+                let heard_ms = heard_ms.max(draft.input.listens_since_ms());
                 heard_ms.saturating_add(config.edge_lease_ms + 1)
             }
         });

@@ -76,6 +76,13 @@ pub struct PlanInput<'a> {
     pub config: &'a PlannerConfig,
 }
 
+impl PlanInput<'_> {
+    /// Silence counts from here on: before, this controller was not there to hear anything.
+    fn listens_since_ms(&self) -> TimeMs {
+        self.started_ms.max(self.observed.watched_since_ms)
+    }
+}
+
 /// Result of a planning run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outcome {

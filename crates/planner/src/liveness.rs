@@ -59,7 +59,9 @@ fn session_state(input: &PlanInput<'_>, slot: &NodeSlot<'_>) -> NodeState {
 /// How long nothing was heard of it, as far as this controller can know.
 fn silent_ms(input: &PlanInput<'_>, slot: &NodeSlot<'_>) -> u64 {
     let heard_ms = slot.seen.map_or(0, |seen| contact_ms(&seen.session));
-    let contact_ms = heard_ms.max(input.started_ms).max(slot.node.joined_ms);
+    let contact_ms = heard_ms
+        .max(input.listens_since_ms())
+        .max(slot.node.joined_ms);
     input.now_ms.saturating_sub(contact_ms)
 }
 

@@ -260,3 +260,22 @@ fn what_an_edge_reaches_counts_while_its_node_cannot_tell() {
         assert!(!left.contains(&untold.id), "{left:?}");
     }
 }
+
+#[test]
+fn a_controller_that_was_stopped_for_a_while_takes_nobody_for_gone() {
+    let mut world = World::new(1);
+    world.sticky = true;
+    world.apply("web", spec("web:1", 3));
+    world.ticks(40);
+    world.scale("web", 2);
+    world.ticks(2);
+    // What was said meanwhile is still unread when it goes on.
+    world.now += 30_000;
+    world.observed.watched_since_ms = world.now;
+    world.run();
+    assert!(world.plan.lost.is_empty());
+    let stops = world.everyone().filter(|replica| replica.stop).count();
+    assert_eq!(stops, 0, "an edge may still send requests there");
+    world.ticks(20);
+    assert_eq!(world.answering("web"), 2);
+}

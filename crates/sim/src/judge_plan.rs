@@ -37,8 +37,9 @@ impl Commit<'_> {
 
     fn silent_ms(&self, session: &SessionObserved) -> u64 {
         let contact = session.last_echo_ms.max(session.since_ms);
+        let watched = self.observed.watched_since_ms;
         self.now_ms
-            .saturating_sub(contact.max(self.cluster.started_ms))
+            .saturating_sub(contact.max(self.cluster.started_ms).max(watched))
     }
 
     fn alive(&self, session: &SessionObserved) -> bool {
