@@ -318,7 +318,7 @@ fn words(replica: &pb::Replica) -> (Stage, String) {
     let leaves = !replica.leaving.is_empty();
     let text = match (replica.state.as_str(), replica.traffic.as_str()) {
         ("gone", _) => return (Stage::Done, "Removed".into()),
-        (_, "drain") => "Draining",
+        (_, "drain") if leaves => "Draining",
         // Out of the routes, told to stop or about to be: only forward from here.
         _ if leaves => "Stopping",
         ("failed", _) => return (Stage::Error, format!("Failed: {}", replica.reason)),

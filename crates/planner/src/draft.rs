@@ -442,6 +442,10 @@ impl<'a> Draft<'a> {
         let next = self.next_routes();
         let (drain_generation, park_generation) = match (routed, drains) {
             (false, _) => (0, 0),
+            // Taken out earlier, it drains since then.
+            (true, true) if self.rows[row].was == Traffic::Drain => {
+                (self.input.current.routes_generation, 0)
+            }
             (true, true) => (next, 0),
             (true, false) if self.rows[row].was_in => (0, next),
             // Out already, but an edge may not have heard of that yet.

@@ -127,14 +127,14 @@ fn missing(draft: &mut Draft<'_>, row: usize) -> Condition {
 }
 
 fn not_known(draft: &Draft<'_>, row: usize) -> Condition {
-    if draft.rows[row].was_in {
+    if draft.rows[row].was == Traffic::Serve {
         Condition::Unknown
     } else {
         Condition::Starting
     }
 }
 
-/// Healthy: in. Started anew: out. Unknown: as it was, HAProxy's own checks decide.
+/// Healthy: in. Started anew: nothing new. Unknown: as it was, HAProxy's own checks decide.
 fn route(draft: &mut Draft<'_>, row: usize) {
     let Some(replica) = draft.replica(row) else {
         return;
@@ -150,12 +150,14 @@ fn route(draft: &mut Draft<'_>, row: usize) {
     match &draft.rows[row].condition {
         Condition::Healthy if now_in == Traffic::Serve => {}
         Condition::Healthy => draft.set_traffic(row, Traffic::Serve),
-        Condition::Starting if now_in != Traffic::Out => take_out(draft, row),
+        Condition::Starting if now_in == Traffic::Serve => take_out(draft, row),
         // Unhealthy ones are weighed together; failed and lost ones leave, which takes them out.
         _ => {}
     }
 }
 
+/// Takes no new requests. It may still answer those that it has (its check fails, or its agent has
+/// lost its ledger and proves it anew), and whoever stops it later must know of them: it drains.
 fn take_out(draft: &mut Draft<'_>, row: usize) {
     let Some(replica) = draft.replica(row) else {
         return;
@@ -167,7 +169,7 @@ fn take_out(draft: &mut Draft<'_>, row: usize) {
         node: replica.node.clone(),
         why: status.and_then(|status| status.reason.clone()),
     });
-    draft.set_traffic(row, Traffic::Out);
+    draft.set_traffic(row, Traffic::Drain);
 }
 
 /// Takes replicas whose own check fails out of the routes, as long as at least half of the
@@ -223,8 +225,12 @@ fn remember(draft: &mut Draft<'_>, row: usize, active: bool) {
         matches!(state, NodeState::Ready | NodeState::EngineDown)
     });
     let alive = matches!(seen.condition, Condition::Healthy | Condition::Unknown);
-    let cut_off =
-        active && node_up && alive && seen.was_in && seen.sight.up == 0 && seen.sight.down > 0;
+    let cut_off = active
+        && node_up
+        && alive
+        && seen.was == Traffic::Serve
+        && seen.sight.up == 0
+        && seen.sight.down > 0;
     let config = draft.input.config;
     let sick_clock: Clock = |memory| &mut memory.unhealthy_since_ms;
     let cut_off_clock: Clock = |memory| &mut memory.unreachable_since_ms;

@@ -111,7 +111,7 @@ fn say_serving(draft: &mut Draft<'_>, service: usize) {
         let Some(replica) = row.replica() else {
             continue;
         };
-        if row.was_in || replica.traffic != Traffic::Serve {
+        if row.was == Traffic::Serve || replica.traffic != Traffic::Serve {
             continue;
         }
         let woken = row.before.and_then(|before| before.woken);

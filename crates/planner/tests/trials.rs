@@ -46,7 +46,7 @@ fn one_check_that_fails_is_taken_out_and_said() {
         }
     }
     world.tick(500);
-    assert_eq!(world.plan.replica(first).unwrap().traffic, Traffic::Out);
+    assert_eq!(world.plan.replica(first).unwrap().traffic, Traffic::Drain);
     assert_eq!(world.answering("web"), 2);
 }
 
@@ -258,6 +258,43 @@ fn what_an_edge_reaches_counts_while_its_node_cannot_tell() {
         let left: Vec<ReplicaId> = world.leaving("web").iter().map(|(r, _)| r.id).collect();
         assert!(!left.is_empty(), "nothing was given up");
         assert!(!left.contains(&untold.id), "{left:?}");
+    }
+}
+
+#[test]
+fn what_was_taken_out_of_the_routes_is_not_stopped_before_its_sessions_are_over() {
+    for state in [ReplicaState::Starting, ReplicaState::Unhealthy] {
+        let mut world = World::new(3);
+        world.sticky = true;
+        world.apply("web", spec("web:1", 3));
+        world.ticks(40);
+        let first = world.active("web")[0].clone();
+        let set = |world: &mut World| {
+            let sim = world.nodes.get_mut(&first.node).unwrap();
+            if let Some(status) = sim.containers.get_mut(&first.id) {
+                status.state = state;
+            }
+        };
+        // Its agent proves it anew, or its check fails; what it answers goes on.
+        set(&mut world);
+        world.tick(500);
+        assert_eq!(world.active("web")[0].traffic, Traffic::Drain, "{state:?}");
+        world.apply("web", spec("web:2", 3));
+        let mut left_ms = None;
+        for _ in 0..60 {
+            set(&mut world);
+            world.tick(500);
+            let Some(replica) = world.plan.replica(first.id) else {
+                break;
+            };
+            left_ms = left_ms.or(replica.leaving.as_ref().map(|_| world.now));
+            let waited_ms = left_ms.map_or(0, |at_ms| world.now - at_ms);
+            assert!(
+                !replica.stop || waited_ms >= 10_000,
+                "{state:?}: {waited_ms} ms"
+            );
+        }
+        assert!(world.plan.replica(first.id).is_none(), "{state:?}");
     }
 }
 

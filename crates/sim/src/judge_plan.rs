@@ -121,9 +121,13 @@ impl World {
         for replica in adapter::replicas(commit.after) {
             let life = self.truth.lives.entry(replica.id);
             let life = life.or_insert_with(|| Life::new(replica));
-            let was_out = life.traffic == Traffic::Out;
+            let was_out = life.traffic != Traffic::Serve;
             let stopped = life.stop;
             follow(life, replica, commit.now_ms, planner);
+            // Two witnesses called its node gone: it is given up as dead, also where it was
+            // leaving for another reason before, and even if the node then comes back.
+            life.pardon.all |=
+                replica.leaving.is_some() && adapter::is_lost(commit.after, &replica.node);
             if replica.stop && !stopped {
                 life.pardon.edges.clone_from(&gone);
             }

@@ -95,17 +95,22 @@ fn of_another(id: ReplicaId, key: &ServiceKey) -> String {
 /// 1: into the routes only when reported healthy; not left there when known not to be.
 fn served_only_if_healthy(view: &View<'_>, was: Option<&Arc<Replica>>, now: &Replica) -> Verdict {
     let was = was.map_or(Traffic::Out, |was| was.traffic);
-    if now.traffic == Traffic::Out {
+    let stays = now.leaving.is_none();
+    if now.traffic == Traffic::Out && (was == Traffic::Out || !stays) {
         return Ok(());
     }
     let heard = heard(view.input, now);
     let fine = match (was, now.traffic) {
-        (_, Traffic::Out) => true,
+        // Sessions that nobody counts would be cut when it stops.
+        (_, Traffic::Out) => false,
         // One whose check fails may stay in need: see `sick_ones_stay_only_in_need`.
         (Traffic::Serve, Traffic::Serve) => heard
             .is_none_or(|state| matches!(state, ReplicaState::Healthy | ReplicaState::Unhealthy)),
-        (_, Traffic::Serve) => heard == Some(ReplicaState::Healthy) && now.leaving.is_none(),
-        (Traffic::Serve | Traffic::Drain, Traffic::Drain) => now.leaving.is_some(),
+        (_, Traffic::Serve) => heard == Some(ReplicaState::Healthy) && stays,
+        (Traffic::Serve, Traffic::Drain) => {
+            !stays || heard.is_some_and(|state| state != ReplicaState::Healthy)
+        }
+        (Traffic::Drain, Traffic::Drain) => !stays || heard != Some(ReplicaState::Healthy),
         (Traffic::Out, Traffic::Drain) => false,
     };
     demand(fine, 1, || {

@@ -134,7 +134,11 @@ fn add_rows<'a>(
     for (&id, replica) in replicas.into_iter().flatten() {
         let node = cluster.number(&replica.node);
         let seen = node.and_then(|number| cluster.nodes[number].seen);
-        let sight = cluster.sight(&slot.key, id);
+        let mut sight = cluster.sight(&slot.key, id);
+        // That one which was taken out does not answer says nothing of its node.
+        if replica.traffic == Traffic::Drain && replica.leaving.is_none() {
+            sight.down = 0;
+        }
         // What edges see counts whatever the plan says of the routes by now.
         if let Some(number) = node {
             let node = &mut cluster.nodes[number];
