@@ -247,6 +247,7 @@ impl World {
         if let Some(process) = &mut self.control.process {
             process.memory = next.memory;
         }
+        self.explain();
         self.pump();
         self.judge_run(&before, &observed, kept.as_ref());
         self.controller_ends_if_fatal();
@@ -263,6 +264,21 @@ impl World {
         let timed = next.look_again_ms.map(|at| at.saturating_sub(now_ms));
         let wait_ms = timed.map_or(PERIOD_MS, |wait_ms| wait_ms.min(PERIOD_MS));
         self.controller_due(self.now + wait_ms);
+    }
+
+    /// What was decided, and why.
+    fn explain(&self) {
+        let Some(cluster) = self.cluster() else {
+            return;
+        };
+        let view = cluster.view();
+        let (plan, report) = (&view.plan, &view.report);
+        let head = (report.events.first()).map(|_| {
+            let (version, routes) = (plan.version, plan.routes_generation);
+            format!("plan {version} routes {routes} {:?}", view.problem)
+        });
+        let events = report.events.iter().map(|event| format!("{event:?}"));
+        self.trace.explain(head.into_iter().chain(events));
     }
 
     /// Planning again is compared for a part of the runs: it doubles their cost.

@@ -53,6 +53,13 @@ impl Trace {
         self.last.push_back(line);
     }
 
+    /// What explains the lines before, for a person who reads along; it is no part of the hash.
+    pub fn explain(&self, what: impl Iterator<Item = String>) {
+        if self.print {
+            what.for_each(|line| println!("            | {line}"));
+        }
+    }
+
     /// Hash of all lines so far.
     #[must_use]
     pub fn hash(&self) -> u64 {
