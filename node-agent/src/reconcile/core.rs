@@ -45,6 +45,8 @@ pub struct Core {
     images: BTreeSet<String>,
     pulls: BTreeSet<String>,
     engine: EngineState,
+    /// What the engine was until it answered again, while not all that ended meanwhile is known.
+    back_from: Option<EngineState>,
     first_listed_ms: Option<AgentMs>,
     /// Counts changes by own hand; see [`Tracked::touched`].
     hand: u64,
@@ -71,6 +73,7 @@ impl Core {
             images: BTreeSet::new(),
             pulls: BTreeSet::new(),
             engine: EngineState::Ok,
+            back_from: None,
             first_listed_ms: None,
             hand: 0,
             wants_list: true,
@@ -131,7 +134,10 @@ impl Core {
                 return;
             }
         };
-        self.engine = EngineState::Ok;
+        let was = std::mem::replace(&mut self.engine, EngineState::Ok);
+        self.back_from = Some(was)
+            .filter(|was| *was != EngineState::Ok)
+            .or(self.back_from);
         self.first_listed_ms.get_or_insert(now_ms);
         let mut present = BTreeSet::new();
         for container in &containers {
@@ -382,6 +388,9 @@ impl Core {
             tracked.judge(address, now_ms);
         }
         self.settled = self.settled || self.is_settled(now_ms);
+        if !self.replicas.values().any(Tracked::end_is_unknown) {
+            self.back_from = None;
+        }
         let listed = self.first_listed_ms.is_some();
         self.replicas.retain(|_, tracked| {
             !listed

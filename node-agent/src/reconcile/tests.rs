@@ -329,6 +329,19 @@ async fn an_engine_that_is_away_is_reported_and_nothing_is_touched() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_ended_while_the_engine_was_away_is_not_called_healthy_once_it_is_back() {
+    let mut rig = rig(FakeRuntime::with_images(&["hello:1"]), None);
+    rig.assign(&[portless(1)]);
+    rig.until_healthy(&[1]).await;
+    rig.runtime.state().away = Some(ErrorKind::Down);
+    rig.until("away", |s| s.engine == EngineState::Down).await;
+    rig.runtime.crash(1, &Inspection::default());
+    rig.runtime.state().away = None;
+    let back = rig.until("back", |s| s.engine == EngineState::Ok).await;
+    assert_ne!(state(&back, 1), Some(ReplicaState::Healthy));
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_image_is_pulled_once_and_a_missing_one_is_named() {
     let mut rig = rig(FakeRuntime::default(), None);
     rig.assign(&[portless(1), portless(2), portless(3)]);

@@ -163,6 +163,13 @@ impl Tracked {
         }
     }
 
+    /// Has it ended, and is how still to be asked? Until then it is said to be as it was before.
+    pub(crate) fn end_is_unknown(&self) -> bool {
+        let asked = self.runs().is_some() && self.state != ReplicaState::Failed;
+        let ended = self.container.is_some() && self.condition == Condition::Exited;
+        asked && ended && !self.exit_known
+    }
+
     pub(crate) fn is_running(&self) -> bool {
         self.container.is_some() && self.condition == Condition::Running
     }

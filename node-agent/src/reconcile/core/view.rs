@@ -78,7 +78,11 @@ impl Core {
         Snapshot {
             settled: self.settled,
             generation: self.generation,
-            engine: self.engine,
+            // What ended while the engine was away is not to be taken for running once it is back.
+            engine: match self.engine {
+                EngineState::Ok => self.back_from.unwrap_or(EngineState::Ok),
+                away => away,
+            },
             replicas,
             images: images.cloned().collect(),
         }
