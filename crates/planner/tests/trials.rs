@@ -272,7 +272,11 @@ fn what_was_taken_out_of_the_routes_is_not_stopped_before_its_sessions_are_over(
         let set = |world: &mut World| {
             let sim = world.nodes.get_mut(&first.node).unwrap();
             if let Some(status) = sim.containers.get_mut(&first.id) {
-                status.state = state;
+                // The world lets what is assigned start with its next step.
+                status.state = match state {
+                    ReplicaState::Starting => ReplicaState::Assigned,
+                    state => state,
+                };
             }
         };
         // Its agent proves it anew, or its check fails; what it answers goes on.
@@ -282,11 +286,13 @@ fn what_was_taken_out_of_the_routes_is_not_stopped_before_its_sessions_are_over(
         world.apply("web", spec("web:2", 3));
         let mut left_ms = None;
         for _ in 0..60 {
-            set(&mut world);
             world.tick(500);
-            let Some(replica) = world.plan.replica(first.id) else {
+            let Some(replica) = world.plan.replica(first.id).cloned() else {
                 break;
             };
+            if !replica.stop {
+                set(&mut world);
+            }
             left_ms = left_ms.or(replica.leaving.as_ref().map(|_| world.now));
             let waited_ms = left_ms.map_or(0, |at_ms| world.now - at_ms);
             assert!(

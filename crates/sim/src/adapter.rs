@@ -7,6 +7,7 @@ use longshore_model::autoscale::{Behavior, Metric, RateAmount, RatePolicy, Signa
 use longshore_model::observe::{CheckState, CpuSample, EdgeObserved, NodeObserved};
 use longshore_model::plan::{Failures, Replica, ScaleChange};
 use longshore_model::report::ServiceReport;
+use longshore_model::rollout::Phase;
 use longshore_model::spec::{
     Constraint, FailureAction, NodeAttribute, PlacementSpec, Resources, RouteSpec, UpdateOrder,
     UpdateSpec,
@@ -54,6 +55,16 @@ pub fn last_change<'a>(plan: &'a Plan, key: &ServiceKey) -> Option<&'a ScaleChan
 #[must_use]
 pub fn failures<'a>(plan: &'a Plan, key: &ServiceKey) -> Option<&'a Failures> {
     plan.services.get(key)?.failures.as_ref()
+}
+
+/// Has its rollout stopped until somebody decides?
+#[must_use]
+pub fn rollout_stopped(plan: &Plan, key: &ServiceKey) -> bool {
+    let rollout = plan
+        .services
+        .get(key)
+        .and_then(|service| service.rollout.as_ref());
+    rollout.is_some_and(|rollout| rollout.phase == Phase::Failed)
 }
 
 /// What a replica reserves.

@@ -179,7 +179,8 @@ impl World {
         key: &longshore_model::ServiceKey,
         image: &str,
     ) -> Option<String> {
-        if adapter::failures(plan, key).is_some() {
+        // The failures may be forgiven by then: others of the template serve for long.
+        if adapter::failures(plan, key).is_some() || adapter::rollout_stopped(plan, key) {
             return None;
         }
         let mut replicas = adapter::of_service(plan, key);
