@@ -328,17 +328,58 @@ async fn an_engine_that_is_away_is_reported_and_nothing_is_touched() {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn what_ended_while_the_engine_was_away_is_not_called_healthy_once_it_is_back() {
-    let mut rig = rig(FakeRuntime::with_images(&["hello:1"]), None);
-    rig.assign(&[portless(1)]);
-    rig.until_healthy(&[1]).await;
-    rig.runtime.state().away = Some(ErrorKind::Down);
-    rig.until("away", |s| s.engine == EngineState::Down).await;
-    rig.runtime.crash(1, &Inspection::default());
-    rig.runtime.state().away = None;
-    let back = rig.until("back", |s| s.engine == EngineState::Ok).await;
-    assert_ne!(state(&back, 1), Some(ReplicaState::Healthy));
+#[test]
+fn what_ended_while_the_engine_was_away_is_not_called_healthy_once_it_is_back() {
+    let place = Place {
+        cluster: "test".into(),
+        address: "127.0.0.1".parse().unwrap(),
+        policy: Policy::default(),
+    };
+    let mut core = Core::new(place, BTreeMap::new());
+    core.assign(&assignment(1, &[portless(1)]));
+    let list = |core: &mut Core, condition: Option<Condition>, now_ms| {
+        let container = |condition| Container {
+            id: "c1".into(),
+            replica: ReplicaId(1),
+            condition,
+            health: None,
+        };
+        let away = RuntimeError {
+            kind: ErrorKind::Down,
+            attempted: "list".into(),
+            detail: String::new(),
+        };
+        let began = core.begin_listing();
+        core.listed(
+            began,
+            condition.map(|c| vec![container(c)]).ok_or(away),
+            now_ms,
+        );
+        core.plan(now_ms);
+        core.snapshot()
+    };
+    let inspected = |running| Done::Inspected {
+        replica: ReplicaId(1),
+        result: Ok(Inspection {
+            running,
+            ..Inspection::default()
+        }),
+    };
+    list(&mut core, Some(Condition::Running), 0);
+    core.done(inspected(true), 1);
+    assert_eq!(state(&core.snapshot(), 1), Some(ReplicaState::Healthy));
+    let away = list(&mut core, None, 1_000);
+    assert_eq!(away.engine, EngineState::Down);
+    let unsure = list(&mut core, Some(Condition::Exited), 2_000);
+    assert_eq!(
+        unsure.engine,
+        EngineState::Down,
+        "how it ended is being asked"
+    );
+    core.done(inspected(false), 2_001);
+    let known = core.snapshot();
+    assert_eq!(known.engine, EngineState::Ok);
+    assert_eq!(state(&known, 1), Some(ReplicaState::Unhealthy));
 }
 
 #[tokio::test(start_paused = true)]
