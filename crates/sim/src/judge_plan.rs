@@ -128,6 +128,9 @@ impl World {
             // leaving for another reason before, and even if the node then comes back.
             life.pardon.all |=
                 replica.leaving.is_some() && adapter::is_lost(commit.after, &replica.node);
+            if adapter::is_lost(commit.after, &replica.node) {
+                life.lost_at = Some(self.now);
+            }
             if replica.stop && !stopped {
                 life.pardon.edges.clone_from(&gone);
             }
@@ -155,6 +158,7 @@ impl World {
             if let Some(life) = self.truth.lives.get_mut(&was.id) {
                 life.planned = false;
                 life.pardon.all |= away;
+                life.lost_at = away.then_some(self.now).or(life.lost_at);
             }
         }
     }

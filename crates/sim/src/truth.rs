@@ -32,6 +32,8 @@ pub struct Life {
     pub over: bool,
     /// Edges that nobody waits for when it stops.
     pub pardon: Pardon,
+    /// When its node was last called lost.
+    pub lost_at: Option<u64>,
 }
 
 /// Whom a stop need not wait for.
@@ -57,6 +59,7 @@ impl Life {
             leaving: None,
             over: false,
             pardon: Pardon::default(),
+            lost_at: None,
         }
     }
 }
