@@ -1,9 +1,10 @@
 //! Services that can never come to rest: all that is left of them crash-loops, by what their image
 //! really does. They are tried on for ever, as `docs/rollouts.md` says; each try must wait longer.
 
+use longshore_model::spec::FailureAction;
 use longshore_model::{Plan, ServiceKey};
 
-use crate::adapter;
+use crate::adapter::{self, Wish};
 use crate::world::World;
 
 impl World {
@@ -11,7 +12,12 @@ impl World {
     /// stays, a stopped rollout goes back to that one, and the plan must come to rest.
     pub(crate) fn crash_loops(&self, plan: &Plan, key: &ServiceKey) -> bool {
         let wish = self.users.of(key).and_then(|service| service.wish.as_ref());
-        let Some(wish) = wish.filter(|w| w.image.starts_with("crash-") && !w.impossible) else {
+        // What is told to go on in spite of failures is tried on whatever it fails of.
+        let loops = |wish: &&Wish| {
+            let goes_on = wish.failure_action == FailureAction::Continue;
+            wish.image.starts_with("crash-") || goes_on && !wish.image.starts_with("good-")
+        };
+        let Some(wish) = wish.filter(|wish| loops(wish) && !wish.impossible) else {
             return false;
         };
         adapter::of_service(plan, key)
