@@ -122,3 +122,21 @@ fn a_life_leaves_a_record_of_its_place_and_of_its_end() {
     assert_eq!(seen[3], 1, "one choice of who leaves");
     assert_eq!(seen[2], 1, "one replica left");
 }
+
+#[test]
+fn each_place_names_the_next_best_node_while_there_is_one() {
+    let mut world = World::new(3);
+    world.apply("web", spec("web:1", 7));
+    let mut choices = 0;
+    for _ in 0..10 {
+        world.tick(500);
+        for record in &world.report.records {
+            if let Decision::Placement(placement) = &record.decision {
+                let alone = placement.choices.iter().find(|c| c.runner_up.is_none());
+                assert!(alone.is_none(), "two more nodes fit: {alone:?}");
+                choices += placement.choices.len();
+            }
+        }
+    }
+    assert_eq!(choices, 7);
+}

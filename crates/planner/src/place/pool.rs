@@ -219,7 +219,8 @@ impl Run {
             let fresh = self.best_fresh(draft, board, heap);
             // Own nodes only become less attractive: a fresh one that beats the best of them as it
             // was beats them as they are. Only the history asks who that is.
-            let clear = !super::notes::wants_next(draft, order)
+            let wants_next = super::notes::wants_next(draft, order);
+            let clear = !wants_next
                 && fresh.as_ref().is_some_and(|fresh| {
                     let own = self.own.peek();
                     own.is_none_or(|Reverse(own)| fresh < own)
@@ -239,7 +240,6 @@ impl Run {
             };
             let Some(chosen) = chosen else { break };
             let number = chosen.number;
-            let next = heap.iter().nth(1).map(|Reverse(next)| next.4);
             if is_fresh {
                 heap.pop();
                 self.aside.push(number);
@@ -247,17 +247,17 @@ impl Run {
             } else {
                 self.own.pop();
             }
+            let next = match (wants_next, is_fresh) {
+                (false, _) => None,
+                (true, true) => self.best_fresh(draft, board, heap),
+                (true, false) => self.best_own(draft, board),
+            };
+            let next = [next, other].into_iter().flatten().min().map(Reverse);
             let Some(row) = add(draft, order, board, number, slot, false) else {
                 continue;
             };
             slots.pop();
             placed.push(row);
-            let next = next.filter(|&next| is_fresh && next != number);
-            let next = || next.map(|next| score_of(draft, board, next));
-            let next = match clear {
-                true => None,
-                false => other.or_else(next).map(Reverse),
-            };
             super::notes::chosen(draft, order, board, row, &chosen, next.as_ref());
             board.of_service[number] += 1;
             board.of_template[number] += 1;
