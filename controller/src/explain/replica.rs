@@ -17,6 +17,8 @@ pub struct ReplicaStory<'a> {
     pub service: &'a ServiceKey,
     /// Its part in the plan; none once it is gone, or if it is asked about the past.
     pub planned: Option<&'a Replica>,
+    /// Every edge that says anything of it gives it no request.
+    pub shut_out: bool,
     /// What its node says.
     pub status: Option<&'a ReplicaStatus>,
     /// Its node has a session.
@@ -77,6 +79,9 @@ fn head(story: &ReplicaStory<'_>) -> String {
     };
     let doing = match (&planned.leaving, planned.traffic, planned.paused) {
         (Some(leaving), ..) => format!("leaves: {}", leaving.reason),
+        (None, Traffic::Serve, _) if story.shut_out => {
+            "is to take traffic, but no edge sends it any".into()
+        }
         (None, Traffic::Serve, _) => "takes traffic".into(),
         (None, Traffic::Drain, _) => "finishes its sessions".into(),
         (None, Traffic::Out, true) => "is a warm standby".into(),

@@ -17,10 +17,7 @@ pub enum EdgeError {
         source: std::io::Error,
     },
     /// It cannot start.
-    #[error(
-        "HAProxy is not running and cannot start while another program holds {ports}: free it, or \
-         publish the service on another port"
-    )]
+    #[error("HAProxy is not running and cannot start: {ports}")]
     Held {
         /// Ports and their services.
         ports: String,

@@ -191,6 +191,18 @@ pub enum EventKind {
         /// Node.
         node: NodeId,
     },
+    /// HAProxy does not answer on an edge.
+    EdgeSilent {
+        /// Node.
+        node: NodeId,
+        /// Why, in its agent's words.
+        problem: String,
+    },
+    /// It answers again.
+    EdgeAnswers {
+        /// Node.
+        node: NodeId,
+    },
     /// An operator changed a node's availability.
     NodeAvailability {
         /// Node.
@@ -357,6 +369,8 @@ impl EventKind {
             | Self::NodeAway { node }
             | Self::NodeLost { node, .. }
             | Self::NodeBack { node }
+            | Self::EdgeSilent { node, .. }
+            | Self::EdgeAnswers { node }
             | Self::NodeDrained { node, .. }
             | Self::NodeDrainLate { node, .. }
             | Self::Moving { node, .. }
@@ -473,6 +487,10 @@ impl fmt::Display for EventKind {
             Self::NodeAway { node } => write!(f, "{node} is not connected"),
             Self::NodeLost { node, witnesses } => write!(f, "{node} lost: {witnesses}"),
             Self::NodeBack { node } => write!(f, "{node} is back"),
+            Self::EdgeSilent { node, problem } => {
+                write!(f, "{node}: HAProxy does not answer: {problem}")
+            }
+            Self::EdgeAnswers { node } => write!(f, "{node}: HAProxy answers again"),
             Self::NodeAvailability {
                 node,
                 availability,

@@ -453,6 +453,9 @@ pub struct Memory {
     /// State of each node as last said in an event.
     #[serde(default)]
     pub node_states: Arc<BTreeMap<NodeId, NodeState>>,
+    /// Edges of which an event said that HAProxy does not answer there.
+    #[serde(default)]
+    pub edges_silent: Arc<BTreeSet<NodeId>>,
     /// When too many nodes were away at once, as long as the brake is on.
     #[serde(default)]
     pub braked_ms: Option<TimeMs>,

@@ -1,7 +1,7 @@
 //! The plan in the making. Every change of it goes through here, so that generations rise exactly
 //! when content differs, and what does not change stays shared with the plan in force.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use longshore_model::observe::{CpuSample, Sample};
@@ -167,6 +167,7 @@ pub(crate) struct Draft<'a> {
     pub lost: BTreeMap<NodeId, TimeMs>,
     /// State of each node as last said.
     pub node_states: Arc<BTreeMap<NodeId, NodeState>>,
+    pub edges_silent: Arc<BTreeSet<NodeId>>,
     /// What is known for evening out the cluster.
     pub rebalance: Arc<RebalanceMemory>,
     /// What was said of drains.
@@ -198,6 +199,7 @@ impl<'a> Draft<'a> {
             next_replica: input.current.next_replica,
             lost: input.current.lost.clone(),
             node_states: Arc::clone(&input.memory.node_states),
+            edges_silent: Arc::clone(&input.memory.edges_silent),
             rebalance: Arc::clone(&input.memory.rebalance),
             drains: Arc::clone(&input.memory.drains),
             due_ms: None,

@@ -206,6 +206,7 @@ fn memory(draft: &Draft<'_>, changed: &[(ServiceKey, Option<Arc<ServicePlan>>)])
     let gone = changed.iter().filter(|(_, entry)| entry.is_none());
     next.extend(gone.map(|(key, _)| (key.clone(), None)));
     let same = Arc::ptr_eq(&draft.node_states, &before.node_states)
+        && Arc::ptr_eq(&draft.edges_silent, &before.edges_silent)
         && Arc::ptr_eq(&draft.rebalance, &before.rebalance)
         && Arc::ptr_eq(&draft.drains, &before.drains)
         && draft.braked_ms == before.braked_ms;
@@ -215,6 +216,7 @@ fn memory(draft: &Draft<'_>, changed: &[(ServiceKey, Option<Arc<ServicePlan>>)])
     Arc::new(Memory {
         services: merged(&before.services, next),
         node_states: Arc::clone(&draft.node_states),
+        edges_silent: Arc::clone(&draft.edges_silent),
         braked_ms: draft.braked_ms,
         rebalance: Arc::clone(&draft.rebalance),
         drains: Arc::clone(&draft.drains),

@@ -41,6 +41,7 @@ pub(crate) fn run(draft: &mut Draft<'_>) {
     }
     declare(draft, &gone);
     say(draft, &gone);
+    say_edges(draft);
 }
 
 fn session_state(input: &PlanInput<'_>, slot: &NodeSlot<'_>) -> NodeState {
@@ -201,6 +202,35 @@ fn brake_since(draft: &Draft<'_>, starts: bool, (away, all): (u32, u32)) -> Opti
         return Some(now_ms);
     }
     needed_ms.filter(|at_ms| now_ms.saturating_sub(*at_ms) < config.outage_calm_ms)
+}
+
+/// Events of edges whose HAProxy does not answer, once when it begins and once when it ends.
+fn say_edges(draft: &mut Draft<'_>) {
+    let mut silent = Arc::clone(&draft.edges_silent);
+    for edge in &draft.cluster.edges {
+        let Some(seen) = edge.seen.filter(|_| edge.connected) else {
+            continue;
+        };
+        let node = edge.id.clone();
+        let problem = seen.problem.clone().filter(|_| seen.servers.is_empty());
+        match (problem, silent.contains(edge.id)) {
+            (Some(problem), false) => {
+                Arc::make_mut(&mut silent).insert(node.clone());
+                let kind = EventKind::EdgeSilent { node, problem };
+                draft.report.events.push(kind);
+            }
+            (None, true) => {
+                Arc::make_mut(&mut silent).remove(edge.id);
+                draft.report.events.push(EventKind::EdgeAnswers { node });
+            }
+            _ => {}
+        }
+    }
+    let nodes = &draft.input.desired.nodes;
+    if silent.iter().any(|id| !nodes.contains_key(id)) {
+        Arc::make_mut(&mut silent).retain(|id| nodes.contains_key(id));
+    }
+    draft.edges_silent = silent;
 }
 
 /// Events, once per change of state.

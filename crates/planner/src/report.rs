@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use longshore_model::observe::EdgeObserved;
 use longshore_model::plan::Traffic;
 use longshore_model::report::{NodeReport, NodeState, RebalanceReport};
 use longshore_model::{EventKind, NodeId, Reason};
@@ -197,11 +198,17 @@ fn say_waits(draft: &mut Draft<'_>, service: usize) {
             });
         }
     }
-    // Nothing else tells that an edge serves it again; the other waits end with a step.
-    let mended = before.contains(NOT_ROUTED) && !now.contains(NOT_ROUTED);
-    if mended && slot.spec.is_some() {
-        let service = slot.key.clone();
-        events.push(EventKind::RoutedAgain { service });
+    // Nothing else tells that an edge serves it again; the other waits end with a step. An edge
+    // that is away, or has just come back and does not list the service, says nothing.
+    if before.contains(NOT_ROUTED) && !now.contains(NOT_ROUTED) && slot.spec.is_some() {
+        let lists = |seen: &EdgeObserved| seen.servers.contains_key(&slot.key);
+        let mut edges = draft.cluster.edges.iter();
+        if edges.all(|edge| edge.connected && edge.seen.is_some_and(lists)) {
+            let service = slot.key.clone();
+            events.push(EventKind::RoutedAgain { service });
+        } else {
+            now.insert(NOT_ROUTED.to_owned());
+        }
     }
     if *before != now {
         draft.memory_mut(service).said = now;

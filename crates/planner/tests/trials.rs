@@ -218,7 +218,14 @@ fn what_an_edge_cannot_serve_is_said_of_the_service_once_and_for_as_long() {
         matches!(event, EventKind::Waits { service, why: Reason::NotRouted { .. } } if *service == key("web"))
     });
     assert_eq!(events.count(), 1, "{:?}", world.events);
+    // An edge that is away, or lists nothing yet, does not say that it serves again.
+    world.deaf_edges = true;
     world.edge().refused.clear();
+    world.events.clear();
+    world.tick(500);
+    let again = |event: &EventKind| matches!(event, EventKind::RoutedAgain { .. });
+    assert!(!world.events.iter().any(again), "{:?}", world.events);
+    world.deaf_edges = false;
     world.tick(500);
     assert!(waits(&world, "web").is_empty());
     assert!(
@@ -226,6 +233,29 @@ fn what_an_edge_cannot_serve_is_said_of_the_service_once_and_for_as_long() {
         "{:?}",
         world.events.last()
     );
+}
+
+#[test]
+fn a_haproxy_that_does_not_answer_is_said_once_and_when_it_is_back() {
+    let mut world = World::new(2);
+    world.apply("web", spec("web:1", 2));
+    world.ticks(20);
+    world.events.clear();
+    let down = "HAProxy is not running".to_owned();
+    world.edge().problem = Some(down.clone());
+    world.ticks(2);
+    assert!(world.events.is_empty(), "it lists its servers: it answers");
+    world.deaf_edges = true;
+    world.ticks(2);
+    world.edge().problem = None;
+    world.deaf_edges = false;
+    world.ticks(2);
+    let said = world.events.iter().filter_map(|event| match event {
+        EventKind::EdgeSilent { problem, .. } => Some(Some(problem.clone())),
+        EventKind::EdgeAnswers { .. } => Some(None),
+        _ => None,
+    });
+    assert_eq!(said.collect::<Vec<_>>(), [Some(down), None]);
 }
 
 #[test]

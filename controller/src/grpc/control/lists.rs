@@ -426,16 +426,19 @@ fn convert(
     }
 }
 
-/// Every edge that says anything of it gives it no request: its check fails there, or the edge
-/// cannot serve its service, as where another program holds the port.
-fn is_shut_out(service: &ServiceKey, replica: ReplicaId, observed: &Observed) -> bool {
+/// Every edge that says anything of it gives it no request: its check fails there, the edge cannot
+/// serve its service, as where another program holds the port, or HAProxy does not answer.
+pub(super) fn is_shut_out(service: &ServiceKey, replica: ReplicaId, observed: &Observed) -> bool {
     let mut told = false;
     for edge in observed.edges.values() {
         let server = edge.server(service, replica);
         match server.map(|server| server.check) {
             Some(CheckState::Down) => told = true,
             Some(_) => return false,
-            None => told |= edge.refused.contains_key(service),
+            None => {
+                let silent = edge.problem.is_some() && edge.servers.is_empty();
+                told |= silent || edge.refused.contains_key(service);
+            }
         }
     }
     told
@@ -487,7 +490,11 @@ mod tests {
     #[test]
     fn a_replica_serves_unless_every_edge_that_speaks_of_it_keeps_requests_away() {
         use CheckState::{Down, Unknown, Up};
-        let cases: [(&[EdgeObserved], bool); 8] = [
+        let silent = EdgeObserved {
+            problem: Some("HAProxy is not running".into()),
+            ..EdgeObserved::default()
+        };
+        let cases: [(&[EdgeObserved], bool); 10] = [
             (&[], false),
             (&[edge(None, false)], false),
             (&[edge(Some(Up), false)], false),
@@ -495,6 +502,8 @@ mod tests {
             (&[edge(Some(Down), false)], true),
             (&[edge(None, true)], true),
             (&[edge(None, true), edge(Some(Up), false)], false),
+            (std::slice::from_ref(&silent), true),
+            (&[silent.clone(), edge(Some(Up), false)], false),
             // Refused for one port, served by another.
             (&[edge(Some(Up), true)], false),
         ];

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use longshore_identity::Identity;
 use longshore_identity::tls::CertificateRefusal;
-use longshore_model::observe::NodeObserved;
+use longshore_model::observe::{EdgeObserved, NodeObserved};
 use longshore_model::plan::Replica;
 use longshore_model::reason::Refusal as NodeRefusal;
 use longshore_model::{
@@ -225,19 +225,12 @@ fn replica(
     let planned = planned.filter(|_| !scene.past);
     let node = planned.and_then(|replica| observed.nodes.get(&replica.node));
     let edges = observed.edges.iter().filter(|_| planned.is_some());
-    let edges = edges.filter_map(|(edge, seen)| {
-        let server = seen.server(key, id)?;
-        let check = word(&server.check);
-        let said = format!(
-            "check {check}, {} sessions, {} queued",
-            server.sessions, server.queued
-        );
-        Some((edge.clone(), said))
-    });
+    let edges = edges.filter_map(|(edge, seen)| Some((edge.clone(), edge_says(seen, key, id)?)));
     let story = ReplicaStory {
         id,
         service: key,
         planned,
+        shut_out: super::lists::is_shut_out(key, id, &observed),
         status: node.and_then(|node| node.replicas.get(&id)),
         connected: node.is_some_and(|node| node.session.connected),
         edges: edges.collect(),
@@ -264,6 +257,23 @@ fn replica(
         .map(decisions::convert)
         .collect();
     Ok(())
+}
+
+/// What an edge says of a replica, if it says anything.
+fn edge_says(seen: &EdgeObserved, key: &ServiceKey, id: ReplicaId) -> Option<String> {
+    let Some(server) = seen.server(key, id) else {
+        let refused = seen
+            .refused
+            .get(key)
+            .map(|why| format!("not served: {why}"));
+        let silent = || seen.problem.clone().filter(|_| seen.servers.is_empty());
+        return refused.or_else(silent);
+    };
+    let check = word(&server.check);
+    Some(format!(
+        "check {check}, {} sessions, {} queued",
+        server.sessions, server.queued
+    ))
 }
 
 fn node(scene: &Scene<'_>, id: &NodeId, response: &mut pb::WhyResponse) {

@@ -54,6 +54,8 @@ pub(crate) struct SimEdge {
     pub answers: BTreeMap<ReplicaId, ServerAnswers>,
     /// What it says that it cannot serve.
     pub refused: BTreeMap<ServiceKey, String>,
+    /// What is wrong with its HAProxy.
+    pub problem: Option<String>,
 }
 
 /// The desired state, shared with the planner until the next change.
@@ -451,6 +453,7 @@ impl World {
             seen.routes_generation = edge.routes.generation;
             seen.reported_ms = self.now;
             seen.take_servers(&servers);
+            seen.problem.clone_from(&edge.problem);
             if *seen.refused != edge.refused {
                 seen.refused = Arc::new(edge.refused.clone());
             }
