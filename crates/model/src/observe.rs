@@ -299,6 +299,12 @@ pub struct ServerSessions {
 pub type ServersByService = BTreeMap<ServiceKey, BTreeMap<ReplicaId, ServerObserved>>;
 
 impl EdgeObserved {
+    /// Why HAProxy does not answer there, in its agent's words; none while it lists its servers.
+    #[must_use]
+    pub fn silence(&self) -> Option<&str> {
+        self.problem.as_deref().filter(|_| self.servers.is_empty())
+    }
+
     /// A server with all that was seen of it.
     #[must_use]
     pub fn server(&self, service: &ServiceKey, replica: ReplicaId) -> Option<ServerObserved> {

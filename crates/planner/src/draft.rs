@@ -167,6 +167,7 @@ pub(crate) struct Draft<'a> {
     pub lost: BTreeMap<NodeId, TimeMs>,
     /// State of each node as last said.
     pub node_states: Arc<BTreeMap<NodeId, NodeState>>,
+    /// Edges of which it was said that HAProxy does not answer.
     pub edges_silent: Arc<BTreeSet<NodeId>>,
     /// What is known for evening out the cluster.
     pub rebalance: Arc<RebalanceMemory>,

@@ -212,10 +212,10 @@ fn say_edges(draft: &mut Draft<'_>) {
             continue;
         };
         let node = edge.id.clone();
-        let problem = seen.problem.clone().filter(|_| seen.servers.is_empty());
-        match (problem, silent.contains(edge.id)) {
+        match (seen.silence(), silent.contains(edge.id)) {
             (Some(problem), false) => {
                 Arc::make_mut(&mut silent).insert(node.clone());
+                let problem = problem.to_owned();
                 let kind = EventKind::EdgeSilent { node, problem };
                 draft.report.events.push(kind);
             }

@@ -504,7 +504,7 @@ fn trim(draft: &mut Draft<'_>, service: usize, sorted: &mut Sorted, terms: &Term
         }
         let serves = draft.serves(row);
         let unknown = in_doubt(draft, row);
-        choice.consider(draft, row, unknown);
+        choice.consider(draft, row);
         if (serves || unknown) && serving.saturating_sub(serves.into()) < floor {
             break;
         }

@@ -435,10 +435,7 @@ pub(super) fn is_shut_out(service: &ServiceKey, replica: ReplicaId, observed: &O
         match server.map(|server| server.check) {
             Some(CheckState::Down) => told = true,
             Some(_) => return false,
-            None => {
-                let silent = edge.problem.is_some() && edge.servers.is_empty();
-                told |= silent || edge.refused.contains_key(service);
-            }
+            None => told |= edge.silence().is_some() || edge.refused.contains_key(service),
         }
     }
     told

@@ -266,8 +266,7 @@ fn edge_says(seen: &EdgeObserved, key: &ServiceKey, id: ReplicaId) -> Option<Str
             .refused
             .get(key)
             .map(|why| format!("not served: {why}"));
-        let silent = || seen.problem.clone().filter(|_| seen.servers.is_empty());
-        return refused.or_else(silent);
+        return refused.or_else(|| seen.silence().map(str::to_owned));
     };
     let check = word(&server.check);
     Some(format!(

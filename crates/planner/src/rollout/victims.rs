@@ -96,11 +96,11 @@ impl Choice {
     }
 
     /// It is looked at: it leaves, or the floor keeps it.
-    pub(super) fn consider(&mut self, draft: &Draft<'_>, row: usize, may_serve: bool) {
+    pub(super) fn consider(&mut self, draft: &Draft<'_>, row: usize) {
         if self.record.chosen.len() >= CHOSEN_MAX {
             return;
         }
-        let candidate = self.candidate(draft, row, may_serve);
+        let candidate = self.candidate(draft, row);
         self.record.candidates.extend(candidate);
     }
 
@@ -118,21 +118,20 @@ impl Choice {
             let Some(Reverse(((_, row), _))) = next.pop() else {
                 break;
             };
-            let may_serve = super::in_doubt(draft, row);
-            let candidate = self.candidate(draft, row, may_serve);
+            let candidate = self.candidate(draft, row);
             self.record.candidates.extend(candidate);
         }
         note(draft, service, Decision::Victims(Arc::new(self.record)));
     }
 
-    fn candidate(&self, draft: &Draft<'_>, row: usize, may_serve: bool) -> Option<Candidate> {
+    fn candidate(&self, draft: &Draft<'_>, row: usize) -> Option<Candidate> {
         let replica = draft.replica(row)?;
         Some(Candidate {
             slot: replica.slot,
             node: replica.node.clone(),
             rank: victim(draft, row, &self.on_node, self.stopped).0,
             serves: draft.serves(row),
-            may_serve,
+            may_serve: super::in_doubt(draft, row),
         })
     }
 }
