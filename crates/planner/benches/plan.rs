@@ -34,6 +34,9 @@ struct Size {
 /// Replicas of each service.
 const PER_SERVICE: u32 = 100;
 
+/// Ticks, a second each, within which a cluster that obeys comes to rest.
+const TICKS_TO_REST_MAX: usize = 30;
+
 struct Fixture {
     size: Size,
     now_ms: u64,
@@ -339,6 +342,20 @@ fn tick(fixture: &mut Fixture, cache: &mut Cache) -> Outcome {
     outcome
 }
 
+/// Ticks until the first rollouts have been monitored and nothing is left to do.
+fn come_to_rest(fixture: &mut Fixture, cache: &mut Cache) {
+    for _ in 0..TICKS_TO_REST_MAX {
+        let (plan, memory) = (Arc::clone(&fixture.plan), Arc::clone(&fixture.memory));
+        fixture.obey();
+        let outcome = tick(fixture, cache);
+        let same = Arc::ptr_eq(&plan, &outcome.plan) && Arc::ptr_eq(&memory, &outcome.memory);
+        if same && outcome.report.look_again_ms.is_none() {
+            return;
+        }
+    }
+    panic!("no rest within {TICKS_TO_REST_MAX} ticks");
+}
+
 /// The least time of some rounds, and the allocations of the last one.
 struct Least {
     took: Took,
@@ -363,11 +380,7 @@ impl Least {
 }
 
 fn incremental(mut fixture: Fixture, mut cache: Cache, mut checker: Checker) {
-    for _ in 0..3 {
-        fixture.obey();
-        let outcome = tick(&mut fixture, &mut cache);
-        drop(outcome);
-    }
+    come_to_rest(&mut fixture, &mut cache);
     let outcome = plan_with(&fixture.input(), &mut cache);
     checker.check(&fixture.input(), &outcome).unwrap();
     let before = Arc::clone(&fixture.plan);
