@@ -488,6 +488,7 @@ impl World {
         let wait_ms = match result {
             Ok((report, busy)) => {
                 self.hosts[host].agent.driver.failures = 0;
+                self.judge_acknowledged(host, report.routes_generation);
                 self.edge_says(host, report);
                 if busy { EDGE_BUSY_MS } else { EDGE_IDLE_MS }
             }

@@ -1,12 +1,15 @@
 //! Judges of what happens on the hosts: what agents obey, stop, start and open to requests.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
+use longshore_haproxy_driver::name::BackendName;
 use longshore_model::ReplicaId;
 use node_agent::runtime::Condition;
 
 use crate::edge::Deed;
 use crate::event::{Down, HostNo};
+use crate::haproxy::PARKED;
 use crate::scenario::Fault;
 use crate::world::World;
 
@@ -149,6 +152,38 @@ impl World {
                     }
                 }
             }
+        }
+    }
+
+    /// What an edge says it serves is all that its worker points at: a slot that nobody holds is
+    /// parked, or the address's next owner would get requests of another service. Workers of
+    /// earlier configurations keep their list until their sessions are over.
+    pub(crate) fn judge_acknowledged(&mut self, edge: HostNo, generation: u64) {
+        let host = &self.hosts[edge];
+        let obeyed = host.book.routes.as_ref();
+        let Some(routes) = obeyed.filter(|routes| routes.generation == generation) else {
+            return;
+        };
+        let mut wrong = None;
+        for backend in &routes.backends {
+            let name = BackendName::of(&backend.service, backend.route.listen_port);
+            let servers = backend.servers.iter();
+            let listed: BTreeSet<SocketAddr> = servers
+                .map(|server| SocketAddr::new(server.address, server.port))
+                .collect();
+            let pool = host.haproxy.worker.get(name.as_str());
+            let pool = pool.into_iter().flat_map(|pool| pool.servers.values());
+            let mut addresses = pool.map(|server| server.address);
+            let other = addresses.find(|at| *at != PARKED && !listed.contains(at));
+            wrong = wrong.or(other.map(|at| (name, at)));
+        }
+        if let Some((name, address)) = wrong {
+            let what = format!(
+                "{} serves routes {generation} and points {} at {address}, which is not in them",
+                host.id,
+                name.as_str()
+            );
+            self.violation(&what);
         }
     }
 
