@@ -6,7 +6,7 @@ use longshore_model::ServiceKey;
 
 use crate::edge::Edge;
 use crate::held::{TAKEN, is_taken};
-use crate::intent::Intent;
+use crate::intent::{BackendIntent, Intent};
 use crate::name::BackendName;
 use crate::render::listen_ports;
 
@@ -25,7 +25,7 @@ impl Edge {
             .filter_map(|name| BackendName::parse(name))
             .map(|(service, port)| BackendName::of(&service, port))
             .collect();
-        let (mut intent, errors) = Intent::compile(routes, &served, self.settings.stats_port);
+        let (intent, errors) = Intent::compile(routes, &served, self.settings.stats_port);
         let mut refused = Refused::new();
         for error in errors {
             refuse(&mut refused, error.service(), &error.rule());
@@ -42,19 +42,33 @@ impl Edge {
         let taken: Vec<u16> = new
             .filter(|port| is_taken(self.settings.bind_address, *port))
             .collect();
-        intent.backends.retain(|_, backend| {
+        self.refused = refused;
+        self.intent = intent;
+        self.leave_out(&taken);
+        if !self.refused.is_empty() {
+            self.retry.failed();
+        }
+    }
+
+    /// Serves all but what comes in through these ports, which other programs hold.
+    pub(crate) fn leave_out(&mut self, taken: &[u16]) {
+        let refused = &mut self.refused;
+        self.intent.backends.retain(|_, backend| {
             let is_free = !taken.contains(&backend.listen_port);
             if !is_free {
-                let why = format!("port {} {TAKEN}", backend.listen_port);
-                refuse(&mut refused, &backend.service, &why);
+                refuse_port(refused, backend);
             }
             is_free
         });
-        if !refused.is_empty() {
-            self.retry.failed();
+    }
+
+    /// Says of the services behind these ports why nobody reaches them while HAProxy is down.
+    pub(crate) fn note_taken(&mut self, taken: &[u16]) {
+        for backend in self.intent.backends.values() {
+            if taken.contains(&backend.listen_port) {
+                refuse_port(&mut self.refused, backend);
+            }
         }
-        self.refused = refused;
-        self.intent = intent;
     }
 
     /// Services that cannot be reached here as wanted, and why.
@@ -63,17 +77,26 @@ impl Edge {
         &self.refused
     }
 
-    /// The same in one line.
-    pub(crate) fn refusals(&self) -> String {
+    /// While HAProxy is down: what it could not start with, in one line.
+    pub(crate) fn kept_down_by(&self) -> Option<String> {
         let refused = self.refused.iter();
-        let refused: Vec<_> = refused.map(|(key, why)| format!("{key}: {why}")).collect();
-        refused.join("; ")
+        let mut held: Vec<_> = refused.map(|(key, why)| format!("{key}: {why}")).collect();
+        let (address, port) = (self.settings.stats_address, self.settings.stats_port);
+        if is_taken(address, port) {
+            held.push(format!("its statistics: port {port} {TAKEN}"));
+        }
+        (!held.is_empty()).then(|| held.join("; "))
     }
+}
+
+fn refuse_port(refused: &mut Refused, backend: &BackendIntent) {
+    let why = format!("port {} {TAKEN}", backend.listen_port);
+    refuse(refused, &backend.service, &why);
 }
 
 /// Notes one more reason of a service; one that is noted already, as at the next look, is not
 /// said twice.
-pub(crate) fn refuse(refused: &mut Refused, service: &ServiceKey, why: &str) {
+fn refuse(refused: &mut Refused, service: &ServiceKey, why: &str) {
     let known = refused.entry(service.clone()).or_default();
     if known.split("; ").any(|said| said == why) {
         return;

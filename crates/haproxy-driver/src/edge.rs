@@ -21,11 +21,10 @@ use longshore_model::observe::{BackendObserved, ServersByService};
 use longshore_model::{ReplicaId, Routes, ServiceKey};
 use tokio::time::Instant;
 
-use crate::compile::refuse;
 use crate::decide::{Decision, Worker, decide, for_reload};
 use crate::error::EdgeError;
 use crate::files;
-use crate::held::keeps_down;
+use crate::held::{KeptDown, taken_ports};
 use crate::intent::Intent;
 use crate::name::BackendName;
 use crate::probe::{self, Question};
@@ -117,6 +116,7 @@ pub struct Edge {
     /// What went wrong last, until it goes right.
     pub(crate) last_problems: Vec<String>,
     pub(crate) retry: Retry,
+    pub(crate) kept_down: KeptDown,
 }
 
 /// When `tick` may try again what failed.
@@ -247,6 +247,7 @@ impl Edge {
             refused: BTreeMap::new(),
             last_problems: Vec::new(),
             retry: Retry::default(),
+            kept_down: KeptDown::default(),
             settings,
         };
         if edge.written.is_none() {
@@ -315,18 +316,25 @@ impl Edge {
         }
         // Silence is not death: a worker that hangs still has its sessions, and its slots with them.
         if matches!(&result, Err(EdgeError::Down { socket, .. }) if *socket == self.admin.path) {
+            let taken = taken_ports(&self.intent, self.settings.bind_address);
+            let gone = self.admin.is_gone().await;
+            if self
+                .kept_down
+                .lasts(gone && !taken.is_empty(), Instant::now())
+            {
+                // Better without these ports than not at all.
+                self.leave_out(&taken);
+            } else {
+                self.note_taken(&taken);
+            }
             self.prepare_start().await?;
-            let held = keeps_down(&self.intent, self.settings.bind_address);
-            if !held.is_empty() {
-                for (service, why) in &held {
-                    refuse(&mut self.refused, service, why);
-                }
-                let held = EdgeError::Held {
-                    ports: self.refusals(),
-                };
+            if let Some(ports) = self.kept_down_by() {
+                let held = EdgeError::Held { ports };
                 self.last_problems = vec![held.to_string()];
                 return Err(held);
             }
+        } else {
+            self.kept_down.lasts(false, Instant::now());
         }
         result
     }

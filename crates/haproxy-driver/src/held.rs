@@ -1,48 +1,84 @@
 //! Ports that other programs hold.
 
-use std::collections::BTreeMap;
 use std::io::ErrorKind;
-use std::net::{IpAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
-use longshore_model::ServiceKey;
+use tokio::net::TcpSocket;
+use tokio::time::Instant;
 
-use crate::compile::refuse;
 use crate::intent::Intent;
 
+/// So long HAProxy must be gone and a port held before the port is left out of the file. A
+/// HAProxy that starts holds its ports for milliseconds before its sockets listen.
+const GONE_MS: u64 = 2_000;
+
 /// True if another program listens there. HAProxy itself would share its ports with a second
-/// one; this does not.
+/// one; this does not. It never listens, so a HAProxy that starts at this moment is not disturbed.
 pub(crate) fn is_taken(address: IpAddr, port: u16) -> bool {
-    TcpListener::bind((address, port)).is_err_and(|error| error.kind() == ErrorKind::AddrInUse)
+    let bound = match address {
+        IpAddr::V4(_) => TcpSocket::new_v4(),
+        IpAddr::V6(_) => TcpSocket::new_v6(),
+    }
+    .and_then(|socket| {
+        socket.set_reuseaddr(true)?;
+        socket.bind(SocketAddr::new(address, port))
+    });
+    bound.is_err_and(|error| error.kind() == ErrorKind::AddrInUse)
+}
+
+/// Since when HAProxy has been gone while other programs hold ports of its file.
+#[derive(Debug, Default)]
+pub(crate) struct KeptDown {
+    since: Option<Instant>,
+}
+
+impl KeptDown {
+    /// Notes one look; true when this has lasted long enough to be no start that is under way.
+    pub(crate) fn lasts(&mut self, is_so: bool, now: Instant) -> bool {
+        if !is_so {
+            self.since = None;
+            return false;
+        }
+        let since = *self.since.get_or_insert(now);
+        now.duration_since(since) >= Duration::from_millis(GONE_MS)
+    }
 }
 
 /// What is said of such a port, with the way out.
 pub(crate) const TAKEN: &str =
     "is taken by another program on this host: stop that program, or publish another port";
 
-/// HAProxy is down: services with a port that keeps it from starting, and why.
-pub(crate) fn keeps_down(intent: &Intent, address: IpAddr) -> BTreeMap<ServiceKey, String> {
-    let mut held = BTreeMap::new();
-    for (port, backends) in intent.frontends() {
-        if is_taken(address, port) {
-            for backend in backends {
-                refuse(&mut held, &backend.service, &format!("port {port} {TAKEN}"));
-            }
-        }
-    }
-    held
+/// Ports of the intent that other programs listen on. Only while HAProxy is down: its own would
+/// be among them.
+pub(crate) fn taken_ports(intent: &Intent, address: IpAddr) -> Vec<u16> {
+    let ports = intent.frontends().into_keys();
+    ports.filter(|port| is_taken(address, *port)).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
-    use std::net::Ipv4Addr;
+    use std::net::{Ipv4Addr, TcpListener};
 
     use longshore_model::routes::{Backend, Routes};
 
     use super::*;
 
     #[test]
-    fn the_port_and_its_service_are_named() {
+    fn only_what_lasts_without_a_break_counts() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut kept_down = KeptDown::default();
+        assert!(!kept_down.lasts(true, at(0)));
+        assert!(!kept_down.lasts(true, at(GONE_MS - 1)));
+        assert!(!kept_down.lasts(false, at(GONE_MS)));
+        assert!(!kept_down.lasts(true, at(GONE_MS + 1)));
+        assert!(kept_down.lasts(true, at(2 * GONE_MS + 1)));
+    }
+
+    #[test]
+    fn a_port_is_taken_while_somebody_listens() {
         let here = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let stranger = TcpListener::bind((here, 0)).unwrap();
         let port = stranger.local_addr().unwrap().port();
@@ -58,10 +94,13 @@ mod tests {
         };
         let (intent, errors) = Intent::compile(&routes, &BTreeSet::new(), 0);
         assert!(errors.is_empty(), "{errors:?}");
-        let held = keeps_down(&intent, here);
-        let said = &held[&"shop/web".parse().unwrap()];
-        assert!(said.starts_with(&format!("port {port} is taken")), "{said}");
+        assert_eq!(taken_ports(&intent, here), [port]);
         drop(stranger);
-        assert!(keeps_down(&intent, here).is_empty());
+        assert!(taken_ports(&intent, here).is_empty());
+        // A start of HAProxy at the moment of the question would succeed.
+        let asked = TcpSocket::new_v4().unwrap();
+        asked.set_reuseaddr(true).unwrap();
+        asked.bind(SocketAddr::new(here, port)).unwrap();
+        assert!(TcpListener::bind((here, port)).is_ok());
     }
 }

@@ -5,6 +5,7 @@
 //! `show info` first, and is over within its deadline.
 
 use std::future::Future;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -43,6 +44,19 @@ impl AdminSocket {
             return Ok(answers);
         }
         result
+    }
+
+    /// True if nobody listens, neither a worker nor a master. One that hangs still listens.
+    pub(crate) async fn is_gone(&self) -> bool {
+        for path in [&self.path, &self.master.path] {
+            let result = within(path, self.deadline, connect(path)).await;
+            if !matches!(&result, Err(EdgeError::Down { source, .. })
+                if matches!(source.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused))
+            {
+                return false;
+            }
+        }
+        true
     }
 
     async fn through_master(&self, commands: &[String]) -> Result<(Info, Vec<String>), EdgeError> {

@@ -207,6 +207,55 @@ async fn a_taken_port_is_named_and_does_not_block_the_others() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_port_taken_while_haproxy_is_down_costs_only_its_own_service() {
+    let mut host = Host::start().await;
+    let (port, other_port) = (free_port(), free_port());
+    let (a, b) = (Replica::start(1).await, Replica::start(2).await);
+    let list = vec![
+        http("blog/web", port, vec![a.server(Serve)]),
+        http("shop/web", other_port, vec![b.server(Serve)]),
+    ];
+    host.serve(1, list).await;
+    host.crash_haproxy().await;
+    let holder = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
+    let frontend = format!("frontend fe_{port}\n");
+    let error = host.edge.tick().await.unwrap_err();
+    assert!(matches!(error, EdgeError::Held { .. }), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains(&format!("blog/web: port {port} is taken"))
+    );
+    // It may be a HAProxy that starts at this moment.
+    assert!(host.config().contains(&frontend), "{}", host.config());
+    until("a file without the port", async || {
+        let result = host.edge.tick().await;
+        let config = host.config();
+        match config.contains(&frontend) {
+            false => Ok(()),
+            true => Err(format!("{result:?}\n{config}")),
+        }
+    })
+    .await;
+    host.start_haproxy().await;
+    get_until(other_port, "x", "r2").await;
+    host.settle().await;
+    let refused: Vec<_> = host
+        .edge
+        .refused()
+        .keys()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(refused, ["blog/web"]);
+    drop(holder);
+    let both = |edge: &Edge, _: &Ticked| edge.slots().backends.len() == 2;
+    host.tick_until("the port is free", both).await;
+    host.settle().await;
+    get_until(port, "x", "r1").await;
+    assert!(host.edge.refused().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reload_that_fails_leaves_the_old_worker_and_the_old_file() {
     let mut host = Host::start().await;
     let (port, other_port) = (free_port(), free_port());
