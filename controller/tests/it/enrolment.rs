@@ -1,0 +1,232 @@
+//! Who may join, and who may not.
+
+use crate::support::Lab;
+use longshore_identity::key::KeyPair;
+use longshore_identity::tls::{CertHolder, ServerTrust, connect};
+use longshore_identity::{CaDigest, JoinToken};
+use longshore_proto::control::v1 as pb;
+use longshore_proto::control::v1::control_service_client::ControlServiceClient;
+use tonic::Code;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_serves_one_join_of_its_role_and_name() {
+    let lab = Lab::start().await;
+    let token = lab.token(true, false).await;
+    let edge = lab.join(&token, "a", false, true).await.unwrap_err();
+    assert_eq!(edge.code(), Code::PermissionDenied);
+    assert!(edge.message().contains("for --role worker only"), "{edge}");
+    lab.join(&token, "a", true, false)
+        .await
+        .expect("a refused join does not use the token up");
+    let reused = lab.join(&token, "b", true, false).await.unwrap_err();
+    assert_eq!(reused.code(), Code::Unauthenticated);
+    assert!(reused.message().contains("used already, by a"), "{reused}");
+    let twice = lab
+        .join(&lab.token(true, false).await, "a", true, false)
+        .await
+        .unwrap_err();
+    assert_eq!(twice.code(), Code::AlreadyExists);
+    let request = pb::CreateTokenRequest {
+        worker: true,
+        node_name: "only".into(),
+        ..Default::default()
+    };
+    let made = lab
+        .admin
+        .clone()
+        .create_token(request)
+        .await
+        .unwrap()
+        .into_inner();
+    assert!(
+        made.join_command
+            .contains("--name only --address ADDRESS --role worker")
+    );
+    let other = lab
+        .join(&made.token, "other", true, false)
+        .await
+        .unwrap_err();
+    assert!(other.message().contains("for --name only only"), "{other}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_join_whose_answer_was_lost_is_repeated_with_the_same_key_only() {
+    let lab = Lab::start().await;
+    let token = lab.token(true, false).await;
+    let (key, other) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+    let join = |key: &KeyPair, name: &'static str| {
+        let csr = key.csr_der(name).unwrap();
+        lab.join_with(&token, name, true, false, csr)
+    };
+    let lost = join(&key, "a").await.unwrap();
+    let answer = join(&key, "a").await.expect("the same holder asks again");
+    assert_ne!(lost.certificate_chain_der, answer.certificate_chain_der);
+    for (key, name) in [(&other, "a"), (&key, "b")] {
+        let refused = join(key, name).await.unwrap_err();
+        assert_eq!(refused.code(), Code::Unauthenticated, "{refused}");
+    }
+    let request = pb::RemoveNodeRequest {
+        node: "a".into(),
+        force: false,
+    };
+    lab.admin.clone().remove_node(request).await.unwrap();
+    let removed = join(&key, "a").await.unwrap_err();
+    assert_eq!(
+        removed.code(),
+        Code::Unauthenticated,
+        "a removed node comes back by a new token only"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_for_its_name_enrols_a_node_again_and_ends_its_old_certificate() {
+    let lab = Lab::start().await;
+    let old = lab
+        .join(&lab.token(true, false).await, "a", true, false)
+        .await
+        .unwrap();
+    let set = pb::SetNodeLabelsRequest {
+        node: "a".into(),
+        set: [("disk".to_owned(), "ssd".to_owned())].into(),
+        remove: Vec::new(),
+    };
+    lab.admin.clone().set_node_labels(set).await.unwrap();
+    let request = pb::CreateTokenRequest {
+        worker: true,
+        node_name: "a".into(),
+        ..Default::default()
+    };
+    let token = lab.admin.clone().create_token(request).await.unwrap();
+    let token = token.into_inner().token;
+    lab.join(&token, "a", true, false).await.unwrap();
+    let trust = ServerTrust::Ca(lab.ca.clone());
+    let refused = connect(&lab.url, Some(old), trust).await.unwrap_err();
+    assert!(refused.to_string().contains("was revoked"), "{refused}");
+    let nodes = lab.admin.clone().list_nodes(pb::ListNodesRequest {}).await;
+    let nodes = nodes.unwrap().into_inner().nodes;
+    assert_eq!(nodes[0].labels["disk"], "ssd", "operators' words stay");
+    let why = pb::WhyRequest {
+        at_ms: 0,
+        target: "node/a".into(),
+    };
+    let why = lab.admin.clone().why(why).await.unwrap().into_inner();
+    let said = why.lines.join("\n");
+    assert!(
+        said.contains("was revoked") && said.contains("--name a"),
+        "{said}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_joins_with_one_token_exactly_one_wins() {
+    let lab = Lab::start().await;
+    let token = lab.token(true, false).await;
+    let names: Vec<String> = (0..5).map(|n| format!("n{n}")).collect();
+    let tries = names.iter().map(|name| lab.join(&token, name, true, false));
+    let won = futures_util::future::join_all(tries)
+        .await
+        .into_iter()
+        .filter(Result::is_ok)
+        .count();
+    assert_eq!(won, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unknown_tokens_are_refused_and_guessing_is_slowed_down() {
+    let lab = Lab::start().await;
+    let real: JoinToken = lab.token(true, false).await.parse().unwrap();
+    let mut codes = Vec::new();
+    for _ in 0..7 {
+        let guess = JoinToken::generate(real.ca).unwrap().to_string();
+        codes.push(lab.join(&guess, "a", true, false).await.unwrap_err().code());
+    }
+    assert_eq!(codes[..5], [Code::Unauthenticated; 5]);
+    assert_eq!(codes[5..], [Code::ResourceExhausted; 2]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_expired_token_is_named_so() {
+    let lab = Lab::start().await;
+    let request = pb::CreateTokenRequest {
+        worker: true,
+        ttl_ms: 1,
+        ..Default::default()
+    };
+    let made = lab
+        .admin
+        .clone()
+        .create_token(request)
+        .await
+        .unwrap()
+        .into_inner();
+    while lab.controller.now_ms() <= made.expires_ms {
+        tokio::task::yield_now().await;
+    }
+    let expired = lab.join(&made.token, "a", true, false).await.unwrap_err();
+    assert!(expired.message().contains("expired"), "{expired}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_of_another_cluster_sends_nothing() {
+    let lab = Lab::start().await;
+    let foreign = JoinToken::generate(CaDigest([7; 32])).unwrap().to_string();
+    let refused = lab.join(&foreign, "a", true, false).await.unwrap_err();
+    assert!(
+        refused.message().contains("another cluster's CA"),
+        "{refused}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hostile_requests_get_a_plain_leaf_or_nothing() {
+    let lab = Lab::start().await;
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::default();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let uri = "spiffe://lab/operator/admin/evil";
+    params
+        .subject_alt_names
+        .push(rcgen::SanType::URI(uri.try_into().unwrap()));
+    let csr = params.serialize_request(&key).unwrap().der().to_vec();
+    let token = lab.token(true, false).await;
+    let joined = lab.join_with(&token, "a", true, false, csr).await.unwrap();
+    let certs = crate::support::holder(&joined, &KeyPair::from_pem(&key.serialize_pem()).unwrap());
+    let status = control(&lab, Some(certs))
+        .await
+        .get_status(pb::GetStatusRequest {})
+        .await;
+    let status = status.expect_err("a node's certificate called the operators' API");
+    assert_eq!(status.code(), Code::PermissionDenied);
+    assert!(status.message().contains("node/a"), "{status}");
+
+    for bad in [Vec::new(), b"junk".to_vec(), vec![0x30; 9_000]] {
+        let token = lab.token(true, false).await;
+        let refused = lab
+            .join_with(&token, "b", true, false, bad)
+            .await
+            .unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+    }
+}
+
+async fn control(
+    lab: &Lab,
+    certs: Option<std::sync::Arc<CertHolder>>,
+) -> ControlServiceClient<tonic::transport::Channel> {
+    let channel = connect(&lab.url, certs, ServerTrust::Ca(lab.ca.clone()))
+        .await
+        .unwrap();
+    ControlServiceClient::new(channel)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_certificate_nothing_but_joining_answers() {
+    let lab = Lab::start().await;
+    let status = control(&lab, None)
+        .await
+        .get_status(pb::GetStatusRequest {})
+        .await
+        .unwrap_err();
+    assert_eq!(status.code(), Code::Unauthenticated);
+    assert!(status.message().contains("client certificate"), "{status}");
+}

@@ -1,0 +1,292 @@
+//! Why, history and what operators tell autoscalers, over real mTLS.
+
+use crate::support::{Lab, app};
+use longshore_proto::control::v1 as pb;
+use longshore_proto::spec::v1 as spec;
+use pb::set_autoscale_request::Action;
+use tonic::{Code, Status};
+
+/// `app` with a policy between 1 and 4 by the nodes' CPU.
+fn scaling(name: &str, service: &str, mode: spec::AutoscaleMode) -> pb::App {
+    let mut app = app(name, service, 80, 1);
+    let behavior = || {
+        Some(spec::Behavior {
+            tolerance: 0.1,
+            ..Default::default()
+        })
+    };
+    app.services.get_mut(service).unwrap().autoscale = Some(spec::AutoscaleSpec {
+        min: 1,
+        max: 4,
+        metrics: vec![spec::Metric {
+            signal: spec::Signal::NodeCpu.into(),
+            target: 0.5,
+            ..Default::default()
+        }],
+        window_ms: 1_000,
+        scale_up: behavior(),
+        scale_down: behavior(),
+        on_missing: spec::OnMissing::Hold.into(),
+        mode: mode.into(),
+        ..Default::default()
+    });
+    app
+}
+
+async fn apply(lab: &Lab, app: pb::App) {
+    let request = pb::ApplyAppRequest {
+        app: Some(app),
+        check_revision: None,
+    };
+    lab.admin.clone().apply_app(request).await.unwrap();
+}
+
+async fn why(lab: &Lab, target: &str, at_ms: u64) -> Result<pb::WhyResponse, Status> {
+    let request = pb::WhyRequest {
+        target: target.into(),
+        at_ms,
+    };
+    let answer = lab.admin.clone().why(request).await?;
+    Ok(answer.into_inner())
+}
+
+async fn decisions(lab: &Lab, request: pb::ListDecisionsRequest) -> Vec<pb::Decision> {
+    let answer = lab.admin.clone().list_decisions(request).await.unwrap();
+    answer.into_inner().decisions
+}
+
+async fn tell(lab: &Lab, service: &str, action: Action) -> Result<pb::AutoscaleState, Status> {
+    let request = pb::SetAutoscaleRequest {
+        service: service.into(),
+        action: Some(action),
+    };
+    let answer = lab.admin.clone().set_autoscale(request).await?;
+    Ok(answer.into_inner().state.unwrap())
+}
+
+async fn events(lab: &Lab, request: pb::EventsRequest) -> Vec<pb::EventsResponse> {
+    let mut stream = lab
+        .admin
+        .clone()
+        .events(request)
+        .await
+        .unwrap()
+        .into_inner();
+    let mut events = Vec::new();
+    while let Some(event) = stream.message().await.unwrap() {
+        events.push(event);
+    }
+    events
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn decisions_outlive_a_restart_and_the_service() {
+    let lab = Lab::start().await;
+    let _edge = lab.node("edge", false, true).await;
+    let _a = lab.node("a", true, false).await;
+    apply(&lab, app("hello", "web", 80, 1)).await;
+    lab.until_serving("web", 1).await;
+    let now = why(&lab, "web", 0).await.unwrap();
+    assert!(
+        now.lines[0].starts_with("hello/web runs 1, wants 1 (decided"),
+        "{:?}",
+        now.lines
+    );
+    assert!(
+        now.decisions
+            .iter()
+            .any(|d| d.kind == "scale" && d.record.is_some())
+    );
+    let first = decisions(&lab, pb::ListDecisionsRequest::default()).await;
+    assert!(!first.is_empty());
+    let chain = why(&lab, "web.1", 0).await.unwrap().lines.join("\n");
+    for step in ["placed on a", "started", "healthy", "routed, "] {
+        assert!(chain.contains(step), "no {step}: {chain}");
+    }
+
+    let lab = lab.restart().await;
+    let down = pb::DownAppRequest {
+        app: "hello".into(),
+    };
+    lab.admin.clone().down_app(down).await.unwrap();
+    let of = |service: &str| pb::ListDecisionsRequest {
+        service: service.into(),
+        ..Default::default()
+    };
+    let kept = decisions(&lab, of("web")).await;
+    assert!(kept.len() >= first.len(), "{kept:?}");
+    assert!(
+        kept.iter().any(|d| d.first_ms == first[0].first_ms),
+        "a restart forgot: {kept:?}"
+    );
+    let then = why(&lab, "hello/web", first[0].last_ms).await.unwrap();
+    assert!(
+        then.lines[0].starts_with("hello/web wanted "),
+        "{:?}",
+        then.lines
+    );
+    let near = why(&lab, "wbe", 0).await.unwrap_err();
+    assert_eq!(near.code(), Code::NotFound);
+    assert!(near.message().contains("did you mean web?"), "{near}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_operators_say_is_checked_written_down_and_survives() {
+    let lab = Lab::start().await;
+    apply(&lab, scaling("shop", "web", spec::AutoscaleMode::On)).await;
+    apply(&lab, app("plain", "api", 81, 1)).await;
+
+    let pause = Action::Pause(pb::PauseAutoscale { for_ms: 60_000 });
+    let paused = tell(&lab, "web", pause).await.unwrap().paused.unwrap();
+    assert_eq!(paused.until_ms, paused.since_ms + 60_000);
+    assert_eq!(paused.by, "admin");
+    let state = tell(&lab, "web", bounds(Some(2), None, false))
+        .await
+        .unwrap();
+    assert_eq!(state.bounds.unwrap().min, Some(2));
+    assert_eq!((state.file_min, state.file_max), (1, 4));
+    let state = tell(&lab, "web", bounds(None, Some(3), false))
+        .await
+        .unwrap();
+    let said = state.bounds.unwrap();
+    assert_eq!(
+        (said.min, said.max),
+        (Some(2), Some(3)),
+        "the other bound stays"
+    );
+
+    refused(&lab, pause).await;
+
+    let lab = lab.restart().await;
+    let list = pb::ListAutoscaleRequest::default();
+    let list = lab.admin.clone().list_autoscale(list).await.unwrap();
+    let services = list.into_inner().services;
+    assert_eq!(services.len(), 1, "only what scales by load");
+    assert!(services[0].paused.is_some() && services[0].bounds.is_some());
+
+    let resume = Action::Resume(pb::ResumeAutoscale {});
+    assert!(tell(&lab, "web", resume).await.unwrap().paused.is_none());
+    tell(&lab, "web", resume).await.unwrap();
+    let cleared = tell(&lab, "web", bounds(None, None, true)).await.unwrap();
+    assert!(cleared.bounds.is_none());
+    let types = |wanted: &[&str]| pb::EventsRequest {
+        types: wanted.iter().map(|word| (*word).to_owned()).collect(),
+        services: vec!["web".into()],
+        ..Default::default()
+    };
+    let audit = events(
+        &lab,
+        types(&["autoscale_paused", "autoscale_resumed", "autoscale_bounds"]),
+    );
+    let audit: Vec<String> = audit.await.into_iter().map(|event| event.message).collect();
+    assert_eq!(
+        audit,
+        [
+            "shop/web: autoscaler paused by admin",
+            "shop/web: bounds set to min 2 by admin",
+            "shop/web: bounds set to min 2 max 3 by admin",
+            "shop/web: autoscaler resumed by admin",
+            "shop/web: the file's bounds hold again, by admin",
+        ]
+    );
+}
+
+fn bounds(min: Option<u32>, max: Option<u32>, clear: bool) -> Action {
+    Action::Bounds(pb::SetAutoscaleBounds { min, max, clear })
+}
+
+/// What may not be said to a service whose bounds are 2..3 by now.
+async fn refused(lab: &Lab, pause: Action) {
+    for (action, words) in [
+        (bounds(Some(9), None, false), "min 9 would be above max 3"),
+        (bounds(None, Some(10_001), false), "at most 10000"),
+        (bounds(None, None, false), "neither"),
+        (bounds(Some(0), None, false), "min 0 needs a signal"),
+        (
+            Action::Pause(pb::PauseAutoscale { for_ms: u64::MAX }),
+            "at most 30 days",
+        ),
+        (
+            Action::Approve(pb::ApproveAutoscale { count: None }),
+            "asks for nothing now",
+        ),
+    ] {
+        let refused = tell(lab, "web", action).await.unwrap_err();
+        assert!(refused.message().contains(words), "{refused}");
+    }
+    let plain = tell(lab, "api", pause).await.unwrap_err();
+    assert_eq!(plain.code(), Code::FailedPrecondition);
+    assert!(plain.message().contains("no x-autoscale"), "{plain}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_comes_back_reads_the_rest_and_nothing_twice() {
+    let lab = Lab::start().await;
+    let _edge = lab.node("edge", false, true).await;
+    let _a = lab.node("a", true, false).await;
+    apply(&lab, app("hello", "web", 80, 1)).await;
+    lab.until_serving("web", 1).await;
+    let all = events(&lab, pb::EventsRequest::default()).await;
+    let half = all[all.len() / 2].sequence;
+    let rest = pb::EventsRequest {
+        after_sequence: half,
+        ..Default::default()
+    };
+    let rest = events(&lab, rest).await;
+    assert!(rest.len() >= all.len() - all.len() / 2 - 1);
+    assert!(rest.iter().all(|event| event.sequence > half));
+    let placed = pb::EventsRequest {
+        types: vec!["placed".into(), "serving".into()],
+        nodes: vec!["a".into()],
+        ..Default::default()
+    };
+    let placed: Vec<String> = events(&lab, placed)
+        .await
+        .into_iter()
+        .map(|e| e.r#type)
+        .collect();
+    assert_eq!(placed, ["placed", "serving"]);
+
+    let mut request = pb::LogsRequest {
+        targets: vec!["web".into()],
+        ..Default::default()
+    };
+    let lines = logs(&lab, &request).await;
+    let texts: Vec<&str> = lines.iter().map(|line| line.line.as_str()).collect();
+    assert_eq!(texts.len(), 2);
+    assert!(
+        texts[0].starts_with("hello from r") && texts[1] == "bye",
+        "{texts:?}"
+    );
+    request.marks = vec![pb::LogMark {
+        replica_id: lines[0].replica_id,
+        stderr: false,
+        time_ns: lines[0].time_ns,
+        lines: 1,
+    }];
+    let lines = logs(&lab, &request).await;
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert_eq!(lines[0].line, "bye");
+    request.timestamps = true;
+    request.marks.clear();
+    let line = logs(&lab, &request).await.remove(0).line;
+    assert!(
+        line.starts_with("2026-11-21T12:04:10.000000001Z hello"),
+        "{line}"
+    );
+}
+
+async fn logs(lab: &Lab, request: &pb::LogsRequest) -> Vec<pb::LogsResponse> {
+    let mut stream = lab
+        .admin
+        .clone()
+        .logs(request.clone())
+        .await
+        .unwrap()
+        .into_inner();
+    let mut lines = Vec::new();
+    while let Some(line) = stream.message().await.unwrap() {
+        lines.push(line);
+    }
+    lines
+}

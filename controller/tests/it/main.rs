@@ -1,0 +1,9 @@
+//! The controller behind its API, in one program: each further one costs seconds of linking.
+
+// Helpers of tests fail a test by a panic, too.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod cluster;
+mod enrolment;
+mod explain;
+mod support;

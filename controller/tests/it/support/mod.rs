@@ -1,0 +1,502 @@
+//! A real controller in this process, and agents that only pretend to run containers.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use controller::config::Config;
+use controller::init::{Init, init};
+use controller::run::{Controller, RunError};
+use longshore_identity::key::KeyPair;
+use longshore_identity::tls::{CertHolder, ServerTrust, connect};
+use longshore_identity::{JoinToken, tls};
+use longshore_proto::agent::v1 as agent;
+use longshore_proto::agent::v1::agent_service_client::AgentServiceClient;
+use longshore_proto::agent::v1::enrollment_service_client::EnrollmentServiceClient;
+use longshore_proto::control::v1 as pb;
+use longshore_proto::control::v1::control_service_client::ControlServiceClient;
+use longshore_proto::spec::v1 as spec;
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
+use tonic::{Code, Status};
+
+/// Longest wait for anything.
+pub(crate) const BOUND: Duration = Duration::from_secs(20);
+
+pub(crate) struct Lab {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) ca: String,
+    pub(crate) url: String,
+    pub(crate) controller: Arc<controller::cluster::Cluster>,
+    pub(crate) admin: ControlServiceClient<Channel>,
+    stop: CancellationToken,
+    running: tokio::task::JoinHandle<Result<(), RunError>>,
+}
+
+impl Lab {
+    pub(crate) async fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        init(&Init {
+            data_dir: dir.path().join("data"),
+            cluster: "lab".into(),
+            listen: "127.0.0.1:0".into(),
+            advertise: vec!["127.0.0.1".into()],
+            context_out: dir.path().join("context.toml"),
+        })
+        .unwrap();
+        Self::run(dir).await
+    }
+
+    async fn run(dir: tempfile::TempDir) -> Self {
+        let data = dir.path().join("data");
+        // In one process the last calls of a stopped controller must end before the file is free.
+        let opening = async {
+            loop {
+                match Controller::open(&data, Config::default()).await {
+                    Err(error) if controller::chain(&error).contains("already open") => {
+                        tokio::task::yield_now().await;
+                    }
+                    other => return other.unwrap(),
+                }
+            }
+        };
+        let opened = tokio::time::timeout(BOUND, opening)
+            .await
+            .expect("the store stays in use");
+        let url = format!("https://127.0.0.1:{}", opened.address.port());
+        let controller = Arc::clone(&opened.cluster);
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(opened.run(stop.clone()));
+        let file: toml::Table = std::fs::read_to_string(dir.path().join("context.toml"))
+            .unwrap()
+            .parse()
+            .unwrap();
+        let context = &file["context"]["lab"];
+        let text = |key: &str| context[key].as_str().unwrap().to_owned();
+        let certs = CertHolder::from_pem(&text("cert"), &text("key")).unwrap();
+        let ca = text("ca");
+        let channel = connect(&url, Some(certs), ServerTrust::Ca(ca.clone()))
+            .await
+            .unwrap();
+        Self {
+            dir,
+            ca,
+            url,
+            controller,
+            admin: ControlServiceClient::new(channel),
+            stop,
+            running,
+        }
+    }
+
+    /// Stops in good order and starts again on the same directory.
+    pub(crate) async fn restart(self) -> Self {
+        let Self {
+            dir,
+            stop,
+            running,
+            controller,
+            admin,
+            ..
+        } = self;
+        stop.cancel();
+        running.await.unwrap().unwrap();
+        drop((controller, admin));
+        Self::run(dir).await
+    }
+
+    pub(crate) fn data_dir(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    pub(crate) async fn token(&self, worker: bool, edge: bool) -> String {
+        let request = pb::CreateTokenRequest {
+            worker,
+            edge,
+            ..Default::default()
+        };
+        self.admin
+            .clone()
+            .create_token(request)
+            .await
+            .unwrap()
+            .into_inner()
+            .token
+    }
+
+    /// Joins as the real agent does: trusting the token's digest only.
+    pub(crate) async fn join(
+        &self,
+        token: &str,
+        name: &str,
+        worker: bool,
+        edge: bool,
+    ) -> Result<Arc<CertHolder>, Status> {
+        let key = KeyPair::generate().unwrap();
+        let csr = key.csr_der(name).unwrap();
+        let chain = self.join_with(token, name, worker, edge, csr).await?;
+        Ok(holder(&chain, &key))
+    }
+
+    pub(crate) async fn join_with(
+        &self,
+        token: &str,
+        name: &str,
+        worker: bool,
+        edge: bool,
+        csr_der: Vec<u8>,
+    ) -> Result<agent::JoinResponse, Status> {
+        let parsed: JoinToken = token.parse().unwrap();
+        let channel = connect(&self.url, None, ServerTrust::Digest(parsed.ca))
+            .await
+            .map_err(|error| Status::new(Code::Unavailable, error.to_string()))?;
+        let request = agent::JoinRequest {
+            token: parsed.secret.to_string(),
+            csr_der,
+            node_name: name.into(),
+            address: "127.0.0.1".into(),
+            worker,
+            edge,
+            labels: Default::default(),
+        };
+        let joined = EnrollmentServiceClient::new(channel).join(request).await?;
+        Ok(joined.into_inner())
+    }
+
+    pub(crate) async fn node(&self, name: &str, worker: bool, edge: bool) -> FakeAgent {
+        let token = self.token(worker, edge).await;
+        let certs = self.join(&token, name, worker, edge).await.unwrap();
+        FakeAgent::start(self, name, certs, edge).await
+    }
+
+    /// Waits until `check` gives something, looking again whenever the controller says that
+    /// something changed.
+    pub(crate) async fn until<T, F: Future<Output = Result<T, String>>>(
+        &self,
+        what: &str,
+        check: impl Fn(ControlServiceClient<Channel>) -> F,
+    ) -> T {
+        let mut watch = self
+            .admin
+            .clone()
+            .watch(pb::WatchRequest {})
+            .await
+            .unwrap()
+            .into_inner();
+        let mut last = String::new();
+        let waiting = async {
+            loop {
+                match check(self.admin.clone()).await {
+                    Ok(value) => return value,
+                    Err(state) => last = state,
+                }
+                watch.message().await.unwrap();
+            }
+        };
+        let done = tokio::time::timeout(BOUND, waiting).await;
+        done.unwrap_or_else(|_| panic!("{what}: not within {BOUND:?}; last: {last}"))
+    }
+
+    /// Waits until a service has this many serving replicas, and no others.
+    pub(crate) async fn until_serving(&self, service: &'static str, count: u32) {
+        self.until(&format!("{service} serving {count}"), async |mut admin| {
+            let list = admin
+                .list_services(pb::ListServicesRequest {})
+                .await
+                .unwrap()
+                .into_inner();
+            let found = list.services.into_iter().find(|s| s.name == service);
+            let found = found.ok_or("no such service")?;
+            let right = found.serving == count && found.planned == count && found.leaving == 0;
+            if right {
+                Ok(())
+            } else {
+                Err(format!("{found:?}"))
+            }
+        })
+        .await;
+    }
+}
+
+pub(crate) fn holder(joined: &agent::JoinResponse, key: &KeyPair) -> Arc<CertHolder> {
+    let pem = joined
+        .certificate_chain_der
+        .iter()
+        .map(|der| pem(der))
+        .collect::<String>();
+    CertHolder::from_pem(&pem, &key.pem()).unwrap()
+}
+
+fn pem(der: &[u8]) -> String {
+    let text = data_encoding::BASE64.encode(der);
+    format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n")
+}
+
+/// What a fake agent was told last.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Told {
+    pub(crate) fence: Option<agent::Fence>,
+    pub(crate) assignment: Option<agent::Assignment>,
+    pub(crate) routes: Option<agent::Routes>,
+    pub(crate) ended: Option<String>,
+}
+
+pub(crate) struct FakeAgent {
+    pub(crate) certs: Arc<CertHolder>,
+    pub(crate) told: watch::Receiver<Told>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl FakeAgent {
+    pub(crate) async fn start(lab: &Lab, name: &str, certs: Arc<CertHolder>, edge: bool) -> Self {
+        let trust = ServerTrust::Ca(lab.ca.clone());
+        let channel = connect(&lab.url, Some(Arc::clone(&certs)), trust)
+            .await
+            .unwrap();
+        let (sender, told) = watch::channel(Told::default());
+        let task = tokio::spawn(serve(channel, sender, edge, name.to_owned()));
+        Self { certs, told, task }
+    }
+
+    /// Cuts the connection.
+    pub(crate) async fn kill(self) -> Arc<CertHolder> {
+        self.task.abort();
+        let _cancelled = self.task.await;
+        self.certs
+    }
+
+    pub(crate) async fn until_told(
+        &mut self,
+        what: &str,
+        check: impl FnMut(&Told) -> bool,
+    ) -> Told {
+        let waiting = async { self.told.wait_for(check).await.unwrap().clone() };
+        if let Ok(told) = tokio::time::timeout(BOUND, waiting).await {
+            return told;
+        }
+        panic!(
+            "{what}: not told within {BOUND:?}; last: {:?}",
+            self.told.borrow()
+        );
+    }
+}
+
+fn say(message: agent::session_request::Message) -> agent::SessionRequest {
+    agent::SessionRequest {
+        message: Some(message),
+    }
+}
+
+struct Fake {
+    told: watch::Sender<Told>,
+    edge: bool,
+    node: agent::NodeReport,
+    routes: agent::EdgeReport,
+}
+
+type Up = agent::session_request::Message;
+
+async fn serve(channel: Channel, told: watch::Sender<Told>, edge: bool, name: String) {
+    let (sender, requests) = mpsc::channel(64);
+    let capacity = Some(agent::Capacity {
+        cpu_milli: 4_000,
+        memory_bytes: 8 << 30,
+        os: "linux".into(),
+        arch: "amd64".into(),
+        ..Default::default()
+    });
+    let hello = agent::Hello {
+        capacity: capacity.clone(),
+        boot_id: name,
+        ..Default::default()
+    };
+    let engine = agent::EngineState::Ok.into();
+    let node = agent::NodeReport {
+        engine,
+        capacity,
+        cpu_ratio: Some(0.1),
+        ..Default::default()
+    };
+    sender.send(say(Up::Hello(hello))).await.unwrap();
+    sender
+        .send(say(Up::NodeReport(node.clone())))
+        .await
+        .unwrap();
+    let mut client = AgentServiceClient::new(channel).max_decoding_message_size(64 << 20);
+    let mut fake = Fake {
+        told,
+        edge,
+        node,
+        routes: agent::EdgeReport::default(),
+    };
+    let ended = async {
+        let mut stream = client
+            .session(ReceiverStream::new(requests))
+            .await?
+            .into_inner();
+        while let Some(message) = stream.message().await? {
+            for answer in message.message.map(|m| fake.react(m)).unwrap_or_default() {
+                // If nobody listens any more, the session is over: its last word comes next.
+                let _heard = sender.send(say(answer)).await;
+            }
+        }
+        Ok::<(), Status>(())
+    }
+    .await;
+    let why = match ended {
+        Ok(()) => "ended".to_owned(),
+        Err(status) => tls::explain(&status).unwrap_or_else(|| status.message().to_owned()),
+    };
+    fake.told.send_modify(|told| told.ended = Some(why));
+}
+
+impl Fake {
+    fn react(&mut self, message: agent::session_response::Message) -> Vec<Up> {
+        use agent::session_response::Message as Down;
+        match message {
+            Down::Welcome(welcome) => {
+                self.told.send_modify(|told| told.fence = welcome.fence);
+                Vec::new()
+            }
+            Down::Ping(ping) => {
+                let echo = Up::Echo(agent::Echo { nonce: ping.nonce });
+                let mut answers = vec![echo, Up::NodeReport(self.node.clone())];
+                answers.extend(self.edge.then(|| Up::EdgeReport(self.routes.clone())));
+                answers
+            }
+            Down::Assignment(assignment) => {
+                self.node.assignment_generation = assignment.generation;
+                let running = assignment.replicas.iter().filter(|r| !r.stop);
+                self.node.replicas = running.map(healthy).collect();
+                self.told
+                    .send_modify(|told| told.assignment = Some(assignment));
+                vec![Up::NodeReport(self.node.clone())]
+            }
+            Down::Routes(routes) => {
+                self.routes.routes_generation = routes.generation;
+                self.routes.servers = servers(&routes);
+                self.told.send_modify(|told| told.routes = Some(routes));
+                vec![Up::EdgeReport(self.routes.clone())]
+            }
+            Down::OpenStream(open) => answer(&open),
+            Down::StreamData(_) | Down::StreamEnd(_) => Vec::new(),
+        }
+    }
+}
+
+fn healthy(replica: &agent::AssignedReplica) -> agent::ReplicaStatus {
+    agent::ReplicaStatus {
+        replica_id: replica.replica_id,
+        state: agent::ReplicaState::Healthy.into(),
+        container_id: format!("c{}", replica.replica_id),
+        started_ago_ms: Some(10),
+        healthy_ago_ms: Some(5),
+        cpu_milli: Some(100.0),
+        ..Default::default()
+    }
+}
+
+fn servers(routes: &agent::Routes) -> Vec<agent::ServerStatus> {
+    let servers = routes.backends.iter().flat_map(|backend| {
+        let servers = backend.servers.iter();
+        servers.map(|s| (s.replica_id, (&backend.service, s)))
+    });
+    let unique: BTreeMap<u64, (&String, &agent::Server)> = servers.collect();
+    let status = |(service, server): (&String, &agent::Server)| agent::ServerStatus {
+        service: service.clone(),
+        replica_id: server.replica_id,
+        check: agent::CheckState::Up.into(),
+        admin: match server.mode() {
+            agent::ServerMode::Drain => agent::ServerAdmin::Drain,
+            _ => agent::ServerAdmin::Ready,
+        }
+        .into(),
+        ..Default::default()
+    };
+    unique.into_values().map(status).collect()
+}
+
+/// Two log lines, or the command said back.
+fn answer(open: &agent::OpenStream) -> Vec<agent::session_request::Message> {
+    use agent::session_request::Message as Up;
+    let stream_id = open.stream_id;
+    let data = |text: String| {
+        let channel = agent::Channel::Stdout.into();
+        Up::StreamData(agent::StreamData {
+            stream_id,
+            channel,
+            data: text.into_bytes(),
+        })
+    };
+    let end = |exit_code| {
+        Up::StreamEnd(agent::StreamEnd {
+            stream_id,
+            exit_code,
+            ..Default::default()
+        })
+    };
+    match &open.kind {
+        Some(agent::open_stream::Kind::Logs(logs)) => {
+            // The engine's clock, as `docker logs --timestamps` prints it.
+            let at = |ns: u32| match logs.timestamps {
+                true => format!("2026-11-21T12:04:10.{ns:09}Z "),
+                false => String::new(),
+            };
+            let id = logs.replica_id;
+            let mut said = vec![data(format!("{}hello from r{id}\n{}bye", at(1), at(2)))];
+            if !logs.follow {
+                said.push(end(None));
+            }
+            said
+        }
+        Some(agent::open_stream::Kind::Exec(exec)) => {
+            vec![data(exec.command.join(" ")), end(Some(7))]
+        }
+        None => Vec::new(),
+    }
+}
+
+/// An app of one service with one route.
+pub(crate) fn app(name: &str, service: &str, listen_port: u32, replicas: u32) -> pb::App {
+    let container = spec::ContainerSpec {
+        image: "hello:1".into(),
+        pull_policy: spec::PullPolicy::Missing.into(),
+        stop_grace_ms: 1_000,
+        ports: vec![8080],
+        resources: Some(spec::Resources::default()),
+        privileges: Some(spec::Privileges::default()),
+        ..Default::default()
+    };
+    let route = spec::RouteSpec {
+        listen_port,
+        container_port: 8080,
+        mode: spec::RouteMode::Http.into(),
+        balance: spec::Balance::Roundrobin.into(),
+        ..Default::default()
+    };
+    let placement = spec::PlacementSpec {
+        policy: spec::PlacementPolicy::Spread.into(),
+        ..Default::default()
+    };
+    let update = spec::UpdateSpec {
+        parallelism: 1,
+        order: spec::UpdateOrder::StartFirst.into(),
+        ..Default::default()
+    };
+    let service_spec = spec::ServiceSpec {
+        container: Some(container),
+        replicas,
+        placement: Some(placement),
+        update: Some(update),
+        routes: vec![route],
+        drain_ms: 1_000,
+        ..Default::default()
+    };
+    pb::App {
+        name: name.into(),
+        services: [(service.to_owned(), service_spec)].into(),
+    }
+}

@@ -1,0 +1,121 @@
+//! `rollout …` and `restart`: what they say, and how they end.
+
+use longshore_proto::control::v1 as pb;
+
+use super::fake::Cluster;
+use super::{json, run};
+
+fn rollout(state: &str, why: &str) -> pb::Rollout {
+    pb::Rollout {
+        service: "hello/hello".into(),
+        state: state.into(),
+        revision: 1,
+        from_revision: 1,
+        wanted: 2,
+        new_total: 1,
+        old_total: 2,
+        why: why.into(),
+        ..Default::default()
+    }
+}
+
+fn with(rollout: pb::Rollout) -> Cluster {
+    let cluster = Cluster::start();
+    cluster.fake.world().services[0].rollout = Some(rollout);
+    cluster
+}
+
+#[test]
+fn the_state_of_a_rollout_is_told_by_status_and_by_ls() {
+    let cluster = with(rollout("paused", "the new replica exited with code 3"));
+    let (code, out, err) = run(&cluster, &["rollout", "status", "hello"]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    for word in ["hello/hello", "paused", "1 -> 1", "exited with code 3"] {
+        assert!(out.contains(word), "no {word}: {out}");
+    }
+    let rows = json(&cluster, &["rollout", "status", "-o", "json"]);
+    assert_eq!(rows[0]["state"], "paused");
+    let services = json(&cluster, &["ls", "-o", "json"]);
+    assert_eq!(services[0]["rollout"]["state"], "paused");
+}
+
+#[test]
+fn the_history_tells_which_revision_is_good_and_how_each_ended() {
+    let cluster = Cluster::start();
+    let rows = json(&cluster, &["rollout", "history", "hello", "-o", "json"]);
+    assert_eq!(rows[0]["outcome"], "rolled_back");
+    assert_eq!(
+        (&rows[1]["good"], &rows[1]["revision"]),
+        (&true.into(), &1.into())
+    );
+    let (code, out, _) = run(&cluster, &["rollout", "history", "hello"]);
+    assert!(code == 0 && out.contains("1 good"), "{out}");
+}
+
+#[test]
+fn pause_resume_undo_and_restart_are_asked_for_and_named() {
+    let cluster = Cluster::start();
+    let (code, _, err) = run(&cluster, &["rollout", "pause", "hello"]);
+    assert!(
+        code == 0 && err.contains("rollout resume hello"),
+        "{code} {err}"
+    );
+    let (code, _, err) = run(&cluster, &["rollout", "resume", "hello"]);
+    assert!(code == 0 && err.contains("goes on"), "{code} {err}");
+    let undo = ["rollout", "undo", "hello", "--to-revision", "1", "-y"];
+    let (code, _, err) = run(&cluster, &undo);
+    assert!(
+        code == 0 && err.contains("as it was at revision 1"),
+        "{code} {err}"
+    );
+    let (code, _, err) = run(&cluster, &["restart", "hello", "-y", "-d"]);
+    assert!(code == 0 && err.contains("revision 1"), "{code} {err}");
+    let calls = [
+        "pause hello",
+        "resume hello",
+        "undo hello 1",
+        "restart hello",
+    ];
+    assert_eq!(cluster.fake.world().calls, calls);
+}
+
+#[test]
+fn without_yes_nothing_is_undone_or_restarted() {
+    let cluster = Cluster::start();
+    for args in [&["rollout", "undo", "hello"][..], &["restart", "hello"]] {
+        let (code, _, err) = run(&cluster, args);
+        assert!(code == 2 && err.contains("add -y"), "{args:?}: {err}");
+    }
+    assert_eq!(cluster.fake.world().calls, Vec::<String>::new());
+}
+
+#[test]
+fn a_rollout_that_ended_badly_ends_the_wait_with_4_and_says_how() {
+    for (state, words) in [
+        ("paused", "is paused: 5 of 10 answers were errors"),
+        (
+            "rolled_back",
+            "was rolled back: 5 of 10 answers were errors",
+        ),
+    ] {
+        let cluster = with(rollout(state, "5 of 10 answers were errors"));
+        for args in [
+            &["restart", "hello", "-y"][..],
+            &["rollout", "undo", "hello", "-y"],
+        ] {
+            let (code, _, err) = run(&cluster, args);
+            assert_eq!(code, 4, "{args:?}: {err}");
+            for word in [words, "controllerctl rollout status hello/hello"] {
+                assert!(err.contains(word), "no {word}: {err}");
+            }
+        }
+    }
+    let mut held = rollout("held", "");
+    held.held_by = "ana".into();
+    let (code, _, err) = run(&with(held), &["restart", "hello", "-y"]);
+    assert_eq!(code, 4, "{err}");
+    assert!(
+        err.contains("by ana; controllerctl rollout resume hello/hello"),
+        "{err}"
+    );
+}

@@ -1,0 +1,12 @@
+//! What people and scripts see of the CLI, in one program: each further one costs seconds of
+//! linking.
+
+// Helpers of tests fail a test by a panic, too.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod cli;
+mod compose;
+mod compose_autoscale;
+mod output;
+mod placement;
+mod tree;

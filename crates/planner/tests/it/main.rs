@@ -1,0 +1,25 @@
+//! What the planner promises, in one program: each further one costs seconds of linking.
+
+// Helpers of tests fail a test by a panic, too.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod bad_input;
+mod checks;
+mod choosing;
+mod draining;
+mod facts;
+mod filters;
+mod hostile;
+mod laws;
+mod placing;
+mod rebalance;
+mod records;
+mod rig;
+mod rollouts;
+mod scaling;
+mod scaling_laws;
+mod scaling_signals;
+mod trials;
+mod victims;
+mod warm;
+mod world;
