@@ -5,7 +5,7 @@ use longshore_model::record::{DrainRecord, PlacementRecord, VictimRecord};
 use longshore_model::replica::ReplicaStatus;
 use longshore_model::{Event, EventKind, NodeId, ReplicaId, ServiceKey, TimeMs};
 
-use super::words::{Clock, span};
+use super::words::{Clock, counted, span};
 use super::{placement, victims};
 
 /// What is known of a replica at one time.
@@ -42,7 +42,8 @@ pub fn replica(story: &ReplicaStory<'_>, clock: Clock) -> Vec<String> {
     if let Some(status) = story.status {
         lines.extend(status.reason.iter().map(|why| format!("because {why}")));
         if status.restarts > 0 {
-            lines.push(format!("  restarted {} times in place", status.restarts));
+            let times = counted(status.restarts, "time");
+            lines.push(format!("  restarted {times} in place"));
         }
     }
     if story.planned.is_some() && !story.connected {
@@ -159,7 +160,15 @@ fn step(story: &ReplicaStory<'_>, event: &Event) -> Option<String> {
             format!("placed on {}", choice.unwrap_or_else(|| node.to_string()))
         }
         EventKind::Serving { after_ms, .. } => {
-            format!("routed, {} after it was placed", span(*after_ms))
+            let mut routed = story
+                .events
+                .iter()
+                .filter(|e| matches!(e.kind, EventKind::Serving { .. }));
+            if routed.next().is_some_and(|first| first.at_ms < event.at_ms) {
+                "routed again".to_owned()
+            } else {
+                format!("routed, {} after it was placed", span(*after_ms))
+            }
         }
         EventKind::Unhealthy { why, .. } => match why {
             Some(why) => format!("left the routes: {why}"),

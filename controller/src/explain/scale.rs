@@ -22,13 +22,16 @@ pub(super) fn summary(report: &ScaleReport) -> String {
     } else {
         format!("{from} -> {to}")
     };
-    format!("{answer}: {}", cause(report))
+    match cause(report) {
+        Some(cause) => format!("{answer}: {cause}"),
+        None => answer,
+    }
 }
 
 /// What the count is mostly due to: the last thing that bent it, else the signal that asked for
 /// most, else the first reason.
 #[must_use]
-pub(super) fn cause(report: &ScaleReport) -> String {
+pub(super) fn cause(report: &ScaleReport) -> Option<String> {
     let bent = report.clamps.iter().rev().find(|c| c.before != c.after);
     let asked = report
         .signals
@@ -37,14 +40,11 @@ pub(super) fn cause(report: &ScaleReport) -> String {
         .max_by_key(|s| s.raw);
     match (bent, asked) {
         (Some(clamp), Some(signal)) if report.current != report.result => {
-            format!("{}; {}", wish(signal), rule(&clamp.rule))
+            Some(format!("{}; {}", wish(signal), rule(&clamp.rule)))
         }
-        (Some(clamp), _) => rule(&clamp.rule),
-        (None, Some(signal)) => wish(signal),
-        (None, None) => match report.reasons.first() {
-            Some(reason) => reason.to_string(),
-            None => "nothing to say".into(),
-        },
+        (Some(clamp), _) => Some(rule(&clamp.rule)),
+        (None, Some(signal)) => Some(wish(signal)),
+        (None, None) => report.reasons.first().map(ToString::to_string),
     }
 }
 

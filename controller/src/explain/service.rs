@@ -121,7 +121,7 @@ fn because(story: &ServiceStory<'_>, clock: Clock) -> Vec<String> {
             .map(|wait| format!("waits: {}", reason(wait, clock)))
             .collect();
     }
-    let cause = scale_of(story.scale).map(|(_, report)| scale::cause(report));
+    let cause = scale_of(story.scale).and_then(|(_, report)| scale::cause(report));
     cause
         .into_iter()
         .map(|cause| format!("because {cause}"))

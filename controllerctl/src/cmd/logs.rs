@@ -161,8 +161,12 @@ pub(super) async fn events(run: &Run, args: &EventsArgs) -> Result<Exit, Failure
         run,
         request,
         whole: whole.then(Vec::new),
+        any: false,
     };
     let exit = read(&mut client, &mut happened, args.follow).await?;
+    if !happened.any {
+        note("no event that is kept matches");
+    }
     if let Some(all) = happened.whole {
         print(&crate::output::json(&all))?;
     }
@@ -174,6 +178,8 @@ struct Happened<'a> {
     request: pb::EventsRequest,
     /// Kept for one document at the end.
     whole: Option<Vec<views::EventLine>>,
+    /// Something came.
+    any: bool,
 }
 
 impl Reading for Happened<'_> {
@@ -186,6 +192,7 @@ impl Reading for Happened<'_> {
 
     fn take(&mut self, event: pb::EventsResponse) -> Result<(), Failure> {
         self.request.after_sequence = event.sequence;
+        self.any = true;
         let view = views::EventLine::from(&event);
         match (&mut self.whole, self.run.out.format) {
             (Some(all), _) => {

@@ -241,6 +241,11 @@ impl Row for Of<'_, pb::Replica> {
             .into_iter()
             .filter(|t| !t.is_empty())
             .collect();
+        // What it leaves for is often what is wrong with it.
+        let why = match why.as_slice() {
+            [leaving, reason] if leaving.contains(reason) => &why[..1],
+            _ => &why[..],
+        };
         cells.push(why.join("; ").into());
         cells
     }

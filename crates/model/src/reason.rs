@@ -361,6 +361,11 @@ impl fmt::Display for Reason {
                     BoundSource::Override { by } => write!(f, "{by} set {side} {count}"),
                 }
             }
+            Self::Backoff {
+                failures: 0 | 1,
+                last,
+                ..
+            } => write!(f, "failed, waits before the next try: {last}"),
             Self::Backoff { failures, last, .. } => {
                 write!(
                     f,

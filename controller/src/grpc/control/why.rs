@@ -181,8 +181,10 @@ fn service(
         scale,
         change: change.filter(|change| scale.is_none_or(|scale| *change != scale)),
         placement: last(DecisionKind::Placement),
-        failures: failures
-            .map(|said| format!("failed {} times in a row: {}", said.count, said.last)),
+        failures: failures.map(|said| match said.count {
+            0 | 1 => format!("failed: {}", said.last),
+            count => format!("failed {count} times in a row: {}", said.last),
+        }),
     };
     response.lines = explain::service(&story, scene.clock);
     response.report = story.report.map(to_struct);
