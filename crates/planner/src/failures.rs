@@ -29,12 +29,13 @@ pub(crate) fn failures<'d>(draft: &'d Draft<'_>, service: usize) -> Option<&'d F
     draft.planned(service)?.failures.as_ref()
 }
 
-/// Forgets failures of templates no longer wanted, and of one that has proven itself since.
-fn forgive(draft: &mut Draft<'_>, service: usize) {
+/// Forgets failures of templates no longer wanted, and of one that has proven itself since. True:
+/// there were some.
+pub(crate) fn forgive(draft: &mut Draft<'_>, service: usize) -> bool {
     let reset_ms = draft.input.config.backoff_reset_ms;
     let now_ms = draft.input.now_ms;
     let Some(failures) = failures(draft, service) else {
-        return;
+        return false;
     };
     let template = failures.template.clone();
     let calm_ms = failures.retry_at_ms.saturating_add(reset_ms);
@@ -58,9 +59,11 @@ fn forgive(draft: &mut Draft<'_>, service: usize) {
     if let Some(at_ms) = proven_ms {
         draft.look_again(service, at_ms.max(calm_ms));
     }
-    if other || (calm && proven) {
+    let over = other || (calm && proven);
+    if over {
         draft.entry(service).failures = None;
     }
+    over
 }
 
 /// Failed and lost replicas leave at once.

@@ -64,6 +64,11 @@ fn step(draft: &mut Draft<'_>, row: usize) -> bool {
         draft.look_again(service, late_ms);
         return false;
     }
+    let deadline_ms = leaving.deadline_ms;
+    if now_ms < deadline_ms && !lost && came_back(draft, leaving) {
+        draft.look_again(service, deadline_ms);
+        return false;
+    }
     say_drained(draft, row);
     if lost {
         draft.forget(row);
@@ -72,6 +77,15 @@ fn step(draft: &mut Draft<'_>, row: usize) -> bool {
         stop_it(draft, row);
     }
     true
+}
+
+/// Is an edge here again that nobody waited for when the replica left the routes? It may have
+/// sessions on it, which it no longer counts by replica: they get their time.
+fn came_back(draft: &Draft<'_>, leaving: &Leaving) -> bool {
+    draft.cluster.edges.iter().any(|edge| {
+        let receipt = leaving.receipts.get(edge.id);
+        !edge.gone && receipt.is_some_and(|receipt| receipt.edge_gone)
+    })
 }
 
 /// After this, nobody waits for edges any more. A deadline that passed while the controller was

@@ -15,7 +15,7 @@ use longshore_model::spec::{UpdateOrder, UpdateSpec};
 use longshore_model::{Reason, ServiceSpec, TemplateId};
 
 use crate::draft::{Condition, Draft};
-use crate::failures::{backs_off, failures, is_outdated};
+use crate::failures::{backs_off, failures, forgive, is_outdated};
 use crate::place::{self, Order, constraint_refusal};
 use crate::progress;
 use crate::verdict;
@@ -125,7 +125,9 @@ pub(crate) fn run(draft: &mut Draft<'_>) {
                 break;
             };
             reconcile(draft, service, spec);
-            if !progress::advance(draft, service) {
+            // What was not healthy may just have left, and the others have proven themselves.
+            let forgiven = forgive(draft, service);
+            if !(progress::advance(draft, service) || forgiven) {
                 break;
             }
         }
@@ -261,7 +263,9 @@ fn create(
     let outdated =
         of(&|row, why| *why == LeaveReason::Replaced && is_outdated(draft, service, row));
     let cut_off = of(&|_, why| *why == LeaveReason::Unreachable);
-    let others = give - replaced - cut_off;
+    // The successor of one that moves is there; where its node cannot tell, the move waits.
+    let moves = of(&|_, why| *why == LeaveReason::Rebalanced);
+    let others = give - replaced - cut_off - moves;
     let cut_off_now = if cut_off == 0 || any_up(draft, sorted) {
         cut_off
     } else {
@@ -449,6 +453,8 @@ fn outdated_ones(draft: &Draft<'_>, service: usize) -> u32 {
 
 /// Could users depend on it? Also when no edge can be asked: only one that an edge calls down, or
 /// that its node does not call healthy, surely serves nobody. Without a route, edges have no say.
+/// One that edges reach while its node proves it anew (its agent has lost its ledger) is about to
+/// serve again.
 fn may_serve(draft: &Draft<'_>, row: usize) -> bool {
     let Some(replica) = draft.replica(row) else {
         return false;
@@ -457,7 +463,10 @@ fn may_serve(draft: &Draft<'_>, row: usize) -> bool {
     let alive = matches!(seen.condition, Condition::Healthy | Condition::Unknown);
     let called_down =
         seen.sight.down > 0 && seen.sight.up == 0 && draft.has_route(seen.service, replica);
-    replica.traffic == Traffic::Serve && alive && !called_down
+    let proves_anew = seen.condition == Condition::Starting
+        && replica.traffic == Traffic::Drain
+        && seen.sight.up > 0;
+    proves_anew || (replica.traffic == Traffic::Serve && alive && !called_down)
 }
 
 /// Gives up replicas beyond the count. Returns how many left.

@@ -129,7 +129,7 @@ impl World {
             life.pardon.all |=
                 replica.leaving.is_some() && adapter::is_lost(commit.after, &replica.node);
             if adapter::is_lost(commit.after, &replica.node) {
-                life.lost_at = Some(self.now);
+                (life.lost_at, life.made_up_at) = (Some(self.now), None);
             }
             if replica.stop && !stopped {
                 life.pardon.edges.clone_from(&gone);
@@ -158,9 +158,12 @@ impl World {
             if let Some(life) = self.truth.lives.get_mut(&was.id) {
                 life.planned = false;
                 life.pardon.all |= away;
-                life.lost_at = away.then_some(self.now).or(life.lost_at);
+                if away {
+                    (life.lost_at, life.made_up_at) = (Some(self.now), None);
+                }
             }
         }
+        self.truth.make_up(commit.after, self.now);
     }
 
     /// Edges whose lease is over, as far as the controller can know.
@@ -291,7 +294,7 @@ impl World {
                     | LeaveReason::Rebalanced
             );
             let served = was.is_some_and(|was| was.traffic == Traffic::Serve && self.serves(was));
-            if by_choice && served {
+            if by_choice && served && !was.is_some_and(|was| self.was_sick(was)) {
                 *given.entry(replica.service.clone()).or_default() += 1;
             }
         }
@@ -336,6 +339,13 @@ impl World {
                 .any(|s| s.address == address && s.takes());
             (sent || !routed) && self.answers(number, address)
         })
+    }
+
+    /// Did it answer nobody until a moment ago? That it does again is not known yet.
+    fn was_sick(&self, replica: &Replica) -> bool {
+        let containers = self.hosts.iter().flat_map(|h| h.engine.containers.values());
+        let mut its = containers.filter(|container| container.replica == replica.id);
+        its.any(|c| c.sick_until > 0 && self.now < c.sick_until + LAG_MS)
     }
 
     /// Replicas that the controller may count on: their containers answer, or did so until a

@@ -1,5 +1,5 @@
-//! Services that can never come to rest: all that is left of them crash-loops, by what their image
-//! really does. They are tried on for ever, as `docs/rollouts.md` says; each try must wait longer.
+//! Services that can never come to rest, by what their image really does and what their users ask
+//! for. They are tried on for ever, as `docs/rollouts.md` says; each try must wait longer.
 
 use longshore_model::spec::FailureAction;
 use longshore_model::{Plan, ServiceKey};
@@ -8,21 +8,24 @@ use crate::adapter::{self, Wish};
 use crate::world::World;
 
 impl World {
-    /// Does every template crash that this service could run? Where a replica of another template
-    /// stays, a stopped rollout goes back to that one, and the plan must come to rest.
+    /// Is what the file asks for tried on for ever? What crashes or cannot be pulled is, where
+    /// every replica that stays is of it: elsewhere a stopped rollout goes back to the others, and
+    /// the plan must come to rest. What is told to go on in spite of failures is, whatever it
+    /// fails of and whatever else stays.
     pub(crate) fn crash_loops(&self, plan: &Plan, key: &ServiceKey) -> bool {
         let wish = self.users.of(key).and_then(|service| service.wish.as_ref());
-        // What is told to go on in spite of failures is tried on whatever it fails of.
-        let loops = |wish: &&Wish| {
-            let goes_on = wish.failure_action == FailureAction::Continue;
-            wish.image.starts_with("crash-") || goes_on && !wish.image.starts_with("good-")
-        };
-        let Some(wish) = wish.filter(|wish| loops(wish) && !wish.impossible) else {
+        let bad = |wish: &&Wish| !wish.image.starts_with("good-") && !wish.impossible;
+        let Some(wish) = wish.filter(bad) else {
             return false;
         };
-        adapter::of_service(plan, key)
-            .filter(|replica| replica.leaving.is_none())
-            .all(|replica| adapter::image(plan, replica) == wish.image)
+        let fails = ["crash-", "missing"];
+        let fails = fails.iter().any(|word| wish.image.starts_with(word));
+        let alone = || {
+            adapter::of_service(plan, key)
+                .filter(|replica| replica.leaving.is_none())
+                .all(|replica| adapter::image(plan, replica) == wish.image)
+        };
+        wish.failure_action == FailureAction::Continue || fails && alone()
     }
 
     /// Is nothing else planned than before, but for new tries of what crash-loops? Generations of

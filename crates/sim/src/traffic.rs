@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use longshore_model::ReplicaId;
 
 use crate::event::{End, Event, HostNo};
-use crate::haproxy::Haproxy;
+use crate::haproxy::{Haproxy, PARKED};
 use crate::world::World;
 
 /// Servers that HAProxy tries for one request.
@@ -204,22 +204,38 @@ impl World {
         }
         let expected = self.traffic.answered.contains(&(service, edge))
             && self.users.promised(service, self.now);
-        // An edge that was away past its lease is not waited for, and its list is old.
-        let key = &self.users.services[service].key;
-        let mut lives = self.truth.lives.values().filter(|l| l.service == *key);
-        let now = self.now;
-        let passed_over = lives.any(|life| {
-            // With the agents of an edge and of a node silent, one witness is left, and after its
-            // timeout what runs there is given up; the edge hears of it when it is back.
-            let lost = life.lost_at.is_some_and(|at| now < at + PARDON_MS);
-            lost || life.pardon.edges.contains(&edge)
-        });
-        if expected && !passed_over && (self.scenario.clean || self.quiet_for_ms() > 10_000) {
+        if expected
+            && !self.passed_over(service, edge)
+            && (self.scenario.clean || self.quiet_for_ms() > 10_000)
+        {
             let what = format!(
                 "a request for {} through {} failed although no fault reached it: {why}",
                 self.users.services[service].key, self.hosts[edge].id
             );
             self.violation(&what);
         }
+    }
+
+    /// May this edge's list be of no use without anybody's mistake?
+    fn passed_over(&self, service: usize, edge: HostNo) -> bool {
+        // One that was away past its lease is not waited for, and its list is old.
+        let key = &self.users.services[service].key;
+        let mut lives = self.truth.lives.values().filter(|l| l.service == *key);
+        let now = self.now;
+        let some_are = lives.any(|life| {
+            // With the agents of an edge and of a node silent, one witness is left, and after its
+            // timeout what runs there is given up; the edge hears of it when it is back. Where
+            // nothing can follow, as nobody can run what the file asks for, that lasts.
+            let over = |at: u64| life.made_up_at.is_some_and(|up| now >= up.max(at) + PARDON_MS);
+            let lost = life.lost_at.is_some_and(|at| !over(at));
+            lost || life.pardon.edges.contains(&edge)
+        });
+        // One that nobody could tell anything until the sessions' time was over.
+        let backend = self.users.backend(service);
+        let pool = backend.and_then(|name| self.hosts[edge].haproxy.worker.get(&name));
+        let servers = pool.into_iter().flat_map(|pool| pool.servers.values());
+        let mut listed = servers.filter(|s| s.address != PARKED).peekable();
+        let any = listed.peek().is_some();
+        some_are || any && listed.all(|s| self.truth.given_up(s.address, edge))
     }
 }

@@ -2,13 +2,15 @@
 //! seen to obey, and what was ever reported.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use longshore_model::plan::Traffic;
 use longshore_model::reason::LeaveReason;
-use longshore_model::{Assignment, NodeId, Replica, ReplicaId, Routes, ServiceKey, TemplateId};
+use longshore_model::{Assignment, NodeId, Plan, Replica, ReplicaId, Routes, ServiceKey, TemplateId};
 use longshore_wire::Fence;
 
+use crate::adapter;
 use crate::event::HostNo;
 
 /// One replica, from its first commit on.
@@ -34,6 +36,10 @@ pub struct Life {
     pub pardon: Pardon,
     /// When its node was last called lost.
     pub lost_at: Option<u64>,
+    /// When another one of its service was first in the routes after that.
+    pub made_up_at: Option<u64>,
+    /// Where it answers.
+    pub addresses: Vec<SocketAddr>,
 }
 
 /// Whom a stop need not wait for.
@@ -60,6 +66,12 @@ impl Life {
             over: false,
             pardon: Pardon::default(),
             lost_at: None,
+            made_up_at: None,
+            addresses: replica
+                .ports
+                .iter()
+                .map(|port| SocketAddr::new(replica.address, port.host_port))
+                .collect(),
         }
     }
 }
@@ -95,6 +107,27 @@ impl Truth {
     /// The controller hears of healthy replicas.
     pub fn reported(&mut self, healthy: impl Iterator<Item = ReplicaId>) {
         self.healthy.extend(healthy);
+    }
+
+    /// A plan has come into force: what is lost is made up for once another one serves.
+    pub fn make_up(&mut self, plan: &Plan, now: u64) {
+        let lost = self.lives.values_mut();
+        for life in lost.filter(|life| life.lost_at.is_some() && life.made_up_at.is_none()) {
+            let serves = adapter::of_service(plan, &life.service)
+                .any(|replica| replica.leaving.is_none() && replica.traffic == Traffic::Serve);
+            life.made_up_at = serves.then_some(now);
+        }
+    }
+
+    /// Is it given up, and does nobody wait for this edge, whose list may still have it?
+    #[must_use]
+    pub fn given_up(&self, at: SocketAddr, edge: HostNo) -> bool {
+        let mut lives = self.lives.values().rev();
+        let newest = lives.find(|life| life.addresses.contains(&at));
+        newest.is_some_and(|life| {
+            let pardoned = life.pardon.all || life.pardon.edges.contains(&edge);
+            pardoned && (life.stop || !life.planned)
+        })
     }
 
     /// Was it ever heard to be healthy?
