@@ -226,7 +226,10 @@ impl World {
             // With the agents of an edge and of a node silent, one witness is left, and after its
             // timeout what runs there is given up; the edge hears of it when it is back. Where
             // nothing can follow, as nobody can run what the file asks for, that lasts.
-            let over = |at: u64| life.made_up_at.is_some_and(|up| now >= up.max(at) + PARDON_MS);
+            let over = |at: u64| {
+                life.made_up_at
+                    .is_some_and(|up| now >= up.max(at) + PARDON_MS)
+            };
             let lost = life.lost_at.is_some_and(|at| !over(at));
             lost || life.pardon.edges.contains(&edge)
         });

@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use longshore_model::plan::Traffic;
 use longshore_model::reason::LeaveReason;
-use longshore_model::{Assignment, NodeId, Plan, Replica, ReplicaId, Routes, ServiceKey, TemplateId};
+use longshore_model::{
+    Assignment, NodeId, Plan, Replica, ReplicaId, Routes, ServiceKey, TemplateId,
+};
 use longshore_wire::Fence;
 
 use crate::adapter;
