@@ -62,6 +62,10 @@ mutants! {
     ScaleInWithoutSamples,
     /// Planner: a count that a person set is obeyed for ever.
     ManualObeyedTwice,
+    /// Planner: an autoscaler that is told to keep its hands off scales.
+    PauseIgnored,
+    /// Planner: a drain by force does not wait for its deadline.
+    ForcedAtOnce,
     /// Controller: sent before it is stored.
     CommitAfterExecute,
     /// Controller: a command that a full disk refused is not sent again.

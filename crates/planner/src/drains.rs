@@ -15,7 +15,12 @@ pub(crate) fn is_forced(draft: &Draft<'_>, row: usize) -> bool {
         return false;
     };
     let order = draft.cluster.nodes[number].node.drain;
-    order.is_some_and(|order| order.force && draft.input.now_ms >= order.deadline_ms)
+    let over = |deadline_ms| draft.input.now_ms >= deadline_ms;
+    #[cfg(feature = "mutants")]
+    let over = |deadline_ms| {
+        over(deadline_ms) || longshore_model::mutant::is(longshore_model::Mutant::ForcedAtOnce)
+    };
+    order.is_some_and(|order| order.force && over(order.deadline_ms))
 }
 
 /// Reports the drains of all nodes, says what changed, and notes when their deadlines are due.

@@ -12,6 +12,7 @@ use crate::verdict;
 /// Failed and lost replicas leave, before anything is decided about counts.
 pub(crate) fn run(draft: &mut Draft<'_>) {
     for service in 0..draft.services.len() {
+        end_if_put_back(draft, service);
         forgive(draft, service);
         let staying = draft.staying(service);
         give_up_dead(draft, service, &staying);
@@ -121,7 +122,10 @@ fn note_failure(draft: &mut Draft<'_>, service: usize, row: usize, why: &FailRea
         .as_ref()
         .map_or(0, |failures| failures.count)
         .saturating_add(1);
-    let same_round = before.as_ref().filter(|f| created_ms < f.retry_at_ms);
+    // One that fails after the others' pause is over would be followed at once: it pauses anew.
+    let same_round = before
+        .as_ref()
+        .filter(|f| created_ms < f.retry_at_ms && now_ms < f.retry_at_ms);
     let (rounds, retry_at_ms) = match same_round {
         Some(failures) => (failures.rounds, failures.retry_at_ms),
         None => {
@@ -139,6 +143,18 @@ fn note_failure(draft: &mut Draft<'_>, service: usize, row: usize, why: &FailRea
         retry_at_ms,
         last: why.clone(),
     });
+}
+
+/// No pause is longer than the cap: one that would be was begun before the clock was put back. It
+/// ends now.
+fn end_if_put_back(draft: &mut Draft<'_>, service: usize) {
+    let (now_ms, cap_ms) = (draft.input.now_ms, draft.input.config.backoff_cap_ms);
+    let pause_ms = failures(draft, service).map_or(0, |f| f.retry_at_ms.saturating_sub(now_ms));
+    if pause_ms > cap_ms
+        && let Some(failures) = &mut draft.entry(service).failures
+    {
+        failures.retry_at_ms = now_ms;
+    }
 }
 
 /// Must the next start wait for the back-off?

@@ -174,25 +174,31 @@ fn take_out(draft: &mut Draft<'_>, row: usize) {
 
 /// Takes replicas whose own check fails out of the routes, as long as at least half of the
 /// service stays in: checks that fail everywhere say more about load, or about the check, than
-/// about the replicas, and HAProxy's own checks guard what stays.
-fn shed(draft: &mut Draft<'_>, service: usize) {
-    let rows = draft.services[service].rows.iter().copied();
+/// about the replicas, and HAProxy's own checks guard what stays. True: some were taken out.
+pub(crate) fn shed(draft: &mut Draft<'_>, service: usize) -> bool {
+    // Said anew: the count may have changed since.
+    let waits = &mut draft.services[service].waits;
+    waits.retain(|wait| !matches!(wait, Reason::KeptInRoutes { .. }));
+    let sick = |row: &&usize| draft.rows[**row].condition == Condition::Unhealthy;
+    let rows = &draft.services[service].rows;
+    if !rows.iter().any(|row| sick(&row)) {
+        return false;
+    }
     let in_routes: Vec<usize> = rows
+        .iter()
+        .copied()
         .filter(|&row| {
             let replica = draft.replica(row);
             replica.is_some_and(|r| r.leaving.is_none() && r.traffic == Traffic::Serve)
         })
         .collect();
-    let sick = |row: &&usize| draft.rows[**row].condition == Condition::Unhealthy;
     let mut sick: Vec<usize> = in_routes.iter().filter(sick).copied().collect();
-    if sick.is_empty() {
-        return;
-    }
     let half = usize::try_from(draft.target(service).div_ceil(2)).unwrap_or(usize::MAX);
     let room = in_routes.len().saturating_sub(half.max(1));
     // Those that HAProxy does not reach either go first.
     sick.sort_by_key(|&row| (draft.rows[row].sight.up > 0, row));
     let stay = sick.split_off(room.min(sick.len()));
+    let shed = !sick.is_empty();
     for row in sick {
         take_out(draft, row);
     }
@@ -200,6 +206,7 @@ fn shed(draft: &mut Draft<'_>, service: usize) {
         let replicas = u32::try_from(stay.len()).unwrap_or(u32::MAX);
         draft.wait(service, Reason::KeptInRoutes { replicas });
     }
+    shed
 }
 
 /// One of the clocks of a service's replicas.

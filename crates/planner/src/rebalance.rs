@@ -294,13 +294,16 @@ fn in_flight(draft: &Draft<'_>) -> u32 {
     u32::try_from(rows.count()).unwrap_or(u32::MAX)
 }
 
-/// Replicas of all services by node number, as they will be when all moves are over.
+/// Replicas of all services by node number, as they will be when all moves are over. What a
+/// service tries again and again stays nowhere: others need not make way for it.
 fn totals(draft: &Draft<'_>) -> Vec<u32> {
     let mut totals = vec![0; draft.cluster.nodes.len()];
     for service in 0..draft.services.len() {
+        let failing = crate::failures::failures(draft, service).is_some();
         for row in draft.active(service) {
             if let Some(number) = draft.rows[row].node
                 && !moves(draft, row)
+                && (!failing || draft.serves(row))
             {
                 totals[number] += 1;
             }

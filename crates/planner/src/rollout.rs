@@ -19,7 +19,7 @@ use crate::failures::{backs_off, failures, forgive, is_outdated};
 use crate::place::{self, Order, constraint_refusal};
 use crate::progress;
 use crate::verdict;
-use crate::{rebalance, warm};
+use crate::{health, rebalance, warm};
 
 mod victims;
 
@@ -125,9 +125,11 @@ pub(crate) fn run(draft: &mut Draft<'_>) {
                 break;
             };
             reconcile(draft, service, spec);
-            // What was not healthy may just have left, and the others have proven themselves.
+            // What was not healthy may just have left, and the others have proven themselves; with
+            // fewer wanted, fewer must stay in the routes.
             let forgiven = forgive(draft, service);
-            if !(progress::advance(draft, service) || forgiven) {
+            let shed = health::shed(draft, service);
+            if !(progress::advance(draft, service) || forgiven || shed) {
                 break;
             }
         }
@@ -344,6 +346,13 @@ fn newest_outdated(draft: &Draft<'_>, service: usize) -> Option<TemplateId> {
         .map(|replica| replica.template.clone())
 }
 
+/// What a service shall run while its rollout is stopped; none: it is not, or there is nothing to
+/// go back to.
+pub(crate) fn fallback(draft: &Draft<'_>, service: usize) -> Option<TemplateId> {
+    let stopped = progress::stopped(draft, service);
+    stopped.then(|| old_template(draft, service)).flatten()
+}
+
 /// What a service shall run while its rollout is stopped: the newest old template that is left, or
 /// what its last good revision ran.
 fn old_template(draft: &Draft<'_>, service: usize) -> Option<TemplateId> {
@@ -453,8 +462,7 @@ fn outdated_ones(draft: &Draft<'_>, service: usize) -> u32 {
 
 /// Could users depend on it? Also when no edge can be asked: only one that an edge calls down, or
 /// that its node does not call healthy, surely serves nobody. Without a route, edges have no say.
-/// One that edges reach while its node proves it anew (its agent has lost its ledger) is about to
-/// serve again.
+/// One that its node proves anew (its agent has lost its ledger) is about to serve again.
 fn may_serve(draft: &Draft<'_>, row: usize) -> bool {
     let Some(replica) = draft.replica(row) else {
         return false;
@@ -463,10 +471,9 @@ fn may_serve(draft: &Draft<'_>, row: usize) -> bool {
     let alive = matches!(seen.condition, Condition::Healthy | Condition::Unknown);
     let called_down =
         seen.sight.down > 0 && seen.sight.up == 0 && draft.has_route(seen.service, replica);
-    let proves_anew = seen.condition == Condition::Starting
-        && replica.traffic == Traffic::Drain
-        && seen.sight.up > 0;
-    proves_anew || (replica.traffic == Traffic::Serve && alive && !called_down)
+    let proves_anew = seen.condition == Condition::Starting && replica.traffic == Traffic::Drain;
+    let counts = proves_anew || (replica.traffic == Traffic::Serve && alive);
+    counts && !called_down
 }
 
 /// Gives up replicas beyond the count. Returns how many left.

@@ -48,6 +48,12 @@ fn standbys(draft: &Draft<'_>, service: usize) -> Vec<usize> {
     .collect()
 }
 
+/// What the service would start next: of a rollout that stopped, the old one.
+fn template(draft: &Draft<'_>, service: usize) -> Option<TemplateId> {
+    let old = crate::rollout::fallback(draft, service);
+    old.or_else(|| draft.services[service].template.clone())
+}
+
 fn wanted(spec: Option<&ServiceSpec>) -> u32 {
     let autoscale = spec.and_then(|spec| spec.autoscale.as_ref());
     autoscale.map_or(0, |autoscale| {
@@ -69,12 +75,13 @@ fn may_host(slot: &NodeSlot<'_>, spec: &ServiceSpec) -> bool {
 /// Standbys of an older template, on nodes that take no replicas, and more than are wanted.
 fn drop_unwanted(draft: &mut Draft<'_>, service: usize) {
     let spec = draft.services[service].spec.map(|spec| &**spec);
+    let template = template(draft, service);
     let mut stay = Vec::new();
     for row in standbys(draft, service) {
         let Some(replica) = draft.replica(row) else {
             continue;
         };
-        let fresh = Some(&replica.template) == draft.services[service].template.as_ref();
+        let fresh = Some(&replica.template) == template.as_ref();
         let hosted = draft.rows[row].node.is_some_and(|number| {
             spec.is_some_and(|spec| may_host(&draft.cluster.nodes[number], spec))
         });
@@ -182,7 +189,7 @@ fn fill(draft: &mut Draft<'_>, service: usize, pressed: bool) -> Option<WarmWait
     if missing == 0 {
         return None;
     }
-    let template = draft.services[service].template.clone()?;
+    let template = template(draft, service)?;
     if let Some(wait) = hold(draft, service, pressed) {
         return Some(wait);
     }
@@ -209,7 +216,8 @@ fn hold(draft: &mut Draft<'_>, service: usize, pressed: bool) -> Option<WarmWait
     }
     if let Some(failed) = failures(draft, service) {
         let until_ms = failed.retry_at_ms;
-        if backs_off(draft, service, false) {
+        let stopped = crate::rollout::fallback(draft, service).is_some();
+        if backs_off(draft, service, stopped) {
             return Some(WarmWait::Backoff { until_ms });
         }
     }

@@ -318,6 +318,13 @@ pub fn finds_well(edge: &EdgeObserved, plan: &Plan, node: &NodeId) -> bool {
     })
 }
 
+/// Does the last look of an edge find a replica down?
+#[must_use]
+pub fn finds_down(edge: &EdgeObserved, key: &ServiceKey, id: ReplicaId) -> bool {
+    let server = edge.server(key, id);
+    server.is_some_and(|server| server.check == CheckState::Down)
+}
+
 /// CPU samples of a replica.
 #[must_use]
 pub fn replica_samples(seen: &NodeObserved, id: ReplicaId) -> &[CpuSample] {

@@ -57,6 +57,8 @@ pub struct SimServer {
     pub admin: ServerAdmin,
     /// Count of its check.
     pub health: u32,
+    /// Since when it is not 0.
+    pub up_at: u64,
     /// Checks run.
     pub checked: bool,
     /// Next check.
@@ -141,6 +143,7 @@ impl Haproxy {
                 address: PARKED,
                 admin: ServerAdmin::Maint,
                 health: 0,
+                up_at: now_ms,
                 checked: false,
                 check_at: now_ms,
                 sessions: 0,
@@ -165,7 +168,7 @@ impl Haproxy {
             Action::Maint => (server.admin, server.health) = (ServerAdmin::Maint, 0),
             Action::Drain | Action::Ready => {
                 if leaves_maint {
-                    server.health = check.rise;
+                    (server.health, server.up_at) = (check.rise, now_ms);
                     server.check_at = now_ms + u64::from(check.inter_ms);
                 }
                 server.admin = match step.action {
@@ -181,6 +184,9 @@ impl Haproxy {
     pub fn checked(server: &mut SimServer, passed: bool, now_ms: u64) {
         let check = CheckSettings::default();
         let top = check.rise + check.fall - 1;
+        if server.health == 0 {
+            server.up_at = now_ms;
+        }
         server.health = match (passed, server.health) {
             (true, _) => top,
             (false, health) if health > check.rise => health - 1,
@@ -202,9 +208,11 @@ impl Haproxy {
         for (name, servers) in &self.file.servers {
             let mut pool = Pool::default();
             for (&slot, &(address, enabled)) in servers {
+                // The state file tells who is down as well.
                 let was = old.get(name).and_then(|pool| {
-                    let same = |s: &&SimServer| s.address == address && s.takes();
-                    pool.servers.values().find(same)
+                    let known = |s: &&SimServer| s.admin != ServerAdmin::Maint;
+                    let mut same = pool.servers.values().filter(known);
+                    same.find(|s| s.address == address)
                 });
                 let health = match (enabled, was, reload) {
                     (false, _, _) => 0,
@@ -222,6 +230,7 @@ impl Haproxy {
                         address,
                         admin,
                         health,
+                        up_at: was.map_or(now_ms, |was| was.up_at),
                         checked: true,
                         check_at: now_ms + u64::from(check.fastinter_ms),
                         sessions: 0,

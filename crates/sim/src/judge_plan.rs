@@ -100,6 +100,10 @@ impl World {
             if adapter::replica(plan, id).is_none()
                 && let Some(life) = self.truth.lives.get_mut(&id)
             {
+                if life.planned && adapter::is_lost(plan, &life.node) {
+                    life.pardon.all = true;
+                    (life.lost_at, life.made_up_at) = (Some(self.now), None);
+                }
                 life.planned = false;
             }
         }
@@ -108,6 +112,7 @@ impl World {
             let life = life.or_insert_with(|| Life::new(replica));
             follow(life, replica, now_ms, &self.scenario.planner);
         }
+        self.truth.make_up(plan, self.now);
     }
 
     fn judge_commit(&mut self, commit: &Commit<'_>, found: &mut Vec<String>) {
@@ -286,6 +291,12 @@ impl World {
                     replica.id, leaving.reason
                 ));
             }
+            let view = commit.cluster.view();
+            let order = view.desired.nodes.get(&replica.node).and_then(|n| n.drain);
+            let due = order.is_some_and(|o| o.force && commit.now_ms >= o.deadline_ms);
+            if leaving.reason == LeaveReason::NodeDrainForced && !due {
+                found.push(format!("{} is forced out before its time", replica.id));
+            }
             let by_choice = matches!(
                 leaving.reason,
                 LeaveReason::ScaleIn
@@ -294,7 +305,7 @@ impl World {
                     | LeaveReason::Rebalanced
             );
             let served = was.is_some_and(|was| was.traffic == Traffic::Serve && self.serves(was));
-            if by_choice && served && !was.is_some_and(|was| self.was_sick(was)) {
+            if by_choice && served && !was.is_some_and(|was| self.is_news(commit, was)) {
                 *given.entry(replica.service.clone()).or_default() += 1;
             }
         }
@@ -341,11 +352,18 @@ impl World {
         })
     }
 
-    /// Did it answer nobody until a moment ago? That it does again is not known yet.
-    fn was_sick(&self, replica: &Replica) -> bool {
-        let containers = self.hosts.iter().flat_map(|h| h.engine.containers.values());
-        let mut its = containers.filter(|container| container.replica == replica.id);
-        its.any(|c| c.sick_until > 0 && self.now < c.sick_until + LAG_MS)
+    /// Is it reached again only since a moment ago? The last word of an edge is that it is not.
+    fn is_news(&self, commit: &Commit<'_>, replica: &Replica) -> bool {
+        let at = |port: u16| std::net::SocketAddr::new(replica.address, port);
+        let ports: BTreeSet<_> = replica.ports.iter().map(|p| at(p.host_port)).collect();
+        adapter::edges_seen(commit.observed).any(|(id, edge)| {
+            let down = adapter::finds_down(edge, &replica.service, replica.id);
+            let host = self.hosts.iter().find(|host| host.id == *id);
+            let pools = host.into_iter().flat_map(|h| h.haproxy.worker.values());
+            let mut servers = pools.flat_map(|pool| pool.servers.values());
+            down && servers
+                .any(|server| ports.contains(&server.address) && self.now < server.up_at + LAG_MS)
+        })
     }
 
     /// Replicas that the controller may count on: their containers answer, or did so until a
@@ -385,6 +403,11 @@ impl World {
                 continue;
             };
             let by_metric = matches!(change.cause, ScaleCause::Metric { .. });
+            let control = commit.cluster.view().desired.autoscale.get(key).cloned();
+            let paused = control.is_some_and(|control| control.paused.is_some());
+            if paused && by_metric && adapter::last_change(commit.before, key) != Some(change) {
+                found.push(format!("{key}: scaled while its autoscaler is paused"));
+            }
             if target >= was
                 || change.to >= change.from
                 || !by_metric
@@ -423,7 +446,8 @@ fn sources(
     };
     let mut count = (0, 0);
     if signal == longshore_model::autoscale::Signal::Cpu {
-        for replica in adapter::of_service(commit.before, key).filter(|r| r.leaving.is_none()) {
+        let stays = |r: &&Replica| r.leaving.is_none() && !adapter::is_lost(commit.after, &r.node);
+        for replica in adapter::of_service(commit.before, key).filter(stays) {
             let seen = adapter::node_seen(commit.observed, &replica.node);
             let said = seen.and_then(|seen| seen.replicas.get(&replica.id));
             let Some(said) = said.filter(|s| s.state == ReplicaState::Healthy) else {
@@ -448,8 +472,12 @@ fn sources(
         let Some(seen) = adapter::node_seen(commit.observed, &node.id) else {
             continue;
         };
-        // A node that is lost with this very commit is of the cluster no longer.
-        if node.availability != Availability::Active || adapter::is_lost(commit.after, &node.id) {
+        // A node that is lost with this very commit is of the cluster no longer; one that takes
+        // nothing new counts for what it has.
+        let mut replicas = adapter::of_service(commit.before, key);
+        let takes_part = node.availability == Availability::Active
+            || replicas.any(|r| r.node == node.id && !r.paused);
+        if !takes_part || adapter::is_lost(commit.after, &node.id) {
             continue;
         }
         count.1 += 1;

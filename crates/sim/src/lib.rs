@@ -39,6 +39,7 @@ mod loops;
 pub mod mutants;
 pub mod mutations;
 pub mod ops;
+mod pauses;
 pub mod queue;
 pub mod run;
 pub mod scenario;

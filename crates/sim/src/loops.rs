@@ -58,6 +58,10 @@ impl World {
             let Some(was) = adapter::failures(before, key) else {
                 continue;
             };
+            // A pause that is longer than the cap was begun before the clock was put back: it ends.
+            if was.retry_at_ms > now_ms + self.scenario.planner.backoff_cap_ms {
+                continue;
+            }
             let early = adapter::of_service(after, key)
                 .any(|r| r.template == was.template && adapter::replica(before, r.id).is_none());
             if early && now_ms < was.retry_at_ms {

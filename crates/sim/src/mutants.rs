@@ -6,6 +6,7 @@ use longshore_model::mutant::{Mutant, switch};
 
 use crate::cli::many;
 use crate::run::{self, Outcome};
+use crate::scenario::{PAUSES_FROM, RICH_FROM};
 
 /// Switches the mistake of that name on. False: there is none.
 #[must_use]
@@ -21,13 +22,19 @@ pub fn all_are_caught(from: u64, seeds: u64, jobs: usize) -> bool {
     let mut survivors = 0;
     for mutant in Mutant::ALL {
         let began = Instant::now();
-        let found = find(*mutant, from, seeds, jobs);
+        // What only rich seeds use, only they can find.
+        let first = match mutant {
+            Mutant::ForcedAtOnce => RICH_FROM + from,
+            Mutant::PauseIgnored => PAUSES_FROM + from,
+            _ => from,
+        };
+        let found = find(*mutant, first, seeds, jobs);
         let seconds = began.elapsed().as_secs_f64();
         match found {
             Some(outcome) => {
                 let what = outcome.violations.first().map_or("", String::as_str);
                 let (name, seed) = (mutant.name(), outcome.seed);
-                println!("{name:<24} caught by seed {seed:<5} in {seconds:>6.1} s: {what:.110}");
+                println!("{name:<24} caught by seed {seed:<7} in {seconds:>6.1} s: {what:.110}");
             }
             None => {
                 survivors += 1;

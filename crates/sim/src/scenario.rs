@@ -139,6 +139,9 @@ impl Fault {
 /// out the cluster. What a smaller seed means stays as it is.
 pub const RICH_FROM: u64 = 1_000_000;
 
+/// From this seed on, users pause autoscalers as well.
+pub const PAUSES_FROM: u64 = 2_000_000;
+
 /// One seed.
 #[derive(Debug, Clone)]
 pub struct Scenario {
@@ -162,6 +165,8 @@ pub struct Scenario {
     pub clean: bool,
     /// See [`RICH_FROM`].
     pub rich: bool,
+    /// See [`PAUSES_FROM`].
+    pub pauses: bool,
     /// Settings of the planner: its real times, shortened so that a minute shows much.
     pub planner: PlannerConfig,
 }
@@ -191,6 +196,7 @@ impl Scenario {
             faults,
             clean,
             rich,
+            pauses: seed >= PAUSES_FROM,
             planner: planner(dice, services, rich),
         }
     }
@@ -215,6 +221,11 @@ fn planner(dice: &mut Dice, services: u64, rich: bool) -> PlannerConfig {
             rebalance_window_ms: 30_000,
             rebalance_period_ms: 1_000,
             rebalance_cooldown_ms: dice.between(2_000, 10_000),
+            ..usual
+        },
+        // As short as the other waits.
+        false if rich => PlannerConfig {
+            rebalance_cooldown_ms: 5_000,
             ..usual
         },
         false => usual,

@@ -1,7 +1,7 @@
 //! Users: they apply revisions good and bad, scale, take down, drain, remove and join nodes, and
 //! bring load. All of it goes through the controller's one door for writes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use controller::store::{NodeRecord, Repository, StoreError, StoredEvent};
 use longshore_haproxy_driver::name::BackendName;
@@ -321,13 +321,15 @@ impl World {
         let key = self.users.services[service].key.clone();
         let manual: Vec<ServiceKey> = self.cluster().map_or_else(Vec::new, |cluster| {
             let desired = cluster.desired();
-            let keys = desired.manual.keys().filter(|k| k.app == key.app);
-            keys.cloned().collect()
+            let keys = desired.manual.keys().chain(desired.autoscale.keys());
+            let keys: BTreeSet<_> = keys.filter(|k| k.app == key.app).cloned().collect();
+            keys.into_iter().collect()
         });
         let acked = self.change(
             |desired| {
                 desired.apps.remove(&key.app);
                 desired.manual.retain(|k, _| k.app != key.app);
+                desired.autoscale.retain(|k, _| k.app != key.app);
             },
             |repository, _| repository.remove_app(&key.app, &manual, &[]),
         );
@@ -384,6 +386,10 @@ impl World {
         self.queue.push(self.now + wait_ms, Event::User);
         let service = self.dice.below(self.users.services.len());
         let up = self.users.services[service].wish.is_some();
+        let scales = up && self.users.services[service].usual.scaling.is_some();
+        if self.scenario.pauses && scales && self.dice.one_in(6) {
+            return self.pause_or_resume(service);
+        }
         match self.dice.below(12) {
             _ if !up => {
                 let usual = self.users.services[service].usual.clone();
@@ -497,6 +503,7 @@ impl World {
     /// Faults are over: users put everything right that they can.
     pub(crate) fn users_put_right(&mut self) {
         self.replica_load = TARGET;
+        self.resume_all();
         for host in 0..self.hosts.len() {
             self.hosts[host].load = TARGET;
             self.join(host);

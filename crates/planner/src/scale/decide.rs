@@ -135,6 +135,10 @@ fn hands_off(
         return Some((ClampRule::Held { by }, Reason::Held { until_ms }, until_ms));
     }
     let paused = control.paused.as_ref()?;
+    #[cfg(feature = "mutants")]
+    if longshore_model::mutant::is(longshore_model::Mutant::PauseIgnored) {
+        return None;
+    }
     if paused.until_ms.is_some_and(|until_ms| until_ms <= now_ms) {
         return None;
     }

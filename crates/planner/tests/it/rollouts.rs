@@ -259,6 +259,25 @@ fn continue_goes_on_trying_with_growing_pauses() {
 }
 
 #[test]
+fn a_clock_that_is_put_back_does_not_make_the_pause_longer() {
+    let mut world = World::new(2);
+    world.now += 7_200_000;
+    world.broken.push(NEW.into());
+    world.apply("web", with(NEW, 2, update(FailureAction::Pause)));
+    world.ticks(40);
+    world.broken.clear();
+    // The next controller knows nothing but the plan.
+    world.now -= 3_600_000;
+    world.started = world.now;
+    world.memory = Default::default();
+    world.observed = Default::default();
+    world.cache = Default::default();
+    world.checker = Default::default();
+    world.ticks(60);
+    assert_eq!(world.answering("web"), 2, "{:?}", world.report);
+}
+
+#[test]
 fn paused_with_no_old_one_left_the_last_good_template_runs_again() {
     let stop_first = UpdateSpec {
         parallelism: 0,

@@ -333,6 +333,31 @@ fn what_was_taken_out_of_the_routes_is_not_stopped_before_its_sessions_are_over(
 }
 
 #[test]
+fn sessions_of_an_edge_that_comes_back_in_the_middle_of_a_drain_get_their_time() {
+    let mut world = World::new(3);
+    world.add_edge("edge2");
+    world.apply("web", spec("web:1", 3));
+    world.ticks(40);
+    world.edges.get_mut(&id("edge2")).unwrap().session = false;
+    world.tick(world.config.edge_lease_ms + 500);
+    world.scale("web", 2);
+    let mut since_ms = None;
+    for _ in 0..60 {
+        world.tick(500);
+        let leaving = world.leaving("web");
+        let Some((replica, _)) = leaving.first() else {
+            break;
+        };
+        let waited_ms = world.now - *since_ms.get_or_insert(world.now);
+        assert!(!replica.stop || waited_ms >= 10_000, "{waited_ms} ms");
+        if replica.traffic == Traffic::Out {
+            world.edges.get_mut(&id("edge2")).unwrap().session = true;
+        }
+    }
+    assert!(since_ms.is_some() && world.leaving("web").is_empty());
+}
+
+#[test]
 fn a_controller_that_was_stopped_for_a_while_takes_nobody_for_gone() {
     let mut world = World::new(1);
     world.sticky = true;

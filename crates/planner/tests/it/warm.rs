@@ -185,6 +185,23 @@ fn a_new_template_drops_standbys_and_makes_new_ones_after_the_rollout() {
 }
 
 #[test]
+fn of_a_rollout_that_stopped_no_standby_is_tried() {
+    let mut world = World::new(2);
+    world.apply("web", warm_spec("web:1", 2, 2));
+    world.ticks(80);
+    world.broken.push("web:2".into());
+    world.apply("web", warm_spec("web:2", 2, 2));
+    world.ticks(200);
+    let plan = &world.plan.services[&key("web")];
+    let phase = plan.rollout.as_ref().map(|rollout| &rollout.phase);
+    assert_eq!(phase, Some(&rollout::Phase::Failed));
+    assert_eq!(warm(&world, "web"), (2, 2, 2));
+    let images = standbys(&world, "web");
+    let images = images.iter().map(|r| &plan.templates[&r.template].image);
+    assert!(images.clone().all(|image| image == "web:1"), "{plan:?}");
+}
+
+#[test]
 fn fewer_wanted_a_drained_node_and_the_end_of_a_service_end_standbys() {
     let mut world = World::new(2);
     world.apply("web", warm_spec("web:1", 1, 2));
