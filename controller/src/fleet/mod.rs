@@ -123,7 +123,7 @@ impl Fleet {
         };
         let seen = Arc::make_mut(&mut entry.node);
         seen.session = session;
-        seen.capacity = greeting.capacity;
+        learn_capacity(&mut seen.capacity, greeting.capacity);
         seen.assignment_generation = greeting.assignment_generation;
         seen.agent_version = greeting.agent_version;
         seen.engine_version = greeting.engine_version;
@@ -347,16 +347,23 @@ impl Fleet {
     }
 }
 
+/// What is the same stays shared with earlier snapshots: that nothing changed is seen at once.
+fn learn_capacity(known: &mut Arc<Capacity>, told: Capacity) {
+    if **known != told {
+        *known = Arc::new(told);
+    }
+}
+
 /// Puts a report into what is known; samples go into rings. What says the same as before stays
 /// shared with earlier snapshots.
 fn merge_node(node: &mut NodeObserved, report: NodeReport, now_ms: TimeMs) -> bool {
     let changed = node.reported_ms == 0
         || node.assignment_generation != report.assignment_generation
         || node.engine != report.engine
-        || node.capacity != report.capacity;
+        || *node.capacity != report.capacity;
     node.assignment_generation = report.assignment_generation;
     node.engine = report.engine;
-    node.capacity = report.capacity;
+    learn_capacity(&mut node.capacity, report.capacity);
     if *node.images != report.images {
         node.images = Arc::new(report.images);
     }

@@ -165,7 +165,7 @@ fn desired(queries: &[(&str, Option<&str>)]) -> Desired {
     let app = App {
         name: "shop".parse().unwrap(),
         revision: 1,
-        services: BTreeMap::from([("web".parse().unwrap(), Arc::new(spec))]),
+        services: [("web".parse().unwrap(), Arc::new(spec))].into(),
         applied_ms: 1,
         applied_by: "ana".into(),
     };

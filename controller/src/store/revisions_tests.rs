@@ -24,7 +24,7 @@ fn app(name: &str, revision: u64) -> App {
     App {
         name: name.parse().unwrap(),
         revision,
-        services: BTreeMap::from([("web".parse().unwrap(), Arc::new(spec))]),
+        services: [("web".parse().unwrap(), Arc::new(spec))].into(),
         applied_ms: revision,
         applied_by: "ana".into(),
     }

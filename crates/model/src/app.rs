@@ -10,6 +10,7 @@ use crate::autoscale::AutoscaleControl;
 use crate::id::{AppName, NodeId, ServiceKey, ServiceName};
 use crate::node::Node;
 use crate::rollout::RolloutControl;
+use crate::shared::SharedMap;
 use crate::spec::ServiceSpec;
 
 /// One Compose file, applied under a name.
@@ -20,7 +21,7 @@ pub struct App {
     /// Counts applies; 1 is the first.
     pub revision: u64,
     /// Its services.
-    pub services: BTreeMap<ServiceName, Arc<ServiceSpec>>,
+    pub services: SharedMap<ServiceName, Arc<ServiceSpec>>,
     /// When this revision was applied.
     pub applied_ms: TimeMs,
     /// By whom.
@@ -41,13 +42,14 @@ pub struct ManualScale {
     pub by: String,
 }
 
-/// The desired state of the cluster.
+/// The desired state of the cluster. What is long in it is shared between copies: whoever writes
+/// it copies and changes one, while others still read the one before.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Desired {
     /// Apps by name.
-    pub apps: BTreeMap<AppName, App>,
+    pub apps: SharedMap<AppName, App>,
     /// Nodes by id.
-    pub nodes: BTreeMap<NodeId, Node>,
+    pub nodes: SharedMap<NodeId, Node>,
     /// Last manual count of each service.
     pub manual: BTreeMap<ServiceKey, ManualScale>,
     /// What operators say to autoscalers, by service.

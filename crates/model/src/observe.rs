@@ -105,8 +105,8 @@ pub struct NodeObserved {
     pub session: SessionObserved,
     /// Its engine.
     pub engine: EngineState,
-    /// What it has.
-    pub capacity: Capacity,
+    /// What it has. Shared: the same `Arc` means that nothing changed.
+    pub capacity: Arc<Capacity>,
     /// Generation of the assignment that it has accepted.
     pub assignment_generation: u64,
     /// When its last report came.

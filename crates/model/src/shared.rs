@@ -313,6 +313,12 @@ impl<K: Ord, V> FromIterator<(K, V)> for SharedMap<K, V> {
     }
 }
 
+impl<K: Ord, V, const N: usize> From<[(K, V); N]> for SharedMap<K, V> {
+    fn from(entries: [(K, V); N]) -> Self {
+        entries.into_iter().collect()
+    }
+}
+
 impl<K, V> From<BTreeMap<K, V>> for SharedMap<K, V> {
     fn from(map: BTreeMap<K, V>) -> Self {
         let len = map.len();

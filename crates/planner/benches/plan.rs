@@ -113,6 +113,10 @@ fn minimal() -> ServiceSpec {
     serde_json::from_str(json).unwrap()
 }
 
+fn app_name() -> AppName {
+    "app".parse().unwrap()
+}
+
 fn key(number: u32) -> ServiceName {
     ServiceName::new(format!("service{number:05}")).unwrap()
 }
@@ -124,13 +128,13 @@ impl Fixture {
         for number in 0..size.nodes {
             let node = node(&format!("node{number:05}"), number, true);
             let seen = NodeObserved {
-                capacity: Capacity {
+                capacity: Arc::new(Capacity {
                     cpu_milli: 64_000,
                     memory_bytes: 256 << 30,
                     os: "linux".into(),
                     arch: "amd64".into(),
                     ..Default::default()
-                },
+                }),
                 ..Default::default()
             };
             observed.nodes.insert(node.id.clone(), Arc::new(seen));
@@ -142,7 +146,7 @@ impl Fixture {
         let services = (0..size.replicas / PER_SERVICE)
             .map(|number| (key(number), Arc::new(spec(number, 1, PER_SERVICE))));
         let app = App {
-            name: "app".parse().unwrap(),
+            name: app_name(),
             revision: 1,
             services: services.collect(),
             applied_ms: NOW_MS - 100_000,
@@ -399,7 +403,7 @@ fn incremental(mut fixture: Fixture, mut cache: Cache, mut checker: Checker) {
     for round in 0..9 {
         let number = round * 7 + 1;
         let desired = Arc::make_mut(&mut fixture.desired);
-        let app = desired.apps.values_mut().next().unwrap();
+        let app = desired.apps.get_mut(&app_name()).unwrap();
         app.services
             .insert(key(number), Arc::new(spec(number, 2, PER_SERVICE + 10)));
         fixture.beat();

@@ -94,7 +94,7 @@ struct Look {
 #[derive(Debug)]
 struct NodeKept {
     look: Look,
-    capacity: Option<Capacity>,
+    capacity: Option<Arc<Capacity>>,
     replicas: Option<Arc<BTreeMap<ReplicaId, ReplicaStatus>>>,
     held: Held,
     cpu_reserved_milli: u64,
@@ -141,9 +141,7 @@ impl Cache {
             // the reports.
             && !crate::rebalance::due(input)
             && kept.memory.rebalance.stays == input.memory.rebalance.stays
-            && kept.desired.nodes.len() == input.desired.nodes.len()
-            && (Arc::ptr_eq(&kept.desired, input.desired)
-                || kept.desired.nodes.keys().eq(input.desired.nodes.keys()));
+            && same_nodes(&kept.desired, input.desired);
         same.then(|| {
             let loaded = vec![false; kept.dues.len()];
             Part { kept, loaded }
@@ -170,6 +168,15 @@ impl Cache {
         kept.problems.clone_from(&outcome.report.problems);
         self.kept = Some(kept);
     }
+}
+
+/// Do both name the same nodes? Then these keep their numbers.
+fn same_nodes(before: &Desired, now: &Desired) -> bool {
+    let mut same = true;
+    before
+        .nodes
+        .differing(&now.nodes, |_, _| true, |_| same = false);
+    same
 }
 
 fn observing(input: &PlanInput<'_>) -> bool {
@@ -356,7 +363,7 @@ impl Kept {
             kept.up = slot.up;
             kept.down = slot.down;
             let capacity = slot.seen.map(|seen| &seen.capacity);
-            if kept.capacity.as_ref() != capacity {
+            if !same_arc(kept.capacity.as_ref(), capacity) {
                 kept.capacity = capacity.cloned();
             }
             let replicas = slot.seen.map(|seen| &seen.replicas);

@@ -39,8 +39,8 @@ pub(crate) struct NodeSlot<'a> {
     pub ports: Vec<u16>,
     /// Host ports that strangers hold, as failed replicas told; found out when first asked.
     pub strange_ports: OnceCell<Vec<u16>>,
-    /// Mean CPU ratio of the last seconds.
-    pub cpu_ratio: Option<f64>,
+    /// Mean CPU ratio of the last seconds; found out when first asked.
+    cpu_ratio: OnceCell<Option<f64>>,
     /// Edges cannot reach a replica there although the node calls it healthy.
     pub unreachable: bool,
     /// Its assignment's content changed in this run.
@@ -79,6 +79,18 @@ impl NodeSlot<'_> {
                 self.ports.remove(at);
             }
         }
+    }
+
+    /// Mean CPU ratio of the last seconds, if there are samples.
+    pub(crate) fn cpu_ratio(&self, input: &PlanInput<'_>) -> Option<f64> {
+        *self.cpu_ratio.get_or_init(|| {
+            crate::load::mean(
+                &self.seen?.samples.cpu_ratio,
+                input.now_ms.saturating_sub(HEADROOM_WINDOW_MS),
+                input.now_ms,
+                input.config.sample_stale_ms,
+            )
+        })
     }
 
     /// Does a replica there hold the host port?
@@ -159,8 +171,8 @@ pub(crate) struct Sight {
 pub(crate) struct Cluster<'a> {
     /// In id order: the number doubles as the last tie-break.
     pub nodes: Vec<NodeSlot<'a>>,
-    /// Workers are in at least two zones.
-    pub has_zones: bool,
+    /// Workers are in at least two zones; found out when first asked.
+    has_zones: OnceCell<bool>,
     pub edges: Vec<EdgeSlot<'a>>,
     /// Nodes that are [`NodeSlot::unreachable`].
     pub unreachable: Vec<usize>,
@@ -174,23 +186,16 @@ impl<'a> Cluster<'a> {
     pub(crate) fn new(input: &PlanInput<'a>) -> Self {
         let mut seen = Cursor::new(&input.observed.nodes);
         let mut generations = Cursor::new(&*input.current.generations);
-        let nodes: Vec<NodeSlot<'a>> = input
-            .desired
-            .nodes
-            .iter()
-            .map(|(id, node)| {
-                let seen = seen.get(id).map(|seen| &**seen);
-                let generation = generations.get(id).copied().unwrap_or(0);
-                slot(input, (id, node), seen, generation)
-            })
-            .collect();
-        let edges: Vec<EdgeSlot<'a>> = input
-            .desired
-            .nodes
-            .iter()
-            .filter(|(_, node)| node.roles.edge)
-            .map(|(id, _)| edge(input, id))
-            .collect();
+        let mut nodes: Vec<NodeSlot<'a>> = Vec::with_capacity(input.desired.nodes.len());
+        let mut edges: Vec<EdgeSlot<'a>> = Vec::new();
+        for (id, node) in &input.desired.nodes {
+            let seen = seen.get(id).map(|seen| &**seen);
+            let generation = generations.get(id).copied().unwrap_or(0);
+            nodes.push(slot((id, node), seen, generation));
+            if node.roles.edge {
+                edges.push(edge(input, id));
+            }
+        }
         let fresh = edges
             .iter()
             .map(|edge| {
@@ -200,15 +205,19 @@ impl<'a> Cluster<'a> {
                 edge.connected && age.is_some_and(|age| age <= input.config.edge_report_stale_ms)
             })
             .collect();
-        let has_zones = has_zones(&nodes);
         Self {
             nodes,
-            has_zones,
+            has_zones: OnceCell::new(),
             edges,
             unreachable: Vec::new(),
             pools: Pools::default(),
             fresh,
         }
+    }
+
+    /// Are workers in at least two zones?
+    pub(crate) fn has_zones(&self) -> bool {
+        *self.has_zones.get_or_init(|| has_zones(&self.nodes))
     }
 
     /// Edges cannot reach a replica there.
@@ -301,12 +310,10 @@ impl<'a, V: 'a, I: Iterator<Item = (&'a NodeId, &'a V)>> Cursor<I> {
 }
 
 fn slot<'a>(
-    input: &PlanInput<'a>,
     (id, node): (&'a NodeId, &'a Node),
     seen: Option<&'a NodeObserved>,
     generation: u64,
 ) -> NodeSlot<'a> {
-    let from_ms = input.now_ms.saturating_sub(HEADROOM_WINDOW_MS);
     NodeSlot {
         id,
         node,
@@ -320,14 +327,7 @@ fn slot<'a>(
         replicas: 0,
         ports: Vec::new(),
         strange_ports: OnceCell::new(),
-        cpu_ratio: seen.and_then(|seen| {
-            crate::load::mean(
-                &seen.samples.cpu_ratio,
-                from_ms,
-                input.now_ms,
-                input.config.sample_stale_ms,
-            )
-        }),
+        cpu_ratio: OnceCell::new(),
         unreachable: false,
         dirty: false,
         up: 0,

@@ -106,7 +106,7 @@ fn fill(draft: &mut Draft<'_>, order: &Order<'_>, standby: bool) -> (Vec<usize>,
     // What the pools cannot place, or the reason why there is no place.
     let mut heap: BinaryHeap<Reverse<Score>> = (0..draft.cluster.nodes.len())
         .filter(|&number| refusal(&draft.cluster.nodes[number], &board, number, draft).is_none())
-        .map(|number| Reverse(score(&draft.cluster.nodes[number], &board, number)))
+        .map(|number| Reverse(score(draft, &board, number)))
         .collect();
     let mut slots = free_slots(draft, order.service, order.count - count(&placed));
     while count(&placed) < order.count {
@@ -117,7 +117,7 @@ fn fill(draft: &mut Draft<'_>, order: &Order<'_>, standby: bool) -> (Vec<usize>,
         if refusal(&draft.cluster.nodes[number], &board, number, draft).is_some() {
             continue;
         }
-        let now = score(&draft.cluster.nodes[number], &board, number);
+        let now = score(draft, &board, number);
         if now > entry {
             heap.push(Reverse(now));
             continue;
@@ -134,7 +134,7 @@ fn fill(draft: &mut Draft<'_>, order: &Order<'_>, standby: bool) -> (Vec<usize>,
         for (values, counts) in &mut board.labels {
             counts[values[number]] += 1;
         }
-        heap.push(Reverse(score(&draft.cluster.nodes[number], &board, number)));
+        heap.push(Reverse(score(draft, &board, number)));
     }
     let short = count(&placed) < order.count;
     let refused = short.then(|| unplaceable(draft, &board));
@@ -251,7 +251,7 @@ pub(crate) fn by_label(
     let labels = placement.spread_labels.iter();
     let mut labels: Vec<_> = labels.map(|l| by_value(nodes, of_service, l)).collect();
     let spreads = placement.policy == PlacementPolicy::Spread;
-    if labels.is_empty() && spreads && draft.cluster.has_zones {
+    if labels.is_empty() && spreads && draft.cluster.has_zones() {
         labels.push(by_value(nodes, of_service, ZONE_LABEL));
     }
     labels
@@ -313,11 +313,12 @@ fn by_value(
     (values, counts)
 }
 
-fn score(slot: &NodeSlot<'_>, board: &Board<'_>, number: usize) -> Score {
+fn score(draft: &Draft<'_>, board: &Board<'_>, number: usize) -> Score {
+    let slot = &draft.cluster.nodes[number];
     let fill_permille = slot.fill_permille();
     let pack = board.placement.policy == PlacementPolicy::Binpack;
     let images = slot.seen.map_or(&[][..], |seen| &seen.images);
-    let tenths = (slot.cpu_ratio.unwrap_or(0.0).clamp(0.0, 10.0) * 10.0).floor();
+    let tenths = (slot.cpu_ratio(&draft.input).unwrap_or(0.0).clamp(0.0, 10.0) * 10.0).floor();
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     let cpu_tenths = tenths as u32;
     Score {

@@ -1,11 +1,11 @@
 //! Apps: what a file would change, changing it, taking it down.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use longshore_model::spec::RouteMode;
 use longshore_model::{
-    App, AppName, Desired, Event, EventKind, ServiceKey, ServiceName, ServiceSpec,
+    App, AppName, Desired, Event, EventKind, ServiceKey, ServiceName, ServiceSpec, SharedMap,
 };
 use longshore_proto::control::v1 as pb;
 use longshore_wire::service_spec_from_pb;
@@ -25,7 +25,7 @@ const DETAILS_MAX: usize = 64;
 /// Ports of the edges that are not for apps: HAProxy's own page and the controller.
 const STATS_PORT: u16 = 8404;
 
-type Services = BTreeMap<ServiceName, Arc<ServiceSpec>>;
+type Services = SharedMap<ServiceName, Arc<ServiceSpec>>;
 
 /// Checks everything that can be said without the other apps.
 fn read(app: Option<pb::App>, policy: &Policy) -> Result<(AppName, Services), Status> {
@@ -241,9 +241,11 @@ fn compare(path: &str, old: &Value, new: &Value, lines: &mut Vec<String>) {
 
 /// A restart that somebody asked for is no part of a file, so the next file does not undo it.
 fn keep_restarts(mut services: Services, before: &Services) -> Services {
-    for (name, spec) in &mut services {
-        let restarted_ms = before.get(name).map_or(0, |old| old.container.restarted_ms);
-        if restarted_ms > 0 {
+    for (name, old) in before {
+        let restarted_ms = old.container.restarted_ms;
+        if restarted_ms > 0
+            && let Some(spec) = services.get_mut(name)
+        {
             Arc::make_mut(spec).container.restarted_ms = restarted_ms;
         }
     }

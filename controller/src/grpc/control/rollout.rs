@@ -327,8 +327,9 @@ pub(super) fn restart(
         };
         let services = specs.keys().map(ToString::to_string).collect();
         let names = specs.keys().map(|key| key.service.clone()).collect();
-        app.services
-            .extend(specs.into_iter().map(|(key, spec)| (key.service, spec)));
+        for (key, spec) in specs {
+            app.services.insert(key.service, spec);
+        }
         let revision = app.revision;
         let origin = Origin::Restarted { services: names };
         let events = next_revision(ledger, desired, app, origin)?;

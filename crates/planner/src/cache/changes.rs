@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use longshore_model::{App, Desired, ReplicaId, ReplicaStatus, ServiceKey};
+use longshore_model::{App, Desired, ReplicaId, ReplicaStatus, ServiceKey, ServiceName, SharedMap};
 
 use super::{Held, Known, Part, look, same_arc};
 use crate::PlanInput;
-use crate::cluster::{Cluster, Cursor};
+use crate::cluster::Cluster;
 use crate::draft::Draft;
 
 impl Part {
@@ -58,17 +58,20 @@ impl Part {
     }
 
     fn nodes(&self, input: &PlanInput<'_>, cluster: &Cluster<'_>, found: &mut Found) {
-        let written = !Arc::ptr_eq(&self.kept.desired, input.desired);
-        let mut known = Cursor::new(&self.kept.desired.nodes);
+        let (before, now) = (&self.kept.desired.nodes, &input.desired.nodes);
+        before.differing(now, PartialEq::eq, |id| {
+            if let Some(number) = cluster.number(id) {
+                found.on(&self.kept.nodes[number].held);
+            }
+        });
         for (slot, kept) in cluster.nodes.iter().zip(&self.kept.nodes) {
             let replicas = slot.seen.map(|seen| &seen.replicas);
             if !same_arc(kept.replicas.as_ref(), replicas) {
                 statuses(&kept.held, kept.replicas.as_deref(), replicas, found);
             }
             let capacity = slot.seen.map(|seen| &seen.capacity);
-            let changed = kept.capacity.as_ref() != capacity
-                || written && known.get(slot.id) != Some(slot.node);
-            if changed {
+            // The same `Arc` says so at once.
+            if kept.capacity.as_ref() != capacity {
                 found.on(&kept.held);
             }
         }
@@ -197,20 +200,23 @@ fn shared_differing<V>(
 
 /// Services of which operators wrote something else than before.
 fn desired(before: &Desired, now: &Desired, mut tell: impl FnMut(&ServiceKey)) {
-    let (none, of) = (BTreeMap::new(), |app: &App| (app.revision, app.applied_ms));
-    differing(
-        &before.apps,
-        &now.apps,
+    let (none, of) = (SharedMap::new(), |app: &App| (app.revision, app.applied_ms));
+    let apps = (&before.apps, &now.apps);
+    apps.0.differing(
+        apps.1,
         |_, _| false,
         |name| {
-            let (old, new) = (before.apps.get(name), now.apps.get(name));
+            let (old, new) = (apps.0.get(name), apps.1.get(name));
             let alike = old.map(of) == new.map(of);
-            differing(
-                old.map_or(&none, |app| &app.services),
-                new.map_or(&none, |app| &app.services),
-                |old, new| alike && Arc::ptr_eq(old, new),
-                |service| tell(&ServiceKey::new(name.clone(), service.clone())),
-            );
+            let old = old.map_or(&none, |app| &app.services);
+            let new = new.map_or(&none, |app| &app.services);
+            let mut tell = |service: &ServiceName| {
+                tell(&ServiceKey::new(name.clone(), service.clone()));
+            };
+            match alike {
+                true => old.differing(new, Arc::ptr_eq, tell),
+                false => old.keys().chain(new.keys()).for_each(&mut tell),
+            }
         },
     );
     differing(&before.manual, &now.manual, PartialEq::eq, &mut tell);

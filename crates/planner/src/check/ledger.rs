@@ -134,9 +134,14 @@ impl Ledger {
     }
 
     /// Puts what the services became in place of what they were in the plan `known` of the last
-    /// check. Finds ports that are given twice.
+    /// check; what is the same was taken in then. Finds ports that are given twice.
     pub(super) fn take_in(&mut self, known: &Plan, pairs: &[Pair<'_>]) -> Verdict {
-        for pair in pairs {
+        let others = |pair: &&Pair<'_>| {
+            let was = known.services.get(pair.key);
+            !was.zip(pair.new)
+                .is_some_and(|(was, now)| Arc::ptr_eq(was, now))
+        };
+        for pair in pairs.iter().filter(others) {
             let Some(service) = known.services.get(pair.key) else {
                 continue;
             };
@@ -148,6 +153,7 @@ impl Ledger {
         }
         for (service, now) in pairs
             .iter()
+            .filter(others)
             .filter_map(|pair| pair.new)
             .flat_map(|service| service.replicas.values().map(move |now| (service, now)))
         {

@@ -96,10 +96,6 @@ impl Pools {
     }
 }
 
-fn score_of(draft: &Draft<'_>, board: &Board<'_>, number: usize) -> Score {
-    score(&draft.cluster.nodes[number], board, number)
-}
-
 fn rank(score: &Score) -> Rank {
     (
         score.replicas,
@@ -131,13 +127,13 @@ pub(super) fn place(draft: &mut Draft<'_>, order: &Order<'_>, board: &mut Board<
         .chain(board.suspects.values.keys());
     for &number in known {
         if run.touched.insert(number) {
-            let score = score(&draft.cluster.nodes[number], board, number);
+            let score = score(draft, board, number);
             run.own.push(Reverse(score));
         }
     }
     let placed = run.fill(draft, order, board, &mut heap);
     for number in run.aside {
-        heap.push(Reverse(rank(&score_of(draft, board, number))));
+        heap.push(Reverse(rank(&score(draft, board, number))));
     }
     draft.cluster.pools.pools[at].heap = heap;
     placed
@@ -192,7 +188,7 @@ fn members(draft: &Draft<'_>, board: &Board<'_>) -> BinaryHeap<Reverse<Rank>> {
     let nodes = nodes.iter().enumerate();
     nodes
         .filter(|(number, slot)| refusal(slot, &asks_nothing, *number, draft).is_none())
-        .map(|(number, slot)| Reverse(rank(&score(slot, &asks_nothing, number))))
+        .map(|(number, _)| Reverse(rank(&score(draft, &asks_nothing, number))))
         .collect()
 }
 
@@ -261,7 +257,7 @@ impl Run {
             super::notes::chosen(draft, order, board, row, &chosen, next.as_ref());
             board.of_service[number] += 1;
             board.of_template[number] += 1;
-            self.own.push(Reverse(score_of(draft, board, number)));
+            self.own.push(Reverse(score(draft, board, number)));
         }
         placed
     }
@@ -277,7 +273,7 @@ impl Run {
             let mut top = heap.peek_mut()?;
             let Reverse(entry) = *top;
             let number = entry.4;
-            let score = score_of(draft, board, number);
+            let score = score(draft, board, number);
             let now = rank(&score);
             if now > entry {
                 *top = Reverse(now);
@@ -302,7 +298,7 @@ impl Run {
                 PeekMut::pop(top);
                 continue;
             }
-            let now = score(slot, board, number);
+            let now = score(draft, board, number);
             if now > top.0 {
                 top.0 = now;
             } else {

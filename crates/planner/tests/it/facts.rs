@@ -337,7 +337,7 @@ fn a_service_that_goes_down_drains_and_leaves_nothing() {
     let mut world = World::new(3);
     world.apply("web", spec("web:1", 3));
     world.ticks(8);
-    world.desired.apps.clear();
+    world.desired.apps = SharedMap::new();
     world.tick(500);
     assert!(
         world
@@ -419,7 +419,7 @@ fn a_service_that_comes_up_again_while_it_drains_gets_new_replicas_and_its_files
     world.scale("web", 5);
     world.ticks(8);
     world.sticky = true;
-    world.desired.apps.clear();
+    world.desired.apps = SharedMap::new();
     world.ticks(3);
     let old: Vec<ReplicaId> = world.plan.replicas().map(|r| r.id).collect();
     assert_eq!(world.leaving("web").len(), 5);

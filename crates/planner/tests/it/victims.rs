@@ -85,7 +85,7 @@ proptest! {
             }
             let seen = Arc::make_mut(world.observed.nodes.get_mut(&node).unwrap());
             if shrunk & (1 << n) != 0 {
-                seen.capacity.cpu_milli = 1_500;
+                Arc::make_mut(&mut seen.capacity).cpu_milli = 1_500;
             }
             if let Some(id) = ids.get(sick)
                 && let Some(status) = Arc::make_mut(&mut seen.replicas).get_mut(id)

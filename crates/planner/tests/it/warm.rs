@@ -221,7 +221,7 @@ fn fewer_wanted_a_drained_node_and_the_end_of_a_service_end_standbys() {
     world.available(&node, Availability::Active);
     world.apply("web", warm_spec("web:1", 1, 2));
     world.ticks(14);
-    world.desired.apps.clear();
+    world.desired.apps = SharedMap::new();
     world.ticks(16);
     assert_eq!(world.everyone().count(), 0);
 }

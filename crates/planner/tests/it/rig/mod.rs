@@ -200,13 +200,13 @@ impl Rig {
             };
             let seen = NodeObserved {
                 session,
-                capacity: Capacity {
+                capacity: Arc::new(Capacity {
                     cpu_milli: 64_000,
                     memory_bytes: 64 << 30,
                     os: "linux".into(),
                     arch: "amd64".into(),
                     ..Capacity::default()
-                },
+                }),
                 assignment_generation: assignment.generation,
                 reported_ms: self.now,
                 replicas: Arc::new(replicas),

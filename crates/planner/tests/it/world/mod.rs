@@ -216,20 +216,18 @@ impl World {
     }
 
     pub(crate) fn apply(&mut self, name: &str, spec: ServiceSpec) {
-        let app = self
-            .desired
-            .apps
-            .entry("app".parse().unwrap())
-            .or_insert_with(|| App {
-                name: "app".parse().unwrap(),
-                revision: 0,
-                services: BTreeMap::new(),
-                applied_ms: 0,
-                applied_by: "ana".into(),
-            });
-        app.revision += 1;
-        app.applied_ms = self.now;
-        app.services.insert(name.parse().unwrap(), Arc::new(spec));
+        let of: AppName = "app".parse().unwrap();
+        let present = self.desired.apps.get(&of);
+        let mut services = present.map(|app| app.services.clone()).unwrap_or_default();
+        services.insert(name.parse().unwrap(), Arc::new(spec));
+        let app = App {
+            name: of.clone(),
+            revision: present.map_or(0, |app| app.revision) + 1,
+            services,
+            applied_ms: self.now,
+            applied_by: "ana".into(),
+        };
+        self.desired.apps.insert(of, app);
     }
 
     pub(crate) fn scale(&mut self, name: &str, count: u32) {
@@ -408,13 +406,13 @@ impl World {
             if *seen.replicas != sim.containers {
                 seen.replicas = Arc::new(sim.containers.clone());
             }
-            seen.capacity = Capacity {
+            seen.capacity = Arc::new(Capacity {
                 cpu_milli: 4_000,
                 memory_bytes: 8 << 30,
                 os: "linux".into(),
                 arch: sim.arch.clone().unwrap_or_else(|| "amd64".into()),
                 engine_labels: sim.engine_labels.clone(),
-            };
+            });
             seen.assignment_generation = sim.assignment.generation;
             seen.reported_ms = self.now;
             seen.engine = sim.engine;
