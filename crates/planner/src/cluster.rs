@@ -158,6 +158,8 @@ pub(crate) struct Sight {
     pub up: u32,
     /// Fresh edges whose check fails.
     pub down: u32,
+    /// Of these, the ones that would send it requests.
+    pub down_ready: u32,
     /// Sessions and waiting requests over all edges.
     pub sessions: u32,
     /// Every connected edge (and at least one) sends it requests.
@@ -252,7 +254,9 @@ impl<'a> Cluster<'a> {
             sight.sessions = sight.sessions.saturating_add(sessions);
             if *fresh && server.admin != ServerAdmin::Maint {
                 sight.up += u32::from(server.check == CheckState::Up);
-                sight.down += u32::from(server.check == CheckState::Down);
+                let down = server.check == CheckState::Down;
+                sight.down += u32::from(down);
+                sight.down_ready += u32::from(down && server.admin == ServerAdmin::Ready);
             }
             let takes = server.admin == ServerAdmin::Ready && server.check != CheckState::Down;
             routing += u32::from(edge.connected && takes);
