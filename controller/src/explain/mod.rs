@@ -1,10 +1,12 @@
 //! Recorded decisions in words: the cause first, then inputs, clamps, nodes, steps. Pure: what was
 //! recorded goes in, lines for people come out.
 
+mod moves;
 mod node;
 mod placement;
 mod placing;
 mod replica;
+mod rollout;
 mod scale;
 mod service;
 mod victims;
@@ -39,5 +41,7 @@ pub fn summary(record: &DecisionRecord) -> String {
             )
         }
         Decision::Victims(victims) => victims::summary(&record.service, victims),
+        Decision::Rollout(look) => rollout::summary(look),
+        Decision::Move(look) => moves::summary(&record.service, look),
     }
 }

@@ -19,6 +19,10 @@ pub struct ServiceStory<'a> {
     pub change: Option<&'a Recorded>,
     /// The last look for places.
     pub placement: Option<&'a Recorded>,
+    /// The last look at a rollout.
+    pub rollout: Option<&'a Recorded>,
+    /// The last move to another node.
+    pub moved: Option<&'a Recorded>,
     /// Failures in a row of its new replicas, in words.
     pub failures: Option<String>,
 }
@@ -59,6 +63,16 @@ pub fn service(story: &ServiceStory<'_>, clock: Clock) -> Vec<String> {
         lines.extend(placement::lines(story.key, record));
     }
     lines.extend(report.map(state).into_iter().flatten());
+    for (what, recorded) in [("rollout", story.rollout), ("last move", story.moved)] {
+        lines.extend(recorded.map(|recorded| {
+            let said = super::summary(&recorded.record);
+            format!(
+                "{what}: {}{}  {said}",
+                clock.at(recorded.last_ms),
+                times(recorded, clock)
+            )
+        }));
+    }
     if let Some((recorded, report)) = scale_of(story.change) {
         lines.push(format!(
             "last change: {}  {}",

@@ -212,6 +212,8 @@ fn a_service_that_is_held() {
         scale: Some(&scale),
         change: Some(&change),
         placement: Some(&places),
+        rollout: None,
+        moved: None,
         failures: None,
     };
     insta::assert_snapshot!("service", said(service(&story, CLOCK)));
@@ -277,6 +279,8 @@ fn a_service_that_waits_for_a_place_and_for_consent() {
         scale: Some(&scale),
         change: None,
         placement: Some(&places),
+        rollout: None,
+        moved: None,
         failures: Some("failed 2 times in a row: its container was removed by hand".into()),
     };
     insta::assert_snapshot!("service_waits", said(service(&story, CLOCK)));

@@ -65,8 +65,10 @@ impl HistoryConfig {
     pub fn share(&self, kind: DecisionKind) -> u64 {
         let share = match kind {
             DecisionKind::Scale => self.records_per_service / 2,
-            DecisionKind::Placement => self.records_per_service / 4,
-            DecisionKind::Drain | DecisionKind::Victims => self.records_per_service / 8,
+            DecisionKind::Placement | DecisionKind::Drain | DecisionKind::Rollout => {
+                self.records_per_service / 8
+            }
+            DecisionKind::Victims | DecisionKind::Move => self.records_per_service / 16,
         };
         share.max(1)
     }

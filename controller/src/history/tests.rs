@@ -168,7 +168,7 @@ fn a_streak_that_goes_on_is_rarely_written_and_whole_after_an_orderly_end() {
 #[test]
 fn each_kind_has_its_share_and_the_newest_stay() {
     let config = HistoryConfig {
-        records_per_service: 8,
+        records_per_service: 16,
         ..HistoryConfig::default()
     };
     each(&config, |mut bench| {

@@ -5,7 +5,9 @@
 //! reasons they share one, with a count (see [`Recorded`]).
 
 mod drain;
+mod moves;
 mod placement;
+mod rollout;
 mod victims;
 
 use std::sync::Arc;
@@ -17,9 +19,11 @@ use crate::id::ServiceKey;
 use crate::report::ScaleReport;
 
 pub use drain::{DrainRecord, EdgeAnswer};
+pub use moves::{MOVABLE_MAX, Movable, MoveRecord, Moved, SEATS_MAX, Seat, Tally, is_worth};
 pub use placement::{
     CHOICES_MAX, Choice, NodeScore, PlacementAsked, PlacementRecord, REFUSALS_MAX,
 };
+pub use rollout::{GateLook, GateSide, RolloutAnswer, RolloutRecord, RolloutStage};
 pub use victims::{
     CHOSEN_MAX, Candidate, NEXT_MAX, VictimNode, VictimRank, VictimRecord, VictimState,
 };
@@ -49,6 +53,10 @@ pub enum Decision {
     Drain(Arc<DrainRecord>),
     /// Which of too many leave.
     Victims(Arc<VictimRecord>),
+    /// How far a rollout goes.
+    Rollout(Arc<RolloutRecord>),
+    /// Whether a replica moves to another node.
+    Move(Arc<MoveRecord>),
 }
 
 /// Kinds of decisions; each has a share of a service's history, so that many of one kind do not
@@ -64,11 +72,22 @@ pub enum DecisionKind {
     Drain,
     /// Which of too many leave.
     Victims,
+    /// How far a rollout goes.
+    Rollout,
+    /// Whether a replica moves to another node.
+    Move,
 }
 
 impl DecisionKind {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Scale, Self::Placement, Self::Drain, Self::Victims];
+    pub const ALL: [Self; 6] = [
+        Self::Scale,
+        Self::Placement,
+        Self::Drain,
+        Self::Victims,
+        Self::Rollout,
+        Self::Move,
+    ];
 
     /// The word of the API and of stored keys.
     #[must_use]
@@ -78,6 +97,8 @@ impl DecisionKind {
             Self::Placement => "placement",
             Self::Drain => "drain",
             Self::Victims => "victims",
+            Self::Rollout => "rollout",
+            Self::Move => "move",
         }
     }
 }
@@ -91,6 +112,8 @@ impl Decision {
             Self::Placement(_) => DecisionKind::Placement,
             Self::Drain(_) => DecisionKind::Drain,
             Self::Victims(_) => DecisionKind::Victims,
+            Self::Rollout(_) => DecisionKind::Rollout,
+            Self::Move(_) => DecisionKind::Move,
         }
     }
 
@@ -102,6 +125,8 @@ impl Decision {
             (Self::Scale(now), Self::Scale(before)) => now.repeats(before),
             (Self::Placement(now), Self::Placement(before)) => now.repeats(before),
             (Self::Victims(now), Self::Victims(before)) => now.repeats(before),
+            (Self::Rollout(now), Self::Rollout(before)) => now.repeats(before),
+            (Self::Move(now), Self::Move(before)) => now.repeats(before),
             _ => false,
         }
     }

@@ -8,6 +8,7 @@
 
 use longshore_model::observe::ServerAnswers;
 use longshore_model::plan::GateMemory;
+use longshore_model::record::{GateLook, GateSide};
 use longshore_model::rollout::Trouble;
 use longshore_model::spec::GateSpec;
 use longshore_model::{NodeId, ReplicaId, TemplateId};
@@ -39,80 +40,87 @@ pub(crate) fn begin(draft: &mut Draft<'_>, service: usize) {
     draft.memory_mut(service).gate = Some(GateMemory { since_ms, base });
 }
 
-/// What one side answered since the gate began.
-#[derive(Debug, Clone, Copy, Default)]
-struct Answers {
-    requests: u64,
-    errors: u64,
-    /// Response times, weighted by requests.
-    weighted_ms: u64,
+/// No batch is watched any more.
+pub(crate) fn forget(draft: &mut Draft<'_>, service: usize) {
+    if draft.memory(service).gate.is_some() {
+        draft.memory_mut(service).gate = None;
+    }
 }
 
-impl Answers {
-    fn add(&mut self, base: ServerAnswers, now: ServerAnswers) {
-        // Counters that went back began again.
-        let restarted = now.requests_total < base.requests_total;
-        let base = if restarted {
-            ServerAnswers::default()
-        } else {
-            base
-        };
-        let requests = now.requests_total - base.requests_total;
-        self.requests = self.requests.saturating_add(requests);
-        let errors = now.errors_total.saturating_sub(base.errors_total);
-        self.errors = self.errors.saturating_add(errors);
-        let weighted = requests.saturating_mul(now.response_ms.into());
-        self.weighted_ms = self.weighted_ms.saturating_add(weighted);
-    }
+/// Adds what a server answered since `base`.
+fn add(side: &mut GateSide, base: ServerAnswers, now: ServerAnswers) {
+    // Counters that went back began again.
+    let restarted = now.requests_total < base.requests_total;
+    let base = if restarted {
+        ServerAnswers::default()
+    } else {
+        base
+    };
+    let requests = now.requests_total - base.requests_total;
+    side.requests = side.requests.saturating_add(requests);
+    let errors = now.errors_total.saturating_sub(base.errors_total);
+    side.errors = side.errors.saturating_add(errors);
+    let weighted = requests.saturating_mul(now.response_ms.into());
+    side.weighted_ms = side.weighted_ms.saturating_add(weighted);
+}
 
-    /// Share of errors, thousandths, rounded up: one error in many is more than none.
-    fn error_permille(self) -> u32 {
-        let permille = self
-            .errors
-            .saturating_mul(1_000)
-            .div_ceil(self.requests.max(1));
-        u32::try_from(permille.min(1_000)).unwrap_or(1_000)
-    }
+/// Share of errors, thousandths, rounded up: one error in many is more than none.
+fn error_permille(side: GateSide) -> u32 {
+    let permille = side
+        .errors
+        .saturating_mul(1_000)
+        .div_ceil(side.requests.max(1));
+    u32::try_from(permille.min(1_000)).unwrap_or(1_000)
+}
 
-    fn mean_ms(self) -> u32 {
-        u32::try_from(self.weighted_ms / self.requests.max(1)).unwrap_or(u32::MAX)
+fn mean_ms(side: GateSide) -> u32 {
+    u32::try_from(side.weighted_ms / side.requests.max(1)).unwrap_or(u32::MAX)
+}
+
+/// HAProxy's numbers of both sides since the gate began.
+pub(crate) fn look(
+    draft: &Draft<'_>,
+    service: usize,
+    to: &TemplateId,
+    spec: &GateSpec,
+) -> GateLook {
+    let (mut new, mut old) = (GateSide::default(), GateSide::default());
+    let memory = draft.memory(service).gate.as_ref();
+    if let Some(memory) = memory {
+        let key = &draft.services[service].key;
+        for row in draft.active(service) {
+            let id = draft.rows[row].id;
+            let is_new = draft.replica(row).is_some_and(|r| r.template == *to);
+            let side = if is_new { &mut new } else { &mut old };
+            for (edge, seen) in &draft.input.observed.edges {
+                let base = memory.base.get(edge).and_then(|base| base.get(&id));
+                if let (Some(base), Some(now)) = (base, seen.server(key, id)) {
+                    add(side, *base, now.answers);
+                }
+            }
+        }
+    }
+    GateLook {
+        spec: spec.clone(),
+        since_ms: memory.map(|memory| memory.since_ms),
+        new,
+        old,
     }
 }
 
 /// What HAProxy has against the new replicas, if anything. Too few requests on either side is no
 /// opinion.
-pub(crate) fn verdict(
-    draft: &Draft<'_>,
-    service: usize,
-    to: &TemplateId,
-    gate: &GateSpec,
-) -> Option<Trouble> {
-    let memory = draft.memory(service).gate.as_ref()?;
-    let key = &draft.services[service].key;
-    let (mut new, mut old) = (Answers::default(), Answers::default());
-    for row in draft.active(service) {
-        let id = draft.rows[row].id;
-        let side = match draft.replica(row)?.template == *to {
-            true => &mut new,
-            false => &mut old,
-        };
-        for (edge, seen) in &draft.input.observed.edges {
-            let base = memory.base.get(edge).and_then(|base| base.get(&id));
-            let now = seen.server(key, id);
-            if let (Some(base), Some(now)) = (base, now) {
-                side.add(*base, now.answers);
-            }
-        }
-    }
-    if new.requests < gate.requests_min || old.requests < gate.requests_min {
+pub(crate) fn objection(look: &GateLook) -> Option<Trouble> {
+    let GateLook { spec, new, old, .. } = look;
+    if new.requests < spec.requests_min || old.requests < spec.requests_min {
         return None;
     }
-    errors(gate, new, old).or_else(|| latency(gate, new, old))
+    errors(spec, *new, *old).or_else(|| latency(spec, *new, *old))
 }
 
-fn errors(gate: &GateSpec, new: Answers, old: Answers) -> Option<Trouble> {
+fn errors(gate: &GateSpec, new: GateSide, old: GateSide) -> Option<Trouble> {
     let increase_permille_max = gate.error_increase_permille_max?;
-    let (new_permille, old_permille) = (new.error_permille(), old.error_permille());
+    let (new_permille, old_permille) = (error_permille(new), error_permille(old));
     let most = old_permille.saturating_add(increase_permille_max);
     (new_permille > most).then_some(Trouble::Errors {
         new_permille,
@@ -122,9 +130,9 @@ fn errors(gate: &GateSpec, new: Answers, old: Answers) -> Option<Trouble> {
     })
 }
 
-fn latency(gate: &GateSpec, new: Answers, old: Answers) -> Option<Trouble> {
+fn latency(gate: &GateSpec, new: GateSide, old: GateSide) -> Option<Trouble> {
     let ratio_permille_max = gate.latency_permille_max?;
-    let (new_ms, old_ms) = (new.mean_ms(), old.mean_ms());
+    let (new_ms, old_ms) = (mean_ms(new), mean_ms(old));
     let most = u64::from(old_ms.max(1)).saturating_mul(ratio_permille_max.into());
     let slow = new_ms > gate.latency_ms_min && u64::from(new_ms).saturating_mul(1_000) > most;
     slow.then_some(Trouble::Latency {

@@ -4,14 +4,19 @@
 //! that template have served for the monitoring time and HAProxy's gate has nothing against them.
 //! Which replicas come and go for it is the business of [`crate::rollout`].
 
+mod decide;
+
 use std::sync::Arc;
 
+use longshore_model::record::{RolloutAnswer, RolloutRecord, RolloutStage};
 use longshore_model::rollout::{Direction, Good, Phase, Rollout, RolloutNews, Said};
-use longshore_model::spec::{UpdateOrder, UpdateSpec};
-use longshore_model::{EventKind, Reason, ServiceSpec, TemplateId};
+use longshore_model::spec::{FailureAction, UpdateOrder, UpdateSpec};
+use longshore_model::{Decision, EventKind, Reason, ServiceSpec, TemplateId};
 
 use crate::draft::{Draft, same_spec};
-use crate::{gate, place, verdict};
+use crate::{gate, place, record, verdict};
+
+pub use decide::recompute_rollout;
 
 /// Steps that one run can take for one service: it begins, fails, goes back, is held, opens a
 /// batch. Each is taken once; the bound only keeps a mistake from becoming an endless loop.
@@ -266,51 +271,140 @@ fn hold(draft: &mut Draft<'_>, service: usize) -> bool {
     }
 }
 
-/// Watches the batch that runs, lets it pass, begins the next, ends the rollout.
+/// Watches the batch that runs, lets it pass, begins the next, ends the rollout. True: something
+/// changed, look again.
 fn step(draft: &mut Draft<'_>, service: usize) -> bool {
-    let (Some(rollout), Some(spec)) = (of(draft, service).cloned(), draft.services[service].spec)
-    else {
+    let Some(mut look) = look(draft, service) else {
         return false;
     };
-    let (now_ms, target) = (draft.input.now_ms, draft.target(service));
-    let counts = count(draft, service, &rollout.to);
-    if !matches!(rollout.phase, Phase::Running | Phase::Held { .. }) {
-        let again = rollout.phase == Phase::Done && counts.old > 0 && counts.new < target;
-        return again && reopen(draft, service);
-    }
-    let terms = update(draft, service, spec);
-    if target == 0 && counts.old == 0 {
-        return finish(draft, service);
-    }
-    let expected = match counts.old {
-        0 => target,
-        _ => rollout.allowed.min(target),
-    };
-    let serves = counts.new > 0 && counts.new >= expected && counts.serving == counts.new;
-    if watch(draft, service, &rollout, serves) {
-        return true;
-    }
-    let Some(since_ms) = rollout.serving_since_ms.filter(|_| serves) else {
-        return rollout.batches == 0 && open(draft, service, &terms, counts);
-    };
-    if rollout.open
-        && let Some(gate) = &spec.gate
-        && let Some(why) = gate::verdict(draft, service, &rollout.to, gate)
+    if look.terms.failure_action == FailureAction::Continue
+        && let Some(why) = decide::objection(&look)
+        && verdict::fail(draft, service, why)
     {
-        return verdict::fail(draft, service, why)
-            || pass(draft, service, since_ms, &terms, counts);
-    }
-    if pass(draft, service, since_ms, &terms, counts) {
         return true;
     }
-    let watched = since_ms.saturating_add(terms.monitor_ms) <= now_ms;
-    if counts.old == 0 && watched {
-        return finish(draft, service);
+    look.answer = recompute_rollout(&look);
+    if matches!(look.answer, RolloutAnswer::Opens { .. }) && look.terms.order == UpdateOrder::Auto {
+        look.no_room = place::no_room(draft, service);
+        look.answer = recompute_rollout(&look);
     }
-    if counts.old == 0 {
-        draft.look_again(service, since_ms.saturating_add(terms.monitor_ms));
+    let answer = look.answer.clone();
+    let forced = look.no_room;
+    let counts = (look.new, look.target);
+    if !look.answer.stays() || just_moved(draft, service) {
+        record::note(draft, service, Decision::Rollout(Arc::new(look)));
     }
-    open(draft, service, &terms, counts)
+    go(draft, service, answer, counts, forced)
+}
+
+/// It went on in this run: where it rests then is worth a note, not at each look after that.
+fn just_moved(draft: &Draft<'_>, service: usize) -> bool {
+    let key = &draft.services[service].key;
+    let mut last = draft.report.records.iter().rev();
+    last.find(|record| record.service != *key || matches!(record.decision, Decision::Rollout(_)))
+        .is_some_and(|record| record.service == *key)
+}
+
+/// What there is to see of a rollout that is not over; none: there is nothing to decide.
+pub(crate) fn look(draft: &Draft<'_>, service: usize) -> Option<RolloutRecord> {
+    let (rollout, spec) = (of(draft, service)?, draft.services[service].spec?);
+    let target = draft.target(service);
+    let counts = count(draft, service, &rollout.to);
+    let stage = match rollout.phase {
+        Phase::Running => RolloutStage::Running,
+        Phase::Held { .. } => RolloutStage::Held,
+        Phase::Done if counts.old > 0 && counts.new < target => RolloutStage::Done,
+        Phase::Done | Phase::Failed => return None,
+    };
+    let gate = spec.gate.as_ref().filter(|_| rollout.from.is_some());
+    Some(RolloutRecord {
+        at_ms: draft.input.now_ms,
+        revision: rollout.revision,
+        direction: rollout.direction,
+        stage,
+        is_first: rollout.from.is_none(),
+        terms: update(draft, service, spec),
+        target,
+        new: counts.new,
+        serving: counts.serving,
+        old: counts.old,
+        batches: rollout.batches,
+        open: rollout.open,
+        allowed: rollout.allowed,
+        serving_since_ms: rollout.serving_since_ms,
+        passed_ms: rollout.passed_ms,
+        no_room: false,
+        failed: rollout.failed,
+        trouble: rollout.trouble.clone(),
+        gate: gate.map(|gate| gate::look(draft, service, &rollout.to, gate)),
+        answer: RolloutAnswer::WaitsForReplicas,
+    })
+}
+
+/// Does what was decided.
+fn go(
+    draft: &mut Draft<'_>,
+    service: usize,
+    answer: RolloutAnswer,
+    (new, target): (u32, u32),
+    forced: bool,
+) -> bool {
+    match answer {
+        RolloutAnswer::Fails { why } => verdict::fail(draft, service, why),
+        RolloutAnswer::Reopens => reopen(draft, service),
+        RolloutAnswer::Watches => watch(draft, service),
+        RolloutAnswer::Interrupted => {
+            gate::forget(draft, service);
+            change(draft, service, |rollout| rollout.serving_since_ms = None);
+            true
+        }
+        RolloutAnswer::WaitsForReplicas => {
+            gate::forget(draft, service);
+            false
+        }
+        RolloutAnswer::Holds => false,
+        RolloutAnswer::Monitors { until_ms } => {
+            monitor(draft, service, until_ms);
+            false
+        }
+        RolloutAnswer::Delays { until_ms } => {
+            draft.wait(service, Reason::RolloutDelays { until_ms });
+            draft.look_again(service, until_ms);
+            false
+        }
+        RolloutAnswer::Passes => {
+            let now_ms = draft.input.now_ms;
+            change(draft, service, |rollout| {
+                rollout.open = false;
+                rollout.passed = new;
+                rollout.passed_ms = Some(now_ms);
+            });
+            gate::forget(draft, service);
+            true
+        }
+        RolloutAnswer::Opens {
+            batch,
+            allowed,
+            stop_first,
+        } => {
+            change(draft, service, |rollout| {
+                rollout.batches = batch;
+                rollout.open = true;
+                rollout.allowed = allowed;
+                rollout.stop_first = stop_first;
+                rollout.serving_since_ms = None;
+            });
+            let news = RolloutNews::Batch {
+                batch,
+                new: allowed.min(target),
+                of: target,
+                stop_first: forced,
+            };
+            say(draft, service, news);
+            true
+        }
+        RolloutAnswer::Finishes => finish(draft, service),
+    }
 }
 
 /// Old replicas came back with their node, and the count needs them: they are replaced as well.
@@ -330,118 +424,33 @@ fn reopen(draft: &mut Draft<'_>, service: usize) -> bool {
     true
 }
 
-/// Keeps the clock of the monitoring. True: it was set or reset.
-fn watch(draft: &mut Draft<'_>, service: usize, rollout: &Rollout, serves: bool) -> bool {
+/// All new replicas serve: the monitoring begins, and the gate's.
+fn watch(draft: &mut Draft<'_>, service: usize) -> bool {
     let now_ms = draft.input.now_ms;
-    let gated = draft.services[service]
-        .spec
-        .is_some_and(|spec| spec.gate.is_some())
-        && rollout.from.is_some();
-    let begun_ms = draft
-        .memory(service)
-        .gate
-        .as_ref()
-        .map(|gate| gate.since_ms);
-    if !serves {
-        if begun_ms.is_some() {
-            draft.memory_mut(service).gate = None;
-        }
-        if rollout.serving_since_ms.is_none() {
-            return false;
-        }
-        change(draft, service, |rollout| rollout.serving_since_ms = None);
-        return true;
-    }
-    // After a start of the controller it is not known where the gate began: it begins anew.
-    let known = !gated || !rollout.open || begun_ms == rollout.serving_since_ms;
-    if rollout.serving_since_ms.is_some() && known {
-        return false;
-    }
     change(draft, service, |rollout| {
         rollout.serving_since_ms = Some(now_ms);
     });
-    if gated {
+    let spec = draft.services[service].spec;
+    let replaces = of(draft, service).is_some_and(|rollout| rollout.from.is_some());
+    if replaces && spec.is_some_and(|spec| spec.gate.is_some()) {
         gate::begin(draft, service);
     }
     true
 }
 
-/// The batch has been watched for long enough.
-fn pass(
-    draft: &mut Draft<'_>,
-    service: usize,
-    since_ms: u64,
-    terms: &UpdateSpec,
-    counts: Counts,
-) -> bool {
-    let (now_ms, until_ms) = (
-        draft.input.now_ms,
-        since_ms.saturating_add(terms.monitor_ms),
-    );
+/// The monitoring goes on.
+fn monitor(draft: &mut Draft<'_>, service: usize, until_ms: u64) {
+    draft.look_again(service, until_ms);
     let Some(rollout) = of(draft, service).filter(|rollout| rollout.open) else {
-        return false;
+        return;
     };
-    if until_ms > now_ms {
-        if rollout.from.is_some() {
-            draft.wait(service, Reason::RolloutMonitors { until_ms });
-        }
-        draft.look_again(service, until_ms);
-        if draft.memory(service).gate.is_some() {
-            draft.look_again(service, now_ms.saturating_add(gate::LOOK_MS));
-        }
-        return false;
+    if rollout.from.is_some() {
+        draft.wait(service, Reason::RolloutMonitors { until_ms });
     }
-    change(draft, service, |rollout| {
-        rollout.open = false;
-        rollout.passed = counts.new;
-        rollout.passed_ms = Some(now_ms);
-    });
-    draft.memory_mut(service).gate = None;
-    true
-}
-
-/// Lets the next batch begin.
-fn open(draft: &mut Draft<'_>, service: usize, terms: &UpdateSpec, counts: Counts) -> bool {
-    let Some(rollout) = of(draft, service) else {
-        return false;
-    };
-    if rollout.open || !rollout.runs() || counts.old == 0 {
-        return false;
+    if draft.memory(service).gate.is_some() {
+        let look_ms = draft.input.now_ms.saturating_add(gate::LOOK_MS);
+        draft.look_again(service, look_ms);
     }
-    let (now_ms, target) = (draft.input.now_ms, draft.target(service));
-    let delay_ms = if rollout.batches == 0 {
-        0
-    } else {
-        terms.delay_ms
-    };
-    let at_ms = rollout
-        .passed_ms
-        .map_or(0, |ms| ms.saturating_add(delay_ms));
-    if at_ms > now_ms {
-        draft.wait(service, Reason::RolloutDelays { until_ms: at_ms });
-        draft.look_again(service, at_ms);
-        return false;
-    }
-    let forced = terms.order == UpdateOrder::Auto && place::no_room(draft, service);
-    let stop_first = forced || terms.order == UpdateOrder::StopFirst;
-    let size = if forced { 1 } else { terms.batch(target) };
-    let batch = rollout.batches.saturating_add(1);
-    let new = counts.new.saturating_add(size);
-    change(draft, service, |rollout| {
-        rollout.batches = batch;
-        rollout.open = true;
-        rollout.allowed = new;
-        rollout.stop_first = stop_first;
-        rollout.serving_since_ms = None;
-    });
-    let news = RolloutNews::Batch {
-        batch,
-        new: new.min(target),
-        of: target,
-        stop_first: forced,
-    };
-    say(draft, service, news);
-    true
 }
 
 /// Every replica is new and was watched.
@@ -462,9 +471,7 @@ fn finish(draft: &mut Draft<'_>, service: usize) -> bool {
     };
     enter(draft, service, Phase::Done);
     change(draft, service, |rollout| rollout.open = false);
-    if draft.memory(service).gate.is_some() {
-        draft.memory_mut(service).gate = None;
-    }
+    gate::forget(draft, service);
     say(draft, service, news);
     true
 }

@@ -18,15 +18,19 @@ use std::sync::Arc;
 use longshore_model::node::Availability;
 use longshore_model::plan::{Move, RebalanceMemory};
 use longshore_model::reason::LeaveReason;
+use longshore_model::record::{
+    MOVABLE_MAX, Movable, MoveRecord, Moved, SEATS_MAX, Seat as NotedSeat, Tally, is_worth,
+};
 use longshore_model::report::{NodeState, Stay};
 use longshore_model::spec::{PlacementPolicy, UpdateOrder};
-use longshore_model::{EventKind, ServiceSpec, TimeMs};
+use longshore_model::{Decision, EventKind, ReplicaId, ServiceSpec, TimeMs};
 
 use crate::PlanInput;
 use crate::cluster::NodeSlot;
 use crate::config::RebalanceMode;
 use crate::draft::Draft;
 use crate::place::{self, Order};
+use crate::record;
 
 /// Most kinds of sources and of destinations that are compared with each other.
 const KINDS_MAX: usize = 64;
@@ -187,13 +191,25 @@ fn look(draft: &mut Draft<'_>) {
             if moving >= config.rebalance_moves_max {
                 let max = config.rebalance_moves_max;
                 stay = Some(Stay::MovesAtOnce { max });
-            } else if begin(draft, service, spec, &mut totals) {
-                (moving, began) = (moving + 1, true);
             } else {
-                stay = Some(Stay::Even);
+                let record = begin(draft, service, spec, &mut totals);
+                if record.moved.is_some() {
+                    (moving, began) = (moving + 1, true);
+                } else {
+                    stay = Some(Stay::Even);
+                }
+                note(draft, service, record);
             }
         }
         if let Some(stay) = stay {
+            if stay != Stay::Even {
+                let stays = Some(stay.clone());
+                let record = MoveRecord {
+                    stays,
+                    ..MoveRecord::default()
+                };
+                note(draft, service, record);
+            }
             stays.insert(draft.services[service].key.clone(), stay);
         }
     }
@@ -315,40 +331,33 @@ fn totals(draft: &Draft<'_>) -> Vec<u32> {
 /// A node as seen by one service.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Seat {
-    /// Replicas of the service under each label's value.
-    zones: Vec<u32>,
-    /// Replicas of the service there.
-    here: u32,
-    /// Replicas of all services there.
-    total: u32,
-    /// Numbers of the values of the labels.
-    values: Vec<usize>,
+    tally: Tally,
     number: usize,
 }
 
-/// What a move changes in the potential, field by field, halved: `(after² - before²) / 2` of both
-/// ends together.
-fn change(from: &Seat, to: &Seat) -> Vec<i64> {
-    let step = |from: u32, to: u32| i64::from(to) - i64::from(from) + 1;
-    let zones = from.zones.iter().zip(&to.zones);
-    let values = from.values.iter().zip(&to.values);
-    zones
-        .zip(values)
-        .map(|((a, b), (x, y))| if x == y { 0 } else { step(*a, *b) })
-        .chain([step(from.here, to.here), step(from.total, to.total)])
-        .collect()
-}
-
-/// Does the first field that changes fall by at least `gain_min`?
-fn is_worth(change: &[i64], gain_min: u32) -> bool {
-    let first = change.iter().find(|field| **field != 0);
-    first.is_some_and(|field| field.saturating_mul(2) <= -i64::from(gain_min))
+/// Notes a look for the history; that nothing moves only when the reason is a new one.
+fn note(draft: &mut Draft<'_>, service: usize, record: MoveRecord) {
+    let before = draft.rebalance.stays.get(&draft.services[service].key);
+    let kind = |stay: Option<&Stay>| stay.map(std::mem::discriminant);
+    if record.moved.is_some() || kind(record.stays.as_ref()) != kind(before) {
+        record::note(draft, service, Decision::Move(Arc::new(record)));
+    }
 }
 
 /// Begins the best move of the service, if any is worth it.
-fn begin(draft: &mut Draft<'_>, service: usize, spec: &ServiceSpec, totals: &mut [u32]) -> bool {
+fn begin(
+    draft: &mut Draft<'_>,
+    service: usize,
+    spec: &ServiceSpec,
+    totals: &mut [u32],
+) -> MoveRecord {
+    let mut record = MoveRecord {
+        gain_min: draft.input.config.rebalance_gain_min,
+        stays: Some(Stay::Even),
+        ..MoveRecord::default()
+    };
     let Some(template) = draft.services[service].template.clone() else {
-        return false;
+        return record;
     };
     let order = Order {
         service,
@@ -357,17 +366,51 @@ fn begin(draft: &mut Draft<'_>, service: usize, spec: &ServiceSpec, totals: &mut
         template,
     };
     let seats = seats(draft, service, spec, totals);
-    let fits = place::fitting(draft, &order);
+    let (from, to) = sides(draft, &order, &seats);
+    let pairs = from.iter().flat_map(|a| to.iter().map(move |b| (*a, *b)));
+    let best = pairs
+        .filter(|(a, b)| a.number != b.number)
+        .map(|(a, b)| (a.tally.change(&b.tally), a.number, b.number))
+        .min();
+    let Some((change, a, b)) = best else {
+        return record;
+    };
+    let (from, to) = (noted(draft, &from, a), noted(draft, &to, b));
+    let movable = movable(draft, service, a);
+    if is_worth(&change, record.gain_min) {
+        let first = movable.first().map(|first| first.replica);
+        let Some(moved) = first.and_then(|first| start(draft, &order, first, a, b)) else {
+            return record;
+        };
+        totals[a] -= 1;
+        totals[b] += 1;
+        (record.moved, record.stays) = (Some(moved), None);
+    }
+    MoveRecord {
+        from,
+        to,
+        movable,
+        ..record
+    }
+}
+
+/// For each kind of node the fullest that may give a replica, and the emptiest that may take one.
+fn sides<'s>(
+    draft: &Draft<'_>,
+    order: &Order<'_>,
+    seats: &'s [Seat],
+) -> (Vec<&'s Seat>, Vec<&'s Seat>) {
+    let fits = place::fitting(draft, order);
     let mut gives = vec![false; seats.len()];
-    for row in draft.active(service) {
+    for row in draft.active(order.service) {
         if let Some(number) = draft.rows[row].node {
             gives[number] |= is_movable(draft, row);
         }
     }
-    let kind = |seat: &Seat| (seat.values.clone(), seat.here);
+    let kind = |seat: &Seat| (seat.tally.values.clone(), seat.tally.here);
     let mut from: BTreeMap<_, &Seat> = BTreeMap::new();
     let mut to: BTreeMap<_, &Seat> = BTreeMap::new();
-    for seat in &seats {
+    for seat in seats {
         if gives[seat.number] {
             let best = from.entry(kind(seat)).or_insert(seat);
             *best = seat.max(best);
@@ -383,19 +426,34 @@ fn begin(draft: &mut Draft<'_>, service: usize, spec: &ServiceSpec, totals: &mut
     to.sort();
     from.truncate(KINDS_MAX);
     to.truncate(KINDS_MAX);
-    let pairs = from.iter().flat_map(|a| to.iter().map(move |b| (*a, *b)));
-    let best = pairs
-        .filter(|(a, b)| a.number != b.number)
-        .map(|(a, b)| (change(a, b), a.number, b.number))
-        .min();
-    let Some((change, a, b)) = best else {
-        return false;
-    };
-    is_worth(&change, draft.input.config.rebalance_gain_min) && start(draft, &order, a, b) && {
-        totals[a] -= 1;
-        totals[b] += 1;
-        true
-    }
+    (from, to)
+}
+
+/// The first of one side for the history, the chosen one among them.
+fn noted(draft: &Draft<'_>, side: &[&Seat], chosen: usize) -> Vec<NotedSeat> {
+    let seats = side.iter().enumerate();
+    let kept = seats.filter(|(at, seat)| *at < SEATS_MAX || seat.number == chosen);
+    kept.map(|(_, seat)| NotedSeat {
+        node: draft.cluster.nodes[seat.number].id.clone(),
+        tally: seat.tally.clone(),
+    })
+    .collect()
+}
+
+/// Replicas that may leave a node; the one that fewest sessions would miss first.
+fn movable(draft: &Draft<'_>, service: usize, from: usize) -> Vec<Movable> {
+    let mut movable: Vec<Movable> = draft
+        .active(service)
+        .into_iter()
+        .filter(|&row| draft.rows[row].node == Some(from) && is_movable(draft, row))
+        .map(|row| Movable {
+            replica: draft.rows[row].id,
+            sessions: draft.rows[row].sight.sessions,
+        })
+        .collect();
+    movable.sort_by_key(|m| (m.sessions, Reverse(m.replica)));
+    movable.truncate(MOVABLE_MAX);
+    movable
 }
 
 fn seats(draft: &Draft<'_>, service: usize, spec: &ServiceSpec, totals: &[u32]) -> Vec<Seat> {
@@ -408,7 +466,7 @@ fn seats(draft: &Draft<'_>, service: usize, spec: &ServiceSpec, totals: &[u32]) 
         }
     }
     let labels = place::by_label(draft, spec, &here);
-    let seat = |number: usize| Seat {
+    let tally = |number: usize| Tally {
         zones: labels
             .iter()
             .map(|(values, counts)| counts[values[number]])
@@ -416,41 +474,46 @@ fn seats(draft: &Draft<'_>, service: usize, spec: &ServiceSpec, totals: &[u32]) 
         here: here[number],
         total: totals[number],
         values: labels.iter().map(|(values, _)| values[number]).collect(),
+    };
+    let seat = |number: usize| Seat {
+        tally: tally(number),
         number,
     };
     (0..here.len()).map(seat).collect()
 }
 
-/// Places the successor on node `to` and notes the move of the replica on `from` that fewest
-/// sessions would miss.
-fn start(draft: &mut Draft<'_>, order: &Order<'_>, from: usize, to: usize) -> bool {
+/// Places the successor of `replica` on node `to`.
+fn start(
+    draft: &mut Draft<'_>,
+    order: &Order<'_>,
+    replica: ReplicaId,
+    from: usize,
+    to: usize,
+) -> Option<Moved> {
     let service = order.service;
-    let old = draft
-        .active(service)
-        .into_iter()
-        .filter(|&row| draft.rows[row].node == Some(from) && is_movable(draft, row))
-        .min_by_key(|&row| (draft.rows[row].sight.sessions, Reverse(draft.rows[row].id)));
-    let Some(old) = old else { return false };
-    let Some(new) = place::place_on(draft, order, to) else {
-        return false;
-    };
-    let (replica, successor) = (draft.rows[old].id, draft.rows[new].id);
-    let since_ms: TimeMs = draft.input.now_ms;
+    let new = place::place_on(draft, order, to)?;
+    let successor = draft.rows[new].id;
+    let since_ms = draft.input.now_ms;
     draft.entry(service).moves.push(Move {
         replica,
         successor,
         since_ms,
     });
     let name = |number: usize| draft.cluster.nodes[number].id.clone();
-    let event = EventKind::Moving {
-        service: draft.services[service].key.clone(),
+    let moved = Moved {
         replica,
-        node: name(from),
+        from: name(from),
         successor,
         to: name(to),
     };
-    draft.report.events.push(event);
-    true
+    draft.report.events.push(EventKind::Moving {
+        service: draft.services[service].key.clone(),
+        replica,
+        node: moved.from.clone(),
+        successor,
+        to: moved.to.clone(),
+    });
+    Some(moved)
 }
 
 /// Why no replica of the service moves, by the last look at the cluster.

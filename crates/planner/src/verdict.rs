@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
-use longshore_model::EventKind;
 use longshore_model::reason::FailReason;
+use longshore_model::record::RolloutAnswer;
 use longshore_model::rollout::{Direction, Phase, Refused, RolloutNews, Trouble};
 use longshore_model::spec::FailureAction;
+use longshore_model::{Decision, EventKind};
 
 use crate::draft::Draft;
-use crate::progress::{change, enter, of, say, update};
+use crate::progress::{self, change, enter, of, recompute_rollout, say, update};
+use crate::record::note;
 
 /// A new replica failed before its batch had passed.
 pub(crate) fn count_failure(draft: &mut Draft<'_>, service: usize, row: usize, why: &FailReason) {
@@ -50,6 +52,12 @@ pub(crate) fn judge(draft: &mut Draft<'_>, service: usize) -> bool {
     };
     if !rollout.runs() || rollout.from.is_none() || rollout.failed <= tolerated {
         return false;
+    }
+    if let Some(mut look) = progress::look(draft, service) {
+        look.answer = recompute_rollout(&look);
+        if matches!(look.answer, RolloutAnswer::Fails { .. }) {
+            note(draft, service, Decision::Rollout(Arc::new(look)));
+        }
     }
     fail(draft, service, why)
 }

@@ -23,6 +23,8 @@ pub(super) fn convert(recorded: &Recorded) -> pb::Decision {
         Decision::Placement(placement) => to_struct(placement),
         Decision::Drain(drain) => to_struct(drain),
         Decision::Victims(victims) => to_struct(victims),
+        Decision::Rollout(look) => to_struct(look),
+        Decision::Move(look) => to_struct(look),
     };
     pb::Decision {
         service: record.service.to_string(),

@@ -181,6 +181,15 @@ fn service(
         scale,
         change: change.filter(|change| scale.is_none_or(|scale| *change != scale)),
         placement: last(DecisionKind::Placement),
+        rollout: last(DecisionKind::Rollout).filter(lives),
+        moved: kept
+            .iter()
+            .rev()
+            .filter(lives)
+            .find(|r| match &r.record.decision {
+                Decision::Move(look) => look.moved.is_some(),
+                _ => false,
+            }),
         failures: failures.map(|said| match said.count {
             0 | 1 => format!("failed: {}", said.last),
             count => format!("failed {count} times in a row: {}", said.last),
@@ -188,7 +197,13 @@ fn service(
     };
     response.lines = explain::service(&story, scene.clock);
     response.report = story.report.map(to_struct);
-    let shown = [story.change, story.placement, story.scale];
+    let shown = [
+        story.change,
+        story.placement,
+        story.rollout,
+        story.moved,
+        story.scale,
+    ];
     response.decisions = shown
         .into_iter()
         .flatten()

@@ -1,8 +1,11 @@
 //! Evening out the cluster: who moves, when nobody does, and that it comes to an end.
 
+use std::sync::Arc;
+
 use crate::world::*;
 use longshore_model::plan::{Replica, Traffic};
 use longshore_model::reason::LeaveReason;
+use longshore_model::record::MoveRecord;
 use longshore_model::report::Stay;
 use longshore_model::spec::{Constraint, NodeAttribute, PlacementPolicy, UpdateOrder};
 use longshore_model::*;
@@ -38,6 +41,16 @@ fn moving(world: &World) -> usize {
     planned + world.everyone().filter(leaves).count()
 }
 
+/// What the last run noted of its look for moves.
+fn looks(world: &World) -> Vec<Arc<MoveRecord>> {
+    let records = world.report.records.iter();
+    let looks = records.filter_map(|record| match &record.decision {
+        Decision::Move(look) => Some(Arc::clone(look)),
+        _ => None,
+    });
+    looks.collect()
+}
+
 fn stay(world: &World, service: &str) -> Option<Stay> {
     world.report.services[&key(service)].rebalance.stays.clone()
 }
@@ -50,11 +63,25 @@ fn a_node_that_joins_gets_its_share_two_at_a_time_and_nobody_is_missed() {
     assert_eq!(stay(&world, "web"), Some(Stay::NoNodeJoined));
     join(&mut world, "node3");
     let mut most = 0;
+    let mut noted = Vec::new();
     for _ in 0..120 {
         world.tick(500);
         assert!(world.answering("web") >= 8, "a move may not be missed");
         most = most.max(moving(&world));
+        noted.extend(looks(&world));
     }
+    let moved = noted.iter().filter_map(|look| look.moved.as_ref());
+    let moved: Vec<_> = moved
+        .map(|m| (m.from.to_string(), m.to.to_string()))
+        .collect();
+    assert_eq!(moved.len(), 2, "{moved:?}");
+    assert!(moved.iter().all(|(_, to)| to == "node3"), "{moved:?}");
+    let last = noted.last().unwrap();
+    assert_eq!(last.stays, Some(Stay::Even));
+    assert!(
+        !last.from.is_empty(),
+        "no look at why nothing moves: {last:?}"
+    );
     assert_eq!(per_node(&world, "web"), [3, 3, 2]);
     assert_eq!(most, 2);
     assert_eq!((moving(&world), world.answering("web")), (0, 8));

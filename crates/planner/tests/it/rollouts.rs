@@ -4,6 +4,7 @@
 
 use crate::world::*;
 use longshore_model::observe::ServerAnswers;
+use longshore_model::record::RolloutAnswer;
 use longshore_model::rollout::{Phase, Rollout, RolloutControl, RolloutNews, Said, Trouble};
 use longshore_model::spec::{FailureAction, GateSpec, UpdateOrder, UpdateSpec};
 use longshore_model::*;
@@ -71,6 +72,28 @@ fn said(at_ms: u64) -> Said {
     }
 }
 
+/// What the last run noted of rollouts, a word each.
+fn looks(world: &World) -> Vec<&'static str> {
+    let records = world.report.records.iter();
+    let looks = records.filter_map(|record| match &record.decision {
+        Decision::Rollout(look) => Some(match look.answer {
+            RolloutAnswer::Fails { .. } => "fails",
+            RolloutAnswer::Reopens => "reopens",
+            RolloutAnswer::Watches => "watches",
+            RolloutAnswer::Interrupted => "interrupted",
+            RolloutAnswer::WaitsForReplicas => "waits",
+            RolloutAnswer::Monitors { .. } => "monitors",
+            RolloutAnswer::Passes => "passes",
+            RolloutAnswer::Delays { .. } => "delays",
+            RolloutAnswer::Holds => "holds",
+            RolloutAnswer::Opens { .. } => "opens",
+            RolloutAnswer::Finishes => "finishes",
+        }),
+        _ => None,
+    });
+    looks.collect()
+}
+
 #[test]
 fn the_first_rollout_ends_when_all_have_served_for_the_monitoring_time() {
     let mut world = World::new(2);
@@ -107,8 +130,10 @@ fn batches_wait_for_the_monitoring_and_the_delay() {
     world.apply("web", with(NEW, 5, update));
     let mut opened = Vec::new();
     let mut batches = 0;
+    let mut answers = Vec::new();
     for _ in 0..120 {
         world.tick(500);
+        answers.extend(looks(&world));
         assert!(world.answering("web") >= 5);
         let rollout = rollout(&world);
         let new = u32::try_from(of_image(&world, NEW)).unwrap();
@@ -125,6 +150,11 @@ fn batches_wait_for_the_monitoring_and_the_delay() {
     assert_eq!(rollout(&world).phase, Phase::Done);
     assert_eq!((of_image(&world, NEW), of_image(&world, OLD)), (5, 0));
     assert_eq!(opened.len(), 3, "2 + 2 + 1");
+    let batch = ["opens", "waits", "watches", "monitors", "passes"];
+    let (between, end) = (["delays"].as_slice(), ["finishes"].as_slice());
+    let chain = [&batch, between, &batch, between, &batch, end].concat();
+    answers.dedup();
+    assert_eq!(answers, chain);
     assert!(
         opened.windows(2).all(|w| w[1] - w[0] >= 7_000),
         "{opened:?}"

@@ -23,6 +23,7 @@ use longshore_model::spec::{RouteSpec, UpdateSpec};
 use longshore_model::*;
 use longshore_planner::{
     Cache, Checker, Outcome, PlanInput, PlannerConfig, check, plan, plan_with, recompute,
+    recompute_rollout,
 };
 
 pub(crate) const START: u64 = 1_000_000;
@@ -301,6 +302,9 @@ impl World {
         assert_eq!(checker.check(&input, &outcome), Ok(()), "of what changed");
         for (key, service) in outcome.report.services.iter() {
             assert_eq!(recompute(&service.scale), service.scale.result, "{key}");
+        }
+        for record in &outcome.report.records {
+            follows(&record.decision);
         }
         if self.refuse_commits {
             (self.cache, self.checker) = (cache, checker);
@@ -586,5 +590,22 @@ fn status(id: ReplicaId, now: u64) -> ReplicaStatus {
         started_ms: Some(now),
         healthy_ms: None,
         restarts: 0,
+    }
+}
+
+/// The decision follows from its record alone.
+fn follows(decision: &Decision) {
+    match decision {
+        Decision::Rollout(look) => {
+            assert_eq!(recompute_rollout(look), look.answer, "{look:?}");
+        }
+        Decision::Move(look) => {
+            let moved = look.moved.as_ref();
+            let moved = moved.map(|moved| (&moved.from, &moved.to, moved.replica));
+            assert_eq!(look.recompute(), moved, "{look:?}");
+        }
+        // These have tests of their own.
+        Decision::Scale(_) | Decision::Placement(_) | Decision::Drain(_) | Decision::Victims(_) => {
+        }
     }
 }

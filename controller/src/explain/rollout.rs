@@ -1,0 +1,160 @@
+//! How far a rollout goes, in words.
+
+use longshore_model::record::{GateLook, RolloutAnswer, RolloutRecord};
+use longshore_model::rollout::Direction;
+
+use super::words::{counted, span};
+
+/// The look in one line: what follows, and from what.
+#[must_use]
+pub(super) fn summary(record: &RolloutRecord) -> String {
+    let back = match record.direction {
+        Direction::Forward => "",
+        Direction::Back => " back",
+    };
+    format!("revision {}{back}: {}", record.revision, answer(record))
+}
+
+fn answer(record: &RolloutRecord) -> String {
+    let RolloutRecord {
+        new, serving, old, ..
+    } = record;
+    let left = |until_ms: u64| span(until_ms.saturating_sub(record.at_ms));
+    match &record.answer {
+        RolloutAnswer::Fails { why } => format!("fails: {why}"),
+        RolloutAnswer::Reopens => format!("{} came back", counted(*old, "old replica")),
+        RolloutAnswer::Watches => {
+            let monitor = span(record.terms.monitor_ms);
+            format!(
+                "{} serve, watched for {monitor}",
+                counted(*new, "new replica")
+            )
+        }
+        RolloutAnswer::Interrupted => {
+            format!("{serving} of {new} new replicas serve: watched anew")
+        }
+        RolloutAnswer::WaitsForReplicas => {
+            let most = match old {
+                0 => record.target,
+                _ => record.allowed.min(record.target),
+            };
+            format!("waits: {serving} of {most} new replicas serve")
+        }
+        RolloutAnswer::Monitors { until_ms } => {
+            let gate = record.gate.as_ref().map_or_else(String::new, numbers);
+            format!("watches for another {}{gate}", left(*until_ms))
+        }
+        RolloutAnswer::Passes => {
+            let gate = record.gate.as_ref().map_or_else(String::new, numbers);
+            format!("batch {} passed{gate}", record.batches)
+        }
+        RolloutAnswer::Delays { until_ms } => {
+            format!("pauses between batches for another {}", left(*until_ms))
+        }
+        RolloutAnswer::Holds => "an operator holds it".to_owned(),
+        RolloutAnswer::Opens {
+            batch,
+            allowed,
+            stop_first,
+        } => {
+            let order = match stop_first {
+                true if record.no_room => ", the old ones stop first for want of room",
+                true => ", the old ones stop first",
+                false => "",
+            };
+            let most = (*allowed).min(record.target);
+            format!(
+                "batch {batch} begins: {most} of {} new{order}",
+                record.target
+            )
+        }
+        RolloutAnswer::Finishes => {
+            format!("all {} new and watched", counted(record.target, "replica"))
+        }
+    }
+}
+
+/// What HAProxy counted on both sides.
+fn numbers(gate: &GateLook) -> String {
+    let GateLook { spec, new, old, .. } = gate;
+    format!(
+        "; HAProxy counts {} of {} requests failed by new replicas, {} of {} by old ones (it takes \
+         {} of each to judge)",
+        new.errors, new.requests, old.errors, old.requests, spec.requests_min
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use longshore_model::record::{GateSide, RolloutStage};
+    use longshore_model::spec::{GateSpec, UpdateSpec};
+
+    use super::*;
+
+    fn look(answer: RolloutAnswer) -> RolloutRecord {
+        RolloutRecord {
+            at_ms: 100_000,
+            revision: 4,
+            direction: Direction::Forward,
+            stage: RolloutStage::Running,
+            is_first: false,
+            terms: UpdateSpec::default(),
+            target: 5,
+            new: 2,
+            serving: 1,
+            old: 4,
+            batches: 1,
+            open: true,
+            allowed: 2,
+            serving_since_ms: None,
+            passed_ms: None,
+            no_room: true,
+            failed: 0,
+            trouble: None,
+            gate: None,
+            answer,
+        }
+    }
+
+    #[test]
+    fn each_answer_says_what_it_goes_by() {
+        let until_ms = 103_000;
+        let mut gated = look(RolloutAnswer::Monitors { until_ms });
+        let side = |requests, errors| GateSide {
+            requests,
+            errors,
+            weighted_ms: 0,
+        };
+        gated.gate = Some(GateLook {
+            spec: GateSpec {
+                requests_min: 50,
+                error_increase_permille_max: Some(10),
+                latency_permille_max: None,
+                latency_ms_min: 0,
+            },
+            since_ms: Some(98_000),
+            new: side(40, 1),
+            old: side(400, 0),
+        });
+        let mut back = look(RolloutAnswer::Finishes);
+        back.direction = Direction::Back;
+        let opens = RolloutAnswer::Opens {
+            batch: 2,
+            allowed: 3,
+            stop_first: true,
+        };
+        let plain = [
+            opens,
+            RolloutAnswer::WaitsForReplicas,
+            RolloutAnswer::Interrupted,
+            RolloutAnswer::Watches,
+            RolloutAnswer::Passes,
+            RolloutAnswer::Delays { until_ms },
+            RolloutAnswer::Holds,
+            RolloutAnswer::Reopens,
+        ];
+        let looks = plain.into_iter().map(look).chain([gated, back]);
+        let lines: Vec<String> = looks.map(|look| summary(&look)).collect();
+        insta::assert_snapshot!("rollout", lines.join("\n"));
+    }
+}
