@@ -9,8 +9,8 @@ use longshore_lab::{Load, ctl_json, ctl_ok, restore, root, scale_and_wait, servi
 
 const REQUESTS: u64 = 10_000;
 const CLIENTS: u64 = 100;
-/// At 20 a second and replica, this many take about half a minute.
-const CALM_REQUESTS: u64 = 1_000;
+/// At 20 a second and replica, this many take about a quarter of a minute.
+const CALM_REQUESTS: u64 = 500;
 
 /// Runs `ab -c 100` again and again while `work` runs, at least once; none may fail.
 fn under_load<T>(requests: u64, path: &str, work: impl FnOnce() -> T) -> T {
@@ -92,6 +92,5 @@ fn the_apps_own_load_scales_it_out_and_no_request_fails() {
     println!("load to second serving replica: {took:?}");
     let ended = stress.wait().expect("stress.sh ends");
     assert!(ended.success(), "requests failed");
-    count("one replica again", 150, |n| n == 1);
     restore();
 }

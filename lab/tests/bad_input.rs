@@ -196,11 +196,16 @@ fn a_stranger_on_a_published_port_is_named_and_waited_for() {
     assert!(why.contains("port 9090 is taken"), "{why}");
     let listed = ctl_json(&["ps", "barred/web"]);
     assert_eq!(listed[0]["traffic"], "down", "{listed}");
+    let reason = listed[0]["reason"].as_str().unwrap_or_default();
+    assert!(reason.contains("port 9090 is taken"), "{listed}");
     drop(stranger);
     // The port is looked at again by itself.
     ctl_ok(&["wait", "barred/web", "--for", "stable", "--timeout", "60s"]);
     let events = ctl_ok(&["events", "--since", "2m"]);
-    assert!(events.contains("no edge refuses"), "{events}");
+    assert!(
+        events.contains("refuses to serve it any more (port 9090)"),
+        "{events}"
+    );
     ctl_ok(&["down", "barred", "-y"]);
     restore();
 }

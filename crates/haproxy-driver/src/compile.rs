@@ -1,14 +1,19 @@
 //! Turns the routes into what this HAProxy can serve, and says of each service what it cannot.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use longshore_model::ServiceKey;
+use tokio::time::Instant;
 
 use crate::edge::Edge;
 use crate::held::{TAKEN, is_taken};
 use crate::intent::{BackendIntent, Intent};
 use crate::name::BackendName;
 use crate::render::listen_ports;
+
+/// Between two questions whether a port that another program held is free.
+const LOOK_MS: u64 = 1_000;
 
 /// Services that are left out, each with why.
 type Refused = BTreeMap<ServiceKey, String>;
@@ -44,10 +49,8 @@ impl Edge {
             .collect();
         self.refused = refused;
         self.intent = intent;
+        self.look_again = None;
         self.leave_out(&taken);
-        if !self.refused.is_empty() {
-            self.retry.failed();
-        }
     }
 
     /// Serves all but what comes in through these ports, which other programs hold.
@@ -60,6 +63,7 @@ impl Edge {
             }
             is_free
         });
+        self.plan_look();
     }
 
     /// Says of the services behind these ports why nobody reaches them while HAProxy is down.
@@ -68,6 +72,15 @@ impl Edge {
             if taken.contains(&backend.listen_port) {
                 refuse_port(&mut self.refused, backend);
             }
+        }
+        self.plan_look();
+    }
+
+    /// While anything is refused, ports are asked for again.
+    fn plan_look(&mut self) {
+        if !self.refused.is_empty() {
+            let at = Instant::now() + Duration::from_millis(LOOK_MS);
+            self.look_again.get_or_insert(at);
         }
     }
 
@@ -78,9 +91,13 @@ impl Edge {
     }
 
     /// While HAProxy is down: what it could not start with, in one line.
-    pub(crate) fn kept_down_by(&self) -> Option<String> {
-        let refused = self.refused.iter();
-        let mut held: Vec<_> = refused.map(|(key, why)| format!("{key}: {why}")).collect();
+    pub(crate) fn kept_down_by(&self, taken: &[u16]) -> Option<String> {
+        let backends = self.intent.backends.values();
+        let mut held: Vec<_> = backends
+            .filter(|backend| taken.contains(&backend.listen_port))
+            .map(|backend| format!("{}: port {} {TAKEN}", backend.service, backend.listen_port))
+            .collect();
+        held.dedup();
         let (address, port) = (self.settings.stats_address, self.settings.stats_port);
         if is_taken(address, port) {
             held.push(format!("its statistics: port {port} {TAKEN}"));

@@ -116,6 +116,8 @@ pub struct Edge {
     /// What went wrong last, until it goes right.
     pub(crate) last_problems: Vec<String>,
     pub(crate) retry: Retry,
+    /// When ports that other programs hold are asked for again.
+    pub(crate) look_again: Option<Instant>,
     pub(crate) kept_down: KeptDown,
 }
 
@@ -247,6 +249,7 @@ impl Edge {
             refused: BTreeMap::new(),
             last_problems: Vec::new(),
             retry: Retry::default(),
+            look_again: None,
             kept_down: KeptDown::default(),
             settings,
         };
@@ -293,7 +296,7 @@ impl Edge {
         if self.routes.is_none() {
             return Ok(Ticked::default());
         }
-        if !self.refused.is_empty() && self.retry.is_due() {
+        if self.look_again.is_some_and(|at| Instant::now() >= at) {
             // A port that was taken may be free now.
             self.compile();
         }
@@ -318,6 +321,7 @@ impl Edge {
         if matches!(&result, Err(EdgeError::Down { socket, .. }) if *socket == self.admin.path) {
             let taken = taken_ports(&self.intent, self.settings.bind_address);
             let gone = self.admin.is_gone().await;
+            let held = self.kept_down_by(&taken);
             if self
                 .kept_down
                 .lasts(gone && !taken.is_empty(), Instant::now())
@@ -328,7 +332,7 @@ impl Edge {
                 self.note_taken(&taken);
             }
             self.prepare_start().await?;
-            if let Some(ports) = self.kept_down_by() {
+            if let Some(ports) = held {
                 let held = EdgeError::Held { ports };
                 self.last_problems = vec![held.to_string()];
                 return Err(held);
@@ -390,9 +394,7 @@ impl Edge {
         if self.written.as_ref() != Some(&text) {
             self.write_config(text).await?;
         }
-        if self.refused.is_empty() {
-            self.retry = Retry::default();
-        }
+        self.retry = Retry::default();
         if (by_apply || !self.old_workers.is_empty())
             && let Err(error) = self.drain_old_workers().await
         {

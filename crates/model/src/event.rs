@@ -163,6 +163,9 @@ pub enum EventKind {
     RoutedAgain {
         /// Service.
         service: ServiceKey,
+        /// Ports of the edges that it is reached by.
+        #[serde(default)]
+        ports: Vec<u16>,
     },
     /// A node joined.
     NodeJoined {
@@ -313,7 +316,7 @@ impl EventKind {
             | Self::Moving { service, .. }
             | Self::Woken { service, .. }
             | Self::Waits { service, .. }
-            | Self::RoutedAgain { service }
+            | Self::RoutedAgain { service, .. }
             | Self::AutoscalePaused { service, .. }
             | Self::AutoscaleResumed { service, .. }
             | Self::AutoscaleBounds { service, .. }
@@ -479,8 +482,14 @@ impl fmt::Display for EventKind {
                 news,
             } => write!(f, "{service} revision {revision}: {news}"),
             Self::Waits { service, why } => write!(f, "{service} waits: {why}"),
-            Self::RoutedAgain { service } => {
-                write!(f, "{service}: no edge refuses to serve it any more")
+            Self::RoutedAgain { service, ports } => {
+                write!(f, "{service}: no edge refuses to serve it any more")?;
+                let ports = ports.iter().map(ToString::to_string);
+                let ports = ports.collect::<Vec<_>>().join(", ");
+                match ports.as_str() {
+                    "" => Ok(()),
+                    ports => write!(f, " (port {ports})"),
+                }
             }
             Self::NodeJoined { node } => write!(f, "{node} joined"),
             Self::NodeConnected { node } => write!(f, "{node} connected"),

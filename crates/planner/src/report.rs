@@ -205,7 +205,9 @@ fn say_waits(draft: &mut Draft<'_>, service: usize) {
         let mut edges = draft.cluster.edges.iter();
         if edges.all(|edge| edge.connected && edge.seen.is_some_and(lists)) {
             let service = slot.key.clone();
-            events.push(EventKind::RoutedAgain { service });
+            let routes = slot.spec.iter().flat_map(|spec| &spec.routes);
+            let ports = routes.map(|route| route.listen_port).collect();
+            events.push(EventKind::RoutedAgain { service, ports });
         } else {
             now.insert(NOT_ROUTED.to_owned());
         }

@@ -378,6 +378,9 @@ fn convert(
         _ if node_state != NodeState::Ready => {
             Some(format!("{}: {}", replica.node, absence(node_state)))
         }
+        None if replica.traffic == Traffic::Serve => {
+            shut_out(&replica.service, replica.id, observed)
+        }
         reason => reason.map(ToString::to_string),
     };
     let address = replica
@@ -439,6 +442,19 @@ pub(super) fn is_shut_out(service: &ServiceKey, replica: ReplicaId, observed: &O
         }
     }
     told
+}
+
+/// Why no edge serves a replica, in an edge's words, where it has any.
+fn shut_out(service: &ServiceKey, replica: ReplicaId, observed: &Observed) -> Option<String> {
+    if !is_shut_out(service, replica, observed) {
+        return None;
+    }
+    let mut edges = observed.edges.iter();
+    edges.find_map(|(edge, seen)| {
+        let refused = seen.refused.get(service).map(String::as_str);
+        let why = refused.or_else(|| seen.silence())?;
+        Some(format!("not reachable through {edge}: {why}"))
+    })
 }
 
 /// Each edge's check of a replica, and its sessions in all of them.

@@ -227,7 +227,7 @@ fn what_an_edge_cannot_serve_is_said_of_the_service_once_and_for_as_long() {
     world.tick(500);
     assert!(waits(&world, "web").is_empty());
     assert!(
-        matches!(world.events.last(), Some(EventKind::RoutedAgain { service }) if *service == key("web")),
+        matches!(world.events.last(), Some(EventKind::RoutedAgain { service, .. }) if *service == key("web")),
         "{:?}",
         world.events.last()
     );
