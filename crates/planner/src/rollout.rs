@@ -544,9 +544,10 @@ fn trim(draft: &mut Draft<'_>, service: usize, sorted: &mut Sorted, terms: &Term
     before - surplus
 }
 
-/// Its node cannot tell, and users could depend on it.
+/// Its node cannot tell, or proves it anew, and users could depend on it.
 fn in_doubt(draft: &Draft<'_>, row: usize) -> bool {
-    draft.rows[row].condition == Condition::Unknown && may_serve(draft, row)
+    let condition = &draft.rows[row].condition;
+    matches!(condition, Condition::Unknown | Condition::Starting) && may_serve(draft, row)
 }
 
 /// A surplus is kept during an outage, whoever asked for it: of what is there, nobody knows yet

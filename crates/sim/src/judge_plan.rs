@@ -307,6 +307,14 @@ impl World {
             let served = was.is_some_and(|was| was.traffic == Traffic::Serve && self.serves(was));
             if by_choice && served && !was.is_some_and(|was| self.is_news(commit, was)) {
                 *given.entry(replica.service.clone()).or_default() += 1;
+                let drain_ms = self.users.of(&replica.service).map(|s| s.usual.drain_ms);
+                let due_ms = leaving.since_ms.saturating_add(drain_ms.unwrap_or(0));
+                if leaving.deadline_ms < due_ms {
+                    found.push(format!(
+                        "{}: its sessions have until {}, not {due_ms}",
+                        replica.id, leaving.deadline_ms
+                    ));
+                }
             }
         }
         for (key, count) in given {
