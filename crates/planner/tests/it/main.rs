@@ -15,6 +15,7 @@ mod placing;
 mod rebalance;
 mod records;
 mod rig;
+mod rollout_gate;
 mod rollouts;
 mod scaling;
 mod scaling_laws;

@@ -3,6 +3,7 @@
 
 pub(crate) mod acts;
 mod diff;
+mod follows;
 mod heard;
 
 use std::collections::BTreeMap;
@@ -10,6 +11,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use diff::differing;
+use follows::follows;
 use heard::{connect, push};
 use longshore_model::autoscale::{Behavior, Metric, Signal, TargetKind};
 use longshore_model::node::{Capacity, DrainOrder, Node};
@@ -23,7 +25,6 @@ use longshore_model::spec::{RouteSpec, UpdateSpec};
 use longshore_model::*;
 use longshore_planner::{
     Cache, Checker, Outcome, PlanInput, PlannerConfig, check, plan, plan_with, recompute,
-    recompute_rollout,
 };
 
 pub(crate) const START: u64 = 1_000_000;
@@ -590,22 +591,5 @@ fn status(id: ReplicaId, now: u64) -> ReplicaStatus {
         started_ms: Some(now),
         healthy_ms: None,
         restarts: 0,
-    }
-}
-
-/// The decision follows from its record alone.
-fn follows(decision: &Decision) {
-    match decision {
-        Decision::Rollout(look) => {
-            assert_eq!(recompute_rollout(look), look.answer, "{look:?}");
-        }
-        Decision::Move(look) => {
-            let moved = look.moved.as_ref();
-            let moved = moved.map(|moved| (&moved.from, &moved.to, moved.replica));
-            assert_eq!(look.recompute(), moved, "{look:?}");
-        }
-        // These have tests of their own.
-        Decision::Scale(_) | Decision::Placement(_) | Decision::Drain(_) | Decision::Victims(_) => {
-        }
     }
 }

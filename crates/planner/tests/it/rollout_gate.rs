@@ -1,0 +1,79 @@
+//! HAProxy's own numbers as a judge of a rollout.
+
+use crate::rollouts::{NEW, OLD, image, of_image, rollout, settled, update, with};
+use crate::world::*;
+use longshore_model::observe::ServerAnswers;
+use longshore_model::rollout::Trouble;
+use longshore_model::spec::{FailureAction, GateSpec};
+use longshore_model::*;
+
+fn gated(image: &str) -> ServiceSpec {
+    let mut spec = with(image, 2, update(FailureAction::Rollback));
+    spec.gate = Some(GateSpec {
+        requests_min: 20,
+        error_increase_permille_max: Some(20),
+        latency_permille_max: Some(1_500),
+        latency_ms_min: 10,
+    });
+    spec
+}
+
+/// A tick in which every server answers, the new ones as told.
+fn answer(world: &mut World, requests: u64, errors: u64, response_ms: u32) {
+    let all: Vec<(ReplicaId, bool)> = world
+        .active("web")
+        .into_iter()
+        .map(|r| (r.id, image(world, r) == NEW))
+        .collect();
+    for (id, new) in all {
+        let answers = world.edge().answers.entry(id).or_default();
+        *answers = ServerAnswers {
+            requests_total: answers.requests_total + requests,
+            errors_total: answers.errors_total + if new { errors } else { 0 },
+            response_ms: if new { response_ms } else { 40 },
+        };
+    }
+    world.tick(500);
+}
+
+#[test]
+fn a_gate_compares_new_and_old_side_by_side() {
+    for (requests, errors, response_ms, wanted) in [
+        (30, 0, 50, "done"),
+        (30, 3, 50, "rolled_back"),
+        (30, 0, 90, "rolled_back"),
+        // Too few to have an opinion.
+        (1, 1, 900, "done"),
+    ] {
+        let mut world = settled(3, gated(OLD));
+        world.apply("web", gated(NEW));
+        for _ in 0..120 {
+            answer(&mut world, requests, errors, response_ms);
+            assert!(world.answering("web") >= 2);
+            let rollout = rollout(&world);
+            if rollout.open && rollout.serving_since_ms.is_some() {
+                assert!(of_image(&world, OLD) >= 2 - rollout.passed as usize);
+            }
+        }
+        assert_eq!(
+            rollout(&world).word(),
+            wanted,
+            "{errors} errors, {response_ms} ms"
+        );
+        let trouble = world.plan.services[&key("web")]
+            .refused
+            .as_ref()
+            .map(|r| &r.why);
+        match (wanted, errors) {
+            ("done", _) => assert!(trouble.is_none()),
+            (_, 0) => assert!(matches!(trouble, Some(Trouble::Latency { old_ms: 40, .. }))),
+            _ => assert!(matches!(
+                trouble,
+                Some(Trouble::Errors {
+                    old_permille: 0,
+                    ..
+                })
+            )),
+        }
+    }
+}
