@@ -288,13 +288,11 @@ fn step(draft: &mut Draft<'_>, service: usize) -> bool {
         look.no_room = place::no_room(draft, service);
         look.answer = recompute_rollout(&look);
     }
-    let answer = look.answer.clone();
-    let forced = look.no_room;
-    let counts = (look.new, look.target);
+    let look = Arc::new(look);
     if !look.answer.stays() || just_moved(draft, service) {
-        record::note(draft, service, Decision::Rollout(Arc::new(look)));
+        record::note(draft, service, Decision::Rollout(Arc::clone(&look)));
     }
-    go(draft, service, answer, counts, forced)
+    go(draft, service, &look)
 }
 
 /// It went on in this run: where it rests then is worth a note, not at each look after that.
@@ -342,15 +340,9 @@ pub(crate) fn look(draft: &Draft<'_>, service: usize) -> Option<RolloutRecord> {
 }
 
 /// Does what was decided.
-fn go(
-    draft: &mut Draft<'_>,
-    service: usize,
-    answer: RolloutAnswer,
-    (new, target): (u32, u32),
-    forced: bool,
-) -> bool {
-    match answer {
-        RolloutAnswer::Fails { why } => verdict::fail(draft, service, why),
+fn go(draft: &mut Draft<'_>, service: usize, look: &RolloutRecord) -> bool {
+    match look.answer {
+        RolloutAnswer::Fails { ref why } => verdict::fail(draft, service, why.clone()),
         RolloutAnswer::Reopens => reopen(draft, service),
         RolloutAnswer::Watches => watch(draft, service),
         RolloutAnswer::Interrupted => {
@@ -376,7 +368,7 @@ fn go(
             let now_ms = draft.input.now_ms;
             change(draft, service, |rollout| {
                 rollout.open = false;
-                rollout.passed = new;
+                rollout.passed = look.new;
                 rollout.passed_ms = Some(now_ms);
             });
             gate::forget(draft, service);
@@ -396,9 +388,9 @@ fn go(
             });
             let news = RolloutNews::Batch {
                 batch,
-                new: allowed.min(target),
-                of: target,
-                stop_first: forced,
+                new: allowed.min(look.target),
+                of: look.target,
+                stop_first: look.no_room,
             };
             say(draft, service, news);
             true
