@@ -34,10 +34,7 @@ fn answer(record: &RolloutRecord) -> String {
             format!("{serving} of {new} new replicas serve: watched anew")
         }
         RolloutAnswer::WaitsForReplicas => {
-            let most = match old {
-                0 => record.target,
-                _ => record.allowed.min(record.target),
-            };
+            let most = record.expected();
             format!("waits: {serving} of {most} new replicas serve")
         }
         RolloutAnswer::Monitors { until_ms } => {

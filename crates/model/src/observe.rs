@@ -305,6 +305,13 @@ impl EdgeObserved {
         self.problem.as_deref().filter(|_| self.servers.is_empty())
     }
 
+    /// Why the edge serves nobody of a service, in its own words, if it says so.
+    #[must_use]
+    pub fn keeps_out(&self, service: &ServiceKey) -> Option<&str> {
+        let refused = self.refused.get(service).map(String::as_str);
+        refused.or_else(|| self.silence())
+    }
+
     /// A server with all that was seen of it.
     #[must_use]
     pub fn server(&self, service: &ServiceKey, replica: ReplicaId) -> Option<ServerObserved> {

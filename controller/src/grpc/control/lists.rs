@@ -374,13 +374,13 @@ fn convert(
         None => word(&ReplicaState::Assigned),
     };
     let (checks, sessions) = checks(replica, observed);
+    let is_down =
+        replica.traffic == Traffic::Serve && is_shut_out(&replica.service, replica.id, observed);
     let reason = match seen.as_ref().and_then(|status| status.reason.as_ref()) {
         _ if node_state != NodeState::Ready => {
             Some(format!("{}: {}", replica.node, absence(node_state)))
         }
-        None if replica.traffic == Traffic::Serve => {
-            shut_out(&replica.service, replica.id, observed)
-        }
+        None if is_down => shut_out(&replica.service, observed),
         reason => reason.map(ToString::to_string),
     };
     let address = replica
@@ -389,7 +389,7 @@ fn convert(
         .map(|port| std::net::SocketAddr::new(replica.address, port.host_port).to_string());
     let traffic = match replica.traffic {
         Traffic::Out => "out",
-        Traffic::Serve if is_shut_out(&replica.service, replica.id, observed) => "down",
+        Traffic::Serve if is_down => "down",
         Traffic::Serve => "serve",
         Traffic::Drain => "drain",
     };
@@ -438,21 +438,17 @@ pub(super) fn is_shut_out(service: &ServiceKey, replica: ReplicaId, observed: &O
         match server.map(|server| server.check) {
             Some(CheckState::Down) => told = true,
             Some(_) => return false,
-            None => told |= edge.silence().is_some() || edge.refused.contains_key(service),
+            None => told |= edge.keeps_out(service).is_some(),
         }
     }
     told
 }
 
-/// Why no edge serves a replica, in an edge's words, where it has any.
-fn shut_out(service: &ServiceKey, replica: ReplicaId, observed: &Observed) -> Option<String> {
-    if !is_shut_out(service, replica, observed) {
-        return None;
-    }
+/// Why no edge serves the replicas of a service, in an edge's words, where it has any.
+fn shut_out(service: &ServiceKey, observed: &Observed) -> Option<String> {
     let mut edges = observed.edges.iter();
     edges.find_map(|(edge, seen)| {
-        let refused = seen.refused.get(service).map(String::as_str);
-        let why = refused.or_else(|| seen.silence())?;
+        let why = seen.keeps_out(service)?;
         Some(format!("not reachable through {edge}: {why}"))
     })
 }

@@ -143,6 +143,15 @@ impl RolloutAnswer {
 }
 
 impl RolloutRecord {
+    /// Replicas of the new template that shall be there by now.
+    #[must_use]
+    pub fn expected(&self) -> u32 {
+        match self.old {
+            0 => self.target,
+            _ => self.allowed.min(self.target),
+        }
+    }
+
     /// The same rollout stays where it is for the same reason, as before.
     #[must_use]
     pub fn repeats(&self, before: &Self) -> bool {

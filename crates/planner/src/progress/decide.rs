@@ -32,11 +32,7 @@ pub fn recompute_rollout(look: &RolloutRecord) -> RolloutAnswer {
 
 /// All replicas of the new template are there and serve.
 fn serves(look: &RolloutRecord) -> bool {
-    let expected = match look.old {
-        0 => look.target,
-        _ => look.allowed.min(look.target),
-    };
-    look.new > 0 && look.new >= expected && look.serving == look.new
+    look.new > 0 && look.new >= look.expected() && look.serving == look.new
 }
 
 /// After a start of the controller it is not known where the gate began: it begins anew.
