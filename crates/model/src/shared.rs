@@ -17,8 +17,37 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// Most entries of a chunk: few enough that copying one is cheap, enough that there are few.
 const CHUNK_MAX: usize = 64;
 
-/// Entries in key order; never empty.
-type Chunk<K, V> = Arc<Vec<(K, V)>>;
+/// Some entries in key order; never empty. Keys and values are shared apart: a change of a value
+/// copies neither the keys nor what they share with others.
+#[derive(Debug)]
+struct Chunk<K, V> {
+    keys: Arc<Vec<K>>,
+    /// As many as keys, in their order.
+    values: Arc<Vec<V>>,
+}
+
+impl<K, V> Chunk<K, V> {
+    fn new(keys: Vec<K>, values: Vec<V>) -> Self {
+        Self {
+            keys: Arc::new(keys),
+            values: Arc::new(values),
+        }
+    }
+
+    /// The same `Arc`s?
+    fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.values, &other.values) && Arc::ptr_eq(&self.keys, &other.keys)
+    }
+}
+
+impl<K, V> Clone for Chunk<K, V> {
+    fn clone(&self) -> Self {
+        Self {
+            keys: Arc::clone(&self.keys),
+            values: Arc::clone(&self.values),
+        }
+    }
+}
 
 /// A sorted map with cheap copies. Keys are unique; iteration is in key order.
 #[derive(Clone)]
@@ -61,7 +90,8 @@ impl<K, V> SharedMap<K, V> {
     pub fn iter(&self) -> Iter<'_, K, V> {
         Iter {
             chunks: self.chunks.iter(),
-            front: [].iter(),
+            keys: [].iter(),
+            values: [].iter(),
         }
     }
 
@@ -78,11 +108,23 @@ impl<K, V> SharedMap<K, V> {
     /// Do both hold the same chunks? Then they are equal; otherwise they may be.
     fn shares_all(&self, other: &Self) -> bool {
         self.chunks.len() == other.chunks.len()
-            && self
-                .chunks
-                .iter()
-                .zip(&other.chunks)
-                .all(|(a, b)| Arc::ptr_eq(a, b))
+            && self.chunks.iter().zip(&other.chunks).all(|(a, b)| a.is(b))
+    }
+
+    /// Of entries with keys in ascending order, none twice.
+    fn from_sorted(len: usize, entries: impl Iterator<Item = (K, V)>) -> Self {
+        let mut entries = entries.peekable();
+        let mut chunks = Vec::with_capacity(len.div_ceil(CHUNK_MAX));
+        while entries.peek().is_some() {
+            let mut keys = Vec::with_capacity(CHUNK_MAX);
+            let mut values = Vec::with_capacity(CHUNK_MAX);
+            for (key, value) in entries.by_ref().take(CHUNK_MAX) {
+                keys.push(key);
+                values.push(value);
+            }
+            chunks.push(Chunk::new(keys, values));
+        }
+        Self { chunks, len }
     }
 }
 
@@ -93,8 +135,8 @@ impl<K: Ord, V> SharedMap<K, V> {
         K: Borrow<Q>,
     {
         let after = self.chunks.partition_point(|chunk| {
-            let first = chunk.first();
-            first.is_some_and(|(first, _)| first.borrow() <= key)
+            let first = chunk.keys.first();
+            first.is_some_and(|first| first.borrow() <= key)
         });
         after.saturating_sub(1)
     }
@@ -104,8 +146,8 @@ impl<K: Ord, V> SharedMap<K, V> {
         K: Borrow<Q>,
     {
         let number = self.chunk(key);
-        let chunk = self.chunks.get(number)?;
-        let at = chunk.binary_search_by(|(known, _)| known.borrow().cmp(key));
+        let keys = &self.chunks.get(number)?.keys;
+        let at = keys.binary_search_by(|known| known.borrow().cmp(key));
         Some((number, at.ok()?))
     }
 
@@ -116,8 +158,8 @@ impl<K: Ord, V> SharedMap<K, V> {
         K: Borrow<Q>,
     {
         let (number, at) = self.find(key)?;
-        let (key, value) = self.chunks.get(number)?.get(at)?;
-        Some((key, value))
+        let chunk = self.chunks.get(number)?;
+        Some((chunk.keys.get(at)?, chunk.values.get(at)?))
     }
 
     /// Value of an entry.
@@ -176,50 +218,60 @@ impl<K: Ord, V> SharedMap<K, V> {
     {
         let rest = self.chunks.get(self.chunk(key)..).unwrap_or_default();
         let mut chunks = rest.iter();
-        let first = chunks.next().map_or(&[][..], |chunk| chunk);
-        let at = first.partition_point(|(known, _)| known.borrow() <= key);
+        let first = chunks.next();
+        let keys = first.map_or(&[][..], |chunk| &chunk.keys);
+        let values = first.map_or(&[][..], |chunk| &chunk.values);
+        let at = keys.partition_point(|known| known.borrow() <= key);
         Iter {
             chunks,
-            front: first.get(at..).unwrap_or_default().iter(),
+            keys: keys.get(at..).unwrap_or_default().iter(),
+            values: values.get(at..).unwrap_or_default().iter(),
         }
     }
 }
 
 impl<K: Ord + Clone, V: Clone> SharedMap<K, V> {
-    /// Value of an entry, for a change; only its chunk is copied.
+    /// Value of an entry, for a change; only the values of its chunk are copied.
     pub fn get_mut<Q: Ord + ?Sized>(&mut self, key: &Q) -> Option<&mut V>
     where
         K: Borrow<Q>,
     {
         let (number, at) = self.find(key)?;
-        let chunk = Arc::make_mut(self.chunks.get_mut(number)?);
-        Some(&mut chunk.get_mut(at)?.1)
+        let values = Arc::make_mut(&mut self.chunks.get_mut(number)?.values);
+        values.get_mut(at)
     }
 
-    /// Values in key order, for a change of many: every chunk that is shared is copied.
+    /// Values in key order, for a change of many: the values of every chunk that is shared are
+    /// copied.
     pub fn values_mut(&mut self) -> impl DoubleEndedIterator<Item = &mut V> {
         let chunks = self.chunks.iter_mut();
-        chunks.flat_map(|chunk| Arc::make_mut(chunk).iter_mut().map(|(_, value)| value))
+        chunks.flat_map(|chunk| Arc::make_mut(&mut chunk.values).iter_mut())
     }
 
     /// Puts an entry in; gives the value that it replaces.
     pub fn insert(&mut self, key: K, value: V) -> Option<V> {
         let number = self.chunk(&key);
         let Some(chunk) = self.chunks.get_mut(number) else {
-            self.chunks.push(Arc::new(vec![(key, value)]));
+            self.chunks.push(Chunk::new(vec![key], vec![value]));
             self.len = 1;
             return None;
         };
-        let chunk = Arc::make_mut(chunk);
-        let at = match chunk.binary_search_by(|(known, _)| known.cmp(&key)) {
-            Ok(at) => return Some(std::mem::replace(&mut chunk[at].1, value)),
+        let at = match chunk.keys.binary_search(&key) {
+            Ok(at) => {
+                let values = Arc::make_mut(&mut chunk.values);
+                return Some(std::mem::replace(&mut values[at], value));
+            }
             Err(at) => at,
         };
-        chunk.insert(at, (key, value));
+        let keys = Arc::make_mut(&mut chunk.keys);
+        let values = Arc::make_mut(&mut chunk.values);
+        keys.insert(at, key);
+        values.insert(at, value);
         self.len += 1;
-        if chunk.len() > CHUNK_MAX {
-            let rest = chunk.split_off(chunk.len() / 2);
-            self.chunks.insert(number + 1, Arc::new(rest));
+        if keys.len() > CHUNK_MAX {
+            let half = keys.len() / 2;
+            let rest = Chunk::new(keys.split_off(half), values.split_off(half));
+            self.chunks.insert(number + 1, rest);
         }
         None
     }
@@ -230,9 +282,10 @@ impl<K: Ord + Clone, V: Clone> SharedMap<K, V> {
         K: Borrow<Q>,
     {
         let (number, at) = self.find(key)?;
-        let chunk = Arc::make_mut(self.chunks.get_mut(number)?);
-        let (_, value) = chunk.remove(at);
-        if chunk.is_empty() {
+        let chunk = self.chunks.get_mut(number)?;
+        Arc::make_mut(&mut chunk.keys).remove(at);
+        let value = Arc::make_mut(&mut chunk.values).remove(at);
+        if chunk.keys.is_empty() {
             self.chunks.remove(number);
         }
         self.len -= 1;
@@ -243,24 +296,28 @@ impl<K: Ord + Clone, V: Clone> SharedMap<K, V> {
 /// Entries of a [`SharedMap`] in key order.
 pub struct Iter<'a, K, V> {
     chunks: slice::Iter<'a, Chunk<K, V>>,
-    front: slice::Iter<'a, (K, V)>,
+    keys: slice::Iter<'a, K>,
+    /// As many as keys.
+    values: slice::Iter<'a, V>,
 }
 
 impl<'a, K, V> Iter<'a, K, V> {
     /// The next entry, which stays.
     fn peek(&self) -> Option<(&'a K, &'a V)> {
-        let front = self.front.as_slice().first();
-        let (key, value) = front.or_else(|| self.chunks.as_slice().first()?.first())?;
-        Some((key, value))
+        if let Some(key) = self.keys.as_slice().first() {
+            return Some((key, self.values.as_slice().first()?));
+        }
+        let next = self.chunks.as_slice().first()?;
+        Some((next.keys.first()?, next.values.first()?))
     }
 
     /// Both stand at the start of a chunk: passes over those that are the same.
     fn skip_shared(a: &mut Self, b: &mut Self) {
-        while a.front.as_slice().is_empty()
-            && b.front.as_slice().is_empty()
+        while a.keys.as_slice().is_empty()
+            && b.keys.as_slice().is_empty()
             && let (Some(left), Some(right)) =
                 (a.chunks.as_slice().first(), b.chunks.as_slice().first())
-            && Arc::ptr_eq(left, right)
+            && left.is(right)
         {
             a.chunks.next();
             b.chunks.next();
@@ -272,7 +329,8 @@ impl<K, V> Clone for Iter<'_, K, V> {
     fn clone(&self) -> Self {
         Self {
             chunks: self.chunks.clone(),
-            front: self.front.clone(),
+            keys: self.keys.clone(),
+            values: self.values.clone(),
         }
     }
 }
@@ -280,12 +338,14 @@ impl<K, V> Clone for Iter<'_, K, V> {
 impl<'a, K, V> Iterator for Iter<'a, K, V> {
     type Item = (&'a K, &'a V);
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            if let Some((key, value)) = self.front.next() {
-                return Some((key, value));
+            if let Some(key) = self.keys.next() {
+                return Some((key, self.values.next()?));
             }
-            self.front = self.chunks.next()?.iter();
+            let chunk = self.chunks.next()?;
+            (self.keys, self.values) = (chunk.keys.iter(), chunk.values.iter());
         }
     }
 }
@@ -309,6 +369,10 @@ impl<'a, K, V> IntoIterator for &'a SharedMap<K, V> {
 
 impl<K: Ord, V> FromIterator<(K, V)> for SharedMap<K, V> {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(entries: I) -> Self {
+        let entries: Vec<(K, V)> = entries.into_iter().collect();
+        if entries.windows(2).all(|pair| pair[0].0 < pair[1].0) {
+            return Self::from_sorted(entries.len(), entries.into_iter());
+        }
         entries.into_iter().collect::<BTreeMap<K, V>>().into()
     }
 }
@@ -321,13 +385,7 @@ impl<K: Ord, V, const N: usize> From<[(K, V); N]> for SharedMap<K, V> {
 
 impl<K, V> From<BTreeMap<K, V>> for SharedMap<K, V> {
     fn from(map: BTreeMap<K, V>) -> Self {
-        let len = map.len();
-        let mut entries = map.into_iter().peekable();
-        let mut chunks = Vec::with_capacity(len.div_ceil(CHUNK_MAX));
-        while entries.peek().is_some() {
-            chunks.push(Arc::new(entries.by_ref().take(CHUNK_MAX).collect()));
-        }
-        Self { chunks, len }
+        Self::from_sorted(map.len(), map.into_iter())
     }
 }
 
@@ -441,20 +499,25 @@ mod tests {
             let differs = |key: &u16| start.get(key) != model.get(key);
             let differing: Vec<u16> = (0..600).filter(differs).collect();
             prop_assert_eq!(told, differing);
-            let longest = map.chunks.iter().map(|chunk| chunk.len()).max();
+            let longest = map.chunks.iter().map(|chunk| chunk.keys.len()).max();
             prop_assert!(longest.is_none_or(|longest| longest <= CHUNK_MAX));
-            prop_assert!(map.chunks.iter().all(|chunk| !chunk.is_empty()));
+            let whole = |chunk: &Chunk<_, _>| {
+                !chunk.keys.is_empty() && chunk.keys.len() == chunk.values.len()
+            };
+            prop_assert!(map.chunks.iter().all(whole));
         }
     }
 
-    /// A change copies the chunk it is in, and no other.
+    /// A change copies the values of the chunk it is in, and no other.
     #[test]
     fn copies_share_what_did_not_change() {
         let map: SharedMap<u32, u32> = (0..1_000).map(|n| (n, n)).collect();
         let mut changed = map.clone();
         changed.insert(500, 1);
         let shared = map.chunks.iter().zip(&changed.chunks);
-        let copied = shared.filter(|(a, b)| !Arc::ptr_eq(a, b)).count();
+        let copied = shared.filter(|(a, b)| !a.is(b)).count();
+        let keys = map.chunks.iter().zip(&changed.chunks);
+        assert!(keys.clone().all(|(a, b)| Arc::ptr_eq(&a.keys, &b.keys)));
         assert_eq!((map.chunks.len(), copied), (16, 1));
         assert_eq!((map[&500], changed[&500]), (500, 1));
     }
