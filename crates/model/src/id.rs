@@ -85,6 +85,7 @@ macro_rules! shared_text {
         }
 
         impl PartialEq for $type {
+            #[inline]
             fn eq(&self, other: &Self) -> bool {
                 Arc::ptr_eq(&self.0, &other.0) || self.0 == other.0
             }
@@ -93,12 +94,14 @@ macro_rules! shared_text {
         impl Eq for $type {}
 
         impl PartialOrd for $type {
+            #[inline]
             fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
                 Some(self.cmp(other))
             }
         }
 
         impl Ord for $type {
+            #[inline]
             fn cmp(&self, other: &Self) -> Ordering {
                 if Arc::ptr_eq(&self.0, &other.0) {
                     Ordering::Equal

@@ -1,6 +1,5 @@
 //! What a planning run has to say beside its plan: states, reasons, what happened.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -26,7 +25,7 @@ pub struct Report {
     /// Services, one each.
     pub services: Arc<SharedMap<ServiceKey, Arc<ServiceReport>>>,
     /// Nodes, one each.
-    pub nodes: Arc<BTreeMap<NodeId, NodeReport>>,
+    pub nodes: Arc<SharedMap<NodeId, NodeReport>>,
     /// Changes that this run decided or saw, in order. They become the event log.
     pub events: Vec<EventKind>,
     /// What this run decided, and what it decided not to change, each with its inputs. They become

@@ -106,7 +106,8 @@ impl<K, V> SharedMap<K, V> {
     }
 
     /// Do both hold the same chunks? Then they are equal; otherwise they may be.
-    fn shares_all(&self, other: &Self) -> bool {
+    #[must_use]
+    pub fn shares_all(&self, other: &Self) -> bool {
         self.chunks.len() == other.chunks.len()
             && self.chunks.iter().zip(&other.chunks).all(|(a, b)| a.is(b))
     }

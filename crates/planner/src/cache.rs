@@ -15,15 +15,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use longshore_model::node::Capacity;
 use longshore_model::observe::ServerState;
 use longshore_model::plan::ServicePlan;
-use longshore_model::report::{NodeReport, NodeState, ServiceReport};
+use longshore_model::report::{NodeReport, ServiceReport};
 use longshore_model::{
-    Desired, Memory, NodeId, Plan, Reason, ReplicaId, ReplicaStatus, ServiceKey, SharedMap, TimeMs,
+    Desired, Memory, NodeId, Plan, Reason, ReplicaId, ServiceKey, SharedMap, TimeMs,
 };
 
-use crate::cluster::{Cluster, NodeSlot};
+use crate::cluster::{Before, Cluster, Held, Images, Noted};
 use crate::config::PlannerConfig;
 use crate::draft::{Draft, held};
 use crate::{Outcome, PlanInput};
@@ -34,7 +33,7 @@ mod changes;
 type Known = usize;
 
 /// Replicas of all services on one node, by id.
-type Held = Vec<(ReplicaId, Known)>;
+type Holders = Vec<(ReplicaId, Known)>;
 
 /// Servers of one edge.
 type Servers = Arc<BTreeMap<ServiceKey, Arc<BTreeMap<ReplicaId, ServerState>>>>;
@@ -59,10 +58,15 @@ struct Kept {
     plan: Arc<Plan>,
     memory: Arc<Memory>,
     reports: Arc<SharedMap<ServiceKey, Arc<ServiceReport>>>,
-    node_reports: Arc<BTreeMap<NodeId, NodeReport>>,
+    node_reports: Arc<SharedMap<NodeId, NodeReport>>,
     brake: bool,
     problems: Vec<Reason>,
-    nodes: Vec<NodeKept>,
+    nodes: Vec<Noted>,
+    held: Vec<Held>,
+    /// By node: the replicas there.
+    holders: Vec<Holders>,
+    images: Option<Images>,
+    has_zones: Option<bool>,
     edges: Vec<EdgeKept>,
     numbers: BTreeMap<ServiceKey, Known>,
     /// By number: which service it is or was.
@@ -82,29 +86,6 @@ struct Share {
     down: u32,
 }
 
-/// What the services that look at a node can tell it by.
-#[derive(Debug, Clone, PartialEq)]
-struct Look {
-    state: NodeState,
-    doubted: bool,
-    braked: bool,
-    reached: bool,
-}
-
-#[derive(Debug)]
-struct NodeKept {
-    look: Look,
-    capacity: Option<Arc<Capacity>>,
-    replicas: Option<Arc<BTreeMap<ReplicaId, ReplicaStatus>>>,
-    held: Held,
-    cpu_reserved_milli: u64,
-    memory_reserved_bytes: u64,
-    count: u32,
-    ports: Vec<u16>,
-    up: u32,
-    down: u32,
-}
-
 #[derive(Debug)]
 struct EdgeKept {
     connected: bool,
@@ -112,15 +93,6 @@ struct EdgeKept {
     fresh: bool,
     servers: Option<Servers>,
     refused: Option<Refused>,
-}
-
-fn look(slot: &NodeSlot<'_>) -> Look {
-    Look {
-        state: slot.state,
-        doubted: slot.doubted,
-        braked: slot.braked,
-        reached: slot.up > 0,
-    }
 }
 
 /// A run in which only some services are loaded.
@@ -184,15 +156,18 @@ fn observing(input: &PlanInput<'_>) -> bool {
 }
 
 impl Part {
-    /// Gives the nodes what the services that are not loaded hold there.
-    pub(crate) fn fill(&mut self, cluster: &mut Cluster<'_>) {
-        for (slot, kept) in cluster.nodes.iter_mut().zip(&mut self.kept.nodes) {
-            slot.cpu_reserved_milli = kept.cpu_reserved_milli;
-            slot.memory_reserved_bytes = kept.memory_reserved_bytes;
-            slot.replicas = kept.count;
-            slot.ports = std::mem::take(&mut kept.ports);
-            slot.up = kept.up;
-            slot.down = kept.down;
+    /// What the run before left of the nodes.
+    pub(crate) fn before(&mut self, input: &PlanInput<'_>) -> Before<'_> {
+        let kept = &mut self.kept;
+        let memory = (&kept.memory, input.memory);
+        Before {
+            held: std::mem::take(&mut kept.held),
+            images: kept.images.clone(),
+            has_zones: kept.has_zones,
+            same_desired: kept.desired.nodes.shares_all(&input.desired.nodes),
+            same_states: Arc::ptr_eq(&memory.0.node_states, &memory.1.node_states),
+            same_takers: Arc::ptr_eq(&memory.0.rebalance, &memory.1.rebalance),
+            noted: &kept.nodes,
         }
     }
 
@@ -200,7 +175,7 @@ impl Part {
     fn unload(&mut self, cluster: &mut Cluster<'_>, service: Known, key: &ServiceKey) {
         let entry = self.kept.plan.services.get(key);
         for share in &self.kept.shares[service] {
-            let Some(slot) = share.node.map(|number| &mut cluster.nodes[number]) else {
+            let Some(slot) = share.node.map(|number| cluster.held_mut(number)) else {
                 continue;
             };
             slot.up = slot.up.saturating_sub(share.up);
@@ -221,7 +196,7 @@ impl Part {
     }
 
     /// Reports of the run before.
-    pub(crate) fn node_reports(&self) -> &Arc<BTreeMap<NodeId, NodeReport>> {
+    pub(crate) fn node_reports(&self) -> &Arc<SharedMap<NodeId, NodeReport>> {
         &self.kept.node_reports
     }
 
@@ -235,7 +210,7 @@ impl Part {
 
 impl Kept {
     fn empty(input: &PlanInput<'_>, nodes: usize) -> Self {
-        let mut kept = Self {
+        Self {
             now_ms: input.now_ms,
             started_ms: input.started_ms,
             config: input.config.clone(),
@@ -247,30 +222,16 @@ impl Kept {
             brake: false,
             problems: Vec::new(),
             nodes: Vec::new(),
+            held: Vec::new(),
+            holders: vec![Vec::new(); nodes],
+            images: None,
+            has_zones: None,
             edges: Vec::new(),
             numbers: BTreeMap::new(),
             keys: Vec::new(),
             shares: Vec::new(),
             dues: Vec::new(),
-        };
-        kept.nodes.resize_with(nodes, || NodeKept {
-            look: Look {
-                state: NodeState::Unknown,
-                doubted: false,
-                braked: false,
-                reached: false,
-            },
-            capacity: None,
-            replicas: None,
-            held: Vec::new(),
-            cpu_reserved_milli: 0,
-            memory_reserved_bytes: 0,
-            count: 0,
-            ports: Vec::new(),
-            up: 0,
-            down: 0,
-        });
-        kept
+        }
     }
 
     fn observing(&self) -> bool {
@@ -321,8 +282,8 @@ impl Kept {
             };
         }
         if fresh {
-            for node in &mut self.nodes {
-                node.held.sort_unstable();
+            for holders in &mut self.holders {
+                holders.sort_unstable();
             }
         }
     }
@@ -332,7 +293,7 @@ impl Kept {
         for share in &self.shares[number] {
             let stays = now.binary_search_by_key(&share.id, |s| s.id).is_ok();
             if let Some(node) = share.node.filter(|_| !stays) {
-                let held = &mut self.nodes[node].held;
+                let held = &mut self.holders[node];
                 if let Ok(at) = held.binary_search(&(share.id, number)) {
                     held.remove(at);
                 }
@@ -343,7 +304,7 @@ impl Kept {
     fn hold(&mut self, number: Known, shares: &[Share], fresh: bool) {
         for share in shares {
             let Some(node) = share.node else { continue };
-            let held = &mut self.nodes[node].held;
+            let held = &mut self.holders[node];
             if fresh {
                 held.push((share.id, number));
             } else if let Err(at) = held.binary_search(&(share.id, number)) {
@@ -354,23 +315,18 @@ impl Kept {
 
     /// Notes what the run made of nodes and edges.
     fn keep_cluster(&mut self, draft: &mut Draft<'_>) {
-        for (slot, kept) in draft.cluster.nodes.iter_mut().zip(&mut self.nodes) {
-            kept.look = look(slot);
-            kept.cpu_reserved_milli = slot.cpu_reserved_milli;
-            kept.memory_reserved_bytes = slot.memory_reserved_bytes;
-            kept.count = slot.replicas;
-            kept.ports = std::mem::take(&mut slot.ports);
-            kept.up = slot.up;
-            kept.down = slot.down;
-            let capacity = slot.seen.map(|seen| &seen.capacity);
-            if !same_arc(kept.capacity.as_ref(), capacity) {
-                kept.capacity = capacity.cloned();
-            }
-            let replicas = slot.seen.map(|seen| &seen.replicas);
-            if !same_arc(kept.replicas.as_ref(), replicas) {
-                kept.replicas = replicas.cloned();
+        let cluster = &mut draft.cluster;
+        self.held = std::mem::take(&mut cluster.held);
+        let note = |number: usize| Noted::of(&cluster.nodes[number], &self.held[number]);
+        if self.nodes.is_empty() {
+            self.nodes = (0..cluster.nodes.len()).map(note).collect();
+        } else {
+            for &number in cluster.touched() {
+                self.nodes[number] = note(number);
             }
         }
+        self.images = cluster.known_images().cloned();
+        self.has_zones = cluster.known_zones();
         let edges = draft.cluster.edges.iter().zip(draft.cluster.fresh());
         self.edges = edges
             .map(|(edge, fresh)| EdgeKept {
@@ -381,13 +337,6 @@ impl Kept {
                 refused: edge.seen.map(|seen| Arc::clone(&seen.refused)),
             })
             .collect();
-    }
-}
-
-fn same_arc<T>(a: Option<&Arc<T>>, b: Option<&Arc<T>>) -> bool {
-    match (a, b) {
-        (Some(a), Some(b)) => Arc::ptr_eq(a, b),
-        (a, b) => a.is_none() && b.is_none(),
     }
 }
 

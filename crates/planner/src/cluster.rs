@@ -2,114 +2,38 @@
 //! anything up by name.
 
 use std::cell::OnceCell;
+use std::cmp::Ordering;
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use longshore_model::node::Node;
-use longshore_model::observe::{
-    CheckState, EdgeObserved, NodeObserved, ServerAdmin, SessionObserved,
-};
-use longshore_model::plan::PortBinding;
+use longshore_model::observe::{CheckState, EdgeObserved, ServerAdmin, SessionObserved};
 use longshore_model::report::NodeState;
-use longshore_model::spec::{Resources, ZONE_LABEL};
-use longshore_model::{NodeId, ReplicaId, ServiceKey, TimeMs};
+use longshore_model::spec::ZONE_LABEL;
+use longshore_model::{NodeId, ReplicaId, ServiceKey, SharedMap, TimeMs};
 
 use crate::PlanInput;
 use crate::place::pool::Pools;
 
-/// Samples of this long make up a node's measured headroom.
-const HEADROOM_WINDOW_MS: u64 = 10_000;
+use nodes::Duties;
+pub(crate) use nodes::{Held, NodeSlot, Noted, same_arc};
 
-/// One node.
-#[derive(Debug)]
-pub(crate) struct NodeSlot<'a> {
-    pub id: &'a NodeId,
-    pub node: &'a Node,
-    pub seen: Option<&'a NodeObserved>,
-    /// It has acknowledged the assignment in force.
-    pub acked: bool,
-    pub state: NodeState,
-    /// Not sure that it serves: replacements may be added, nothing of it leaves.
-    pub doubted: bool,
-    /// Both witnesses call it gone, but the brake is on.
-    pub braked: bool,
-    pub cpu_reserved_milli: u64,
-    pub memory_reserved_bytes: u64,
-    /// Replicas on it, the leaving ones included.
-    pub replicas: u32,
-    /// Host ports held by these, in order.
-    pub ports: Vec<u16>,
-    /// Host ports that strangers hold, as failed replicas told; found out when first asked.
-    pub strange_ports: OnceCell<Vec<u16>>,
-    /// Mean CPU ratio of the last seconds; found out when first asked.
-    cpu_ratio: OnceCell<Option<f64>>,
-    /// Edges cannot reach a replica there although the node calls it healthy.
-    pub unreachable: bool,
-    /// Its assignment's content changed in this run.
-    pub dirty: bool,
-    pub up: u32,
-    pub down: u32,
-}
+mod nodes;
 
-impl NodeSlot<'_> {
-    /// Counts one replica against the node.
-    pub(crate) fn reserve(&mut self, wants: Resources, ports: &[PortBinding]) {
-        self.replicas += 1;
-        self.cpu_reserved_milli = self
-            .cpu_reserved_milli
-            .saturating_add(wants.cpu_reserved_milli);
-        self.memory_reserved_bytes = self
-            .memory_reserved_bytes
-            .saturating_add(wants.memory_reserved_bytes);
-        for port in ports {
-            let (Ok(at) | Err(at)) = self.ports.binary_search(&port.host_port);
-            self.ports.insert(at, port.host_port);
-        }
-    }
+/// Images that any node has.
+pub(crate) type Images = Arc<BTreeSet<String>>;
 
-    /// Gives back what [`Self::reserve`] took.
-    pub(crate) fn release(&mut self, wants: Resources, ports: &[PortBinding]) {
-        self.replicas = self.replicas.saturating_sub(1);
-        self.cpu_reserved_milli = self
-            .cpu_reserved_milli
-            .saturating_sub(wants.cpu_reserved_milli);
-        self.memory_reserved_bytes = self
-            .memory_reserved_bytes
-            .saturating_sub(wants.memory_reserved_bytes);
-        for port in ports {
-            if let Ok(at) = self.ports.binary_search(&port.host_port) {
-                self.ports.remove(at);
-            }
-        }
-    }
-
-    /// Mean CPU ratio of the last seconds, if there are samples.
-    pub(crate) fn cpu_ratio(&self, input: &PlanInput<'_>) -> Option<f64> {
-        *self.cpu_ratio.get_or_init(|| {
-            crate::load::mean(
-                &self.seen?.samples.cpu_ratio,
-                input.now_ms.saturating_sub(HEADROOM_WINDOW_MS),
-                input.now_ms,
-                input.config.sample_stale_ms,
-            )
-        })
-    }
-
-    /// Does a replica there hold the host port?
-    pub(crate) fn holds(&self, port: u16) -> bool {
-        self.ports.binary_search(&port).is_ok()
-    }
-
-    /// Reserved share of the scarcer resource, per mille.
-    pub(crate) fn fill_permille(&self) -> u32 {
-        let Some(seen) = self.seen else { return 1_000 };
-        let share = |used: u64, all: u64| {
-            let permille = used.saturating_mul(1_000) / all.max(1);
-            u32::try_from(permille).unwrap_or(u32::MAX)
-        };
-        share(self.cpu_reserved_milli, seen.capacity.cpu_milli).max(share(
-            self.memory_reserved_bytes,
-            seen.capacity.memory_bytes,
-        ))
-    }
+/// What the run before left of the nodes; they are the same ones.
+pub(crate) struct Before<'k> {
+    pub noted: &'k [Noted],
+    pub held: Vec<Held>,
+    pub images: Option<Images>,
+    pub has_zones: Option<bool>,
+    /// What operators want of the nodes is the same as well.
+    pub same_desired: bool,
+    /// The states that were noted are those of the input's memory.
+    pub same_states: bool,
+    /// So are those that took replicas.
+    pub same_takers: bool,
 }
 
 /// One edge.
@@ -173,6 +97,22 @@ pub(crate) struct Sight {
 pub(crate) struct Cluster<'a> {
     /// In id order: the number doubles as the last tie-break.
     pub nodes: Vec<NodeSlot<'a>>,
+    /// By number: what replicas take of each.
+    pub held: Vec<Held>,
+    /// Nodes of which this run may say something else than the one before.
+    touched: Vec<usize>,
+    /// Nodes whose session is gone, in order.
+    pub silent: Vec<usize>,
+    /// Nodes that are drained, in order.
+    pub draining: Vec<usize>,
+    pub workers: u32,
+    /// [`NodeSlot::was`] has the states that the input's memory has.
+    pub same_states: bool,
+    /// [`NodeSlot::took`] has the nodes that the input's memory calls takers.
+    pub same_takers: bool,
+    /// Found out when first asked.
+    images: OnceCell<Images>,
+    generations: &'a SharedMap<NodeId, u64>,
     /// Workers are in at least two zones; found out when first asked.
     has_zones: OnceCell<bool>,
     pub edges: Vec<EdgeSlot<'a>>,
@@ -185,36 +125,125 @@ pub(crate) struct Cluster<'a> {
 }
 
 impl<'a> Cluster<'a> {
-    pub(crate) fn new(input: &PlanInput<'a>) -> Self {
+    pub(crate) fn new(input: &PlanInput<'a>, before: Option<Before<'_>>) -> Self {
         let mut seen = Cursor::new(&input.observed.nodes);
-        let mut generations = Cursor::new(&*input.current.generations);
-        let mut nodes: Vec<NodeSlot<'a>> = Vec::with_capacity(input.desired.nodes.len());
-        let mut edges: Vec<EdgeSlot<'a>> = Vec::new();
-        for (id, node) in &input.desired.nodes {
-            let seen = seen.get(id).map(|seen| &**seen);
-            let generation = generations.get(id).copied().unwrap_or(0);
-            nodes.push(slot((id, node), seen, generation));
-            if node.roles.edge {
-                edges.push(edge(input, id));
-            }
-        }
-        let fresh = edges
-            .iter()
-            .map(|edge| {
-                let age = edge
-                    .seen
-                    .map(|seen| input.now_ms.saturating_sub(seen.reported_ms));
-                edge.connected && age.is_some_and(|age| age <= input.config.edge_report_stale_ms)
-            })
-            .collect();
-        Self {
-            nodes,
+        let noted = before.as_ref().map_or(&[][..], |before| before.noted);
+        let same_desired = before.as_ref().is_some_and(|before| before.same_desired);
+        let count = input.desired.nodes.len();
+        let mut cluster = Self {
+            nodes: Vec::with_capacity(count),
+            held: Vec::new(),
+            touched: Vec::new(),
+            silent: Vec::new(),
+            draining: Vec::new(),
+            workers: 0,
+            same_states: before.as_ref().is_some_and(|before| before.same_states),
+            same_takers: before.as_ref().is_some_and(|before| before.same_takers),
+            images: OnceCell::new(),
+            generations: &input.current.generations,
             has_zones: OnceCell::new(),
-            edges,
+            edges: Vec::new(),
             unreachable: Vec::new(),
             pools: Pools::default(),
-            fresh,
+            fresh: Vec::new(),
+        };
+        let mut same_images = true;
+        for (number, (id, node)) in input.desired.nodes.iter().enumerate() {
+            let seen = seen.get(id).map(|seen| &**seen);
+            let noted = noted.get(number);
+            let duties = match noted.filter(|_| same_desired) {
+                Some(noted) => noted.duties,
+                None => Duties::of(node),
+            };
+            let slot = NodeSlot::new(input, (id, node), seen, noted);
+            cluster.workers += u32::from(duties.worker);
+            if duties.draining {
+                cluster.draining.push(number);
+            }
+            if duties.edge {
+                cluster.edges.push(edge(input, id));
+            }
+            if slot.touched {
+                cluster.touched.push(number);
+                if !matches!(slot.state, NodeState::Ready | NodeState::EngineDown) {
+                    cluster.silent.push(number);
+                }
+                let images = seen.map(|seen| &seen.images);
+                same_images &= noted.is_some_and(|noted| same_arc(noted.images.as_ref(), images));
+            }
+            cluster.nodes.push(slot);
         }
+        if let Some(before) = before {
+            cluster.held = before.held;
+            if let Some(has_zones) = before.has_zones.filter(|_| same_desired) {
+                let _first = cluster.has_zones.set(has_zones);
+            }
+            if let Some(images) = before.images.filter(|_| same_images) {
+                let _first = cluster.images.set(images);
+            }
+        }
+        cluster.held.resize_with(count, Held::default);
+        for &number in &cluster.touched {
+            let capacity = cluster.nodes[number].seen.map(|seen| &*seen.capacity);
+            cluster.held[number].has(capacity);
+        }
+        cluster.fresh = cluster
+            .edges
+            .iter()
+            .map(|edge| is_fresh(input, edge))
+            .collect();
+        cluster
+    }
+
+    /// The run may say something else of the node than the one before.
+    pub(crate) fn touch(&mut self, number: usize) {
+        if !self.nodes[number].touched {
+            self.nodes[number].touched = true;
+            self.touched.push(number);
+        }
+    }
+
+    /// What replicas take of a node, for a change.
+    pub(crate) fn held_mut(&mut self, number: usize) -> &mut Held {
+        self.touch(number);
+        &mut self.held[number]
+    }
+
+    /// Nodes that are touched, each once, in no order.
+    pub(crate) fn touched(&self) -> &[usize] {
+        &self.touched
+    }
+
+    /// Has the node acknowledged the assignment in force?
+    pub(crate) fn acked(&self, number: usize) -> bool {
+        let slot = &self.nodes[number];
+        if let Some(known) = slot.acked.get() {
+            return known;
+        }
+        let generation = self.generations.get(slot.id).copied().unwrap_or(0);
+        let acked = slot
+            .seen
+            .is_some_and(|seen| seen.assignment_generation >= generation);
+        slot.acked.set(Some(acked));
+        acked
+    }
+
+    /// Images that any node has.
+    pub(crate) fn images(&self) -> &Images {
+        self.images.get_or_init(|| {
+            let seen = self.nodes.iter().filter_map(|slot| slot.seen);
+            Arc::new(seen.flat_map(|seen| seen.images.iter().cloned()).collect())
+        })
+    }
+
+    /// The same, if anybody asked.
+    pub(crate) fn known_images(&self) -> Option<&Images> {
+        self.images.get()
+    }
+
+    /// As [`Self::has_zones`], if anybody asked.
+    pub(crate) fn known_zones(&self) -> Option<bool> {
+        self.has_zones.get().copied()
     }
 
     /// Are workers in at least two zones?
@@ -307,35 +336,17 @@ impl<'a, V: 'a, I: Iterator<Item = (&'a NodeId, &'a V)>> Cursor<I> {
 
     /// The value of `id`; ids are asked for in ascending order.
     pub(crate) fn get(&mut self, id: &NodeId) -> Option<&'a V> {
-        while self.rest.next_if(|(known, _)| *known < id).is_some() {}
-        let found = self.rest.next_if(|(known, _)| *known == id)?;
-        Some(found.1)
-    }
-}
-
-fn slot<'a>(
-    (id, node): (&'a NodeId, &'a Node),
-    seen: Option<&'a NodeObserved>,
-    generation: u64,
-) -> NodeSlot<'a> {
-    NodeSlot {
-        id,
-        node,
-        seen,
-        acked: seen.is_some_and(|seen| seen.assignment_generation >= generation),
-        state: NodeState::Unknown,
-        doubted: false,
-        braked: false,
-        cpu_reserved_milli: 0,
-        memory_reserved_bytes: 0,
-        replicas: 0,
-        ports: Vec::new(),
-        strange_ports: OnceCell::new(),
-        cpu_ratio: OnceCell::new(),
-        unreachable: false,
-        dirty: false,
-        up: 0,
-        down: 0,
+        loop {
+            let (known, value) = *self.rest.peek()?;
+            let order = known.cmp(id);
+            if order == Ordering::Greater {
+                return None;
+            }
+            self.rest.next();
+            if order == Ordering::Equal {
+                return Some(value);
+            }
+        }
     }
 }
 
@@ -356,4 +367,12 @@ fn edge<'a>(input: &PlanInput<'a>, id: &'a NodeId) -> EdgeSlot<'a> {
         connected,
         gone,
     }
+}
+
+/// Are the edge's check results worth reading?
+fn is_fresh(input: &PlanInput<'_>, edge: &EdgeSlot<'_>) -> bool {
+    let age = edge
+        .seen
+        .map(|seen| input.now_ms.saturating_sub(seen.reported_ms));
+    edge.connected && age.is_some_and(|age| age <= input.config.edge_report_stale_ms)
 }

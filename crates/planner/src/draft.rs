@@ -182,11 +182,10 @@ pub(crate) struct Draft<'a> {
 impl<'a> Draft<'a> {
     /// Loads every service, or those of which something changed.
     pub(crate) fn new(input: &PlanInput<'a>, part: Option<&mut Part>) -> Self {
-        let mut cluster = Cluster::new(input);
-        let keys = part.map(|part| {
-            part.fill(&mut cluster);
-            part.changed(input, &mut cluster)
-        });
+        let mut part = part;
+        let before = part.as_mut().map(|part| part.before(input));
+        let mut cluster = Cluster::new(input, before);
+        let keys = part.map(|part| part.changed(input, &mut cluster));
         let mut draft = Self {
             input: *input,
             report: Report::default(),
@@ -495,6 +494,7 @@ impl<'a> Draft<'a> {
     /// Its node's assignment changed content.
     pub(crate) fn touch_node(&mut self, row: usize) {
         if let Some(number) = self.rows[row].node {
+            self.cluster.touch(number);
             self.cluster.nodes[number].dirty = true;
         }
     }
@@ -520,7 +520,7 @@ impl<'a> Draft<'a> {
         self.rows[row].now = Now::Gone;
         self.touch_node(row);
         if let Some(number) = self.rows[row].node {
-            let slot = &mut self.cluster.nodes[number];
+            let slot = self.cluster.held_mut(number);
             slot.release(wants.unwrap_or_default(), &replica.ports);
             let sight = self.rows[row].sight;
             slot.up = slot.up.saturating_sub(sight.up);

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use longshore_model::node::Availability;
 use longshore_model::plan::DrainSaid;
 use longshore_model::report::DrainReport;
 use longshore_model::{EventKind, Reason, ServiceKey};
@@ -25,11 +24,7 @@ pub(crate) fn is_forced(draft: &Draft<'_>, row: usize) -> bool {
 
 /// Reports the drains of all nodes, says what changed, and notes when their deadlines are due.
 pub(crate) fn run(draft: &mut Draft<'_>) {
-    let draining = |number: &usize| {
-        let node = draft.cluster.nodes[*number].node;
-        node.availability == Availability::Draining
-    };
-    let numbers: Vec<usize> = (0..draft.cluster.nodes.len()).filter(draining).collect();
+    let numbers = draft.cluster.draining.clone();
     let known = draft.drains.keys();
     let same = known.len() == numbers.len();
     if !same || !numbers.is_empty() {
@@ -51,9 +46,12 @@ pub(crate) fn run(draft: &mut Draft<'_>) {
             let due_ms = &mut draft.report.look_again_ms;
             *due_ms = Some(due_ms.map_or(at_ms, |now| now.min(at_ms)));
         }
-        let nodes = Arc::make_mut(&mut draft.report.nodes);
-        if let Some(node) = nodes.get_mut(id) {
-            node.drain = Some(report);
+        let known = draft.report.nodes.get(id);
+        if known.is_some_and(|known| known.drain.as_ref() != Some(&report)) {
+            let nodes = Arc::make_mut(&mut draft.report.nodes);
+            if let Some(node) = nodes.get_mut(id) {
+                node.drain = Some(report);
+            }
         }
     }
 }

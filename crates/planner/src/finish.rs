@@ -176,7 +176,9 @@ fn merged<V: Clone>(
 /// Assignment generations; none if no assignment changed.
 fn generations(draft: &Draft<'_>) -> Option<Arc<SharedMap<NodeId, u64>>> {
     let current = &draft.input.current.generations;
-    let dirty = draft.cluster.nodes.iter().filter(|slot| slot.dirty);
+    let touched = draft.cluster.touched().iter();
+    let dirty = touched.map(|&number| &draft.cluster.nodes[number]);
+    let dirty = dirty.filter(|slot| slot.dirty);
     let mut dirty = dirty.map(|slot| slot.id).chain(&draft.strangers).peekable();
     dirty.peek()?;
     let mut next = (**current).clone();

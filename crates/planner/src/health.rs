@@ -58,7 +58,7 @@ fn condition(draft: &mut Draft<'_>, row: usize) -> Condition {
         return Condition::Unknown;
     }
     let (id, status) = (draft.rows[row].id, draft.rows[row].status);
-    let acked = node.acked;
+    let acked = draft.cluster.acked(number);
     let service = draft.rows[row].service;
     let clock = &draft.memory(service).missing_since_ms;
     if (status.is_some() || !acked) && clock.contains_key(&id) {

@@ -11,9 +11,8 @@ use longshore_model::report::NodeState;
 use longshore_model::{EventKind, Reason, TimeMs};
 
 use crate::PlanInput;
-use crate::cluster::{Cursor, NodeSlot, alive, contact_ms};
+use crate::cluster::{Cursor, Held, NodeSlot, contact_ms};
 use crate::draft::Draft;
-use longshore_model::observe::EngineState;
 
 /// What the witnesses say of a node whose session is gone.
 enum Verdict {
@@ -26,14 +25,10 @@ enum Verdict {
 pub(crate) fn run(draft: &mut Draft<'_>) {
     let input = draft.input;
     let mut gone: Vec<(usize, String)> = Vec::new();
-    for number in 0..draft.cluster.nodes.len() {
+    for at in 0..draft.cluster.silent.len() {
+        let number = draft.cluster.silent[at];
         let slot = &mut draft.cluster.nodes[number];
-        slot.state = session_state(&input, slot);
-        if matches!(slot.state, NodeState::Ready | NodeState::EngineDown) {
-            slot.doubted = slot.state == NodeState::EngineDown;
-            continue;
-        }
-        match verdict(&input, slot) {
+        match verdict(&input, slot, &draft.cluster.held[number]) {
             Verdict::Wait => {}
             Verdict::Doubt => slot.doubted = true,
             Verdict::Gone(words) => gone.push((number, words)),
@@ -42,19 +37,6 @@ pub(crate) fn run(draft: &mut Draft<'_>) {
     declare(draft, &gone);
     say(draft, &gone);
     say_edges(draft);
-}
-
-fn session_state(input: &PlanInput<'_>, slot: &NodeSlot<'_>) -> NodeState {
-    let Some(seen) = slot.seen else {
-        return NodeState::Unknown;
-    };
-    if !alive(&seen.session, input.now_ms, input.config.session_timeout_ms) {
-        return NodeState::Away;
-    }
-    match seen.engine {
-        EngineState::Ok => NodeState::Ready,
-        EngineState::Stuck | EngineState::Down => NodeState::EngineDown,
-    }
 }
 
 /// How long nothing was heard of it, as far as this controller can know.
@@ -66,10 +48,10 @@ fn silent_ms(input: &PlanInput<'_>, slot: &NodeSlot<'_>) -> u64 {
     input.now_ms.saturating_sub(contact_ms)
 }
 
-fn verdict(input: &PlanInput<'_>, slot: &NodeSlot<'_>) -> Verdict {
+fn verdict(input: &PlanInput<'_>, slot: &NodeSlot<'_>, held: &Held) -> Verdict {
     // One that was never heard of and holds nothing has nothing to lose: it is awaited.
     let heard_ms = slot.seen.map_or(0, |seen| contact_ms(&seen.session));
-    if heard_ms == 0 && slot.replicas == 0 {
+    if heard_ms == 0 && held.replicas == 0 {
         return Verdict::Wait;
     }
     let silent_ms = silent_ms(input, slot);
@@ -83,14 +65,14 @@ fn verdict(input: &PlanInput<'_>, slot: &NodeSlot<'_>) -> Verdict {
     }
     if observing || silent_ms <= input.config.session_timeout_ms {
         Verdict::Wait
-    } else if slot.up > 0 {
+    } else if held.up > 0 {
         if silent_ms >= input.config.hold_while_serving_ms {
             Verdict::Doubt
         } else {
             Verdict::Wait
         }
-    } else if slot.down > 0 {
-        let all = slot.down;
+    } else if held.down > 0 {
+        let all = held.down;
         Verdict::Gone(format!(
             "no echo for {seconds} s; HAProxy reaches 0 of its {all} servers"
         ))
@@ -115,17 +97,14 @@ fn declare(draft: &mut Draft<'_>, gone: &[(usize, String)]) {
     });
     let window_ms = input.config.outage_window_ms;
     let recent = |at_ms: u64| input.now_ms.saturating_sub(at_ms) <= window_ms;
-    let (mut at_once, mut all) = (0_u32, 0_u32);
-    for slot in draft
-        .cluster
-        .nodes
-        .iter()
-        .filter(|slot| slot.node.roles.worker)
-    {
-        match draft.lost.get(slot.id) {
-            Some(&at_ms) if !recent(at_ms) => {}
-            Some(_) => (at_once, all) = (at_once + 1, all + 1),
-            None => all += 1,
+    let (mut at_once, mut all) = (0_u32, cluster.workers);
+    for (id, at_ms) in &draft.lost {
+        let number = cluster.number(id);
+        if number.is_some_and(|number| cluster.nodes[number].node.roles.worker) {
+            match recent(*at_ms) {
+                true => at_once += 1,
+                false => all = all.saturating_sub(1),
+            }
         }
     }
     let fresh = gone.iter().filter(|(number, _)| {
@@ -157,8 +136,9 @@ fn declare(draft: &mut Draft<'_>, gone: &[(usize, String)]) {
             slot.braked = draft.brake;
         }
     }
-    for slot in &mut draft.cluster.nodes {
-        if draft.lost.contains_key(slot.id) {
+    for id in draft.lost.keys() {
+        if let Some(number) = draft.cluster.number(id) {
+            let slot = &mut draft.cluster.nodes[number];
             slot.state = NodeState::Lost;
             slot.doubted = false;
         }
@@ -180,13 +160,13 @@ fn undecided(draft: &Draft<'_>, gone: &[(usize, String)]) -> u32 {
     let settle_ms = config
         .session_timeout_ms
         .saturating_add(config.outage_settle_ms);
-    let nodes = draft.cluster.nodes.iter().enumerate();
-    let silent = nodes.filter(|(number, slot)| {
+    let silent = draft.cluster.silent.iter().filter(|number| {
+        let slot = &draft.cluster.nodes[**number];
         slot.node.roles.worker
             && slot.state == NodeState::Away
             && silent_ms(input, slot) <= settle_ms
             && !draft.lost.contains_key(slot.id)
-            && gone.iter().all(|(gone, _)| gone != number)
+            && gone.iter().all(|(gone, _)| gone != *number)
     });
     u32::try_from(silent.count()).unwrap_or(u32::MAX)
 }
@@ -233,15 +213,32 @@ fn say_edges(draft: &mut Draft<'_>) {
     draft.edges_silent = silent;
 }
 
+/// Nodes whose state is not as last said, in order.
+fn restless(draft: &Draft<'_>) -> Vec<usize> {
+    let cluster = &draft.cluster;
+    if cluster.same_states {
+        let touched = cluster.touched().iter().copied();
+        let other = |number: &usize| {
+            let slot = &cluster.nodes[*number];
+            slot.state != slot.was.state
+        };
+        let mut numbers: Vec<usize> = touched.filter(other).collect();
+        numbers.sort_unstable();
+        return numbers;
+    }
+    let mut known = Cursor::new(&*draft.node_states);
+    let nodes = cluster.nodes.iter().enumerate();
+    nodes
+        .filter(|(_, slot)| known.get(slot.id) != Some(&slot.state))
+        .map(|(number, _)| number)
+        .collect()
+}
+
 /// Events, once per change of state.
 fn say(draft: &mut Draft<'_>, gone: &[(usize, String)]) {
-    let known = Arc::clone(&draft.node_states);
-    let mut known = Cursor::new(&*known);
-    for (number, slot) in draft.cluster.nodes.iter().enumerate() {
-        let before = known.get(slot.id).copied();
-        if before == Some(slot.state) {
-            continue;
-        }
+    for number in restless(draft) {
+        let slot = &draft.cluster.nodes[number];
+        let before = draft.node_states.get(slot.id).copied();
         let node = slot.id.clone();
         let up = matches!(slot.state, NodeState::Ready | NodeState::EngineDown);
         let was_up = matches!(before, Some(NodeState::Ready | NodeState::EngineDown));

@@ -9,10 +9,8 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::ops::Index;
 use std::sync::Arc;
 
-use longshore_model::node::Availability;
 use longshore_model::plan::{PortBinding, Replica, Traffic};
 use longshore_model::reason::RefusalCount;
-use longshore_model::report::NodeState;
 use longshore_model::spec::{
     ContainerSpec, ENGINE_LABELS, PlacementPolicy, ServiceSpec, ZONE_LABEL,
 };
@@ -21,8 +19,8 @@ use longshore_model::{EventKind, Reason, ReplicaId, TemplateId};
 use crate::cluster::{NodeSlot, Sight};
 use crate::draft::{Condition, Draft, Now, Row, held};
 use crate::progress;
-use filter::{refusal, taken_by_stranger};
-use pool::Sparse;
+use filter::refusal;
+use sparse::Sparse;
 
 pub(crate) use filter::constraint_refusal;
 
@@ -30,6 +28,7 @@ pub(crate) mod pool;
 
 mod filter;
 mod notes;
+mod sparse;
 
 /// What shall be placed.
 #[derive(Debug)]
@@ -74,6 +73,8 @@ struct Board<'s> {
     /// Per spread label: the value's number per node, and replicas per value.
     labels: Vec<(Vec<usize>, Vec<u32>)>,
     suspects: Sparse<bool>,
+    /// Any node has the image.
+    image_somewhere: bool,
 }
 
 /// Places up to `order.count` replicas; returns their rows. Where it stops short, the service
@@ -171,17 +172,12 @@ pub(crate) fn room_after(
     rows: &[usize],
 ) -> Option<usize> {
     let mut board = board(draft, order)?;
-    let slot = &draft.cluster.nodes[number];
-    let as_it_is = (
-        slot.replicas,
-        slot.memory_reserved_bytes,
-        slot.ports.clone(),
-    );
+    let as_it_is = draft.cluster.held[number].clone();
     let mut enough = None;
     for (gone, &row) in rows.iter().enumerate() {
         let held = draft.runs(row).map(|spec| held(spec, true));
         let ports = draft.replica(row).map(|replica| replica.ports.clone());
-        let slot = &mut draft.cluster.nodes[number];
+        let slot = &mut draft.cluster.held[number];
         slot.release(held.unwrap_or_default(), &ports.unwrap_or_default());
         if draft.rows[row].service == order.service {
             board.of_service[number] = board.of_service[number].saturating_sub(1);
@@ -191,8 +187,7 @@ pub(crate) fn room_after(
             break;
         }
     }
-    let slot = &mut draft.cluster.nodes[number];
-    (slot.replicas, slot.memory_reserved_bytes, slot.ports) = as_it_is;
+    draft.cluster.held[number] = as_it_is;
     enough
 }
 
@@ -229,6 +224,7 @@ fn board<'s>(draft: &Draft<'_>, order: &Order<'s>) -> Option<Board<'s>> {
     let placement = &order.spec.placement;
     let labels = by_label(draft, order.spec, &of_template);
     let suspects = suspects(draft, order);
+    let image_somewhere = draft.cluster.images().contains(&container.image);
     Some(Board {
         container,
         placement,
@@ -236,6 +232,7 @@ fn board<'s>(draft: &Draft<'_>, order: &Order<'s>) -> Option<Board<'s>> {
         of_template,
         labels,
         suspects,
+        image_somewhere,
     })
 }
 
@@ -314,13 +311,13 @@ fn by_value(
 }
 
 fn score(draft: &Draft<'_>, board: &Board<'_>, number: usize) -> Score {
-    let slot = &draft.cluster.nodes[number];
-    let fill_permille = slot.fill_permille();
+    let (slot, held) = (&draft.cluster.nodes[number], &draft.cluster.held[number]);
+    let fill_permille = held.fill_permille;
     let pack = board.placement.policy == PlacementPolicy::Binpack;
-    let images = slot.seen.map_or(&[][..], |seen| &seen.images);
-    let tenths = (slot.cpu_ratio(&draft.input).unwrap_or(0.0).clamp(0.0, 10.0) * 10.0).floor();
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    let cpu_tenths = tenths as u32;
+    let has_image = board.image_somewhere
+        && slot
+            .seen
+            .is_some_and(|seen| seen.images.contains(&board.container.image));
     Score {
         suspect: board.suspects[number],
         spread: board
@@ -335,13 +332,13 @@ fn score(draft: &Draft<'_>, board: &Board<'_>, number: usize) -> Score {
         },
         of_service: if pack { 0 } else { board.of_template[number] },
         replicas: if pack {
-            u32::MAX - slot.replicas
+            u32::MAX - held.replicas
         } else {
-            slot.replicas
+            held.replicas
         },
         fill_permille,
-        cpu_tenths,
-        image_absent: !images.contains(&board.container.image),
+        cpu_tenths: slot.cpu_tenths(&draft.input),
+        image_absent: !has_image,
         number,
     }
 }
@@ -373,16 +370,17 @@ pub(crate) fn no_room(draft: &Draft<'_>, service: usize) -> bool {
         soon_free[number] |= replica.leaving.is_some() && replica.ports.iter().any(holds);
     }
     let takes = |slot: &NodeSlot<'_>| {
-        slot.node.roles.worker
-            && slot.node.availability == Availability::Active
-            && slot.state == NodeState::Ready
-            && constraint_refusal(slot, &spec.placement.constraints).is_none()
+        slot.takes() && constraint_refusal(slot, &spec.placement.constraints).is_none()
     };
-    let nodes = draft.cluster.nodes.iter().zip(here.iter().zip(soon_free));
-    !nodes.into_iter().any(|(slot, (here, soon_free))| {
-        let free = soon_free || fixed.values().all(|port| !slot.holds(*port));
-        takes(slot) && free && (max == 0 || *here < max)
-    })
+    let held = &draft.cluster.held;
+    let nodes = draft.cluster.nodes.iter().enumerate();
+    !nodes
+        .zip(here.iter().zip(soon_free))
+        .any(|((number, slot), (here, soon_free))| {
+            let held = &held[number];
+            let free = soon_free || fixed.values().all(|port| !held.holds(*port));
+            takes(slot) && free && (max == 0 || *here < max)
+        })
 }
 
 /// Why nobody fits: the first nodes by name, all of them by kind.
@@ -436,10 +434,11 @@ fn count_u32(list: &[u32]) -> u32 {
 /// round again as late as possible.
 fn reserve_ports(
     draft: &Draft<'_>,
-    slot: &NodeSlot<'_>,
+    number: usize,
     id: ReplicaId,
     container: &ContainerSpec,
 ) -> Option<Vec<PortBinding>> {
+    let (slot, held) = (&draft.cluster.nodes[number], &draft.cluster.held[number]);
     let (low, high) = (draft.input.config.port_min, draft.input.config.port_max);
     let span = u64::from(high.checked_sub(low)?) + 1;
     let mut bindings: Vec<PortBinding> = Vec::with_capacity(container.ports.len());
@@ -461,7 +460,7 @@ fn reserve_ports(
             step += 1;
             let port = low + offset;
             let reserved = fixed.values().any(|other| *other == port);
-            if !reserved && !slot.holds(port) && !taken_by_stranger(slot, port) {
+            if !reserved && !held.holds(port) && !slot.taken_by_stranger(port) {
                 break port;
             }
         };
@@ -483,7 +482,7 @@ fn add(
     standby: bool,
 ) -> Option<usize> {
     let id = ReplicaId(draft.next_replica.max(1));
-    let ports = reserve_ports(draft, &draft.cluster.nodes[number], id, &board.container)?;
+    let ports = reserve_ports(draft, number, id, &board.container)?;
     // An id is never used again: without a next one there is no more replica.
     draft.next_replica = id.0.checked_add(1)?;
     #[cfg(feature = "mutants")]
@@ -491,8 +490,9 @@ fn add(
         draft.next_replica = id.0;
     }
     let revision = progress::revision(draft, order.service);
+    let wants = held(&board.container, standby);
+    draft.cluster.held_mut(number).reserve(wants, &ports);
     let node = &mut draft.cluster.nodes[number];
-    node.reserve(held(&board.container, standby), &ports);
     node.dirty = true;
     let service = draft.services[order.service].key.clone();
     let replica = Replica {

@@ -15,7 +15,6 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use longshore_model::node::Availability;
 use longshore_model::plan::{Move, RebalanceMemory};
 use longshore_model::reason::LeaveReason;
 use longshore_model::record::{
@@ -136,15 +135,16 @@ fn stayers(draft: &Draft<'_>, service: usize, moves: &[Move]) -> usize {
 
 /// Notices nodes that begin to take replicas, which opens the window.
 fn watch(draft: &mut Draft<'_>) {
-    let takes = |slot: &&NodeSlot<'_>| {
-        slot.node.roles.worker
-            && slot.node.availability == Availability::Active
-            && slot.state == NodeState::Ready
-    };
-    let nodes = draft.cluster.nodes.iter().filter(takes);
+    let cluster = &draft.cluster;
+    let nodes = cluster.nodes.iter().filter(|slot| slot.takes());
     let known = &draft.rebalance.takers;
-    // Both are in id order.
-    let same = known.iter().eq(nodes.clone().map(|n| n.id));
+    let same = if cluster.same_takers {
+        let same = |&number: &usize| cluster.nodes[number].takes() == cluster.nodes[number].took;
+        cluster.touched().iter().all(same)
+    } else {
+        // Both are in id order.
+        known.iter().eq(nodes.clone().map(|n| n.id))
+    };
     if same {
         return;
     }

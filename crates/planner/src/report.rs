@@ -1,15 +1,14 @@
 //! What the run says beside its plan.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use longshore_model::observe::EdgeObserved;
 use longshore_model::plan::Traffic;
 use longshore_model::report::{NodeReport, NodeState, RebalanceReport};
-use longshore_model::{EventKind, NodeId, Reason};
+use longshore_model::{EventKind, NodeId, Reason, SharedMap};
 
 use crate::cache::Part;
-use crate::cluster::NodeSlot;
 use crate::draft::{Condition, Draft};
 
 /// Fills the report and says new waits once.
@@ -64,42 +63,41 @@ fn decides(draft: &Draft<'_>, service: usize) -> bool {
     measured || before != draft.planned(service).map(|entry| entry.target)
 }
 
-/// Reports of all nodes; the map of the run before if none of them changed.
-fn node_reports(draft: &Draft<'_>, part: Option<&Part>) -> Arc<BTreeMap<NodeId, NodeReport>> {
-    let problems = &draft.report.problems;
-    let nodes = draft.cluster.nodes.iter();
+/// Reports of all nodes: those of the run before, but for nodes that this one touched.
+fn node_reports(draft: &Draft<'_>, part: Option<&Part>) -> Arc<SharedMap<NodeId, NodeReport>> {
     let Some(part) = part else {
-        let reports = nodes.map(|slot| (slot.id.clone(), node_report(slot, problems)));
+        let nodes = 0..draft.cluster.nodes.len();
+        let reports = nodes.map(|number| {
+            let id = draft.cluster.nodes[number].id.clone();
+            (id, node_report(draft, number))
+        });
         return Arc::new(reports.collect());
     };
     let mut reports = Arc::clone(part.node_reports());
-    let known = part
-        .node_reports()
-        .values()
-        .map(Some)
-        .chain(std::iter::repeat(None));
-    for (slot, known) in nodes.zip(known) {
-        let now = node_report(slot, problems);
-        if known != Some(&now) {
-            Arc::make_mut(&mut reports).insert(slot.id.clone(), now);
+    for &number in draft.cluster.touched() {
+        let id = draft.cluster.nodes[number].id;
+        let now = node_report(draft, number);
+        if reports.get(id) != Some(&now) {
+            Arc::make_mut(&mut reports).insert(id.clone(), now);
         }
     }
     reports
 }
 
-fn node_report(slot: &NodeSlot<'_>, problems: &[Reason]) -> NodeReport {
+fn node_report(draft: &Draft<'_>, number: usize) -> NodeReport {
+    let (slot, held) = (&draft.cluster.nodes[number], &draft.cluster.held[number]);
     let reason = match slot.state {
-        NodeState::Away if slot.up > 0 => Some(Reason::UnknownButServing {
+        NodeState::Away if held.up > 0 => Some(Reason::UnknownButServing {
             node: slot.id.clone(),
         }),
-        NodeState::Away if slot.braked => problems.first().cloned(),
+        NodeState::Away if slot.braked => draft.report.problems.first().cloned(),
         _ => None,
     };
     NodeReport {
         state: slot.state,
-        replicas: slot.replicas,
-        cpu_reserved_milli: slot.cpu_reserved_milli,
-        memory_reserved_bytes: slot.memory_reserved_bytes,
+        replicas: held.replicas,
+        cpu_reserved_milli: held.cpu_reserved_milli,
+        memory_reserved_bytes: held.memory_reserved_bytes,
         drain: None,
         reason,
     }

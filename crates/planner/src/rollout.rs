@@ -584,7 +584,8 @@ fn say_waits(draft: &mut Draft<'_>, service: usize, sorted: &Sorted) {
     let unknown = sorted.keep.iter().chain(&sorted.doubted).find_map(|&row| {
         let number = draft.rows[row].node?;
         let slot = &draft.cluster.nodes[number];
-        (slot.state == NodeState::Away && slot.up > 0).then(|| slot.id.clone())
+        (slot.state == NodeState::Away && draft.cluster.held[number].up > 0)
+            .then(|| slot.id.clone())
     });
     if let Some(node) = unknown {
         draft.wait(service, Reason::UnknownButServing { node });

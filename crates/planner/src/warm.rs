@@ -278,11 +278,11 @@ fn may_wake(draft: &Draft<'_>, row: usize, spec: &ServiceSpec) -> bool {
     let asked_milli = draft
         .runs(row)
         .map_or(0, |c| c.resources.cpu_reserved_milli);
-    let has_milli = slot.seen.map_or(0, |seen| seen.capacity.cpu_milli);
+    let held = &draft.cluster.held[number];
     slot.state == NodeState::Ready
         && !slot.doubted
         && may_host(slot, spec)
-        && slot.cpu_reserved_milli.saturating_add(asked_milli) <= has_milli
+        && held.cpu_reserved_milli.saturating_add(asked_milli) <= held.cpu_milli
 }
 
 fn wake_one(draft: &mut Draft<'_>, row: usize) {
@@ -293,8 +293,8 @@ fn wake_one(draft: &mut Draft<'_>, row: usize) {
     let Some(number) = draft.rows[row].node else {
         return;
     };
-    let slot = &mut draft.cluster.nodes[number];
-    slot.cpu_reserved_milli = slot.cpu_reserved_milli.saturating_add(cpu_milli);
+    draft.cluster.held_mut(number).reserve_cpu(cpu_milli);
+    let slot = &draft.cluster.nodes[number];
     let now = draft.input.current.generations.get(slot.id);
     let generation = now.copied().unwrap_or(0).saturating_add(1);
     draft.touch_node(row);

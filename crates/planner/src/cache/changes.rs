@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use longshore_model::{App, Desired, ReplicaId, ReplicaStatus, ServiceKey, ServiceName, SharedMap};
 
-use super::{Held, Known, Part, look, same_arc};
+use super::{Holders, Known, Part};
 use crate::PlanInput;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, same_arc};
 use crate::draft::Draft;
 
 impl Part {
@@ -49,30 +49,37 @@ impl Part {
         if kept.brake != draft.brake || kept.problems != draft.report.problems {
             found.all(self);
         }
-        for (slot, kept) in draft.cluster.nodes.iter().zip(&kept.nodes) {
-            if kept.look != look(slot) {
-                found.on(&kept.held);
+        let cluster = &draft.cluster;
+        for &number in cluster.touched() {
+            let slot = &cluster.nodes[number];
+            if slot.was != slot.look(&cluster.held[number]) {
+                found.on(&kept.holders[number]);
             }
         }
         self.take(found, &mut draft.cluster)
     }
 
-    fn nodes(&self, input: &PlanInput<'_>, cluster: &Cluster<'_>, found: &mut Found) {
+    fn nodes(&self, input: &PlanInput<'_>, cluster: &mut Cluster<'_>, found: &mut Found) {
         let (before, now) = (&self.kept.desired.nodes, &input.desired.nodes);
         before.differing(now, PartialEq::eq, |id| {
             if let Some(number) = cluster.number(id) {
-                found.on(&self.kept.nodes[number].held);
+                cluster.touch(number);
+                found.on(&self.kept.holders[number]);
             }
         });
-        for (slot, kept) in cluster.nodes.iter().zip(&self.kept.nodes) {
+        for &number in cluster.touched() {
+            let (slot, kept) = (&cluster.nodes[number], &self.kept.nodes[number]);
+            let holders = &self.kept.holders[number];
             let replicas = slot.seen.map(|seen| &seen.replicas);
             if !same_arc(kept.replicas.as_ref(), replicas) {
-                statuses(&kept.held, kept.replicas.as_deref(), replicas, found);
+                statuses(holders, kept.replicas.as_deref(), replicas, found);
+                // Whoever asks later pays for all replicas there.
+                slot.has_strangers();
             }
             let capacity = slot.seen.map(|seen| &seen.capacity);
             // The same `Arc` says so at once.
             if kept.capacity.as_ref() != capacity {
-                found.on(&kept.held);
+                found.on(holders);
             }
         }
     }
@@ -149,8 +156,8 @@ impl Found {
         }
     }
 
-    fn on(&mut self, held: &Held) {
-        for &(_, number) in held {
+    fn on(&mut self, holders: &Holders) {
+        for &(_, number) in holders {
             self.add(number);
         }
     }
@@ -226,12 +233,12 @@ fn desired(before: &Desired, now: &Desired, mut tell: impl FnMut(&ServiceKey)) {
 
 /// Services on a node of whose replicas it says something else than before.
 fn statuses(
-    held: &Held,
+    holders: &Holders,
     before: Option<&BTreeMap<ReplicaId, ReplicaStatus>>,
     now: Option<&Arc<BTreeMap<ReplicaId, ReplicaStatus>>>,
     found: &mut Found,
 ) {
-    for (id, number) in held {
+    for (id, number) in holders {
         let before = before.and_then(|all| all.get(id));
         let now = now.and_then(|all| all.get(id));
         if before != now {

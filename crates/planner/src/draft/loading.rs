@@ -145,7 +145,7 @@ fn add_rows<'a>(
         }
         // What edges see counts whatever the plan says of the routes by now.
         if let Some(number) = node {
-            let node = &mut cluster.nodes[number];
+            let node = cluster.held_mut(number);
             let spec = slot.before.and_then(|b| b.templates.get(&replica.template));
             if let Some(spec) = spec {
                 node.reserve(held(spec, replica.paused), &replica.ports);

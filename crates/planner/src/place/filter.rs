@@ -1,12 +1,12 @@
 //! Filters: which nodes cannot take a replica, and why.
 
 use longshore_model::node::Availability;
-use longshore_model::reason::{FailReason, Refusal};
+use longshore_model::reason::Refusal;
 use longshore_model::report::NodeState;
 use longshore_model::spec::{Constraint, NodeAttribute};
 
 use super::Board;
-use crate::cluster::NodeSlot;
+use crate::cluster::{Held, NodeSlot};
 use crate::draft::Draft;
 
 /// Why the node cannot take one more replica, if it cannot.
@@ -16,6 +16,13 @@ pub(super) fn refusal(
     number: usize,
     draft: &Draft<'_>,
 ) -> Option<Refusal> {
+    let refused = fit_refusal(slot, board);
+    refused.or_else(|| room_refusal(slot, board, number, draft))
+}
+
+/// The same, whatever room there is: is the node fit for work, do the constraints hold there,
+/// and does the image run there? That stays so during a run.
+pub(super) fn fit_refusal(slot: &NodeSlot<'_>, board: &Board<'_>) -> Option<Refusal> {
     if !slot.node.roles.worker {
         return Some(Refusal::NotWorker);
     }
@@ -36,68 +43,72 @@ pub(super) fn refusal(
         _ => return Some(Refusal::Away),
     }
     let refused = constraint_refusal(slot, &board.placement.constraints);
-    refused.or_else(|| room_refusal(slot, board, number, draft))
+    refused.or_else(|| platform_refusal(slot, board))
 }
 
-/// The same for a node of a pool of the board's kind: that it is fit for work, and that the
-/// constraints hold there, was found out when the pool was made, and stays so during a run.
+fn platform_refusal(slot: &NodeSlot<'_>, board: &Board<'_>) -> Option<Refusal> {
+    let platform = board.container.platform.as_ref()?;
+    let capacity = &slot.seen?.capacity;
+    let runs = platform.runs_on(&capacity.os, &capacity.arch);
+    (!runs).then(|| Refusal::Platform {
+        wanted: platform.to_string(),
+        found: format!("{}/{}", capacity.os, capacity.arch),
+    })
+}
+
+/// Why a node that is fit cannot take one more replica as it is now.
 pub(super) fn room_refusal(
     slot: &NodeSlot<'_>,
     board: &Board<'_>,
     number: usize,
     draft: &Draft<'_>,
 ) -> Option<Refusal> {
-    let capacity = &slot.seen?.capacity;
-    if let Some(platform) = &board.container.platform
-        && !platform.runs_on(&capacity.os, &capacity.arch)
-    {
-        return Some(Refusal::Platform {
-            wanted: platform.to_string(),
-            found: format!("{}/{}", capacity.os, capacity.arch),
-        });
-    }
+    let held = &draft.cluster.held[number];
     let max = board.placement.max_per_node;
     if max > 0 && board.of_service[number] >= max {
         return Some(Refusal::MaxPerNode { max });
     }
     let asked = board.container.resources;
-    let free_milli = capacity.cpu_milli.saturating_sub(slot.cpu_reserved_milli);
+    let free_milli = held.cpu_milli.saturating_sub(held.cpu_reserved_milli);
     if asked.cpu_reserved_milli > free_milli {
         return Some(Refusal::Cpu {
             free_milli,
             asked_milli: asked.cpu_reserved_milli,
         });
     }
-    let free_bytes = capacity
-        .memory_bytes
-        .saturating_sub(slot.memory_reserved_bytes);
+    let free_bytes = held.memory_bytes.saturating_sub(held.memory_reserved_bytes);
     if asked.memory_reserved_bytes > free_bytes {
         return Some(Refusal::Memory {
             free_bytes,
             asked_bytes: asked.memory_reserved_bytes,
         });
     }
-    port_refusal(slot, board, draft)
+    port_refusal(slot, held, board, draft)
 }
 
 /// Is a certain host port in use there, or no port of the range left?
-fn port_refusal(slot: &NodeSlot<'_>, board: &Board<'_>, draft: &Draft<'_>) -> Option<Refusal> {
+fn port_refusal(
+    slot: &NodeSlot<'_>,
+    held: &Held,
+    board: &Board<'_>,
+    draft: &Draft<'_>,
+) -> Option<Refusal> {
     for &port in board.container.fixed_ports.values() {
-        if slot.holds(port) || taken_by_stranger(slot, port) {
+        if held.holds(port) || slot.taken_by_stranger(port) {
             return Some(Refusal::HostPort { port });
         }
     }
     let config = draft.input.config;
     let span = usize::from(config.port_max.saturating_sub(config.port_min)) + 1;
-    let used = slot.ports.len() + board.container.ports.len();
-    let none = config.port_min > config.port_max || (used > span && span_used(slot, draft, used));
+    let used = held.ports.len() + board.container.ports.len();
+    let none = config.port_min > config.port_max || (used > span && span_used(held, draft, used));
     (none && !board.container.ports.is_empty()).then_some(Refusal::Ports)
 }
 
 /// Ports outside the range (of an earlier configuration) do not use it up.
-fn span_used(slot: &NodeSlot<'_>, draft: &Draft<'_>, used: usize) -> bool {
+fn span_used(held: &Held, draft: &Draft<'_>, used: usize) -> bool {
     let range = draft.input.config.port_min..=draft.input.config.port_max;
-    let outside = slot
+    let outside = held
         .ports
         .iter()
         .filter(|port| !range.contains(port))
@@ -143,19 +154,4 @@ fn attribute<'n>(slot: &NodeSlot<'n>, attribute: &NodeAttribute) -> [Option<&'n 
         }),
     };
     [Some(value), None]
-}
-
-pub(super) fn taken_by_stranger(slot: &NodeSlot<'_>, port: u16) -> bool {
-    let strange = slot.strange_ports.get_or_init(|| {
-        let statuses = slot
-            .seen
-            .into_iter()
-            .flat_map(|seen| seen.replicas.values());
-        let taken = statuses.filter_map(|status| match status.reason {
-            Some(FailReason::PortTaken { port }) => Some(port),
-            _ => None,
-        });
-        taken.collect()
-    });
-    strange.contains(&port)
 }

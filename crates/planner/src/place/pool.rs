@@ -10,50 +10,19 @@
 //! The choice is the one that a look at every node would make: the smallest [`Score`].
 
 use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::collections::binary_heap::PeekMut;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
-use std::ops::{Index, IndexMut};
-use std::sync::Arc;
 
-use longshore_model::ContainerSpec;
-use longshore_model::spec::{Constraint, PlacementPolicy, PlacementSpec};
+use longshore_model::spec::{Constraint, PlacementPolicy};
 
-use super::filter::room_refusal;
+use super::filter::{fit_refusal, room_refusal};
+use super::sparse::Sparse;
 use super::{Board, Order, Score, add, free_slots, refusal, score};
-use crate::cluster::{Cluster, NodeSlot};
+use crate::cluster::{Cluster, Held};
 use crate::draft::Draft;
 
 /// Most pools of a run; services beyond them look at every node.
 const POOLS_MAX: usize = 256;
-
-/// Values of some numbers, and the same for all others.
-#[derive(Debug)]
-pub(super) struct Sparse<T> {
-    values: BTreeMap<usize, T>,
-    other: T,
-}
-
-impl<T> Sparse<T> {
-    pub(super) fn new(other: T) -> Self {
-        Self {
-            values: BTreeMap::new(),
-            other,
-        }
-    }
-}
-
-impl<T> Index<usize> for Sparse<T> {
-    type Output = T;
-    fn index(&self, number: usize) -> &T {
-        self.values.get(&number).unwrap_or(&self.other)
-    }
-}
-
-impl<T: Copy> IndexMut<usize> for Sparse<T> {
-    fn index_mut(&mut self, number: usize) -> &mut T {
-        self.values.entry(number).or_insert(self.other)
-    }
-}
 
 /// Rank of a node that the service has not touched: the later fields of [`Score`].
 type Rank = (u32, u32, u32, bool, usize);
@@ -71,28 +40,55 @@ struct Kind {
 struct Pool {
     kind: Kind,
     heap: BinaryHeap<Reverse<Rank>>,
+    /// So many of the line were looked at.
+    passed: usize,
+}
+
+/// All nodes, the emptiest first, as they were when the line was made. It is put into order only
+/// as far as somebody looks.
+#[derive(Debug, Default)]
+struct Line {
+    ordered: Vec<Place>,
+    rest: BinaryHeap<Reverse<Place>>,
+}
+
+/// Replicas there, reserved share, number: where the node stands in the line. Its rank is that or
+/// a later one, as long as nodes only become less attractive.
+type Place = (u32, u32, usize);
+
+impl Line {
+    fn new(held: &[Held]) -> Self {
+        let places = held.iter().enumerate();
+        let places = places.map(|(number, held)| (held.replicas, held.fill_permille, number));
+        Self {
+            ordered: Vec::new(),
+            rest: places.map(Reverse).collect(),
+        }
+    }
+
+    /// The node at a place of the line.
+    fn get(&mut self, at: usize) -> Option<Place> {
+        while self.ordered.len() <= at {
+            let Reverse(next) = self.rest.pop()?;
+            self.ordered.push(next);
+        }
+        self.ordered.get(at).copied()
+    }
 }
 
 /// The pools of a run.
 #[derive(Debug, Default)]
 pub(crate) struct Pools {
     pools: Vec<Pool>,
-    /// Images that any node has; none: not looked yet.
-    images: Option<BTreeSet<String>>,
+    /// Made when first needed.
+    line: Option<Line>,
 }
 
 impl Pools {
-    /// Room came back: ranks may have improved, so that every heap is made again.
+    /// Room came back: ranks may have improved, so that the line is made again.
     pub(crate) fn clear(&mut self) {
         self.pools.clear();
-    }
-
-    fn has_image(&mut self, cluster_nodes: &[NodeSlot<'_>], image: &str) -> bool {
-        let images = self.images.get_or_insert_with(|| {
-            let seen = cluster_nodes.iter().filter_map(|slot| slot.seen);
-            seen.flat_map(|seen| seen.images.iter().cloned()).collect()
-        });
-        images.contains(image)
+        self.line = None;
     }
 }
 
@@ -114,91 +110,70 @@ pub(super) fn place(draft: &mut Draft<'_>, order: &Order<'_>, board: &mut Board<
     let Some(at) = pool(draft, board) else {
         return Vec::new();
     };
-    let mut heap = std::mem::take(&mut draft.cluster.pools.pools[at].heap);
     let mut run = Run {
+        heap: std::mem::take(&mut draft.cluster.pools.pools[at].heap),
+        passed: draft.cluster.pools.pools[at].passed,
+        line: draft.cluster.pools.line.take(),
         aside: Vec::new(),
         own: BinaryHeap::new(),
-        touched: BTreeSet::new(),
+        touched: Sparse::new(false),
     };
-    let known = board
-        .of_service
-        .values
-        .keys()
-        .chain(board.suspects.values.keys());
-    for &number in known {
-        if run.touched.insert(number) {
+    let rows = draft.services[order.service].rows.iter();
+    let known = rows.filter_map(|&row| draft.rows[row].node);
+    for number in known.chain(board.suspects.numbers()) {
+        let counts = board.of_service[number] > 0 || board.suspects[number];
+        if counts && !run.touched[number] {
+            run.touched[number] = true;
             let score = score(draft, board, number);
             run.own.push(Reverse(score));
         }
     }
-    let placed = run.fill(draft, order, board, &mut heap);
+    let placed = run.fill(draft, order, board);
     for number in run.aside {
-        heap.push(Reverse(rank(&score(draft, board, number))));
+        run.heap.push(Reverse(rank(&score(draft, board, number))));
     }
-    draft.cluster.pools.pools[at].heap = heap;
+    let pools = &mut draft.cluster.pools;
+    pools.line = run.line;
+    (pools.pools[at].heap, pools.pools[at].passed) = (run.heap, run.passed);
     placed
 }
 
 /// The pool for the order; made if there is none yet.
 fn pool(draft: &mut Draft<'_>, board: &Board<'_>) -> Option<usize> {
-    let cluster = &mut draft.cluster;
     let image = &board.container.image;
-    let held = cluster.pools.has_image(&cluster.nodes, image);
     let kind = Kind {
         constraints: board.placement.constraints.clone(),
         platform: board.container.platform.clone(),
-        image: held.then(|| image.clone()),
+        image: board.image_somewhere.then(|| image.clone()),
     };
-    let known = cluster
-        .pools
-        .pools
-        .iter()
-        .position(|pool| pool.kind == kind);
+    let Cluster { pools, held, .. } = &mut draft.cluster;
+    let known = pools.pools.iter().position(|pool| pool.kind == kind);
     if known.is_some() {
         return known;
     }
-    if cluster.pools.pools.len() >= POOLS_MAX {
+    if pools.pools.len() >= POOLS_MAX {
         return None;
     }
-    let heap = members(draft, board);
-    let pools = &mut draft.cluster.pools.pools;
-    pools.push(Pool { kind, heap });
-    Some(pools.len() - 1)
-}
-
-/// Nodes that take a replica which asks for nothing.
-fn members(draft: &Draft<'_>, board: &Board<'_>) -> BinaryHeap<Reverse<Rank>> {
-    let placement = PlacementSpec {
-        constraints: board.placement.constraints.clone(),
-        ..PlacementSpec::default()
-    };
-    let asks_nothing = Board {
-        container: Arc::new(ContainerSpec {
-            image: board.container.image.clone(),
-            platform: board.container.platform.clone(),
-            ..ContainerSpec::default()
-        }),
-        placement: &placement,
-        of_service: Sparse::new(0),
-        of_template: Sparse::new(0),
-        labels: Vec::new(),
-        suspects: Sparse::new(false),
-    };
-    let Cluster { nodes, .. } = &draft.cluster;
-    let nodes = nodes.iter().enumerate();
-    nodes
-        .filter(|(number, slot)| refusal(slot, &asks_nothing, *number, draft).is_none())
-        .map(|(number, _)| Reverse(rank(&score(draft, &asks_nothing, number))))
-        .collect()
+    pools.line.get_or_insert_with(|| Line::new(held));
+    pools.pools.push(Pool {
+        kind,
+        heap: BinaryHeap::new(),
+        passed: 0,
+    });
+    Some(pools.pools.len() - 1)
 }
 
 /// One order on one pool.
 struct Run {
+    /// The pool: nodes of the line that take a replica which asks for nothing.
+    heap: BinaryHeap<Reverse<Rank>>,
+    passed: usize,
+    line: Option<Line>,
     /// Taken out of the pool, to be put back.
     aside: Vec<usize>,
     /// Nodes that the service has touched, or that are suspect.
     own: BinaryHeap<Reverse<Score>>,
-    touched: BTreeSet<usize>,
+    touched: Sparse<bool>,
 }
 
 impl Run {
@@ -207,12 +182,11 @@ impl Run {
         draft: &mut Draft<'_>,
         order: &Order<'_>,
         board: &mut Board<'_>,
-        heap: &mut BinaryHeap<Reverse<Rank>>,
     ) -> Vec<usize> {
         let mut slots = free_slots(draft, order.service, order.count);
         let mut placed = Vec::new();
         while let Some(&slot) = slots.last() {
-            let fresh = self.best_fresh(draft, board, heap);
+            let fresh = self.best_fresh(draft, board);
             // Own nodes only become less attractive: a fresh one that beats the best of them as it
             // was beats them as they are. Only the history asks who that is.
             let wants_next = super::notes::wants_next(draft, order);
@@ -237,15 +211,15 @@ impl Run {
             let Some(chosen) = chosen else { break };
             let number = chosen.number;
             if is_fresh {
-                heap.pop();
+                self.heap.pop();
                 self.aside.push(number);
-                self.touched.insert(number);
+                self.touched[number] = true;
             } else {
                 self.own.pop();
             }
             let next = match (wants_next, is_fresh) {
                 (false, _) => None,
-                (true, true) => self.best_fresh(draft, board, heap),
+                (true, true) => self.best_fresh(draft, board),
                 (true, false) => self.best_own(draft, board),
             };
             let next = [next, other].into_iter().flatten().min().map(Reverse);
@@ -262,22 +236,34 @@ impl Run {
         placed
     }
 
+    /// Takes nodes of the line into the pool until none of the rest can be better than its best.
+    fn let_in(&mut self, draft: &Draft<'_>, board: &Board<'_>) {
+        let Some(line) = &mut self.line else { return };
+        while let Some((replicas, fill_permille, number)) = line.get(self.passed) {
+            let least = (replicas, fill_permille, 0, !board.image_somewhere, number);
+            if self.heap.peek().is_some_and(|Reverse(best)| *best < least) {
+                return;
+            }
+            self.passed += 1;
+            let slot = &draft.cluster.nodes[number];
+            if fit_refusal(slot, board).is_none() {
+                self.heap.push(Reverse(rank(&score(draft, board, number))));
+            }
+        }
+    }
+
     /// The best node of the pool that the service has not touched and that takes a replica.
-    fn best_fresh(
-        &mut self,
-        draft: &Draft<'_>,
-        board: &Board<'_>,
-        heap: &mut BinaryHeap<Reverse<Rank>>,
-    ) -> Option<Score> {
+    fn best_fresh(&mut self, draft: &Draft<'_>, board: &Board<'_>) -> Option<Score> {
         loop {
-            let mut top = heap.peek_mut()?;
+            self.let_in(draft, board);
+            let mut top = self.heap.peek_mut()?;
             let Reverse(entry) = *top;
             let number = entry.4;
             let score = score(draft, board, number);
             let now = rank(&score);
             if now > entry {
                 *top = Reverse(now);
-            } else if self.touched.contains(&number)
+            } else if self.touched[number]
                 || room_refusal(&draft.cluster.nodes[number], board, number, draft).is_some()
             {
                 PeekMut::pop(top);

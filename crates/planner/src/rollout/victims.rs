@@ -58,11 +58,11 @@ pub(super) fn victim(draft: &Draft<'_>, row: usize, on_node: &[u32], stopped: bo
         Condition::Healthy => VictimState::Serving,
     };
     let (node_state, here) = seen.node.map_or((VictimNode::Draining, 0), |number| {
-        let slot = &draft.cluster.nodes[number];
+        let (slot, held) = (&draft.cluster.nodes[number], &draft.cluster.held[number]);
         let node_state = match slot.node.availability {
             Availability::Draining => VictimNode::Draining,
             Availability::Cordoned => VictimNode::Cordoned,
-            Availability::Active if slot.fill_permille() > 1_000 => VictimNode::Overfull,
+            Availability::Active if held.fill_permille > 1_000 => VictimNode::Overfull,
             Availability::Active => VictimNode::Active,
         };
         (node_state, on_node[number])
