@@ -91,8 +91,8 @@ impl Checker {
         view.pairs.sort_by_key(|pair| pair.key);
         versions::rise_with_content(&view)?;
         for pair in &view.pairs {
-            replicas::go_their_way(&view, pair)?;
-            services::keep_serving(&view, pair)?;
+            let sick = replicas::go_their_way(&view, pair)?;
+            services::keep_serving(&view, pair, sick)?;
             places::moves(&view, pair)?;
         }
         replicas::ids_are_used_once(&view, all)?;

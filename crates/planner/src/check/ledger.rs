@@ -1,6 +1,7 @@
 //! What the check remembers of the plan and the nodes that it looked at last: what each node
 //! holds, and what it said of its replicas.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use crate::{Outcome, PlanInput};
 
 type Statuses = Arc<BTreeMap<ReplicaId, ReplicaStatus>>;
 
-/// What one node holds, and what it said.
+/// What one node holds.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Held {
     /// Replicas there, by id.
@@ -26,14 +27,17 @@ pub(super) struct Held {
     pub(super) cpu_milli: u128,
     /// Memory reserved there.
     pub(super) memory_bytes: u128,
-    /// What it said last; none while it cannot speak.
-    said: Option<Statuses>,
 }
 
 /// What was found good.
 #[derive(Debug, Clone)]
 pub(super) struct Ledger {
-    nodes: BTreeMap<NodeId, Held>,
+    /// Nodes, in order.
+    ids: Vec<NodeId>,
+    /// By node: what it holds.
+    held: Vec<Held>,
+    /// By node: what it said last; none while it cannot speak.
+    said: Vec<Option<Statuses>>,
     /// The plan that was found good last, and the one from which it was made.
     plan: Arc<Plan>,
     before: Arc<Plan>,
@@ -49,7 +53,9 @@ impl Ledger {
     /// One that holds nothing yet.
     pub(super) fn new(input: &PlanInput<'_>) -> Self {
         let mut ledger = Self {
-            nodes: BTreeMap::new(),
+            ids: Vec::new(),
+            held: Vec::new(),
+            said: Vec::new(),
             plan: Arc::default(),
             before: Arc::default(),
             now_ms: input.now_ms,
@@ -112,25 +118,51 @@ impl Ledger {
     /// Calls `tell` with the services on nodes that say something else of their replicas than at
     /// the last check, or can speak again, or no more.
     pub(super) fn heard_anew(&mut self, input: &PlanInput<'_>, tell: &mut dyn FnMut(&ServiceKey)) {
-        let mut known = std::mem::take(&mut self.nodes);
-        let mut nodes = known.iter_mut().peekable();
-        let mut fresh = Vec::new();
+        let mut at = 0;
         for (id, seen) in &input.observed.nodes {
-            while let Some((_, held)) = nodes.next_if(|(known, _)| *known < id) {
-                held.says(None, tell);
+            let mut order = Ordering::Greater;
+            while let Some(known) = self.ids.get(at) {
+                order = known.cmp(id);
+                if order != Ordering::Less {
+                    break;
+                }
+                self.says(at, None, tell);
+                (at, order) = (at + 1, Ordering::Greater);
+            }
+            if order == Ordering::Greater {
+                self.make_room(at, id);
             }
             let speaks = session_ok(input, &seen.session) && seen.engine == EngineState::Ok;
-            let said = speaks.then_some(&seen.replicas);
-            match nodes.next_if(|(known, _)| *known == id) {
-                Some((_, held)) => held.says(said, tell),
-                None => fresh.push((id.clone(), said.cloned())),
+            self.says(at, speaks.then_some(&seen.replicas), tell);
+            at += 1;
+        }
+        for at in at..self.ids.len() {
+            self.says(at, None, tell);
+        }
+    }
+
+    fn says(&mut self, number: usize, now: Option<&Statuses>, tell: &mut dyn FnMut(&ServiceKey)) {
+        let said = &mut self.said[number];
+        let same = match (&*said, now) {
+            (Some(before), Some(now)) => Arc::ptr_eq(before, now),
+            (before, now) => before.is_none() && now.is_none(),
+        };
+        if same {
+            return;
+        }
+        let before = std::mem::replace(said, now.cloned());
+        let state = |said: Option<&Statuses>, id| Some(said?.get(id)?.state);
+        for replica in &self.held[number].replicas {
+            if state(before.as_ref(), &replica.id) != state(now, &replica.id) {
+                tell(&replica.service);
             }
         }
-        nodes.for_each(|(_, held)| held.says(None, tell));
-        self.nodes = known;
-        for (id, said) in fresh {
-            self.nodes.entry(id).or_default().said = said;
-        }
+    }
+
+    fn make_room(&mut self, number: usize, id: &NodeId) {
+        self.ids.insert(number, id.clone());
+        self.held.insert(number, Held::default());
+        self.said.insert(number, None);
     }
 
     /// Puts what the services became in place of what they were in the plan `known` of the last
@@ -146,8 +178,8 @@ impl Ledger {
                 continue;
             };
             for was in service.replicas.values() {
-                if let Some(held) = self.nodes.get_mut(&was.node) {
-                    held.remove(was, service);
+                if let Ok(number) = self.ids.binary_search(&was.node) {
+                    self.held[number].remove(was, service);
                 }
             }
         }
@@ -157,18 +189,18 @@ impl Ledger {
             .filter_map(|pair| pair.new)
             .flat_map(|service| service.replicas.values().map(move |now| (service, now)))
         {
-            let held = match self.nodes.get_mut(&now.node) {
-                Some(held) => held,
-                None => self.nodes.entry(now.node.clone()).or_default(),
-            };
-            held.add(now, service)?;
+            let number = self.ids.binary_search(&now.node).unwrap_or_else(|at| {
+                self.make_room(at, &now.node);
+                at
+            });
+            self.held[number].add(now, service)?;
         }
         Ok(())
     }
 
     /// What a node holds.
     pub(super) fn held(&self, node: &NodeId) -> Option<&Held> {
-        self.nodes.get(node)
+        Some(&self.held[self.ids.binary_search(node).ok()?])
     }
 }
 
@@ -188,23 +220,6 @@ fn reserves(service: &ServicePlan, replica: &Replica) -> (u128, u128) {
 }
 
 impl Held {
-    fn says(&mut self, said: Option<&Statuses>, tell: &mut dyn FnMut(&ServiceKey)) {
-        let same = match (&self.said, said) {
-            (Some(before), Some(now)) => Arc::ptr_eq(before, now),
-            (before, now) => before.is_none() && now.is_none(),
-        };
-        if same {
-            return;
-        }
-        let before = std::mem::replace(&mut self.said, said.cloned());
-        let state = |said: Option<&Statuses>, id| Some(said?.get(id)?.state);
-        for replica in &self.replicas {
-            if state(before.as_ref(), &replica.id) != state(said, &replica.id) {
-                tell(&replica.service);
-            }
-        }
-    }
-
     fn add(&mut self, replica: &Arc<Replica>, service: &ServicePlan) -> Verdict {
         for port in &replica.ports {
             let at = self.ports.binary_search(&port.host_port);

@@ -8,7 +8,7 @@ use longshore_model::reason::LeaveReason;
 use longshore_model::replica::ReplicaState;
 use longshore_model::{ReplicaId, ServiceKey};
 
-use super::{Pair, Verdict, View, demand, heard, leads, places};
+use super::{Pair, Verdict, View, Violation, demand, heard, leads, places};
 
 /// 9: ids are used once. A replica that was planned before has its id by right: `identities`
 /// finds it under the same service.
@@ -26,12 +26,21 @@ pub(super) fn ids_are_used_once(view: &View<'_>, all: bool) -> Verdict {
     demand(twice.is_none(), 9, || format!("{twice:?} in two services"))
 }
 
-/// All rules about the replicas of one service.
-pub(super) fn go_their_way(view: &View<'_>, pair: &Pair<'_>) -> Verdict {
+/// All rules about the replicas of one service. Gives the first one that stays in the routes
+/// although its check fails.
+pub(super) fn go_their_way<'a>(
+    view: &View<'a>,
+    pair: &Pair<'a>,
+) -> Result<Option<&'a Replica>, Violation> {
     identities(view, pair)?;
+    let mut sick = None;
     for now in pair.after() {
         let was = pair.was(now);
-        served_only_if_healthy(view, was, now)?;
+        let heard = served_only_if_healthy(view, was, now)?;
+        let stays = now.leaving.is_none() && now.traffic == Traffic::Serve;
+        if sick.is_none() && stays && heard == Some(ReplicaState::Unhealthy) {
+            sick = Some(&**now);
+        }
         way_out(view, pair, was, now)?;
         places::standby(view, was, now)?;
     }
@@ -39,7 +48,7 @@ pub(super) fn go_their_way(view: &View<'_>, pair: &Pair<'_>) -> Verdict {
     for was in gone {
         removed_only_if_gone(view, was)?;
     }
-    Ok(())
+    Ok(sick)
 }
 
 /// Ids are used once; what a replica is never changes; leaving and stop are never taken back.
@@ -92,12 +101,17 @@ fn of_another(id: ReplicaId, key: &ServiceKey) -> String {
     format!("{id} of {key} says that it is of another service")
 }
 
-/// 1: into the routes only when reported healthy; not left there when known not to be.
-fn served_only_if_healthy(view: &View<'_>, was: Option<&Arc<Replica>>, now: &Replica) -> Verdict {
+/// 1: into the routes only when reported healthy; not left there when known not to be. Gives what
+/// its node says of one that is in a route.
+fn served_only_if_healthy(
+    view: &View<'_>,
+    was: Option<&Arc<Replica>>,
+    now: &Replica,
+) -> Result<Option<ReplicaState>, Violation> {
     let was = was.map_or(Traffic::Out, |was| was.traffic);
     let stays = now.leaving.is_none();
     if now.traffic == Traffic::Out && (was == Traffic::Out || !stays) {
-        return Ok(());
+        return Ok(None);
     }
     let heard = heard(view.input, now);
     let fine = match (was, now.traffic) {
@@ -115,7 +129,8 @@ fn served_only_if_healthy(view: &View<'_>, was: Option<&Arc<Replica>>, now: &Rep
     };
     demand(fine, 1, || {
         format!("{}: {was:?} -> {:?}, heard {heard:?}", now.id, now.traffic)
-    })
+    })?;
+    Ok(heard)
 }
 
 fn edges_run(view: &View<'_>, generation: u64) -> bool {

@@ -9,12 +9,13 @@ use longshore_model::replica::ReplicaState;
 
 use super::replicas::dead;
 use super::terms::{Terms, in_force};
-use super::{Pair, Verdict, View, demand, heard, leads, places, session_ok};
+use super::{Pair, Verdict, View, demand, leads, places, session_ok};
 
-/// All rules about one service as a whole.
-pub(super) fn keep_serving(view: &View<'_>, pair: &Pair<'_>) -> Verdict {
+/// All rules about one service as a whole, with the first replica that stays in the routes although
+/// its check fails.
+pub(super) fn keep_serving(view: &View<'_>, pair: &Pair<'_>, sick: Option<&Replica>) -> Verdict {
     changes_keep_serving(view, pair)?;
-    sick_ones_stay_only_in_need(view, pair)?;
+    sick_ones_stay_only_in_need(pair, sick)?;
     not_scaled_in_too_early(view, pair)
 }
 
@@ -61,12 +62,9 @@ pub(super) fn counts_as_serving(
 
 /// 1: where a replica stays in the routes although its check fails, no more than half of the
 /// service is in there.
-fn sick_ones_stay_only_in_need(view: &View<'_>, pair: &Pair<'_>) -> Verdict {
+fn sick_ones_stay_only_in_need(pair: &Pair<'_>, sick: Option<&Replica>) -> Verdict {
+    let Some(sick) = sick else { return Ok(()) };
     let stays = |now: &&Arc<Replica>| now.leaving.is_none() && now.traffic == Traffic::Serve;
-    let sick = |now: &Arc<Replica>| heard(view.input, now) == Some(ReplicaState::Unhealthy);
-    let Some(sick) = pair.after().filter(stays).find(|now| sick(now)) else {
-        return Ok(());
-    };
     let serving = pair.after().filter(stays).count();
     // Judged by the count that was in force when the run began.
     let half = pair.old.map_or(0, |old| old.target).div_ceil(2).max(1);
