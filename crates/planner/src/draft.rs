@@ -317,9 +317,11 @@ impl<'a> Draft<'a> {
 
     /// The same with standbys.
     pub(crate) fn staying(&self, service: usize) -> Vec<usize> {
-        let rows = self.services[service].rows.iter().copied();
-        rows.filter(|&row| self.replica(row).is_some_and(|r| r.leaving.is_none()))
-            .collect()
+        let rows = &self.services[service].rows;
+        let mut staying = Vec::with_capacity(rows.len());
+        let stays = |&row: &usize| self.replica(row).is_some_and(|r| r.leaving.is_none());
+        staying.extend(rows.iter().copied().filter(stays));
+        staying
     }
 
     /// By node number: does it hold replicas of the service? The leaving ones count: they use CPU

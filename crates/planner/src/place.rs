@@ -456,11 +456,13 @@ fn reserve_ports(
             if step >= span {
                 return None;
             }
-            let offset = u16::try_from((id.0.wrapping_add(step)) % span).ok()?;
-            step += 1;
-            let port = low + offset;
+            let offset = (id.0.wrapping_add(step)) % span;
+            let port = low + u16::try_from(offset).ok()?;
+            let run = u64::from(held.run_from(port));
+            // Beyond the last port of the range the search goes on with the first one.
+            step += run.clamp(1, span - offset);
             let reserved = fixed.values().any(|other| *other == port);
-            if !reserved && !held.holds(port) && !slot.taken_by_stranger(port) {
+            if run == 0 && !reserved && !slot.taken_by_stranger(port) {
                 break port;
             }
         };

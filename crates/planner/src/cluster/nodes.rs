@@ -318,4 +318,14 @@ impl Held {
     pub(crate) fn holds(&self, port: u16) -> bool {
         self.ports.binary_search(&port).is_ok()
     }
+
+    /// How many ports from this one on are held, one after the other?
+    pub(crate) fn run_from(&self, port: u16) -> u16 {
+        let Ok(at) = self.ports.binary_search(&port) else {
+            return 0;
+        };
+        let rest = self.ports[at..].iter().zip(port..=u16::MAX);
+        let run = rest.take_while(|(held, port)| *held == port).count();
+        u16::try_from(run).unwrap_or(u16::MAX)
+    }
 }

@@ -24,8 +24,33 @@ use crate::draft::Draft;
 /// Most pools of a run; services beyond them look at every node.
 const POOLS_MAX: usize = 256;
 
-/// Rank of a node that the service has not touched: the later fields of [`Score`].
-type Rank = (u32, u32, u32, bool, usize);
+/// Rank of a node that the service has not touched: the later fields of [`Score`], packed so that
+/// heaps of many nodes are small.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank(u128);
+
+impl Rank {
+    const IMAGE_ABSENT: u128 = 1 << 32;
+
+    fn of(score: &Score) -> Self {
+        // CPU use is ten times the capacity at most.
+        let cpu_tenths = u128::from(score.cpu_tenths.min(0xffff)) << 33;
+        let image_absent = u128::from(score.image_absent) << 32;
+        let place = Self::at(score.replicas, score.fill_permille, score.number);
+        Self(place.0 | cpu_tenths | image_absent)
+    }
+
+    /// The best rank that a node with so many replicas and this reserved share can have.
+    fn at(replicas: u32, fill_permille: u32, number: usize) -> Self {
+        let number = u32::try_from(number).unwrap_or(u32::MAX);
+        let place = u128::from(replicas) << 96 | u128::from(fill_permille) << 64;
+        Self(place | u128::from(number))
+    }
+
+    fn number(self) -> usize {
+        (self.0 & u128::from(u32::MAX)) as usize
+    }
+}
 
 /// What the candidates of a pool have in common.
 #[derive(Debug, PartialEq)]
@@ -48,26 +73,23 @@ struct Pool {
 /// as far as somebody looks.
 #[derive(Debug, Default)]
 struct Line {
-    ordered: Vec<Place>,
-    rest: BinaryHeap<Reverse<Place>>,
+    ordered: Vec<Rank>,
+    rest: BinaryHeap<Reverse<Rank>>,
 }
 
-/// Replicas there, reserved share, number: where the node stands in the line. Its rank is that or
-/// a later one, as long as nodes only become less attractive.
-type Place = (u32, u32, usize);
-
 impl Line {
+    /// Ranks are those or later ones, as long as nodes only become less attractive.
     fn new(held: &[Held]) -> Self {
-        let places = held.iter().enumerate();
-        let places = places.map(|(number, held)| (held.replicas, held.fill_permille, number));
+        let nodes = held.iter().enumerate();
+        let ranks = nodes.map(|(number, h)| Rank::at(h.replicas, h.fill_permille, number));
         Self {
             ordered: Vec::new(),
-            rest: places.map(Reverse).collect(),
+            rest: ranks.map(Reverse).collect(),
         }
     }
 
     /// The node at a place of the line.
-    fn get(&mut self, at: usize) -> Option<Place> {
+    fn get(&mut self, at: usize) -> Option<Rank> {
         while self.ordered.len() <= at {
             let Reverse(next) = self.rest.pop()?;
             self.ordered.push(next);
@@ -90,16 +112,6 @@ impl Pools {
         self.pools.clear();
         self.line = None;
     }
-}
-
-fn rank(score: &Score) -> Rank {
-    (
-        score.replicas,
-        score.fill_permille,
-        score.cpu_tenths,
-        score.image_absent,
-        score.number,
-    )
 }
 
 /// Places as many replicas of the order as the pools can; none if they do not fit it.
@@ -130,7 +142,8 @@ pub(super) fn place(draft: &mut Draft<'_>, order: &Order<'_>, board: &mut Board<
     }
     let placed = run.fill(draft, order, board);
     for number in run.aside {
-        run.heap.push(Reverse(rank(&score(draft, board, number))));
+        run.heap
+            .push(Reverse(Rank::of(&score(draft, board, number))));
     }
     let pools = &mut draft.cluster.pools;
     pools.line = run.line;
@@ -239,15 +252,22 @@ impl Run {
     /// Takes nodes of the line into the pool until none of the rest can be better than its best.
     fn let_in(&mut self, draft: &Draft<'_>, board: &Board<'_>) {
         let Some(line) = &mut self.line else { return };
-        while let Some((replicas, fill_permille, number)) = line.get(self.passed) {
-            let least = (replicas, fill_permille, 0, !board.image_somewhere, number);
+        // An image that no node has must be pulled wherever it goes.
+        let absent = match board.image_somewhere {
+            true => 0,
+            false => Rank::IMAGE_ABSENT,
+        };
+        while let Some(least) = line.get(self.passed) {
+            let number = least.number();
+            let least = Rank(least.0 | absent);
             if self.heap.peek().is_some_and(|Reverse(best)| *best < least) {
                 return;
             }
             self.passed += 1;
             let slot = &draft.cluster.nodes[number];
             if fit_refusal(slot, board).is_none() {
-                self.heap.push(Reverse(rank(&score(draft, board, number))));
+                self.heap
+                    .push(Reverse(Rank::of(&score(draft, board, number))));
             }
         }
     }
@@ -258,9 +278,9 @@ impl Run {
             self.let_in(draft, board);
             let mut top = self.heap.peek_mut()?;
             let Reverse(entry) = *top;
-            let number = entry.4;
+            let number = entry.number();
             let score = score(draft, board, number);
-            let now = rank(&score);
+            let now = Rank::of(&score);
             if now > entry {
                 *top = Reverse(now);
             } else if self.touched[number]
