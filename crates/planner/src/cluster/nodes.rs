@@ -329,3 +329,24 @@ impl Held {
         u16::try_from(run).unwrap_or(u16::MAX)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// The ports of a run are held, and the one after it is not.
+        #[test]
+        fn a_run_ends_before_the_first_free_port(
+            held in proptest::collection::btree_set(u16::MAX - 40..=u16::MAX, 0..40),
+            from in u16::MAX - 41..=u16::MAX,
+        ) {
+            let node = Held { ports: held.iter().copied().collect(), ..Held::default() };
+            let free = (from..=u16::MAX).find(|port| !held.contains(port));
+            let run = free.map_or(u32::from(u16::MAX - from) + 1, |free| u32::from(free - from));
+            prop_assert_eq!(u32::from(node.run_from(from)), run);
+        }
+    }
+}

@@ -114,6 +114,16 @@ impl Naive<'_> {
     }
 }
 
+/// Each image is on the nodes of its bits.
+fn pull(world: &mut World, images: [u8; 3]) {
+    for (n, seen) in world.observed.nodes.values_mut().enumerate() {
+        let held = images.iter().enumerate();
+        let held = held.filter(|(_, on)| **on & (1 << n) != 0);
+        let held = held.map(|(image, _)| format!("image:{image}"));
+        Arc::make_mut(seen).images = Arc::new(held.collect());
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
@@ -121,6 +131,7 @@ proptest! {
         nodes in 1..7_usize,
         ssd in any::<u8>(),
         images in any::<[u8; 3]>(),
+        later in any::<[u8; 3]>(),
         wishes in proptest::collection::vec(wish(), 1..6),
     ) {
         let mut world = World::new(nodes);
@@ -129,11 +140,7 @@ proptest! {
             let disk = if ssd & (1 << n) == 0 { "hdd" } else { "ssd" };
             node.labels.insert("disk".into(), disk.into());
         }
-        for (n, seen) in world.observed.nodes.values_mut().enumerate() {
-            let held = images.iter().enumerate().filter(|(_, on)| *on & (1 << n) != 0);
-            let held = held.map(|(image, _)| format!("image:{image}"));
-            Arc::make_mut(seen).images = Arc::new(held.collect());
-        }
+        pull(&mut world, images);
         for (n, wish) in wishes.iter().enumerate() {
             let mut spec = spec(&format!("image:{}", wish.image), wish.replicas);
             spec.container.resources = Resources {
@@ -154,6 +161,7 @@ proptest! {
         let mut tallies = BTreeMap::new();
         for round in 0..2 {
             if round == 1 {
+                pull(&mut world, later);
                 for (n, wish) in wishes.iter().enumerate() {
                     world.scale(&format!("s{n}"), wish.replicas + wish.more);
                 }
