@@ -66,6 +66,26 @@ mutants! {
     PauseIgnored,
     /// Planner: a drain by force does not wait for its deadline.
     ForcedAtOnce,
+    /// Planner: an autoscaler that shall only say what it would do does it.
+    DryRunActs,
+    /// Planner: an autoscaler that shall ask does not.
+    ApprovalNotAsked,
+    /// Planner: somebody's consent to a count is obeyed for ever.
+    ApprovalObeyedTwice,
+    /// Planner: bounds are the file's at all times.
+    ScheduleIgnored,
+    /// Planner: HAProxy may have what it wants against new replicas.
+    GateIgnored,
+    /// Planner: an edge that says nothing of a service is taken for one at rest.
+    MissingIsZero,
+    /// Planner: what an outside query answered counts however old it is.
+    StaleIsFresh,
+    /// Planner: a count that a person holds is scaled.
+    HoldIgnored,
+    /// Planner: a pause has no end.
+    PauseIsForEver,
+    /// Planner: a fixed host port is given to as many as want it.
+    FixedPortTwice,
     /// Controller: sent before it is stored.
     CommitAfterExecute,
     /// Controller: a command that a full disk refused is not sent again.

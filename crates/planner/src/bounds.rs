@@ -83,6 +83,10 @@ fn scheduled(
     min: &mut BoundReport,
     max: &mut BoundReport,
 ) {
+    #[cfg(feature = "mutants")]
+    if longshore_model::mutant::is(longshore_model::Mutant::ScheduleIgnored) {
+        return;
+    }
     for schedule in &policy.schedules {
         // One that cannot be read was refused long ago; it changes nothing.
         let Ok(calendar) = schedule.calendar() else {

@@ -208,8 +208,18 @@ fn at_a_time(
         let mean = reading.tally.mean(samples.iter().map(value), &span, edge);
         sum += mean.unwrap_or(0.0);
     }
+    #[cfg(feature = "mutants")]
+    take_for_zero(&mut reading);
     reading.value = (reading.tally.good > 0).then_some(sum);
     reading
+}
+
+/// With a seeded mistake: an edge without samples has nothing to do.
+#[cfg(feature = "mutants")]
+fn take_for_zero(reading: &mut Reading) {
+    if longshore_model::mutant::is(longshore_model::Mutant::MissingIsZero) {
+        reading.tally.good = reading.tally.all;
+    }
 }
 
 /// What counters rose by: requests a second, the mean response time, the share of errors.
@@ -225,6 +235,8 @@ fn counted(draft: &Draft<'_>, service: usize, policy: &AutoscaleSpec, signal: &S
         sums.errors += counts.errors;
         sums.response_ms += counts.response_ms;
     }
+    #[cfg(feature = "mutants")]
+    take_for_zero(&mut reading);
     // Requests that no server answered are errors and may not be counted as answered.
     let asked = sums.requests.max(sums.errors);
     let ratio = |part: f64, whole: f64| (whole > 0.0).then(|| part / whole);
@@ -258,6 +270,10 @@ fn external(
         stale_ms: draft.input.config.external_stale_ms,
         ..span(draft, policy)
     };
+    #[cfg(feature = "mutants")]
+    if longshore_model::mutant::is(longshore_model::Mutant::StaleIsFresh) {
+        span.stale_ms = u64::MAX;
+    }
     let past = samples.iter().filter(|s| s.at_ms <= span.now_ms);
     if let Some(newest_ms) = past.map(|s| s.at_ms).max() {
         span.window_ms = span.window_ms.max(span.now_ms - newest_ms);

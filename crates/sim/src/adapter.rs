@@ -3,20 +3,22 @@
 use std::sync::Arc;
 
 use controller::cluster::Cluster;
-use longshore_model::autoscale::{Behavior, Metric, RateAmount, RatePolicy, Signal, TargetKind};
+use longshore_model::autoscale::{Behavior, Metric, RateAmount, RatePolicy, Signal};
 use longshore_model::observe::{CheckState, CpuSample, EdgeObserved, NodeObserved};
 use longshore_model::plan::{Failures, Replica, ScaleChange};
 use longshore_model::report::ServiceReport;
-use longshore_model::rollout::Phase;
+use longshore_model::rollout::{Phase, Rollout};
 use longshore_model::spec::{
     Constraint, FailureAction, NodeAttribute, PlacementSpec, Resources, RouteSpec, UpdateOrder,
     UpdateSpec,
 };
 use longshore_model::{
-    AutoscaleMode, AutoscaleSpec, ContainerSpec, Memory, NodeId, Observed, Plan, Reason, ReplicaId,
-    Report, ServiceKey, ServiceSpec, TimeMs,
+    AutoscaleSpec, ContainerSpec, Memory, NodeId, Observed, Plan, Reason, ReplicaId, Report,
+    ServiceKey, ServiceSpec, TimeMs,
 };
 use longshore_planner::PlanInput;
+
+use crate::policies::{Policies, Shift};
 
 /// All replicas of a plan, in any fixed order.
 pub fn replicas(plan: &Plan) -> impl Iterator<Item = &Replica> {
@@ -65,6 +67,19 @@ pub fn rollout_stopped(plan: &Plan, key: &ServiceKey) -> bool {
         .get(key)
         .and_then(|service| service.rollout.as_ref());
     rollout.is_some_and(|rollout| rollout.phase == Phase::Failed)
+}
+
+/// Where its present or last rollout is.
+#[must_use]
+pub fn rollout<'a>(plan: &'a Plan, key: &ServiceKey) -> Option<&'a Rollout> {
+    plan.services.get(key)?.rollout.as_ref()
+}
+
+/// Is what the file asks for given up, and the last good one run instead?
+#[must_use]
+pub fn rolled_back(plan: &Plan, key: &ServiceKey) -> bool {
+    let service = plan.services.get(key);
+    service.is_some_and(|service| service.refused.is_some())
 }
 
 /// What a replica reserves.
@@ -133,6 +148,8 @@ pub struct Wish {
     pub failure_action: FailureAction,
     /// Between two batches.
     pub delay_ms: u64,
+    /// What only the youngest seeds say.
+    pub policies: Policies,
 }
 
 impl Wish {
@@ -158,6 +175,12 @@ impl Wish {
                 image: self.image.clone(),
                 stop_grace_ms: 1_000,
                 ports: vec![8_080],
+                fixed_ports: self
+                    .policies
+                    .fixed_port
+                    .map(|port| (8_080, port))
+                    .into_iter()
+                    .collect(),
                 resources: Resources {
                     cpu_limit_milli: 100,
                     cpu_reserved_milli: 50,
@@ -173,9 +196,11 @@ impl Wish {
             },
             update: UpdateSpec {
                 parallelism: self.parallelism,
-                order: match self.stop_first {
-                    true => UpdateOrder::StopFirst,
-                    false => UpdateOrder::StartFirst,
+                order: match (self.stop_first, self.policies.fixed_port) {
+                    (true, _) => UpdateOrder::StopFirst,
+                    (false, None) => UpdateOrder::StartFirst,
+                    // A node that has one has no room for another.
+                    (false, Some(_)) => UpdateOrder::Auto,
                 },
                 max_unavailable: self.max_unavailable,
                 // Shortened as the planner's waits are: six replicas, one at a time, must fit
@@ -188,10 +213,10 @@ impl Wish {
             autoscale: self
                 .scaling
                 .clone()
-                .map(|(signal, max)| scaling(signal, max, self.warm)),
+                .map(|(signal, max)| scaling(signal, max, self)),
             routes: self.listen_port.map(route).into_iter().collect(),
             drain_ms: self.drain_ms,
-            gate: Default::default(),
+            gate: self.policies.gate.clone(),
             rollback: Default::default(),
         })
     }
@@ -210,7 +235,7 @@ impl Wish {
     }
 }
 
-fn scaling(signal: Signal, max: u32, warm: u32) -> AutoscaleSpec {
+fn scaling(signal: Signal, max: u32, wish: &Wish) -> AutoscaleSpec {
     let calm = |stabilization_ms| Behavior {
         stabilization_ms,
         tolerance: 0.1,
@@ -224,9 +249,9 @@ fn scaling(signal: Signal, max: u32, warm: u32) -> AutoscaleSpec {
         min: 1,
         max,
         metrics: vec![Metric {
+            target: crate::policies::target(&signal),
+            kind: signal.default_kind(),
             signal,
-            target: crate::users::TARGET,
-            kind: TargetKind::default(),
         }],
         steps: Vec::new(),
         window_ms: 3_000,
@@ -234,9 +259,9 @@ fn scaling(signal: Signal, max: u32, warm: u32) -> AutoscaleSpec {
         scale_up: calm(0),
         scale_down: calm(4_000),
         on_missing: longshore_model::autoscale::OnMissing::default(),
-        mode: AutoscaleMode::On,
-        schedules: Vec::new(),
-        warm,
+        mode: wish.policies.mode,
+        schedules: wish.policies.shift.iter().map(Shift::schedule).collect(),
+        warm: wish.warm,
     }
 }
 

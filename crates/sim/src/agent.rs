@@ -272,8 +272,9 @@ impl World {
             agent.edge_lane.changed = false;
             agent.edge_lane.due = now + REPORT_MS;
             if let Some(conn) = conn {
-                let report = agent.edge_report.clone();
+                let mut report = agent.edge_report.clone();
                 agent.edge_sent = Some(report.clone());
+                report.stats_ago_ms = agent.edge_read_at.map(|at| now - at);
                 self.send_up(conn, Up::Edge(Box::new(report)));
             }
         }
@@ -489,6 +490,7 @@ impl World {
             Ok((report, busy)) => {
                 self.hosts[host].agent.driver.failures = 0;
                 self.judge_acknowledged(host, report.routes_generation);
+                self.hosts[host].agent.edge_read_at = Some(self.now);
                 self.edge_says(host, report);
                 if busy { EDGE_BUSY_MS } else { EDGE_IDLE_MS }
             }

@@ -1,14 +1,19 @@
 //! After the storm: with all faults over, the cluster must be as desired within a minute, stay
 //! so, and answer every request. What crash-loops whatever is done may be tried on.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use longshore_model::Plan;
 use longshore_model::plan::Traffic;
+use longshore_model::reason::LeaveReason;
+use longshore_model::spec::FailureAction;
 
 use crate::adapter;
 use crate::event::Event;
+use crate::scenario::DAWN_MS;
+use crate::truth::Life;
 use crate::world::World;
 
 /// Longest time to converge.
@@ -60,6 +65,7 @@ impl World {
             self.put_right_when_up();
             return;
         }
+        self.wait_for_dawn();
         let plan = self.plan_now();
         let unrest = self.unrest();
         if unrest.is_some() {
@@ -89,6 +95,15 @@ impl World {
             return;
         }
         self.queue.push(self.now + WATCH_MS, Event::Watch);
+    }
+
+    /// Where a clock was put back, a schedule begins or ends only now: the minute begins with it.
+    fn wait_for_dawn(&mut self) {
+        let clock_ms = self.cluster().map_or(0, |cluster| cluster.now_ms());
+        let since_ms = clock_ms.checked_sub(DAWN_MS).filter(|ms| *ms < 1_000);
+        if self.scenario.policies && since_ms.is_some() {
+            self.rest.began_at = self.now;
+        }
     }
 
     /// The plan, and why it waits, for whoever reads the trace.
@@ -139,8 +154,15 @@ impl World {
             let serving = adapter::of_service(plan, &service.key)
                 .filter(|r| r.leaving.is_none() && r.traffic == Traffic::Serve)
                 .count();
-            if serving != target || target == 0 && wish.scaling.is_some() {
+            let most = wish
+                .policies
+                .fixed_port
+                .map_or(target, |_| self.workers() as usize);
+            if serving != target.min(most) || target == 0 && wish.scaling.is_some() {
                 return Some(format!("{}: {serving} of {target} serve", service.key));
+            }
+            if let Some(what) = self.count_is_off(plan, service, wish) {
+                return Some(what);
             }
             if let Some(what) = self.outdated(plan, &service.key, &wish.image) {
                 return Some(what);
@@ -180,12 +202,32 @@ impl World {
         image: &str,
     ) -> Option<String> {
         // The failures may be forgiven by then: others of the template serve for long.
-        if adapter::failures(plan, key).is_some() || adapter::rollout_stopped(plan, key) {
+        if adapter::failures(plan, key).is_some()
+            || adapter::rollout_stopped(plan, key)
+            || self.was_given_up(plan, key)
+        {
             return None;
         }
         let mut replicas = adapter::of_service(plan, key);
         let old = replicas.find(|r| r.leaving.is_none() && adapter::image(plan, r) != image)?;
         Some(format!("{key}: {} is outdated", old.id))
+    }
+
+    /// What failed and was rolled back is not tried again while the file asks for just that, also
+    /// where its image is there by now: the last good one serves, and nobody else.
+    fn was_given_up(&self, plan: &Plan, key: &longshore_model::ServiceKey) -> bool {
+        let wish = self.users.of(key).and_then(|service| service.wish.as_ref());
+        let asked = wish.is_some_and(|wish| wish.failure_action == FailureAction::Rollback);
+        let failed = |life: &&Life| {
+            let why = life.leaving.as_ref().map(|(why, _)| why);
+            life.service == *key && matches!(why, Some(LeaveReason::Failed { .. }))
+        };
+        let stay = adapter::of_service(plan, key).filter(|r| r.leaving.is_none());
+        let templates: BTreeSet<_> = stay.map(|replica| &replica.template).collect();
+        asked
+            && adapter::rolled_back(plan, key)
+            && templates.len() == 1
+            && self.truth.lives.values().any(|life| failed(&life))
     }
 
     /// Fourth ledger: what each edge sends requests to is what serves, exactly.

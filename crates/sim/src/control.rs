@@ -20,8 +20,6 @@ use crate::host::{CPU_MILLI, MEMORY_BYTES};
 use crate::store::{Disk, SimStore};
 use crate::world::World;
 
-/// Wall time at the start of the simulation.
-const WALL_MS: TimeMs = 1_800_000_000_000;
 /// Least time between two planning runs, and most; the real loop's.
 const GAP_MS: u64 = 8;
 const PERIOD_MS: u64 = 1_000;
@@ -121,7 +119,8 @@ impl World {
             return self.violation("the authority cannot be made");
         };
         let since_ms = Arc::new(AtomicU64::new(0));
-        let wall_ms = (WALL_MS + self.now).saturating_add_signed(self.control.ahead_ms);
+        let wall_ms =
+            (self.scenario.wall_ms + self.now).saturating_add_signed(self.control.ahead_ms);
         let parts = Parts {
             config: Config {
                 planner: self.scenario.planner.clone(),
@@ -134,6 +133,8 @@ impl World {
         match Cluster::open(self.control.store.clone(), parts) {
             Ok(cluster) => {
                 self.control.epoch += 1;
+                self.truth.outside.clear();
+                self.truth.outside_bounds.clear();
                 say!(self, "controller up, term {}", cluster.fence.term);
                 self.mutations.reopened(&cluster.desired());
                 self.control.process = Some(Process {
@@ -387,7 +388,11 @@ impl World {
                 self.truth.reported(healthy.map(|replica| replica.id));
                 fleet.node_report(&node, session.id, *report, now_ms)
             }
-            Up::Edge(report) => fleet.edge_report(&node, session.id, *report, now_ms),
+            Up::Edge(report) => {
+                let read_at = self.now - report.stats_ago_ms.unwrap_or(0).min(self.now);
+                self.truth.read_at.insert(host, read_at);
+                fleet.edge_report(&node, session.id, *report, now_ms)
+            }
             Up::Refused(routes, have_fence, have) => {
                 if have_fence <= cluster.fence {
                     fleet.refused(&node, session.id, routes, have);

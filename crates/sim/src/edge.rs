@@ -351,7 +351,11 @@ impl Driver {
                 let sum = backends.entry(service).or_default();
                 sum.requests_total += pool.requests;
                 sum.errors_total += pool.errors;
-                sum.sessions += pool.servers.values().map(|s| s.sessions).sum::<u32>();
+                sum.rate += pool.rate(pass.now_ms);
+                sum.queued += haproxy.waiting;
+                let sessions = pool.servers.values().map(|s| s.sessions).sum::<u32>();
+                sum.sessions += haproxy.waiting + sessions;
+                sum.response_ms = sum.response_ms.max(pool.response_ms);
             }
         }
         Ok(EdgeReport {

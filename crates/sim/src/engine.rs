@@ -50,10 +50,12 @@ pub enum Image {
     Crashes(u64),
     /// Never listens.
     Deaf,
+    /// Listens at once and answers with errors.
+    Wrong,
 }
 
 impl Image {
-    /// Reads a name: `good-400`, `crash-300`, `deaf`, each followed by `:anything`.
+    /// Reads a name: `good-400`, `crash-300`, `deaf`, `wrong`, each followed by `:anything`.
     #[must_use]
     pub fn of(name: &str) -> Self {
         let kind = name.split(':').next().unwrap_or_default();
@@ -62,7 +64,18 @@ impl Image {
         match word {
             "crash" => Self::Crashes(ms),
             "deaf" => Self::Deaf,
+            "wrong" => Self::Wrong,
             _ => Self::Good(ms),
+        }
+    }
+
+    /// So long after its start it listens.
+    #[must_use]
+    pub fn listens_after_ms(self) -> Option<u64> {
+        match self {
+            Self::Good(after_ms) => Some(after_ms),
+            Self::Wrong => Some(20),
+            Self::Crashes(_) | Self::Deaf => None,
         }
     }
 }
@@ -106,7 +119,7 @@ impl SimContainer {
     /// Has it been ready to answer in this run?
     #[must_use]
     pub fn has_listened(&self, now_ms: u64) -> bool {
-        let Image::Good(after_ms) = self.image else {
+        let Some(after_ms) = self.image.listens_after_ms() else {
             return false;
         };
         self.condition == Condition::Running && now_ms >= self.started_at + after_ms
@@ -115,7 +128,7 @@ impl SimContainer {
     /// Would it answer a request now?
     #[must_use]
     pub fn listens(&self, now_ms: u64) -> bool {
-        let Image::Good(after_ms) = self.image else {
+        let Some(after_ms) = self.image.listens_after_ms() else {
             return false;
         };
         self.condition == Condition::Running

@@ -149,6 +149,8 @@ pub enum Event {
     User,
     /// The load changes.
     Load,
+    /// The controller asks the Prometheus server.
+    Ask,
     /// Faults and users are over.
     Calm,
     /// Is it calm?

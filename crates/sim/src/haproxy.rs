@@ -8,7 +8,7 @@ use longshore_haproxy_driver::readout::{Load, Running, RunningServer};
 use longshore_haproxy_driver::slots::SlotNumber;
 use longshore_haproxy_driver::{Action, CheckSettings, Step};
 use longshore_model::ServiceKey;
-use longshore_model::observe::ServerAdmin;
+use longshore_model::observe::{ServerAdmin, ServerAnswers};
 use longshore_model::spec::RouteSpec;
 
 /// A free slot's address.
@@ -28,6 +28,8 @@ pub struct Haproxy {
     pub worker: Worker,
     /// Workers of earlier configurations that still have sessions, by pid.
     pub old: BTreeMap<u32, Worker>,
+    /// Requests that wait in each backend's queue.
+    pub waiting: u32,
     /// What it would start from.
     pub file: File,
 }
@@ -46,6 +48,42 @@ pub struct Pool {
     pub requests: u64,
     /// Of these, failed.
     pub errors: u64,
+    /// Mean response time of the last few.
+    pub response_ms: u32,
+    /// When those of the last second came.
+    pub recent: Vec<u64>,
+}
+
+impl Pool {
+    /// A request has come.
+    pub fn asked(&mut self, now_ms: u64) {
+        self.requests += 1;
+        self.recent.retain(|at| at + 1_000 > now_ms);
+        self.recent.push(now_ms);
+    }
+
+    /// Requests of the last second.
+    #[must_use]
+    pub fn rate(&self, now_ms: u64) -> u32 {
+        let recent = self.recent.iter().filter(|at| *at + 1_000 > now_ms);
+        u32::try_from(recent.count()).unwrap_or(u32::MAX)
+    }
+
+    /// An answer has come from a server, after so long.
+    pub fn has_answered(&mut self, slot: SlotNumber, wrong: bool, after_ms: u64) {
+        let after_ms = u32::try_from(after_ms).unwrap_or(u32::MAX);
+        self.errors += u64::from(wrong);
+        self.response_ms = moved(self.response_ms, after_ms);
+        if let Some(server) = self.servers.get_mut(&slot) {
+            server.answers.errors_total += u64::from(wrong);
+            server.answers.response_ms = moved(server.answers.response_ms, after_ms);
+        }
+    }
+}
+
+/// A mean that follows the last few: shortened as all waits are.
+fn moved(mean_ms: u32, next_ms: u32) -> u32 {
+    (mean_ms - mean_ms / 8).saturating_add(next_ms / 8)
 }
 
 /// One server.
@@ -65,6 +103,8 @@ pub struct SimServer {
     pub check_at: u64,
     /// Sessions on it.
     pub sessions: u32,
+    /// What it has answered since the worker's start.
+    pub answers: ServerAnswers,
 }
 
 impl SimServer {
@@ -106,7 +146,7 @@ impl Haproxy {
                 queued: 0,
             }),
             line: String::new(),
-            answers: Default::default(),
+            answers: server.answers,
         };
         let backends = self.worker.iter().map(|(name, pool)| {
             let servers = pool.servers.iter();
@@ -147,6 +187,7 @@ impl Haproxy {
                 checked: false,
                 check_at: now_ms,
                 sessions: 0,
+                answers: ServerAnswers::default(),
             });
             return true;
         }
@@ -234,6 +275,7 @@ impl Haproxy {
                         checked: true,
                         check_at: now_ms + u64::from(check.fastinter_ms),
                         sessions: 0,
+                        answers: ServerAnswers::default(),
                     },
                 );
             }

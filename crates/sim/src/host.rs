@@ -117,6 +117,8 @@ pub struct Agent {
     pub report: u64,
     /// What the edge role last said.
     pub edge_report: EdgeReport,
+    /// When HAProxy said it.
+    pub edge_read_at: Option<u64>,
     /// What of it was sent.
     pub edge_sent: Option<EdgeReport>,
     /// The edge role.
@@ -206,6 +208,7 @@ impl Agent {
             edge_lane: Lane::default(),
             report: 0,
             edge_report: EdgeReport::default(),
+            edge_read_at: None,
             edge_sent: None,
             driver,
         }

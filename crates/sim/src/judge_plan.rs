@@ -21,12 +21,12 @@ const ROUNDS_WITHIN_MS: u64 = 20_000;
 const LAG_MS: u64 = 4_000;
 
 /// One commit, with all that it may be judged by.
-struct Commit<'a> {
-    cluster: &'a Cluster,
-    before: &'a Arc<Plan>,
-    after: &'a Arc<Plan>,
-    observed: &'a Observed,
-    now_ms: u64,
+pub(crate) struct Commit<'a> {
+    pub(crate) cluster: &'a Cluster,
+    pub(crate) before: &'a Arc<Plan>,
+    pub(crate) after: &'a Arc<Plan>,
+    pub(crate) observed: &'a Observed,
+    pub(crate) now_ms: u64,
 }
 
 impl Commit<'_> {
@@ -79,6 +79,9 @@ impl World {
             self.commits += 1;
             self.judge_commit(&commit, &mut found);
         }
+        if self.scenario.policies && after.problem.is_none() {
+            self.judge_counts(&commit, &mut found);
+        }
         if !found.is_empty() {
             self.describe();
         }
@@ -121,6 +124,9 @@ impl World {
         judge_lost(commit, found);
         found.extend(self.judge_loops(commit.before, commit.after, commit.now_ms));
         self.judge_targets(commit, found);
+        if self.scenario.policies {
+            self.judge_policies(commit, found);
+        }
         let gone: BTreeSet<usize> = self.edges_gone(commit);
         let planner = &self.scenario.planner;
         for replica in adapter::replicas(commit.after) {
@@ -324,7 +330,12 @@ impl World {
             let Some(wish) = service.wish.clone() else {
                 continue;
             };
-            let floor = wish.floor(adapter::target(commit.after, &key));
+            let target = adapter::target(commit.after, &key);
+            let floor = match wish.policies.fixed_port {
+                // Where each node has one, one must go before one comes.
+                Some(_) => wish.floor(target.min(self.workers())).saturating_sub(1),
+                None => wish.floor(target),
+            };
             let serve = self.may_serve(commit, &key);
             if serve < floor {
                 found.push(format!(
@@ -412,7 +423,9 @@ impl World {
             };
             let by_metric = matches!(change.cause, ScaleCause::Metric { .. });
             let control = commit.cluster.view().desired.autoscale.get(key).cloned();
-            let paused = control.is_some_and(|control| control.paused.is_some());
+            let paused = control.and_then(|control| control.paused);
+            let paused = paused
+                .is_some_and(|pause| pause.until_ms.is_none_or(|until| until > commit.now_ms));
             if paused && by_metric && adapter::last_change(commit.before, key) != Some(change) {
                 found.push(format!("{key}: scaled while its autoscaler is paused"));
             }
@@ -431,8 +444,12 @@ impl World {
                 .of(key)
                 .and_then(|service| service.usual.scaling.clone());
             let Some((signal, _)) = scaling else { continue };
-            let (good, all) = sources(commit, key, signal);
-            if good * 100 < all * 80 {
+            let (good, all) = match self.sources_elsewhere(commit, key, &signal) {
+                Some(found) => found,
+                None => sources(commit, key, signal.clone()),
+            };
+            let least = if signal.of_edges() { 100 } else { 80 };
+            if good * 100 < all * least {
                 found.push(format!("{key}: scaled in with samples of {good} of {all}"));
             }
         }

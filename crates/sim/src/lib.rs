@@ -34,12 +34,14 @@ pub mod haproxy;
 pub mod host;
 pub mod judge;
 pub mod judge_plan;
+mod judge_policy;
 mod loops;
 #[cfg(feature = "mutants")]
 pub mod mutants;
 pub mod mutations;
 pub mod ops;
 mod pauses;
+pub mod policies;
 pub mod queue;
 pub mod run;
 pub mod scenario;

@@ -6,7 +6,7 @@ use longshore_model::mutant::{Mutant, switch};
 
 use crate::cli::many;
 use crate::run::{self, Outcome};
-use crate::scenario::{PAUSES_FROM, RICH_FROM};
+use crate::scenario::{PAUSES_FROM, POLICIES_FROM, RICH_FROM};
 
 /// Switches the mistake of that name on. False: there is none.
 #[must_use]
@@ -26,6 +26,16 @@ pub fn all_are_caught(from: u64, seeds: u64, jobs: usize) -> bool {
         let first = match mutant {
             Mutant::ForcedAtOnce => RICH_FROM + from,
             Mutant::PauseIgnored => PAUSES_FROM + from,
+            Mutant::DryRunActs
+            | Mutant::ApprovalNotAsked
+            | Mutant::ApprovalObeyedTwice
+            | Mutant::ScheduleIgnored
+            | Mutant::GateIgnored
+            | Mutant::MissingIsZero
+            | Mutant::StaleIsFresh
+            | Mutant::HoldIgnored
+            | Mutant::PauseIsForEver
+            | Mutant::FixedPortTwice => POLICIES_FROM + from,
             _ => from,
         };
         let found = find(*mutant, first, seeds, jobs);

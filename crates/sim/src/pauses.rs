@@ -27,17 +27,21 @@ impl World {
         }
     }
 
-    /// All autoscalers go on.
+    /// All autoscalers go on. Those whose pause ends by itself are left to it.
     pub(crate) fn resume_all(&mut self) {
         let paused: Vec<ServiceKey> = self.cluster().map_or_else(Vec::new, |cluster| {
-            cluster.desired().autoscale.keys().cloned().collect()
+            let desired = cluster.desired();
+            let ends = |pause: &Pause| pause.until_ms.is_some();
+            let said = desired.autoscale.iter();
+            let said = said.filter(|(_, control)| !control.paused.as_ref().is_some_and(ends));
+            said.map(|(key, _)| key.clone()).collect()
         });
         for key in paused {
             self.tell_autoscaler(&key, &AutoscaleControl::default());
         }
     }
 
-    fn tell_autoscaler(&mut self, key: &ServiceKey, control: &AutoscaleControl) -> bool {
+    pub(crate) fn tell_autoscaler(&mut self, key: &ServiceKey, control: &AutoscaleControl) -> bool {
         self.change(
             |desired| {
                 if *control == AutoscaleControl::default() {

@@ -142,6 +142,14 @@ pub const RICH_FROM: u64 = 1_000_000;
 /// From this seed on, users pause autoscalers as well.
 pub const PAUSES_FROM: u64 = 2_000_000;
 
+/// From this seed on, services and users use schedules, dry runs, consent, holds, gates, fixed
+/// host ports, HAProxy's signals and numbers from outside.
+pub const POLICIES_FROM: u64 = 3_000_000;
+
+/// When a schedule begins or ends: 2027-01-15T08:00:00Z. The clock on the wall at the start of all
+/// smaller seeds.
+pub const DAWN_MS: u64 = 1_800_000_000_000;
+
 /// One seed.
 #[derive(Debug, Clone)]
 pub struct Scenario {
@@ -167,6 +175,10 @@ pub struct Scenario {
     pub rich: bool,
     /// See [`PAUSES_FROM`].
     pub pauses: bool,
+    /// See [`POLICIES_FROM`].
+    pub policies: bool,
+    /// The clock on the wall at the start.
+    pub wall_ms: u64,
     /// Settings of the planner: its real times, shortened so that a minute shows much.
     pub planner: PlannerConfig,
 }
@@ -185,7 +197,8 @@ impl Scenario {
         let workers = dice.between(1, if small { 3 } else { 8 });
         let services = dice.between(1, if small { 2 } else { 6 });
         let rich = seed >= RICH_FROM;
-        Self {
+        let policies = seed >= POLICIES_FROM;
+        let mut scenario = Self {
             seed,
             workers: usize::try_from(workers).unwrap_or(1),
             edges: usize::try_from(dice.between(1, 3)).unwrap_or(1),
@@ -197,8 +210,15 @@ impl Scenario {
             clean,
             rich,
             pauses: seed >= PAUSES_FROM,
+            policies,
+            wall_ms: DAWN_MS,
             planner: planner(dice, services, rich),
+        };
+        if policies {
+            scenario.wall_ms -= dice.between(3_000, scenario.chaos_ms - 5_000);
+            scenario.planner.external_stale_ms = 5_000;
         }
+        scenario
     }
 
     /// May this kind be used?

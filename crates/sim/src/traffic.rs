@@ -6,8 +6,10 @@ use std::net::SocketAddr;
 
 use longshore_model::ReplicaId;
 
+use crate::engine::Image;
 use crate::event::{End, Event, HostNo};
 use crate::haproxy::{Haproxy, PARKED};
+use crate::truth::Answered;
 use crate::world::World;
 
 /// Servers that HAProxy tries for one request.
@@ -49,11 +51,16 @@ struct Session {
     backend: String,
     slot: u32,
     address: SocketAddr,
+    began_at: u64,
+    wrong: bool,
 }
 
 impl World {
     pub(crate) fn request(&mut self) {
-        let wait_ms = self.dice.between(20, 250);
+        let wait_ms = match self.scenario.policies {
+            true => self.dice.between(self.pace_ms / 2, self.pace_ms * 3 / 2),
+            false => self.dice.between(20, 250),
+        };
         self.queue.push(self.now + wait_ms, Event::Request);
         let edges: Vec<HostNo> = (0..self.hosts.len())
             .filter(|h| self.hosts[*h].edge)
@@ -77,7 +84,7 @@ impl World {
         let Some(pool) = haproxy.worker.get_mut(&backend) else {
             return self.fails(service, edge, "no backend");
         };
-        pool.requests += 1;
+        pool.asked(self.now);
         let turn = pool.turn;
         let mut open: Vec<(u32, SocketAddr)> = pool
             .servers
@@ -94,7 +101,11 @@ impl World {
         let Some((slot, address)) = found else {
             return self.fails(service, edge, "no server answers");
         };
+        let wrong = self.answers_wrong(address);
         let long_ms = match self.dice.below(20) {
+            _ if wrong => 5,
+            // Its autoscalers come to rest with it.
+            _ if self.calm && self.scenario.policies => self.dice.between(5, 200),
             0 => self.dice.between(3_000, 20_000),
             1..=5 => self.dice.between(200, 3_000),
             _ => self.dice.between(5, 200),
@@ -105,6 +116,7 @@ impl World {
             pool.turn = slot;
             if let Some(server) = pool.servers.get_mut(&slot) {
                 server.sessions += 1;
+                server.answers.requests_total += 1;
             }
         }
         let session = Session {
@@ -113,6 +125,8 @@ impl World {
             backend,
             slot,
             address,
+            began_at: self.now,
+            wrong,
         };
         self.traffic.open.insert(number, session);
         if self.users.promised(service, self.now) {
@@ -124,8 +138,43 @@ impl World {
     pub(crate) fn answered(&mut self, number: u64) {
         if let Some(session) = self.traffic.open.remove(&number) {
             self.traffic.ok += 1;
+            let haproxy = &mut self.hosts[session.edge].haproxy;
+            if haproxy.pid == session.pid
+                && let Some(pool) = haproxy.worker.get_mut(&session.backend)
+            {
+                let after_ms = self.now - session.began_at;
+                pool.has_answered(session.slot, session.wrong, after_ms);
+            }
+            if self.scenario.policies {
+                self.note_answer(&session);
+            }
             self.let_go(&session);
         }
+    }
+
+    /// Does what listens there answer with errors?
+    fn answers_wrong(&self, address: SocketAddr) -> bool {
+        let container = self
+            .host_at(address)
+            .and_then(|host| self.hosts[host].engine.at_port(address.port()));
+        container.is_some_and(|container| container.image == Image::Wrong)
+    }
+
+    /// For the judge of gates.
+    fn note_answer(&mut self, session: &Session) {
+        let at = session.address;
+        let Some(host) = self.host_at(at) else { return };
+        let container = self.hosts[host].engine.at_port(at.port());
+        let Some(replica) = container.map(|container| container.replica) else {
+            return;
+        };
+        self.truth.answered(Answered {
+            at: self.now,
+            edge: session.edge,
+            pid: session.pid,
+            replica,
+            wrong: session.wrong,
+        });
     }
 
     fn let_go(&mut self, session: &Session) {

@@ -1,7 +1,7 @@
 //! What the judges remember: the life of every replica that was ever committed, what agents were
 //! seen to obey, and what was ever reported.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -103,9 +103,68 @@ pub struct Truth {
     /// Replicas that the controller has ever heard to be healthy.
     healthy: BTreeSet<ReplicaId>,
     lost_ledgers: BTreeSet<HostNo>,
+    /// When the controller last heard a number from outside, since its start.
+    pub outside: BTreeMap<ServiceKey, u64>,
+    /// When each edge's HAProxy said what the controller last heard of it.
+    pub read_at: BTreeMap<HostNo, u64>,
+    /// Since when counts have been where they may not be.
+    pub outside_bounds: BTreeMap<ServiceKey, u64>,
+    /// Words of users that a count has followed.
+    pub followed: BTreeSet<(ServiceKey, Word, u64)>,
+    /// Batches that gates watch.
+    pub watches: BTreeMap<ServiceKey, Watch>,
+    /// What was answered of late.
+    pub answers: VecDeque<Answered>,
 }
 
+/// What a user said of a count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Word {
+    /// Scale to it.
+    Scale,
+    /// Yes.
+    Agree,
+}
+
+/// One answer.
+#[derive(Debug, Clone, Copy)]
+pub struct Answered {
+    /// When it was over.
+    pub at: u64,
+    /// Through which edge, and which process there.
+    pub edge: HostNo,
+    /// Its worker.
+    pub pid: u32,
+    /// By whom.
+    pub replica: ReplicaId,
+    /// With an error.
+    pub wrong: bool,
+}
+
+/// A batch that a gate watches.
+#[derive(Debug, Clone, Default)]
+pub struct Watch {
+    /// Since when all new ones serve, by the controller's clock.
+    pub since_ms: u64,
+    /// The same, by the simulation's.
+    pub since_at: u64,
+    /// Whose counters were known then: edge, its worker, replica.
+    pub known: BTreeSet<(HostNo, u32, ReplicaId)>,
+}
+
+/// Answers are remembered for so long.
+const ANSWERS_MS: u64 = 30_000;
+
 impl Truth {
+    /// A request was answered.
+    pub fn answered(&mut self, answer: Answered) {
+        let old = |first: &Answered| first.at + ANSWERS_MS < answer.at;
+        while self.answers.front().is_some_and(old) {
+            self.answers.pop_front();
+        }
+        self.answers.push_back(answer);
+    }
+
     /// The controller hears of healthy replicas.
     pub fn reported(&mut self, healthy: impl Iterator<Item = ReplicaId>) {
         self.healthy.extend(healthy);

@@ -15,6 +15,7 @@ use longshore_model::{
 
 use crate::adapter::Wish;
 use crate::event::{Event, HostNo};
+use crate::policies::Policies;
 use crate::world::World;
 
 /// Target of every autoscaled service; load at it asks for nothing.
@@ -66,8 +67,12 @@ impl Users {
     pub fn promised(&self, service: usize, now_ms: u64) -> bool {
         self.services.get(service).is_some_and(|service| {
             let wish = service.wish.as_ref();
-            wish.is_some_and(|wish| !wish.stop_first && wish.max_unavailable == 0)
-                && now_ms >= service.promised_at
+            let whole = |wish: &Wish| {
+                // Of one that needs its node's port the old one stops first.
+                let fixed = wish.policies.fixed_port.is_some();
+                !wish.stop_first && !fixed && wish.max_unavailable == 0
+            };
+            wish.is_some_and(whole) && now_ms >= service.promised_at
         })
     }
 }
@@ -101,9 +106,14 @@ impl World {
                 warm: 0,
                 failure_action: FailureAction::default(),
                 delay_ms: 0,
+                policies: Policies::default(),
             };
             let usual = match self.scenario.rich {
                 true => self.enrich(usual),
+                false => usual,
+            };
+            let usual = match self.scenario.policies {
+                true => self.enrich_policies(number, usual),
                 false => usual,
             };
             self.users.services.push(Service {
@@ -351,10 +361,14 @@ impl World {
         };
         let at_ms = cluster.now_ms();
         let key = self.users.services[service].key.clone();
+        let hold_until_ms = match self.scenario.policies {
+            true => self.any_hold(at_ms),
+            false => None,
+        };
         let manual = ManualScale {
             count,
             at_ms,
-            hold_until_ms: None,
+            hold_until_ms,
             by: "sim".into(),
         };
         let acked = self.change(
@@ -366,7 +380,7 @@ impl World {
         if acked {
             say!(
                 self,
-                "user scales {} to {count}",
+                "user scales {} to {count} {hold_until_ms:?}",
                 self.users.services[service].key
             );
             if count == 0 {
@@ -389,6 +403,9 @@ impl World {
         let scales = up && self.users.services[service].usual.scaling.is_some();
         if self.scenario.pauses && scales && self.dice.one_in(6) {
             return self.pause_or_resume(service);
+        }
+        if self.scenario.policies && scales && self.dice.one_in(3) {
+            return self.agree_or_pause(service);
         }
         match self.dice.below(12) {
             _ if !up => {
@@ -413,6 +430,9 @@ impl World {
             next.replicas = u32::try_from(self.dice.between(1, COUNT_MAX)).unwrap_or(1);
         }
         next.impossible = self.dice.one_in(12);
+        if next.policies.gate.is_some() && self.dice.one_in(3) {
+            next.image = format!("wrong:{}", self.users.tags);
+        }
         self.apply(service, next);
     }
 
@@ -498,11 +518,17 @@ impl World {
         for host in &mut self.hosts {
             host.load = level;
         }
+        if self.scenario.policies {
+            self.load_policies();
+        }
     }
 
     /// Faults are over: users put everything right that they can.
     pub(crate) fn users_put_right(&mut self) {
         self.replica_load = TARGET;
+        if self.scenario.policies {
+            self.calm_policies();
+        }
         self.resume_all();
         for host in 0..self.hosts.len() {
             self.hosts[host].load = TARGET;

@@ -12,6 +12,7 @@ use crate::event::{Conn, Down, Event, HostNo};
 use crate::haproxy::Haproxy;
 use crate::host::Host;
 use crate::mutations::Mutations;
+use crate::policies::Outside;
 use crate::queue::Queue;
 use crate::scenario::Scenario;
 use crate::trace::Trace;
@@ -60,6 +61,9 @@ pub struct World {
     pub(crate) cuts: BTreeMap<(HostNo, HostNo), u64>,
     pub(crate) echoes: Vec<(HostNo, Down)>,
     pub(crate) replica_load: f64,
+    pub(crate) outside: Outside,
+    pub(crate) waiting: f64,
+    pub(crate) pace_ms: u64,
     pub(crate) calm: bool,
     pub(crate) put_right: bool,
 }
@@ -94,6 +98,9 @@ impl World {
             cuts: BTreeMap::new(),
             echoes: Vec::new(),
             replica_load: crate::users::TARGET,
+            outside: Outside::Well,
+            waiting: 1.0,
+            pace_ms: 120,
             calm: false,
             put_right: false,
         };
@@ -136,6 +143,9 @@ impl World {
         self.queue.push(500, Event::Load);
         self.queue.push(1_000, Event::Request);
         self.queue.push(chaos_ms, Event::Calm);
+        if self.scenario.policies {
+            self.queue.push(700, Event::Ask);
+        }
     }
 
     /// Lets everything happen until the cluster is at rest or an invariant is broken.
@@ -174,6 +184,7 @@ impl World {
             Event::Heal(fault, host, other) => self.heal(fault, host, other),
             Event::User => self.user(),
             Event::Load => self.load(),
+            Event::Ask => self.ask_outside(),
             Event::Calm => self.begin_calm(),
             Event::Watch => self.watch(),
         }

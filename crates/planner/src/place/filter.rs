@@ -93,7 +93,11 @@ fn port_refusal(
     board: &Board<'_>,
     draft: &Draft<'_>,
 ) -> Option<Refusal> {
-    for &port in board.container.fixed_ports.values() {
+    let fixed = board.container.fixed_ports.values();
+    #[cfg(feature = "mutants")]
+    let fixed =
+        fixed.filter(|_| !longshore_model::mutant::is(longshore_model::Mutant::FixedPortTwice));
+    for &port in fixed {
         if held.holds(port) || slot.taken_by_stranger(port) {
             return Some(Refusal::HostPort { port });
         }

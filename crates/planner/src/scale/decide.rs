@@ -101,6 +101,8 @@ pub(super) fn run(
     }
     into_bounds(bounds, &mut chain);
     let cause = cause(&chain, bounds, best.as_ref());
+    #[cfg(feature = "mutants")]
+    let policy = &mutated(policy);
     let cause = match policy.mode {
         AutoscaleMode::On => cause,
         AutoscaleMode::DryRun => {
@@ -113,6 +115,23 @@ pub(super) fn run(
     if chain.count != chain.report.current {
         draft.change_target(service, chain.count, cause);
     }
+}
+
+/// With a seeded mistake: who shall not act, or ask first, acts.
+#[cfg(feature = "mutants")]
+fn mutated(policy: &AutoscaleSpec) -> AutoscaleSpec {
+    use longshore_model::Mutant::{ApprovalNotAsked, DryRunActs};
+    use longshore_model::mutant::is;
+    let acts = match policy.mode {
+        AutoscaleMode::On => true,
+        AutoscaleMode::DryRun => is(DryRunActs),
+        AutoscaleMode::Approve => is(ApprovalNotAsked),
+    };
+    let mut policy = policy.clone();
+    if acts {
+        policy.mode = AutoscaleMode::On;
+    }
+    policy
 }
 
 /// The signal that asks for most.
@@ -128,6 +147,9 @@ fn hands_off(
     manual: Option<&ManualScale>,
 ) -> Option<(ClampRule, Reason, Option<TimeMs>)> {
     let now_ms = draft.input.now_ms;
+    #[cfg(feature = "mutants")]
+    let manual =
+        manual.filter(|_| !longshore_model::mutant::is(longshore_model::Mutant::HoldIgnored));
     let held = manual.and_then(|manual| Some((manual, manual.hold_until_ms?)));
     if let Some((manual, until_ms)) = held.filter(|(_, until_ms)| *until_ms > now_ms) {
         let by = manual.by.clone();
@@ -139,7 +161,10 @@ fn hands_off(
     if longshore_model::mutant::is(longshore_model::Mutant::PauseIgnored) {
         return None;
     }
-    if paused.until_ms.is_some_and(|until_ms| until_ms <= now_ms) {
+    let over = paused.until_ms.is_some_and(|until_ms| until_ms <= now_ms);
+    #[cfg(feature = "mutants")]
+    let over = over && !longshore_model::mutant::is(longshore_model::Mutant::PauseIsForEver);
+    if over {
         return None;
     }
     let (by, until_ms) = (paused.by.clone(), paused.until_ms);
@@ -405,6 +430,9 @@ fn ask_first(
     let (now_ms, count) = (draft.input.now_ms, chain.count);
     let obeyed_ms = draft.planned(service).and_then(|e| e.approval_obeyed_ms);
     let approval = control.approved.as_ref();
+    #[cfg(feature = "mutants")]
+    let obeyed_ms = obeyed_ms
+        .filter(|_| !longshore_model::mutant::is(longshore_model::Mutant::ApprovalObeyedTwice));
     let unused = approval.filter(|approval| obeyed_ms != Some(approval.at_ms));
     if count == chain.report.current {
         if draft.memory(service).proposed.is_some() {

@@ -1,0 +1,281 @@
+//! Judges of counts: who may change one, where it must lie, and what a gate must have seen.
+
+use longshore_model::autoscale::Signal;
+use longshore_model::plan::Replica;
+use longshore_model::reason::ScaleCause;
+use longshore_model::rollout::{Direction, Phase, Rollout};
+use longshore_model::spec::FailureAction;
+use longshore_model::{AutoscaleMode, NodeId, Plan, ServiceKey};
+
+use crate::adapter::{self, Wish};
+use crate::event::HostNo;
+use crate::judge_plan::Commit;
+use crate::truth::{Answered, Watch, Word};
+use crate::users::Service;
+use crate::world::World;
+
+/// A count that may not be what it is becomes another within this.
+const GRACE_MS: u64 = 1_500;
+
+impl World {
+    /// Hosts that run containers.
+    #[must_use]
+    pub(crate) fn workers(&self) -> u32 {
+        let workers = self.hosts.iter().filter(|host| host.worker);
+        u32::try_from(workers.count()).unwrap_or(u32::MAX)
+    }
+
+    /// Who may change a count, and what a gate lets pass.
+    pub(crate) fn judge_policies(&mut self, commit: &Commit<'_>, found: &mut Vec<String>) {
+        let services = self.users.services.iter();
+        let up = services.filter_map(|service| Some((service.key.clone(), service.wish.clone()?)));
+        for (key, wish) in up.collect::<Vec<_>>() {
+            if wish.scaling.is_some() {
+                self.judge_change(commit, &key, &wish, found);
+            }
+            if wish.policies.gate.is_some() {
+                self.judge_gate(commit, &key, &wish, found);
+            }
+        }
+    }
+
+    /// Who shall only say, or ask first, changes no count but for a person's word. Each word is
+    /// followed once.
+    fn judge_change(
+        &mut self,
+        commit: &Commit<'_>,
+        key: &ServiceKey,
+        wish: &Wish,
+        found: &mut Vec<String>,
+    ) {
+        let (was, is) = (
+            adapter::target(commit.before, key),
+            adapter::target(commit.after, key),
+        );
+        let new_life = commit.before.services.get(key).is_none_or(|_| was == 0);
+        if was == is || new_life {
+            return;
+        }
+        let desired = &commit.cluster.view().desired;
+        let (min, max) = wish.bounds(commit.now_ms).unwrap_or((0, u32::MAX));
+        let manual = desired.manual.get(key);
+        let manual = manual.filter(|m| m.count == is || m.count.clamp(min, max) == is);
+        let control = desired.autoscale.get(key);
+        let agreed = control.and_then(|control| control.approved.as_ref());
+        let agreed = agreed.filter(|approval| approval.count == is);
+        let words = [
+            manual.map(|manual| (Word::Scale, manual.at_ms)),
+            agreed.map(|approval| (Word::Agree, approval.at_ms)),
+        ];
+        let asks = wish.policies.mode == AutoscaleMode::Approve;
+        let followed = &mut self.truth.followed;
+        let mut words = words.into_iter().flatten();
+        let by_word = words.any(|(word, at_ms)| {
+            (asks || word == Word::Scale) && followed.insert((key.clone(), word, at_ms))
+        });
+        if wish.policies.mode != AutoscaleMode::On && !by_word {
+            found.push(format!("{key}: {was} becomes {is}, which nobody agreed to"));
+        }
+        let change = adapter::last_change(commit.after, key);
+        let bound = change.is_some_and(|change| {
+            matches!(
+                change.cause,
+                ScaleCause::Bounds { .. } | ScaleCause::Schedule { .. }
+            )
+        });
+        if bound && is < was && is != max {
+            found.push(format!("{key}: {was} becomes {is}, the bound is {max}"));
+        }
+    }
+
+    /// After each planning run: bounds hold, and a count that a person holds is that count.
+    pub(crate) fn judge_counts(&mut self, commit: &Commit<'_>, found: &mut Vec<String>) {
+        let services = self.users.services.iter();
+        let off: Vec<(ServiceKey, Option<String>)> = services
+            .map(|service| (service.key.clone(), off(commit, service)))
+            .collect();
+        for (key, off) in off {
+            let Some(what) = off else {
+                self.truth.outside_bounds.remove(&key);
+                continue;
+            };
+            let now = self.now;
+            let since = *self.truth.outside_bounds.entry(key.clone()).or_insert(now);
+            if since + GRACE_MS < now {
+                found.push(format!("{key}: {what}"));
+            }
+        }
+    }
+
+    /// What must be so of a count after the calm.
+    pub(crate) fn count_is_off(
+        &self,
+        plan: &Plan,
+        service: &Service,
+        wish: &Wish,
+    ) -> Option<String> {
+        let cluster = self.cluster().filter(|_| self.scenario.policies)?;
+        let now_ms = cluster.now_ms();
+        let (min, max) = wish.bounds(now_ms)?;
+        let desired = cluster.desired();
+        let until = |until: Option<u64>| until.is_none_or(|until| until > now_ms);
+        let control = desired.autoscale.get(&service.key);
+        let pause = control.and_then(|control| control.paused.as_ref());
+        let paused = pause.is_some_and(|pause| until(pause.until_ms));
+        let manual = desired.manual.get(&service.key);
+        let held = manual.is_some_and(|manual| manual.hold_until_ms.is_some_and(|u| u > now_ms));
+        if paused || held {
+            return Some(format!("{}: it is held or paused", service.key));
+        }
+        let target = adapter::target(plan, &service.key);
+        let asked = self.asked_from_outside(wish)?.clamp(min, max);
+        (target != asked).then(|| format!("{}: {target}, {asked} are asked for", service.key))
+    }
+
+    /// Sources of a signal that edges or a Prometheus server give, and those that gave something
+    /// of late; none: it is another signal.
+    pub(crate) fn sources_elsewhere(
+        &self,
+        commit: &Commit<'_>,
+        key: &ServiceKey,
+        signal: &Signal,
+    ) -> Option<(usize, usize)> {
+        let config = &commit.cluster.config.planner;
+        if let Signal::Prometheus(_) = signal {
+            let heard = self.truth.outside.get(key);
+            let lately = |at: &&u64| **at + config.external_stale_ms + 100 >= self.now;
+            return Some((usize::from(heard.filter(lately).is_some()), 1));
+        }
+        if !signal.of_edges() {
+            return None;
+        }
+        let view = commit.cluster.view();
+        let edges = view.desired.nodes.values().filter(|node| node.roles.edge);
+        let told = |id: &NodeId| {
+            let seen = commit.observed.edges.get(id)?;
+            let newest = seen.backends.get(key)?.samples.last()?;
+            Some(newest.at_ms + config.sample_stale_ms >= commit.now_ms)
+        };
+        let (mut good, mut all) = (0, 0);
+        for edge in edges {
+            all += 1;
+            good += usize::from(told(&edge.id).unwrap_or(false));
+        }
+        Some((good, all))
+    }
+
+    /// A batch of which HAProxy counted nothing but errors does not pass, where those that it
+    /// replaces made none.
+    fn judge_gate(
+        &mut self,
+        commit: &Commit<'_>,
+        key: &ServiceKey,
+        wish: &Wish,
+        found: &mut Vec<String>,
+    ) {
+        let (Some(after), Some(gate)) = (adapter::rollout(commit.after, key), &wish.policies.gate)
+        else {
+            return;
+        };
+        let before = adapter::rollout(commit.before, key);
+        let before = before.filter(|before| before.to == after.to);
+        let passes = before.is_some_and(|before| before.open && !after.open)
+            && after.phase != Phase::Failed
+            && after.direction == Direction::Forward
+            && after.from.is_some()
+            && wish.failure_action != FailureAction::Continue;
+        let watch = self.truth.watches.get(key);
+        let watch = watch.filter(|watch| Some(watch.since_ms) == after.serving_since_ms);
+        if let Some(watch) = watch.filter(|_| passes) {
+            let sides = self.sides(commit, key, after, watch);
+            let [(new, new_wrong), (old, old_wrong)] = sides;
+            let enough = new >= gate.requests_min && old >= gate.requests_min;
+            if enough && new == new_wrong && old_wrong == 0 {
+                found.push(format!(
+                    "{key}: a batch passes with {new_wrong} errors in {new} requests, of the old \
+                     ones {old_wrong} in {old}"
+                ));
+            }
+        }
+        if let Some(since_ms) = after.serving_since_ms
+            && before.is_none_or(|before| before.serving_since_ms != Some(since_ms))
+        {
+            let watch = self.watch_of(commit, key, since_ms);
+            self.truth.watches.insert(key.clone(), watch);
+        }
+    }
+
+    fn watch_of(&self, commit: &Commit<'_>, key: &ServiceKey, since_ms: u64) -> Watch {
+        let mut watch = Watch {
+            since_ms,
+            since_at: self.now,
+            ..Watch::default()
+        };
+        let edges = self.hosts.iter().enumerate().filter(|(_, host)| host.edge);
+        for (number, host) in edges {
+            let Some(seen) = commit.observed.edges.get(&host.id) else {
+                continue;
+            };
+            let known = adapter::of_service(commit.after, key)
+                .filter(|replica| seen.server(key, replica.id).is_some());
+            let known = known.map(|replica| (number, host.haproxy.pid, replica.id));
+            watch.known.extend(known);
+        }
+        watch
+    }
+
+    /// Answers and errors of the new and of the old ones, as far as the controller can know.
+    fn sides(
+        &self,
+        commit: &Commit<'_>,
+        key: &ServiceKey,
+        rollout: &Rollout,
+        watch: &Watch,
+    ) -> [(u64, u64); 2] {
+        let mut sides = [(0, 0); 2];
+        let read_at = |edge: HostNo| self.truth.read_at.get(&edge).copied().unwrap_or(0);
+        let same = |edge: HostNo, pid: u32| self.hosts[edge].haproxy.pid == pid;
+        let stays = |answer: &Answered| -> Option<&Replica> {
+            let replica = adapter::replica(commit.after, answer.replica)?;
+            (replica.service == *key && replica.leaving.is_none()).then_some(replica)
+        };
+        for answer in &self.truth.answers {
+            let known = watch
+                .known
+                .contains(&(answer.edge, answer.pid, answer.replica));
+            let told = answer.at > watch.since_at && answer.at < read_at(answer.edge);
+            if !(known && told && same(answer.edge, answer.pid)) {
+                continue;
+            }
+            if let Some(replica) = stays(answer) {
+                let side = &mut sides[usize::from(replica.template != rollout.to)];
+                side.0 += 1;
+                side.1 += u64::from(answer.wrong);
+            }
+        }
+        sides
+    }
+}
+
+/// What is wrong with a count: it is not what a person holds, or lies outside of its bounds.
+fn off(commit: &Commit<'_>, service: &Service) -> Option<String> {
+    let (key, wish) = (&service.key, service.wish.as_ref()?);
+    let (min, max) = wish.bounds(commit.now_ms)?;
+    let view = commit.cluster.view();
+    // What was asked for is there.
+    view.desired.service(key)?;
+    commit.after.services.get(key)?;
+    let target = adapter::target(commit.after, key);
+    let later = |until: Option<u64>| until.is_some_and(|until| until > commit.now_ms);
+    let manual = view.desired.manual.get(key);
+    if let Some(manual) = manual.filter(|manual| later(manual.hold_until_ms)) {
+        let count = manual.count;
+        return (target != count).then(|| format!("{target}, {count} are held"));
+    }
+    let control = view.desired.autoscale.get(key);
+    let pause = control.and_then(|control| control.paused.as_ref());
+    let paused = pause.is_some_and(|pause| pause.until_ms.is_none() || later(pause.until_ms));
+    let acts = wish.policies.mode == AutoscaleMode::On && !paused;
+    let inside = (min..=max).contains(&target);
+    (acts && !inside).then(|| format!("{target} is not from {min} to {max}"))
+}
