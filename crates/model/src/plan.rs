@@ -56,6 +56,9 @@ pub struct ServicePlan {
     /// Manual count last obeyed (its `at_ms`).
     #[serde(default)]
     pub manual_obeyed_ms: Option<TimeMs>,
+    /// That count was said to an earlier life of the service, which ended when it was taken down.
+    #[serde(default)]
+    pub manual_is_stale: bool,
     /// Approval last obeyed (its `at_ms`).
     #[serde(default)]
     pub approval_obeyed_ms: Option<TimeMs>,
@@ -99,6 +102,7 @@ impl ServicePlan {
             last_change: self.last_change.clone(),
             changes: self.changes.clone(),
             manual_obeyed_ms: self.manual_obeyed_ms,
+            manual_is_stale: self.manual_is_stale,
             approval_obeyed_ms: self.approval_obeyed_ms,
             file_replicas: self.file_replicas,
             failures: self.failures.clone(),

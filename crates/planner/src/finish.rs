@@ -117,6 +117,7 @@ fn same_decision(after: &ServicePlan, before: &ServicePlan) -> bool {
         last_change,
         changes,
         manual_obeyed_ms,
+        manual_is_stale,
         approval_obeyed_ms,
         file_replicas,
         failures,
@@ -133,6 +134,7 @@ fn same_decision(after: &ServicePlan, before: &ServicePlan) -> bool {
         && *last_change == before.last_change
         && *changes == before.changes
         && *manual_obeyed_ms == before.manual_obeyed_ms
+        && *manual_is_stale == before.manual_is_stale
         && *approval_obeyed_ms == before.approval_obeyed_ms
         && *file_replicas == before.file_replicas
         && *failures == before.failures

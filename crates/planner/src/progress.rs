@@ -315,7 +315,7 @@ pub(crate) fn look(draft: &Draft<'_>, service: usize) -> Option<RolloutRecord> {
         Phase::Done | Phase::Failed => return None,
     };
     let gate = spec.gate.as_ref().filter(|_| rollout.from.is_some());
-    Some(RolloutRecord {
+    let mut look = RolloutRecord {
         at_ms: draft.input.now_ms,
         revision: rollout.revision,
         direction: rollout.direction,
@@ -336,7 +336,14 @@ pub(crate) fn look(draft: &Draft<'_>, service: usize) -> Option<RolloutRecord> {
         trouble: rollout.trouble.clone(),
         gate: gate.map(|gate| gate::look(draft, service, &rollout.to, gate)),
         answer: RolloutAnswer::WaitsForReplicas,
-    })
+    };
+    // More may be wanted than fits. The old ones stay beside a batch that a gate watches: there
+    // may be no room for all of it.
+    let last = look.old == 0 && !look.is_first;
+    let batch = look.open && look.gate.is_some();
+    let short = (last || batch) && look.new < look.expected();
+    look.no_room = short && place::no_room(draft, service);
+    Some(look)
 }
 
 /// Does what was decided.
@@ -368,6 +375,7 @@ fn go(draft: &mut Draft<'_>, service: usize, look: &RolloutRecord) -> bool {
             let now_ms = draft.input.now_ms;
             change(draft, service, |rollout| {
                 rollout.open = false;
+                rollout.allowed = rollout.allowed.min(look.new);
                 rollout.passed = look.new;
                 rollout.passed_ms = Some(now_ms);
             });

@@ -10,8 +10,6 @@ use longshore_model::plan::Traffic;
 use longshore_model::reason::{FailReason, LeaveReason, ScaleCause};
 use longshore_model::record::VictimRecord;
 use longshore_model::report::NodeState;
-use longshore_model::rollout::Phase;
-use longshore_model::spec::{UpdateOrder, UpdateSpec};
 use longshore_model::{Reason, ServiceSpec, TemplateId};
 
 use crate::draft::{Condition, Draft};
@@ -21,8 +19,10 @@ use crate::progress;
 use crate::verdict;
 use crate::{health, rebalance, warm};
 
+mod terms;
 mod victims;
 
+use terms::Terms;
 use victims::{Choice, victim, victims};
 
 /// A service's replicas that do not leave, sorted by what shall become of them.
@@ -36,73 +36,6 @@ struct Sorted {
     doubted: Vec<usize>,
     /// Stop-first: leaving ones whose successors must wait until they are gone.
     waiting_gone: u32,
-}
-
-/// What a rollout allows for now.
-#[derive(Debug)]
-struct Terms {
-    update: UpdateSpec,
-    /// Replicas of the new template that may exist.
-    allowed: u32,
-    /// Of these, the ones whose batch has passed.
-    passed: u32,
-    /// Old ones stop before new ones start.
-    stop_first: bool,
-    /// Old ones stay beside their successors until the batch has passed.
-    gated: bool,
-    /// It failed: the old template is what the service shall run.
-    stopped: bool,
-    /// An operator holds it.
-    held: bool,
-}
-
-impl Terms {
-    fn of(draft: &Draft<'_>, service: usize, spec: &ServiceSpec) -> Self {
-        let update = progress::update(draft, service, spec);
-        let rollout = progress::of(draft, service);
-        let going = rollout.filter(|r| matches!(r.phase, Phase::Running | Phase::Held { .. }));
-        let held = going.is_some_and(|rollout| !rollout.runs());
-        // With no old one left and none known there is nothing to go back to.
-        let stopped = progress::stopped(draft, service) && old_template(draft, service).is_some();
-        Self {
-            allowed: going.map_or(u32::MAX, |rollout| rollout.allowed),
-            passed: rollout.map_or(u32::MAX, |rollout| rollout.passed),
-            stop_first: match update.order {
-                UpdateOrder::StopFirst => true,
-                UpdateOrder::StartFirst => false,
-                // The file may have changed since the batch began.
-                UpdateOrder::Auto => {
-                    place::is_tight(spec) && going.is_some_and(|r| r.open && r.stop_first)
-                }
-            },
-            gated: spec.gate.is_some() && going.is_some_and(|rollout| rollout.from.is_some()),
-            stopped,
-            held,
-            update,
-        }
-    }
-
-    /// Replicas exchanged at a time.
-    fn batch(&self, target: u32) -> u32 {
-        match self.stop_first && self.update.order == UpdateOrder::Auto {
-            true => 1,
-            false => self.update.batch(target),
-        }
-    }
-
-    /// Healthy routed replicas that a change must leave.
-    fn floor(&self, target: u32) -> u32 {
-        #[cfg(feature = "mutants")]
-        if longshore_model::mutant::is(longshore_model::Mutant::FloorIgnored) {
-            return 0;
-        }
-        let away = self.update.max_unavailable;
-        match self.stop_first {
-            // It means to go without the ones being replaced, all of them if there is one.
-            true => target.saturating_sub(away.max(self.batch(target)).max(1)),
-            false => target.saturating_sub(away).max(1).min(target),
-        }
-    }
 }
 
 /// Rounds of reconciling and going on; each but the last changes where the rollout is.
@@ -289,6 +222,12 @@ fn create(
         .saturating_add(give)
         .saturating_add(sorted.waiting_gone);
     let missing = target.saturating_add(surge).saturating_sub(there);
+    // Beside the old ones that a gate keeps, all of the batch.
+    let batch = match terms.gated && !terms.stop_first && !terms.stopped {
+        true => terms.allowed.min(target).saturating_sub(new),
+        false => 0,
+    };
+    let missing = missing.max(batch);
     let Some(template) = template_to_start(draft, service, terms, new) else {
         return 0;
     };

@@ -39,6 +39,7 @@ fn first_count(draft: &mut Draft<'_>, service: usize, spec: &ServiceSpec) {
     let first = bounds::in_force(draft, service, spec).clamp(spec.replicas);
     let entry = draft.entry(service);
     entry.manual_obeyed_ms = obeyed;
+    entry.manual_is_stale = obeyed.is_some();
     entry.rollout = None;
     draft.change_target(service, first, ScaleCause::Initial);
 }
@@ -154,18 +155,12 @@ fn obey_manual<'a>(
         .desired
         .manual
         .get(&draft.services[service].key)?;
-    let applied_ms = draft.services[service].app.map_or(0, |app| app.applied_ms);
     let obeyed = draft.planned(service);
     #[cfg(feature = "mutants")]
     let obeyed =
         obeyed.filter(|_| !longshore_model::mutant::is(longshore_model::Mutant::ManualObeyedTwice));
     if let Some(entry) = obeyed.filter(|e| e.manual_obeyed_ms == Some(manual.at_ms)) {
-        let ours = manual.at_ms >= applied_ms
-            || entry
-                .changes
-                .iter()
-                .any(|c| matches!(c.cause, ScaleCause::Manual { .. }) && c.at_ms >= manual.at_ms);
-        return ours.then_some(manual);
+        return (!entry.manual_is_stale).then_some(manual);
     }
     let held = manual
         .hold_until_ms
@@ -176,7 +171,9 @@ fn obey_manual<'a>(
     } else {
         bounds.clamp(manual.count)
     };
-    draft.entry(service).manual_obeyed_ms = Some(manual.at_ms);
+    let entry = draft.entry(service);
+    entry.manual_obeyed_ms = Some(manual.at_ms);
+    entry.manual_is_stale = false;
     if draft.target(service) != to {
         draft.change_target(
             service,

@@ -333,7 +333,9 @@ impl World {
             let target = adapter::target(commit.after, &key);
             let floor = match wish.policies.fixed_port {
                 // Where each node has one, one must go before one comes.
-                Some(_) => wish.floor(target.min(self.workers())).saturating_sub(1),
+                Some(_) => wish
+                    .floor(target.min(hosts(commit, &key)))
+                    .saturating_sub(1),
                 None => wish.floor(target),
             };
             let serve = self.may_serve(commit, &key);
@@ -454,6 +456,17 @@ impl World {
             }
         }
     }
+}
+
+/// Nodes that take one of a service, or have one.
+fn hosts(commit: &Commit<'_>, key: &longshore_model::ServiceKey) -> u32 {
+    let desired = &commit.cluster.view().desired;
+    let hosts = desired.nodes.values().filter(|node| {
+        let mut replicas = adapter::of_service(commit.before, key);
+        let takes = node.roles.worker && node.availability == Availability::Active;
+        takes || replicas.any(|r| r.node == node.id && r.leaving.is_none())
+    });
+    u32::try_from(hosts.count()).unwrap_or(u32::MAX)
 }
 
 /// Sources of a signal, and those with a sample that is a number and fresh. Only those that must

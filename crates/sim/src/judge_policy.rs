@@ -117,15 +117,16 @@ impl World {
         let cluster = self.cluster().filter(|_| self.scenario.policies)?;
         let now_ms = cluster.now_ms();
         let (min, max) = wish.bounds(now_ms)?;
+        // Where a clock was put back, a hold or a pause may last for an hour.
         let desired = cluster.desired();
-        let until = |until: Option<u64>| until.is_none_or(|until| until > now_ms);
+        let later = |until: Option<u64>| until.is_some_and(|until| until > now_ms);
         let control = desired.autoscale.get(&service.key);
         let pause = control.and_then(|control| control.paused.as_ref());
-        let paused = pause.is_some_and(|pause| until(pause.until_ms));
         let manual = desired.manual.get(&service.key);
-        let held = manual.is_some_and(|manual| manual.hold_until_ms.is_some_and(|u| u > now_ms));
-        if paused || held {
-            return Some(format!("{}: it is held or paused", service.key));
+        if pause.is_some_and(|pause| later(pause.until_ms))
+            || manual.is_some_and(|manual| later(manual.hold_until_ms))
+        {
+            return None;
         }
         let target = adapter::target(plan, &service.key);
         let asked = self.asked_from_outside(wish)?.clamp(min, max);

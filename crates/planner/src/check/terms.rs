@@ -25,6 +25,9 @@ pub(super) struct Terms {
     pub(super) starts_first: bool,
     /// One at a time, because there is no room for one more.
     forced: bool,
+    /// Replicas that there are, those that leave just now included: where one at a time is forced,
+    /// more do not fit.
+    there: u32,
 }
 
 impl Terms {
@@ -40,15 +43,24 @@ impl Terms {
         let forced = update.order == UpdateOrder::Auto
             && tight
             && rollout.is_some_and(|rollout| rollout.open && rollout.stop_first);
+        let there = pair.after().filter(|now| {
+            let left_before = pair.was(now).is_some_and(|was| was.leaving.is_some());
+            !now.paused && !left_before
+        });
         Self {
             starts_first: update.order != UpdateOrder::StopFirst && !forced,
             update,
             forced,
+            there: u32::try_from(there.count()).unwrap_or(u32::MAX),
         }
     }
 
     /// Replicas that must serve after it.
     pub(super) fn least_serving(&self, target: u32) -> usize {
+        let target = match self.forced {
+            true => target.min(self.there),
+            false => target,
+        };
         let away = self.update.max_unavailable;
         let batch = if self.forced {
             1

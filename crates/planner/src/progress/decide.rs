@@ -30,9 +30,10 @@ pub fn recompute_rollout(look: &RolloutRecord) -> RolloutAnswer {
     }
 }
 
-/// All replicas of the new template are there and serve.
+/// All replicas of the new template that have room are there and serve.
 fn serves(look: &RolloutRecord) -> bool {
-    look.new > 0 && look.new >= look.expected() && look.serving == look.new
+    let there = look.new >= look.expected() || (look.no_room && (look.open || look.old == 0));
+    look.new > 0 && there && look.serving == look.new
 }
 
 /// After a start of the controller it is not known where the gate began: it begins anew.

@@ -71,7 +71,7 @@ pub(super) fn run(
         current: report.current,
         seasoned,
     };
-    let rolling = crate::rollout::runs(draft, service);
+    let rolling = rolling(draft, service);
     report.seasoned = seasoned;
     report.signals = signal::read(draft, service, policy, counts, rolling);
     let best = best(&report.signals).cloned();
@@ -132,6 +132,21 @@ fn mutated(policy: &AutoscaleSpec) -> AutoscaleSpec {
         policy.mode = AutoscaleMode::On;
     }
     policy
+}
+
+/// Does a rollout lock the count? One that ends is seen to end after counts were decided: it
+/// locks until the next look, or planning once more at the same time would find another count.
+fn rolling(draft: &mut Draft<'_>, service: usize) -> bool {
+    if crate::rollout::runs(draft, service) {
+        return true;
+    }
+    let now_ms = draft.input.now_ms;
+    let rollout = crate::progress::of(draft, service);
+    let ended = rollout.is_some_and(|r| r.from.is_some() && r.phase_ms == now_ms);
+    if ended {
+        draft.look_again(service, now_ms.saturating_add(1));
+    }
+    ended
 }
 
 /// The signal that asks for most.

@@ -1,0 +1,86 @@
+//! What a rollout allows for now.
+
+use longshore_model::ServiceSpec;
+use longshore_model::rollout::Phase;
+use longshore_model::spec::{UpdateOrder, UpdateSpec};
+
+use super::old_template;
+use crate::draft::Draft;
+use crate::{place, progress};
+
+/// What a rollout allows for now.
+#[derive(Debug)]
+pub(super) struct Terms {
+    pub(super) update: UpdateSpec,
+    /// Replicas of the new template that may exist.
+    pub(super) allowed: u32,
+    /// Of these, the ones whose batch has passed.
+    pub(super) passed: u32,
+    /// Old ones stop before new ones start.
+    pub(super) stop_first: bool,
+    /// Old ones stay beside their successors until the batch has passed.
+    pub(super) gated: bool,
+    /// It failed: the old template is what the service shall run.
+    pub(super) stopped: bool,
+    /// An operator holds it.
+    pub(super) held: bool,
+    /// Stop-first for want of room: so many fit on the nodes at all. More may be wanted.
+    fit: u32,
+}
+
+impl Terms {
+    pub(super) fn of(draft: &Draft<'_>, service: usize, spec: &ServiceSpec) -> Self {
+        let update = progress::update(draft, service, spec);
+        let rollout = progress::of(draft, service);
+        let going = rollout.filter(|r| matches!(r.phase, Phase::Running | Phase::Held { .. }));
+        let held = going.is_some_and(|rollout| !rollout.runs());
+        // With no old one left and none known there is nothing to go back to.
+        let stopped = progress::stopped(draft, service) && old_template(draft, service).is_some();
+        let forced = update.order == UpdateOrder::Auto
+            && place::is_tight(spec)
+            && going.is_some_and(|rollout| rollout.open && rollout.stop_first);
+        Self {
+            allowed: going.map_or(u32::MAX, |rollout| rollout.allowed),
+            passed: rollout.map_or(u32::MAX, |rollout| rollout.passed),
+            stop_first: match update.order {
+                UpdateOrder::StopFirst => true,
+                UpdateOrder::StartFirst => false,
+                // The file may have changed since the batch began.
+                UpdateOrder::Auto => forced,
+            },
+            gated: spec.gate.is_some() && going.is_some_and(|rollout| rollout.from.is_some()),
+            stopped,
+            held,
+            fit: match forced {
+                true => place::fit(draft, service),
+                false => u32::MAX,
+            },
+            update,
+        }
+    }
+
+    /// Replicas exchanged at a time.
+    pub(super) fn batch(&self, target: u32) -> u32 {
+        match self.stop_first && self.update.order == UpdateOrder::Auto {
+            true => 1,
+            false => self.update.batch(target),
+        }
+    }
+
+    /// Healthy routed replicas that a change must leave.
+    pub(super) fn floor(&self, target: u32) -> u32 {
+        #[cfg(feature = "mutants")]
+        if longshore_model::mutant::is(longshore_model::Mutant::FloorIgnored) {
+            return 0;
+        }
+        let away = self.update.max_unavailable;
+        match self.stop_first {
+            // It means to go without the ones being replaced, all of them if there is one.
+            true => {
+                let fit = target.min(self.fit);
+                fit.saturating_sub(away.max(self.batch(target)).max(1))
+            }
+            false => target.saturating_sub(away).max(1).min(target),
+        }
+    }
+}
