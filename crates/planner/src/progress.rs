@@ -277,6 +277,7 @@ fn step(draft: &mut Draft<'_>, service: usize) -> bool {
     let Some(mut look) = look(draft, service) else {
         return false;
     };
+    turn(draft, service, &look);
     if look.terms.failure_action == FailureAction::Continue
         && let Some(why) = decide::objection(&look)
         && verdict::fail(draft, service, why)
@@ -293,6 +294,21 @@ fn step(draft: &mut Draft<'_>, service: usize) -> bool {
         record::note(draft, service, Decision::Rollout(Arc::clone(&look)));
     }
     go(draft, service, &look)
+}
+
+/// A batch of which nobody found room, because its nodes filled up or came back since it began:
+/// the old ones stop first.
+fn turn(draft: &mut Draft<'_>, service: usize, look: &RolloutRecord) {
+    let none_yet = of(draft, service)
+        .is_some_and(|rollout| rollout.open && !rollout.stop_first && look.new <= rollout.passed);
+    if none_yet
+        && look.old > 0
+        && look.new < look.expected()
+        && look.terms.order == UpdateOrder::Auto
+        && place::no_room(draft, service)
+    {
+        change(draft, service, |rollout| rollout.stop_first = true);
+    }
 }
 
 /// It went on in this run: where it rests then is worth a note, not at each look after that.

@@ -275,7 +275,8 @@ impl World {
                 let mut report = agent.edge_report.clone();
                 agent.edge_sent = Some(report.clone());
                 report.stats_ago_ms = agent.edge_read_at.map(|at| now - at);
-                self.send_up(conn, Up::Edge(Box::new(report)));
+                let read_at = agent.edge_read_at.unwrap_or(0);
+                self.send_up(conn, Up::Edge(Box::new(report), read_at));
             }
         }
         self.report_soon(host);

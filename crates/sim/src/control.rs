@@ -388,8 +388,7 @@ impl World {
                 self.truth.reported(healthy.map(|replica| replica.id));
                 fleet.node_report(&node, session.id, *report, now_ms)
             }
-            Up::Edge(report) => {
-                let read_at = self.now - report.stats_ago_ms.unwrap_or(0).min(self.now);
+            Up::Edge(report, read_at) => {
                 self.truth.read_at.insert(host, read_at);
                 fleet.edge_report(&node, session.id, *report, now_ms)
             }

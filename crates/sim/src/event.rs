@@ -23,8 +23,8 @@ pub enum Up {
     Echo(u64),
     /// What runs.
     Node(Box<NodeReport>),
-    /// What HAProxy runs.
-    Edge(Box<EdgeReport>),
+    /// What HAProxy runs, and when it said so.
+    Edge(Box<EdgeReport>, u64),
     /// A command could not be taken: routes or an assignment; what it keeps.
     Refused(bool, Fence, u64),
     /// The agent's end of the connection is gone.

@@ -244,7 +244,7 @@ impl World {
             let known = watch
                 .known
                 .contains(&(answer.edge, answer.pid, answer.replica));
-            let told = answer.at > watch.since_at && answer.at < read_at(answer.edge);
+            let told = answer.began_at > watch.since_at && answer.at < read_at(answer.edge);
             if !(known && told && same(answer.edge, answer.pid)) {
                 continue;
             }

@@ -169,6 +169,7 @@ impl World {
             return;
         };
         self.truth.answered(Answered {
+            began_at: session.began_at,
             at: self.now,
             edge: session.edge,
             pid: session.pid,

@@ -129,6 +129,8 @@ pub enum Word {
 /// One answer.
 #[derive(Debug, Clone, Copy)]
 pub struct Answered {
+    /// When it was asked for.
+    pub began_at: u64,
     /// When it was over.
     pub at: u64,
     /// Through which edge, and which process there.

@@ -4,7 +4,7 @@ use crate::rollouts::{NEW, OLD, image, of_image, rollout, settled, update, with}
 use crate::world::*;
 use longshore_model::observe::ServerAnswers;
 use longshore_model::rollout::Trouble;
-use longshore_model::spec::{FailureAction, GateSpec};
+use longshore_model::spec::{FailureAction, GateSpec, UpdateOrder};
 use longshore_model::*;
 
 fn gated(image: &str) -> ServiceSpec {
@@ -76,4 +76,25 @@ fn a_gate_compares_new_and_old_side_by_side() {
             )),
         }
     }
+}
+
+/// A batch of three of which two find a free host port beside the old ones: the two are compared
+/// and pass, the third follows.
+#[test]
+fn a_gated_batch_without_room_for_all_of_it_passes_with_what_fits() {
+    let on_host_port = |image: &str| {
+        let mut spec = gated(image);
+        (spec.replicas, spec.update.parallelism) = (3, 3);
+        spec.update.order = UpdateOrder::Auto;
+        spec.container.fixed_ports.insert(8000, 5353);
+        spec
+    };
+    let mut world = settled(5, on_host_port(OLD));
+    world.apply("web", on_host_port(NEW));
+    for _ in 0..120 {
+        answer(&mut world, 30, 0, 40);
+        assert!(world.answering("web") >= 2);
+    }
+    assert_eq!((of_image(&world, NEW), of_image(&world, OLD)), (3, 0));
+    assert_eq!(rollout(&world).word(), "done");
 }

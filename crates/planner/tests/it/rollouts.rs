@@ -556,3 +556,35 @@ proptest! {
         prop_assert_eq!(world.plan.version, before, "at rest");
     }
 }
+
+/// More are wanted than nodes can take: each node's port is handed over in turn, and the rollout
+/// ends with as many as fit.
+#[test]
+fn where_more_are_wanted_than_host_ports_there_are_each_node_is_updated_in_turn() {
+    let mut world = World::new(3);
+    world.apply("web", on_host_port(OLD, 5));
+    world.ticks(40);
+    world.apply("web", on_host_port(NEW, 5));
+    for _ in 0..120 {
+        world.tick(500);
+        assert!(world.answering("web") >= 2, "one at a time");
+    }
+    assert_eq!((of_image(&world, NEW), rollout(&world).word()), (3, "done"));
+}
+
+/// Nobody can take the new one, full or not: to stop an old one would only lose it.
+#[test]
+fn a_host_port_is_not_given_up_for_what_no_node_may_run() {
+    let mut world = settled(3, on_host_port(OLD, 3));
+    let mut nowhere = on_host_port(NEW, 3);
+    nowhere.placement.constraints.push(spec::Constraint {
+        attribute: spec::NodeAttribute::Label("ssd".into()),
+        equal: true,
+        value: "true".into(),
+    });
+    world.apply("web", nowhere);
+    for _ in 0..60 {
+        world.tick(500);
+        assert_eq!(world.answering("web"), 3);
+    }
+}

@@ -280,3 +280,28 @@ fn a_count_held_beyond_the_maximum_falls_to_it_when_the_hold_ends() {
     assert_eq!(change.cause, ScaleCause::Bounds { min: 1, max: 5 });
     assert_eq!(world.answering("web"), 5);
 }
+
+/// Also where it was the count in force already, so that nothing changed when it was said.
+#[test]
+fn a_hold_outlives_a_redeploy() {
+    let mut world = World::new(3);
+    let mut auto = spec("web:1", 2);
+    auto.autoscale = Some(node_cpu_policy(1, 5));
+    world.apply("web", auto.clone());
+    world.ticks(4);
+    let count = world.plan.services[&key("web")].target;
+    world.scale("web", count);
+    let until = world.now + 60_000;
+    let manual = world.desired.manual.get_mut(&key("web")).unwrap();
+    manual.hold_until_ms = Some(until);
+    world.tick(500);
+    auto.container.image = "web:2".into();
+    world.apply("web", auto);
+    for _ in 0..100 {
+        for sim in world.nodes.values_mut() {
+            sim.load = 0.95;
+        }
+        world.tick(500);
+        assert_eq!(world.plan.services[&key("web")].target, count);
+    }
+}
