@@ -13,7 +13,8 @@ use controller::fleet::{Greeting, Outgoing, Session};
 use controller::reconcile;
 use longshore_identity::ca::ClusterCa;
 use longshore_model::node::Capacity;
-use longshore_model::{Memory, TimeMs};
+use longshore_model::{Memory, ReplicaId, ReplicaState, TimeMs};
+use longshore_wire::NodeReport;
 
 use crate::event::{Conn, ControllerEvent, Down, Event, HostNo, Up};
 use crate::host::{CPU_MILLI, MEMORY_BYTES};
@@ -381,11 +382,7 @@ impl World {
                 false
             }
             Up::Node(report) => {
-                let healthy = report
-                    .replicas
-                    .iter()
-                    .filter(|replica| replica.state == longshore_model::ReplicaState::Healthy);
-                self.truth.reported(healthy.map(|replica| replica.id));
+                self.truth.reported(healthy(&report));
                 fleet.node_report(&node, session.id, *report, now_ms)
             }
             Up::Edge(report, read_at) => {
@@ -409,6 +406,13 @@ impl World {
             self.wake_controller();
         }
     }
+}
+
+/// Replicas that a report calls healthy.
+fn healthy(report: &NodeReport) -> impl Iterator<Item = ReplicaId> + '_ {
+    let replicas = report.replicas.iter();
+    let healthy = replicas.filter(|replica| replica.state == ReplicaState::Healthy);
+    healthy.map(|replica| replica.id)
 }
 
 /// What every host has.

@@ -11,6 +11,7 @@ use longshore_model::reason::{LeaveReason, ScaleCause};
 use longshore_model::{Availability, Memory, Observed, Plan, Replica, ReplicaState};
 
 use crate::adapter;
+use crate::judge_policy::{floor, sources};
 use crate::truth::{Life, Pardon};
 use crate::world::World;
 
@@ -42,7 +43,7 @@ impl Commit<'_> {
             .saturating_sub(contact.max(self.cluster.started_ms).max(watched))
     }
 
-    fn alive(&self, session: &SessionObserved) -> bool {
+    pub(crate) fn alive(&self, session: &SessionObserved) -> bool {
         let contact = session.last_echo_ms.max(session.since_ms);
         let silent_ms = self.now_ms.saturating_sub(contact);
         session.connected && silent_ms <= self.cluster.config.planner.session_timeout_ms
@@ -330,14 +331,7 @@ impl World {
             let Some(wish) = service.wish.clone() else {
                 continue;
             };
-            let target = adapter::target(commit.after, &key);
-            let floor = match wish.policies.fixed_port {
-                // Where each node has one, one must go before one comes.
-                Some(_) => wish
-                    .floor(target.min(hosts(commit, &key)))
-                    .saturating_sub(1),
-                None => wish.floor(target),
-            };
+            let floor = floor(commit, &key, &wish);
             let serve = self.may_serve(commit, &key);
             if serve < floor {
                 found.push(format!(
@@ -456,72 +450,6 @@ impl World {
             }
         }
     }
-}
-
-/// Nodes that take one of a service, or have one.
-fn hosts(commit: &Commit<'_>, key: &longshore_model::ServiceKey) -> u32 {
-    let desired = &commit.cluster.view().desired;
-    let hosts = desired.nodes.values().filter(|node| {
-        let mut replicas = adapter::of_service(commit.before, key);
-        let takes = node.roles.worker && node.availability == Availability::Active;
-        takes || replicas.any(|r| r.node == node.id && r.leaving.is_none())
-    });
-    u32::try_from(hosts.count()).unwrap_or(u32::MAX)
-}
-
-/// Sources of a signal, and those with a sample that is a number and fresh. Only those that must
-/// have one are counted.
-fn sources(
-    commit: &Commit<'_>,
-    key: &longshore_model::ServiceKey,
-    signal: longshore_model::autoscale::Signal,
-) -> (usize, usize) {
-    let stale_ms = commit.cluster.config.planner.sample_stale_ms;
-    let fresh = |samples: &[longshore_model::observe::CpuSample]| {
-        samples
-            .iter()
-            .any(|s| s.value.is_finite() && s.value >= 0.0 && s.at_ms + stale_ms >= commit.now_ms)
-    };
-    let mut count = (0, 0);
-    if signal == longshore_model::autoscale::Signal::Cpu {
-        let stays = |r: &&Replica| r.leaving.is_none() && !adapter::is_lost(commit.after, &r.node);
-        for replica in adapter::of_service(commit.before, key).filter(stays) {
-            let seen = adapter::node_seen(commit.observed, &replica.node);
-            let said = seen.and_then(|seen| seen.replicas.get(&replica.id));
-            let Some(said) = said.filter(|s| s.state == ReplicaState::Healthy) else {
-                continue;
-            };
-            let since = said
-                .healthy_ms
-                .or(said.started_ms)
-                .unwrap_or(replica.created_ms);
-            if since + 2_000 > commit.now_ms {
-                continue;
-            }
-            count.1 += 1;
-            count.0 += usize::from(
-                seen.is_some_and(|seen| fresh(adapter::replica_samples(seen, replica.id))),
-            );
-        }
-        return count;
-    }
-    let desired = &commit.cluster.view().desired;
-    for node in desired.nodes.values().filter(|n| n.roles.worker) {
-        let Some(seen) = adapter::node_seen(commit.observed, &node.id) else {
-            continue;
-        };
-        // A node that is lost with this very commit is of the cluster no longer; one that takes
-        // nothing new counts for what it has.
-        let mut replicas = adapter::of_service(commit.before, key);
-        let takes_part = node.availability == Availability::Active
-            || replicas.any(|r| r.node == node.id && !r.paused);
-        if !takes_part || adapter::is_lost(commit.after, &node.id) {
-            continue;
-        }
-        count.1 += 1;
-        count.0 += usize::from(fresh(adapter::node_samples(seen)) && commit.alive(&seen.session));
-    }
-    count
 }
 
 /// What a commit says about a replica.

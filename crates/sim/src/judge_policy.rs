@@ -1,11 +1,12 @@
 //! Judges of counts: who may change one, where it must lie, and what a gate must have seen.
 
 use longshore_model::autoscale::Signal;
+use longshore_model::observe::CpuSample;
 use longshore_model::plan::Replica;
 use longshore_model::reason::ScaleCause;
 use longshore_model::rollout::{Direction, Phase, Rollout};
 use longshore_model::spec::FailureAction;
-use longshore_model::{AutoscaleMode, NodeId, Plan, ServiceKey};
+use longshore_model::{AutoscaleMode, Availability, NodeId, Plan, ReplicaState, ServiceKey};
 
 use crate::adapter::{self, Wish};
 use crate::event::HostNo;
@@ -279,4 +280,76 @@ fn off(commit: &Commit<'_>, service: &Service) -> Option<String> {
     let acts = wish.policies.mode == AutoscaleMode::On && !paused;
     let inside = (min..=max).contains(&target);
     (acts && !inside).then(|| format!("{target} is not from {min} to {max}"))
+}
+
+/// Fewest that must serve while a change is made by choice.
+pub(crate) fn floor(commit: &Commit<'_>, key: &ServiceKey, wish: &Wish) -> u32 {
+    let target = adapter::target(commit.after, key);
+    match wish.policies.fixed_port {
+        // Where each node has one, one must go before one comes.
+        Some(_) => wish.floor(target.min(hosts(commit, key))).saturating_sub(1),
+        None => wish.floor(target),
+    }
+}
+
+/// Nodes that take one of a service, or have one.
+fn hosts(commit: &Commit<'_>, key: &ServiceKey) -> u32 {
+    let desired = &commit.cluster.view().desired;
+    let hosts = desired.nodes.values().filter(|node| {
+        let mut replicas = adapter::of_service(commit.before, key);
+        let takes = node.roles.worker && node.availability == Availability::Active;
+        takes || replicas.any(|r| r.node == node.id && r.leaving.is_none())
+    });
+    u32::try_from(hosts.count()).unwrap_or(u32::MAX)
+}
+
+/// Sources of a signal, and those with a sample that is a number and fresh. Only those that must
+/// have one are counted.
+pub(crate) fn sources(commit: &Commit<'_>, key: &ServiceKey, signal: Signal) -> (usize, usize) {
+    let stale_ms = commit.cluster.config.planner.sample_stale_ms;
+    let fresh = |samples: &[CpuSample]| {
+        samples
+            .iter()
+            .any(|s| s.value.is_finite() && s.value >= 0.0 && s.at_ms + stale_ms >= commit.now_ms)
+    };
+    let mut count = (0, 0);
+    if signal == Signal::Cpu {
+        let stays = |r: &&Replica| r.leaving.is_none() && !adapter::is_lost(commit.after, &r.node);
+        for replica in adapter::of_service(commit.before, key).filter(stays) {
+            let seen = adapter::node_seen(commit.observed, &replica.node);
+            let said = seen.and_then(|seen| seen.replicas.get(&replica.id));
+            let Some(said) = said.filter(|s| s.state == ReplicaState::Healthy) else {
+                continue;
+            };
+            let since = said
+                .healthy_ms
+                .or(said.started_ms)
+                .unwrap_or(replica.created_ms);
+            if since + 2_000 > commit.now_ms {
+                continue;
+            }
+            count.1 += 1;
+            count.0 += usize::from(
+                seen.is_some_and(|seen| fresh(adapter::replica_samples(seen, replica.id))),
+            );
+        }
+        return count;
+    }
+    let desired = &commit.cluster.view().desired;
+    for node in desired.nodes.values().filter(|n| n.roles.worker) {
+        let Some(seen) = adapter::node_seen(commit.observed, &node.id) else {
+            continue;
+        };
+        // A node that is lost with this very commit is of the cluster no longer; one that takes
+        // nothing new counts for what it has.
+        let mut replicas = adapter::of_service(commit.before, key);
+        let takes_part = node.availability == Availability::Active
+            || replicas.any(|r| r.node == node.id && !r.paused);
+        if !takes_part || adapter::is_lost(commit.after, &node.id) {
+            continue;
+        }
+        count.1 += 1;
+        count.0 += usize::from(fresh(adapter::node_samples(seen)) && commit.alive(&seen.session));
+    }
+    count
 }

@@ -102,14 +102,7 @@ impl World {
             return self.fails(service, edge, "no server answers");
         };
         let wrong = self.answers_wrong(address);
-        let long_ms = match self.dice.below(20) {
-            _ if wrong => 5,
-            // Its autoscalers come to rest with it.
-            _ if self.calm && self.scenario.policies => self.dice.between(5, 200),
-            0 => self.dice.between(3_000, 20_000),
-            1..=5 => self.dice.between(200, 3_000),
-            _ => self.dice.between(5, 200),
-        };
+        let long_ms = self.lasts_ms(wrong);
         self.sessions += 1;
         let number = self.sessions;
         if let Some(pool) = self.hosts[edge].haproxy.worker.get_mut(&backend) {
@@ -133,6 +126,18 @@ impl World {
             self.traffic.answered.insert((service, edge));
         }
         self.queue.push(self.now + long_ms, Event::Answered(number));
+    }
+
+    /// How long a request takes.
+    fn lasts_ms(&mut self, wrong: bool) -> u64 {
+        match self.dice.below(20) {
+            _ if wrong => 5,
+            // Its autoscalers come to rest with it.
+            _ if self.calm && self.scenario.policies => self.dice.between(5, 200),
+            0 => self.dice.between(3_000, 20_000),
+            1..=5 => self.dice.between(200, 3_000),
+            _ => self.dice.between(5, 200),
+        }
     }
 
     pub(crate) fn answered(&mut self, number: u64) {
