@@ -411,7 +411,7 @@ pub(crate) fn fit(draft: &Draft<'_>, service: usize) -> u32 {
         let open = |port: &u16| !held.holds(*port) && !slot.taken_by_stranger(*port);
         **ours
             || slot.node.roles.worker
-                && slot.node.availability == Availability::Active
+                && slot.node.availability == longshore_model::Availability::Active
                 && constraint_refusal(slot, &spec.placement.constraints).is_none()
                 && (*soon_free || fixed.values().all(open))
     });
