@@ -120,7 +120,8 @@ mod tests {
         let side = |requests, errors| GateSide {
             requests,
             errors,
-            weighted_ms: 0,
+            least_ms: 0,
+            most_ms: 0,
         };
         gated.gate = Some(GateLook {
             spec: GateSpec {

@@ -165,7 +165,7 @@ pub struct StatLine {
     pub connect_errors_total: u64,
     /// Connections that a server ended or broke before its answer was whole.
     pub response_errors_total: u64,
-    /// Mean response time of the last 1,024 requests.
+    /// Mean response time of about the last 512 requests.
     pub response_ms: u32,
 }
 

@@ -201,7 +201,7 @@ pub struct ServerAnswers {
     pub requests_total: u64,
     /// Answers of 500 and above (or failed connections).
     pub errors_total: u64,
-    /// Mean response time of the last 1,024 requests.
+    /// Mean response time of about the last 512 requests.
     pub response_ms: u32,
 }
 
@@ -221,7 +221,7 @@ pub struct BackendSample {
     pub sessions: u32,
     /// Of these, those that wait for a server.
     pub queued: u32,
-    /// Mean response time of the last 1,024 requests: it stays when traffic ends.
+    /// Mean response time of about the last 512 requests: it stays when traffic ends.
     pub response_ms: u32,
 }
 
@@ -238,7 +238,7 @@ pub struct BackendObserved {
     pub requests_total: u64,
     /// Answers of 500 and above; restarts with HAProxy.
     pub errors_total: u64,
-    /// Mean response time of the last 1,024 requests.
+    /// Mean response time of about the last 512 requests.
     pub response_ms: u32,
     /// The same, second by second, oldest first, bounded by the observer. Shared: a snapshot
     /// copies nothing. Empty in what an edge reports.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::TimeMs;
 use crate::id::{NodeId, ReplicaId, ServiceKey, TemplateId};
-use crate::observe::ServerAnswers;
+use crate::observe::ServerObserved;
 use crate::reason::{FailReason, LeaveReason, ScaleCause};
 use crate::report::{NodeState, Stay};
 use crate::rollout::{Good, Refused, Rollout};
@@ -539,8 +539,8 @@ pub struct FailedOn {
 pub struct GateMemory {
     /// When.
     pub since_ms: TimeMs,
-    /// Counters then, by edge and replica.
-    pub base: BTreeMap<NodeId, BTreeMap<ReplicaId, ServerAnswers>>,
+    /// What HAProxy showed then, by edge and replica.
+    pub base: BTreeMap<NodeId, BTreeMap<ReplicaId, ServerObserved>>,
 }
 
 /// What the metrics asked for at one time.

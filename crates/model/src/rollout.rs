@@ -171,9 +171,9 @@ pub enum Trouble {
     },
     /// HAProxy sees the new replicas answer more slowly than the old ones.
     Latency {
-        /// Mean response time of the new ones.
+        /// Mean response time of the new ones, at least.
         new_ms: u32,
-        /// Of the old ones, in the same time.
+        /// Of the old ones, in the same time, at most.
         old_ms: u32,
         /// Most that the new may be of the old, thousandths (2000: twice).
         ratio_permille_max: u32,
@@ -188,6 +188,12 @@ fn percent(permille: u32) -> String {
         0 => format!("{} %", permille / 10),
         rest => format!("{}.{rest} %", permille / 10),
     }
+}
+
+/// Thousandths as a factor: `1.5`.
+fn times(permille: u32) -> String {
+    let text = format!("{}.{:03}", permille / 1_000, permille % 1_000);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 impl fmt::Display for Trouble {
@@ -226,10 +232,9 @@ impl fmt::Display for Trouble {
                 requests,
             } => write!(
                 f,
-                "HAProxy measures {new_ms} ms from the new replicas and {old_ms} ms from the old \
-                 ones (at most {}.{:03} times; {requests} requests)",
-                ratio_permille_max / 1000,
-                ratio_permille_max % 1000
+                "HAProxy measures at least {new_ms} ms from the new replicas and at most {old_ms} ms \
+                 from the old ones (allowed are {} times as much; {requests} requests)",
+                times(*ratio_permille_max)
             ),
         }
     }

@@ -1,12 +1,17 @@
 //! HAProxy's own numbers as a judge of a batch: errors and response time of the new replicas
 //! against the old ones', both since all the new ones serve.
 //!
+//! HAProxy keeps a response time per slot, a mean of the slot's last [`SAMPLES`] requests, whoever
+//! held it: a replica that takes over a slot inherits the times of the one before. What was added
+//! since the gate began is the difference of two such means ([`Times`]), known within bounds that
+//! grow narrower with each request. The gate objects if the least that the new replicas may have
+//! taken is too much beside the most that the old ones may have.
+//!
 //! # Caveats
-//! HAProxy counts per slot and keeps its mean over the last 1,024 requests of the slot: after a
-//! replica took over a slot, its response time shows in full only after so many. That makes the
-//! gate milder, never stricter.
+//! - Few requests on a slot that had many before say little: the gate is milder then.
+//! - Of a service with several ways in, the busiest one's response time counts for all.
 
-use longshore_model::observe::ServerAnswers;
+use longshore_model::observe::{ServerAnswers, ServerObserved};
 use longshore_model::plan::GateMemory;
 use longshore_model::record::{GateLook, GateSide};
 use longshore_model::rollout::Trouble;
@@ -15,6 +20,9 @@ use longshore_model::{NodeId, ReplicaId, TemplateId};
 use std::collections::BTreeMap;
 
 use crate::draft::Draft;
+use times::Times;
+
+mod times;
 
 /// While a gate looks, it looks so often: counters are no reason to look by themselves.
 pub(crate) const LOOK_MS: u64 = 1_000;
@@ -28,11 +36,11 @@ pub(crate) fn begin(draft: &mut Draft<'_>, service: usize) {
         .map(|row| draft.rows[row].id)
         .collect();
     let edges = &draft.input.observed.edges;
-    let base: BTreeMap<NodeId, BTreeMap<ReplicaId, ServerAnswers>> = edges
+    let base: BTreeMap<NodeId, BTreeMap<ReplicaId, ServerObserved>> = edges
         .iter()
         .map(|(edge, seen)| {
             let servers = ids.iter();
-            let servers = servers.filter_map(|id| Some((*id, seen.server(&key, *id)?.answers)));
+            let servers = servers.filter_map(|id| Some((*id, seen.server(&key, *id)?)));
             (edge.clone(), servers.collect())
         })
         .collect();
@@ -48,20 +56,25 @@ pub(crate) fn forget(draft: &mut Draft<'_>, service: usize) {
 }
 
 /// Adds what a server answered since `base`.
-fn add(side: &mut GateSide, base: ServerAnswers, now: ServerAnswers) {
+fn add(side: &mut GateSide, base: ServerObserved, now: ServerObserved) {
     // Counters that went back began again.
-    let restarted = now.requests_total < base.requests_total;
-    let base = if restarted {
-        ServerAnswers::default()
-    } else {
-        base
+    let restarted = now.answers.requests_total < base.answers.requests_total;
+    let base = match restarted {
+        true => ServerObserved {
+            sessions: 0,
+            answers: ServerAnswers::default(),
+            ..base
+        },
+        false => base,
     };
+    let times = Times::between(&base, &now);
+    side.least_ms = side.least_ms.saturating_add(times.least_ms);
+    side.most_ms = side.most_ms.saturating_add(times.most_ms);
+    let (base, now) = (base.answers, now.answers);
     let requests = now.requests_total - base.requests_total;
     side.requests = side.requests.saturating_add(requests);
     let errors = now.errors_total.saturating_sub(base.errors_total);
     side.errors = side.errors.saturating_add(errors);
-    let weighted = requests.saturating_mul(now.response_ms.into());
-    side.weighted_ms = side.weighted_ms.saturating_add(weighted);
 }
 
 /// Share of errors, thousandths, rounded up: one error in many is more than none.
@@ -73,8 +86,8 @@ fn error_permille(side: GateSide) -> u32 {
     u32::try_from(permille.min(1_000)).unwrap_or(1_000)
 }
 
-fn mean_ms(side: GateSide) -> u32 {
-    u32::try_from(side.weighted_ms / side.requests.max(1)).unwrap_or(u32::MAX)
+fn mean_ms(sum_ms: u64, side: GateSide) -> u32 {
+    u32::try_from(sum_ms / side.requests.max(1)).unwrap_or(u32::MAX)
 }
 
 /// HAProxy's numbers of both sides since the gate began.
@@ -95,7 +108,7 @@ pub(crate) fn look(
             for (edge, seen) in &draft.input.observed.edges {
                 let base = memory.base.get(edge).and_then(|base| base.get(&id));
                 if let (Some(base), Some(now)) = (base, seen.server(key, id)) {
-                    add(side, *base, now.answers);
+                    add(side, *base, now);
                 }
             }
         }
@@ -136,7 +149,7 @@ fn errors(gate: &GateSpec, new: GateSide, old: GateSide) -> Option<Trouble> {
 
 fn latency(gate: &GateSpec, new: GateSide, old: GateSide) -> Option<Trouble> {
     let ratio_permille_max = gate.latency_permille_max?;
-    let (new_ms, old_ms) = (mean_ms(new), mean_ms(old));
+    let (new_ms, old_ms) = (mean_ms(new.least_ms, new), mean_ms(old.most_ms, old));
     let most = u64::from(old_ms.max(1)).saturating_mul(ratio_permille_max.into());
     let slow = new_ms > gate.latency_ms_min && u64::from(new_ms).saturating_mul(1_000) > most;
     slow.then_some(Trouble::Latency {

@@ -76,7 +76,7 @@ impl Pool {
         self.response_ms = moved(self.response_ms, after_ms);
         if let Some(server) = self.servers.get_mut(&slot) {
             server.answers.errors_total += u64::from(wrong);
-            server.answers.response_ms = moved(server.answers.response_ms, after_ms);
+            server.timed(after_ms);
         }
     }
 }
@@ -103,11 +103,35 @@ pub struct SimServer {
     pub check_at: u64,
     /// Sessions on it.
     pub sessions: u32,
-    /// What it has answered since the worker's start.
+    /// What it has answered since the worker's start, but for the response time.
     pub answers: ServerAnswers,
+    /// Response times in HAProxy's sliding sum.
+    pub sum_ms: u64,
 }
 
+/// Requests in a server's mean response time, as in HAProxy.
+const SAMPLES: u64 = 512;
+
 impl SimServer {
+    /// Adds a response time as HAProxy does: once the slot had many requests, each takes its share
+    /// of the sum away.
+    fn timed(&mut self, after_ms: u32) {
+        if self.answers.requests_total > SAMPLES {
+            self.sum_ms -= self.sum_ms.div_ceil(SAMPLES);
+        }
+        self.sum_ms += u64::from(after_ms);
+    }
+
+    /// What the statistics show.
+    fn shown(&self) -> ServerAnswers {
+        let requests = self.answers.requests_total.clamp(1, SAMPLES);
+        let mean = self.sum_ms.div_ceil(requests);
+        ServerAnswers {
+            response_ms: u32::try_from(mean).unwrap_or(u32::MAX),
+            ..self.answers
+        }
+    }
+
     /// HAProxy sends it new requests.
     #[must_use]
     pub fn takes(&self) -> bool {
@@ -146,7 +170,7 @@ impl Haproxy {
                 queued: 0,
             }),
             line: String::new(),
-            answers: server.answers,
+            answers: server.shown(),
         };
         let backends = self.worker.iter().map(|(name, pool)| {
             let servers = pool.servers.iter();
@@ -188,6 +212,7 @@ impl Haproxy {
                 check_at: now_ms,
                 sessions: 0,
                 answers: ServerAnswers::default(),
+                sum_ms: 0,
             });
             return true;
         }
@@ -276,6 +301,7 @@ impl Haproxy {
                         check_at: now_ms + u64::from(check.fastinter_ms),
                         sessions: 0,
                         answers: ServerAnswers::default(),
+                        sum_ms: 0,
                     },
                 );
             }

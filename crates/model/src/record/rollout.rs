@@ -83,8 +83,12 @@ pub struct GateSide {
     pub requests: u64,
     /// Of these, answered with 500 or above, or not at all.
     pub errors: u64,
-    /// Response times in ms, weighted by requests.
-    pub weighted_ms: u64,
+    /// Their response times took at least so many ms in all: HAProxy shows rounded means.
+    #[serde(default)]
+    pub least_ms: u64,
+    /// And at most so many.
+    #[serde(default)]
+    pub most_ms: u64,
 }
 
 /// What follows from a look at a rollout.

@@ -66,7 +66,12 @@ fn a_gate_compares_new_and_old_side_by_side() {
             .map(|r| &r.why);
         match (wanted, errors) {
             ("done", _) => assert!(trouble.is_none()),
-            (_, 0) => assert!(matches!(trouble, Some(Trouble::Latency { old_ms: 40, .. }))),
+            (_, 0) => match trouble {
+                Some(Trouble::Latency { new_ms, old_ms, .. }) => {
+                    assert!(*new_ms <= 90 && *old_ms >= 40, "{trouble:?}");
+                }
+                _ => panic!("{trouble:?}"),
+            },
             _ => assert!(matches!(
                 trouble,
                 Some(Trouble::Errors {
