@@ -275,9 +275,15 @@ fn external(
         span.stale_ms = u64::MAX;
     }
     let past = samples.iter().filter(|s| s.at_ms <= span.now_ms);
-    if let Some(newest_ms) = past.map(|s| s.at_ms).max() {
-        span.window_ms = span.window_ms.max(span.now_ms - newest_ms);
-    }
+    let newest = past.max_by_key(|s| s.at_ms);
+    let samples = match newest.filter(|s| s.at_ms < span.start_ms()) {
+        // A window as long as this one is fresh, so that nothing is due before it is not.
+        Some(newest) => {
+            span.window_ms = span.window_ms.max(span.stale_ms);
+            std::slice::from_ref(newest)
+        }
+        None => samples,
+    };
     // How the source is called in the record: there is only one.
     reading.value = reading
         .tally

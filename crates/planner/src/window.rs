@@ -18,7 +18,8 @@ pub(crate) struct Span {
 }
 
 impl Span {
-    fn start_ms(&self) -> TimeMs {
+    /// Where it begins.
+    pub(crate) fn start_ms(&self) -> TimeMs {
         let start_ms = self.now_ms.saturating_sub(self.window_ms);
         start_ms.max(self.from_ms)
     }

@@ -170,6 +170,11 @@ fn a_number_from_outside_is_shared_or_compared_as_it_is() {
     // It is asked for less often than planned: the last answer holds until it is stale.
     let record = rig.run(25, |_| ());
     assert_eq!((rig.target(), record.signals[0].trust), (7, Trust::Good));
+    let looks_ms = rig.report.look_again_ms.unwrap() - rig.now;
+    assert!(
+        looks_ms > 1_000,
+        "it stays as it is, and is looked at again in {looks_ms} ms"
+    );
     rig.external_problem = Some("connection refused".into());
     let record = rig.run(20, |_| ());
     assert_eq!((rig.target(), record.signals[0].trust), (7, Trust::Missing));
