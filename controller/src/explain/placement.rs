@@ -1,10 +1,12 @@
 //! Where replicas went, and why not elsewhere.
 
-use longshore_model::ServiceKey;
-use longshore_model::record::{Choice, PlacementRecord};
+use longshore_model::reason::{Refusal, RefusalCount};
+use longshore_model::record::{AllNodes, Choice, PlacementRecord};
+use longshore_model::{NodeId, ServiceKey};
 
-/// Choices and refusals shown.
+/// Choices, nodes that fitted and refusals shown.
 const CHOICES_SHOWN: usize = 3;
+const FITTED_SHOWN: usize = 4;
 const REFUSALS_SHOWN: usize = 4;
 
 /// The look for places in one line.
@@ -37,12 +39,12 @@ pub(super) fn summary(service: &ServiceKey, record: &PlacementRecord) -> String 
 
 fn why(record: &PlacementRecord) -> String {
     let all = record.refused_total();
-    let counts: Vec<String> = record
-        .refused
-        .iter()
-        .map(|count| count.kind.of_nodes(count.nodes))
-        .collect();
-    format!("0 of {all} nodes fit: {}", counts.join(", "))
+    format!("0 of {all} nodes fit: {}", by_kind(&record.refused))
+}
+
+fn by_kind(counts: &[RefusalCount]) -> String {
+    let counts = counts.iter().map(|count| count.kind.of_nodes(count.nodes));
+    counts.collect::<Vec<_>>().join(", ")
 }
 
 /// Who went where and why there, who was refused.
@@ -57,22 +59,41 @@ pub(super) fn lines(service: &ServiceKey, record: &PlacementRecord) -> Vec<Strin
     if more > 0 {
         lines.push(format!("  … {more} more"));
     }
-    if record.refused_total() > 0 {
-        let all = record.refused_total();
-        let counts: Vec<String> = record
-            .refused
-            .iter()
-            .map(|count| count.kind.of_nodes(count.nodes))
-            .collect();
-        lines.push(format!(
-            "  then 0 of {all} nodes fit: {}",
-            counts.join(", ")
-        ));
+    if let Some(all) = &record.all {
+        lines.push(format!("  {}", fitted(record, all)));
     }
-    for (node, refusal) in record.refusals.iter().take(REFUSALS_SHOWN) {
-        lines.push(format!("    {node}  {refusal}"));
+    // Whoever refused before refuses after as well.
+    let before = record.all.iter().flat_map(|all| &all.refusals);
+    if record.refused_total() == 0 {
+        lines.extend(refusals(before));
+        return lines;
     }
+    lines.push(format!("  then {}", why(record)));
+    lines.extend(refusals(record.refusals.iter()));
     lines
+}
+
+/// `first 2 of 4 nodes fitted: node3, node1; not: 1 is cordoned, 1 is down`
+fn fitted(record: &PlacementRecord, all: &AllNodes) -> String {
+    let best = record.best.iter().take(FITTED_SHOWN);
+    let mut names: Vec<String> = best.map(|best| best.node.to_string()).collect();
+    let more = (all.fit as usize).saturating_sub(names.len());
+    if more > 0 {
+        names.push(format!("{more} more"));
+    }
+    let (nodes, names) = (all.nodes(), names.join(", "));
+    let fitted = format!("first {} of {nodes} nodes fitted: {names}", all.fit);
+    match all.refused.is_empty() {
+        true => fitted,
+        false => format!("{fitted}; not: {}", by_kind(&all.refused)),
+    }
+}
+
+fn refusals<'r>(
+    refusals: impl Iterator<Item = &'r (NodeId, Refusal)>,
+) -> impl Iterator<Item = String> {
+    let shown = refusals.take(REFUSALS_SHOWN);
+    shown.map(|(node, refusal)| format!("    {node}  {refusal}"))
 }
 
 /// `node3, before node1: replicas of the service there 0, not 1`

@@ -7,8 +7,8 @@ use longshore_model::autoscale::TargetKind;
 use longshore_model::plan::{DrainReceipt, Leaving, Replica, Traffic};
 use longshore_model::reason::{LeaveReason, Refusal, RefusalCount};
 use longshore_model::record::{
-    Candidate, Choice, DrainRecord, EdgeAnswer, NodeScore, PlacementAsked, PlacementRecord,
-    VictimNode, VictimRank, VictimRecord, VictimState,
+    AllNodes, Candidate, Choice, DrainRecord, EdgeAnswer, NodeScore, PlacementAsked,
+    PlacementRecord, VictimNode, VictimRank, VictimRecord, VictimState,
 };
 use longshore_model::replica::ReplicaStatus;
 use longshore_model::report::{
@@ -165,6 +165,14 @@ fn placement() -> PlacementRecord {
             ..PlacementAsked::default()
         },
         fields: vec!["suspect".into(), "replicas of the service there".into()],
+        all: Some(AllNodes {
+            fit: 2,
+            refused: RefusalCount::of([&memory, &Refusal::Cordoned], 8),
+            refusals: vec![
+                (id("node2"), memory.clone()),
+                (id("node4"), Refusal::Cordoned),
+            ],
+        }),
         best: vec![score("node3", &[0, 0]), score("node1", &[0, 1])],
         choices: vec![
             choice(

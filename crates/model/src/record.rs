@@ -21,7 +21,8 @@ use crate::report::ScaleReport;
 pub use drain::{DrainRecord, EdgeAnswer};
 pub use moves::{MOVABLE_MAX, Movable, MoveRecord, Moved, SEATS_MAX, Seat, Tally, is_worth};
 pub use placement::{
-    CHOICES_MAX, Choice, NodeScore, PlacementAsked, PlacementRecord, REFUSALS_MAX,
+    AllNodes, CHOICES_MAX, Choice, NodeScore, PlacementAsked, PlacementRecord, REFUSALS_MAX,
+    SCORED_MAX,
 };
 pub use rollout::{GateLook, GateSide, RolloutAnswer, RolloutRecord, RolloutStage};
 pub use victims::{

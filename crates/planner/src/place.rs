@@ -75,6 +75,8 @@ struct Board<'s> {
     suspects: Sparse<bool>,
     /// Any node has the image.
     image_somewhere: bool,
+    /// All nodes as they were before the first was placed, for the history.
+    look: Option<notes::Look>,
 }
 
 /// Places up to `order.count` replicas; returns their rows. Where it stops short, the service
@@ -97,6 +99,7 @@ fn fill(draft: &mut Draft<'_>, order: &Order<'_>, standby: bool) -> (Vec<usize>,
     let Some(mut board) = board(draft, order) else {
         return (Vec::new(), None);
     };
+    board.look = notes::look(draft, &board);
     let mut placed = match standby {
         false => pool::place(draft, order, &mut board),
         true => Vec::new(),
@@ -233,6 +236,7 @@ fn board<'s>(draft: &Draft<'_>, order: &Order<'s>) -> Option<Board<'s>> {
         labels,
         suspects,
         image_somewhere,
+        look: None,
     })
 }
 

@@ -161,7 +161,7 @@ impl fmt::Display for LeaveReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ScaleIn => f.write_str("fewer replicas wanted"),
-            Self::Replaced => f.write_str("replaced by a newer revision"),
+            Self::Replaced => f.write_str("replaced by another revision"),
             Self::NodeDrain => f.write_str("its node is drained"),
             Self::NodeLost => f.write_str("its node was lost"),
             Self::Failed { why } => write!(f, "failed: {why}"),

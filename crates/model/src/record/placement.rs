@@ -11,6 +11,8 @@ use crate::reason::{Refusal, RefusalCount};
 pub const CHOICES_MAX: usize = 8;
 /// Nodes named with what refused them; all are counted.
 pub const REFUSALS_MAX: usize = 32;
+/// Nodes that fitted, named with their scores; all are counted.
+pub const SCORED_MAX: usize = 16;
 
 /// One look for places for one service's new replicas.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -20,7 +22,12 @@ pub struct PlacementRecord {
     /// Names of the fields of every score here, the most important first. Scores are compared
     /// field by field, the smallest wins.
     pub fields: Vec<Cow<'static, str>>,
-    /// The best nodes before the first replica was placed, best first: the chosen and the next.
+    /// All nodes as they were before the first replica was placed; none in a large cluster, where
+    /// no look for places goes through all of them.
+    #[serde(default)]
+    pub all: Option<AllNodes>,
+    /// The best nodes before the first replica was placed, best first: at most [`SCORED_MAX`], in
+    /// a large cluster the chosen and the next.
     pub best: Vec<NodeScore>,
     /// Who went where, in order; at most [`CHOICES_MAX`].
     pub choices: Vec<Choice>,
@@ -49,6 +56,30 @@ pub struct PlacementAsked {
     /// Most replicas of the service on a node; 0: no limit.
     #[serde(default)]
     pub max_per_node: u32,
+}
+
+/// How many nodes fitted, and what the filters had against the others.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct AllNodes {
+    /// Nodes that fitted; the best of them are [`PlacementRecord::best`].
+    pub fit: u32,
+    /// The others, by kind of reason.
+    pub refused: Vec<RefusalCount>,
+    /// Some of them, node by node; at most [`REFUSALS_MAX`].
+    pub refusals: Vec<(NodeId, Refusal)>,
+}
+
+impl AllNodes {
+    /// How many nodes there are.
+    #[must_use]
+    pub fn nodes(&self) -> u32 {
+        self.fit.saturating_add(total(&self.refused))
+    }
+}
+
+fn total(counts: &[RefusalCount]) -> u32 {
+    let nodes = counts.iter().map(|count| count.nodes);
+    nodes.fold(0, u32::saturating_add)
 }
 
 /// A node and its score.
@@ -97,9 +128,7 @@ impl PlacementRecord {
     /// Nodes refused in all.
     #[must_use]
     pub fn refused_total(&self) -> u32 {
-        self.refused
-            .iter()
-            .fold(0, |sum, count| sum.saturating_add(count.nodes))
+        total(&self.refused)
     }
 
     /// Both found no place at all, for the same kinds of reasons.

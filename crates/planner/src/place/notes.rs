@@ -1,17 +1,76 @@
-//! What a look for places leaves for the history: scores of the chosen and of the next best node
-//! only, so that it costs nothing beside the placing itself. Who refused is added at the end of
-//! the run, where places ran short (see [`crate::record::places`]).
+//! What a look for places leaves for the history: all nodes, filtered and scored, as they were
+//! before it; in a large cluster scores of the chosen and of the next best node only, so that it
+//! costs nothing beside the placing itself. Who refuses where places ran short is added at the end
+//! of the run (see [`crate::record::places`]).
 
 use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::sync::Arc;
 
-use longshore_model::record::{CHOICES_MAX, Choice, NodeScore, PlacementAsked, PlacementRecord};
+use longshore_model::reason::{Refusal, RefusalCount};
+use longshore_model::record::{
+    AllNodes, CHOICES_MAX, Choice, NodeScore, PlacementAsked, PlacementRecord, REFUSALS_MAX,
+    SCORED_MAX,
+};
 use longshore_model::{Decision, DecisionRecord};
 
-use super::{Board, Order, Score};
+use super::{Board, Order, Score, refusal, score};
 use crate::draft::Draft;
 use crate::record::note;
+
+/// Most nodes of which each is noted. In a larger cluster a look at every node would cost more
+/// than the placing.
+const ALL_NODES_MAX: usize = 64;
+
+/// All nodes at one moment, filtered and scored.
+#[derive(Debug, Clone)]
+pub(super) struct Look {
+    /// Who fits, best first.
+    fit: Vec<Score>,
+    /// Who does not: its position in id order and why.
+    refused: Vec<(usize, Refusal)>,
+}
+
+/// Filters and scores all nodes before anything is placed; none in a large cluster.
+pub(super) fn look(draft: &Draft<'_>, board: &Board<'_>) -> Option<Look> {
+    let nodes = &draft.cluster.nodes;
+    if nodes.len() > ALL_NODES_MAX {
+        return None;
+    }
+    let (mut fit, mut refused) = (Vec::new(), Vec::new());
+    for (number, slot) in nodes.iter().enumerate() {
+        match refusal(slot, board, number, draft) {
+            Some(refusal) => refused.push((number, refusal)),
+            None => fit.push(score(draft, board, number)),
+        }
+    }
+    fit.sort_unstable();
+    Some(Look { fit, refused })
+}
+
+impl Look {
+    /// For the history. A node that came before the first one chosen had no host port left after
+    /// all, which only the search for one finds out.
+    fn noted(&self, draft: &Draft<'_>, chosen: &Score) -> (AllNodes, Vec<NodeScore>) {
+        let full = self.fit.iter().take_while(|score| *score < chosen).count();
+        let (full, fit) = self.fit.split_at(full);
+        let full = full.iter().map(|score| (score.number, Refusal::Ports));
+        let refused: Vec<_> = self.refused.iter().cloned().chain(full).collect();
+        let name = |number: usize| draft.cluster.nodes[number].id.clone();
+        let counts = RefusalCount::of(refused.iter().map(|(_, refusal)| refusal), REFUSALS_MAX);
+        let all = AllNodes {
+            fit: u32::try_from(fit.len()).unwrap_or(u32::MAX),
+            refused: counts,
+            refusals: refused
+                .into_iter()
+                .take(REFUSALS_MAX)
+                .map(|(number, refusal)| (name(number), refusal))
+                .collect(),
+        };
+        let best = fit.iter().take(SCORED_MAX);
+        (all, best.map(|score| named(draft, score)).collect())
+    }
+}
 
 /// Does the history still ask what was next best? It keeps the first choices only.
 pub(super) fn wants_next(draft: &Draft<'_>, order: &Order<'_>) -> bool {
@@ -70,11 +129,18 @@ pub(super) fn chosen(
         }
         return;
     }
-    let both = [Some(&choice.chosen), choice.runner_up.as_ref()];
+    let (all, best) = match board.look.as_ref().map(|look| look.noted(draft, score)) {
+        Some((all, best)) => (Some(all), best),
+        None => {
+            let both = [Some(&choice.chosen), choice.runner_up.as_ref()];
+            (None, both.into_iter().flatten().cloned().collect())
+        }
+    };
     let record = PlacementRecord {
         asked: asked(order, board),
         fields: fields(board),
-        best: both.into_iter().flatten().cloned().collect(),
+        all,
+        best,
         choices: vec![choice],
         placed: 1,
         ..PlacementRecord::default()

@@ -14,6 +14,7 @@ fn places(world: &World, record: &PlacementRecord) {
     for score in scores {
         assert_eq!(score.score.len(), record.fields.len(), "{record:?}");
     }
+    all_nodes(world, record);
     let first = record.choices.first().map(|choice| &choice.chosen.node);
     assert_eq!(record.recompute(), first, "{record:?}");
     for choice in &record.choices {
@@ -32,6 +33,29 @@ fn places(world: &World, record: &PlacementRecord) {
             .iter()
             .any(|count| count.kind.is_alike(refusal));
         assert!(counted, "{refusal:?} is not counted: {record:?}");
+    }
+}
+
+/// Every node of a small cluster either has a score or a reason.
+fn all_nodes(world: &World, record: &PlacementRecord) {
+    let Some(all) = &record.all else {
+        assert_eq!(record.placed, 0, "placed without a look: {record:?}");
+        return;
+    };
+    assert_eq!(
+        all.nodes() as usize,
+        world.desired.nodes.len(),
+        "{record:?}"
+    );
+    assert_eq!(all.fit as usize, record.best.len(), "{record:?}");
+    assert!(
+        record.best.is_sorted_by(|a, b| a.score < b.score),
+        "{record:?}"
+    );
+    for (node, refusal) in &all.refusals {
+        assert!(refusal.recompute(), "{node} without a reason: {refusal:?}");
+        let scored = record.best.iter().any(|best| best.node == *node);
+        assert!(!scored, "{node} both fits and does not: {record:?}");
     }
 }
 
