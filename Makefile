@@ -65,6 +65,20 @@ lab-stress-http: ## Load on the app's CPU endpoint through HAProxy (SECONDS=60 C
 bench-plan: ## What planning costs, a line per case (MAX=1000000 replicas at most, or ONLY=10000x1000000)
 	@MAX="$(or $(MAX),1000000)" ONLY="$(ONLY)" cargo bench -q -p longshore-planner --bench plan
 
+# What cargo-fuzz passes to the compiler, but for the address sanitizer: there is no unsafe code.
+SANCOV := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+	-Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
+	-Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares \
+	-Ccodegen-units=1 --cfg fuzzing
+
+.PHONY: fuzz-plan
+fuzz-plan: ## Coverage-guided fuzzing of the planner's input (SECONDS=60)
+	@RUSTFLAGS="$(SANCOV)" CARGO_TARGET_DIR=target/fuzz cargo build -q --release \
+		--target "$$(rustc -vV | sed -n 's/^host: //p')" --manifest-path crates/planner/fuzz/Cargo.toml
+	@mkdir -p target/fuzz/corpus
+	@cd target/fuzz && ./*/release/longshore-planner-fuzz corpus -len_control=0 -max_len=512 -timeout=60 \
+		-rss_limit_mb=2048 -max_total_time=$(or $(SECONDS),60)
+
 .PHONY: check
 check: ## Formatting, lints, unit tests: what needs no lab
 	@lab/setup.sh test

@@ -4,6 +4,7 @@
 //! proptest: any source of bytes may drive it.
 
 mod access;
+pub(crate) mod state;
 mod values;
 
 use serde::de::value::{Error, StrDeserializer};
