@@ -296,12 +296,18 @@ fn step(draft: &mut Draft<'_>, service: usize) -> bool {
     go(draft, service, &look)
 }
 
-/// A batch of which nobody found room, because its nodes filled up or came back since it began:
-/// the old ones stop first.
+/// A batch that finds no more room, because its nodes filled up or came back since it began: the
+/// old ones stop first.
 fn turn(draft: &mut Draft<'_>, service: usize, look: &RolloutRecord) {
-    let none_yet = of(draft, service)
-        .is_some_and(|rollout| rollout.open && !rollout.stop_first && look.new <= rollout.passed);
-    if none_yet
+    // A gate lets pass what fits. Without one, of more than are wanted old ones go as new ones
+    // serve, which makes the room.
+    let stuck = |passed: u32| match look.gate.is_some() {
+        true => look.new <= passed,
+        false => look.new.saturating_add(look.old) <= look.target,
+    };
+    let turns = of(draft, service)
+        .is_some_and(|rollout| rollout.open && !rollout.stop_first && stuck(rollout.passed));
+    if turns
         && look.old > 0
         && look.new < look.expected()
         && look.terms.order == UpdateOrder::Auto

@@ -25,9 +25,11 @@ pub(super) struct Terms {
     pub(super) starts_first: bool,
     /// One at a time, because there is no room for one more.
     forced: bool,
-    /// Replicas that there are, those that leave just now included: where one at a time is forced,
-    /// more do not fit.
+    /// Replicas that there are, those that leave just now included: where nodes can be full and old
+    /// ones stop first, more may not fit.
     there: u32,
+    /// Is the count bounded by what there is?
+    tight: bool,
 }
 
 impl Terms {
@@ -47,8 +49,10 @@ impl Terms {
             let left_before = pair.was(now).is_some_and(|was| was.leaving.is_some());
             !now.paused && !left_before
         });
+        let starts_first = update.order != UpdateOrder::StopFirst && !forced;
         Self {
-            starts_first: update.order != UpdateOrder::StopFirst && !forced,
+            starts_first,
+            tight: tight && !starts_first,
             update,
             forced,
             there: u32::try_from(there.count()).unwrap_or(u32::MAX),
@@ -57,7 +61,7 @@ impl Terms {
 
     /// Replicas that must serve after it.
     pub(super) fn least_serving(&self, target: u32) -> usize {
-        let target = match self.forced {
+        let target = match self.tight {
             true => target.min(self.there),
             false => target,
         };

@@ -24,7 +24,7 @@ pub(super) struct Terms {
     pub(super) stopped: bool,
     /// An operator holds it.
     pub(super) held: bool,
-    /// Stop-first for want of room: so many fit on the nodes at all. More may be wanted.
+    /// Stop-first: so many fit on the nodes at all. More may be wanted.
     fit: u32,
 }
 
@@ -36,22 +36,24 @@ impl Terms {
         let held = going.is_some_and(|rollout| !rollout.runs());
         // With no old one left and none known there is nothing to go back to.
         let stopped = progress::stopped(draft, service) && old_template(draft, service).is_some();
+        let tight = place::is_tight(spec);
         let forced = update.order == UpdateOrder::Auto
-            && place::is_tight(spec)
+            && tight
             && going.is_some_and(|rollout| rollout.open && rollout.stop_first);
+        let stop_first = match update.order {
+            UpdateOrder::StopFirst => true,
+            UpdateOrder::StartFirst => false,
+            // The file may have changed since the batch began.
+            UpdateOrder::Auto => forced,
+        };
         Self {
             allowed: going.map_or(u32::MAX, |rollout| rollout.allowed),
             passed: rollout.map_or(u32::MAX, |rollout| rollout.passed),
-            stop_first: match update.order {
-                UpdateOrder::StopFirst => true,
-                UpdateOrder::StartFirst => false,
-                // The file may have changed since the batch began.
-                UpdateOrder::Auto => forced,
-            },
+            stop_first,
             gated: spec.gate.is_some() && going.is_some_and(|rollout| rollout.from.is_some()),
             stopped,
             held,
-            fit: match forced {
+            fit: match stop_first && tight {
                 true => place::fit(draft, service),
                 false => u32::MAX,
             },

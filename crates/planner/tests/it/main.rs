@@ -16,6 +16,7 @@ mod rebalance;
 mod records;
 mod rig;
 mod rollout_gate;
+mod rollout_room;
 mod rollouts;
 mod scaling;
 mod scaling_laws;

@@ -372,7 +372,7 @@ fn without_room_for_one_more_the_old_one_stops_first_and_it_is_said() {
     assert_eq!((of_image(&world, NEW), rollout(&world).word()), (3, "done"));
 }
 
-fn on_host_port(image: &str, replicas: u32) -> ServiceSpec {
+pub(crate) fn on_host_port(image: &str, replicas: u32) -> ServiceSpec {
     let mut spec = with(image, replicas, update(FailureAction::Pause));
     spec.container.fixed_ports.insert(8000, 5353);
     spec
