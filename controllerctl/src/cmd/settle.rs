@@ -16,7 +16,7 @@ use crate::progress::{Reporter, Stage};
 
 /// "Cannot be placed" must hold so long before it is believed: a plan may be on its way.
 const UNPLACEABLE_HOLDS: Duration = Duration::from_secs(2);
-/// Failed starts after which a rollout counts as failed, as the planner counts.
+/// Failed starts after which waiting is given up where no rollout comes to a verdict by itself.
 const FAILURES_MAX: u32 = 2;
 /// Last lines of a replica that failed.
 const LAST_LINES: u32 = 10;
@@ -335,6 +335,15 @@ fn words(replica: &pb::Replica) -> (Stage, String) {
     (Stage::Working, text.to_owned())
 }
 
+/// Does its rollout go on by itself, to a verdict that is not yet spoken?
+fn tolerates(service: &pb::Service) -> bool {
+    service.rollout.as_ref().is_some_and(|rollout| {
+        matches!(rollout.state.as_str(), "running" | "rolling_back")
+            && rollout.from_revision != 0
+            && rollout.failed <= rollout.tolerated
+    })
+}
+
 /// Is it clear that waiting does not help?
 async fn judge(client: &mut Client, seen: &Seen) -> Option<Failure> {
     for service in seen.services.iter().filter(|service| !settled(service)) {
@@ -361,7 +370,9 @@ async fn judge(client: &mut Client, seen: &Seen) -> Option<Failure> {
                     let message = format!("{} is {reason}", service.key);
                     return Some(Failure::new(message).exit(Exit::Unplaceable).hint(more));
                 }
-                Ok(Reason::Backoff { failures, last, .. }) if failures >= FAILURES_MAX => {
+                Ok(Reason::Backoff { failures, last, .. })
+                    if failures >= FAILURES_MAX && !tolerates(service) =>
+                {
                     format!("{}: the rollout failed: {last}", service.key)
                 }
                 _ => continue,
