@@ -2,16 +2,13 @@
 
 use std::fmt::Write as _;
 
-use longshore_model::ServiceKey;
 use longshore_model::report::{
     Clamp, ClampRule, Direction, DropReason, Dropped, ScaleReport, SignalReport, SignalRule, Trust,
     measured,
 };
+use longshore_model::{Reason, ServiceKey};
 
 use super::words::{Clock, counted, reason, span};
-
-/// Signals shown.
-const SIGNALS_MAX: usize = 8;
 
 /// The decision in one line: what came out, and what it was mostly due to.
 #[must_use]
@@ -43,7 +40,12 @@ pub(super) fn cause(report: &ScaleReport) -> Option<String> {
             Some(format!("{}; {}", wish(signal), rule(&clamp.rule)))
         }
         (Some(clamp), _) => Some(rule(&clamp.rule)),
-        (None, Some(signal)) => Some(wish(signal)),
+        (None, Some(signal)) => {
+            let waits = |reason: &&Reason| matches!(reason, Reason::Unseasoned { .. });
+            let waits = report.reasons.iter().find(waits);
+            let waits = waits.map_or_else(String::new, |reason| format!("; {reason}"));
+            Some(format!("{}{waits}", wish(signal)))
+        }
         (None, None) => report.reasons.first().map(ToString::to_string),
     }
 }
@@ -71,12 +73,9 @@ pub(super) fn lines(
     clock: Clock,
 ) -> Vec<String> {
     let mut lines = Vec::new();
-    for signal in report.signals.iter().take(SIGNALS_MAX) {
+    for signal in &report.signals {
         lines.push(input(signal, decided_ms));
         lines.extend(signal.dropped.iter().map(dropped));
-    }
-    if report.signals.len() > SIGNALS_MAX {
-        lines.push(format!("  … {} more", report.signals.len() - SIGNALS_MAX));
     }
     if let Some(count) = report.recommendation {
         let highest = match report.signals.len() {
@@ -92,7 +91,7 @@ pub(super) fn lines(
     for bound in &report.bounds {
         use longshore_model::report::BoundSource;
         if bound.source != BoundSource::File {
-            let said = longshore_model::Reason::BoundsFrom {
+            let said = Reason::BoundsFrom {
                 bound: bound.clone(),
             };
             lines.push(format!("  {}", reason(&said, clock)));

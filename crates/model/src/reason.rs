@@ -106,6 +106,16 @@ impl fmt::Display for ScaleCause {
 pub enum Reason {
     /// Nothing to do: the signal is inside the tolerance of its target.
     InsideTolerance,
+    /// Nothing to do: there are as many as are asked for.
+    AsAsked,
+    /// The signal is over its target, but too few replicas have carried that load long enough to
+    /// tell how many more would do.
+    Unseasoned {
+        /// Replicas that are past warm-up and window.
+        carriers: u32,
+        /// Of so many.
+        replicas: u32,
+    },
     /// The controller has not yet watched for one full window.
     Observing {
         /// When it will have.
@@ -300,6 +310,11 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::InsideTolerance => f.write_str("inside tolerance"),
+            Self::AsAsked => f.write_str("as many as are asked for"),
+            Self::Unseasoned { carriers, replicas } => write!(
+                f,
+                "{carriers} of {replicas} replicas are past warm-up and window; the others are waited for"
+            ),
             Self::Observing { .. } => {
                 f.write_str("the controller has not yet watched for a full window")
             }

@@ -260,7 +260,7 @@ fn follow(
     } else if asked < min {
         chain.say(Reason::AtMin);
     } else if asked == current {
-        chain.say(Reason::InsideTolerance);
+        chain.say(stays(best, current));
     }
     if let Some(direction) = chain.direction() {
         stabilize(draft, service, policy, direction, chain);
@@ -270,6 +270,32 @@ fn follow(
     }
     if let Some(direction) = chain.direction() {
         slow_down(draft, service, policy, direction, chain);
+    }
+}
+
+/// Why a signal asks for what there is.
+fn stays(best: &SignalReport, current: u32) -> Reason {
+    let (
+        SignalRule::Target {
+            tolerance_up,
+            tolerance_down,
+            ..
+        },
+        Some(value),
+    ) = (&best.rule, best.value)
+    else {
+        return Reason::AsAsked;
+    };
+    let over = value / best.target - 1.0;
+    if over > *tolerance_up && best.carriers < current {
+        return Reason::Unseasoned {
+            carriers: best.carriers,
+            replicas: current,
+        };
+    }
+    match over >= -*tolerance_down && over <= *tolerance_up {
+        true => Reason::InsideTolerance,
+        false => Reason::AsAsked,
     }
 }
 

@@ -187,6 +187,25 @@ fn a_number_from_outside_is_shared_or_compared_as_it_is() {
 }
 
 #[test]
+fn who_is_over_target_but_too_young_is_not_called_inside_tolerance() {
+    let mut young = policy(1, 20, vec![metric(Signal::Latency, 100.0)]);
+    young.warmup_ms = 3_600_000;
+    let mut rig = Rig::new(young, 2);
+    let record = rig.run(10, |rig| both(rig, 40, 0, 300));
+    let (carriers, replicas) = (0, 2);
+    let wanted = [Reason::Unseasoned { carriers, replicas }];
+    assert_eq!((rig.target(), &record.reasons[..]), (2, &wanted[..]));
+    let mut rig = on(Signal::Latency, 100.0, 2);
+    let record = rig.run(90, |rig| both(rig, 40, 0, 95));
+    assert_eq!(record.reasons, [Reason::InsideTolerance]);
+    let record = rig.run(90, |rig| both(rig, 40, 0, 60));
+    assert_eq!(
+        (rig.target(), &record.reasons[..]),
+        (2, &[Reason::AsAsked][..])
+    );
+}
+
+#[test]
 fn a_waiting_request_wakes_a_service_at_zero() {
     let mut rig = Rig::new(policy(0, 5, vec![metric(Signal::Requests, 100.0)]), 1);
     rig.run(60, |rig| both(rig, 0, 0, 0));
