@@ -108,16 +108,14 @@ fn end_moves(draft: &mut Draft<'_>, service: usize) -> bool {
             draft.rows[row].id == id && replica.is_some_and(|r| r.leaving.is_none())
         })
     };
+    let whole = |m: &&Move| stays(m.replica) && stays(m.successor);
+    let mut kept: Vec<Move> = entry.moves.iter().filter(whole).copied().collect();
     // With fewer wanted than stay without the successors, somebody leaves anyway: by its own order.
-    let without_successors = draft.active(service).len() - stayers(draft, service, &entry.moves);
+    let without_successors = draft.active(service).len() - stayers(draft, service, &kept);
     let scale_in = without_successors > draft.target(service) as usize;
-    let stopped = draft.brake || scale_in || crate::rollout::runs(draft, service);
-    let kept: Vec<Move> = entry
-        .moves
-        .iter()
-        .filter(|m| !stopped && stays(m.replica) && stays(m.successor))
-        .copied()
-        .collect();
+    if draft.brake || scale_in || crate::rollout::runs(draft, service) {
+        kept.clear();
+    }
     let ended = kept.len() != entry.moves.len();
     if ended {
         draft.entry(service).moves = kept;
