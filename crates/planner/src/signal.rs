@@ -195,11 +195,16 @@ fn track(
             ceil(f64::from(current) * careful).min(current)
         }
     };
-    let tolerance = if ratio > 1.0 { up } else { down };
     // From nothing, somebody who waits counts at once.
-    let inside = current > 0 && (ratio - 1.0).abs() <= tolerance + HAIR;
+    let inside = current > 0 && is_tolerated(ratio, (up, down));
     let bent = if inside { current } else { raw };
     Some(Asked { bent, raw })
+}
+
+/// Is a value of so many times its target inside the tolerance, upwards and downwards?
+pub(crate) fn is_tolerated(ratio: f64, (up, down): (f64, f64)) -> bool {
+    let tolerance = if ratio > 1.0 { up } else { down };
+    (ratio - 1.0).abs() <= tolerance + HAIR
 }
 
 /// The highest threshold reached.

@@ -25,11 +25,9 @@ pub(super) struct Terms {
     pub(super) starts_first: bool,
     /// One at a time, because there is no room for one more.
     forced: bool,
-    /// Replicas that there are, those that leave just now included: where nodes can be full and old
-    /// ones stop first, more may not fit.
-    there: u32,
-    /// Is the count bounded by what there is?
-    tight: bool,
+    /// Where nodes can be full and old ones stop first, more may not fit than there are, those that
+    /// leave just now included; elsewhere there is no such bound.
+    fit: u32,
 }
 
 impl Terms {
@@ -45,26 +43,21 @@ impl Terms {
         let forced = update.order == UpdateOrder::Auto
             && tight
             && rollout.is_some_and(|rollout| rollout.open && rollout.stop_first);
-        let there = pair.after().filter(|now| {
-            let left_before = pair.was(now).is_some_and(|was| was.leaving.is_some());
-            !now.paused && !left_before
-        });
         let starts_first = update.order != UpdateOrder::StopFirst && !forced;
         Self {
             starts_first,
-            tight: tight && !starts_first,
             update,
             forced,
-            there: u32::try_from(there.count()).unwrap_or(u32::MAX),
+            fit: match tight && !starts_first {
+                true => there(pair),
+                false => u32::MAX,
+            },
         }
     }
 
     /// Replicas that must serve after it.
     pub(super) fn least_serving(&self, target: u32) -> usize {
-        let target = match self.tight {
-            true => target.min(self.there),
-            false => target,
-        };
+        let target = target.min(self.fit);
         let away = self.update.max_unavailable;
         let batch = if self.forced {
             1
@@ -78,4 +71,13 @@ impl Terms {
         };
         least as usize
     }
+}
+
+/// Replicas that did not leave before this plan, standbys apart.
+fn there(pair: &Pair<'_>) -> u32 {
+    let there = pair.after().filter(|now| {
+        let left_before = pair.was(now).is_some_and(|was| was.leaving.is_some());
+        !now.paused && !left_before
+    });
+    u32::try_from(there.count()).unwrap_or(u32::MAX)
 }

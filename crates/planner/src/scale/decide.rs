@@ -286,15 +286,15 @@ fn stays(best: &SignalReport, current: u32) -> Reason {
     else {
         return Reason::AsAsked;
     };
-    let over = value / best.target - 1.0;
-    if over > *tolerance_up && best.carriers < current {
-        return Reason::Unseasoned {
+    let ratio = value / best.target;
+    if signal::is_tolerated(ratio, (*tolerance_up, *tolerance_down)) {
+        return Reason::InsideTolerance;
+    }
+    match ratio > 1.0 && best.carriers < current {
+        true => Reason::Unseasoned {
             carriers: best.carriers,
             replicas: current,
-        };
-    }
-    match over >= -*tolerance_down && over <= *tolerance_up {
-        true => Reason::InsideTolerance,
+        },
         false => Reason::AsAsked,
     }
 }
