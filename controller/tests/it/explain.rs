@@ -246,6 +246,14 @@ async fn whoever_comes_back_reads_the_rest_and_nothing_twice() {
         .map(|e| e.r#type)
         .collect();
     assert_eq!(placed, ["placed", "serving"]);
+    let mistyped = pb::EventsRequest {
+        types: vec!["scale".into()],
+        ..Default::default()
+    };
+    let refused = lab.admin.clone().events(mistyped).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    let words = "there are no events of type \"scale\"; did you mean scaled?";
+    assert_eq!(refused.message(), words);
 
     let mut request = pb::LogsRequest {
         targets: vec!["web".into()],

@@ -160,6 +160,13 @@ fn in_words<'h>(line: &str, help: &'h str) -> (String, &'h str) {
             "keep one of them: the other would be lost",
         );
     }
+    if let Some(number) = line.strip_prefix("non-finite float ") {
+        let number = number.split(" rejected").next().unwrap_or(number);
+        return (
+            format!("{number} is no number that can be counted with"),
+            "write a finite one, for example 0.7",
+        );
+    }
     if line.contains("budget") || line.contains("recursion limit") {
         return (
             format!(

@@ -129,6 +129,8 @@ const WRONG_POLICIES: &[(&str, &str)] = &[
     ("node_cpu: -5%", "x-autoscale.node_cpu: \"-5%\" is no share"),
     ("node_cpu: NaN", "x-autoscale.node_cpu: \"NaN\" is no share"),
     ("node_cpu: inf", "x-autoscale.node_cpu: \"inf\" is no share"),
+    ("node_cpu: .nan", "`.nan` is no number"),
+    ("node_cpu: -.inf", "write a finite one"),
     ("node_cpu: 60", "write 60%"),
     ("requests: 100", "write 100/s"),
     ("requests: 100/s", "the service has no route"),

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use strum::VariantNames;
 
 use crate::TimeMs;
 use crate::id::{AppName, NodeId, ReplicaId, ServiceKey};
@@ -21,8 +22,9 @@ pub struct Event {
 }
 
 /// What happened.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, VariantNames)]
 #[serde(tag = "type", rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum EventKind {
     /// An app was applied.
     AppApplied {
@@ -420,7 +422,7 @@ impl fmt::Display for EventKind {
                 ..
             } => write!(
                 f,
-                "{service}.{slot} ({replica}) on {node} is in the routes, {after_ms} ms after it was planned"
+                "{service}.{slot} ({replica}) on {node} serves, {after_ms} ms after it was planned"
             ),
             Self::Unhealthy {
                 service,

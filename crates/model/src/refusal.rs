@@ -20,6 +20,8 @@ pub enum Refusal {
     Away,
     /// Its engine does not answer.
     EngineDown,
+    /// Its engine says that it has no CPU.
+    NoCapacity,
     /// A constraint does not hold.
     Constraint {
         /// As written in the file.
@@ -128,6 +130,7 @@ impl Refusal {
             | Self::Draining
             | Self::Away
             | Self::EngineDown
+            | Self::NoCapacity
             | Self::Ports
             | Self::HostPort { .. } => true,
         }
@@ -149,6 +152,7 @@ impl Refusal {
             Self::Draining => format!("{nodes} {are} draining"),
             Self::Away => format!("{nodes} {are} not connected"),
             Self::EngineDown => format!("{nodes} {lack} a working engine"),
+            Self::NoCapacity => format!("{nodes} {have} no cpu at all"),
             Self::Constraint { constraint, .. } => {
                 let label = |text: &str| text.replace("node.labels.", "label ");
                 match (constraint.split_once(" == "), constraint.split_once(" != ")) {
@@ -178,6 +182,7 @@ impl fmt::Display for Refusal {
             Self::Draining => f.write_str("draining"),
             Self::Away => f.write_str("not connected"),
             Self::EngineDown => f.write_str("its container engine does not answer"),
+            Self::NoCapacity => f.write_str("its container engine says that it has no cpu"),
             Self::Constraint { constraint, found } => {
                 write!(f, "constraint {constraint} does not hold ({found})")
             }

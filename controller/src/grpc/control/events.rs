@@ -5,6 +5,7 @@ use std::sync::Arc;
 use longshore_model::EventKind;
 use longshore_proto::control::v1 as pb;
 use longshore_wire::{event_to_pb, event_type};
+use strum::VariantNames;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -12,6 +13,7 @@ use tonic::Status;
 
 use crate::cluster::Cluster;
 use crate::grpc::blocking;
+use crate::grpc::control::find::offer;
 use crate::store::StoredEvent;
 
 /// Events that wait for one reader.
@@ -59,6 +61,14 @@ impl Filter {
         if lists.iter().any(|list| list.len() > WORDS_MAX) {
             return Err(Status::invalid_argument(format!(
                 "at most {WORDS_MAX} types, services and nodes each"
+            )));
+        }
+        let known = EventKind::VARIANTS;
+        let unknown = |word: &&String| !known.contains(&word.as_str());
+        if let Some(word) = request.types.iter().find(unknown) {
+            let near = offer(word, known.iter().copied());
+            return Err(Status::invalid_argument(format!(
+                "there are no events of type {word:?}{near}"
             )));
         }
         Ok(Self {

@@ -39,7 +39,10 @@ pub(super) fn fit_refusal(slot: &NodeSlot<'_>, board: &Board<'_>) -> Option<Refu
     }
     match (slot.state, slot.seen) {
         (NodeState::EngineDown, _) => return Some(Refusal::EngineDown),
-        (NodeState::Ready, Some(seen)) if seen.capacity.cpu_milli > 0 => {}
+        (NodeState::Ready, Some(seen)) if seen.capacity.cpu_milli == 0 => {
+            return Some(Refusal::NoCapacity);
+        }
+        (NodeState::Ready, Some(_)) => {}
         _ => return Some(Refusal::Away),
     }
     let refused = constraint_refusal(slot, &board.placement.constraints);

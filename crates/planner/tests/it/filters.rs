@@ -96,6 +96,20 @@ fn an_image_goes_to_its_platform_whatever_the_engine_calls_it() {
 }
 
 #[test]
+fn a_node_without_cpu_takes_nothing_and_is_not_called_away() {
+    let mut world = World::new(2);
+    world.node("node2").empty = true;
+    let mut everywhere = spec("web:1", 2);
+    everywhere.placement.max_per_node = 1;
+    world.apply("web", everywhere);
+    world.ticks(5);
+    assert_eq!(world.per_node("web"), [("node1".into(), 1)].into());
+    let (refused, said) = refusals(&world, "web");
+    assert!(refused.contains(&Refusal::NoCapacity), "{refused:?}");
+    assert!(said.contains("1 has no cpu at all"), "{said}");
+}
+
+#[test]
 fn a_certain_host_port_is_for_one_replica_of_one_service_per_node() {
     let mut world = World::new(2);
     let fixed = |image: &str, replicas| {

@@ -36,6 +36,8 @@ pub(crate) struct SimNode {
     pub reachable: bool,
     pub load: f64,
     pub engine: EngineState,
+    /// Its engine says that it has no CPU.
+    pub empty: bool,
     /// Its engine's word for it; `amd64` if none.
     pub arch: Option<String>,
     pub engine_labels: BTreeMap<String, String>,
@@ -412,7 +414,7 @@ impl World {
                 seen.replicas = Arc::new(sim.containers.clone());
             }
             seen.capacity = Arc::new(Capacity {
-                cpu_milli: 4_000,
+                cpu_milli: if sim.empty { 0 } else { 4_000 },
                 memory_bytes: 8 << 30,
                 os: "linux".into(),
                 arch: sim.arch.clone().unwrap_or_else(|| "amd64".into()),
