@@ -240,11 +240,15 @@ pub enum Reason {
         /// The node.
         node: NodeId,
     },
-    /// Health checks fail, but taking these replicas out would leave less than half of the
-    /// service in the routes; HAProxy's own checks decide.
+    /// Health checks fail, or are to be passed anew since an agent lost its memory, but taking
+    /// these replicas out would leave less than half of the service in the routes; HAProxy's own
+    /// checks decide.
     KeptInRoutes {
         /// How many are kept.
         replicas: u32,
+        /// Of these, those whose check does not fail: their agent began anew.
+        #[serde(default)]
+        unproven: u32,
     },
     /// A replacement must be serving first.
     WaitsForReplacement {
@@ -402,10 +406,20 @@ impl fmt::Display for Reason {
                     "{node} is not connected but HAProxy still reaches its replicas"
                 )
             }
-            Self::KeptInRoutes { replicas } => write!(
+            Self::KeptInRoutes {
+                replicas,
+                unproven: 0,
+            } => write!(
                 f,
                 "{replicas} replicas fail their health check and stay in the routes, or less \
                  than half of the service would be left there"
+            ),
+            Self::KeptInRoutes { replicas, unproven } => write!(
+                f,
+                "{replicas} replicas stay in the routes, or less than half of the service would be \
+                 left there: {unproven} have agents that began anew and prove their health again \
+                 while HAProxy reaches them, {} fail their health check",
+                replicas.saturating_sub(*unproven)
             ),
             Self::WaitsForReplacement { replica } => {
                 write!(f, "{replica} waits until its replacement serves")

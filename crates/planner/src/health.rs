@@ -134,7 +134,8 @@ fn not_known(draft: &Draft<'_>, row: usize) -> Condition {
     }
 }
 
-/// Healthy: in. Started anew: nothing new. Unknown: as it was, HAProxy's own checks decide.
+/// Healthy: in. Started anew: nothing new. Unknown: as it was, HAProxy's own checks decide; so it is
+/// with one whose agent began anew and does not know yet what it proved before.
 fn route(draft: &mut Draft<'_>, row: usize) {
     let Some(replica) = draft.replica(row) else {
         return;
@@ -150,8 +151,10 @@ fn route(draft: &mut Draft<'_>, row: usize) {
     match &draft.rows[row].condition {
         Condition::Healthy if now_in == Traffic::Serve => {}
         Condition::Healthy => draft.set_traffic(row, Traffic::Serve),
-        Condition::Starting if now_in == Traffic::Serve => take_out(draft, row),
-        // Unhealthy ones are weighed together; failed and lost ones leave, which takes them out.
+        Condition::Starting if now_in == Traffic::Serve && !unproven(draft, row) => {
+            take_out(draft, row);
+        }
+        // Those in doubt are weighed together; failed and lost ones leave, which takes them out.
         _ => {}
     }
 }
@@ -172,14 +175,31 @@ fn take_out(draft: &mut Draft<'_>, row: usize) {
     draft.set_traffic(row, Traffic::Drain);
 }
 
-/// Takes replicas whose own check fails out of the routes, as long as at least half of the
-/// service stays in: checks that fail everywhere say more about load, or about the check, than
-/// about the replicas, and HAProxy's own checks guard what stays. True: some were taken out.
+/// Does its agent prove its health anew with no word of a new start, while HAProxy reaches it? Such
+/// an agent has lost its ledger. What it does not know is no evidence against the replica.
+fn unproven(draft: &Draft<'_>, row: usize) -> bool {
+    let seen = &draft.rows[row];
+    let begins = |status: &ReplicaStatus| {
+        // One that started anew says of what its last run ended.
+        status.state == ReplicaState::Starting && status.reason.is_none()
+    };
+    seen.condition == Condition::Starting
+        && seen.sight.up > 0
+        && seen.status.is_some_and(begins)
+        && draft.replica(row).is_some_and(|r| r.woken.is_none())
+}
+
+/// Takes replicas in doubt out of the routes (their own check fails, or was not passed again since
+/// their agent began anew), as long as at least half of the service stays in: doubt everywhere says
+/// more about load, about the check or about the agent than about the replicas, and HAProxy's own
+/// checks guard what stays. True: some were taken out.
 pub(crate) fn shed(draft: &mut Draft<'_>, service: usize) -> bool {
     // Said anew: the count may have changed since.
     let waits = &mut draft.services[service].waits;
     waits.retain(|wait| !matches!(wait, Reason::KeptInRoutes { .. }));
-    let sick = |row: &&usize| draft.rows[**row].condition == Condition::Unhealthy;
+    let sick = |row: &&usize| {
+        draft.rows[**row].condition == Condition::Unhealthy || unproven(draft, **row)
+    };
     let rows = &draft.services[service].rows;
     if !rows.iter().any(|row| sick(&row)) {
         return false;
@@ -195,16 +215,20 @@ pub(crate) fn shed(draft: &mut Draft<'_>, service: usize) -> bool {
     let mut sick: Vec<usize> = in_routes.iter().filter(sick).copied().collect();
     let half = usize::try_from(draft.target(service).div_ceil(2)).unwrap_or(usize::MAX);
     let room = in_routes.len().saturating_sub(half.max(1));
-    // Those that HAProxy does not reach either go first.
-    sick.sort_by_key(|&row| (draft.rows[row].sight.up > 0, row));
+    // Those that HAProxy does not reach either go first, those that nobody blames last.
+    sick.sort_by_key(|&row| (draft.rows[row].sight.up > 0, unproven(draft, row), row));
     let stay = sick.split_off(room.min(sick.len()));
     let shed = !sick.is_empty();
     for row in sick {
         take_out(draft, row);
     }
     if !stay.is_empty() {
-        let replicas = u32::try_from(stay.len()).unwrap_or(u32::MAX);
-        draft.wait(service, Reason::KeptInRoutes { replicas });
+        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        let reason = Reason::KeptInRoutes {
+            replicas: count(stay.len()),
+            unproven: count(stay.iter().filter(|&&row| unproven(draft, row)).count()),
+        };
+        draft.wait(service, reason);
     }
     shed
 }

@@ -401,7 +401,7 @@ fn outdated_ones(draft: &Draft<'_>, service: usize) -> u32 {
 
 /// Could users depend on it? Also when no edge can be asked: only one that an edge calls down, or
 /// that its node does not call healthy, surely serves nobody. Without a route, edges have no say.
-/// One that its node proves anew (its agent has lost its ledger) is about to serve again.
+/// One that its node proves anew (its agent has lost its ledger) serves or is about to serve again.
 fn may_serve(draft: &Draft<'_>, row: usize) -> bool {
     let Some(replica) = draft.replica(row) else {
         return false;
@@ -410,7 +410,7 @@ fn may_serve(draft: &Draft<'_>, row: usize) -> bool {
     let alive = matches!(seen.condition, Condition::Healthy | Condition::Unknown);
     let called_down =
         seen.sight.down > 0 && seen.sight.up == 0 && draft.has_route(seen.service, replica);
-    let proves_anew = seen.condition == Condition::Starting && replica.traffic == Traffic::Drain;
+    let proves_anew = seen.condition == Condition::Starting && replica.traffic != Traffic::Out;
     let counts = proves_anew || (replica.traffic == Traffic::Serve && alive);
     counts && !called_down
 }

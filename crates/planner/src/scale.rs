@@ -4,7 +4,7 @@ mod decide;
 
 use longshore_model::reason::ScaleCause;
 use longshore_model::report::{BoundSource, ScaleReport};
-use longshore_model::{AutoscaleSpec, ManualScale, Reason, ServiceSpec};
+use longshore_model::{AutoscaleSpec, ManualScale, Reason, ServiceSpec, TimeMs};
 
 use crate::bounds::{self, Bounds};
 use crate::draft::Draft;
@@ -143,7 +143,17 @@ fn limit(
     (asked > most).then_some(Reason::CountLimit { asked, most })
 }
 
-/// A count that a person set, once. Returns the last one said to this life of the service.
+/// Until when a person holds the count, by the clock as it is now.
+pub(crate) fn held_until(manual: &ManualScale, now_ms: TimeMs) -> Option<TimeMs> {
+    #[cfg(feature = "mutants")]
+    if longshore_model::mutant::is(longshore_model::Mutant::HoldIgnored) {
+        return None;
+    }
+    manual.hold_until_ms.filter(|until_ms| *until_ms > now_ms)
+}
+
+/// A count that a person set: once, and as long as it is held. Returns the last one said to this
+/// life of the service.
 fn obey_manual<'a>(
     draft: &mut Draft<'a>,
     service: usize,
@@ -159,12 +169,14 @@ fn obey_manual<'a>(
     #[cfg(feature = "mutants")]
     let obeyed =
         obeyed.filter(|_| !longshore_model::mutant::is(longshore_model::Mutant::ManualObeyedTwice));
+    let held = held_until(manual, draft.input.now_ms).is_some();
     if let Some(entry) = obeyed.filter(|e| e.manual_obeyed_ms == Some(manual.at_ms)) {
-        return (!entry.manual_is_stale).then_some(manual);
+        // A hold that was over is in force again where the clock was put back.
+        let fell_short = entry.target != manual.count.min(AutoscaleSpec::REPLICAS_MAX);
+        if entry.manual_is_stale || !(held && fell_short && spec.autoscale.is_some()) {
+            return (!entry.manual_is_stale).then_some(manual);
+        }
     }
-    let held = manual
-        .hold_until_ms
-        .is_some_and(|until| until > draft.input.now_ms);
     let free = spec.autoscale.is_none() || held;
     let to = if free {
         manual.count.min(AutoscaleSpec::REPLICAS_MAX)

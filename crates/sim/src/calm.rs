@@ -22,6 +22,8 @@ pub const CONVERGE_MS_MAX: u64 = 60_000;
 pub const STILL_MS: u64 = 10_000;
 /// So long where something crash-loops: its back-off is watched until it has reached its cap.
 pub const STILL_LOOPING_MS: u64 = 40_000;
+/// So long an agent lets what never answers try to start before it says so.
+const START_MS_MAX: u64 = 60_000;
 /// Lists follow the last change within this.
 const LISTS_MS: u64 = 2_000;
 const WATCH_MS: u64 = 250;
@@ -68,9 +70,7 @@ impl World {
         self.wait_for_dawn();
         let plan = self.plan_now();
         let unrest = self.unrest();
-        if unrest.is_some() {
-            self.rest.last.clone_from(&unrest);
-        }
+        self.rest.last.clone_from(&unrest);
         let rests = |was: &Arc<Plan>| self.rests(was, &plan);
         let since = match (&unrest, &self.rest.still) {
             (Some(_), _) => None,
@@ -85,8 +85,8 @@ impl World {
             self.rest.took_ms = self.now - still_ms - self.rest.began_at;
             return;
         }
-        let late = self.now - self.rest.began_at > CONVERGE_MS_MAX + still_ms;
-        if late {
+        let most_ms = CONVERGE_MS_MAX + self.in_vain_ms() + still_ms;
+        if self.now - self.rest.began_at > most_ms {
             self.rest.over = true;
             let still = "the plan does not come to rest".to_owned();
             let why = self.rest.last.take().unwrap_or(still);
@@ -95,6 +95,15 @@ impl World {
             return;
         }
         self.queue.push(self.now + WATCH_MS, Event::Watch);
+    }
+
+    /// What never answers fails only when the time for its start is over, however well the rest is;
+    /// what follows from that (the way back, another count) has the minute from then on.
+    fn in_vain_ms(&self) -> u64 {
+        let wishes = self.users.services.iter();
+        let mut wishes = wishes.filter_map(|service| service.wish.as_ref());
+        let deaf = wishes.any(|wish| wish.image.starts_with("deaf") && !wish.impossible);
+        if deaf { START_MS_MAX } else { 0 }
     }
 
     /// Where a clock was put back, a schedule begins or ends only now: the minute begins with it.

@@ -69,10 +69,17 @@ impl World {
             agreed.map(|approval| (Word::Agree, approval.at_ms)),
         ];
         let asks = wish.policies.mode == AutoscaleMode::Approve;
+        // Where the clock was put back, a hold that was over is in force again, with its count.
+        let held = manual.and_then(|manual| manual.hold_until_ms);
+        let held = held.is_some_and(|until_ms| until_ms > commit.now_ms);
         let followed = &mut self.truth.followed;
         let mut words = words.into_iter().flatten();
         let by_word = words.any(|(word, at_ms)| {
-            (asks || word == Word::Scale) && followed.insert((key.clone(), word, at_ms))
+            let mut first = || followed.insert((key.clone(), word, at_ms));
+            match word {
+                Word::Scale => first() || held,
+                Word::Agree => asks && first(),
+            }
         });
         if wish.policies.mode != AutoscaleMode::On && !by_word {
             found.push(format!("{key}: {was} becomes {is}, which nobody agreed to"));

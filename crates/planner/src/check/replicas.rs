@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use longshore_model::observe::CheckState;
 use longshore_model::plan::{Replica, Traffic};
 use longshore_model::reason::LeaveReason;
 use longshore_model::replica::ReplicaState;
@@ -27,7 +28,7 @@ pub(super) fn ids_are_used_once(view: &View<'_>, all: bool) -> Verdict {
 }
 
 /// All rules about the replicas of one service. Gives the first one that stays in the routes
-/// although its check fails.
+/// although its health is in doubt.
 pub(super) fn go_their_way<'a>(
     view: &View<'a>,
     pair: &Pair<'a>,
@@ -38,7 +39,8 @@ pub(super) fn go_their_way<'a>(
         let was = pair.was(now);
         let heard = served_only_if_healthy(view, was, now)?;
         let stays = now.leaving.is_none() && now.traffic == Traffic::Serve;
-        if sick.is_none() && stays && heard == Some(ReplicaState::Unhealthy) {
+        let doubt = [ReplicaState::Unhealthy, ReplicaState::Starting];
+        if sick.is_none() && stays && heard.is_some_and(|state| doubt.contains(&state)) {
             sick = Some(&**now);
         }
         way_out(view, pair, was, now)?;
@@ -117,9 +119,12 @@ fn served_only_if_healthy(
     let fine = match (was, now.traffic) {
         // Sessions that nobody counts would be cut when it stops.
         (_, Traffic::Out) => false,
-        // One whose check fails may stay in need: see `sick_ones_stay_only_in_need`.
-        (Traffic::Serve, Traffic::Serve) => heard
-            .is_none_or(|state| matches!(state, ReplicaState::Healthy | ReplicaState::Unhealthy)),
+        // One in doubt may stay in need: see `sick_ones_stay_only_in_need`.
+        (Traffic::Serve, Traffic::Serve) => match heard {
+            None | Some(ReplicaState::Healthy | ReplicaState::Unhealthy) => true,
+            Some(ReplicaState::Starting) => is_proven_anew(view, now),
+            Some(_) => false,
+        },
         (_, Traffic::Serve) => heard == Some(ReplicaState::Healthy) && stays,
         (Traffic::Serve, Traffic::Drain) => {
             !stays || heard.is_some_and(|state| state != ReplicaState::Healthy)
@@ -131,6 +136,19 @@ fn served_only_if_healthy(
         format!("{}: {was:?} -> {:?}, heard {heard:?}", now.id, now.traffic)
     })?;
     Ok(heard)
+}
+
+/// Its agent says nothing of a start after it was in the routes, and an edge reaches it.
+fn is_proven_anew(view: &View<'_>, replica: &Replica) -> bool {
+    let node = view.input.observed.nodes.get(&replica.node);
+    let status = node.and_then(|seen| seen.replicas.get(&replica.id));
+    let began = status.is_some_and(|status| status.reason.is_some());
+    let mut edges = view.edges().iter().filter_map(|edge| edge.seen);
+    let reached = edges.any(|seen| {
+        let server = seen.server(&replica.service, replica.id);
+        server.is_some_and(|server| server.check == CheckState::Up)
+    });
+    !began && reached
 }
 
 fn edges_run(view: &View<'_>, generation: u64) -> bool {

@@ -12,7 +12,7 @@ use super::terms::{Terms, in_force};
 use super::{Pair, Verdict, View, demand, leads, places, session_ok};
 
 /// All rules about one service as a whole, with the first replica that stays in the routes although
-/// its check fails.
+/// its health is in doubt.
 pub(super) fn keep_serving(view: &View<'_>, pair: &Pair<'_>, sick: Option<&Replica>) -> Verdict {
     changes_keep_serving(view, pair)?;
     sick_ones_stay_only_in_need(pair, sick)?;
@@ -60,7 +60,7 @@ pub(super) fn counts_as_serving(
     through && (healthy || (untold && reached))
 }
 
-/// 1: where a replica stays in the routes although its check fails, no more than half of the
+/// 1: where a replica stays in the routes although its health is in doubt, no more than half of the
 /// service is in there.
 fn sick_ones_stay_only_in_need(pair: &Pair<'_>, sick: Option<&Replica>) -> Verdict {
     let Some(sick) = sick else { return Ok(()) };
@@ -70,7 +70,7 @@ fn sick_ones_stay_only_in_need(pair: &Pair<'_>, sick: Option<&Replica>) -> Verdi
     let half = pair.old.map_or(0, |old| old.target).div_ceil(2).max(1);
     let fine = u32::try_from(serving).is_ok_and(|count| count <= half);
     demand(fine, 1, || {
-        format!("{} fails its check and stays among {serving}", sick.id)
+        format!("{} is in doubt and stays among {serving}", sick.id)
     })
 }
 

@@ -162,11 +162,8 @@ fn hands_off(
     manual: Option<&ManualScale>,
 ) -> Option<(ClampRule, Reason, Option<TimeMs>)> {
     let now_ms = draft.input.now_ms;
-    #[cfg(feature = "mutants")]
-    let manual =
-        manual.filter(|_| !longshore_model::mutant::is(longshore_model::Mutant::HoldIgnored));
-    let held = manual.and_then(|manual| Some((manual, manual.hold_until_ms?)));
-    if let Some((manual, until_ms)) = held.filter(|(_, until_ms)| *until_ms > now_ms) {
+    let held = |manual| Some((manual, super::held_until(manual, now_ms)?));
+    if let Some((manual, until_ms)) = manual.and_then(held) {
         let by = manual.by.clone();
         let until_ms = Some(until_ms);
         return Some((ClampRule::Held { by }, Reason::Held { until_ms }, until_ms));

@@ -114,6 +114,30 @@ fn a_manual_count_is_obeyed_once_and_held_as_long_as_asked() {
     assert!(world.plan.services[&key("web")].target <= 5);
 }
 
+/// It lasts until its end by the controller's clock, also where that comes a second time.
+#[test]
+fn a_hold_that_was_over_holds_its_count_again_when_the_clock_is_put_back() {
+    let mut world = World::new(3);
+    let mut auto = spec("web:1", 2);
+    auto.autoscale = Some(node_cpu_policy(1, 5));
+    world.apply("web", auto);
+    world.ticks(20);
+    world.scale("web", 7);
+    let until = world.now + 20_000;
+    let manual = world.desired.manual.get_mut(&key("web")).unwrap();
+    manual.hold_until_ms = Some(until);
+    world.ticks(60);
+    assert!(world.plan.services[&key("web")].target <= 5, "it is over");
+    world.now = until - 10_000;
+    world.ticks(4);
+    let entry = &world.plan.services[&key("web")];
+    assert_eq!(entry.target, 7);
+    let change = entry.last_change.as_ref().unwrap();
+    assert!(matches!(change.cause, ScaleCause::Manual { .. }));
+    world.ticks(60);
+    assert!(world.plan.services[&key("web")].target <= 5, "and again");
+}
+
 #[test]
 fn a_redeploy_keeps_the_live_count_and_a_changed_file_does_not() {
     let mut world = World::new(3);

@@ -2,7 +2,7 @@
 
 use crate::world::*;
 use longshore_model::plan::Traffic;
-use longshore_model::reason::LeaveReason;
+use longshore_model::reason::{FailReason, LeaveReason};
 use longshore_model::report::NodeState;
 use longshore_model::*;
 
@@ -29,6 +29,43 @@ fn checks_that_fail_everywhere_leave_half_of_the_service_in_the_routes() {
             let served = served.count();
             assert!(served * 2 >= count as usize, "{served} of {count} left");
         }
+    }
+}
+
+/// They were healthy and HAProxy reaches them; that their agents have lost their ledgers is no
+/// evidence against them. What started anew has proven nothing.
+#[test]
+fn what_agents_forgot_leaves_half_of_the_service_in_the_routes() {
+    let crash = || FailReason::Exited {
+        code: 1,
+        oom: false,
+        last_line: String::new(),
+    };
+    for (count, crashed) in [(1, false), (2, false), (5, false), (5, true)] {
+        let mut world = World::new(3);
+        world.apply("web", spec("web:1", count));
+        world.ticks(8);
+        // The world lets what is assigned start with its next step.
+        all_become(&mut world, ReplicaState::Assigned);
+        let containers = world.nodes.values_mut().flat_map(|sim| &mut sim.containers);
+        for (_, status) in containers {
+            status.reason = crashed.then(crash);
+        }
+        world.tick(500);
+        let active = world.active("web");
+        let served = active.iter().filter(|r| r.traffic == Traffic::Serve);
+        let served = u32::try_from(served.count()).unwrap();
+        let half = if crashed { 0 } else { count.div_ceil(2) };
+        assert_eq!(served, half, "{count}, crashed: {crashed}");
+        let kept = Reason::KeptInRoutes {
+            replicas: half,
+            unproven: half,
+        };
+        let waits = &world.report.services[&key("web")].waits;
+        assert_eq!(waits.contains(&kept), half > 0, "{waits:?}");
+        world.ticks(8);
+        assert_eq!(world.answering("web"), count as usize);
+        assert!(world.leaving("web").is_empty());
     }
 }
 

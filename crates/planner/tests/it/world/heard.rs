@@ -1,6 +1,15 @@
 //! What is noted of what was heard.
 
 use longshore_model::observe::{CpuSample, SessionObserved};
+use longshore_model::{ReplicaState, ReplicaStatus};
+
+/// Does it answer a check? One that its agent only proves anew goes on doing so.
+pub(super) fn answers(status: &ReplicaStatus) -> bool {
+    match status.state {
+        ReplicaState::Starting => status.healthy_ms.is_some(),
+        state => state == ReplicaState::Healthy,
+    }
+}
 
 /// A session begins, lives or is gone.
 pub(super) fn connect(session: &mut SessionObserved, connected: bool, now: u64) {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use diff::differing;
 use follows::follows;
-use heard::{connect, push};
+use heard::{answers, connect, push};
 use longshore_model::autoscale::{Behavior, Metric, Signal, TargetKind};
 use longshore_model::node::{Capacity, DrainOrder, Node};
 use longshore_model::observe::{
@@ -466,7 +466,7 @@ impl World {
     fn check_of(&self, replica: ReplicaId) -> CheckState {
         let up = self.nodes.values().any(|sim| {
             let runs = sim.containers.get(&replica);
-            sim.power && sim.reachable && runs.is_some_and(|s| s.state == ReplicaState::Healthy)
+            sim.power && sim.reachable && runs.is_some_and(answers)
         });
         if up { CheckState::Up } else { CheckState::Down }
     }
