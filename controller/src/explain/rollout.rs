@@ -22,6 +22,7 @@ fn answer(record: &RolloutRecord) -> String {
     let left = |until_ms: u64| span(until_ms.saturating_sub(record.at_ms));
     match &record.answer {
         RolloutAnswer::Fails { why } => format!("fails: {why}"),
+        RolloutAnswer::GoesOn { why } => format!("goes on in spite of this: {why}"),
         RolloutAnswer::Reopens => format!("{} came back", counted(*old, "old replica")),
         RolloutAnswer::Watches => {
             let monitor = span(record.terms.monitor_ms);
@@ -60,10 +61,17 @@ fn answer(record: &RolloutRecord) -> String {
                 false => "",
             };
             let most = (*allowed).min(record.target);
+            let new = match record.direction {
+                Direction::Forward => "new",
+                Direction::Back => "return",
+            };
             format!(
-                "batch {batch} begins: {most} of {} new{order}",
+                "batch {batch} begins: {most} of {} {new}{order}",
                 record.target
             )
+        }
+        RolloutAnswer::Finishes if record.target == 0 => {
+            "over: no replica is wanted, so nothing is proved".to_owned()
         }
         RolloutAnswer::Finishes => {
             format!("all {} new and watched", counted(record.target, "replica"))
@@ -108,6 +116,7 @@ mod tests {
             no_room: true,
             failed: 0,
             trouble: None,
+            setback: None,
             gate: None,
             answer,
         }

@@ -42,7 +42,7 @@ pub enum Origin {
 /// How the rollout of one service of a revision ended, or stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
-    /// `finished`, `paused`, `rolling_back`, `rolled_back`.
+    /// `finished`, `unproved`, `superseded`, `paused`, `rolling_back`, `rolled_back`.
     pub state: String,
     /// Since when.
     pub at_ms: TimeMs,
@@ -125,9 +125,11 @@ pub(super) fn went_on(store: &dyn Store, events: &[Event]) -> Result<Vec<Change>
         };
         let (state, why) = match news {
             RolloutNews::Finished { .. } => ("finished", String::new()),
-            RolloutNews::Paused { why } => ("paused", why.to_string()),
+            RolloutNews::Paused { why, cause } => ("paused", cause.with(why)),
             RolloutNews::RollsBack { why, .. } => ("rolling_back", why.to_string()),
             RolloutNews::RolledBack { .. } => ("rolled_back", String::new()),
+            RolloutNews::Unproved { .. } => ("unproved", String::new()),
+            RolloutNews::Superseded { .. } => ("superseded", String::new()),
             _ => continue,
         };
         let key = key(&service.app, *revision);
@@ -142,9 +144,11 @@ pub(super) fn went_on(store: &dyn Store, events: &[Event]) -> Result<Vec<Change>
             continue;
         };
         let before = record.outcomes.get(&service.service);
-        // The end of a way back has the reason of its beginning.
+        // The end of a way back, and what cuts it short, has the reason of its beginning.
         let why = match (why.is_empty(), before) {
-            (true, Some(before)) if state == "rolled_back" => before.why.clone(),
+            (true, Some(before)) if matches!(state, "rolled_back" | "superseded") => {
+                before.why.clone()
+            }
             _ => why,
         };
         let outcome = Outcome {

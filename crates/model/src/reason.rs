@@ -8,7 +8,7 @@ use crate::TimeMs;
 use crate::id::{NodeId, ReplicaId};
 pub use crate::refusal::{Refusal, RefusalCount};
 use crate::report::{BoundReport, BoundSource, measured};
-use crate::rollout::Trouble;
+use crate::rollout::{PauseCause, Trouble};
 pub use replica::{FailReason, LeaveReason, StandbyEnd};
 
 mod replica;
@@ -259,8 +259,19 @@ pub enum Reason {
     RolloutPaused {
         /// App revision that it goes to.
         revision: u64,
-        /// Why.
+        /// What went wrong.
         why: Trouble,
+        /// Why that ends in a pause.
+        #[serde(default)]
+        cause: PauseCause,
+    },
+    /// No replica of the revision was ever proved: none is wanted. What failed replicas go back to
+    /// is an older one until then.
+    Unproved {
+        /// App revision that is wanted.
+        revision: u64,
+        /// App revision that last served in full.
+        good_revision: u64,
     },
     /// An operator holds its rollout.
     RolloutHeld {
@@ -277,6 +288,9 @@ pub enum Reason {
         to_revision: u64,
         /// Why.
         why: Trouble,
+        /// Not all replicas are of it again.
+        #[serde(default)]
+        going: bool,
     },
     /// A batch serves and is watched before the next one begins.
     RolloutMonitors {
@@ -426,9 +440,22 @@ impl fmt::Display for Reason {
             }
             Self::NotRouted { edge, detail } => write!(f, "not reachable through {edge}: {detail}"),
             Self::Foreign => f.write_str("a reason that this version does not know"),
-            Self::RolloutPaused { revision, why } => {
+            Self::RolloutPaused {
+                revision,
+                why,
+                cause,
+            } => {
+                let why = cause.with(why);
                 write!(f, "rollout of revision {revision} is paused: {why}")
             }
+            Self::Unproved {
+                revision,
+                good_revision,
+            } => write!(
+                f,
+                "revision {revision} is unproved, for no replica is wanted; \
+                 a failure goes back to revision {good_revision}"
+            ),
             Self::RolloutHeld { revision, by } => {
                 write!(f, "rollout of revision {revision} is held by {by}")
             }
@@ -436,10 +463,14 @@ impl fmt::Display for Reason {
                 revision,
                 to_revision,
                 why,
-            } => write!(
-                f,
-                "revision {revision} was rolled back to {to_revision}: {why}"
-            ),
+                going,
+            } => {
+                let is = if *going { "is being" } else { "was" };
+                write!(
+                    f,
+                    "revision {revision} {is} rolled back to {to_revision}: {why}"
+                )
+            }
             Self::RolloutMonitors { .. } => f.write_str("the new replicas are being monitored"),
             Self::RolloutDelays { .. } => f.write_str("pause between two batches"),
             Self::NoRoomToStartFirst { max_per_node: 0 } => f.write_str(

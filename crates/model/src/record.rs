@@ -24,7 +24,7 @@ pub use placement::{
     AllNodes, CHOICES_MAX, Choice, NodeScore, PlacementAsked, PlacementRecord, REFUSALS_MAX,
     SCORED_MAX,
 };
-pub use rollout::{GateLook, GateSide, RolloutAnswer, RolloutRecord, RolloutStage};
+pub use rollout::{GateLook, GateSide, RolloutAnswer, RolloutRecord, RolloutStage, Setback};
 pub use victims::{
     CHOSEN_MAX, Candidate, NEXT_MAX, VictimNode, VictimRank, VictimRecord, VictimState,
 };

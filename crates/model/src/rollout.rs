@@ -60,6 +60,9 @@ pub struct Rollout {
     /// What went wrong last.
     #[serde(default)]
     pub trouble: Option<Trouble>,
+    /// Why it waits for a person, if it failed.
+    #[serde(default)]
+    pub pause: PauseCause,
     /// `resume` of an operator that was obeyed last (its `at_ms`).
     #[serde(default)]
     pub resume_obeyed_ms: Option<TimeMs>,
@@ -73,6 +76,38 @@ pub enum Direction {
     Forward,
     /// Back to the last good revision, because the file's failed.
     Back,
+}
+
+/// Why a rollout that failed waits for a person.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(tag = "cause", rename_all = "snake_case")]
+pub enum PauseCause {
+    /// Its file says so.
+    #[default]
+    Asked,
+    /// Its file asks for a rollback, but no earlier revision ever served in full.
+    NothingWorked,
+    /// It was the way back.
+    WayBack {
+        /// To this app revision.
+        to_revision: u64,
+    },
+}
+
+impl PauseCause {
+    /// What went wrong, and why that ends in a pause where the file does not ask for one.
+    #[must_use]
+    pub fn with(&self, why: &Trouble) -> String {
+        match self {
+            Self::Asked => why.to_string(),
+            Self::NothingWorked => {
+                format!("there is no earlier revision that worked to return to; {why}")
+            }
+            Self::WayBack { to_revision } => {
+                format!("the way back to revision {to_revision} failed as well; {why}")
+            }
+        }
+    }
 }
 
 /// Where a rollout is.
@@ -259,10 +294,21 @@ pub enum RolloutNews {
         of: u32,
         /// The old ones stop first, because nothing has room for one more.
         stop_first: bool,
+        /// On the way back: app revision that they return to; 0: forward.
+        #[serde(default)]
+        back_to: u64,
     },
     /// It failed and waits for a person.
     Paused {
-        /// Why.
+        /// What went wrong.
+        why: Trouble,
+        /// Why that ends in a pause.
+        #[serde(default)]
+        cause: PauseCause,
+    },
+    /// A replica failed, and the file tolerates as many.
+    Tolerates {
+        /// How many so far, of how many.
         why: Trouble,
     },
     /// It failed by the file's own measure, and goes on because the file says so.
@@ -292,6 +338,17 @@ pub enum RolloutNews {
         /// From its start to here.
         after_ms: u64,
     },
+    /// No replica is wanted, so nothing was exchanged and nothing proved: the first replicas that
+    /// are wanted again are a rollout of their own.
+    Unproved {
+        /// App revision that a failure goes back to until then; 0: there is none.
+        good_revision: u64,
+    },
+    /// Another revision was applied before it was through.
+    Superseded {
+        /// That app revision.
+        by_revision: u64,
+    },
     /// Every replica is of the last good revision again.
     RolledBack {
         /// That app revision.
@@ -311,8 +368,15 @@ impl fmt::Display for RolloutNews {
                 new,
                 of,
                 stop_first,
+                back_to,
             } => {
-                write!(f, "batch {batch} began: {new} of {of} new")?;
+                match back_to {
+                    0 => write!(f, "batch {batch} began: {new} of {of} new")?,
+                    back_to => write!(
+                        f,
+                        "batch {batch} of the way back began: {new} of {of} return to revision {back_to}"
+                    )?,
+                }
                 match stop_first {
                     true => {
                         f.write_str("; no node has room for one more, so the old ones stop first")
@@ -320,7 +384,8 @@ impl fmt::Display for RolloutNews {
                     false => Ok(()),
                 }
             }
-            Self::Paused { why } => write!(f, "rollout paused: {why}"),
+            Self::Paused { why, cause } => write!(f, "rollout paused: {}", cause.with(why)),
+            Self::Tolerates { why } => write!(f, "rollout goes on: {why}"),
             Self::Continues { why } => write!(f, "rollout goes on in spite of failures: {why}"),
             Self::RollsBack { to_revision, why } => {
                 write!(f, "rolling back to revision {to_revision}: {why}")
@@ -328,6 +393,16 @@ impl fmt::Display for RolloutNews {
             Self::Held { by } => write!(f, "rollout held by {by}"),
             Self::Resumed { by } => write!(f, "rollout resumed by {by}"),
             Self::Finished { after_ms } => write!(f, "rollout finished after {after_ms} ms"),
+            Self::Unproved { good_revision } => {
+                f.write_str("rollout over with no replica wanted, so the revision is unproved")?;
+                match good_revision {
+                    0 => Ok(()),
+                    good => write!(f, "; a failure goes back to revision {good}"),
+                }
+            }
+            Self::Superseded { by_revision } => {
+                write!(f, "rollout superseded by revision {by_revision}")
+            }
             Self::RolledBack { to_revision } => {
                 write!(f, "rolled back to revision {to_revision}")
             }

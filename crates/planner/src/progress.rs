@@ -5,11 +5,12 @@
 //! Which replicas come and go for it is the business of [`crate::rollout`].
 
 mod decide;
+mod waits;
 
 use std::sync::Arc;
 
-use longshore_model::record::{RolloutAnswer, RolloutRecord, RolloutStage};
-use longshore_model::rollout::{Direction, Good, Phase, Rollout, RolloutNews, Said};
+use longshore_model::record::{RolloutAnswer, RolloutRecord, RolloutStage, Setback};
+use longshore_model::rollout::{Direction, Good, PauseCause, Phase, Rollout, RolloutNews, Said};
 use longshore_model::spec::{FailureAction, UpdateOrder, UpdateSpec};
 use longshore_model::{Decision, EventKind, Reason, ServiceSpec, TemplateId};
 
@@ -17,6 +18,7 @@ use crate::draft::{Draft, same_spec};
 use crate::{gate, place, record, verdict};
 
 pub use decide::recompute_rollout;
+pub(crate) use waits::say_waits;
 
 /// Steps that one run can take for one service: it begins, fails, goes back, is held, opens a
 /// batch. Each is taken once; the bound only keeps a mistake from becoming an endless loop.
@@ -49,6 +51,26 @@ pub(crate) fn update(draft: &Draft<'_>, service: usize, spec: &ServiceSpec) -> U
 /// It failed and waits for a person: the old template is what the service shall run meanwhile.
 pub(crate) fn stopped(draft: &Draft<'_>, service: usize) -> bool {
     of(draft, service).is_some_and(|rollout| rollout.phase == Phase::Failed)
+}
+
+/// Is there something else to run than what the rollout goes to? Else it cannot fail: it is tried
+/// on.
+pub(crate) fn has_way_back(draft: &Draft<'_>, service: usize) -> bool {
+    let Some(rollout) = of(draft, service) else {
+        return false;
+    };
+    let good = draft.planned(service).and_then(|entry| entry.good.as_ref());
+    rollout.from.is_some() || good.is_some_and(|good| good.template != rollout.to)
+}
+
+/// It is over, and no replica of what it went to was ever proved: none was wanted.
+fn is_unproved(draft: &Draft<'_>, service: usize) -> bool {
+    let Some(rollout) = of(draft, service) else {
+        return false;
+    };
+    let good = draft.planned(service).and_then(|entry| entry.good.as_ref());
+    let over = rollout.direction == Direction::Forward && rollout.phase == Phase::Done;
+    over && good.is_none_or(|good| good.template != rollout.to)
 }
 
 /// App revision whose spec the service runs.
@@ -153,6 +175,7 @@ fn obey(draft: &mut Draft<'_>, service: usize) -> bool {
         rollout.resume_obeyed_ms = Some(resumed.at_ms);
         if failed {
             (rollout.failed, rollout.trouble) = (0, None);
+            rollout.pause = PauseCause::default();
             rollout.serving_since_ms = None;
         }
     });
@@ -165,7 +188,9 @@ fn begin_if_new(draft: &mut Draft<'_>, service: usize) -> bool {
     let same = of(draft, service).is_some_and(|rollout| {
         Some(&rollout.to) == wanted && (rollout.direction == Direction::Back) == refused
     });
-    if same {
+    // What was never proved is, once replicas of it are wanted.
+    let proves = draft.target(service) > 0 && is_unproved(draft, service);
+    if same && !proves {
         return false;
     }
     let Some(to) = wanted.cloned() else {
@@ -181,16 +206,23 @@ fn begin(draft: &mut Draft<'_>, service: usize, to: TemplateId) {
     let there = count(draft, service, &to);
     let app_revision = draft.services[service].app.map_or(0, |app| app.revision);
     let now_ms = draft.input.now_ms;
+    say_superseded(draft, service, app_revision);
     let entry = draft.entry(service);
+    let before = entry.rollout.as_ref();
+    let again = before.filter(|r| r.to == to && r.direction == Direction::Forward);
     let (direction, revision) = match &entry.refused {
         Some(refused) => (Direction::Back, refused.revision),
-        None => (Direction::Forward, app_revision),
+        None => (
+            Direction::Forward,
+            again.map_or(app_revision, |r| r.revision),
+        ),
     };
-    let before = entry.rollout.as_ref().map_or(0, |rollout| rollout.revision);
     let from_revision = match (&old, &entry.good) {
         (Some((template, _)), Some(good)) if good.template == *template => good.revision,
         (Some((_, revision)), _) => *revision,
-        (None, _) => before,
+        (None, Some(good)) if good.template != to => good.revision,
+        (None, _) if again.is_some() => 0,
+        (None, _) => before.map_or(0, |rollout| rollout.revision),
     };
     entry.rollout = Some(Rollout {
         revision,
@@ -210,10 +242,24 @@ fn begin(draft: &mut Draft<'_>, service: usize, to: TemplateId) {
         stop_first: false,
         failed: 0,
         trouble: None,
+        pause: PauseCause::default(),
         resume_obeyed_ms: resumed.map(|said| said.at_ms),
     });
     if direction == Direction::Forward {
         say(draft, service, RolloutNews::Started { from_revision });
+    }
+}
+
+/// A rollout that another revision takes the place of before it is through.
+fn say_superseded(draft: &mut Draft<'_>, service: usize, by_revision: u64) {
+    let entry = draft.planned(service);
+    let forward = entry.is_some_and(|entry| entry.refused.is_none());
+    let going = of(draft, service).is_some_and(|rollout| {
+        let goes = matches!(rollout.phase, Phase::Running | Phase::Held { .. });
+        goes && rollout.revision != by_revision
+    });
+    if forward && going {
+        say(draft, service, RolloutNews::Superseded { by_revision });
     }
 }
 
@@ -280,8 +326,11 @@ fn step(draft: &mut Draft<'_>, service: usize) -> bool {
     turn(draft, service, &look);
     if look.terms.failure_action == FailureAction::Continue
         && let Some(why) = decide::objection(&look)
-        && verdict::fail(draft, service, why)
+        && verdict::goes_on(draft, service, &why)
     {
+        look.setback = Some(Setback::Gate);
+        look.answer = recompute_rollout(&look);
+        record::note(draft, service, Decision::Rollout(Arc::new(look)));
         return true;
     }
     look.answer = recompute_rollout(&look);
@@ -342,7 +391,7 @@ pub(crate) fn look(draft: &Draft<'_>, service: usize) -> Option<RolloutRecord> {
         revision: rollout.revision,
         direction: rollout.direction,
         stage,
-        is_first: rollout.from.is_none(),
+        is_first: !has_way_back(draft, service),
         terms: update(draft, service, spec),
         target,
         new: counts.new,
@@ -356,6 +405,7 @@ pub(crate) fn look(draft: &Draft<'_>, service: usize) -> Option<RolloutRecord> {
         no_room: false,
         failed: rollout.failed,
         trouble: rollout.trouble.clone(),
+        setback: None,
         gate: gate.map(|gate| gate::look(draft, service, &rollout.to, gate)),
         answer: RolloutAnswer::WaitsForReplicas,
     };
@@ -383,7 +433,7 @@ fn go(draft: &mut Draft<'_>, service: usize, look: &RolloutRecord) -> bool {
             gate::forget(draft, service);
             false
         }
-        RolloutAnswer::Holds => false,
+        RolloutAnswer::Holds | RolloutAnswer::GoesOn { .. } => false,
         RolloutAnswer::Monitors { until_ms } => {
             monitor(draft, service, until_ms);
             false
@@ -416,16 +466,23 @@ fn go(draft: &mut Draft<'_>, service: usize, look: &RolloutRecord) -> bool {
                 rollout.stop_first = stop_first;
                 rollout.serving_since_ms = None;
             });
+            let entry = draft.planned(service);
+            let good = entry.and_then(|entry| entry.good.as_ref());
+            let back_to = match look.direction {
+                Direction::Forward => 0,
+                Direction::Back => good.map_or(0, |good| good.revision),
+            };
             let news = RolloutNews::Batch {
                 batch,
                 new: allowed.min(look.target),
                 of: look.target,
                 stop_first: look.no_room,
+                back_to,
             };
             say(draft, service, news);
             true
         }
-        RolloutAnswer::Finishes => finish(draft, service),
+        RolloutAnswer::Finishes => finish(draft, service, look.target > 0),
     }
 }
 
@@ -475,8 +532,8 @@ fn monitor(draft: &mut Draft<'_>, service: usize, until_ms: u64) {
     }
 }
 
-/// Every replica is new and was watched.
-fn finish(draft: &mut Draft<'_>, service: usize) -> bool {
+/// Every replica is new and was watched; or none is wanted, so that nothing is proved.
+fn finish(draft: &mut Draft<'_>, service: usize, proved: bool) -> bool {
     let Some(rollout) = of(draft, service) else {
         return false;
     };
@@ -485,8 +542,16 @@ fn finish(draft: &mut Draft<'_>, service: usize) -> bool {
     let to_revision = entry
         .and_then(|entry| entry.good.as_ref())
         .map(|g| g.revision);
-    let news = match rollout.direction {
-        Direction::Forward => RolloutNews::Finished { after_ms },
+    let known = entry.is_some_and(|entry| {
+        let good = entry.good.as_ref();
+        good.is_some_and(|good| good.template == rollout.to)
+    });
+    let direction = rollout.direction;
+    let news = match direction {
+        Direction::Forward if proved || known => RolloutNews::Finished { after_ms },
+        Direction::Forward => RolloutNews::Unproved {
+            good_revision: to_revision.unwrap_or_default(),
+        },
         Direction::Back => RolloutNews::RolledBack {
             to_revision: to_revision.unwrap_or_default(),
         },
@@ -495,69 +560,37 @@ fn finish(draft: &mut Draft<'_>, service: usize) -> bool {
     change(draft, service, |rollout| rollout.open = false);
     gate::forget(draft, service);
     say(draft, service, news);
+    if proved && direction == Direction::Forward {
+        set_good(draft, service);
+    }
     true
 }
 
-/// The revision that serves in full is what a later failure goes back to.
+/// What was proved may say other things of the service by now (routes, counts) without another
+/// template: a later failure goes back to that.
 fn keep_good(draft: &mut Draft<'_>, service: usize) -> bool {
     let (Some(rollout), Some(spec)) = (of(draft, service), draft.services[service].spec) else {
         return false;
     };
     let forward = rollout.direction == Direction::Forward && rollout.phase == Phase::Done;
-    let serves = draft.target(service) > 0 && count(draft, service, &rollout.to).serving > 0;
     let good = draft.planned(service).and_then(|entry| entry.good.as_ref());
-    let known = good.is_some_and(|good| good.template == rollout.to && same_spec(&good.spec, spec));
-    if !forward || known || !(serves || good.is_some_and(|g| g.template == rollout.to)) {
-        return false;
+    let good = good.filter(|good| good.template == rollout.to);
+    let newer = good.is_some_and(|good| !same_spec(&good.spec, spec));
+    if forward && newer {
+        set_good(draft, service);
     }
+    forward && newer
+}
+
+/// What the rollout went to is what a later failure goes back to.
+fn set_good(draft: &mut Draft<'_>, service: usize) {
+    let (Some(rollout), Some(spec)) = (of(draft, service), draft.services[service].spec) else {
+        return;
+    };
     let good = Good {
         revision: revision(draft, service),
         template: rollout.to.clone(),
         spec: Arc::clone(spec),
     };
     draft.entry(service).good = Some(good);
-    true
-}
-
-/// Reasons that hold for as long as the rollout is where it is.
-pub(crate) fn say_waits(draft: &mut Draft<'_>, service: usize) {
-    let Some(entry) = draft.planned(service) else {
-        return;
-    };
-    let Some(rollout) = &entry.rollout else {
-        return;
-    };
-    let revision = rollout.revision;
-    let mut reasons = Vec::new();
-    match (&rollout.phase, &rollout.trouble) {
-        (Phase::Failed, Some(why)) => reasons.push(Reason::RolloutPaused {
-            revision,
-            why: why.clone(),
-        }),
-        (Phase::Held { by }, _) => reasons.push(Reason::RolloutHeld {
-            revision,
-            by: by.clone(),
-        }),
-        _ => {}
-    }
-    if let (Some(refused), Some(good)) = (&entry.refused, &entry.good) {
-        reasons.push(Reason::RolledBack {
-            revision: refused.revision,
-            to_revision: good.revision,
-            why: refused.why.clone(),
-        });
-    }
-    let spec = draft.services[service].spec;
-    if let Some(spec) = spec
-        && rollout.open
-        && rollout.stop_first
-        && update(draft, service, spec).order == UpdateOrder::Auto
-    {
-        reasons.push(Reason::NoRoomToStartFirst {
-            max_per_node: spec.placement.max_per_node,
-        });
-    }
-    for reason in reasons {
-        draft.wait(service, reason);
-    }
 }

@@ -19,6 +19,7 @@ use crate::progress;
 use crate::verdict;
 use crate::{health, rebalance, warm};
 
+mod leaving;
 mod terms;
 mod victims;
 
@@ -83,7 +84,7 @@ fn sort(draft: &Draft<'_>, service: usize, spec: &ServiceSpec, terms: &Terms) ->
             continue;
         };
         if let Some(leaving) = &replica.leaving {
-            let replaced = leaving.reason == LeaveReason::Replaced && !draft.on_lost_node(row);
+            let replaced = leaving.reason.is_exchange() && !draft.on_lost_node(row);
             sorted.waiting_gone += u32::from(terms.stop_first && replaced);
             continue;
         }
@@ -360,7 +361,8 @@ fn give(draft: &mut Draft<'_>, service: usize, sorted: &mut Sorted, terms: &Term
             left += 1;
             old -= u32::from(outdated);
             let scale_in = keep == 0 && replaced && !draft.brake;
-            give_up(draft, service, row, reason, scale_in);
+            let reason = leaving::of(draft, row, reason, scale_in, terms.stopped);
+            give_up(draft, service, row, reason);
             sorted.waiting_gone += u32::from(stop_first && !replaced);
             exchanged += u32::from(stop_first && !replaced);
         } else {
@@ -381,13 +383,10 @@ fn urgency(reason: &LeaveReason) -> u8 {
     }
 }
 
-/// One leaves: for its own reason, or because nobody follows it.
-fn give_up(draft: &mut Draft<'_>, service: usize, row: usize, reason: LeaveReason, scale_in: bool) {
+/// One leaves.
+fn give_up(draft: &mut Draft<'_>, service: usize, row: usize, reason: LeaveReason) {
     if let LeaveReason::Failed { why } = &reason {
         verdict::count_failure(draft, service, row, why);
-    } else if scale_in {
-        draft.leave(row, LeaveReason::ScaleIn);
-        return;
     }
     draft.leave(row, reason);
 }
@@ -468,10 +467,7 @@ fn trim(draft: &mut Draft<'_>, service: usize, sorted: &mut Sorted, terms: &Term
         if let Some(number) = draft.rows[row].node {
             on_node[number] -= 1;
         }
-        let reason = match draft.rows[row].condition {
-            Condition::Unhealthy => LeaveReason::Unhealthy,
-            _ => LeaveReason::ScaleIn,
-        };
+        let reason = leaving::surplus(draft, row, terms.stopped);
         choice.leaves(draft, row);
         draft.leave(row, reason);
         heap.extend(lines[line].pop().map(|next| Reverse((next, line))));

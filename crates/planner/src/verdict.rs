@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use longshore_model::reason::FailReason;
-use longshore_model::record::RolloutAnswer;
-use longshore_model::rollout::{Direction, Phase, Refused, RolloutNews, Trouble};
+use longshore_model::record::{RolloutAnswer, Setback};
+use longshore_model::rollout::{Direction, PauseCause, Phase, Refused, RolloutNews, Trouble};
 use longshore_model::spec::FailureAction;
 use longshore_model::{Decision, EventKind};
 
 use crate::draft::Draft;
-use crate::progress::{self, change, enter, of, recompute_rollout, say, update};
+use crate::progress::{self, change, enter, has_way_back, of, recompute_rollout, say, update};
 use crate::record::note;
 
 /// A new replica failed before its batch had passed.
@@ -23,7 +23,7 @@ pub(crate) fn count_failure(draft: &mut Draft<'_>, service: usize, row: usize, w
     let Some(spec) = draft.services[service].spec else {
         return;
     };
-    if !(unproven && going) || rollout.from.is_none() {
+    if !(unproven && going) || !has_way_back(draft, service) {
         return;
     }
     let failed = rollout.failed.saturating_add(1);
@@ -41,45 +41,85 @@ pub(crate) fn count_failure(draft: &mut Draft<'_>, service: usize, row: usize, w
     });
 }
 
-/// Did too many new replicas fail?
+/// Did too many new replicas fail? As many as are tolerated are said once each.
 pub(crate) fn judge(draft: &mut Draft<'_>, service: usize) -> bool {
     let (Some(rollout), Some(spec)) = (of(draft, service), draft.services[service].spec) else {
         return false;
     };
-    let tolerated = update(draft, service, spec).tolerated(draft.target(service));
-    let Some(why @ Trouble::Replicas { .. }) = rollout.trouble.clone() else {
+    if !rollout.runs() || rollout.failed == 0 || !has_way_back(draft, service) {
+        return false;
+    }
+    let update = update(draft, service, spec);
+    let too_many = rollout.failed > update.tolerated(draft.target(service));
+    let fails = too_many && update.failure_action != FailureAction::Continue;
+    if !fails && is_said(draft, service) {
+        return false;
+    }
+    let Some(mut look) = progress::look(draft, service) else {
         return false;
     };
-    if !rollout.runs() || rollout.from.is_none() || rollout.failed <= tolerated {
+    look.setback = Some(Setback::Replica);
+    look.answer = recompute_rollout(&look);
+    let answer = look.answer.clone();
+    if !matches!(
+        answer,
+        RolloutAnswer::Fails { .. } | RolloutAnswer::GoesOn { .. }
+    ) {
         return false;
     }
-    if let Some(mut look) = progress::look(draft, service) {
-        look.answer = recompute_rollout(&look);
-        if matches!(look.answer, RolloutAnswer::Fails { .. }) {
-            note(draft, service, Decision::Rollout(Arc::new(look)));
+    note(draft, service, Decision::Rollout(Arc::new(look)));
+    match answer {
+        RolloutAnswer::Fails { why } => fail(draft, service, why),
+        RolloutAnswer::GoesOn { why } if too_many => {
+            say(draft, service, RolloutNews::Continues { why });
+            true
         }
+        RolloutAnswer::GoesOn { why } => {
+            say(draft, service, RolloutNews::Tolerates { why });
+            true
+        }
+        _ => false,
     }
-    fail(draft, service, why)
 }
 
-/// What the file wants done when a rollout fails. True: something changed.
+/// Was it said, in a run before or in this one, that it goes on in spite of as many failures?
+fn is_said(draft: &Draft<'_>, service: usize) -> bool {
+    let Some(rollout) = of(draft, service) else {
+        return false;
+    };
+    let before = draft.services[service].before;
+    let before = before.and_then(|before| before.rollout.as_ref());
+    let before = before.filter(|b| (&b.to, b.started_ms) == (&rollout.to, rollout.started_ms));
+    let key = &draft.services[service].key;
+    let of_this = |why: &Trouble| match why {
+        Trouble::Replicas { failed, .. } => *failed == rollout.failed,
+        _ => false,
+    };
+    before.is_some_and(|before| before.failed == rollout.failed)
+        || draft.report.events.iter().any(|event| match event {
+            EventKind::Rollout {
+                service,
+                news: RolloutNews::Continues { why } | RolloutNews::Tolerates { why },
+                ..
+            } => service == key && of_this(why),
+            _ => false,
+        })
+}
+
+/// What the file wants done when a rollout fails, other than to go on. True: something changed.
 pub(crate) fn fail(draft: &mut Draft<'_>, service: usize, why: Trouble) -> bool {
     let (Some(rollout), Some(spec)) = (of(draft, service), draft.services[service].spec) else {
         return false;
     };
     let action = update(draft, service, spec).failure_action;
-    let to = rollout.to.clone();
-    if action == FailureAction::Continue {
-        return go_on(draft, service, why);
-    }
     let entry = draft.planned(service);
     let good = entry.and_then(|entry| entry.good.as_ref());
-    let good = good.filter(|good| good.template != to && draft.has_good(service));
+    let to_revision = good.map_or(0, |good| good.revision);
+    let returns = good.is_some_and(|good| good.template != rollout.to && draft.has_good(service));
     let desired = draft.input.desired.service(&draft.services[service].key);
-    if let (FailureAction::Rollback, Direction::Forward, Some(good), Some((_, spec))) =
-        (action, rollout.direction, good, desired)
+    if let (FailureAction::Rollback, Direction::Forward, true, Some((_, spec))) =
+        (action, rollout.direction, returns, desired)
     {
-        let to_revision = good.revision;
         let refused = Refused {
             revision: rollout.revision,
             spec: Arc::clone(spec),
@@ -91,34 +131,30 @@ pub(crate) fn fail(draft: &mut Draft<'_>, service: usize, why: Trouble) -> bool 
         entry.refused = Some(refused);
         entry.failures = None;
         draft.use_good(service);
-    } else {
-        change(draft, service, |rollout| {
-            rollout.trouble = Some(why.clone());
-        });
-        enter(draft, service, Phase::Failed);
-        say(draft, service, RolloutNews::Paused { why });
+        return true;
     }
+    let cause = match (action, rollout.direction) {
+        (_, Direction::Back) => PauseCause::WayBack { to_revision },
+        (FailureAction::Rollback, _) => PauseCause::NothingWorked,
+        _ => PauseCause::Asked,
+    };
+    change(draft, service, |rollout| {
+        rollout.trouble = Some(why.clone());
+        rollout.pause = cause;
+    });
+    enter(draft, service, Phase::Failed);
+    say(draft, service, RolloutNews::Paused { why, cause });
     true
 }
 
-/// The file says: in spite of failures. Each is said once.
-fn go_on(draft: &mut Draft<'_>, service: usize, why: Trouble) -> bool {
-    let Some(rollout) = of(draft, service) else {
-        return false;
-    };
-    let before = draft.services[service].before;
-    let before = before.and_then(|before| before.rollout.as_ref());
-    let before = before.filter(|before| before.to == rollout.to);
-    let known = match (&why, &rollout.trouble) {
-        // Counted already; new since the run before?
-        (Trouble::Replicas { .. }, _) => {
-            before.is_some_and(|before| before.trouble.as_ref() == Some(&why))
-                || continues(draft, service, &why)
-        }
-        // The numbers move with each look.
-        (Trouble::Errors { .. }, Some(Trouble::Errors { .. }))
-        | (Trouble::Latency { .. }, Some(Trouble::Latency { .. })) => true,
-        _ => false,
+/// HAProxy's numbers speak against the rollout, and its file says: in spite of that. True: it was
+/// not said before.
+pub(crate) fn goes_on(draft: &mut Draft<'_>, service: usize, why: &Trouble) -> bool {
+    let said = of(draft, service).and_then(|rollout| rollout.trouble.as_ref());
+    // The numbers move with each look.
+    let known = match (why, said) {
+        (_, None) => false,
+        (why, Some(said)) => std::mem::discriminant(why) == std::mem::discriminant(said),
     };
     if known {
         return false;
@@ -126,19 +162,7 @@ fn go_on(draft: &mut Draft<'_>, service: usize, why: Trouble) -> bool {
     change(draft, service, |rollout| {
         rollout.trouble = Some(why.clone());
     });
+    let why = why.clone();
     say(draft, service, RolloutNews::Continues { why });
     true
-}
-
-/// Was it said in this run already?
-fn continues(draft: &Draft<'_>, service: usize, why: &Trouble) -> bool {
-    let key = &draft.services[service].key;
-    draft.report.events.iter().any(|event| match event {
-        EventKind::Rollout {
-            service,
-            news: RolloutNews::Continues { why: said },
-            ..
-        } => service == key && said == why,
-        _ => false,
-    })
 }

@@ -308,6 +308,10 @@ impl World {
                 leaving.reason,
                 LeaveReason::ScaleIn
                     | LeaveReason::Replaced
+                    | LeaveReason::RolledBack { .. }
+                    | LeaveReason::RolloutFailed { .. }
+                    | LeaveReason::Superseded { .. }
+                    | LeaveReason::Misplaced
                     | LeaveReason::NodeDrain
                     | LeaveReason::Rebalanced
             );

@@ -107,8 +107,16 @@ fn fill(
         .into();
     }
     let refused = service.refused.as_ref().map(|refused| &refused.why);
-    if let Some(trouble) = refused.or(rollout.trouble.as_ref()) {
-        out.why = trouble.to_string();
+    let failed = rollout.phase == Phase::Failed;
+    let trouble = match failed {
+        true => rollout.trouble.as_ref(),
+        false => refused.or(rollout.trouble.as_ref()),
+    };
+    if let Some(trouble) = trouble {
+        out.why = match failed {
+            true => rollout.pause.with(trouble),
+            false => trouble.to_string(),
+        };
         out.trouble = Some(to_struct(trouble));
     }
     let of_service = plan.replicas_of(key);

@@ -103,6 +103,26 @@ pub enum LeaveReason {
     ScaleIn,
     /// A newer template took its place.
     Replaced,
+    /// Its revision failed and is rolled back.
+    RolledBack {
+        /// App revision that failed.
+        revision: u64,
+        /// App revision that takes its place.
+        to_revision: u64,
+    },
+    /// The rollout of its revision failed and is paused: what ran before goes on instead.
+    RolloutFailed {
+        /// App revision that failed.
+        revision: u64,
+    },
+    /// A newer revision came before an older one's rollout was through, and as many as are wanted
+    /// are there without it.
+    Superseded {
+        /// The newer app revision.
+        by_revision: u64,
+    },
+    /// Its node may no longer run it (constraints, roles), and another took its place.
+    Misplaced,
     /// Its node is drained.
     NodeDrain,
     /// Its node was lost and it was replaced.
@@ -127,6 +147,17 @@ pub enum LeaveReason {
         /// Why.
         why: StandbyEnd,
     },
+}
+
+impl LeaveReason {
+    /// Did another replica take its place, here or elsewhere, because of what it runs or where?
+    #[must_use]
+    pub fn is_exchange(&self) -> bool {
+        matches!(
+            self,
+            Self::Replaced | Self::RolledBack { .. } | Self::Misplaced
+        )
+    }
 }
 
 /// Why a warm standby is given up.
@@ -162,6 +193,15 @@ impl fmt::Display for LeaveReason {
         match self {
             Self::ScaleIn => f.write_str("fewer replicas wanted"),
             Self::Replaced => f.write_str("replaced by another revision"),
+            Self::RolledBack {
+                revision,
+                to_revision,
+            } => write!(f, "revision {revision} is rolled back to {to_revision}"),
+            Self::RolloutFailed { revision } => {
+                write!(f, "the rollout of revision {revision} failed")
+            }
+            Self::Superseded { by_revision } => write!(f, "superseded by revision {by_revision}"),
+            Self::Misplaced => f.write_str("its node no longer fits, replaced on another"),
             Self::NodeDrain => f.write_str("its node is drained"),
             Self::NodeLost => f.write_str("its node was lost"),
             Self::Failed { why } => write!(f, "failed: {why}"),

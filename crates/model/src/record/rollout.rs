@@ -17,7 +17,7 @@ pub struct RolloutRecord {
     pub direction: Direction,
     /// Where it stood.
     pub stage: RolloutStage,
-    /// Nothing ran before: the service is new.
+    /// There is nothing to go back to: no other template runs, and none ever served in full.
     pub is_first: bool,
     /// What the file asks for.
     pub terms: UpdateSpec,
@@ -45,6 +45,9 @@ pub struct RolloutRecord {
     pub failed: u32,
     /// The last failure.
     pub trouble: Option<Trouble>,
+    /// What just went wrong: the question is whether it goes on in spite of that.
+    #[serde(default)]
+    pub setback: Option<Setback>,
     /// HAProxy's numbers, where the file has a gate.
     pub gate: Option<GateLook>,
     /// What follows.
@@ -61,6 +64,16 @@ pub enum RolloutStage {
     Held,
     /// It was over, and old replicas came back.
     Done,
+}
+
+/// What just went wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Setback {
+    /// A new replica failed.
+    Replica,
+    /// HAProxy's numbers are worse than the file tolerates.
+    Gate,
 }
 
 /// HAProxy's numbers of both sides since all the new replicas serve.
@@ -98,6 +111,11 @@ pub enum RolloutAnswer {
     /// It fails; what then follows is the file's `failure_action`.
     Fails {
         /// Why.
+        why: Trouble,
+    },
+    /// It goes on in spite of what just went wrong: the file tolerates as much, or asks for it.
+    GoesOn {
+        /// What went wrong.
         why: Trouble,
     },
     /// Old replicas that came back are replaced as well.

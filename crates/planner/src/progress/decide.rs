@@ -1,6 +1,6 @@
 //! What follows from a look at a rollout: a function of the look alone.
 
-use longshore_model::record::{RolloutAnswer, RolloutRecord, RolloutStage};
+use longshore_model::record::{RolloutAnswer, RolloutRecord, RolloutStage, Setback};
 use longshore_model::rollout::Trouble;
 use longshore_model::spec::{FailureAction, UpdateOrder};
 
@@ -14,6 +14,9 @@ pub fn recompute_rollout(look: &RolloutRecord) -> RolloutAnswer {
     }
     if let Some(why) = too_many_failed(look) {
         return RolloutAnswer::Fails { why };
+    }
+    if let Some(why) = set_back(look) {
+        return RolloutAnswer::GoesOn { why };
     }
     if look.target == 0 && look.old == 0 {
         return RolloutAnswer::Finishes;
@@ -51,8 +54,26 @@ fn continues(look: &RolloutRecord) -> bool {
 fn too_many_failed(look: &RolloutRecord) -> Option<Trouble> {
     let runs = look.stage == RolloutStage::Running && !look.is_first;
     let bears = continues(look) || look.failed <= look.terms.tolerated(look.target);
-    let why = look.trouble.as_ref().filter(|_| runs && !bears)?;
-    matches!(why, Trouble::Replicas { .. }).then(|| why.clone())
+    counted(look).filter(|_| runs && !bears)
+}
+
+/// The new replicas that failed, and how many may by now: more or fewer are wanted than at the
+/// last failure.
+fn counted(look: &RolloutRecord) -> Option<Trouble> {
+    let mut why = look.trouble.clone()?;
+    let Trouble::Replicas { tolerated, .. } = &mut why else {
+        return None;
+    };
+    *tolerated = look.terms.tolerated(look.target);
+    Some(why)
+}
+
+/// What just went wrong.
+fn set_back(look: &RolloutRecord) -> Option<Trouble> {
+    match look.setback? {
+        Setback::Replica => counted(look),
+        Setback::Gate => objection(look),
+    }
 }
 
 /// What HAProxy's numbers say against the batch that is watched.

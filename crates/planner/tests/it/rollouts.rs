@@ -51,7 +51,7 @@ pub(crate) fn of_image(world: &World, image_of: &str) -> usize {
     active.filter(|r| image(world, r) == image_of).count()
 }
 
-fn news(world: &World) -> Vec<&RolloutNews> {
+pub(crate) fn news(world: &World) -> Vec<&RolloutNews> {
     let news = world.events.iter().filter_map(|event| match event {
         EventKind::Rollout { news, .. } => Some(news),
         _ => None,
@@ -59,7 +59,7 @@ fn news(world: &World) -> Vec<&RolloutNews> {
     news.collect()
 }
 
-fn failures(world: &World) -> usize {
+pub(crate) fn failures(world: &World) -> usize {
     let failed = |event: &&EventKind| matches!(event, EventKind::Failed { .. });
     world.events.iter().filter(failed).count()
 }
@@ -87,6 +87,7 @@ fn looks(world: &World) -> Vec<&'static str> {
             RolloutAnswer::Holds => "holds",
             RolloutAnswer::Opens { .. } => "opens",
             RolloutAnswer::Finishes => "finishes",
+            RolloutAnswer::GoesOn { .. } => "goes on",
         }),
         _ => None,
     });
