@@ -92,6 +92,7 @@ fn numbers(gate: &GateLook) -> String {
 #[cfg(test)]
 mod tests {
     use longshore_model::record::{GateSide, RolloutStage};
+    use longshore_model::rollout::Trouble;
     use longshore_model::spec::{GateSpec, UpdateSpec};
 
     use super::*;
@@ -150,8 +151,19 @@ mod tests {
             allowed: 3,
             stop_first: true,
         };
+        let mut opens_back = look(opens.clone());
+        opens_back.direction = Direction::Back;
+        let mut nobody = look(RolloutAnswer::Finishes);
+        nobody.target = 0;
+        let why = Trouble::Errors {
+            new_permille: 31,
+            old_permille: 4,
+            increase_permille_max: 10,
+            requests: 400,
+        };
         let plain = [
             opens,
+            RolloutAnswer::GoesOn { why },
             RolloutAnswer::WaitsForReplicas,
             RolloutAnswer::Interrupted,
             RolloutAnswer::Watches,
@@ -160,7 +172,8 @@ mod tests {
             RolloutAnswer::Holds,
             RolloutAnswer::Reopens,
         ];
-        let looks = plain.into_iter().map(look).chain([gated, back]);
+        let looks = plain.into_iter().map(look);
+        let looks = looks.chain([gated, back, opens_back, nobody]);
         let lines: Vec<String> = looks.map(|look| summary(&look)).collect();
         insta::assert_snapshot!("rollout", lines.join("\n"));
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use longshore_model::plan::Plan;
-use longshore_model::rollout::{Said, Trouble};
+use longshore_model::rollout::{PauseCause, Said, Trouble};
 use longshore_model::{NodeId, ReplicaId};
 
 use super::super::{HistoryBatch, MemStore, Meta};
@@ -108,6 +108,20 @@ fn a_revision_remembers_how_it_ended_and_why() {
     let rows = commit(&[event(2, RolloutNews::RolledBack { to_revision: 1 })]);
     let outcome = of(&rows[1]);
     assert_eq!((outcome.state.as_str(), outcome.at_ms), ("rolled_back", 9));
+    assert!(outcome.why.contains("no database"), "{}", outcome.why);
+    let paused = RolloutNews::Paused {
+        why: trouble(),
+        cause: PauseCause::NothingWorked,
+    };
+    let superseded = RolloutNews::Superseded { by_revision: 3 };
+    let rows = commit(&[event(1, paused), event(2, superseded)]);
+    let why = of(&rows[0]).why;
+    assert!(
+        why.starts_with("there is no earlier revision that worked"),
+        "{why}"
+    );
+    let outcome = of(&rows[1]);
+    assert_eq!(outcome.state, "superseded");
     assert!(outcome.why.contains("no database"), "{}", outcome.why);
 }
 

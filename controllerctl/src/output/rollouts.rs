@@ -162,7 +162,7 @@ pub struct Revision {
     pub of_revision: Option<u64>,
     /// Image.
     pub image: String,
-    /// finished, paused, `rolling_back`, `rolled_back`; none: nothing is known.
+    /// finished, unproved, superseded, paused, `rolling_back`, `rolled_back`; none: nothing is known.
     pub outcome: Option<String>,
     /// Why it failed.
     pub why: Option<String>,
@@ -227,7 +227,7 @@ impl Row for RevisionRow<'_> {
         };
         let tone = match r.outcome.as_str() {
             "finished" => Tone::Good,
-            "" => Tone::Plain,
+            "" | "unproved" | "superseded" => Tone::Plain,
             _ => Tone::Bad,
         };
         let mut cells = vec![

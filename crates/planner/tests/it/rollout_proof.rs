@@ -3,7 +3,7 @@
 
 use crate::rollouts::*;
 use crate::world::*;
-use longshore_model::rollout::{Phase, RolloutNews};
+use longshore_model::rollout::{Phase, Rollout, RolloutNews};
 use longshore_model::spec::{FailureAction, UpdateSpec};
 use longshore_model::*;
 
@@ -129,6 +129,20 @@ fn a_revision_that_comes_with_its_count_can_fail_where_none_ran() {
         (of_image(&world, OLD), rollout(&world).word()),
         (3, "rolled_back")
     );
+}
+
+/// Plans and events of before know neither of these fields.
+#[test]
+fn what_was_stored_before_is_read() {
+    let world = unproved(FailureAction::Rollback);
+    let stored = serde_json::to_value(rollout(&world)).unwrap();
+    let mut old = stored;
+    assert!(old.as_object_mut().unwrap().remove("pause").is_some());
+    let read: Rollout = serde_json::from_value(old).unwrap();
+    assert_eq!(read, *rollout(&world));
+    let old = r#"{"news":"batch","batch":1,"new":1,"of":3,"stop_first":false}"#;
+    let batch: RolloutNews = serde_json::from_str(old).unwrap();
+    assert_eq!(batch.to_string(), "batch 1 began: 1 of 3 new");
 }
 
 #[test]
