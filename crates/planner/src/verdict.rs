@@ -23,7 +23,7 @@ pub(crate) fn count_failure(draft: &mut Draft<'_>, service: usize, row: usize, w
     let Some(spec) = draft.services[service].spec else {
         return;
     };
-    if !(unproven && going) || !has_way_back(draft, service) {
+    if !(unproven && going && has_way_back(draft, service)) {
         return;
     }
     let failed = rollout.failed.saturating_add(1);
