@@ -304,19 +304,11 @@ impl World {
             if leaving.reason == LeaveReason::NodeDrainForced && !due {
                 found.push(format!("{} is forced out before its time", replica.id));
             }
-            let by_choice = matches!(
-                leaving.reason,
-                LeaveReason::ScaleIn
-                    | LeaveReason::Replaced
-                    | LeaveReason::RolledBack { .. }
-                    | LeaveReason::RolloutFailed { .. }
-                    | LeaveReason::Superseded { .. }
-                    | LeaveReason::Misplaced
-                    | LeaveReason::NodeDrain
-                    | LeaveReason::Rebalanced
-            );
             let served = was.is_some_and(|was| was.traffic == Traffic::Serve && self.serves(was));
-            if by_choice && served && !was.is_some_and(|was| self.is_news(commit, was)) {
+            if is_by_choice(&leaving.reason)
+                && served
+                && !was.is_some_and(|was| self.is_news(commit, was))
+            {
                 *given.entry(replica.service.clone()).or_default() += 1;
                 let drain_ms = self.users.of(&replica.service).map(|s| s.usual.drain_ms);
                 let due_ms = leaving.since_ms.saturating_add(drain_ms.unwrap_or(0));
@@ -543,4 +535,17 @@ fn planned_once(commit: &Commit<'_>, memory: &Arc<Memory>) -> Vec<String> {
         found.push(format!("planning again says {news:?}"));
     }
     found
+}
+
+/// Does a replica leave although it could go on serving?
+fn is_by_choice(reason: &LeaveReason) -> bool {
+    reason.is_exchange()
+        || matches!(
+            reason,
+            LeaveReason::ScaleIn
+                | LeaveReason::RolloutFailed { .. }
+                | LeaveReason::Superseded { .. }
+                | LeaveReason::NodeDrain
+                | LeaveReason::Rebalanced
+        )
 }
