@@ -14,12 +14,14 @@
 //! ship), a TCP statistics socket (its TLS options are ignored in silence), quoting (see `name`).
 
 mod compile;
+mod converge;
 pub mod decide;
 pub mod edge;
 pub mod error;
 mod files;
 mod held;
 pub mod intent;
+mod look;
 pub mod name;
 mod probe;
 pub mod readout;

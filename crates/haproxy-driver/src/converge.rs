@@ -1,0 +1,234 @@
+//! One convergence: looks, decides, sends, reloads where structure differs, writes the file.
+
+use std::collections::BTreeSet;
+
+use tokio::time::Instant;
+
+use crate::decide::{Decision, Worker, decide, for_reload};
+use crate::edge::{Edge, Retry};
+use crate::error::EdgeError;
+use crate::held::taken_ports;
+use crate::readout::{Capabilities, Running};
+use crate::render::{render, structure};
+use crate::socket::COMMANDS_MAX;
+use crate::step::{Action, Step};
+
+/// Looks at HAProxy within one call before it is given up for this time.
+const ROUNDS_MAX: usize = 8;
+/// Answers of HAProxy that an error quotes.
+const COMPLAINTS_MAX: usize = 5;
+
+/// What one convergence did.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    pub(crate) decision: Decision,
+    pub(crate) steps: usize,
+    pub(crate) reloaded: bool,
+    pub(crate) repaired: Vec<String>,
+    pub(crate) problems: Vec<String>,
+}
+
+/// The last commands and what HAProxy said to them.
+#[derive(Debug, Default)]
+struct Sent {
+    steps: Vec<Step>,
+    complaints: Vec<String>,
+}
+
+impl Sent {
+    /// Commands that follow from reading back what they should have changed were not taken.
+    /// Removals that are not taken fail the whole; an addition must not hold up the others.
+    fn refuse_repetition(
+        &mut self,
+        decision: &mut Decision,
+        outcome: &mut Outcome,
+    ) -> Result<(), EdgeError> {
+        let again: Vec<&Step> = decision
+            .steps
+            .iter()
+            .filter(|step| self.steps.contains(step))
+            .collect();
+        let Some(first) = again.first() else {
+            return Ok(());
+        };
+        self.complaints.truncate(COMPLAINTS_MAX);
+        let detail = format!("{} ({})", first.wire(), self.complaints.join("; "));
+        if again
+            .iter()
+            .any(|step| matches!(step.action, Action::Maint | Action::Park))
+        {
+            return Err(EdgeError::NotTaken { detail });
+        }
+        outcome
+            .problems
+            .push(format!("HAProxy does not take: {detail}"));
+        decision.steps.retain(|step| !self.steps.contains(step));
+        Ok(())
+    }
+}
+
+impl Edge {
+    pub(crate) async fn converge_or_prepare(
+        &mut self,
+        by_apply: bool,
+    ) -> Result<Outcome, EdgeError> {
+        let result = self.converge(by_apply).await;
+        match &result {
+            Ok(outcome) => self.last_problems.clone_from(&outcome.problems),
+            Err(error) => self.last_problems = vec![error.to_string()],
+        }
+        // Silence is not death: a worker that hangs still has its sessions, and its slots with them.
+        if matches!(&result, Err(EdgeError::Down { socket, .. }) if *socket == self.admin.path) {
+            let taken = taken_ports(&self.intent, self.settings.bind_address);
+            let gone = self.admin.is_gone().await;
+            let held = self.kept_down_by(&taken);
+            if self
+                .kept_down
+                .lasts(gone && !taken.is_empty(), Instant::now())
+            {
+                // Better without these ports than not at all.
+                self.leave_out(&taken);
+            } else {
+                self.note_taken(&taken);
+            }
+            self.prepare_start().await?;
+            if let Some(ports) = held {
+                let held = EdgeError::Held { ports };
+                self.last_problems = vec![held.to_string()];
+                return Err(held);
+            }
+        } else {
+            self.kept_down.lasts(false, Instant::now());
+        }
+        result
+    }
+
+    /// HAProxy is down: its next start must find the present routes.
+    async fn prepare_start(&mut self) -> Result<(), EdgeError> {
+        let worker = Worker {
+            running: None,
+            can_add: false,
+            vouched: &BTreeSet::new(),
+        };
+        let decision = decide(&self.intent, &self.slots, worker, &self.settings);
+        let mut slots = for_reload(&decision.slots, &self.settings);
+        let text = render(&self.intent, &slots, &self.settings);
+        if self.written.as_ref() == Some(&text) {
+            return Ok(());
+        }
+        // It may be starting from the old file at this moment: then a reload sets it right.
+        slots.reload_owed |= self.loaded.as_ref() != Some(&structure(&text));
+        self.save_slots(slots)?;
+        self.write_config(text).await
+    }
+
+    async fn converge(&mut self, by_apply: bool) -> Result<Outcome, EdgeError> {
+        let mut outcome = Outcome::default();
+        let mut running = self.settle(&mut outcome).await?;
+        let text = render(&self.intent, &self.slots, &self.settings);
+        let structure_differs = self.loaded.as_ref() != Some(&structure(&text));
+        let needs_reload =
+            self.slots.reload_owed || structure_differs || !outcome.decision.reload.is_empty();
+        if needs_reload {
+            if !by_apply && !self.retry.is_due() {
+                outcome
+                    .problems
+                    .push("a reload is due and was put off after a failure".to_owned());
+                return Ok(outcome);
+            }
+            if let Err(error) = self.reload(&running).await {
+                self.retry.failed();
+                return Err(error);
+            }
+            outcome.reloaded = true;
+            running = self.settle(&mut outcome).await?;
+            if let Some(reason) = outcome.decision.reload.first() {
+                self.retry.failed();
+                return Err(EdgeError::Reload {
+                    detail: format!("after it, {reason}"),
+                });
+            }
+            drop(running);
+        }
+        let text = render(&self.intent, &self.slots, &self.settings);
+        if self.written.as_ref() != Some(&text) {
+            self.write_config(text).await?;
+        }
+        self.retry = Retry::default();
+        if (by_apply || !self.old_workers.is_empty())
+            && let Err(error) = self.drain_old_workers().await
+        {
+            outcome
+                .problems
+                .push(format!("old workers may serve an old list: {error}"));
+        }
+        for id in &outcome.decision.unplaced {
+            outcome
+                .problems
+                .push(format!("{id} has no slot in HAProxy"));
+        }
+        Ok(outcome)
+    }
+
+    /// Looks, decides and sends until there is nothing left to send.
+    async fn settle(&mut self, outcome: &mut Outcome) -> Result<Running, EdgeError> {
+        let mut sent = Sent::default();
+        let mut vouched = None;
+        for _ in 0..ROUNDS_MAX {
+            let seen = self.look().await?;
+            self.notice_pid(&seen, outcome);
+            let capabilities = Capabilities::of(&seen.info.version);
+            if capabilities.too_old {
+                return Err(EdgeError::TooOld {
+                    version: seen.info.version,
+                });
+            }
+            let nobody = BTreeSet::new();
+            let worker = Worker {
+                running: Some(&seen.running),
+                can_add: capabilities.add_server,
+                vouched: vouched.as_ref().unwrap_or(&nobody),
+            };
+            let mut decision = decide(&self.intent, &self.slots, worker, &self.settings);
+            self.save_slots(decision.slots.clone())?;
+            outcome.repaired.append(&mut decision.drift);
+            sent.refuse_repetition(&mut decision, outcome)?;
+            let steps = std::mem::take(&mut decision.steps);
+            outcome.decision = decision;
+            if !steps.is_empty() {
+                outcome.steps += steps.len();
+                sent.complaints = self.send(&steps).await?;
+                sent.steps = steps;
+            } else if vouched.is_none() && !outcome.decision.joining.is_empty() {
+                vouched = Some(self.probe(&outcome.decision.joining).await);
+                if vouched.as_ref().is_some_and(BTreeSet::is_empty) {
+                    return Ok(seen.running);
+                }
+            } else {
+                return Ok(seen.running);
+            }
+        }
+        Err(EdgeError::NotTaken {
+            detail: format!("no rest after {ROUNDS_MAX} rounds"),
+        })
+    }
+
+    /// Sends commands; gives what HAProxy said to them beyond success.
+    async fn send(&self, steps: &[Step]) -> Result<Vec<String>, EdgeError> {
+        let mut complaints = Vec::new();
+        for batch in steps.chunks(COMMANDS_MAX) {
+            let lines: Vec<String> = batch.iter().map(Step::wire).collect();
+            for line in &lines {
+                tracing::debug!(command = %line, "to haproxy");
+            }
+            let (_, answers) = self.admin.talk(&lines).await?;
+            complaints.extend(
+                answers
+                    .iter()
+                    .map(|a| a.trim().to_owned())
+                    .filter(|a| !a.is_empty()),
+            );
+        }
+        Ok(complaints)
+    }
+}
