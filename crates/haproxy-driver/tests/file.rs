@@ -255,6 +255,33 @@ fn no_setting_can_become_syntax() {
     assert!(longshore_haproxy_driver::render::check_settings(&Settings::default()).is_ok());
 }
 
+/// Each directive of the unit as often as it is given, in order.
+fn directives<'a>(unit: &'a str, name: &str) -> Vec<&'a str> {
+    let prefix = format!("{name}=");
+    unit.lines()
+        .filter_map(|line| line.strip_prefix(prefix.as_str()))
+        .collect()
+}
+
+#[test]
+fn the_unit_starts_haproxy_again_within_a_second_and_reloads_only_what_passes() {
+    let unit = include_str!("../../../packaging/systemd/longshore-haproxy.service");
+    assert_eq!(directives(unit, "Restart"), ["always"]);
+    assert_eq!(directives(unit, "RestartSec"), ["100ms"]);
+    // Without this the supervisor gives up on a HAProxy that crashes often.
+    assert_eq!(directives(unit, "StartLimitIntervalSec"), ["0"]);
+    let config = Settings::default().config_path;
+    let config = config.to_str().unwrap();
+    let reload = directives(unit, "ExecReload");
+    assert_eq!(reload.len(), 2, "{reload:?}");
+    assert!(reload[0].contains("haproxy -c -q -f") && reload[0].ends_with(config));
+    assert_eq!(reload[1], "/bin/kill -USR2 $MAINPID");
+    let start = directives(unit, "ExecStart");
+    let master = Settings::default().master_socket;
+    assert!(start[0].contains(&format!("-Ws -S {}", master.display())));
+    assert!(start[0].ends_with(config));
+}
+
 fn haproxy_accepts(file: &str) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("haproxy.cfg");
