@@ -67,7 +67,7 @@ pub async fn run(
             Err(error) => {
                 // It may be another process with another content when it is back.
                 applied = None;
-                publish_problem(&reports, &error, edge.refused());
+                publish_failure(&mut edge, &reports, &error).await;
                 backoff.next_wait().max(RETRY_FIRST)
             }
         };
@@ -152,6 +152,19 @@ fn log_refused(last: &BTreeMap<ServiceKey, String>, next: &BTreeMap<ServiceKey, 
     }
     for service in last.keys().filter(|service| !next.contains_key(*service)) {
         tracing::info!(%service, "nothing stands in the way of serving it here any more");
+    }
+}
+
+/// What could not be done is said beside what HAProxy really runs. Where that cannot be read
+/// either, nothing is known of its servers.
+async fn publish_failure(edge: &mut Edge, reports: &watch::Sender<EdgeReading>, error: &EdgeError) {
+    match edge.read().await {
+        Ok(snapshot) => {
+            let mut next = report(snapshot);
+            next.problem = Some(Chain(error).to_string());
+            publish(reports, next, Some(Instant::now()));
+        }
+        Err(_) => publish_problem(reports, error, &edge.refused()),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Turns the routes into what this HAProxy can serve, and says of each service what it cannot.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use longshore_model::ServiceKey;
@@ -48,21 +49,32 @@ impl Edge {
             .filter(|port| is_taken(self.settings.bind_address, *port))
             .collect();
         self.refused = refused;
-        self.intent = intent;
+        self.wanted = intent;
         self.look_again = None;
         self.leave_out(&taken);
+    }
+
+    /// What is served of what is wanted: all but what HAProxy does not take.
+    pub(crate) fn hold_back(&mut self) {
+        let now = Instant::now();
+        let (loaded, reserved) = (&self.slots.loaded, self.settings.stats_port);
+        let intent = self
+            .quarantine
+            .hold_back(&self.wanted, loaded, reserved, now);
+        self.intent = Arc::new(intent);
     }
 
     /// Serves all but what comes in through these ports, which other programs hold.
     pub(crate) fn leave_out(&mut self, taken: &[u16]) {
         let refused = &mut self.refused;
-        self.intent.backends.retain(|_, backend| {
+        self.wanted.backends.retain(|_, backend| {
             let is_free = !taken.contains(&backend.listen_port);
             if !is_free {
                 refuse_port(refused, backend);
             }
             is_free
         });
+        self.hold_back();
         self.plan_look();
     }
 
@@ -78,7 +90,7 @@ impl Edge {
 
     /// While anything is refused, ports are asked for again.
     fn plan_look(&mut self) {
-        if !self.refused.is_empty() {
+        if !self.refused().is_empty() {
             let at = Instant::now() + Duration::from_millis(LOOK_MS);
             self.look_again.get_or_insert(at);
         }
@@ -86,8 +98,15 @@ impl Edge {
 
     /// Services that cannot be reached here as wanted, and why.
     #[must_use]
-    pub fn refused(&self) -> &BTreeMap<ServiceKey, String> {
-        &self.refused
+    pub fn refused(&self) -> BTreeMap<ServiceKey, String> {
+        let mut refused = self.refused.clone();
+        for (service, why) in self.quarantine.says() {
+            refuse(&mut refused, service, &why);
+        }
+        for (service, why) in &self.waiting {
+            refuse(&mut refused, service, why);
+        }
+        refused
     }
 
     /// While HAProxy is down: what it could not start with, in one line.
@@ -113,9 +132,9 @@ fn refuse_port(refused: &mut Refused, backend: &BackendIntent) {
 
 /// Notes one more reason of a service; one that is noted already, as at the next look, is not
 /// said twice.
-fn refuse(refused: &mut Refused, service: &ServiceKey, why: &str) {
+pub(crate) fn refuse(refused: &mut Refused, service: &ServiceKey, why: &str) {
     let known = refused.entry(service.clone()).or_default();
-    if known.split("; ").any(|said| said == why) {
+    if known == why || known.split("; ").any(|said| said == why) {
         return;
     }
     if !known.is_empty() {

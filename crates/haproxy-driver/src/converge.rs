@@ -1,15 +1,15 @@
 //! One convergence: looks, decides, sends, reloads where structure differs, writes the file.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tokio::time::Instant;
 
-use crate::decide::{Decision, Worker, decide, for_reload};
-use crate::edge::{Edge, Retry};
+use crate::decide::{Decision, Worker, decide};
+use crate::edge::Edge;
 use crate::error::EdgeError;
 use crate::held::taken_ports;
 use crate::readout::{Capabilities, Running};
-use crate::render::{render, structure};
+use crate::slots::SlotMap;
 use crate::socket::COMMANDS_MAX;
 use crate::step::{Action, Step};
 
@@ -26,6 +26,18 @@ pub(crate) struct Outcome {
     pub(crate) reloaded: bool,
     pub(crate) repaired: Vec<String>,
     pub(crate) problems: Vec<String>,
+    pub(crate) waits: Waits,
+}
+
+/// Does a change of structure wait?
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Waits {
+    #[default]
+    No,
+    /// For a moment: the last reload has only just been.
+    Spaced,
+    /// HAProxy does not take it.
+    Failing,
 }
 
 /// The last commands and what HAProxy said to them.
@@ -105,56 +117,50 @@ impl Edge {
 
     /// HAProxy is down: its next start must find the present routes.
     async fn prepare_start(&mut self) -> Result<(), EdgeError> {
-        let worker = Worker {
-            running: None,
-            can_add: false,
-            vouched: &BTreeSet::new(),
-        };
-        let decision = decide(&self.intent, &self.slots, worker, &self.settings);
-        let mut slots = for_reload(&decision.slots, &self.settings);
-        let text = render(&self.intent, &slots, &self.settings);
-        if self.written.as_ref() == Some(&text) {
+        let draft = self.draft(true).await;
+        if self.written.as_ref() == Some(&draft.text) {
             return Ok(());
         }
+        let Some(mut draft) = self.admitted(true, &BTreeMap::new()).await? else {
+            return Ok(());
+        };
         // It may be starting from the old file at this moment: then a reload sets it right.
-        slots.reload_owed |= self.loaded.as_ref() != Some(&structure(&text));
-        self.save_slots(slots)?;
-        self.write_config(text).await
+        draft.slots.reload_owed |= self.loaded.as_ref() != Some(&draft.structure);
+        draft.slots.loaded = self.ways_in();
+        self.save_slots(draft.slots).await?;
+        self.commit_config(draft.text).await
     }
 
     async fn converge(&mut self, by_apply: bool) -> Result<Outcome, EdgeError> {
         let mut outcome = Outcome::default();
         let mut running = self.settle(&mut outcome).await?;
-        let text = render(&self.intent, &self.slots, &self.settings);
-        let structure_differs = self.loaded.as_ref() != Some(&structure(&text));
-        let needs_reload =
-            self.slots.reload_owed || structure_differs || !outcome.decision.reload.is_empty();
-        if needs_reload {
-            if !by_apply && !self.retry.is_due() {
-                outcome
-                    .problems
-                    .push("a reload is due and was put off after a failure".to_owned());
-                return Ok(outcome);
-            }
-            if let Err(error) = self.reload(&running).await {
-                self.retry.failed();
-                return Err(error);
-            }
-            outcome.reloaded = true;
-            running = self.settle(&mut outcome).await?;
-            if let Some(reason) = outcome.decision.reload.first() {
-                self.retry.failed();
-                return Err(EdgeError::Reload {
-                    detail: format!("after it, {reason}"),
-                });
-            }
-            drop(running);
+        let mut draft = self.present().await;
+        if self.is_reload_due(&draft, &outcome) {
+            running = self
+                .try_reload(&draft.structure, running, &mut outcome)
+                .await?;
+            draft = self.present().await;
         }
-        let text = render(&self.intent, &self.slots, &self.settings);
+        outcome.waits = self.waits(&draft, &outcome);
+        let text = match outcome.waits {
+            Waits::No => draft.text,
+            Waits::Spaced | Waits::Failing => self.with_servers().await,
+        };
         if self.written.as_ref() != Some(&text) {
             self.write_config(text).await?;
         }
-        self.retry = Retry::default();
+        if outcome.waits == Waits::No {
+            self.reloads.settled();
+            let loaded = self.ways_in();
+            if self.slots.loaded != loaded {
+                let slots = self.slots.clone();
+                self.save_slots(SlotMap { loaded, ..slots }).await?;
+            }
+        }
+        self.say_waiting(&running, &mut outcome);
+        if outcome.waits != Waits::Spaced || !self.retired_serve(&running) {
+            self.acknowledged = self.intent.generation;
+        }
         if (by_apply || !self.old_workers.is_empty())
             && let Err(error) = self.drain_old_workers().await
         {
@@ -171,7 +177,8 @@ impl Edge {
     }
 
     /// Looks, decides and sends until there is nothing left to send.
-    async fn settle(&mut self, outcome: &mut Outcome) -> Result<Running, EdgeError> {
+    pub(crate) async fn settle(&mut self, outcome: &mut Outcome) -> Result<Running, EdgeError> {
+        let driven = self.driven();
         let mut sent = Sent::default();
         let mut vouched = None;
         for _ in 0..ROUNDS_MAX {
@@ -189,8 +196,8 @@ impl Edge {
                 can_add: capabilities.add_server,
                 vouched: vouched.as_ref().unwrap_or(&nobody),
             };
-            let mut decision = decide(&self.intent, &self.slots, worker, &self.settings);
-            self.save_slots(decision.slots.clone())?;
+            let mut decision = decide(&driven, &self.slots, worker, &self.settings);
+            self.save_slots(decision.slots.clone()).await?;
             outcome.repaired.append(&mut decision.drift);
             sent.refuse_repetition(&mut decision, outcome)?;
             let steps = std::mem::take(&mut decision.steps);

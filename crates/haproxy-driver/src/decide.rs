@@ -32,8 +32,8 @@ pub struct Decision {
     /// Replicas that should serve and found no slot: only a reload with a larger pool helps, and
     /// not beyond the limit.
     pub unplaced: BTreeSet<ReplicaId>,
-    /// Why a reload is needed, beyond a change of the file's structure.
-    pub reload: Vec<String>,
+    /// Backends that need a reload beyond a change of the file's structure, and why.
+    pub reload: BTreeMap<BackendName, &'static str>,
     /// What was found other than it was left, in words.
     pub drift: Vec<String>,
 }
@@ -49,6 +49,17 @@ pub struct Worker<'a> {
     pub vouched: &'a BTreeSet<(BackendName, ReplicaId)>,
 }
 
+static NOBODY: BTreeSet<(BackendName, ReplicaId)> = BTreeSet::new();
+
+impl Worker<'static> {
+    /// HAProxy is down.
+    pub const GONE: Self = Self {
+        running: None,
+        can_add: false,
+        vouched: &NOBODY,
+    };
+}
+
 /// Decides the next commands.
 #[must_use]
 pub fn decide(
@@ -61,6 +72,7 @@ pub fn decide(
         slots: SlotMap {
             backends: BTreeMap::new(),
             reload_owed: slots.reload_owed,
+            loaded: slots.loaded.clone(),
         },
         ..Decision::default()
     };
@@ -68,7 +80,7 @@ pub fn decide(
     for (name, backend) in &intent.backends {
         let running = worker.running.and_then(|r| r.backends.get(name.as_str()));
         if running.is_none() {
-            out.reload.push(format!("{name} is not loaded"));
+            out.reload.insert(name.clone(), "is not loaded");
         }
         let mut look = Look {
             backend,
@@ -288,10 +300,8 @@ impl Look<'_> {
             } else {
                 // Said at each look: the one that gave it the slot may have had other things to
                 // do before the reload.
-                let reason = format!("{} needs a larger pool", self.backend.name);
-                if !self.out.reload.contains(&reason) {
-                    self.out.reload.push(reason);
-                }
+                let name = self.backend.name.clone();
+                self.out.reload.insert(name, "needs a larger pool");
             }
             return false;
         };

@@ -4,7 +4,9 @@
 //! - A generation is acknowledged only after its removals and drains were read back.
 //! - The file on disk always passes `haproxy -c` and names only servers that have proven
 //!   themselves as enabled: a HAProxy restarted or reloaded by somebody else comes up right.
-//! - A failed reload leaves the old worker and the old file.
+//! - A failed reload leaves the old worker and the old structure; membership goes on, and the file
+//!   names the servers of now.
+//! - A way in that HAProxy does not take costs its own service only.
 //!
 //! # Assumptions
 //! - Nobody else writes the configuration file, and one `Edge` drives one HAProxy.
@@ -14,29 +16,31 @@
 //!   meanwhile.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use longshore_model::observe::{BackendObserved, ServersByService};
 use longshore_model::{Routes, ServiceKey};
 use tokio::time::Instant;
 
+use crate::converge::Waits;
 use crate::error::EdgeError;
 use crate::files;
 use crate::held::KeptDown;
 use crate::intent::Intent;
+use crate::pending::Reloads;
+use crate::quarantine::Quarantine;
 use crate::render::{check_settings, render, structure};
 use crate::settings::Settings;
 use crate::slots::SlotMap;
 use crate::socket::{AdminSocket, MasterSocket};
 
-/// First and longest pause between two attempts of a reload that `tick` makes by itself.
-const RETRY_MS: (u64, u64) = (1_000, 30_000);
-
 /// What [`Edge::apply`] did.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Applied {
     /// Generation that may now be acknowledged: its removals and drains are in force, its
-    /// additions are addressed.
+    /// additions are addressed, but for services that [`Edge::refused`] names. It stays at the one
+    /// before for the moment that a removed way in waits for a reload that follows another one.
     pub generation: u64,
     /// No server waits for its check.
     pub converged: bool,
@@ -86,11 +90,15 @@ pub struct EdgeSnapshot {
 /// One HAProxy on this host.
 #[derive(Debug)]
 pub struct Edge {
-    pub(crate) settings: Settings,
+    pub(crate) settings: Arc<Settings>,
     pub(crate) admin: AdminSocket,
     pub(crate) master: MasterSocket,
     pub(crate) slots: SlotMap,
-    pub(crate) intent: Intent,
+    /// The routes without what breaks a rule and without ports that other programs hold.
+    pub(crate) wanted: Intent,
+    /// What of it is served: without what HAProxy does not take, or with that as it was before.
+    pub(crate) intent: Arc<Intent>,
+    pub(crate) quarantine: Quarantine,
     pub(crate) acknowledged: u64,
     /// Text of the file on disk.
     pub(crate) written: Option<String>,
@@ -101,36 +109,16 @@ pub struct Edge {
     /// Pid of the worker that was last seen.
     pub(crate) pid: u32,
     pub(crate) routes: Option<Routes>,
-    /// Services that were left out, in whole or in part, and why.
+    /// Services that were left out, in whole or in part, and why; without the quarantine's.
     pub(crate) refused: BTreeMap<ServiceKey, String>,
+    /// Services that wait for a reload that fails.
+    pub(crate) waiting: BTreeMap<ServiceKey, String>,
     /// What went wrong last, until it goes right.
     pub(crate) last_problems: Vec<String>,
-    pub(crate) retry: Retry,
+    pub(crate) reloads: Reloads,
     /// When ports that other programs hold are asked for again.
     pub(crate) look_again: Option<Instant>,
     pub(crate) kept_down: KeptDown,
-}
-
-/// When `tick` may try again what failed.
-#[derive(Debug, Default)]
-pub(crate) struct Retry {
-    failures: u32,
-    not_before: Option<Instant>,
-}
-
-impl Retry {
-    pub(crate) fn failed(&mut self) {
-        let (first, longest) = RETRY_MS;
-        let pause_ms = first
-            .saturating_mul(1 << self.failures.min(10))
-            .min(longest);
-        self.failures = self.failures.saturating_add(1);
-        self.not_before = Some(Instant::now() + Duration::from_millis(pause_ms));
-    }
-
-    pub(crate) fn is_due(&self) -> bool {
-        self.not_before.is_none_or(|at| Instant::now() >= at)
-    }
 }
 
 /// Reads the saved map. A damaged one (power was lost) is built again from what HAProxy runs.
@@ -171,7 +159,9 @@ impl Edge {
             },
             master,
             slots,
-            intent: Intent::default(),
+            wanted: Intent::default(),
+            intent: Arc::default(),
+            quarantine: Quarantine::default(),
             acknowledged: 0,
             written,
             loaded,
@@ -179,14 +169,15 @@ impl Edge {
             pid: 0,
             routes: None,
             refused: BTreeMap::new(),
+            waiting: BTreeMap::new(),
             last_problems: Vec::new(),
-            retry: Retry::default(),
+            reloads: Reloads::default(),
             look_again: None,
             kept_down: KeptDown::default(),
-            settings,
+            settings: Arc::new(settings),
         };
         if edge.written.is_none() {
-            edge.empty_state_file()?;
+            edge.empty_state_file().await?;
             let text = render(&edge.intent, &SlotMap::default(), &edge.settings);
             edge.write_config(text).await?;
             edge.loaded = edge.written.as_deref().map(structure);
@@ -209,10 +200,12 @@ impl Edge {
         self.routes = Some(routes.clone());
         self.compile();
         let outcome = self.converge_or_prepare(true).await?;
-        self.acknowledged = self.intent.generation;
+        let decision = &outcome.decision;
         Ok(Applied {
             generation: self.acknowledged,
-            converged: outcome.decision.joining.is_empty() && outcome.decision.unplaced.is_empty(),
+            converged: decision.joining.is_empty()
+                && decision.unplaced.is_empty()
+                && outcome.waits == Waits::No,
             reloaded: outcome.reloaded,
             steps: outcome.steps,
             problems: outcome.problems,
@@ -236,14 +229,15 @@ impl Edge {
         Ok(Ticked {
             pending: outcome.decision.joining.len()
                 + outcome.decision.leaving
-                + outcome.decision.unplaced.len(),
+                + outcome.decision.unplaced.len()
+                + usize::from(outcome.waits == Waits::Spaced),
             steps: outcome.steps,
             reloaded: outcome.reloaded,
             repaired: outcome.repaired,
         })
     }
 
-    pub(crate) fn save_slots(&mut self, slots: SlotMap) -> Result<(), EdgeError> {
+    pub(crate) async fn save_slots(&mut self, slots: SlotMap) -> Result<(), EdgeError> {
         if slots == self.slots {
             return Ok(());
         }
@@ -252,7 +246,7 @@ impl Edge {
             path: path.clone(),
             source,
         })?;
-        files::replace_lazily(path, &text)?;
+        files::replace_lazily(path, text).await?;
         self.slots = slots;
         Ok(())
     }
@@ -260,14 +254,19 @@ impl Edge {
     /// Checks a new file with haproxy itself and puts it in place.
     pub(crate) async fn write_config(&mut self, text: String) -> Result<(), EdgeError> {
         self.check_config(&text).await?;
-        files::commit_draft(&self.settings.config_path)?;
+        self.commit_config(text).await
+    }
+
+    /// Puts the draft that was checked in place.
+    pub(crate) async fn commit_config(&mut self, text: String) -> Result<(), EdgeError> {
+        files::commit_draft(&self.settings.config_path).await?;
         self.written = Some(text);
         Ok(())
     }
 
     /// Writes the draft of the file and asks haproxy about it.
     pub(crate) async fn check_config(&self, text: &str) -> Result<(), EdgeError> {
-        let draft = files::write_draft(&self.settings.config_path, text)?;
+        let draft = files::write_draft(&self.settings.config_path, text.to_owned()).await?;
         let deadline = Duration::from_millis(self.settings.check_deadline_ms);
         files::check(&self.settings.binary, &draft, deadline).await
     }

@@ -79,6 +79,12 @@ pub enum EdgeError {
         /// Its words, shortened.
         output: String,
     },
+    /// `haproxy -c` did not end.
+    #[error("`haproxy -c` did not end within {deadline_ms} ms")]
+    CheckSilent {
+        /// The deadline.
+        deadline_ms: u64,
+    },
     /// The reload did not bring up a new worker; the old one goes on, the old file is back.
     #[error("the reload failed; the old worker goes on with the old file: {detail}")]
     Reload {
@@ -105,4 +111,18 @@ pub enum EdgeError {
         /// What is different.
         detail: String,
     },
+}
+
+impl EdgeError {
+    /// In words, with its causes.
+    pub(crate) fn chain(&self) -> String {
+        let mut words = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            words.push_str(": ");
+            words.push_str(&error.to_string());
+            cause = error.source();
+        }
+        words
+    }
 }

@@ -1,4 +1,5 @@
-//! Files: whole or not at all, and on disk before they count.
+//! Files: whole or not at all, and on disk before they count. All but the reading at the start is
+//! done off the runtime's thread.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -6,6 +7,7 @@ use std::time::Duration;
 
 use tokio::process::Command;
 
+use crate::blocking::blocking;
 use crate::error::EdgeError;
 
 /// Most bytes of haproxy's own words that an error carries.
@@ -32,8 +34,23 @@ pub(crate) fn read(path: &Path) -> Result<Option<String>, EdgeError> {
     }
 }
 
+/// Replaces a file as a whole.
+pub(crate) async fn replace(path: &Path, text: String) -> Result<(), EdgeError> {
+    let path = path.to_owned();
+    blocking(move || {
+        draft_now(&path, &text)?;
+        commit_now(&path)
+    })
+    .await
+}
+
 /// Writes the draft of a file and makes sure that it is on disk.
-pub(crate) fn write_draft(path: &Path, text: &str) -> Result<PathBuf, EdgeError> {
+pub(crate) async fn write_draft(path: &Path, text: String) -> Result<PathBuf, EdgeError> {
+    let path = path.to_owned();
+    blocking(move || draft_now(&path, &text)).await
+}
+
+fn draft_now(path: &Path, text: &str) -> Result<PathBuf, EdgeError> {
     let draft = draft_path(path);
     if let Some(dir) = path.parent() {
         std::fs::create_dir_all(dir).map_err(failed("create", dir))?;
@@ -46,7 +63,12 @@ pub(crate) fn write_draft(path: &Path, text: &str) -> Result<PathBuf, EdgeError>
 }
 
 /// Gives the draft its name.
-pub(crate) fn commit_draft(path: &Path) -> Result<(), EdgeError> {
+pub(crate) async fn commit_draft(path: &Path) -> Result<(), EdgeError> {
+    let path = path.to_owned();
+    blocking(move || commit_now(&path)).await
+}
+
+fn commit_now(path: &Path) -> Result<(), EdgeError> {
     std::fs::rename(draft_path(path), path).map_err(failed("replace", path))?;
     if let Some(dir) = path.parent() {
         let dir_file = std::fs::File::open(dir).map_err(failed("open", dir))?;
@@ -55,18 +77,16 @@ pub(crate) fn commit_draft(path: &Path) -> Result<(), EdgeError> {
     Ok(())
 }
 
-/// Replaces a file as a whole.
-pub(crate) fn replace(path: &Path, text: &str) -> Result<(), EdgeError> {
-    write_draft(path, text)?;
-    commit_draft(path)
-}
-
 /// Replaces a file as a whole without waiting for the disk: it is for the next process, not for
 /// the next power-up.
-pub(crate) fn replace_lazily(path: &Path, text: &str) -> Result<(), EdgeError> {
-    let draft = draft_path(path);
-    std::fs::write(&draft, text).map_err(failed("write", &draft))?;
-    std::fs::rename(&draft, path).map_err(failed("replace", path))
+pub(crate) async fn replace_lazily(path: &Path, text: String) -> Result<(), EdgeError> {
+    let path = path.to_owned();
+    blocking(move || {
+        let draft = draft_path(&path);
+        std::fs::write(&draft, text).map_err(failed("write", &draft))?;
+        std::fs::rename(&draft, &path).map_err(failed("replace", &path))
+    })
+    .await
 }
 
 /// Asks `haproxy -c` about a file. No shell is involved.
@@ -91,9 +111,8 @@ pub(crate) async fn check(
             });
         }
         Err(_) => {
-            return Err(EdgeError::Refused {
-                output: format!("no answer within {deadline:?}"),
-            });
+            let deadline_ms = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
+            return Err(EdgeError::CheckSilent { deadline_ms });
         }
     };
     if output.status.success() {

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use longshore_model::routes::{Backend, Routes, Server};
-use longshore_model::spec::{Balance, RouteMode};
+use longshore_model::spec::{Balance, RouteMode, RouteSpec};
 use longshore_model::{ReplicaId, ServiceKey};
 
 use crate::name::{BackendName, CheckPath, Domain};
@@ -153,6 +153,8 @@ pub struct BackendIntent {
     pub name: BackendName,
     /// Whose it is.
     pub service: ServiceKey,
+    /// The way in as it was asked for, without the container's port, which HAProxy never sees.
+    pub route: RouteSpec,
     /// Port of its frontend.
     pub listen_port: u16,
     /// HTTP or TCP.
@@ -196,16 +198,30 @@ impl Intent {
             |b: &&Backend| served.contains(&BackendName::of(&b.service, b.route.listen_port));
         let (first, second): (Vec<_>, Vec<_>) = routes.backends.iter().partition(is_served);
         for backend in first.into_iter().chain(second) {
-            let checked = check_backend(backend, reserved_port)
-                .and_then(|backend| check_conflicts(&intent, &backend).map(|()| backend));
-            match checked {
-                Ok(backend) => {
-                    intent.backends.insert(backend.name.clone(), backend);
-                }
-                Err(error) => errors.push(error),
+            if let Err(error) = intent.admit(backend, reserved_port) {
+                errors.push(error);
             }
         }
         (intent, errors)
+    }
+
+    /// Takes one more backend.
+    ///
+    /// # Errors
+    /// [`RouteError`]: it breaks a rule, or wants what another one has.
+    pub fn admit(&mut self, backend: &Backend, reserved_port: u16) -> Result<(), RouteError> {
+        let backend = check_backend(backend, reserved_port)?;
+        check_conflicts(self, &backend)?;
+        self.backends.insert(backend.name.clone(), backend);
+        Ok(())
+    }
+
+    /// Takes a backend of a file that is loaded already: no other one stands against it. One that
+    /// breaks a rule is not ours.
+    pub(crate) fn keep(&mut self, backend: &Backend) {
+        if let Ok(backend) = check_backend(backend, 0) {
+            self.backends.insert(backend.name.clone(), backend);
+        }
     }
 
     /// Ports that frontends listen on, each with its backends in name order.
@@ -274,6 +290,10 @@ fn check_backend(backend: &Backend, reserved_port: u16) -> Result<BackendIntent,
     };
     Ok(BackendIntent {
         name: BackendName::of(&service, port),
+        route: RouteSpec {
+            container_port: 0,
+            ..route.clone()
+        },
         listen_port: port,
         mode: route.mode,
         domains,

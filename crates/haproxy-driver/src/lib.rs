@@ -13,6 +13,8 @@
 //! Deliberately absent: `del server` (it ends the whole process on releases that distributions
 //! ship), a TCP statistics socket (its TLS options are ignored in silence), quoting (see `name`).
 
+mod admit;
+mod blocking;
 mod compile;
 mod converge;
 pub mod decide;
@@ -23,7 +25,9 @@ mod held;
 pub mod intent;
 mod look;
 pub mod name;
+mod pending;
 mod probe;
+mod quarantine;
 pub mod readout;
 mod reload;
 pub mod render;
@@ -32,6 +36,7 @@ pub mod slots;
 pub mod snapshot;
 mod socket;
 pub mod step;
+mod structure;
 
 pub use edge::{Applied, Edge, EdgeSnapshot, Ticked};
 pub use error::EdgeError;

@@ -1,17 +1,19 @@
 //! Reload through the master: only where structure changes.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use longshore_model::routes::ServerMode;
+use longshore_model::spec::RouteSpec;
 use tokio::time::Instant;
 
-use crate::decide::for_reload;
+use crate::admit::Draft;
 use crate::edge::Edge;
 use crate::error::EdgeError;
 use crate::files;
 use crate::name::BackendName;
+use crate::quarantine::blamed;
 use crate::readout::{self, Processes, Running, state_line_enabled};
-use crate::render::{render, structure};
 use crate::slots::Holder;
 
 /// Between two looks for the new worker. A reload takes about 45 ms.
@@ -20,47 +22,78 @@ const POLL_MS: u64 = 10;
 const EMPTY_STATE: &str = "1\n";
 
 impl Edge {
-    /// Puts the file for the present intent in place and lets HAProxy load it.
-    pub(crate) async fn reload(&mut self, running: &Running) -> Result<(), EdgeError> {
-        let mut slots = for_reload(&self.slots, &self.settings);
-        slots.reload_owed = false;
-        let text = render(&self.intent, &slots, &self.settings);
-        self.check_config(&text).await?;
+    /// Puts the file for the present intent in place and lets HAProxy load it. False: there is
+    /// nothing to load but what HAProxy does not take.
+    pub(crate) async fn reload(
+        &mut self,
+        running: &Running,
+        wants_load: &BTreeMap<BackendName, &'static str>,
+    ) -> Result<bool, EdgeError> {
+        let Some(draft) = self.admitted(false, wants_load).await? else {
+            return Ok(false);
+        };
+        let states = self.state_file(running);
+        self.load_draft(draft, states).await.map(|()| true)
+    }
+
+    /// Gives the draft its name and lets HAProxy load it. Where it does not, the old file is back
+    /// and the reload stays owed: what the worker has is not certain.
+    async fn load_draft(&mut self, draft: Draft, states: String) -> Result<(), EdgeError> {
         let before = self.processes().await?;
         let last_good = self.written.clone();
-
         let mut owed = self.slots.clone();
         owed.reload_owed = true;
-        self.save_slots(owed)?;
-        files::replace(&self.settings.state_path, &self.state_file(running))?;
-        files::commit_draft(&self.settings.config_path)?;
-        self.written = Some(text.clone());
-        // Whatever happens now, what the worker has loaded is not certain until it was seen.
-        self.loaded = None;
+        self.save_slots(owed).await?;
+        files::replace(&self.settings.state_path, states).await?;
+        files::commit_draft(&self.settings.config_path).await?;
+        self.written = Some(draft.text);
 
         let result = self.load(&before).await;
-        self.empty_state_file()?;
+        self.empty_state_file().await?;
         match result {
             Ok(pid) => {
                 self.pid = pid;
                 self.old_workers = before.workers;
-                self.loaded = Some(structure(&text));
-                self.save_slots(slots)
+                self.loaded = Some(draft.structure);
+                let mut slots = draft.slots;
+                slots.reload_owed = false;
+                slots.loaded = self.ways_in();
+                self.save_slots(slots).await
             }
             Err(error) => {
                 if let Some(text) = last_good {
-                    files::replace(&self.settings.config_path, &text)?;
+                    files::replace(&self.settings.config_path, text.clone()).await?;
                     self.written = Some(text);
+                }
+                if let EdgeError::Reload { detail } = &error {
+                    self.blame_start(detail);
                 }
                 Err(error)
             }
         }
     }
 
+    /// HAProxy passed the check and could not start: whose port or backend its words name is held
+    /// back. What it had before is not to blame.
+    fn blame_start(&mut self, words: &str) {
+        let file = self.written.clone().unwrap_or_default();
+        let named = blamed(&file, words);
+        let suspects = self.suspects(false).into_iter();
+        let culprits: Vec<_> = suspects.filter(|name| named.contains(name)).collect();
+        self.hold(&culprits, words);
+    }
+
+    /// The intent's ways in by backend name.
+    pub(crate) fn ways_in(&self) -> BTreeMap<String, RouteSpec> {
+        let backends = self.intent.backends.iter();
+        let ways = backends.map(|(name, backend)| (name.to_string(), backend.route.clone()));
+        ways.collect()
+    }
+
     /// A state file without states: HAProxy warns where there is none, and one with old states
     /// would bring them back at a cold start.
-    pub(crate) fn empty_state_file(&self) -> Result<(), EdgeError> {
-        files::replace(&self.settings.state_path, EMPTY_STATE)
+    pub(crate) async fn empty_state_file(&self) -> Result<(), EdgeError> {
+        files::replace(&self.settings.state_path, EMPTY_STATE.to_owned()).await
     }
 
     /// States of the servers that serve now, so that one that is down does not start as up and

@@ -9,7 +9,7 @@ use longshore_model::spec::{Balance, RouteMode};
 
 use crate::error::EdgeError;
 use crate::intent::{BackendIntent, Check, Intent};
-use crate::name::slot_name;
+use crate::name::{BackendName, slot_name};
 use crate::settings::{CheckSettings, Settings};
 use crate::slots::{Holder, SlotMap};
 
@@ -140,6 +140,34 @@ pub fn structure(file: &str) -> String {
         })
 }
 
+/// The file with the servers of now in the sections of the intent's backends, and all else as it
+/// is: what a HAProxy that does not take a new structure must start with. A section that the intent
+/// does not know stays as it is.
+#[must_use]
+pub fn with_servers(file: &str, intent: &Intent, slots: &SlotMap) -> String {
+    let mut out = String::with_capacity(file.len());
+    let mut current: Option<&BackendIntent> = None;
+    for line in file.lines() {
+        if line.is_empty() {
+            // Sections are apart by an empty line, and servers come last in theirs.
+            if let Some(backend) = current.take() {
+                render_servers(&mut out, backend, slots);
+            }
+        } else if let Some(name) = line.strip_prefix("backend ") {
+            let name = BackendName::parse(name).map(|(key, port)| BackendName::of(&key, port));
+            current = name.and_then(|name| intent.backends.get(&name));
+        } else if current.is_some() && line.starts_with(SERVER_LINE) {
+            continue;
+        }
+        out.push_str(line);
+        out.push('\n');
+    }
+    if let Some(backend) = current {
+        render_servers(&mut out, backend, slots);
+    }
+    out
+}
+
 /// Ports that the frontends of a rendered file listen on.
 #[must_use]
 pub fn listen_ports(file: &str) -> Vec<u16> {
@@ -250,6 +278,10 @@ fn render_backend(out: &mut String, backend: &BackendIntent, slots: &SlotMap, se
     }
     let options = server_options(&settings.check, backend.maxconn);
     let _ = writeln!(out, "    default-server {options}");
+    render_servers(out, backend, slots);
+}
+
+fn render_servers(out: &mut String, backend: &BackendIntent, slots: &SlotMap) {
     let Some(slots) = slots.backends.get(backend.name.as_str()) else {
         return;
     };

@@ -50,6 +50,9 @@ pub struct Settings {
     pub check_deadline_ms: u64,
     /// Longest wait for the new worker after a reload.
     pub reload_deadline_ms: u64,
+    /// Shortest time between two changes of structure: those that come meanwhile are loaded in
+    /// one. Each reload leaves a worker behind until its last request is over.
+    pub reload_spacing_ms: u64,
 }
 
 /// Who the worker runs as and who may talk to its socket.
@@ -138,6 +141,7 @@ impl Default for Settings {
             probe_deadline_ms: 50,
             check_deadline_ms: 10_000,
             reload_deadline_ms: 5_000,
+            reload_spacing_ms: 2_000,
         }
     }
 }

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use longshore_model::ReplicaId;
+use longshore_model::spec::RouteSpec;
 use serde::{Deserialize, Serialize};
 
 /// Number of a slot; its server is called `slotN`.
@@ -37,4 +38,8 @@ pub struct SlotMap {
     /// A new file was put in place and the reload that loads it was not yet seen to succeed.
     #[serde(default)]
     pub reload_owed: bool,
+    /// Ways in of the file that HAProxy was last seen to take, by backend name: what a service is
+    /// served with while HAProxy does not take what it should be served with.
+    #[serde(default)]
+    pub loaded: BTreeMap<String, RouteSpec>,
 }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
 
 use longshore_haproxy_driver::decide::{Worker, decide};
-use longshore_haproxy_driver::render::{listen_ports, render, structure};
+use longshore_haproxy_driver::render::{listen_ports, render, structure, with_servers};
 use longshore_haproxy_driver::slots::Holder;
 use longshore_haproxy_driver::{Intent, ProcessSettings, RouteError, Settings, SlotMap};
 use longshore_model::routes::{Backend, Routes, Server, ServerMode};
@@ -219,6 +219,7 @@ fn only_a_proven_server_that_serves_is_enabled_in_the_file() {
     let slots = SlotMap {
         backends: BTreeMap::from([("be_shop_web_80".to_owned(), pool)]),
         reload_owed: false,
+        loaded: BTreeMap::new(),
     };
     let file = render(&intent, &slots, &settings());
     let servers: Vec<_> = sections(&file)["backend be_shop_web_80"]
@@ -403,6 +404,38 @@ proptest! {
             prop_assert_eq!(front.contains(&default), meant.domains.is_empty());
             let rules = front.iter().filter(|l| l.starts_with(&format!("use_backend {name} if ")));
             prop_assert_eq!(rules.count(), meant.domains.len());
+        }
+    }
+
+    #[test]
+    fn servers_change_in_a_file_and_nothing_else(
+        backends in prop::collection::vec(any_backend(), 0..6),
+        others in prop::collection::vec(any::<bool>(), 6),
+        left_out in 0usize..6,
+    ) {
+        let (intent, _) = compile(backends);
+        let slots = first_slots(&intent);
+        let file = render(&intent, &slots, &settings());
+        let mut now = slots.clone();
+        for (pool, proven) in now.backends.values_mut().zip(others) {
+            for holder in pool.values_mut() {
+                *holder = match holder {
+                    Holder::Replica { id, .. } if proven => Holder::Replica { id: *id, proven },
+                    _ => Holder::Free,
+                };
+            }
+        }
+        prop_assert_eq!(with_servers(&file, &intent, &now), render(&intent, &now, &settings()));
+        // Who is not in the intent keeps its lines.
+        let mut fewer = intent.clone();
+        let name = intent.backends.keys().nth(left_out).cloned();
+        if let Some(name) = name {
+            fewer.backends.remove(&name);
+            let pool = slots.backends.get(name.as_str()).cloned();
+            now.backends.remove(name.as_str());
+            let kept = with_servers(&file, &fewer, &now);
+            now.backends.extend(pool.map(|pool| (name.to_string(), pool)));
+            prop_assert_eq!(kept, render(&intent, &now, &settings()));
         }
     }
 }

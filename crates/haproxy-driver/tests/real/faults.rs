@@ -147,36 +147,6 @@ async fn a_foreign_reload_and_a_hand_on_the_socket_are_noticed_and_repaired() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_file_that_haproxy_refuses_changes_nothing() {
-    let mut host = Host::start().await;
-    let (port, other_port) = (free_port(), free_port());
-    let a = Replica::start(1).await;
-    let web = http("shop/web", port, vec![a.server(Serve)]);
-    host.serve(1, vec![web.clone()]).await;
-    let good = host.config();
-    let pid = host.edge.read().await.unwrap().pid;
-
-    let mut settings = host.settings.clone();
-    settings.process.user = Some("no-such-user".to_owned());
-    let mut edge = Edge::open(settings).await.unwrap();
-    let more = vec![web, http("shop/api", other_port, vec![])];
-    let error = edge.apply(&routes(2, more)).await.unwrap_err();
-    assert!(matches!(error, EdgeError::Refused { .. }), "{error}");
-    assert!(error.to_string().contains("no-such-user"), "{error}");
-    assert_eq!(host.config(), good);
-    let seen = edge.read().await.unwrap();
-    assert_eq!((seen.pid, seen.routes_generation), (pid, 0));
-    assert!(
-        seen.problems[0].contains("no-such-user"),
-        "{:?}",
-        seen.problems
-    );
-    assert_eq!(get(port, "/", "x").await.unwrap().0, 200);
-    // Not asked again at every tick.
-    assert!(edge.tick().await.is_ok());
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_taken_port_is_named_and_does_not_block_the_others() {
     let mut host = Host::start().await;
     let (port, other_port) = (free_port(), free_port());
@@ -253,35 +223,6 @@ async fn a_port_taken_while_haproxy_is_down_costs_only_its_own_service() {
     host.settle().await;
     get_until(port, "x", "r1").await;
     assert!(host.edge.refused().is_empty());
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_reload_that_fails_leaves_the_old_worker_and_the_old_file() {
-    let mut host = Host::start().await;
-    let (port, other_port) = (free_port(), free_port());
-    let a = Replica::start(1).await;
-    let web = http("shop/web", port, vec![a.server(Serve)]);
-    host.serve(1, vec![web.clone()]).await;
-    let good = host.config();
-    // Passes the check and cannot be bound: an address that is not of this host.
-    let mut settings = host.settings.clone();
-    settings.stats_address = "192.0.2.1".parse().unwrap();
-    settings.reload_deadline_ms = 3_000;
-    let mut edge = Edge::open(settings).await.unwrap();
-    let more = vec![web.clone(), http("shop/api", other_port, vec![])];
-    let error = edge.apply(&routes(2, more.clone())).await.unwrap_err();
-    println!("{error}");
-    assert!(matches!(error, EdgeError::Reload { .. }), "{error}");
-    assert_eq!(host.config(), good);
-    assert_eq!(get(port, "/", "x").await.unwrap(), (200, "r1".to_owned()));
-    // With what was wrong repaired, the same routes come through.
-    let mut edge = Edge::open(host.settings.clone()).await.unwrap();
-    assert!(edge.apply(&routes(2, more)).await.unwrap().reloaded);
-    assert!(
-        !edge.tick().await.unwrap().reloaded,
-        "a reload that succeeded is still owed"
-    );
-    assert_eq!(get(port, "/", "x").await.unwrap(), (200, "r1".to_owned()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,4 +5,5 @@ mod host;
 
 mod faults;
 mod membership;
+mod quarantine;
 mod signals;

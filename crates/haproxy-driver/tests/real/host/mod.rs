@@ -99,6 +99,8 @@ impl Host {
                 socket_group: None,
             },
             connections_max: 500,
+            // Tests change structure one after the other.
+            reload_spacing_ms: 0,
             ..Settings::default()
         };
         change(&mut settings);
