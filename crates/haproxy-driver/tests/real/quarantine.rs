@@ -158,6 +158,25 @@ async fn a_refused_change_leaves_the_structure_of_before_with_the_servers_of_now
     assert_eq!(get(port, "/", "x").await.unwrap(), (200, "r2".to_owned()));
 }
 
+/// A driver whose files pass the check and cannot be bound: an address that is not of this host.
+async fn unbindable(host: &Host) -> Edge {
+    let mut settings = host.settings.clone();
+    settings.stats_address = "192.0.2.1".parse().unwrap();
+    settings.reload_deadline_ms = 3_000;
+    Edge::open(settings).await.unwrap()
+}
+
+async fn comes_through(host: &Host, list: Vec<Backend>) {
+    // With what was wrong repaired, the same routes come through.
+    let mut edge = Edge::open(host.settings.clone()).await.unwrap();
+    assert!(edge.apply(&routes(2, list)).await.unwrap().reloaded);
+    assert!(
+        !edge.tick().await.unwrap().reloaded,
+        "a reload that succeeded is still owed"
+    );
+    assert_eq!(refused(&edge), []);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn membership_goes_on_while_a_reload_fails() {
     let mut host = Host::start().await;
@@ -169,11 +188,7 @@ async fn membership_goes_on_while_a_reload_fails() {
     ];
     host.serve(1, list).await;
     let pid = host.edge.read().await.unwrap().pid;
-    // Passes the check and cannot be bound: an address that is not of this host.
-    let mut settings = host.settings.clone();
-    settings.stats_address = "192.0.2.1".parse().unwrap();
-    settings.reload_deadline_ms = 3_000;
-    let mut edge = Edge::open(settings).await.unwrap();
+    let mut edge = unbindable(&host).await;
     let (before, started) = (
         host.log().matches("Reloading HAProxy").count(),
         Instant::now(),
@@ -232,14 +247,7 @@ async fn membership_goes_on_while_a_reload_fails() {
     host.crash_haproxy().await;
     host.start_haproxy().await;
     assert_eq!(get(port, "/", "x").await.unwrap(), (200, "r2".to_owned()));
-    // With what was wrong repaired, the same routes come through.
-    let mut edge = Edge::open(host.settings.clone()).await.unwrap();
-    assert!(edge.apply(&routes(2, list)).await.unwrap().reloaded);
-    assert!(
-        !edge.tick().await.unwrap().reloaded,
-        "a reload that succeeded is still owed"
-    );
-    assert_eq!(refused(&edge), []);
+    comes_through(&host, list).await;
     get_until(new, "x", "r2").await;
     assert!(get(gone, "/", "x").await.is_err());
 }
