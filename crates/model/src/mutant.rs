@@ -84,6 +84,12 @@ mutants! {
     HoldIgnored,
     /// Planner: a pause has no end.
     PauseIsForEver,
+    /// Planner: what has no replica stays so.
+    NeverWakes,
+    /// Planner: bounds that a person set are passed over.
+    OverrideIgnored,
+    /// Planner: without samples what serves is given back as well.
+    GivesBackServing,
     /// Planner: a fixed host port is given to as many as want it.
     FixedPortTwice,
     /// Controller: sent before it is stored.

@@ -50,7 +50,11 @@ pub(crate) fn in_force(draft: &mut Draft<'_>, service: usize, spec: &ServiceSpec
         .desired
         .autoscale
         .get(&draft.services[service].key);
-    if let Some(said) = control.and_then(|control| control.bounds.as_ref()) {
+    let said = control.and_then(|control| control.bounds.as_ref());
+    #[cfg(feature = "mutants")]
+    let said =
+        said.filter(|_| !longshore_model::mutant::is(longshore_model::Mutant::OverrideIgnored));
+    if let Some(said) = said {
         let by = |upper: bool, count: u32| BoundReport {
             upper,
             count,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use controller::cluster::Cluster;
-use longshore_model::autoscale::{Behavior, Metric, RateAmount, RatePolicy, Signal};
+use longshore_model::autoscale::{Behavior, Metric, OnMissing, RateAmount, RatePolicy, Signal};
 use longshore_model::observe::{CheckState, CpuSample, EdgeObserved, NodeObserved};
 use longshore_model::plan::{Failures, Replica, ScaleChange};
 use longshore_model::report::ServiceReport;
@@ -205,7 +205,10 @@ impl Wish {
                 max_unavailable: self.max_unavailable,
                 // Shortened as the planner's waits are: six replicas, one at a time, must fit
                 // into the minute of calm.
-                monitor_ms: 1_500,
+                monitor_ms: match self.policies.is_timed() {
+                    true => 2_500,
+                    false => 1_500,
+                },
                 failure_action: self.failure_action,
                 delay_ms: self.delay_ms,
                 ..UpdateSpec::default()
@@ -246,7 +249,7 @@ fn scaling(signal: Signal, max: u32, wish: &Wish) -> AutoscaleSpec {
         select_min: false,
     };
     AutoscaleSpec {
-        min: 1,
+        min: u32::from(!wish.policies.to_zero),
         max,
         metrics: vec![Metric {
             target: crate::policies::target(&signal),
@@ -258,7 +261,10 @@ fn scaling(signal: Signal, max: u32, wish: &Wish) -> AutoscaleSpec {
         warmup_ms: 1_000,
         scale_up: calm(0),
         scale_down: calm(4_000),
-        on_missing: longshore_model::autoscale::OnMissing::default(),
+        on_missing: match wish.policies.gives_back {
+            true => OnMissing::ScaleToMin,
+            false => OnMissing::Hold,
+        },
         mode: wish.policies.mode,
         schedules: wish.policies.shift.iter().map(Shift::schedule).collect(),
         warm: wish.warm,

@@ -167,7 +167,8 @@ impl World {
                 .policies
                 .fixed_port
                 .map_or(target, |_| self.workers() as usize);
-            if serving != target.min(most) || target == 0 && wish.scaling.is_some() {
+            let none = target == 0 && wish.scaling.is_some() && !wish.policies.to_zero;
+            if serving != target.min(most) || none {
                 return Some(format!("{}: {serving} of {target} serve", service.key));
             }
             if let Some(what) = self.count_is_off(plan, service, wish) {

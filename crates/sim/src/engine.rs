@@ -52,10 +52,12 @@ pub enum Image {
     Deaf,
     /// Listens at once and answers with errors.
     Wrong,
+    /// Listens at once and takes its time.
+    Slow,
 }
 
 impl Image {
-    /// Reads a name: `good-400`, `crash-300`, `deaf`, `wrong`, each followed by `:anything`.
+    /// Reads a name: `good-400`, `crash-300`, `deaf`, `wrong`, `slow`, each followed by `:anything`.
     #[must_use]
     pub fn of(name: &str) -> Self {
         let kind = name.split(':').next().unwrap_or_default();
@@ -65,6 +67,7 @@ impl Image {
             "crash" => Self::Crashes(ms),
             "deaf" => Self::Deaf,
             "wrong" => Self::Wrong,
+            "slow" => Self::Slow,
             _ => Self::Good(ms),
         }
     }
@@ -74,7 +77,7 @@ impl Image {
     pub fn listens_after_ms(self) -> Option<u64> {
         match self {
             Self::Good(after_ms) => Some(after_ms),
-            Self::Wrong => Some(20),
+            Self::Wrong | Self::Slow => Some(20),
             Self::Crashes(_) | Self::Deaf => None,
         }
     }

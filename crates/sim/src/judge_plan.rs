@@ -31,7 +31,7 @@ pub(crate) struct Commit<'a> {
 }
 
 impl Commit<'_> {
-    fn observing(&self) -> bool {
+    pub(crate) fn observing(&self) -> bool {
         let until = self.cluster.started_ms + self.cluster.config.planner.observe_ms;
         self.now_ms < until
     }

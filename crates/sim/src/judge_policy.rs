@@ -9,7 +9,7 @@ use longshore_model::spec::FailureAction;
 use longshore_model::{AutoscaleMode, Availability, NodeId, Plan, ReplicaState, ServiceKey};
 
 use crate::adapter::{self, Wish};
-use crate::event::HostNo;
+use crate::judge_limits::judge_given_back;
 use crate::judge_plan::Commit;
 use crate::truth::{Answered, Watch, Word};
 use crate::users::Service;
@@ -58,10 +58,11 @@ impl World {
             return;
         }
         let desired = &commit.cluster.view().desired;
-        let (min, max) = wish.bounds(commit.now_ms).unwrap_or((0, u32::MAX));
+        let control = desired.autoscale.get(key);
+        let bounds = wish.bounds(commit.now_ms, control);
+        let (min, max) = bounds.unwrap_or((0, u32::MAX));
         let manual = desired.manual.get(key);
         let manual = manual.filter(|m| m.count == is || m.count.clamp(min, max) == is);
-        let control = desired.autoscale.get(key);
         let agreed = control.and_then(|control| control.approved.as_ref());
         let agreed = agreed.filter(|approval| approval.count == is);
         let words = [
@@ -88,10 +89,14 @@ impl World {
         let bound = change.is_some_and(|change| {
             matches!(
                 change.cause,
-                ScaleCause::Bounds { .. } | ScaleCause::Schedule { .. }
+                ScaleCause::Bounds { .. }
+                    | ScaleCause::Schedule { .. }
+                    | ScaleCause::Override { .. }
             )
         });
-        if bound && is < was && is != max {
+        if bound && is < was && is != max && wish.policies.gives_back {
+            judge_given_back(commit, key, is, found);
+        } else if bound && is < was && is != max {
             found.push(format!("{key}: {was} becomes {is}, the bound is {max}"));
         }
     }
@@ -124,11 +129,11 @@ impl World {
     ) -> Option<String> {
         let cluster = self.cluster().filter(|_| self.scenario.policies)?;
         let now_ms = cluster.now_ms();
-        let (min, max) = wish.bounds(now_ms)?;
         // Where a clock was put back, a hold or a pause may last for an hour.
         let desired = cluster.desired();
         let later = |until: Option<u64>| until.is_some_and(|until| until > now_ms);
         let control = desired.autoscale.get(&service.key);
+        let (min, max) = wish.bounds(now_ms, control)?;
         let pause = control.and_then(|control| control.paused.as_ref());
         let manual = desired.manual.get(&service.key);
         if pause.is_some_and(|pause| later(pause.until_ms))
@@ -233,6 +238,16 @@ impl World {
         watch
     }
 
+    /// Was it counted, and could the controller know of it?
+    fn is_told(&self, watch: &Watch, answer: &Answered) -> bool {
+        let read_at = self.truth.read_at.get(&answer.edge).copied().unwrap_or(0);
+        let known = (answer.edge, answer.pid, answer.replica);
+        watch.known.contains(&known)
+            && answer.began_at > watch.since_at
+            && answer.at < read_at
+            && self.hosts[answer.edge].haproxy.pid == answer.pid
+    }
+
     /// Answers and errors of the new and of the old ones, as far as the controller can know.
     fn sides(
         &self,
@@ -242,18 +257,12 @@ impl World {
         watch: &Watch,
     ) -> [(u64, u64); 2] {
         let mut sides = [(0, 0); 2];
-        let read_at = |edge: HostNo| self.truth.read_at.get(&edge).copied().unwrap_or(0);
-        let same = |edge: HostNo, pid: u32| self.hosts[edge].haproxy.pid == pid;
         let stays = |answer: &Answered| -> Option<&Replica> {
             let replica = adapter::replica(commit.after, answer.replica)?;
             (replica.service == *key && replica.leaving.is_none()).then_some(replica)
         };
         for answer in &self.truth.answers {
-            let known = watch
-                .known
-                .contains(&(answer.edge, answer.pid, answer.replica));
-            let told = answer.began_at > watch.since_at && answer.at < read_at(answer.edge);
-            if !(known && told && same(answer.edge, answer.pid)) {
+            if !self.is_told(watch, answer) {
                 continue;
             }
             if let Some(replica) = stays(answer) {
@@ -269,8 +278,9 @@ impl World {
 /// What is wrong with a count: it is not what a person holds, or lies outside of its bounds.
 fn off(commit: &Commit<'_>, service: &Service) -> Option<String> {
     let (key, wish) = (&service.key, service.wish.as_ref()?);
-    let (min, max) = wish.bounds(commit.now_ms)?;
     let view = commit.cluster.view();
+    let control = view.desired.autoscale.get(key);
+    let (min, max) = wish.bounds(commit.now_ms, control)?;
     // What was asked for is there.
     view.desired.service(key)?;
     commit.after.services.get(key)?;
@@ -281,7 +291,6 @@ fn off(commit: &Commit<'_>, service: &Service) -> Option<String> {
         let count = manual.count;
         return (target != count).then(|| format!("{target}, {count} are held"));
     }
-    let control = view.desired.autoscale.get(key);
     let pause = control.and_then(|control| control.paused.as_ref());
     let paused = pause.is_some_and(|pause| pause.until_ms.is_none() || later(pause.until_ms));
     let acts = wish.policies.mode == AutoscaleMode::On && !paused;

@@ -33,8 +33,10 @@ pub mod event;
 pub mod haproxy;
 pub mod host;
 pub mod judge;
+mod judge_limits;
 pub mod judge_plan;
 mod judge_policy;
+mod limits;
 mod loops;
 #[cfg(feature = "mutants")]
 pub mod mutants;

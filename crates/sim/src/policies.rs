@@ -41,6 +41,19 @@ pub struct Policies {
     pub gate: Option<GateSpec>,
     /// The host port that each replica needs.
     pub fixed_port: Option<u16>,
+    /// It may have no replica at all.
+    pub to_zero: bool,
+    /// Without any samples it gives back what does not serve.
+    pub gives_back: bool,
+}
+
+impl Policies {
+    /// Does its gate look at the response time?
+    #[must_use]
+    pub fn is_timed(&self) -> bool {
+        let gate = self.gate.as_ref();
+        gate.is_some_and(|gate| gate.latency_permille_max.is_some())
+    }
 }
 
 /// A schedule that begins or ends at [`DAWN_MS`], which is inside the time of chaos.
@@ -90,14 +103,28 @@ impl Shift {
 }
 
 impl Wish {
-    /// Bounds that must hold, by the clock on the wall; none: its count is fixed.
+    /// Bounds that must hold, by the clock on the wall and by what a user said; none: its count is
+    /// fixed.
     #[must_use]
-    pub fn bounds(&self, wall_ms: TimeMs) -> Option<(u32, u32)> {
+    pub fn bounds(
+        &self,
+        wall_ms: TimeMs,
+        control: Option<&AutoscaleControl>,
+    ) -> Option<(u32, u32)> {
         let (_, most) = self.scaling.as_ref()?;
         let shift = self.policies.shift.filter(|shift| shift.in_force(wall_ms));
-        let min = shift.and_then(|shift| shift.min).unwrap_or(1);
+        let least = u32::from(!self.policies.to_zero);
+        let min = shift.and_then(|shift| shift.min).unwrap_or(least);
         let max = shift.and_then(|shift| shift.max).unwrap_or(*most);
-        Some((min, max.max(min)))
+        let said = control.and_then(|control| control.bounds.as_ref());
+        // What a user says goes before all else, and drags the other bound along.
+        let (min, max) = match said.map(|said| (said.min, said.max)) {
+            None | Some((None, None)) => (min, max.max(min)),
+            Some((Some(min), Some(max))) => (min, max.max(min)),
+            Some((Some(said), None)) => (said, max.max(min).max(said)),
+            Some((None, Some(said))) => (min.min(said), said),
+        };
+        Some((min, max))
     }
 }
 
@@ -164,6 +191,7 @@ impl World {
                 latency_ms_min: 0,
             }),
             fixed_port: u16::try_from(9_000 + number).ok().filter(|_| fixed),
+            ..Policies::default()
         };
         Wish {
             scaling,
@@ -230,6 +258,9 @@ impl World {
         for host in &mut self.hosts {
             host.haproxy.waiting = 0;
         }
+        if self.scenario.limits {
+            self.calm_limits();
+        }
     }
 
     /// How many replicas the number from outside asks for.
@@ -237,7 +268,8 @@ impl World {
     pub(crate) fn asked_from_outside(&self, wish: &Wish) -> Option<u32> {
         let outside = matches!(wish.scaling, Some((Signal::Prometheus(_), _)));
         let acts = wish.policies.mode == AutoscaleMode::On;
-        let count = (1..=6).find(|count| f64::from(*count) * OUTSIDE_TARGET >= self.waiting);
+        // What may have nothing has it only where nothing waits.
+        let count = (0..=6).find(|count| f64::from(*count) * OUTSIDE_TARGET >= self.waiting);
         (outside && acts).then(|| count.unwrap_or(6))
     }
 

@@ -146,6 +146,10 @@ pub const PAUSES_FROM: u64 = 2_000_000;
 /// host ports, HAProxy's signals and numbers from outside.
 pub const POLICIES_FROM: u64 = 3_000_000;
 
+/// From this seed on, services may fall to nothing and give back on silence, gates look at the
+/// response time, and users set bounds.
+pub const LIMITS_FROM: u64 = 4_000_000;
+
 /// When a schedule begins or ends: 2027-01-15T08:00:00Z. The clock on the wall at the start of all
 /// smaller seeds.
 pub const DAWN_MS: u64 = 1_800_000_000_000;
@@ -177,6 +181,8 @@ pub struct Scenario {
     pub pauses: bool,
     /// See [`POLICIES_FROM`].
     pub policies: bool,
+    /// See [`LIMITS_FROM`].
+    pub limits: bool,
     /// The clock on the wall at the start.
     pub wall_ms: u64,
     /// Settings of the planner: its real times, shortened so that a minute shows much.
@@ -211,6 +217,7 @@ impl Scenario {
             rich,
             pauses: seed >= PAUSES_FROM,
             policies,
+            limits: seed >= LIMITS_FROM,
             wall_ms: DAWN_MS,
             planner: planner(dice, services, rich),
         };

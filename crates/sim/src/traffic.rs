@@ -101,8 +101,9 @@ impl World {
         let Some((slot, address)) = found else {
             return self.fails(service, edge, "no server answers");
         };
-        let wrong = self.answers_wrong(address);
-        let long_ms = self.lasts_ms(wrong);
+        let image = self.image_at(address);
+        let wrong = image == Some(Image::Wrong);
+        let long_ms = self.lasts_ms(service, image);
         self.sessions += 1;
         let number = self.sessions;
         if let Some(pool) = self.hosts[edge].haproxy.worker.get_mut(&backend) {
@@ -129,7 +130,11 @@ impl World {
     }
 
     /// How long a request takes.
-    fn lasts_ms(&mut self, wrong: bool) -> u64 {
+    fn lasts_ms(&mut self, service: usize, image: Option<Image>) -> u64 {
+        let wrong = image == Some(Image::Wrong);
+        if !wrong && self.users.services[service].usual.policies.is_timed() {
+            return self.timed_ms(image);
+        }
         match self.dice.below(20) {
             _ if wrong => 5,
             // Its autoscalers come to rest with it.
@@ -157,12 +162,12 @@ impl World {
         }
     }
 
-    /// Does what listens there answer with errors?
-    fn answers_wrong(&self, address: SocketAddr) -> bool {
+    /// What listens there.
+    fn image_at(&self, address: SocketAddr) -> Option<Image> {
         let container = self
             .host_at(address)
             .and_then(|host| self.hosts[host].engine.at_port(address.port()));
-        container.is_some_and(|container| container.image == Image::Wrong)
+        container.map(|container| container.image)
     }
 
     /// For the judge of gates.

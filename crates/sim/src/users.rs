@@ -69,7 +69,7 @@ impl Users {
             let wish = service.wish.as_ref();
             let whole = |wish: &Wish| {
                 // Of one that needs its node's port the old one stops first.
-                let fixed = wish.policies.fixed_port.is_some();
+                let fixed = wish.policies.fixed_port.is_some() || wish.policies.to_zero;
                 !wish.stop_first && !fixed && wish.max_unavailable == 0
             };
             wish.is_some_and(whole) && now_ms >= service.promised_at
@@ -114,6 +114,10 @@ impl World {
             };
             let usual = match self.scenario.policies {
                 true => self.enrich_policies(number, usual),
+                false => usual,
+            };
+            let usual = match self.scenario.limits {
+                true => self.enrich_limits(usual),
                 false => usual,
             };
             self.users.services.push(Service {
@@ -407,6 +411,9 @@ impl World {
         if self.scenario.policies && scales && self.dice.one_in(3) {
             return self.agree_or_pause(service);
         }
+        if self.scenario.limits && scales && self.dice.one_in(3) {
+            return self.set_bounds(service);
+        }
         match self.dice.below(12) {
             _ if !up => {
                 let usual = self.users.services[service].usual.clone();
@@ -432,6 +439,9 @@ impl World {
         next.impossible = self.dice.one_in(12);
         if next.policies.gate.is_some() && self.dice.one_in(3) {
             next.image = format!("wrong:{}", self.users.tags);
+        }
+        if next.policies.is_timed() && self.dice.one_in(3) {
+            next.image = format!("slow:{}", self.users.tags);
         }
         self.apply(service, next);
     }

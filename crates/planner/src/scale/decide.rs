@@ -79,6 +79,10 @@ pub(super) fn run(
     let key = &draft.services[service].key;
     let control = draft.input.desired.autoscale.get(key).cloned();
     let control = control.unwrap_or_default();
+    #[cfg(feature = "mutants")]
+    if report.current == 0 && longshore_model::mutant::is(longshore_model::Mutant::NeverWakes) {
+        report.recommendation = None;
+    }
     let mut chain = Chain {
         count: report.recommendation.unwrap_or(report.current),
         report,
@@ -397,6 +401,11 @@ fn without_signal(
         let serving = draft.active(service).into_iter().filter(serves).count();
         u32::try_from(serving).unwrap_or(u32::MAX)
     });
+    #[cfg(feature = "mutants")]
+    let serving = match longshore_model::mutant::is(longshore_model::Mutant::GivesBackServing) {
+        true => serving.map(|_| 0),
+        false => serving,
+    };
     chain.clamp(ClampRule::NoSignal { serving }, None);
     if chain.direction() == Some(Direction::Down) {
         locks(draft, service, policy, Direction::Down, chain, rolling);
