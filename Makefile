@@ -22,6 +22,7 @@ NEXTEST := $(shell cargo nextest --version >/dev/null 2>&1 && echo yes)
 export PROPTEST_RNG_SEED ?= 1
 
 # Settings of the lab; the Vagrantfile says what each one means.
+export CYCLES KILLS GATE
 export NODES LAB_NET LAB_CPUS LAB_MEMORY LAB_BOX LAB_DRIVER LAB_PROVIDER KEEP
 
 .PHONY: help
@@ -61,6 +62,10 @@ lab-stress: ## CPU load in the workers for a while (SECONDS=60 CPU_LOAD=90)
 lab-stress-http: ## Load on the app's CPU endpoint through HAProxy (SECONDS=60 CONNECTIONS=16 BURN_MS=50)
 	@lab/stress.sh http $(or $(SECONDS),60)
 
+.PHONY: bench-handover
+bench-handover: ## Planned changes under five kinds of traffic, three ledgers (CYCLES=20 GATE=on|off)
+	@lab/bench.sh
+
 .PHONY: bench-plan
 bench-plan: ## What planning costs, a line per case (MAX=1000000 replicas at most, or ONLY=10000x1000000)
 	@MAX="$(or $(MAX),1000000)" ONLY="$(ONLY)" cargo bench -q -p longshore-planner --bench plan
@@ -86,8 +91,10 @@ check: ## Formatting, lints, unit tests: what needs no lab
 	cargo clippy --workspace --all-targets -- -D warnings
 ifeq ($(NEXTEST),yes)
 	cargo nextest run --workspace --exclude longshore-lab
+	cargo nextest run -p longshore-lab --lib
 else
 	cargo test --workspace --exclude longshore-lab --lib --bins --tests
+	cargo test -p longshore-lab --lib
 endif
 
 .PHONY: test

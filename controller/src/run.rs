@@ -205,6 +205,8 @@ fn ended_by_itself(ended: Result<Result<(), ServeError>, tokio::task::JoinError>
 /// # Errors
 /// As [`Controller::open`] and [`Controller::run`].
 pub async fn run(data_dir: PathBuf, config: Config) -> Result<(), RunError> {
+    #[cfg(feature = "mutants")]
+    switch_mutant();
     let controller = Controller::open(&data_dir, config).await?;
     let stop = CancellationToken::new();
     let asked = stop.clone();
@@ -213,6 +215,20 @@ pub async fn run(data_dir: PathBuf, config: Config) -> Result<(), RunError> {
         asked.cancel();
     });
     controller.run(stop).await
+}
+
+/// The seeded mistake that `LONGSHORE_MUTANT` names, for a bench that must be able to fail
+/// (docs/bench-handover.md). No build without the feature knows the variable.
+#[cfg(feature = "mutants")]
+fn switch_mutant() {
+    use longshore_model::{Mutant, mutant};
+    let Ok(wanted) = std::env::var("LONGSHORE_MUTANT") else {
+        return;
+    };
+    let found = Mutant::ALL.iter().find(|known| known.name() == wanted);
+    tracing::warn!(mutant = wanted, known = found.is_some(), "seeded mistake");
+    mutant::switch(found.copied());
+    reconcile::let_mistakes_through();
 }
 
 async fn wait_for_signal() {

@@ -36,7 +36,13 @@ fn text(value: &Value, key: &str) -> String {
 /// Replicas of service `hello`.
 #[must_use]
 pub fn replicas() -> Vec<Replica> {
-    let list = ctl_json(&["ps", "hello"]);
+    replicas_of("hello")
+}
+
+/// Replicas of a service.
+#[must_use]
+pub fn replicas_of(service: &str) -> Vec<Replica> {
+    let list = ctl_json(&["ps", service]);
     let rows = list.as_array().unwrap_or_else(|| panic!("no list: {list}"));
     rows.iter()
         .map(|row| Replica {

@@ -48,8 +48,38 @@ pub fn get_with(address: &str, path: &str, timeout: Duration) -> Result<Answer, 
         .nth(1)
         .and_then(|word| word.parse().ok())
         .ok_or("no status")?;
-    Ok(Answer {
-        status,
-        body: body.to_owned(),
-    })
+    let body = match head
+        .to_ascii_lowercase()
+        .contains("transfer-encoding: chunked")
+    {
+        true => unchunked(body).ok_or("not chunked as it says")?,
+        false => body.to_owned(),
+    };
+    Ok(Answer { status, body })
+}
+
+/// The body without its chunks' sizes, each a line of hexadecimal digits.
+fn unchunked(mut rest: &str) -> Option<String> {
+    let mut body = String::new();
+    loop {
+        let (size, after) = rest.split_once("\r\n")?;
+        let size = usize::from_str_radix(size.trim(), 16).ok()?;
+        if size == 0 {
+            return Some(body);
+        }
+        body.push_str(after.get(..size)?);
+        rest = after.get(size..)?.strip_prefix("\r\n")?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::unchunked;
+
+    #[test]
+    fn chunks_are_joined() {
+        let joined = unchunked("3\r\nabc\r\nA\r\n0123456789\r\n0\r\n\r\n");
+        assert_eq!(joined.as_deref(), Some("abc0123456789"));
+        assert_eq!(unchunked("5\r\nabc"), None);
+    }
 }

@@ -5,9 +5,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a test library: a panic is its answer
 
 mod app;
+pub mod bench_app;
+pub mod handover;
 mod http;
+pub mod kind;
 mod load;
 mod stranger;
+pub mod traffic;
 mod wait;
 
 use std::path::{Path, PathBuf};
@@ -15,7 +19,7 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
-pub use app::{Replica, replicas, restore, scale, scale_and_wait, serving, wait_for};
+pub use app::{Replica, replicas, replicas_of, restore, scale, scale_and_wait, serving, wait_for};
 pub use http::{Answer, get, get_with};
 pub use load::{Load, LoadReport};
 pub use stranger::Stranger;
@@ -27,13 +31,16 @@ pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
+/// The lab's network: its first three numbers.
+#[must_use]
+pub fn net() -> String {
+    setting("LAB_NET").unwrap_or_else(|| "192.168.56".to_owned())
+}
+
 /// Address of the edge.
 #[must_use]
 pub fn edge() -> String {
-    format!(
-        "{}.10",
-        setting("LAB_NET").unwrap_or_else(|| "192.168.56".to_owned())
-    )
+    format!("{}.10", net())
 }
 
 /// The app's address, `host:port`.

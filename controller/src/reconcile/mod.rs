@@ -24,6 +24,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cluster::Cluster;
 
+#[cfg(feature = "mutants")]
+pub(crate) use plan::let_mistakes_through;
+
 /// At least this long from the start of one run to the next.
 const GAP: Duration = Duration::from_millis(8);
 /// At most this long.

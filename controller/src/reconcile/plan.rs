@@ -8,6 +8,17 @@ use longshore_planner::{Outcome, PlanInput};
 use super::observe::Seen;
 use crate::cluster::Cluster;
 
+/// Plans are taken as they are.
+#[cfg(feature = "mutants")]
+static UNCHECKED: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
+
+/// Commits plans without their check, which would stop a seeded mistake of the planner: for a
+/// bench that measures what the mistake does to requests. The simulation keeps the check.
+#[cfg(feature = "mutants")]
+pub(crate) fn let_mistakes_through() {
+    UNCHECKED.store(true, std::sync::atomic::Ordering::Relaxed);
+}
+
 /// Plans and checks.
 ///
 /// # Errors
@@ -27,6 +38,10 @@ pub(super) fn plan(
         config: &cluster.config.planner,
     };
     let outcome = cluster.plan(&input);
+    #[cfg(feature = "mutants")]
+    if UNCHECKED.load(std::sync::atomic::Ordering::Relaxed) {
+        return Ok(outcome);
+    }
     match cluster.check(&input, &outcome) {
         Ok(()) => Ok(outcome),
         Err(violation) => Err(format!(

@@ -1,0 +1,67 @@
+#!/bin/bash
+# What `make bench-handover` needs: its programs, the app's image on the workers, and the run.
+#
+#   CYCLES=20 KILLS=20 GATE=on|off lab/bench.sh
+set -euo pipefail
+# shellcheck source=lab/lib.sh
+. "$(dirname "$0")/lib.sh"
+cd "$LAB_ROOT"
+load_settings
+
+BENCH_IMAGE=longshore/bench:1
+TARGET=${CARGO_TARGET_DIR:-target}
+TRIPLE=$(rustc -vV | sed -n 's/^host: //p')
+
+# Static, so that it runs in an empty image whatever this machine's C library is.
+build_app() {
+  local context=$LAB_STATE/bench-image
+  RUSTFLAGS='-C target-feature=+crt-static' \
+    cargo build -q --release --target "$TRIPLE" -p longshore-lab --bin bench-app
+  mkdir -p "$context"
+  cp image/bench/Dockerfile "$TARGET/$TRIPLE/release/bench-app" "$context/"
+  docker build -q -t "$BENCH_IMAGE" "$context" >/dev/null
+  grep -qxF "$BENCH_IMAGE" "$LAB_STATE/images" 2>/dev/null || echo "$BENCH_IMAGE" >>"$LAB_STATE/images"
+}
+
+load_app() {
+  local host=$1 id
+  id=$(docker image inspect -f '{{.Id}}' "$BENCH_IMAGE")
+  [ "$(on "$host" docker image inspect -f '{{.Id}}' "$BENCH_IMAGE" 2>/dev/null)" = "$id" ] ||
+    docker save "$BENCH_IMAGE" | on "$host" docker load -q >/dev/null
+}
+
+# The gate off: a controller with a seeded mistake, which stops replicas before they have drained.
+# No other build has it, and the edge gets its own controller back whatever happens.
+controller_with_mistake() {
+  cargo build -q --release -p controller --features mutants --target-dir "$TARGET/mutants" || return 1
+  on edge sh -c 'cat > /usr/local/bin/controller.mutant' <"$TARGET/mutants/release/controller" || return 1
+  on edge sh -c '
+    set -e
+    cd /usr/local/bin
+    [ -e controller.whole ] || cp -p controller controller.whole
+    printf "#!/bin/sh\nLONGSHORE_MUTANT=StopBeforeDrain exec /usr/local/bin/controller.mutant \"\$@\"\n" >controller.new
+    chmod 755 controller.new controller.mutant
+    mv -f controller.new controller
+    sv restart controller' >/dev/null
+}
+
+controller_as_it_was() {
+  on edge sh -c '
+    cd /usr/local/bin
+    mv -f controller.whole controller && rm -f controller.mutant && sv restart controller' >/dev/null
+}
+
+main() {
+  all_running || die "the lab is not up: make lab"
+  step "programs of the bench" cargo build -q --release -p longshore-lab --bin bench-handover --bin lab-load
+  step "image $BENCH_IMAGE" build_app
+  step "image on the workers" eval 'workers | each load_app'
+  if [ "${GATE:-on}" = off ]; then
+    [ "$LAB_PROVIDER" = docker ] || die "GATE=off needs the docker provider"
+    trap controller_as_it_was EXIT
+    step "a controller with a seeded mistake" controller_with_mistake
+    wait_for 30 ctl --context lab node ls -o json || die "that controller does not answer"
+  fi
+  "$TARGET/release/bench-handover"
+}
+main

@@ -1,0 +1,128 @@
+//! HAProxy's own ledger, as its statistics page tells it.
+
+use std::time::Duration;
+
+use crate::get_with;
+
+/// HAProxy's counters for the bench's frontend and its servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Counters {
+    /// Requests that the frontend read (`req_tot`).
+    pub(super) requests: u64,
+    /// Connections to servers that were tried again (`wretr`).
+    pub(super) retries: u64,
+    /// Requests that went to another server instead (`wredis`).
+    pub(super) redispatches: u64,
+    /// Answers of 500 and above that it gave or passed on (`hrsp_5xx`).
+    pub(super) answers_5xx: u64,
+    /// Errors of connecting to servers (`econ`).
+    pub(super) connect_errors: u64,
+    /// Errors while a server answered (`eresp`).
+    pub(super) response_errors: u64,
+    /// When this worker process began: another value after a reload, and all counts from 0.
+    pub(super) started_s: u64,
+}
+
+impl Counters {
+    /// What happened since `before`; none if HAProxy was reloaded meanwhile, since its counters
+    /// began anew.
+    #[must_use]
+    pub(super) fn since(&self, before: &Self) -> Option<Self> {
+        (self.started_s == before.started_s).then(|| Self {
+            requests: self.requests - before.requests,
+            retries: self.retries - before.retries,
+            redispatches: self.redispatches - before.redispatches,
+            answers_5xx: self.answers_5xx - before.answers_5xx,
+            connect_errors: self.connect_errors - before.connect_errors,
+            response_errors: self.response_errors - before.response_errors,
+            started_s: self.started_s,
+        })
+    }
+}
+
+/// Reads them from the statistics port at `host`, for the frontend and backend with `port` in
+/// their names.
+///
+/// # Panics
+/// If the page cannot be read.
+#[must_use]
+pub(super) fn counters(host: &str, stats_port: u16, port: u16) -> Counters {
+    let page = |path: &str| {
+        let address = format!("{host}:{stats_port}");
+        let answer = get_with(&address, path, Duration::from_secs(10));
+        answer.expect("HAProxy's statistics answer").body
+    };
+    let metrics = page("/metrics");
+    let started_s = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix("haproxy_process_start_time_seconds "))
+        .and_then(|text| text.trim().parse().ok())
+        .expect("HAProxy's start time");
+    Counters {
+        started_s,
+        ..read(&page("/stats;csv"), &port.to_string())
+    }
+}
+
+fn read(csv: &str, port: &str) -> Counters {
+    let mut lines = csv.lines();
+    let header = lines.next().unwrap_or_default();
+    let names: Vec<&str> = header.trim_start_matches("# ").split(',').collect();
+    let mut sum = Counters::default();
+    for line in lines {
+        let cells: Vec<&str> = line.split(',').collect();
+        let cell = |name: &str| -> &str {
+            let at = names.iter().position(|known| *known == name);
+            at.and_then(|at| cells.get(at)).copied().unwrap_or_default()
+        };
+        let number = |name: &str| cell(name).parse::<u64>().unwrap_or(0);
+        if !cell("pxname").contains(port) {
+            continue;
+        }
+        match cell("svname") {
+            "FRONTEND" => {
+                sum.requests += number("req_tot");
+                sum.answers_5xx += number("hrsp_5xx");
+            }
+            "BACKEND" => {
+                sum.retries += number("wretr");
+                sum.redispatches += number("wredis");
+                sum.connect_errors += number("econ");
+                sum.response_errors += number("eresp");
+            }
+            _ => {}
+        }
+    }
+    sum
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_are_those_of_the_port_and_of_one_process() {
+        let csv = "# pxname,svname,req_tot,econ,eresp,wretr,wredis,hrsp_5xx,\n\
+            fe_8080,FRONTEND,99,,,,,9,\n\
+            fe_8090,FRONTEND,12,,,,,3,\n\
+            bench_8090,slot1,,7,7,7,7,,\n\
+            bench_8090,BACKEND,,1,2,3,4,5,\n";
+        let read = read(csv, "8090");
+        let expected = Counters {
+            requests: 12,
+            retries: 3,
+            redispatches: 4,
+            answers_5xx: 3,
+            connect_errors: 1,
+            response_errors: 2,
+            started_s: 0,
+        };
+        assert_eq!(read, expected);
+        let reloaded = Counters {
+            started_s: 5,
+            ..read
+        };
+        assert_eq!(reloaded.since(&read), None);
+        assert_eq!(read.since(&read), Some(Counters::default()));
+    }
+}

@@ -1,0 +1,167 @@
+//! The hand-over bench: planned changes under five kinds of traffic, three ledgers that must agree
+//! (docs/bench-handover.md).
+
+mod collector;
+mod edge;
+mod load;
+mod ours;
+mod report;
+mod settings;
+mod system;
+#[cfg(test)]
+mod tests;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use collector::{Collector, Served};
+use edge::Counters;
+pub use settings::Settings;
+
+use crate::traffic::{Plan, Target};
+use crate::{ctl, restore};
+use load::Running;
+use ours::Longshore;
+use report::{KillReport, PlannedReport};
+use system::{REPLICAS, System, WORKERS};
+
+/// Load before the first change and after the last.
+const CALM: Duration = Duration::from_secs(3);
+/// Wait for the ledgers of replicas that have ended.
+const LEDGERS: Duration = Duration::from_secs(20);
+
+/// Runs what the settings ask for. 1: a planned change failed a request, the ledgers do not agree,
+/// or (with the gate off) nothing failed.
+#[must_use]
+pub fn run(settings: &Settings) -> ExitCode {
+    // The demo app scales by CPU use, of which there will be some.
+    ctl(&["down", "hello", "-y"]);
+    ctl(&["down", "bench", "-y"]);
+    let collector = Collector::start(&format!("{}.1", crate::net()));
+    let mut ours = Longshore::new();
+    let report = planned(&mut ours, &collector, settings);
+    print!("{}", report.text());
+    let mut good = match settings.gate_off {
+        // A test that cannot fail proves nothing.
+        true => report.failed() > 0,
+        false => report.is_good(),
+    };
+    if !settings.gate_off && settings.kills > 0 {
+        let report = kills(&mut ours, &collector, settings);
+        print!("{}", report.text());
+        good &= report.is_good();
+    }
+    restore();
+    match (good, settings.gate_off) {
+        (true, true) => println!("gate off: requests failed, as they must"),
+        (false, true) => println!("gate off: no request failed, so the bench proves nothing"),
+        (true, false) => println!("passed"),
+        (false, false) => println!("failed"),
+    }
+    ExitCode::from(u8::from(!good))
+}
+
+fn standard(system: &dyn System) -> Plan {
+    let address = format!("{}:{}", crate::edge(), system.port());
+    let target = Target::parse(&address, &crate::net()).expect("the edge is one of the lab's");
+    Plan::standard(target)
+}
+
+fn counters(system: &dyn System) -> Counters {
+    edge::counters(&crate::edge(), system.stats_port(), system.port())
+}
+
+/// `CYCLES` times: 1 -> 10, rolling update, node drain and uncordon, 10 -> 1.
+fn planned(system: &mut dyn System, collector: &Collector, settings: &Settings) -> PlannedReport {
+    system.deploy(&collector.address.to_string());
+    collector.forget();
+    let before = counters(system);
+    let load = Running::start(standard(system));
+    std::thread::sleep(CALM);
+    let start = Instant::now();
+    let mut done = 0;
+    let broken = catch_unwind(AssertUnwindSafe(|| {
+        for cycle in 0..settings.cycles {
+            let mut took = Vec::new();
+            let mut step = |what, change: &mut dyn FnMut()| {
+                let start = Instant::now();
+                change();
+                took.push(format!("{what} {:.0} s", start.elapsed().as_secs_f64()));
+            };
+            let worker = WORKERS[cycle % WORKERS.len()];
+            step("out", &mut || system.scale(REPLICAS));
+            step("update", &mut || system.update());
+            step("drain", &mut || system.drain_node(worker));
+            step("in", &mut || system.scale(1));
+            done += 1;
+            println!("{} cycle {done}: {}", system.name(), took.join(", "));
+        }
+    }));
+    std::thread::sleep(CALM);
+    let took = start.elapsed();
+    let tally = load.finish();
+    let edge = counters(system).since(&before);
+    let forced = system.forced();
+    system.down();
+    let (replicas, served) = collect(collector, forced.map_or(0, |(receipts, _)| receipts));
+    PlannedReport {
+        name: system.name(),
+        cycles: done,
+        took,
+        complete: broken.is_ok(),
+        tally,
+        edge,
+        forced,
+        replicas,
+        served,
+    }
+}
+
+/// The ledgers, once no more come: a replica sends its own as the last thing it does.
+fn collect(
+    collector: &Collector,
+    expected: u64,
+) -> (usize, std::collections::BTreeMap<crate::kind::Kind, Served>) {
+    let end = Instant::now() + LEDGERS;
+    while Instant::now() < end && (collector.count() as u64) < expected + 1 {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    collector.take()
+}
+
+/// `CYCLES` times: a worker loses its power and comes back.
+fn kills(system: &mut dyn System, collector: &Collector, settings: &Settings) -> KillReport {
+    system.deploy(&collector.address.to_string());
+    system.scale(REPLICAS);
+    let before = counters(system);
+    let load = Running::start(standard(system));
+    std::thread::sleep(CALM);
+    let mut moments = Vec::new();
+    let broken = catch_unwind(AssertUnwindSafe(|| {
+        for cycle in 0..settings.kills {
+            let worker = WORKERS[(cycle + 1) % WORKERS.len()];
+            // What is in flight then has had time to be on all replicas.
+            std::thread::sleep(CALM);
+            let dead = system.replicas_on(worker);
+            load.tally.open_window();
+            moments.push((Instant::now(), dead));
+            system.kill_worker(worker);
+            system.revive_worker(worker);
+            load.tally.close_window();
+            println!("{} kill {}: {worker}", system.name(), cycle + 1);
+        }
+    }));
+    std::thread::sleep(CALM);
+    let tally = load.finish();
+    let edge = counters(system).since(&before);
+    system.down();
+    collector.forget();
+    KillReport {
+        name: system.name(),
+        complete: broken.is_ok(),
+        moments,
+        tally,
+        edge,
+    }
+}

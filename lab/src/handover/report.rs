@@ -1,0 +1,227 @@
+//! What a run came to, in words and as a verdict.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::{Counters, Served};
+use crate::kind::Kind;
+use crate::traffic::{Failed, Tally, table};
+
+/// Failures that are printed one by one.
+const SHOWN_MAX: usize = 40;
+
+/// Planned changes.
+pub(super) struct PlannedReport {
+    pub(super) name: &'static str,
+    pub(super) cycles: usize,
+    pub(super) took: Duration,
+    /// Every change came to its end.
+    pub(super) complete: bool,
+    pub(super) tally: Arc<Tally>,
+    /// None: HAProxy was reloaded.
+    pub(super) edge: Option<Counters>,
+    pub(super) forced: Option<(u64, u64)>,
+    /// Replicas that told their ledgers.
+    pub(super) replicas: usize,
+    pub(super) served: BTreeMap<Kind, Served>,
+}
+
+impl PlannedReport {
+    pub(super) fn failed(&self) -> u64 {
+        let failed = |kind| self.tally.counts(kind, false).failed;
+        Kind::ALL.into_iter().map(failed).sum()
+    }
+
+    pub(super) fn is_good(&self) -> bool {
+        self.complete
+            && self.failed() == 0
+            && self.edge.is_some()
+            && self.differences().is_empty()
+            && self.forced.is_none_or(|(_, forced)| forced == 0)
+    }
+
+    /// Where two ledgers do not agree. HAProxy must have read what was written, and the replicas
+    /// must have finished what was answered: no more (nothing was done twice), and no less.
+    fn differences(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        let written: u64 = Kind::ALL.into_iter().map(|k| self.tally.http(k).0).sum();
+        if let Some(read) = self.edge.map(|edge| edge.requests)
+            && read != written
+        {
+            found.push(format!(
+                "HAProxy read {read} requests, {written} were written"
+            ));
+        }
+        for kind in Kind::ALL {
+            let (_, answered) = self.tally.http(kind);
+            let served = self.served.get(&kind).copied().unwrap_or_default();
+            if (served.begun, served.finished) != (answered, answered) {
+                found.push(format!(
+                    "{}: {answered} answered, the replicas began {} and finished {}",
+                    kind.name(),
+                    served.begun,
+                    served.finished
+                ));
+            }
+            let echoes = self.tally.counts(kind, false).ok;
+            if kind == Kind::WebSocket && served.echoes != echoes {
+                let theirs = served.echoes;
+                found.push(format!(
+                    "{echoes} echoes came back, the replicas sent {theirs}"
+                ));
+            }
+        }
+        found
+    }
+
+    pub(super) fn text(&self) -> String {
+        let mut text = format!(
+            "\n{}: {} cycles of planned changes in {:.0} s{}\n{}",
+            self.name,
+            self.cycles,
+            self.took.as_secs_f64(),
+            if self.complete { "" } else { ", broken off" },
+            table(&self.tally, false)
+        );
+        edge_line(&mut text, self.edge);
+        if let Some((receipts, forced)) = self.forced {
+            let _ = writeln!(text, "receipts: {receipts}, forced {forced}");
+        }
+        load_line(&mut text, &self.tally);
+        let _ = writeln!(text, "ledgers of {} replicas", self.replicas);
+        for difference in self.differences() {
+            let _ = writeln!(text, "  not reconciled: {difference}");
+        }
+        if self.edge.is_some() && self.differences().is_empty() {
+            let _ = writeln!(text, "  reconciled: generator, HAProxy and replicas agree");
+        }
+        failures(&mut text, &self.tally, false);
+        text
+    }
+}
+
+fn edge_line(text: &mut String, edge: Option<Counters>) {
+    let _ = match edge {
+        None => writeln!(text, "HAProxy: reloaded, its counters began anew"),
+        Some(c) => writeln!(
+            text,
+            "HAProxy: {} requests, 0 reloads, {} retries, {} redispatches, {} connect errors, \
+             {} response errors, {} answers of 500 and above",
+            c.requests,
+            c.retries,
+            c.redispatches,
+            c.connect_errors,
+            c.response_errors,
+            c.answers_5xx
+        ),
+    };
+}
+
+fn load_line(text: &mut String, tally: &Tally) {
+    let (reconnects, not_begun) = (tally.reconnects(), tally.not_begun());
+    let _ = writeln!(
+        text,
+        "generator: {reconnects} reconnects of kept connections, {not_begun} due but not begun"
+    );
+}
+
+fn failures(text: &mut String, tally: &Tally, apart: bool) {
+    let all = tally.failures();
+    for failed in all.iter().filter(|f| f.apart == apart).take(SHOWN_MAX) {
+        let _ = writeln!(text, "  {}", tally.line(failed));
+    }
+}
+
+/// Workers that lost their power.
+pub(super) struct KillReport {
+    pub(super) name: &'static str,
+    pub(super) complete: bool,
+    /// When, and the host names of the replicas that died.
+    pub(super) moments: Vec<(Instant, Vec<String>)>,
+    pub(super) tally: Arc<Tally>,
+    pub(super) edge: Option<Counters>,
+}
+
+/// Where a request was that failed around a worker's death.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Where {
+    /// In flight at the moment, and its answer had begun to come from the dead host.
+    OnDeadHost,
+    /// In flight at the moment; no head of an answer says where.
+    InFlight,
+    /// Begun after the moment, before the edge knew.
+    After,
+    /// On a replica elsewhere: nothing excuses it.
+    Elsewhere,
+}
+
+impl KillReport {
+    fn place(&self, failed: &Failed) -> Where {
+        let before = self.moments.iter().rev();
+        let last = before.clone().find(|(at, _)| *at <= failed.ended);
+        let Some((at, dead)) = last else {
+            return Where::Elsewhere;
+        };
+        let on_dead = |replica: &String| dead.contains(replica);
+        match &failed.replica {
+            Some(replica) if !on_dead(replica) => Where::Elsewhere,
+            Some(_) => Where::OnDeadHost,
+            None if failed.began <= *at => Where::InFlight,
+            None => Where::After,
+        }
+    }
+
+    fn places(&self) -> BTreeMap<Where, u64> {
+        let mut places = BTreeMap::new();
+        for failed in self.tally.failures().iter().filter(|f| f.apart) {
+            *places.entry(self.place(failed)).or_default() += 1;
+        }
+        places
+    }
+
+    fn planned_failed(&self) -> u64 {
+        let failed = |kind| self.tally.counts(kind, false).failed;
+        Kind::ALL.into_iter().map(failed).sum()
+    }
+
+    pub(super) fn is_good(&self) -> bool {
+        self.complete
+            && self.planned_failed() == 0
+            && !self.places().contains_key(&Where::Elsewhere)
+    }
+
+    pub(super) fn text(&self) -> String {
+        let mut text = format!(
+            "\n{}: {} workers killed{}; requests in flight from a death to the recovery\n{}",
+            self.name,
+            self.moments.len(),
+            if self.complete { "" } else { ", broken off" },
+            table(&self.tally, true)
+        );
+        for (place, count) in self.places() {
+            let words = match place {
+                Where::OnDeadHost => "answered by the dead host, cut",
+                Where::InFlight => "in flight at the death, unanswered",
+                Where::After => "begun after the death, before the edge knew",
+                Where::Elsewhere => "on replicas elsewhere",
+            };
+            let _ = writeln!(text, "  failed, {words}: {count}");
+        }
+        let _ = writeln!(text, "between the deaths:");
+        text += &table(&self.tally, false);
+        edge_line(&mut text, self.edge);
+        load_line(&mut text, &self.tally);
+        failures(&mut text, &self.tally, false);
+        let elsewhere = self.tally.failures();
+        for failed in elsewhere
+            .iter()
+            .filter(|f| f.apart && matches!(self.place(f), Where::Elsewhere | Where::After))
+            .take(SHOWN_MAX)
+        {
+            let _ = writeln!(text, "  {}", self.tally.line(failed));
+        }
+        text
+    }
+}

@@ -1,0 +1,40 @@
+//! What a way of running an app must be able to do, to be compared.
+
+/// Replicas of the app between the ends of a cycle.
+pub(super) const REPLICAS: usize = 10;
+/// Port of the app on the edge.
+pub(super) const PORT: u16 = 8090;
+/// Port of HAProxy's statistics.
+pub(super) const STATS_PORT: u16 = 8404;
+
+/// The lab's workers.
+pub(super) const WORKERS: [&str; 3] = ["worker1", "worker2", "worker3"];
+
+/// A way of running the app. Each call returns when the change is complete, and panics if it does
+/// not come to an end.
+pub(super) trait System {
+    /// Its name in the printed lines.
+    fn name(&self) -> &'static str;
+    /// Port of its HAProxy's statistics on the edge.
+    fn stats_port(&self) -> u16;
+    /// Port of the app on the edge.
+    fn port(&self) -> u16;
+    /// Runs one replica that tells its ledger to an address.
+    fn deploy(&mut self, ledger_to: &str);
+    /// Changes the count.
+    fn scale(&mut self, count: usize);
+    /// Replaces all [`REPLICAS`] by new ones.
+    fn update(&mut self);
+    /// Empties a worker, and takes it back.
+    fn drain_node(&mut self, worker: &str);
+    /// Host names of the app's replicas on a worker: what they call themselves in answers.
+    fn replicas_on(&self, worker: &str) -> Vec<String>;
+    /// Takes a worker's power, and waits until the others run [`REPLICAS`].
+    fn kill_worker(&mut self, worker: &str);
+    /// Gives it back, and waits until all is as before.
+    fn revive_worker(&mut self, worker: &str);
+    /// Receipts since the deployment, and how many of them were forced; none: it has no receipts.
+    fn forced(&self) -> Option<(u64, u64)>;
+    /// Takes the app down.
+    fn down(&mut self);
+}

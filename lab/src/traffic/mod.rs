@@ -1,0 +1,167 @@
+//! Load of five kinds at once: open-loop rates, no second tries, a verdict for every request.
+
+mod http1;
+mod requests;
+mod sockets;
+mod table;
+mod target;
+#[cfg(test)]
+mod tests;
+mod verdict;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use table::table;
+pub use target::{Target, TargetError};
+pub use verdict::{Counts, Failed, Failure, Tally};
+
+use crate::kind::Kind;
+
+/// Requests of one kind in flight at most; one that is due above it is not begun, and counted.
+const IN_FLIGHT_MAX: usize = 400;
+
+/// How much of what.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// Where to.
+    pub target: Target,
+    /// Requests a second on kept connections.
+    pub keep_alive_rate: f64,
+    /// Requests a second with a connection each.
+    pub new_connection_rate: f64,
+    /// Requests of [`Plan::slow_ms`] a second.
+    pub slow_rate: f64,
+    /// What a slow request takes.
+    pub slow_ms: u64,
+    /// Downloads a second.
+    pub download_rate: f64,
+    /// What a download takes.
+    pub download_s: u64,
+    /// Its size.
+    pub download_kib: u64,
+    /// WebSockets open at any time.
+    pub sockets: u32,
+    /// Life of a WebSocket.
+    pub socket_s: u64,
+    /// Echoes a second on each.
+    pub echo_rate: f64,
+    /// The run ends after this time at the latest.
+    pub time_max: Duration,
+    /// And after this many requests.
+    pub requests_max: u64,
+}
+
+impl Plan {
+    /// The bench's load: about 260 requests and echoes a second.
+    #[must_use]
+    pub fn standard(target: Target) -> Self {
+        Self {
+            target,
+            keep_alive_rate: 150.0,
+            new_connection_rate: 60.0,
+            slow_rate: 8.0,
+            slow_ms: 2_000,
+            download_rate: 0.5,
+            download_s: 30,
+            download_kib: 64,
+            sockets: 20,
+            socket_s: 20,
+            echo_rate: 2.0,
+            time_max: Duration::from_secs(4 * 3_600),
+            requests_max: 10_000_000,
+        }
+    }
+}
+
+/// What all tasks of a run share.
+struct Shared {
+    plan: Plan,
+    tally: Arc<Tally>,
+    stop: CancellationToken,
+    begun: AtomicU64,
+}
+
+impl Shared {
+    /// The next id; none if the run has had its requests.
+    fn next_id(&self, kind: Kind) -> Option<String> {
+        let number = self.begun.fetch_add(1, Ordering::Relaxed);
+        if number >= self.plan.requests_max {
+            self.stop.cancel();
+            return None;
+        }
+        Some(format!("{}-{number}", kind.name()))
+    }
+}
+
+/// Sends load until `stop`, or a bound of the plan; then waits for what is in flight.
+pub async fn run(plan: Plan, tally: Arc<Tally>, stop: CancellationToken) {
+    let end = Instant::now() + plan.time_max;
+    let tasks = TaskTracker::new();
+    let shared = Arc::new(Shared {
+        plan,
+        tally,
+        stop: stop.clone(),
+        begun: AtomicU64::new(0),
+    });
+    for kind in [
+        Kind::KeepAlive,
+        Kind::NewConnection,
+        Kind::Slow,
+        Kind::Download,
+    ] {
+        tasks.spawn(tick(kind, Arc::clone(&shared), tasks.clone()));
+    }
+    for number in 0..shared.plan.sockets {
+        tasks.spawn(sockets::one_after_another(number, Arc::clone(&shared)));
+    }
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = sleep_until(end) => stop.cancel(),
+    }
+    tasks.close();
+    tasks.wait().await;
+}
+
+/// Begins requests of one kind at its rate, whatever became of those before.
+async fn tick(kind: Kind, shared: Arc<Shared>, tasks: TaskTracker) {
+    let rate = match kind {
+        Kind::KeepAlive => shared.plan.keep_alive_rate,
+        Kind::NewConnection => shared.plan.new_connection_rate,
+        Kind::Slow => shared.plan.slow_rate,
+        Kind::Download => shared.plan.download_rate,
+        Kind::WebSocket => 0.0,
+    };
+    if rate <= 0.0 {
+        return;
+    }
+    let mut due = interval(Duration::from_secs_f64(1.0 / rate));
+    due.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    let seats = Arc::new(Semaphore::new(IN_FLIGHT_MAX));
+    let kept = Arc::new(requests::Kept::default());
+    loop {
+        tokio::select! {
+            biased;
+            () = shared.stop.cancelled() => return,
+            _ = due.tick() => {}
+        }
+        let Ok(seat) = Arc::clone(&seats).try_acquire_owned() else {
+            shared.tally.held_back();
+            continue;
+        };
+        let Some(id) = shared.next_id(kind) else {
+            return;
+        };
+        let (shared, kept) = (Arc::clone(&shared), Arc::clone(&kept));
+        tasks.spawn(async move {
+            requests::one(kind, &id, &shared, &kept).await;
+            drop(seat);
+        });
+    }
+}
