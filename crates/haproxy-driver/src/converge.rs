@@ -84,7 +84,10 @@ impl Edge {
         &mut self,
         by_apply: bool,
     ) -> Result<Outcome, EdgeError> {
-        let result = self.converge(by_apply).await;
+        let mut result = self.converge(by_apply).await;
+        if matches!(&result, Err(EdgeError::Silent { socket, .. }) if *socket == self.admin.path) {
+            result = self.rescue(result, by_apply).await;
+        }
         match &result {
             Ok(outcome) => self.last_problems.clone_from(&outcome.problems),
             Err(error) => self.last_problems = vec![error.to_string()],
@@ -113,6 +116,30 @@ impl Edge {
             self.kept_down.lasts(false, Instant::now());
         }
         result
+    }
+
+    /// Silence is not death, but a worker that hangs is replaced.
+    async fn rescue(
+        &mut self,
+        silent: Result<Outcome, EdgeError>,
+        by_apply: bool,
+    ) -> Result<Outcome, EdgeError> {
+        match self.replace_hung().await {
+            Ok(None) => silent,
+            Ok(Some(said)) => {
+                let mut outcome = self.converge(by_apply).await?;
+                outcome.repaired.insert(0, said);
+                outcome.reloaded = true;
+                Ok(outcome)
+            }
+            Err(error) => {
+                tracing::warn!(
+                    error = error.chain(),
+                    "a worker that hangs could not be replaced"
+                );
+                silent
+            }
+        }
     }
 
     /// HAProxy is down: its next start must find the present routes.
@@ -151,6 +178,14 @@ impl Edge {
         }
         if outcome.waits == Waits::No {
             self.reloads.settled();
+            if !self.via_master {
+                self.renewals.settled();
+            } else if !by_apply && let Err(error) = self.renew_socket(&mut outcome).await {
+                let why = error.chain();
+                outcome
+                    .problems
+                    .push(format!("the lost socket could not be renewed: {why}"));
+            }
             let loaded = self.ways_in();
             if self.slots.loaded != loaded {
                 let slots = self.slots.clone();

@@ -116,6 +116,10 @@ pub struct Edge {
     /// What went wrong last, until it goes right.
     pub(crate) last_problems: Vec<String>,
     pub(crate) reloads: Reloads,
+    /// Attempts to bring a lost administration socket back.
+    pub(crate) renewals: Reloads,
+    /// Commands go through the master: the worker's socket is lost.
+    pub(crate) via_master: bool,
     /// When ports that other programs hold are asked for again.
     pub(crate) look_again: Option<Instant>,
     pub(crate) kept_down: KeptDown,
@@ -172,6 +176,8 @@ impl Edge {
             waiting: BTreeMap::new(),
             last_problems: Vec::new(),
             reloads: Reloads::default(),
+            renewals: Reloads::default(),
+            via_master: false,
             look_again: None,
             kept_down: KeptDown::default(),
             settings: Arc::new(settings),

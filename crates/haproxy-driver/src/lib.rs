@@ -31,6 +31,7 @@ mod quarantine;
 pub mod readout;
 mod reload;
 pub mod render;
+mod rescue;
 pub mod settings;
 pub mod slots;
 pub mod snapshot;

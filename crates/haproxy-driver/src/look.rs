@@ -47,7 +47,8 @@ impl Edge {
 
     pub(crate) fn notice_pid(&mut self, seen: &Seen, outcome: &mut Outcome) {
         let pid = seen.info.pid;
-        if seen.info.via_master {
+        self.via_master = seen.info.via_master;
+        if self.via_master {
             let socket = self.admin.path.display();
             outcome
                 .problems

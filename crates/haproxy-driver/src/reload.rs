@@ -19,7 +19,7 @@ use crate::slots::Holder;
 /// Between two looks for the new worker. A reload takes about 45 ms.
 const POLL_MS: u64 = 10;
 /// A state file with no states: only its version.
-const EMPTY_STATE: &str = "1\n";
+pub(crate) const EMPTY_STATE: &str = "1\n";
 
 impl Edge {
     /// Puts the file for the present intent in place and lets HAProxy load it. False: there is
@@ -38,7 +38,11 @@ impl Edge {
 
     /// Gives the draft its name and lets HAProxy load it. Where it does not, the old file is back
     /// and the reload stays owed: what the worker has is not certain.
-    async fn load_draft(&mut self, draft: Draft, states: String) -> Result<(), EdgeError> {
+    pub(crate) async fn load_draft(
+        &mut self,
+        draft: Draft,
+        states: String,
+    ) -> Result<(), EdgeError> {
         let before = self.processes().await?;
         let last_good = self.written.clone();
         let mut owed = self.slots.clone();
@@ -99,7 +103,7 @@ impl Edge {
     /// States of the servers that serve now, so that one that is down does not start as up and
     /// that not all are checked at once. Those that drain or were not proven are left out: the
     /// file has them disabled, and the next decision takes them from there.
-    fn state_file(&self, running: &Running) -> String {
+    pub(crate) fn state_file(&self, running: &Running) -> String {
         if running.header.is_empty() {
             return EMPTY_STATE.to_owned();
         }

@@ -30,7 +30,7 @@ pub(crate) const COMMANDS_MAX: usize = 2_000;
 pub(crate) struct AdminSocket {
     pub(crate) path: PathBuf,
     pub(crate) deadline: Duration,
-    /// Takes over where the socket's file is gone: no reload brings it back.
+    /// Takes over where the socket's file is gone, until it is back (see `rescue`).
     pub(crate) master: MasterSocket,
 }
 
