@@ -22,7 +22,7 @@ NEXTEST := $(shell cargo nextest --version >/dev/null 2>&1 && echo yes)
 export PROPTEST_RNG_SEED ?= 1
 
 # Settings of the lab; the Vagrantfile says what each one means.
-export CYCLES KILLS GATE
+export CYCLES KILLS GATE PEERS
 export NODES LAB_NET LAB_CPUS LAB_MEMORY LAB_BOX LAB_DRIVER LAB_PROVIDER KEEP
 
 .PHONY: help
@@ -63,7 +63,7 @@ lab-stress-http: ## Load on the app's CPU endpoint through HAProxy (SECONDS=60 C
 	@lab/stress.sh http $(or $(SECONDS),60)
 
 .PHONY: bench-handover
-bench-handover: ## Planned changes under five kinds of traffic, three ledgers (CYCLES=20 GATE=on|off)
+bench-handover: ## Planned changes under five kinds of traffic, three ledgers (CYCLES=20 GATE=off PEERS=classic)
 	@lab/bench.sh
 
 .PHONY: bench-plan

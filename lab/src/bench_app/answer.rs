@@ -141,7 +141,7 @@ impl Peer {
             "/download" => self.download(head, &id, last).await,
             "/healthz" => self.whole("200 OK", &id, "ok\n".to_owned(), last).await,
             "/ledger" => {
-                let text = self.ledger.to_json(&self.replica, true).to_string();
+                let text = self.ledger.to_json(&self.replica, false).to_string();
                 self.whole("200 OK", &id, text, last).await
             }
             _ => {

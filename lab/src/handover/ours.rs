@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::system::{PORT, REPLICAS, STATS_PORT, System};
+use super::system::{Mends, PORT, REPLICAS, STATS_PORT, System};
 use crate::{Replica, ctl, ctl_command, ctl_json, ctl_ok, fault, replicas_of, until};
 
 const APP: &str = "bench";
@@ -113,19 +113,6 @@ impl System for Longshore {
         all.map(|replica| replica.name).collect()
     }
 
-    fn kill_worker(&mut self, worker: &str) {
-        fault(&["kill", worker]);
-        self.await_count("the others took over", REPLICAS, |all| {
-            all.iter().all(|replica| replica.node != worker)
-        });
-    }
-
-    fn revive_worker(&mut self, worker: &str) {
-        fault(&["start", worker]);
-        self.node_is(worker, "ready");
-        self.await_count("all is as before", REPLICAS, |_| true);
-    }
-
     fn forced(&self) -> Option<(u64, u64)> {
         let events = ctl_json(&["events", "--about", APP, "--filter", "type=drained"]);
         let all = events.as_array().cloned().unwrap_or_default();
@@ -142,6 +129,10 @@ impl System for Longshore {
         Some((receipts.len() as u64, forced as u64))
     }
 
+    fn reloads(&self) -> Option<u64> {
+        None
+    }
+
     fn down(&mut self) {
         ctl_ok(&["down", APP, "-d", "-y"]);
         until("nothing of the app is left", LIMIT, || {
@@ -154,5 +145,20 @@ impl System for Longshore {
                 Err(said)
             }
         });
+    }
+}
+
+impl Mends for Longshore {
+    fn kill_worker(&mut self, worker: &str) {
+        fault(&["kill", worker]);
+        self.await_count("the others took over", REPLICAS, |all| {
+            all.iter().all(|replica| replica.node != worker)
+        });
+    }
+
+    fn revive_worker(&mut self, worker: &str) {
+        fault(&["start", worker]);
+        self.node_is(worker, "ready");
+        self.await_count("all is as before", REPLICAS, |_| true);
     }
 }

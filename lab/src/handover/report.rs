@@ -23,6 +23,8 @@ pub(super) struct PlannedReport {
     /// None: HAProxy was reloaded.
     pub(super) edge: Option<Counters>,
     pub(super) forced: Option<(u64, u64)>,
+    /// Reloads that the system ordered.
+    pub(super) reloads: Option<u64>,
     /// Replicas that told their ledgers.
     pub(super) replicas: usize,
     pub(super) served: BTreeMap<Kind, Served>,
@@ -85,12 +87,22 @@ impl PlannedReport {
             if self.complete { "" } else { ", broken off" },
             table(&self.tally, false)
         );
-        edge_line(&mut text, self.edge);
+        match self.reloads {
+            Some(reloads) => {
+                let _ = writeln!(text, "HAProxy: {reloads} reloads, its counters began anew");
+            }
+            None => edge_line(&mut text, self.edge),
+        }
         if let Some((receipts, forced)) = self.forced {
             let _ = writeln!(text, "receipts: {receipts}, forced {forced}");
         }
         load_line(&mut text, &self.tally);
-        let _ = writeln!(text, "ledgers of {} replicas", self.replicas);
+        let cut: u64 = self.served.values().map(|served| served.cut).sum();
+        let _ = writeln!(
+            text,
+            "ledgers of {} replicas, {cut} requests cut",
+            self.replicas
+        );
         for difference in self.differences() {
             let _ = writeln!(text, "  not reconciled: {difference}");
         }
@@ -223,5 +235,98 @@ impl KillReport {
             let _ = writeln!(text, "  {}", self.tally.line(failed));
         }
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::traffic::Failure;
+
+    /// What is wrong, and how it comes about.
+    type Spoiled = (&'static str, fn(&mut PlannedReport));
+
+    /// One request of each kind, and three ledgers that agree on it.
+    fn agreed() -> PlannedReport {
+        let tally = Tally::default();
+        let mut served = BTreeMap::new();
+        for kind in Kind::ALL {
+            tally.wrote(kind);
+            tally.answered(kind);
+            tally.count(kind, "1", Instant::now(), None, Ok(()));
+            let one = Served {
+                begun: 1,
+                finished: 1,
+                cut: 0,
+                echoes: u64::from(kind == Kind::WebSocket),
+            };
+            served.insert(kind, one);
+        }
+        PlannedReport {
+            name: "test",
+            cycles: 1,
+            took: Duration::ZERO,
+            complete: true,
+            tally: Arc::new(tally),
+            edge: Some(Counters {
+                requests: 5,
+                ..Counters::default()
+            }),
+            forced: Some((1, 0)),
+            reloads: None,
+            replicas: 1,
+            served,
+        }
+    }
+
+    #[test]
+    fn a_run_is_good_only_if_nothing_failed_and_all_ledgers_agree() {
+        assert!(agreed().is_good(), "{}", agreed().text());
+        let spoiled: [Spoiled; 7] = [
+            ("broken off", |r| r.complete = false),
+            ("reloaded", |r| r.edge = None),
+            ("forced", |r| r.forced = Some((1, 1))),
+            ("HAProxy read more", |r| {
+                r.edge.as_mut().unwrap().requests += 1;
+            }),
+            ("served twice", |r| {
+                r.served.get_mut(&Kind::Slow).unwrap().begun += 1;
+            }),
+            ("an echo too few", |r| {
+                r.served.get_mut(&Kind::WebSocket).unwrap().echoes = 0;
+            }),
+            ("a failure", |r| {
+                let now = Instant::now();
+                r.tally
+                    .count(Kind::Slow, "2", now, None, Err(Failure::Reset));
+            }),
+        ];
+        for (what, spoil) in spoiled {
+            let mut report = agreed();
+            spoil(&mut report);
+            assert!(!report.is_good(), "{what}: {}", report.text());
+        }
+    }
+
+    #[test]
+    fn a_death_excuses_what_was_on_the_dead_host_only() {
+        let tally = Tally::default();
+        let before = Instant::now();
+        tally.open_window();
+        let death = Instant::now();
+        let lost = Err(Failure::Truncated);
+        tally.count(Kind::Slow, "1", before, Some("bench.1"), lost);
+        tally.count(Kind::Slow, "2", before, None, lost);
+        let mut report = KillReport {
+            name: "test",
+            complete: true,
+            moments: vec![(death, vec!["bench.1".to_owned()])],
+            tally: Arc::new(tally),
+            edge: None,
+        };
+        let expected = BTreeMap::from([(Where::OnDeadHost, 1), (Where::InFlight, 1)]);
+        assert_eq!((report.places(), report.is_good()), (expected, true));
+        report.moments[0].1.clear();
+        assert!(!report.is_good(), "{}", report.text());
     }
 }

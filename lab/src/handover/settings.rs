@@ -9,6 +9,8 @@ pub struct Settings {
     pub kills: usize,
     /// The controller has a seeded mistake: replicas stop before they have drained (`GATE=off`).
     pub gate_off: bool,
+    /// The classic way afterwards, on the same hosts (`PEERS=classic`).
+    pub classic: bool,
 }
 
 impl Settings {
@@ -31,10 +33,16 @@ impl Settings {
             Some("off") => true,
             Some(other) => return Err(format!("GATE={other}: on or off")),
         };
+        let classic = match get("PEERS").as_deref() {
+            None => false,
+            Some("classic") => true,
+            Some(other) => return Err(format!("PEERS={other}: classic, or nothing")),
+        };
         Ok(Self {
             cycles,
             kills: number("KILLS", cycles)?,
             gate_off,
+            classic,
         })
     }
 }

@@ -29,12 +29,18 @@ pub(super) trait System {
     fn drain_node(&mut self, worker: &str);
     /// Host names of the app's replicas on a worker: what they call themselves in answers.
     fn replicas_on(&self, worker: &str) -> Vec<String>;
+    /// Receipts since the deployment, and how many of them were forced; none: it has no receipts.
+    fn forced(&self) -> Option<(u64, u64)>;
+    /// Reloads of HAProxy since the deployment, where the system itself orders them.
+    fn reloads(&self) -> Option<u64>;
+    /// Takes the app down.
+    fn down(&mut self);
+}
+
+/// A system that is expected to mend itself.
+pub(super) trait Mends: System {
     /// Takes a worker's power, and waits until the others run [`REPLICAS`].
     fn kill_worker(&mut self, worker: &str);
     /// Gives it back, and waits until all is as before.
     fn revive_worker(&mut self, worker: &str);
-    /// Receipts since the deployment, and how many of them were forced; none: it has no receipts.
-    fn forced(&self) -> Option<(u64, u64)>;
-    /// Takes the app down.
-    fn down(&mut self);
 }

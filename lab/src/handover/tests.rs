@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Running, edge};
-use crate::bench_app::{Ledger, Settings, serve};
+use super::classic::{Classic, Machines};
+use super::system::System;
+use super::{Collector, Running, edge};
+use crate::bench_app::{Ledger, Settings, run_until, serve};
 use crate::kind::Kind;
 use crate::traffic::{Plan, Target};
 use crate::{get_with, until};
@@ -107,4 +109,142 @@ fn haproxy_read_exactly_what_was_written() {
     }
     let since = edge::counters("127.0.0.1", stats, port).since(&before);
     assert_eq!(since.map(|counters| counters.requests), Some(written));
+}
+
+/// The classic way on this machine: apps in threads, a HAProxy with a master.
+struct Loopback {
+    folder: tempfile::TempDir,
+    ports: (u16, u16),
+    grace: Duration,
+    apps: Vec<(String, CancellationToken, std::thread::JoinHandle<()>)>,
+    master: Option<Child>,
+}
+
+impl Loopback {
+    fn new(grace: Duration) -> Self {
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+            ports: (free_port(), free_port()),
+            grace,
+            apps: Vec::new(),
+            master: None,
+        }
+    }
+
+    fn signal(&self, signal: &str) {
+        let pid = self.master.as_ref().unwrap().id().to_string();
+        assert!(
+            Command::new("kill")
+                .args([signal, &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+}
+
+impl Machines for Loopback {
+    fn port(&self) -> u16 {
+        self.ports.0
+    }
+
+    fn stats_port(&self) -> u16 {
+        self.ports.1
+    }
+
+    fn start(&mut self, _worker: &str, name: &str, _number: u16, ledger_to: &str) -> u16 {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let listen = listener.local_addr().unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let settings = Settings {
+            listen,
+            grace: self.grace,
+            ledger_to: Some(ledger_to.parse().unwrap()),
+            replica: name.to_owned(),
+        };
+        let stop = CancellationToken::new();
+        let ends = stop.clone();
+        // The thread's end cuts what is left, as SIGKILL would.
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Runtime::new().unwrap();
+            runtime.block_on(async {
+                let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+                run_until(&settings, listener, ends.cancelled_owned()).await;
+            });
+        });
+        self.apps.push((name.to_owned(), stop, thread));
+        listen.port()
+    }
+
+    fn stop(&mut self, replicas: &[(String, String)]) {
+        let leaves = |name: &String| replicas.iter().any(|(_, leaving)| leaving == name);
+        let (gone, kept) = self.apps.drain(..).partition(|(name, ..)| leaves(name));
+        self.apps = kept;
+        let gone: Vec<(String, CancellationToken, std::thread::JoinHandle<()>)> = gone;
+        for (_, stop, _) in &gone {
+            stop.cancel();
+        }
+        for (_, _, thread) in gone {
+            thread.join().unwrap();
+        }
+    }
+
+    fn address(&self, _worker: &str) -> String {
+        "127.0.0.1".to_owned()
+    }
+
+    fn configure(&mut self, file: &str) {
+        let path = self.folder.path().join("haproxy.cfg");
+        std::fs::write(&path, file).unwrap();
+        if self.master.is_some() {
+            return self.signal("-USR2");
+        }
+        let mut haproxy = Command::new("haproxy");
+        haproxy.arg("-W").arg("-f").arg(&path).stderr(Stdio::null());
+        self.master = Some(haproxy.spawn().expect("haproxy is installed"));
+        let address = format!("127.0.0.1:{}", self.ports.0);
+        until("HAProxy serves", SOON, || {
+            match get_with(&address, "/healthz", SOON) {
+                Ok(answer) if answer.status == 200 => Ok(()),
+                other => Err(other),
+            }
+        });
+    }
+
+    fn end(&mut self) {
+        self.signal("-TERM");
+        self.master.as_mut().unwrap().wait().unwrap();
+    }
+}
+
+#[test]
+fn stopping_first_and_reloading_later_cuts_long_requests_and_the_bench_says_so() {
+    let collector = Collector::start("127.0.0.1");
+    let machines = Loopback::new(Duration::from_millis(300));
+    let target = Target::parse(&format!("127.0.0.1:{}", machines.port()), "192.168.56").unwrap();
+    let mut classic = Classic::new(machines);
+    classic.deploy(&collector.address.to_string());
+    let running = Running::start(Plan {
+        download_rate: 10.0,
+        download_s: 2,
+        ..Plan::standard(target)
+    });
+    classic.scale(4);
+    let tally = std::sync::Arc::clone(&running.tally);
+    until("downloads go on everywhere", SOON, || {
+        let begun = tally.http(Kind::Download).0;
+        if begun > 15 { Ok(()) } else { Err(begun) }
+    });
+    classic.scale(1);
+    let tally = running.finish();
+    classic.down();
+    let (_, served) = collector.take();
+    let cut: u64 = served.values().map(|served| served.cut).sum();
+    let failed = tally.counts(Kind::Download, false).failed;
+    assert!(
+        failed > 0 && cut > 0,
+        "failed {failed}, cut {cut}: {:?}",
+        tally.classes(false)
+    );
+    assert_eq!(classic.reloads(), Some(2));
 }

@@ -168,11 +168,11 @@ impl Tally {
         all.any(|(from, to)| *from <= ended && to.is_none_or(|to| began <= to))
     }
 
-    pub(super) fn wrote(&self, kind: Kind) {
+    pub(crate) fn wrote(&self, kind: Kind) {
         bump(&self.written[kind.index()]);
     }
 
-    pub(super) fn answered(&self, kind: Kind) {
+    pub(crate) fn answered(&self, kind: Kind) {
         bump(&self.answered[kind.index()]);
     }
 
@@ -184,7 +184,7 @@ impl Tally {
         bump(&self.held_back);
     }
 
-    pub(super) fn count(
+    pub(crate) fn count(
         &self,
         kind: Kind,
         id: &str,
