@@ -127,6 +127,10 @@ impl Edge {
         match self.replace_hung().await {
             Ok(None) => silent,
             Ok(Some(said)) => {
+                if by_apply {
+                    // What `tick` repairs its caller says.
+                    tracing::warn!(repaired = said, "HAProxy hung");
+                }
                 let mut outcome = self.converge(by_apply).await?;
                 outcome.repaired.insert(0, said);
                 outcome.reloaded = true;

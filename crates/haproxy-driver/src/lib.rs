@@ -8,7 +8,8 @@
 //!
 //! `intent`, `decide`, `step`, `render` and `readout` are pure. `edge` joins them to the sockets
 //! and files. Membership changes are commands; only a change of structure (a new service, port,
-//! host name or check) is a reload.
+//! host name or check) is a reload. What HAProxy does not take is held back (`quarantine`, `admit`),
+//! and membership goes on meanwhile (`structure`).
 //!
 //! Deliberately absent: `del server` (it ends the whole process on releases that distributions
 //! ship), a TCP statistics socket (its TLS options are ignored in silence), quoting (see `name`).
