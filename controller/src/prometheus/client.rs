@@ -75,6 +75,12 @@ impl QueryError {
             Self::Connect { .. } | Self::File { .. } | Self::Content { .. }
         )
     }
+
+    /// The server did its part; there is no number just now, as with a share of nothing.
+    pub(super) fn is_answered(&self) -> bool {
+        use AnswerError::{Empty, Value};
+        matches!(self, Self::Answer(Empty | Value(_)))
+    }
 }
 
 /// Asks one query after the other; dials when it has to.

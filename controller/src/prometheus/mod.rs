@@ -107,9 +107,8 @@ impl Poller {
             return;
         };
         let answers = self.ask(&url, due).await;
-        for (query, answer) in answers {
-            self.schedule
-                .asked(&query, answer.is_ok(), Instant::now(), jitter());
+        for (query, answer, well) in answers {
+            self.schedule.asked(&query, well, Instant::now(), jitter());
             self.say(&query, answer.as_ref().err());
             for key in wanted.get(&query).into_iter().flatten() {
                 fleet.external(key, &query, answer.clone(), clock.now_ms());
@@ -118,7 +117,7 @@ impl Poller {
     }
 
     /// Asks over a few connections; each takes its share one after the other.
-    async fn ask(&self, url: &ServerUrl, due: Vec<String>) -> Vec<(String, Answer)> {
+    async fn ask(&self, url: &ServerUrl, due: Vec<String>) -> Vec<Asked> {
         let deadline = Instant::now() + Duration::from_millis(self.config.interval_ms);
         let share = due.len().div_ceil(CONNECTIONS_MAX).max(1);
         let mut shares = Vec::with_capacity(CONNECTIONS_MAX);
@@ -134,11 +133,12 @@ impl Poller {
         url: &ServerUrl,
         queries: &[String],
         deadline: Instant,
-    ) -> Vec<(String, Answer)> {
+    ) -> Vec<Asked> {
         let mut client = Client::new(url, &self.config);
         let mut answers = Vec::with_capacity(queries.len());
         let mut unreachable: Option<String> = None;
         for query in queries {
+            let mut well = false;
             let answer = if let Some(why) = &unreachable {
                 Err(why.clone())
             } else if Instant::now() >= deadline {
@@ -147,8 +147,12 @@ impl Poller {
                 let until = Instant::now() + Duration::from_millis(self.config.timeout_ms);
                 let asked = timeout_at(until, client.ask(query)).await;
                 match asked {
-                    Ok(Ok(value)) => Ok(value),
+                    Ok(Ok(value)) => {
+                        well = true;
+                        Ok(value)
+                    }
                     Ok(Err(error)) => {
+                        well = error.is_answered();
                         let why = crate::chain(&error);
                         unreachable = error.is_unreachable().then(|| why.clone());
                         client.hang_up();
@@ -160,7 +164,7 @@ impl Poller {
                     }
                 }
             };
-            answers.push((query.clone(), answer));
+            answers.push((query.clone(), answer, well));
         }
         answers
     }
@@ -211,6 +215,9 @@ impl Poller {
 
 /// A number, or why there is none.
 type Answer = Result<f64, String>;
+/// A query, what it gave, and whether the server did its part: only then it is asked again as
+/// often as ever.
+type Asked = (String, Answer, bool);
 
 #[derive(Default)]
 struct Refused {

@@ -49,6 +49,12 @@ impl Schedule {
         due.into_iter().map(|(_, query)| query.clone()).collect()
     }
 
+    /// Failures in a row, of all queries.
+    #[cfg(test)]
+    pub(super) fn failures(&self) -> u32 {
+        self.turns.values().map(|turn| turn.failures).sum()
+    }
+
     /// Sets the next turn: after the interval, or after failures a wait that doubles up to a cap,
     /// of which `share` (0 to 1) is taken beyond the interval.
     pub(super) fn asked(&mut self, query: &str, well: bool, now: Instant, share: f64) {

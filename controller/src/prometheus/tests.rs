@@ -253,6 +253,8 @@ async fn a_number_is_kept_and_a_failure_keeps_the_numbers_and_says_why() {
         server.set(does);
         let why = rig.problem(&wanted).await;
         assert!(why.contains(part), "{why:?} lacks {part:?}");
+        let backs_off = rig.poller.schedule.failures() > 0;
+        assert_eq!(backs_off, part != "NaN", "the server is well: {why}");
     }
     server.set(number("7"));
     let seen = rig.round(&wanted).await.into_values().next().unwrap();

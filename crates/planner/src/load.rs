@@ -250,8 +250,8 @@ fn counted(draft: &Draft<'_>, service: usize, policy: &AutoscaleSpec, signal: &S
     reading
 }
 
-/// A number from outside. It is asked for less often than others are measured: of a short window
-/// without a sample the newest counts while it is fresh.
+/// A number from outside. It is asked for less often than others are measured, and is fresh for
+/// longer.
 fn external(
     draft: &Draft<'_>,
     service: usize,
@@ -266,23 +266,17 @@ fn external(
         problem: seen.and_then(|seen| seen.problem.clone()),
         ..Reading::default()
     };
-    let mut span = Span {
+    let span = Span {
         stale_ms: draft.input.config.external_stale_ms,
         ..span(draft, policy)
     };
     #[cfg(feature = "mutants")]
-    if longshore_model::mutant::is(longshore_model::Mutant::StaleIsFresh) {
-        span.stale_ms = u64::MAX;
-    }
-    let past = samples.iter().filter(|s| s.at_ms <= span.now_ms);
-    let newest = past.max_by_key(|s| s.at_ms);
-    let samples = match newest.filter(|s| s.at_ms < span.start_ms()) {
-        // A window as long as this one is fresh, so that nothing is due before it is not.
-        Some(newest) => {
-            span.window_ms = span.window_ms.max(span.stale_ms);
-            std::slice::from_ref(newest)
-        }
-        None => samples,
+    let span = match longshore_model::mutant::is(longshore_model::Mutant::StaleIsFresh) {
+        true => Span {
+            stale_ms: u64::MAX,
+            ..span
+        },
+        false => span,
     };
     // How the source is called in the record: there is only one.
     reading.value = reading

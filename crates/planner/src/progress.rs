@@ -221,6 +221,8 @@ fn begin(draft: &mut Draft<'_>, service: usize, to: TemplateId) {
         (Some((template, _)), Some(good)) if good.template == *template => good.revision,
         (Some((_, revision)), _) => *revision,
         (None, Some(good)) if good.template != to => good.revision,
+        // Nothing runs and nothing ever worked: this is a first rollout as the one before was.
+        (None, None) => 0,
         (None, _) if again.is_some() => 0,
         (None, _) => before.map_or(0, |rollout| rollout.revision),
     };

@@ -23,6 +23,14 @@ impl Span {
         let start_ms = self.now_ms.saturating_sub(self.window_ms);
         start_ms.max(self.from_ms)
     }
+
+    /// Where it begins for a source whose newest sample is of `newest_ms`: that one is in while it
+    /// is fresh.
+    fn start_with(&self, newest_ms: Option<TimeMs>) -> TimeMs {
+        let fresh_ms = self.now_ms.saturating_sub(self.stale_ms).max(self.from_ms);
+        let newest_ms = newest_ms.filter(|at_ms| *at_ms >= fresh_ms);
+        self.start_ms().min(newest_ms.unwrap_or(TimeMs::MAX))
+    }
 }
 
 /// What the sources of a signal had to say.
@@ -90,21 +98,26 @@ impl Tally {
     }
 
     /// The mean of one source's samples of the window; counts the source. NaN, infinite and
-    /// negative samples are dropped, and so are those from the future: a clock jumped.
+    /// negative samples are dropped, and so are those from the future: a clock jumped. Of a window
+    /// that is shorter than the source's own pace the newest sample counts while it is fresh.
     pub(crate) fn mean(
         &mut self,
-        samples: impl IntoIterator<Item = Sample>,
+        samples: impl IntoIterator<Item = Sample, IntoIter: Clone>,
         span: &Span,
         source: impl ToString + Copy,
     ) -> Option<f64> {
         self.all += 1;
+        let samples = samples.into_iter();
+        let past = samples.clone().map(|sample| sample.at_ms);
+        let newest = past.filter(|at_ms| *at_ms <= span.now_ms).max();
+        let start_ms = span.start_with(newest);
         let (mut sum, mut count, mut seen) = (0.0, 0.0, false);
         let (mut oldest_ms, mut newest_ms) = (TimeMs::MAX, 0);
         for sample in samples {
             if sample.at_ms > span.now_ms {
                 self.changes_at(sample.at_ms, span.now_ms);
                 self.drop(DropReason::Future, source);
-            } else if sample.at_ms >= span.start_ms() {
+            } else if sample.at_ms >= start_ms {
                 seen = true;
                 if sample.value.is_finite() && sample.value >= 0.0 {
                     sum += sample.value;
@@ -139,7 +152,8 @@ impl Tally {
     }
 
     /// What one edge's counters rose by within the window; counts the edge. An interval in which a
-    /// counter went back is dropped: the program that counts started again.
+    /// counter went back is dropped: the program that counts started again. Of a window that holds no
+    /// whole interval the newest one counts while it is fresh.
     pub(crate) fn counts(
         &mut self,
         samples: &[BackendSample],
@@ -150,13 +164,14 @@ impl Tally {
         let mut counts = Counts::default();
         let (mut span_ms, mut oldest_ms, mut newest_ms) = (0_u64, TimeMs::MAX, 0);
         let mut last: Option<&BackendSample> = None;
+        let start_ms = span.start_ms().min(newest_interval(samples, span));
         for sample in samples {
             if sample.at_ms > span.now_ms {
                 self.changes_at(sample.at_ms, span.now_ms);
                 self.drop(DropReason::Future, source);
                 continue;
             }
-            if sample.at_ms < span.start_ms() {
+            if sample.at_ms < start_ms {
                 continue;
             }
             if let Some(last) = last.filter(|last| last.at_ms < sample.at_ms) {
@@ -187,6 +202,20 @@ impl Tally {
         self.good(span, oldest_ms, newest_ms);
         counts.rate = counts.requests * 1_000.0 / float(span_ms);
         Some(counts)
+    }
+}
+
+/// Where the newest interval between two samples begins; never, if it is not fresh, or longer than
+/// a sample is fresh: what an edge counted before it was silent says nothing of now.
+fn newest_interval(samples: &[BackendSample], span: &Span) -> TimeMs {
+    let counts = |at_ms: &TimeMs| (span.from_ms..=span.now_ms).contains(at_ms);
+    let mut past = samples.iter().map(|sample| sample.at_ms).filter(counts);
+    let newest_ms = past.next_back().unwrap_or_default();
+    let begin_ms = past.rfind(|at_ms| *at_ms < newest_ms).unwrap_or_default();
+    let fresh = span.now_ms - newest_ms <= span.stale_ms;
+    match fresh && newest_ms - begin_ms <= span.stale_ms {
+        true => begin_ms,
+        false => TimeMs::MAX,
     }
 }
 
@@ -297,6 +326,41 @@ mod tests {
         let twice = [counter(9_000, 5, 0), counter(9_000, 7, 0)];
         assert_eq!(tally.counts(&twice, &SPAN, "edge1"), None);
         assert_eq!(dropped(&tally), [(DropReason::Silent, 1)]);
+    }
+
+    /// A source speaks once a second: a window that is as short has no sample most of the time.
+    #[test]
+    fn of_a_window_shorter_than_the_pace_the_newest_counts_while_it_is_fresh() {
+        let short = Span {
+            window_ms: 500,
+            ..SPAN
+        };
+        let counters = [counter(8_000, 100, 0), counter(9_000, 150, 0)];
+        for span in [
+            short,
+            Span {
+                window_ms: 1_000,
+                ..SPAN
+            },
+        ] {
+            let mut tally = Tally::default();
+            let used = tally.mean([at(8_000, 0.9), at(9_000, 0.2)], &span, "node1");
+            assert_eq!((used, tally.good), (Some(0.2), 1));
+            assert!(tally.next_ms.is_some_and(|at_ms| at_ms <= 11_001), "stale");
+            let counts = tally.counts(&counters, &span, "edge1").unwrap();
+            assert_eq!((counts.rate, counts.requests), (50.0, 50.0));
+        }
+        let later = Span {
+            now_ms: 11_001,
+            ..short
+        };
+        let mut tally = Tally::default();
+        assert_eq!(tally.mean([at(9_000, 0.2)], &later, "node1"), None);
+        assert_eq!(tally.counts(&counters, &later, "edge1"), None);
+        // The edge was silent in between: what it counted then is not of now.
+        let gap = [counter(6_000, 100, 0), counter(9_500, 150, 0)];
+        assert_eq!(tally.counts(&gap, &short, "edge1"), None);
+        assert_eq!(dropped(&tally), [(DropReason::Silent, 3)]);
     }
 
     proptest! {

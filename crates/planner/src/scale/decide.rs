@@ -256,9 +256,11 @@ fn follow(
     let (min, max) = (bounds.min, bounds.max);
     chain.clamp(ClampRule::Bounds { min, max }, None);
     policy::remember(draft, service, policy, chain.count);
-    if asked > max {
+    // A count on its way to a bound is not at it.
+    let there = chain.count == current;
+    if asked > max && there {
         chain.say(Reason::AtMax);
-    } else if asked < min {
+    } else if asked < min && there {
         chain.say(Reason::AtMin);
     } else if asked == current {
         chain.say(stays(best, current));

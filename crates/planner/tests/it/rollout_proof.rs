@@ -189,3 +189,30 @@ fn a_first_rollout_does_not_lock_the_count() {
     let target = world.plan.services[&key("web")].target;
     assert_eq!(target, 1, "nothing locks it");
 }
+
+#[test]
+fn where_nothing_ever_worked_the_next_revision_is_a_first_rollout_as_well() {
+    let mut world = World::new(3);
+    world.broken = vec![OLD.into(), NEW.into()];
+    world.apply("web", with(OLD, 3, update(FailureAction::Rollback)));
+    // All have failed and wait before the next try: no replica runs.
+    let idle = |world: &World| world.active("web").is_empty();
+    for _ in 0..200 {
+        world.tick(500);
+        if idle(&world) {
+            break;
+        }
+    }
+    assert!(idle(&world), "{:?}", world.active("web").len());
+    world.apply("web", with(NEW, 3, update(FailureAction::Rollback)));
+    world.ticks(3);
+    assert_eq!(
+        (rollout(&world).revision, rollout(&world).from_revision),
+        (2, 0)
+    );
+    let began = news(&world).into_iter().filter_map(|news| match news {
+        RolloutNews::Started { from_revision } => Some(*from_revision),
+        _ => None,
+    });
+    assert_eq!(began.collect::<Vec<_>>(), [0, 0]);
+}
