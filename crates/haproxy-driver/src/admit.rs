@@ -13,17 +13,31 @@ use crate::intent::Intent;
 use crate::name::BackendName;
 use crate::quarantine::{Quarantine, Search, blamed};
 use crate::render::{render, structure};
+use crate::settings::Settings;
 use crate::slots::SlotMap;
 
 /// Questions to `haproxy -c` within one search; each takes 30 to 500 ms. What is left to suspect
 /// then is held back as a whole.
 const QUESTIONS_MAX: usize = 8;
 
-/// A file to be put in place; its draft is on disk and haproxy takes it.
+/// A file that may be put in place, and what it was made of.
 pub(crate) struct Draft {
     pub(crate) slots: SlotMap,
     pub(crate) text: String,
     pub(crate) structure: String,
+}
+
+impl Draft {
+    /// Work for a thread that may block: megabytes, where there are thousands of servers.
+    pub(crate) fn of(intent: &Intent, slots: SlotMap, settings: &Settings) -> Self {
+        let text = render(intent, &slots, settings);
+        let structure = structure(&text);
+        Self {
+            slots,
+            text,
+            structure,
+        }
+    }
 }
 
 impl Edge {
@@ -44,14 +58,7 @@ impl Edge {
             slots
                 .backends
                 .retain(|name, _| known.contains(name.as_str()));
-            let slots = for_reload(&slots, &settings);
-            let text = render(&intent, &slots, &settings);
-            let structure = structure(&text);
-            Draft {
-                slots,
-                text,
-                structure,
-            }
+            Draft::of(&intent, for_reload(&slots, &settings), &settings)
         })
         .await
     }

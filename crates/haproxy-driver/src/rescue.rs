@@ -2,6 +2,7 @@
 //!
 //! Both have a master that answers, so both are mended by reloads through it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -17,7 +18,6 @@ use crate::files;
 use crate::pending::Due;
 use crate::readout::{Processes, Running};
 use crate::reload::EMPTY_STATE;
-use crate::render::{render, structure};
 use crate::settings::Settings;
 
 /// The name under which the socket's renewals are counted.
@@ -53,10 +53,7 @@ impl Edge {
     }
 
     async fn load_without_states(&mut self) -> Result<(), EdgeError> {
-        match self
-            .admitted(true, &std::collections::BTreeMap::new())
-            .await?
-        {
+        match self.admitted(true, &BTreeMap::new()).await? {
             Some(draft) => self.load_draft(draft, EMPTY_STATE.to_owned()).await,
             None => Ok(()),
         }
@@ -121,17 +118,8 @@ impl Edge {
         running: &Running,
     ) -> Result<(), EdgeError> {
         let (intent, slots) = (Arc::clone(&self.intent), self.slots.clone());
-        let draft = blocking(move || {
-            let slots = for_reload(&slots, &settings);
-            let text = render(&intent, &slots, &settings);
-            let structure = structure(&text);
-            Draft {
-                slots,
-                text,
-                structure,
-            }
-        })
-        .await;
+        let make = move || Draft::of(&intent, for_reload(&slots, &settings), &settings);
+        let draft = blocking(make).await;
         self.check_config(&draft.text).await?;
         let states = self.state_file(running);
         self.load_draft(draft, states).await

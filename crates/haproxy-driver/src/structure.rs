@@ -23,23 +23,14 @@ use crate::name::BackendName;
 use crate::pending::Due;
 use crate::quarantine::bounded;
 use crate::readout::Running;
-use crate::render::{render, structure, with_servers};
+use crate::render::with_servers;
 
 impl Edge {
     /// The file as it should be for the servers that are there: with pools as they are.
     pub(crate) async fn present(&self) -> Draft {
         let (intent, slots) = (Arc::clone(&self.intent), self.slots.clone());
         let settings = Arc::clone(&self.settings);
-        blocking(move || {
-            let text = render(&intent, &slots, &settings);
-            let structure = structure(&text);
-            Draft {
-                slots,
-                text,
-                structure,
-            }
-        })
-        .await
+        blocking(move || Draft::of(&intent, slots, &settings)).await
     }
 
     /// The file on disk with the servers of now.
