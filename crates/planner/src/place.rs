@@ -23,7 +23,7 @@ use filter::refusal;
 use sparse::Sparse;
 
 pub(crate) use filter::constraint_refusal;
-pub(crate) use room::{fit, is_tight, no_room};
+pub(crate) use room::{fit, is_tight, no_room, places, would_take};
 
 pub(crate) mod pool;
 

@@ -20,9 +20,11 @@ use crate::verdict;
 use crate::{health, rebalance, warm};
 
 mod leaving;
+mod places;
 mod terms;
 mod victims;
 
+use places::Places;
 use terms::Terms;
 use victims::{Choice, victim, victims};
 
@@ -313,8 +315,8 @@ fn give(draft: &mut Draft<'_>, service: usize, sorted: &mut Sorted, terms: &Term
     sorted.give.sort_by_cached_key(|(row, reason)| {
         (draft.serves(*row), urgency(reason), draft.rows[*row].id)
     });
-    let floor = terms.floor(target);
     let slack = terms.update.max_unavailable;
+    let mut places = Places::of(draft, service, sorted, terms);
     let mut old = outdated_ones(draft, service);
     let mut exchanged = new_ones(draft, service) + sorted.waiting_gone;
     let rows = sorted.keep.iter().chain(&sorted.doubted).copied();
@@ -328,8 +330,10 @@ fn give(draft: &mut Draft<'_>, service: usize, sorted: &mut Sorted, terms: &Term
     let (mut stay, mut left) = (Vec::new(), 0);
     for (row, reason) in std::mem::take(&mut sorted.give) {
         let serves = draft.serves(row);
-        let floor_holds = !may_serve(draft, row) || serving - u32::from(serves) >= floor;
         let replaced = keep + given > target && ready + given > target.saturating_sub(slack);
+        let followed = replaced || places.is_there(draft, row);
+        let floor = terms.floor_for(target, followed);
+        let floor_holds = !may_serve(draft, row) || serving - u32::from(serves) >= floor;
         let swapping = sorted.waiting_gone + (keep - ready);
         let outdated = is_outdated(draft, service, row);
         let stop_first = terms.stop_first
@@ -364,6 +368,7 @@ fn give(draft: &mut Draft<'_>, service: usize, sorted: &mut Sorted, terms: &Term
             let reason = leaving::of(draft, row, reason, scale_in, terms.stopped);
             give_up(draft, service, row, reason);
             sorted.waiting_gone += u32::from(stop_first && !replaced);
+            places.take(draft, row);
             exchanged += u32::from(stop_first && !replaced);
         } else {
             stay.push((row, reason));

@@ -20,9 +20,20 @@ pub(crate) fn no_room(draft: &Draft<'_>, service: usize) -> bool {
     let Some(spec) = draft.services[service].spec else {
         return false;
     };
-    if !is_tight(spec) {
-        return false;
-    }
+    // Where no node would take one anyway, stopping an old one makes no room.
+    is_tight(spec) && places(draft, service) == Some(0)
+}
+
+/// Would the node take a replica of the service, were there room on it?
+pub(crate) fn would_take(slot: &NodeSlot<'_>, spec: &ServiceSpec) -> bool {
+    slot.takes() && constraint_refusal(slot, &spec.placement.constraints).is_none()
+}
+
+/// So many more replicas of the service its nodes could hold beside those it has, as far as
+/// `max_replicas_per_node` and fixed host ports decide; what its own hold that leave is free soon.
+/// None: no node would take any.
+pub(crate) fn places(draft: &Draft<'_>, service: usize) -> Option<u32> {
+    let spec = draft.services[service].spec?;
     let (max, fixed) = (spec.placement.max_per_node, &spec.container.fixed_ports);
     let mut here = vec![0_u32; draft.cluster.nodes.len()];
     let mut soon_free = vec![false; draft.cluster.nodes.len()];
@@ -34,57 +45,70 @@ pub(crate) fn no_room(draft: &Draft<'_>, service: usize) -> bool {
         let holds = |port: &PortBinding| fixed.values().any(|fixed| *fixed == port.host_port);
         soon_free[number] |= replica.leaving.is_some() && replica.ports.iter().any(holds);
     }
-    let takes = |slot: &NodeSlot<'_>| {
-        slot.takes() && constraint_refusal(slot, &spec.placement.constraints).is_none()
-    };
-    let held = &draft.cluster.held;
-    let nodes = draft.cluster.nodes.iter().zip(held);
+    let each = per_node(spec);
+    let nodes = draft.cluster.nodes.iter().zip(&draft.cluster.held);
     let nodes = nodes.zip(here.iter().zip(soon_free));
-    let mut taking = nodes.filter(|((slot, _), _)| takes(slot)).peekable();
-    // Where no node would take one anyway, stopping an old one makes no room.
-    let any = taking.peek().is_some();
-    any && !taking.any(|((_, held), (here, soon_free))| {
+    let taking = nodes.filter(|((slot, _), _)| would_take(slot, spec));
+    let places = taking.map(|((_, held), (here, soon_free))| {
         let free = soon_free || fixed.values().all(|port| !held.holds(*port));
-        free && (max == 0 || *here < max)
-    })
+        match (free, max) {
+            (false, _) => 0,
+            (true, 0) => each,
+            (true, max) => each.min(max.saturating_sub(*here)),
+        }
+    });
+    places.reduce(u32::saturating_add)
+}
+
+/// As many replicas of a service as one node can hold at all.
+fn per_node(spec: &ServiceSpec) -> u32 {
+    match (
+        spec.container.fixed_ports.is_empty(),
+        spec.placement.max_per_node,
+    ) {
+        (false, _) => 1,
+        (true, 0) => u32::MAX,
+        (true, max) => max,
+    }
 }
 
 /// So many replicas of a service fit on its nodes together, as far as `max_replicas_per_node` and
 /// fixed host ports decide. Nodes that are lost or away count: they may come back; of others that
-/// take nothing new, those that have one. Of a node that has more than it may, all count.
+/// take nothing new, those that have one. Of a node that has more than it may, all count. What
+/// leaves counts until it is gone: that one leaves is no reason for another one to follow.
 pub(crate) fn fit(draft: &Draft<'_>, service: usize) -> u32 {
     let Some(spec) = draft.services[service].spec else {
         return u32::MAX;
     };
-    let (max, fixed) = (spec.placement.max_per_node, &spec.container.fixed_ports);
+    if !is_tight(spec) {
+        return u32::MAX;
+    }
+    let fixed = &spec.container.fixed_ports;
     let mut ours = vec![None::<u32>; draft.cluster.nodes.len()];
-    let mut soon_free = vec![false; draft.cluster.nodes.len()];
+    let mut elsewhere = 0_u32;
     for &row in &draft.services[service].rows {
-        if let (Some(number), Some(replica)) = (draft.rows[row].node, draft.replica(row)) {
-            if replica.leaving.is_none() {
-                *ours[number].get_or_insert_default() += u32::from(!replica.paused);
-            }
-            soon_free[number] |= replica.leaving.is_some();
+        let Some(replica) = draft.replica(row) else {
+            continue;
+        };
+        let one = u32::from(!replica.paused);
+        match draft.rows[row].node {
+            Some(number) => *ours[number].get_or_insert_default() += one,
+            None => elsewhere += one,
         }
     }
-    let each = match (fixed.is_empty(), max) {
-        (false, _) => 1,
-        (true, 0) => return u32::MAX,
-        (true, max) => max,
-    };
+    let each = per_node(spec);
     let nodes = draft.cluster.nodes.iter().zip(&draft.cluster.held);
-    let nodes = nodes.zip(ours.iter().zip(soon_free));
-    let fitting = nodes.map(|((slot, held), (ours, soon_free))| {
+    let fitting = nodes.zip(ours).map(|((slot, held), ours)| {
         let open = |port: &u16| !held.holds(*port) && !slot.taken_by_stranger(*port);
         let takes = ours.is_some()
             || slot.node.roles.worker
                 && slot.node.availability == Availability::Active
                 && constraint_refusal(slot, &spec.placement.constraints).is_none()
-                && (soon_free || fixed.values().all(open));
+                && fixed.values().all(open);
         match takes {
             true => each.max(ours.unwrap_or(0)),
             false => 0,
         }
     });
-    fitting.fold(0, u32::saturating_add)
+    fitting.fold(elsewhere, u32::saturating_add)
 }

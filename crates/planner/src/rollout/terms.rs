@@ -82,7 +82,21 @@ impl Terms {
                 let fit = target.min(self.fit);
                 fit.saturating_sub(away.max(self.batch(target)).max(1))
             }
-            false => target.saturating_sub(away).max(1).min(target),
+            false => self.floor_without_place(target),
         }
+    }
+
+    /// The same for one that another one follows, or cannot.
+    pub(super) fn floor_for(&self, target: u32, followed: bool) -> u32 {
+        match followed {
+            true => self.floor(target),
+            false => self.floor_without_place(target),
+        }
+    }
+
+    /// Where nobody can follow, it goes without none that it need not.
+    fn floor_without_place(&self, target: u32) -> u32 {
+        let away = self.update.max_unavailable;
+        target.saturating_sub(away).max(1).min(target)
     }
 }

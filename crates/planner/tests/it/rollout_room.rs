@@ -49,3 +49,106 @@ fn a_batch_that_finds_room_for_a_part_of_it_goes_on_stop_first() {
     }
     assert_eq!((of_image(&world, NEW), rollout(&world).word()), (4, "done"));
 }
+
+fn stop_first(mut spec: ServiceSpec, parallelism: u32) -> ServiceSpec {
+    spec.update.order = UpdateOrder::StopFirst;
+    spec.update.parallelism = parallelism;
+    spec
+}
+
+fn nowhere(mut spec: ServiceSpec) -> ServiceSpec {
+    spec.placement.constraints.push(spec::Constraint {
+        attribute: spec::NodeAttribute::Label("ssd".into()),
+        equal: true,
+        value: "true".into(),
+    });
+    spec
+}
+
+/// Each one that stopped would only be lost, one after the other, whatever the file says of order.
+#[test]
+fn none_stops_first_for_what_no_node_may_run_any_more() {
+    for order in [UpdateOrder::Auto, UpdateOrder::StopFirst] {
+        let wanted = |image: &str| {
+            let mut spec = on_host_port(image, 4);
+            spec.update.order = order;
+            spec
+        };
+        let mut world = World::new(4);
+        world.apply("web", wanted(OLD));
+        world.ticks(40);
+        world.apply("web", wanted(NEW));
+        while of_image(&world, NEW) < 2 {
+            world.tick(500);
+        }
+        world.apply("web", nowhere(wanted(NEW)));
+        for _ in 0..60 {
+            world.tick(500);
+            assert!(world.answering("web") >= 3, "{order:?}: one was on its way");
+        }
+    }
+}
+
+/// The old one on a node that takes nothing new stops only where its successor has a place.
+#[test]
+fn what_stops_first_on_a_cordoned_node_has_a_place_elsewhere() {
+    let mut world = World::new(3);
+    world.apply("web", stop_first(on_host_port(OLD, 3), 1));
+    world.ticks(40);
+    world.available("node3", Availability::Cordoned);
+    world.apply("web", stop_first(on_host_port(NEW, 3), 1));
+    for _ in 0..120 {
+        world.tick(500);
+        assert!(world.answering("web") >= 2, "one at a time");
+    }
+    assert_eq!((of_image(&world, NEW), of_image(&world, OLD)), (2, 1));
+    assert_eq!(world.answering("web"), 3);
+    world.add_worker("node4");
+    world.ticks(60);
+    assert_eq!((of_image(&world, NEW), rollout(&world).word()), (3, "done"));
+}
+
+/// Where more are wanted than fit, one that leaves a node which takes nothing new is no reason for
+/// the next one to leave as well.
+#[test]
+fn one_that_stops_first_on_a_cordoned_node_draws_no_other_with_it() {
+    let mut world = World::new(3);
+    world.apply("web", stop_first(on_host_port(OLD, 5), 1));
+    world.ticks(40);
+    world.apply("web", stop_first(on_host_port(NEW, 5), 1));
+    world.tick(500);
+    let first = world.leaving("web");
+    assert_eq!(first[0].0.node, id("node1"), "it is about to be followed");
+    world.available("node2", Availability::Cordoned);
+    world.apply("web", stop_first(on_host_port("web:3", 5), 2));
+    for _ in 0..60 {
+        world.tick(500);
+        assert!(world.answering("web") >= 1, "two at a time");
+    }
+    assert_eq!((of_image(&world, "web:3"), world.answering("web")), (2, 3));
+}
+
+/// A node is removed with the new one on it: the old one stops only when that is known to be gone,
+/// or the check refuses the plan for ever.
+#[test]
+fn none_stops_first_beside_one_that_is_lost() {
+    let mut world = World::new(2);
+    world.apply("web", on_host_port(OLD, 2));
+    world.ticks(40);
+    world.apply("web", on_host_port(NEW, 2));
+    while of_image(&world, NEW) < 1 || rollout(&world).serving_since_ms.is_none() {
+        world.tick(500);
+    }
+    let new = world.active("web").into_iter();
+    let node = new
+        .filter(|replica| Some(&replica.template) == Some(&rollout(&world).to))
+        .map(|replica| replica.node.clone())
+        .next()
+        .unwrap();
+    world.desired.nodes.remove(&node);
+    world.nodes.remove(&node);
+    for _ in 0..60 {
+        world.tick(500);
+    }
+    assert_eq!((of_image(&world, NEW), rollout(&world).word()), (1, "done"));
+}
