@@ -210,20 +210,22 @@ fn create(
         cut_off.min(1)
     };
     let new = new_ones(draft, service);
+    let there = keep
+        .saturating_add(give)
+        .saturating_add(sorted.waiting_gone);
+    // What is missing anyway comes first, and is new as well.
+    let more = terms
+        .allowed
+        .saturating_sub(new)
+        .saturating_sub(target.saturating_sub(there));
     let replaced_now = match terms.stop_first || terms.stopped {
         true => 0,
         // What moves for another reason than its template goes as many at a time.
-        false => {
-            outdated.min(terms.allowed.saturating_sub(new))
-                + (replaced - outdated).min(terms.batch(target))
-        }
+        false => outdated.min(more) + (replaced - outdated).min(terms.batch(target)),
     };
     let surge = target
         .saturating_sub(keep)
         .min(others + cut_off_now + replaced_now);
-    let there = keep
-        .saturating_add(give)
-        .saturating_add(sorted.waiting_gone);
     let missing = target.saturating_add(surge).saturating_sub(there);
     // Beside the old ones that a gate keeps, all of the batch.
     let batch = match terms.gated && !terms.stop_first && !terms.stopped {

@@ -1,8 +1,8 @@
 //! Rollouts of services for which the nodes have too few host ports.
 
-use crate::rollouts::{NEW, OLD, of_image, on_host_port, rollout};
+use crate::rollouts::{NEW, OLD, of_image, on_host_port, rollout, settled, update, with};
 use crate::world::*;
-use longshore_model::spec::UpdateOrder;
+use longshore_model::spec::{FailureAction, UpdateOrder};
 use longshore_model::*;
 
 /// What does not fit is not waited for.
@@ -151,4 +151,20 @@ fn none_stops_first_beside_one_that_is_lost() {
         world.tick(500);
     }
     assert_eq!((of_image(&world, NEW), rollout(&world).word()), (1, "done"));
+}
+
+/// A batch is as large as the file says, also where replicas are missing besides.
+#[test]
+fn what_is_missing_is_a_part_of_the_batch() {
+    let mut world = settled(3, with(OLD, 3, update(FailureAction::Pause)));
+    world.scale("web", 4);
+    world.apply("web", with(NEW, 3, update(FailureAction::Pause)));
+    world.tick(500);
+    assert_eq!((of_image(&world, NEW), of_image(&world, OLD)), (1, 3));
+    for _ in 0..120 {
+        world.tick(500);
+        let new = u32::try_from(of_image(&world, NEW)).unwrap();
+        assert!(new <= rollout(&world).passed + 1, "{new} new");
+    }
+    assert_eq!((of_image(&world, NEW), rollout(&world).word()), (4, "done"));
 }
