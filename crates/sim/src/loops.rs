@@ -9,8 +9,8 @@ use crate::world::World;
 
 impl World {
     /// Is what the file asks for tried on for ever? What crashes or cannot be pulled is, where
-    /// every replica that stays is of it: elsewhere a stopped rollout goes back to the others, and
-    /// the plan must come to rest. What is told to go on in spite of failures is, whatever it
+    /// every replica that stays is of it and it was not given up for the last good one: elsewhere a
+    /// stopped rollout goes back to the others, and the plan must come to rest. What is told to go on in spite of failures is, whatever it
     /// fails of and whatever else stays.
     pub(crate) fn crash_loops(&self, plan: &Plan, key: &ServiceKey) -> bool {
         let wish = self.users.of(key).and_then(|service| service.wish.as_ref());
@@ -25,7 +25,8 @@ impl World {
                 .filter(|replica| replica.leaving.is_none())
                 .all(|replica| adapter::image(plan, replica) == wish.image)
         };
-        wish.failure_action == FailureAction::Continue || fails && alone()
+        let tried = || fails && !adapter::rolled_back(plan, key) && alone();
+        wish.failure_action == FailureAction::Continue || tried()
     }
 
     /// Is nothing else planned than before, but for new tries of what crash-loops? Generations of
@@ -49,7 +50,8 @@ impl World {
 
     /// 9: in the calm phase, what crash-loops is tried again only after its back-off, and the
     /// back-off doubles up to its cap with each failed round: it counts from the failure. That it
-    /// may run healthily for a moment is no excuse.
+    /// may run healthily for a moment is no excuse; what failed for a fault that is over is
+    /// forgiven once all of it has run for the time that proves it.
     pub(crate) fn judge_loops(&self, before: &Plan, after: &Plan, now_ms: u64) -> Vec<String> {
         let mut found = Vec::new();
         let keys = after.services.keys().filter(|_| self.put_right);
@@ -68,7 +70,9 @@ impl World {
                 found.push(format!("{key}: crash-loops and starts within its back-off"));
             }
             let Some(is) = adapter::failures(after, key) else {
-                found.push(format!("{key}: crash-loops and is forgiven"));
+                if !self.runs_well(after, key) {
+                    found.push(format!("{key}: crash-loops and is forgiven"));
+                }
                 continue;
             };
             let planner = &self.scenario.planner;
@@ -82,5 +86,21 @@ impl World {
             }
         }
         found
+    }
+
+    /// Has each replica that stays answered on its host for as long as proves it?
+    fn runs_well(&self, plan: &Plan, key: &ServiceKey) -> bool {
+        let proven = |replica: &longshore_model::Replica| {
+            let host = self.hosts.iter().find(|host| host.id == replica.node);
+            let mut there = host.into_iter().flat_map(|h| h.engine.containers.values());
+            there.any(|container| {
+                let since = container.started_at + self.scenario.planner.backoff_reset_ms;
+                container.replica == replica.id && container.listens(self.now) && since <= self.now
+            })
+        };
+        let mut stay = adapter::of_service(plan, key)
+            .filter(|replica| replica.leaving.is_none() && !replica.paused)
+            .peekable();
+        stay.peek().is_some() && stay.all(proven)
     }
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
+use longshore_haproxy_driver::slots::Holder;
 use longshore_model::ReplicaId;
 
 use crate::engine::Image;
@@ -53,6 +54,8 @@ struct Session {
     address: SocketAddr,
     began_at: u64,
     wrong: bool,
+    /// See [`World::strays`].
+    stray: bool,
 }
 
 impl World {
@@ -114,6 +117,7 @@ impl World {
             }
         }
         let session = Session {
+            stray: self.strays(edge, &backend, slot, address),
             edge,
             pid,
             backend,
@@ -127,6 +131,20 @@ impl World {
             self.traffic.answered.insert((service, edge));
         }
         self.queue.push(self.now + long_ms, Event::Answered(number));
+    }
+
+    /// Does a request reach somebody by the place of another one? Where an edge was away past its
+    /// lease, one that it still has in its list was stopped without it, and on the same host port
+    /// its successor answers. The edge counts such a session for who it takes it to be, so that
+    /// nobody knows of it when the successor stops.
+    fn strays(&self, edge: HostNo, backend: &str, slot: u32, at: SocketAddr) -> bool {
+        let pool = self.hosts[edge].agent.driver.slots.backends.get(backend);
+        let Some(Holder::Replica { id, .. }) = pool.and_then(|pool| pool.get(&slot)) else {
+            return false;
+        };
+        let host = self.host_at(at);
+        let there = host.and_then(|host| self.hosts[host].engine.at_port(at.port()));
+        there.is_some_and(|there| there.replica != *id) && self.pardoned(*id, edge)
     }
 
     /// How long a request takes.
@@ -219,7 +237,7 @@ impl World {
                 self.let_go(&session);
                 self.traffic.failed += 1;
                 let told = end == End::Told && !self.pardoned(replica, session.edge);
-                if told {
+                if told && !session.stray {
                     let edge = &self.hosts[session.edge].id;
                     let what = format!("a session through {edge} was cut: {replica} was stopped");
                     self.violation(&what);
