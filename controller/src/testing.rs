@@ -18,15 +18,7 @@ pub(crate) fn service_spec() -> ServiceSpec {
         rollback: None,
         gate: None,
         autoscale: None,
-        routes: vec![RouteSpec {
-            listen_port: 80,
-            container_port: 8080,
-            mode: Default::default(),
-            domains: Vec::new(),
-            balance: Default::default(),
-            check_path: None,
-            maxconn_per_replica: 0,
-        }],
+        routes: vec![RouteSpec::new(80, 8080)],
         drain_ms: 1_000,
     }
 }

@@ -9,7 +9,7 @@ use controllerctl::compose::{ComposeError, Loaded, load, parse};
 use longshore_model::ServiceSpec;
 use longshore_model::autoscale::Signal;
 use longshore_model::spec::{
-    Balance, FailureAction, GateSpec, NodeAttribute, PullPolicy, RouteMode, UpdateOrder, UpdateSpec,
+    FailureAction, GateSpec, NodeAttribute, PullPolicy, UpdateOrder, UpdateSpec,
 };
 
 fn read(text: &str) -> Result<Loaded, ComposeError> {
@@ -23,7 +23,7 @@ fn read(text: &str) -> Result<Loaded, ComposeError> {
 }
 
 /// The service `web` of a file that is right.
-fn web(body: &str) -> ServiceSpec {
+pub(crate) fn web(body: &str) -> ServiceSpec {
     let text = format!("volumes: {{ data: }}\nservices:\n  web:\n    image: nginx\n{body}");
     match read(&text) {
         Ok(loaded) => loaded.services.into_values().next().unwrap(),
@@ -47,7 +47,7 @@ fn problems(text: &str) -> Vec<Problem> {
 }
 
 /// The messages about a service that is wrong.
-fn faults(body: &str) -> String {
+pub(crate) fn faults(body: &str) -> String {
     let text = format!("services:\n  web:\n    image: nginx\n{body}");
     let errors = problems(&text)
         .into_iter()
@@ -138,56 +138,6 @@ fn the_container_keys_reach_the_container() {
         ("shop_data", false)
     );
     assert_eq!((c.mounts[1].read_only, c.mounts[1].bind), (true, true));
-}
-
-#[test]
-fn ports_become_routes_and_published_container_ports() {
-    let spec = web(
-        "    ports:\n      - \"8080:8000\"\n      - { target: 9000, published: 90, app_protocol: tcp }\n    \
-         expose: [\"9100\", 8000]\n    x-haproxy: { domains: [Shop.example.com], balance: leastconn, \
-         maxconn_per_replica: 10, drain: 5s, check: { path: /up, interval: 1s, fall: 2 } }\n",
-    );
-    assert_eq!(spec.container.ports, [8000, 9000, 9100]);
-    let (http, tcp) = (&spec.routes[0], &spec.routes[1]);
-    assert_eq!((http.listen_port, http.container_port), (8080, 8000));
-    assert_eq!(
-        (http.balance, http.maxconn_per_replica),
-        (Balance::Leastconn, 10)
-    );
-    assert_eq!(http.domains, ["shop.example.com"]);
-    assert_eq!(
-        (tcp.mode, tcp.check_path.as_deref()),
-        (RouteMode::Tcp, None)
-    );
-    let probe = spec.container.probe.unwrap();
-    assert_eq!(
-        (probe.port, probe.interval_ms, probe.retries),
-        (8000, 1_000, 2)
-    );
-    assert_eq!(probe.path.as_deref(), Some("/up"));
-    assert_eq!(spec.drain_ms, 5_000);
-}
-
-#[test]
-fn requests_at_a_time_are_limited_where_the_file_is_silent() {
-    let ports = "    ports: [\"80:80\", { target: 81, published: 81, app_protocol: tcp }]\n";
-    let limits = |more: &str| {
-        let spec = web(&format!("{ports}{more}"));
-        spec.routes
-            .iter()
-            .map(|r| r.maxconn_per_replica)
-            .collect::<Vec<_>>()
-    };
-    // Without a limit there is no queue to see, and the app's own one keeps health checks out.
-    assert_eq!(limits(""), [64, 0]);
-    assert_eq!(
-        limits("    x-haproxy: { maxconn_per_replica: 0 }\n"),
-        [0, 0]
-    );
-    assert_eq!(
-        limits("    x-haproxy: { maxconn_per_replica: 9 }\n"),
-        [9, 9]
-    );
 }
 
 #[test]
@@ -380,7 +330,7 @@ fn contradictions_are_found_before_anything_is_sent() {
         ("    healthcheck: { interval: 5s }\n", "has no test"),
         (
             "    x-haproxy: { check: { path: \"/a b\" } }\n    ports: [\"1:1\"]\n",
-            "no HTTP path",
+            "must start with /",
         ),
     ];
     for (body, wanted) in facts {

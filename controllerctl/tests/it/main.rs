@@ -9,4 +9,5 @@ mod compose;
 mod compose_autoscale;
 mod output;
 mod placement;
+mod ports;
 mod tree;

@@ -325,7 +325,7 @@ impl Look<'_> {
                 false
             }
             ServerAdmin::Drain => {
-                let check = &self.settings.check;
+                let check = self.backend.check_settings(&self.settings.check);
                 // Leaving maint sets the count to `rise`; only a passed check lifts it to the
                 // top. The check's own result is no proof: it may be the last tenant's.
                 // Where it was not asked yet, this host's own probe of a moment ago counts.
@@ -359,18 +359,20 @@ impl Look<'_> {
     }
 
     /// First half of recipe B. A server in maint takes nothing new either and keeps its sessions,
-    /// so it is left there.
+    /// so it is left there; and where a cookie would bring clients back to a draining one for ever,
+    /// maint is what ends that.
     fn drain(&mut self, slot: SlotNumber) {
         #[cfg(feature = "mutants")]
         if longshore_model::mutant::is(longshore_model::Mutant::DrainIgnored) {
             return;
         }
-        if self
-            .running
-            .get(&slot)
-            .is_some_and(|now| now.admin == ServerAdmin::Ready)
-        {
-            self.step(slot, Action::Drain);
+        let sticky = self.backend.sticky_cookie.is_some();
+        match self.running.get(&slot).map(|now| now.admin) {
+            Some(ServerAdmin::Ready | ServerAdmin::Drain) if sticky => {
+                self.step(slot, Action::Maint);
+            }
+            Some(ServerAdmin::Ready) => self.step(slot, Action::Drain),
+            Some(ServerAdmin::Drain | ServerAdmin::Maint) | None => {}
         }
     }
 
@@ -404,7 +406,7 @@ impl Look<'_> {
     }
 
     fn options(&self) -> String {
-        server_options(&self.settings.check, self.backend.maxconn)
+        server_options(self.backend, self.settings)
     }
 
     fn drifted(&mut self, proven: bool, slot: SlotNumber, server: &Server, what: &str) {

@@ -2,7 +2,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use longshore_model::ServiceKey;
 use longshore_model::routes::{Backend, Routes};
-use longshore_model::spec::{Balance, RouteMode, RouteSpec};
+use longshore_model::spec::RouteSpec;
 use proptest::prelude::*;
 
 use super::*;
@@ -25,13 +25,8 @@ fn intent(servers: &[(u64, ServerMode)]) -> Intent {
         })
         .collect();
     let route = RouteSpec {
-        listen_port: 80,
-        container_port: 80,
-        mode: RouteMode::Http,
-        domains: Vec::new(),
-        balance: Balance::Roundrobin,
-        check_path: None,
         maxconn_per_replica: 9,
+        ..RouteSpec::new(80, 80)
     };
     let routes = Routes {
         generation: 1,

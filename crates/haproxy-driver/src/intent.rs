@@ -5,44 +5,24 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use longshore_model::route::{CheckTimes, Clash, RouteMode, RouteProblem, RouteSpec};
 use longshore_model::routes::{Backend, Routes, Server};
-use longshore_model::spec::{Balance, RouteMode, RouteSpec};
 use longshore_model::{ReplicaId, ServiceKey};
 
-use crate::name::{BackendName, CheckPath, Domain};
-
-/// Most host names of one route.
-const DOMAINS_MAX: usize = 64;
-/// Most requests at a time that a route may allow one replica.
-const MAXCONN_MAX: u32 = 1_000_000;
+use crate::name::{BackendName, CheckPath, Domain, PathPrefix, Token};
+use crate::settings::CheckSettings;
 
 /// Why a backend was left out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RouteError {
-    /// A host name that cannot be one.
-    #[error("{service}: domains: {domain:?} is no host name (no wildcards)")]
-    Domain {
+    /// A word or a number of the way in that breaks a rule.
+    #[error("{service}: {problem}")]
+    Rule {
         /// The service.
         service: ServiceKey,
-        /// The text as given.
-        domain: String,
-    },
-    /// Too many host names.
-    #[error("{service}: domains: {count} names; at most {DOMAINS_MAX} are allowed")]
-    Domains {
-        /// The service.
-        service: ServiceKey,
-        /// How many.
-        count: usize,
-    },
-    /// A path that HAProxy's check cannot ask for.
-    #[error("{service}: check_path: {path:?} must start with / and hold only plain characters")]
-    CheckPath {
-        /// The service.
-        service: ServiceKey,
-        /// The text as given.
-        path: String,
+        /// The field and the rule.
+        problem: RouteProblem,
     },
     /// A port that cannot be listened on.
     #[error("{service}: listen_port: {port} cannot be used ({why})")]
@@ -54,22 +34,6 @@ pub enum RouteError {
         /// Why.
         why: &'static str,
     },
-    /// A limit out of range.
-    #[error("{service}: maxconn_per_replica: {value} is above {MAXCONN_MAX}")]
-    Maxconn {
-        /// The service.
-        service: ServiceKey,
-        /// The value.
-        value: u32,
-    },
-    /// Host names on a plain TCP port.
-    #[error("{service}: domains: port {port} is plain TCP, which has no host names")]
-    TcpDomains {
-        /// The service.
-        service: ServiceKey,
-        /// The port.
-        port: u16,
-    },
     /// Two services on one port that cannot share it.
     #[error("{service}: port {port} is served by {holder} already ({why})")]
     Conflict {
@@ -80,7 +44,7 @@ pub enum RouteError {
         /// The port.
         port: u16,
         /// What they both want.
-        why: String,
+        why: Clash,
     },
     /// The same service and port twice, or one replica twice in it.
     #[error("{service}: port {port} names {what} twice")]
@@ -125,12 +89,8 @@ impl RouteError {
     #[must_use]
     pub fn service(&self) -> &ServiceKey {
         match self {
-            Self::Domain { service, .. }
-            | Self::Domains { service, .. }
-            | Self::CheckPath { service, .. }
+            Self::Rule { service, .. }
             | Self::Port { service, .. }
-            | Self::Maxconn { service, .. }
-            | Self::TcpDomains { service, .. }
             | Self::Conflict { service, .. }
             | Self::Twice { service, .. }
             | Self::Server { service, .. } => service,
@@ -159,16 +119,42 @@ pub struct BackendIntent {
     pub listen_port: u16,
     /// HTTP or TCP.
     pub mode: RouteMode,
-    /// Host names; empty means: the default of its port.
+    /// Host names; empty means: all that nobody else named.
     pub domains: Vec<Domain>,
-    /// Balance algorithm.
-    pub balance: Balance,
+    /// Beginning of its paths; none: all that nobody else named.
+    pub path: Option<PathPrefix>,
+    /// Header that a hash goes by.
+    pub hash_header: Option<Token>,
+    /// Cookie that keeps a client with its replica.
+    pub sticky_cookie: Option<Token>,
     /// Health check.
     pub check: Check,
-    /// Most requests at a time for one server; 0 means: no limit.
-    pub maxconn: u32,
     /// Its servers by replica.
     pub servers: BTreeMap<ReplicaId, Server>,
+}
+
+impl BackendIntent {
+    /// How its servers are checked: as the edge does, but for what the way in says.
+    #[must_use]
+    pub fn check_settings(&self, edge: &CheckSettings) -> CheckSettings {
+        let of = |own: u32, edge: u32| if own == 0 { edge } else { own };
+        let CheckTimes {
+            interval_ms,
+            rise,
+            fall,
+            timeout_ms,
+        } = self.route.check;
+        let inter_ms = of(interval_ms, edge.inter_ms);
+        CheckSettings {
+            inter_ms,
+            // On its way up or down it is never asked less often than else.
+            fastinter_ms: edge.fastinter_ms.min(inter_ms),
+            downinter_ms: of(interval_ms, edge.downinter_ms),
+            rise: of(rise, edge.rise),
+            fall: of(fall, edge.fall),
+            timeout_ms: of(timeout_ms, edge.timeout_ms),
+        }
+    }
 }
 
 /// All that HAProxy must serve.
@@ -250,38 +236,37 @@ fn check_backend(backend: &Backend, reserved_port: u16) -> Result<BackendIntent,
     if port == reserved_port {
         return Err(bad_port("statistics page"));
     }
-    if route.maxconn_per_replica > MAXCONN_MAX {
-        return Err(RouteError::Maxconn {
-            service,
-            value: route.maxconn_per_replica,
-        });
+    let broken = |problem| RouteError::Rule {
+        service: service.clone(),
+        problem,
+    };
+    if let Some(problem) = route.problems().into_iter().next() {
+        return Err(broken(problem));
     }
-    if route.domains.len() > DOMAINS_MAX {
-        return Err(RouteError::Domains {
-            service,
-            count: route.domains.len(),
-        });
-    }
-    if route.mode == RouteMode::Tcp && !route.domains.is_empty() {
-        return Err(RouteError::TcpDomains { service, port });
-    }
+    // The rules above hold for each of these words; they are asked once more, one by one, so that
+    // nothing reaches the file or a socket by a way that passed them by.
+    let word = |field, text: &str| {
+        let rule = format!("{text:?} cannot stand in HAProxy's file");
+        broken(RouteProblem { field, rule })
+    };
+    let domain = |text: &String| Domain::new(text).ok_or_else(|| word("domains", text));
+    let token = |field, text: &Option<String>| {
+        let made = text
+            .as_ref()
+            .map(|text| Token::new(text).ok_or_else(|| word(field, text)));
+        made.transpose()
+    };
     let domains = route
         .domains
         .iter()
-        .map(|text| {
-            Domain::new(text).ok_or_else(|| RouteError::Domain {
-                service: service.clone(),
-                domain: text.clone(),
-            })
-        })
+        .map(domain)
         .collect::<Result<Vec<_>, _>>()?;
+    let path = route.path.as_ref();
+    let path = path.map(|text| PathPrefix::new(text).ok_or_else(|| word("path", text)));
     let check = match &route.check_path {
         None => Check::Connect,
         Some(text) => {
-            let bad = || RouteError::CheckPath {
-                service: service.clone(),
-                path: text.clone(),
-            };
+            let bad = || word("check.path", text);
             let path = CheckPath::new(text).ok_or_else(bad)?;
             let local = || Domain::new("localhost").ok_or_else(bad);
             let host = domains.first().cloned().map_or_else(local, Ok)?;
@@ -297,9 +282,10 @@ fn check_backend(backend: &Backend, reserved_port: u16) -> Result<BackendIntent,
         listen_port: port,
         mode: route.mode,
         domains,
-        balance: route.balance,
+        path: path.transpose()?,
+        hash_header: token("hash_header", &route.hash_header)?,
+        sticky_cookie: token("sticky", &route.sticky_cookie)?,
         check,
-        maxconn: route.maxconn_per_replica,
         servers: check_servers(backend)?,
         service,
     })
@@ -337,22 +323,13 @@ fn check_conflicts(intent: &Intent, new: &BackendIntent) -> Result<(), RouteErro
             what: "the same way in".to_owned(),
         });
     }
-    for holder in intent.backends.values().filter(|b| b.listen_port == port) {
-        let conflict = |why: String| RouteError::Conflict {
+    let clash = |holder: &BackendIntent| {
+        Some(RouteError::Conflict {
             service: new.service.clone(),
             holder: holder.service.clone(),
             port,
-            why,
-        };
-        if new.mode == RouteMode::Tcp || holder.mode == RouteMode::Tcp {
-            return Err(conflict("a plain TCP port cannot be shared".to_owned()));
-        }
-        if new.domains.is_empty() && holder.domains.is_empty() {
-            return Err(conflict("both take all host names".to_owned()));
-        }
-        if let Some(domain) = new.domains.iter().find(|d| holder.domains.contains(d)) {
-            return Err(conflict(format!("host name {}", domain.as_str())));
-        }
-    }
-    Ok(())
+            why: new.route.clash(&holder.route)?,
+        })
+    };
+    intent.backends.values().find_map(clash).map_or(Ok(()), Err)
 }

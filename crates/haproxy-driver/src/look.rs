@@ -9,6 +9,7 @@ use longshore_model::ReplicaId;
 use crate::converge::Outcome;
 use crate::edge::Edge;
 use crate::error::EdgeError;
+use crate::intent::BackendIntent;
 use crate::name::BackendName;
 use crate::probe::{self, Question};
 use crate::readout::{self, Running};
@@ -30,7 +31,10 @@ impl Edge {
         if self.settings.probe_deadline_ms == 0 {
             return BTreeSet::new();
         }
-        let questions = self.intent.backends.values().flat_map(|backend| {
+        // Who expects another protocol is asked by HAProxy alone, which speaks it.
+        let plain = |b: &&BackendIntent| b.route.proxy_protocol.is_none() && !b.route.http2;
+        let backends = self.intent.backends.values().filter(plain);
+        let questions = backends.flat_map(|backend| {
             let servers = backend
                 .servers
                 .values()

@@ -15,8 +15,8 @@ const ADMIN_MAINT: u32 = 0x01 | 0x02 | 0x20 | 0x40;
 const ADMIN_DRAIN: u32 = 0x08 | 0x10;
 /// Bit of `srv_check_state`: checks are enabled.
 const CHECK_ENABLED: u32 = 0x04;
-/// `srv_op_state` of a server that is fully up.
-const OP_RUNNING: u32 = 2;
+/// `srv_op_state` of a server that takes requests: on its way to its full share, or there.
+const OP_UP: [u32; 2] = [1, 2];
 
 /// One server as the worker has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,7 +114,7 @@ fn server_line(
         address: field("srv_addr")?.parse().ok(),
         port: field("srv_port")?.parse().ok()?,
         admin,
-        up: number("srv_op_state")? == OP_RUNNING,
+        up: OP_UP.contains(&number("srv_op_state")?),
         check_health: number("srv_check_health")?,
         check_enabled: number("srv_check_state")? & CHECK_ENABLED != 0,
         load: None,

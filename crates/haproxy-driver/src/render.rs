@@ -1,11 +1,12 @@
 //! The configuration file as text.
 
+use std::cmp::Reverse;
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 
+use longshore_model::route::{Balance, ProxyProtocol, RouteMode};
 use longshore_model::routes::ServerMode;
-use longshore_model::spec::{Balance, RouteMode};
 
 use crate::error::EdgeError;
 use crate::intent::{BackendIntent, Check, Intent};
@@ -20,6 +21,17 @@ const BASE: &str = include_str!("../../../haproxy/base.cfg");
 pub const PARKED: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
 
 const SERVER_LINE: &str = "    server slot";
+
+/// `timeout client` of the base, which the longest silence of a replica may exceed.
+const CLIENT_MS: u64 = 60_000;
+
+/// Who asked, and how: what a client says of it itself is replaced, but for the addresses, to
+/// which the client's is added.
+const FORWARDED: &str = "    option forwardfor
+    http-request set-header X-Forwarded-Proto http
+    http-request set-header X-Forwarded-Host %[req.hdr(host)]
+    http-request set-header X-Forwarded-Port %[dst_port]
+";
 
 /// Checks that no setting can become syntax of the file.
 ///
@@ -97,7 +109,7 @@ pub fn check_settings(settings: &Settings) -> Result<(), EdgeError> {
 
 /// Options of a server, spelled out: `add server` inherits nothing from `default-server`.
 #[must_use]
-pub fn server_options(check: &CheckSettings, maxconn: u32) -> String {
+pub fn server_options(backend: &BackendIntent, settings: &Settings) -> String {
     let CheckSettings {
         inter_ms,
         fastinter_ms,
@@ -105,12 +117,25 @@ pub fn server_options(check: &CheckSettings, maxconn: u32) -> String {
         rise,
         fall,
         timeout_ms: _,
-    } = check;
+    } = backend.check_settings(&settings.check);
     let mut text = format!(
         "inter {inter_ms}ms fastinter {fastinter_ms}ms downinter {downinter_ms}ms rise {rise} fall {fall}"
     );
-    if maxconn > 0 {
-        let _ = write!(text, " maxconn {maxconn}");
+    let route = &backend.route;
+    if route.maxconn_per_replica > 0 {
+        let _ = write!(text, " maxconn {}", route.maxconn_per_replica);
+    }
+    if route.slowstart_ms > 0 {
+        let _ = write!(text, " slowstart {}ms", route.slowstart_ms);
+    }
+    // Its check says the same at its head: who expects it takes nothing else.
+    text.push_str(match route.proxy_protocol {
+        None => "",
+        Some(ProxyProtocol::V1) => " send-proxy check-send-proxy",
+        Some(ProxyProtocol::V2) => " send-proxy-v2 check-send-proxy",
+    });
+    if route.http2 {
+        text.push_str(" proto h2");
     }
     text
 }
@@ -230,27 +255,64 @@ fn base(settings: &Settings) -> String {
 fn frontend(out: &mut String, port: u16, backends: &[&BackendIntent], settings: &Settings) {
     let mode = backends.first().map_or(RouteMode::Http, |b| b.mode);
     let bind = SocketAddr::new(settings.bind_address, port);
+    let proxied = backends.iter().any(|b| b.route.accept_proxy);
+    let accept = if proxied { " accept-proxy" } else { "" };
     let _ = write!(
         out,
-        "\nfrontend fe_{port}\n    bind {bind}\n    mode {}\n",
+        "\nfrontend fe_{port}\n    bind {bind}{accept}\n    mode {}\n",
         mode_word(mode)
     );
+    // A client may be silent for as long as its replica may: plain TCP has no other word for it.
+    let server_ms = backends.iter().map(|b| b.route.timeouts.server_ms).max();
+    if let Some(ms) = server_ms.filter(|ms| *ms > CLIENT_MS || (mode == RouteMode::Tcp && *ms > 0))
+    {
+        let _ = writeln!(out, "    timeout client {ms}ms");
+    }
     if mode == RouteMode::Http {
-        out.push_str("    option forwardfor\n");
+        out.push_str(FORWARDED);
+        http_rules(out, backends);
     }
-    for backend in backends {
-        for domain in &backend.domains {
-            let _ = writeln!(
-                out,
-                "    use_backend {} if {{ req.hdr(host),field(1,:),lower -m str {} }}",
-                backend.name,
-                domain.as_str()
-            );
-        }
-    }
-    let default = backends.iter().find(|b| b.domains.is_empty());
+    let default = backends
+        .iter()
+        .find(|b| b.domains.is_empty() && b.path.is_none());
     let default = default.map_or("longshore_no_service", |b| b.name.as_str());
     let _ = writeln!(out, "    default_backend {default}");
+}
+
+/// Who gets which request. The first line that holds wins, so the more exact ones come first:
+/// those of a host name before those of all, longer paths before shorter ones.
+fn http_rules(out: &mut String, backends: &[&BackendIntent]) {
+    let mut by_exactness: Vec<&BackendIntent> = backends.to_vec();
+    by_exactness.sort_by_key(|b| {
+        let path_bytes = b.path.as_ref().map_or(0, |path| path.as_str().len());
+        (b.domains.is_empty(), Reverse(path_bytes))
+    });
+    for backend in by_exactness {
+        // A line per name: a line of HAProxy's file has 64 words at most.
+        let hosts = backend.domains.iter().map(|domain| {
+            format!(
+                " {{ req.hdr(host),field(1,:),lower -m str {} }}",
+                domain.as_str()
+            )
+        });
+        let mut hosts: Vec<String> = hosts.collect();
+        if hosts.is_empty() {
+            hosts.push(String::new());
+        }
+        let paths = match &backend.path {
+            None if backend.domains.is_empty() => Vec::new(),
+            None => vec![String::new()],
+            Some(path) => vec![
+                format!(" {{ path -m str {} }}", path.as_str()),
+                format!(" {{ path -m beg {}/ }}", path.as_str()),
+            ],
+        };
+        for host in &hosts {
+            for path in &paths {
+                let _ = writeln!(out, "    use_backend {} if{host}{path}", backend.name);
+            }
+        }
+    }
 }
 
 fn render_backend(out: &mut String, backend: &BackendIntent, slots: &SlotMap, settings: &Settings) {
@@ -260,25 +322,61 @@ fn render_backend(out: &mut String, backend: &BackendIntent, slots: &SlotMap, se
         backend.name,
         mode_word(backend.mode)
     );
-    out.push_str(match backend.balance {
-        Balance::Roundrobin => "    balance roundrobin\n",
-        Balance::Leastconn => "    balance leastconn\n",
-        Balance::Random => "    balance random(2)\n",
-        // Without it the hash is static and HAProxy takes no servers at run time.
-        Balance::Source => "    balance source\n    hash-type consistent\n",
-    });
-    if let Check::Http { path, host } = &backend.check {
+    balance(out, backend);
+    if let Some(cookie) = &backend.sticky_cookie {
+        // Worked out from the server's address and the key: the same on every edge, and without a
+        // name that `add server` would refuse.
         let _ = write!(
             out,
-            "    option httpchk\n    http-check send meth GET uri {} ver HTTP/1.1 hdr Host {}\n    \
+            "    cookie {} insert indirect nocache httponly dynamic\n    dynamic-cookie-key {}\n",
+            cookie.as_str(),
+            backend.name
+        );
+    }
+    let times = &backend.route.timeouts;
+    for (what, ms) in [
+        ("connect", times.connect_ms),
+        ("server", times.server_ms),
+        ("queue", times.queue_ms),
+        ("tunnel", times.tunnel_ms),
+        ("check", backend.route.check.timeout_ms.into()),
+    ] {
+        if ms > 0 {
+            let _ = writeln!(out, "    timeout {what} {ms}ms");
+        }
+    }
+    if let Check::Http { path, host } = &backend.check {
+        let version = if backend.route.http2 {
+            "HTTP/2"
+        } else {
+            "HTTP/1.1"
+        };
+        let _ = write!(
+            out,
+            "    option httpchk\n    http-check send meth GET uri {} ver {version} hdr Host {}\n    \
              http-check expect status 200-399\n",
             path.as_str(),
             host.as_str()
         );
     }
-    let options = server_options(&settings.check, backend.maxconn);
+    let options = server_options(backend, settings);
     let _ = writeln!(out, "    default-server {options}");
     render_servers(out, backend, slots);
+}
+
+fn balance(out: &mut String, backend: &BackendIntent) {
+    // Without the second line a hash is static and HAProxy takes no servers at run time.
+    let consistent = "    hash-type consistent\n";
+    let _ = match (backend.route.balance, &backend.hash_header) {
+        (Balance::Roundrobin, _) => writeln!(out, "    balance roundrobin"),
+        (Balance::Leastconn, _) => writeln!(out, "    balance leastconn"),
+        (Balance::Random, _) => writeln!(out, "    balance random(2)"),
+        (Balance::Source, _) => write!(out, "    balance source\n{consistent}"),
+        (Balance::Hash, None) => write!(out, "    balance uri\n{consistent}"),
+        (Balance::Hash, Some(header)) => {
+            write!(out, "    balance hdr({})\n{consistent}", header.as_str())
+        }
+    };
 }
 
 fn render_servers(out: &mut String, backend: &BackendIntent, slots: &SlotMap) {

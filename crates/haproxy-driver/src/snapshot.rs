@@ -113,9 +113,9 @@ impl Edge {
                 let backend = BackendName::of(&service, port);
                 if !self.serves(&backend, &line.address) {
                     let drain = Step {
+                        action: self.way_out(&backend),
                         backend,
                         slot,
-                        action: Action::Drain,
                     };
                     self.master
                         .ask(&format!("@!{pid} {}", drain.wire()))
@@ -124,6 +124,14 @@ impl Edge {
             }
         }
         Ok(())
+    }
+
+    /// A cookie would bring clients back to a draining server.
+    fn way_out(&self, backend: &BackendName) -> Action {
+        match self.intent.backends.get(backend) {
+            Some(backend) if backend.sticky_cookie.is_some() => Action::Maint,
+            _ => Action::Drain,
+        }
     }
 
     fn serves(&self, backend: &BackendName, address: &str) -> bool {
@@ -164,7 +172,8 @@ pub fn servers(
                 })
             });
             let now = slot.and_then(|(slot, proven)| Some((running?.get(&slot)?, proven)));
-            let mut observed = now.map_or(ABSENT, |(now, proven)| observe(now, proven, check));
+            let check = backend.check_settings(check);
+            let mut observed = now.map_or(ABSENT, |(now, proven)| observe(now, proven, &check));
             let address = SocketAddr::new(server.address, server.port).to_string();
             if let Some(load) = old.get(&(name.to_string(), address)) {
                 observed.sessions = observed.sessions.saturating_add(load.sessions);

@@ -19,6 +19,7 @@ pub mod refusal;
 pub mod replica;
 pub mod report;
 pub mod rollout;
+pub mod route;
 pub mod routes;
 pub mod shared;
 pub mod spec;

@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 
 use crate::autoscale::AutoscaleSpec;
 use crate::id::TemplateId;
+pub use crate::route::{Balance, CheckTimes, ProxyProtocol, RouteMode, RouteSpec, Timeouts};
 pub use crate::update::{FailureAction, GateSpec, UpdateOrder, UpdateSpec};
 
 /// Everything that the engine must know to make one container. Equal specs make
@@ -431,54 +432,4 @@ impl ServiceSpec {
         }
         back
     }
-}
-
-/// One way in: a port of every edge, balanced over the replicas' container port.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RouteSpec {
-    /// Port that the edges listen on.
-    pub listen_port: u16,
-    /// Container port that takes the traffic.
-    pub container_port: u16,
-    /// HTTP or plain TCP.
-    #[serde(default)]
-    pub mode: RouteMode,
-    /// Host names served; empty means: all.
-    #[serde(default)]
-    pub domains: Vec<String>,
-    /// Balance algorithm.
-    #[serde(default)]
-    pub balance: Balance,
-    /// HTTP path of HAProxy's own check; a TCP connection is enough when absent.
-    #[serde(default)]
-    pub check_path: Option<String>,
-    /// Most requests at a time for one replica; 0 means: no limit.
-    #[serde(default)]
-    pub maxconn_per_replica: u32,
-}
-
-/// HTTP or plain TCP.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RouteMode {
-    /// Requests are balanced.
-    #[default]
-    Http,
-    /// Connections are balanced.
-    Tcp,
-}
-
-/// Balance algorithm: only those that allow servers to come and go at run time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Balance {
-    /// One after the other.
-    #[default]
-    Roundrobin,
-    /// Fewest connections.
-    Leastconn,
-    /// Random, the better of two.
-    Random,
-    /// By client address, consistent hash.
-    Source,
 }

@@ -90,15 +90,7 @@ fn spec(number: u32, revision: u32, replicas: u32) -> ServiceSpec {
         placement: Default::default(),
         update: Default::default(),
         autoscale: None,
-        routes: vec![RouteSpec {
-            listen_port: 80,
-            container_port: 8000,
-            mode: Default::default(),
-            domains: vec![],
-            balance: Default::default(),
-            check_path: None,
-            maxconn_per_replica: 0,
-        }],
+        routes: vec![RouteSpec::new(80, 8000)],
         drain_ms: 10_000,
         ..minimal()
     };

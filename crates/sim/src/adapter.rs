@@ -156,15 +156,7 @@ impl Wish {
     /// As a spec.
     #[must_use]
     pub fn spec(&self) -> Arc<ServiceSpec> {
-        let route = |listen_port| RouteSpec {
-            listen_port,
-            container_port: 8_080,
-            mode: longshore_model::spec::RouteMode::default(),
-            domains: Vec::new(),
-            balance: longshore_model::spec::Balance::default(),
-            check_path: None,
-            maxconn_per_replica: 0,
-        };
+        let route = |listen_port| RouteSpec::new(listen_port, 8_080);
         let nowhere = Constraint {
             attribute: NodeAttribute::Label("nowhere".into()),
             equal: true,

@@ -307,16 +307,7 @@ impl Driver {
     fn render(&self, slots: &SlotMap) -> File {
         let mut file = File::default();
         for (name, backend) in &self.intent.backends {
-            let route = RouteSpec {
-                listen_port: backend.listen_port,
-                container_port: 0,
-                mode: backend.mode,
-                domains: backend.domains.iter().map(|d| d.as_str().into()).collect(),
-                balance: backend.balance,
-                check_path: None,
-                maxconn_per_replica: backend.maxconn,
-            };
-            let structure = (backend.service.clone(), route);
+            let structure = (backend.service.clone(), backend.route.clone());
             file.structure.insert(name.to_string(), structure);
             let pool = slots.backends.get(name.as_str());
             let servers = pool.into_iter().flatten().map(|(&slot, holder)| {

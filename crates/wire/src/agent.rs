@@ -19,9 +19,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{WireError, bounded, invalid, list, named, port, required};
 use crate::reason::{fail_reason_from_pb, fail_reason_to_pb};
-use crate::spec::{
-    container_spec_from_pb, container_spec_to_pb, route_spec_from_pb, route_spec_to_pb,
-};
+use crate::route::{route_from_pb, route_spec_to_pb};
+use crate::spec::{container_spec_from_pb, container_spec_to_pb};
 
 /// Most replicas of one node, and servers of one backend, in a message.
 const REPLICAS_MAX: usize = 4096;
@@ -184,7 +183,7 @@ pub fn routes_from_pb(message: pb::Routes) -> Result<(Fence, Routes), WireError>
     let backends = list("backends", TEMPLATES_MAX, message.backends, |backend| {
         Ok(Backend {
             service: backend.service.parse().map_err(named("backends.service"))?,
-            route: route_spec_from_pb(required("backends.route", backend.route)?)?,
+            route: route_from_pb(required("backends.route", backend.route)?)?,
             servers: list(
                 "backends.servers",
                 REPLICAS_MAX,

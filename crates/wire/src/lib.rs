@@ -7,6 +7,7 @@ mod control;
 mod error;
 mod logs;
 mod reason;
+mod route;
 mod spec;
 
 pub use agent::{
@@ -18,7 +19,7 @@ pub use control::{event_to_pb, event_type, json_to_struct, struct_to_json, to_st
 pub use error::WireError;
 pub use logs::{LogPosition, LogResume};
 pub use reason::{fail_reason_from_pb, fail_reason_to_pb};
+pub use route::{route_spec_from_pb, route_spec_to_pb};
 pub use spec::{
-    container_spec_from_pb, container_spec_to_pb, route_spec_from_pb, route_spec_to_pb,
-    service_spec_from_pb, service_spec_to_pb,
+    container_spec_from_pb, container_spec_to_pb, service_spec_from_pb, service_spec_to_pb,
 };

@@ -3,14 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use longshore_model::spec::{
-    Balance, Constraint, ContainerSpec, ExecCheck, FailureAction, GateSpec, Mount, NodeAttribute,
-    PlacementPolicy, PlacementSpec, Platform, Privileges, Probe, PullPolicy, Resources, RouteMode,
-    RouteSpec, ServiceSpec, UpdateOrder, UpdateSpec,
+    Constraint, ContainerSpec, ExecCheck, FailureAction, GateSpec, Mount, NodeAttribute,
+    PlacementPolicy, PlacementSpec, Platform, Privileges, Probe, PullPolicy, Resources,
+    ServiceSpec, UpdateOrder, UpdateSpec,
 };
 use longshore_proto::spec::v1 as pb;
 
 use crate::autoscale::{autoscale_from, autoscale_to};
 use crate::error::{WireError, bounded, invalid, list, map_bounded, port, required};
+use crate::route::{route_spec_from_pb, route_spec_to_pb};
 
 /// Longest accepted time in a spec: a day.
 const DURATION_MS_MAX: u64 = 86_400_000;
@@ -468,61 +469,5 @@ fn placement_from(spec: pb::PlacementSpec) -> Result<PlacementSpec, WireError> {
         policy,
         spread_labels: bounded("placement.spread_labels", 8, spec.spread_labels)?,
         stay: spec.stay,
-    })
-}
-
-/// To the wire.
-#[must_use]
-pub fn route_spec_to_pb(route: &RouteSpec) -> pb::RouteSpec {
-    pb::RouteSpec {
-        listen_port: route.listen_port.into(),
-        container_port: route.container_port.into(),
-        mode: match route.mode {
-            RouteMode::Http => pb::RouteMode::Http,
-            RouteMode::Tcp => pb::RouteMode::Tcp,
-        }
-        .into(),
-        domains: route.domains.clone(),
-        balance: match route.balance {
-            Balance::Roundrobin => pb::Balance::Roundrobin,
-            Balance::Leastconn => pb::Balance::Leastconn,
-            Balance::Random => pb::Balance::Random,
-            Balance::Source => pb::Balance::Source,
-        }
-        .into(),
-        check_path: route.check_path.clone(),
-        maxconn_per_replica: route.maxconn_per_replica,
-    }
-}
-
-/// From the wire, checked.
-///
-/// # Errors
-/// [`WireError`] names the field and the rule.
-pub fn route_spec_from_pb(route: pb::RouteSpec) -> Result<RouteSpec, WireError> {
-    let (mode, balance) = (route.mode(), route.balance());
-    let domain = |domain: String| {
-        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.".contains(&b);
-        match !domain.is_empty() && domain.len() <= 253 && domain.bytes().all(plain) {
-            true => Ok(domain),
-            false => Err(invalid("routes.domains", "must be lower-case host names")),
-        }
-    };
-    Ok(RouteSpec {
-        listen_port: port("routes.listen_port", route.listen_port)?,
-        container_port: port("routes.container_port", route.container_port)?,
-        mode: match mode {
-            pb::RouteMode::Tcp => RouteMode::Tcp,
-            _ => RouteMode::Http,
-        },
-        domains: list("routes.domains", 64, route.domains, domain)?,
-        balance: match balance {
-            pb::Balance::Leastconn => Balance::Leastconn,
-            pb::Balance::Random => Balance::Random,
-            pb::Balance::Source => Balance::Source,
-            _ => Balance::Roundrobin,
-        },
-        check_path: http_path("routes.check_path", route.check_path)?,
-        maxconn_per_replica: route.maxconn_per_replica,
     })
 }

@@ -16,8 +16,9 @@ use longshore_model::reason::FailReason;
 use longshore_model::replica::ReplicaState;
 use longshore_model::routes::{Backend, Routes, Server, ServerMode};
 use longshore_model::spec::{
-    Constraint, ContainerSpec, ExecCheck, FailureAction, GateSpec, Mount, NodeAttribute,
-    PlacementPolicy, PlacementSpec, Probe, RouteSpec, ServiceSpec, UpdateOrder, UpdateSpec,
+    Balance, CheckTimes, Constraint, ContainerSpec, ExecCheck, FailureAction, GateSpec, Mount,
+    NodeAttribute, PlacementPolicy, PlacementSpec, Probe, ProxyProtocol, RouteSpec, ServiceSpec,
+    Timeouts, UpdateOrder, UpdateSpec,
 };
 use longshore_model::{Event, EventKind, NodeId, ReplicaId, ServiceKey};
 use longshore_wire::{self as wire, Fence, NodeReport, ReplicaReport};
@@ -122,6 +123,35 @@ fn placement() -> PlacementSpec {
     }
 }
 
+fn route() -> RouteSpec {
+    RouteSpec {
+        domains: vec!["shop.example.com".into()],
+        path: Some("/api".into()),
+        balance: Balance::Hash,
+        hash_header: Some("x-tenant".into()),
+        sticky_cookie: Some("SHOP".into()),
+        check_path: Some("/healthz".into()),
+        check: CheckTimes {
+            interval_ms: 2_000,
+            rise: 2,
+            fall: 3,
+            timeout_ms: 900,
+        },
+        maxconn_per_replica: 100,
+        slowstart_ms: 5_000,
+        timeouts: Timeouts {
+            connect_ms: 1_000,
+            server_ms: 90_000,
+            queue_ms: 5_000,
+            tunnel_ms: 60_000,
+        },
+        proxy_protocol: Some(ProxyProtocol::V2),
+        accept_proxy: true,
+        http2: true,
+        ..RouteSpec::new(8080, 8000)
+    }
+}
+
 fn service() -> ServiceSpec {
     ServiceSpec {
         container: container(),
@@ -177,15 +207,7 @@ fn service() -> ServiceSpec {
             ],
             warm: 2,
         }),
-        routes: vec![RouteSpec {
-            listen_port: 8080,
-            container_port: 8000,
-            mode: Default::default(),
-            domains: vec!["shop.example.com".into()],
-            balance: Default::default(),
-            check_path: Some("/healthz".into()),
-            maxconn_per_replica: 100,
-        }],
+        routes: vec![route()],
         drain_ms: 30_000,
     }
 }
@@ -329,7 +351,7 @@ fn bad_fields_are_refused_by_name() {
                 .extend([("A\0".to_owned(), String::new())])
         }),
         ("listen_port", |s| s.routes[0].listen_port = 70_000),
-        ("check_path", |s| {
+        ("check.path", |s| {
             s.routes[0].check_path = Some("/x\nserver evil".to_owned())
         }),
         ("domains", |s| s.routes[0].domains = vec!["a b".to_owned()]),

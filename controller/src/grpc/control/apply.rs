@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use longshore_model::spec::RouteMode;
 use longshore_model::{
     App, AppName, Desired, Event, EventKind, ServiceKey, ServiceName, ServiceSpec, SharedMap,
 };
@@ -107,8 +106,7 @@ fn check(spec: &ServiceSpec, policy: &Policy) -> Result<(), Status> {
     }
 }
 
-/// Two services cannot have one port of the edges, unless both are HTTP and each names its
-/// domains.
+/// Two services share a port of the edges by host name and path, or not at all.
 fn check_ports(
     cluster: &Cluster,
     desired: &Desired,
@@ -130,22 +128,14 @@ fn check_ports(
                     "{key}: port {port} of the edges is kept for the system; choose another"
                 )));
             }
-            let shared = |other: &longshore_model::spec::RouteSpec| {
-                let http = route.mode == RouteMode::Http && other.mode == RouteMode::Http;
-                let named = !route.domains.is_empty() && !other.domains.is_empty();
-                http && named
-                    && !route
-                        .domains
-                        .iter()
-                        .any(|name| other.domains.contains(name))
-            };
             let clash = taken
                 .iter()
-                .find(|(_, other)| other.listen_port == port && !shared(other));
-            if let Some((other, _)) = clash {
+                .find_map(|(other, taken)| Some((other, route.clash(taken)?)));
+            if let Some((other, clash)) = clash {
                 return Err(Status::already_exists(format!(
-                    "{key}: port {port} of the edges is taken by {other}; choose another \
-                     published port, or take that down: controllerctl down {}",
+                    "{key}: port {port} of the edges is taken by {other} ({clash}); choose another \
+                     published port, share it by x-haproxy.domains or x-haproxy.path, or take that \
+                     down: controllerctl down {}",
                     other.app
                 )));
             }

@@ -1,6 +1,9 @@
 //! `x-haproxy`: how the edges treat a service.
 
-use longshore_model::spec::{Balance, GateSpec, RouteMode};
+use longshore_model::route::{
+    Balance, CheckTimes, MAXCONN_MAX, ProxyProtocol, RouteMode, RouteSpec, Timeouts,
+};
+use longshore_model::spec::GateSpec;
 
 use super::super::problem::Problems;
 use super::item::Item;
@@ -9,34 +12,56 @@ use super::{keys, update};
 const DRAIN_MS: u64 = 30_000;
 /// Requests at a time for one replica, where a file is silent (docs/decisions/0008).
 const MAXCONN_PER_REPLICA: u32 = 64;
-/// Most host names of one route, as the wire allows.
-const DOMAINS_MAX: usize = 64;
+/// Slow start with `leastconn`, where a file is silent: a newcomer has the fewest connections, so
+/// without one it would get every new request at once (docs/decisions/0033).
+const LEASTCONN_SLOWSTART_MS: u64 = 5_000;
 
 /// `x-haproxy`, defaults filled in.
 #[derive(Debug, Clone)]
 pub(super) struct Haproxy {
-    pub(super) domains: Vec<String>,
-    pub(super) balance: Balance,
-    pub(super) check: Option<Check>,
+    /// A way in without its ports.
+    route: RouteSpec,
     /// Requests at a time; none: the default of the mode.
     maxconn_per_replica: Option<u32>,
+    pub(super) check: Check,
     pub(super) drain_ms: u64,
-    pub(super) mode: RouteMode,
     pub(super) gate: Option<GateSpec>,
 }
 
 impl Haproxy {
-    /// Requests at a time for one replica; 0: no limit. Plain TCP connections last, so only the
-    /// file can know how many are right.
-    pub(super) fn maxconn_of(&self, mode: RouteMode) -> u32 {
-        self.maxconn_per_replica.unwrap_or(match mode {
+    /// A way in through a port of the edges; `mode`: what the port says of itself.
+    pub(super) fn route(
+        &self,
+        listen_port: u16,
+        container_port: u16,
+        mode: Option<RouteMode>,
+    ) -> RouteSpec {
+        let mode = mode.unwrap_or(self.route.mode);
+        // Plain TCP connections last, so only the file can know how many are right.
+        let maxconn = self.maxconn_per_replica.unwrap_or(match mode {
             RouteMode::Http => MAXCONN_PER_REPLICA,
             RouteMode::Tcp => 0,
-        })
+        });
+        let route = RouteSpec {
+            listen_port,
+            container_port,
+            mode,
+            maxconn_per_replica: maxconn,
+            ..self.route.clone()
+        };
+        match mode {
+            RouteMode::Http => route,
+            RouteMode::Tcp => route.as_tcp(),
+        }
+    }
+
+    /// The agent can ask a replica over HTTP/1.1 without more ado.
+    pub(super) fn is_plain(&self) -> bool {
+        self.route.proxy_protocol.is_none() && !self.route.http2
     }
 }
 
-/// `x-haproxy.check`.
+/// `x-haproxy.check`, as the agent's probe takes it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Check {
     pub(super) path: Option<String>,
@@ -48,66 +73,86 @@ pub(super) struct Check {
 
 pub(super) fn read(item: Option<Item<'_>>, p: &mut Problems) -> Haproxy {
     let mut out = Haproxy {
-        domains: Vec::new(),
-        balance: Balance::default(),
-        check: None,
+        route: RouteSpec::default(),
         maxconn_per_replica: None,
+        check: Check::default(),
         drain_ms: DRAIN_MS,
-        mode: RouteMode::default(),
         gate: None,
     };
-    let Some(mut fields) = item.and_then(|item| item.fields(p)) else {
+    let Some(item) = item else { return out };
+    let Some(mut fields) = item.fields(p) else {
         return out;
     };
-    if let Some(item) = fields.take("mode") {
-        let modes = [("http", RouteMode::Http), ("tcp", RouteMode::Tcp)];
-        out.mode = item.choice(p, &modes).unwrap_or_default();
-    }
+    let route = &mut out.route;
+    let modes = [("http", RouteMode::Http), ("tcp", RouteMode::Tcp)];
+    let mode = fields.take("mode").and_then(|i| i.choice(p, &modes));
+    route.mode = mode.unwrap_or_default();
     if let Some(item) = fields.take("domains") {
-        out.domains = domains(&item, p);
-        if out.mode == RouteMode::Tcp {
-            item.invalid(p, "host names need mode http");
-        }
+        let names = item.word_or_words(p);
+        route.domains = names.iter().map(|name| name.to_ascii_lowercase()).collect();
     }
-    if let Some(item) = fields.take("balance") {
-        let choices = [
-            ("roundrobin", Balance::Roundrobin),
-            ("leastconn", Balance::Leastconn),
-            ("random", Balance::Random),
-            ("source", Balance::Source),
-        ];
-        out.balance = item.choice(p, &choices).unwrap_or_default();
+    // All paths is what no path says.
+    let path = fields.take("path").and_then(|i| i.word(p));
+    route.path = path.filter(|path| path != "/");
+    let balance = fields.take("balance").and_then(|i| i.choice(p, &BALANCES));
+    route.balance = balance.unwrap_or_default();
+    route.hash_header = fields.take("hash_header").and_then(|i| i.word(p));
+    route.sticky_cookie = fields.take("sticky").and_then(|i| i.word(p));
+    if let Some(item) = fields.take("check") {
+        out.check = check(&item, route, p);
     }
-    out.check = fields.take("check").and_then(|item| check(&item, p));
     out.maxconn_per_replica = fields
         .take("maxconn_per_replica")
-        .and_then(|i| i.number(p, 0, 1_000_000));
+        .and_then(|i| i.number(p, 0, MAXCONN_MAX));
+    let slowstart_ms = fields.take("slowstart").and_then(|i| i.duration_ms(p));
+    route.slowstart_ms = slowstart_ms.unwrap_or(match route.balance {
+        Balance::Leastconn => LEASTCONN_SLOWSTART_MS,
+        _ => 0,
+    });
+    if let Some(item) = fields.take("timeouts") {
+        route.timeouts = timeouts(&item, p);
+    }
+    let versions = [("v1", ProxyProtocol::V1), ("v2", ProxyProtocol::V2)];
+    let version = fields.take("proxy_protocol");
+    route.proxy_protocol = version.and_then(|i| i.choice(p, &versions));
+    let mut flag = |name, p: &mut Problems| {
+        let item: Option<Item<'_>> = fields.take(name);
+        item.and_then(|item| item.boolean(p)).unwrap_or(false)
+    };
+    route.accept_proxy = flag("accept_proxy", p);
+    route.http2 = flag("http2", p);
     if let Some(ms) = fields.take("drain").and_then(|i| i.duration_ms(p)) {
         out.drain_ms = ms;
     }
-    let tcp = out.mode == RouteMode::Tcp;
+    let tcp = out.route.mode == RouteMode::Tcp;
     out.gate = fields
         .take("gate")
         .and_then(|item| update::gate(&item, tcp, p));
     fields.finish(p, keys::HAPROXY);
+    for problem in out.route.problems() {
+        let place = problem
+            .field
+            .split('.')
+            .fold(item.clone(), |at, name| at.at(name));
+        place.invalid(p, problem.rule);
+    }
     out
 }
 
-fn check(item: &Item<'_>, p: &mut Problems) -> Option<Check> {
-    let mut fields = item.fields(p)?;
-    let path = fields.take("path").and_then(|item| {
-        let path = item.word(p)?;
-        // The path becomes part of HAProxy's configuration: only what a URL may hold, unquoted.
-        let ok = path.starts_with('/')
-            && path.len() <= 512
-            && path
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"/-._~%?=&+,:@".contains(&b));
-        if !ok {
-            item.invalid(p, format!("{path:?} is no HTTP path; write /healthz"));
-        }
-        ok.then_some(path)
-    });
+const BALANCES: [(&str, Balance); 5] = [
+    ("roundrobin", Balance::Roundrobin),
+    ("leastconn", Balance::Leastconn),
+    ("random", Balance::Random),
+    ("source", Balance::Source),
+    ("hash", Balance::Hash),
+];
+
+/// What the edge asks a replica, and what its agent does.
+fn check(item: &Item<'_>, route: &mut RouteSpec, p: &mut Problems) -> Check {
+    let Some(mut fields) = item.fields(p) else {
+        return Check::default();
+    };
+    let path = fields.take("path").and_then(|item| item.word(p));
     let mut time = |name, p: &mut Problems| {
         let item: Option<Item<'_>> = fields.take(name);
         item.and_then(|item| item.duration_ms(p))
@@ -115,36 +160,41 @@ fn check(item: &Item<'_>, p: &mut Problems) -> Option<Check> {
     let interval_ms = time("interval", p);
     let timeout_ms = time("timeout", p);
     let start_ms = time("start", p);
-    let fall = fields.take("fall").and_then(|i| i.number(p, 1, 100));
+    let rise = fields.take("rise").and_then(|i| i.number(p, 1, 100));
+    let fall = fields.take("fall").and_then(|i| i.number(p, 2, 100));
     fields.finish(p, keys::HAPROXY_CHECK);
-    Some(Check {
+    let ms = |ms: Option<u64>| ms.map_or(0, |ms| u32::try_from(ms).unwrap_or(u32::MAX));
+    route.check_path.clone_from(&path);
+    route.check = CheckTimes {
+        interval_ms: ms(interval_ms),
+        rise: rise.unwrap_or_default(),
+        fall: fall.unwrap_or_default(),
+        timeout_ms: ms(timeout_ms),
+    };
+    Check {
         path,
         interval_ms,
         timeout_ms,
         fall,
         start_ms,
-    })
+    }
 }
 
-fn domains(item: &Item<'_>, p: &mut Problems) -> Vec<String> {
-    let names = item.word_or_words(p);
-    if names.len() > DOMAINS_MAX {
-        item.invalid(
-            p,
-            format!("has {} names; at most {DOMAINS_MAX}", names.len()),
-        );
-    }
-    let label = |l: &str| {
-        !l.is_empty() && l.len() <= 63 && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+fn timeouts(item: &Item<'_>, p: &mut Problems) -> Timeouts {
+    let Some(mut fields) = item.fields(p) else {
+        return Timeouts::default();
     };
-    let mut good = Vec::new();
-    for name in names {
-        let lower = name.to_ascii_lowercase();
-        if lower.len() <= 253 && lower.split('.').all(label) {
-            good.push(lower);
-        } else {
-            item.invalid(p, format!("{name:?} is no host name"));
-        }
-    }
-    good
+    let mut time = |name| {
+        let item: Option<Item<'_>> = fields.take(name);
+        item.and_then(|item| item.duration_ms(p))
+            .unwrap_or_default()
+    };
+    let times = Timeouts {
+        connect_ms: time("connect"),
+        server_ms: time("server"),
+        queue_ms: time("queue"),
+        tunnel_ms: time("tunnel"),
+    };
+    fields.finish(p, keys::HAPROXY_TIMEOUTS);
+    times
 }

@@ -137,22 +137,14 @@ pub(super) const HEALTHCHECK: Reasons = &[(
 
 pub(super) const AUTOSCALE: Reasons = &[("dry_run", "write mode: dry-run")];
 
-pub(super) const HAPROXY: Reasons = &[
-    (
-        "path",
-        "not supported yet: routes by host name and port only",
-    ),
-    ("tls", "not supported yet"),
-    ("raw", "not supported yet"),
-];
+pub(super) const HAPROXY: Reasons = &[("tls", "not supported yet"), ("raw", "not supported yet")];
 
-pub(super) const HAPROXY_CHECK: Reasons = &[
-    (
-        "rise",
-        "not supported yet: HAProxy checks are part of its template",
-    ),
-    ("inter", "write interval"),
-];
+pub(super) const HAPROXY_CHECK: Reasons = &[("inter", "write interval")];
+
+pub(super) const HAPROXY_TIMEOUTS: Reasons = &[(
+    "client",
+    "a client may be silent for as long as a replica may: write server",
+)];
 
 pub(super) const VOLUME: Reasons = &[
     ("bind", "binds are mounted as they are"),

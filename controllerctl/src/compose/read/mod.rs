@@ -15,7 +15,7 @@ mod volumes;
 
 use std::collections::BTreeMap;
 
-use longshore_model::spec::RouteMode;
+use longshore_model::spec::RouteSpec;
 use longshore_model::{ServiceName, ServiceSpec};
 
 use super::interpolate::Variables;
@@ -166,39 +166,26 @@ fn networks(item: Option<Item<'_>>, p: &mut Problems) {
 
 /// Two services cannot have the same way in.
 fn port_clashes(document: &Document, listeners: &[(ServiceName, Place)], p: &mut Problems) {
-    let mut taken: BTreeMap<(u16, Option<&str>), &ServiceName> = BTreeMap::new();
+    let mut taken: Vec<(&ServiceName, &RouteSpec)> = Vec::new();
     for (name, place) in listeners {
         let Some(spec) = document.services.get(name) else {
             continue;
         };
         for route in &spec.routes {
-            let port = route.listen_port;
-            let domains: Vec<Option<&str>> = if route.domains.is_empty() {
-                vec![None]
-            } else {
-                route.domains.iter().map(|d| Some(d.as_str())).collect()
-            };
-            let clash = domains
-                .iter()
-                .find_map(|domain| taken.get(&(port, *domain)).copied());
-            let tcp_clash = (route.mode == RouteMode::Tcp)
-                .then(|| {
-                    taken
-                        .iter()
-                        .find(|((p, _), _)| *p == port)
-                        .map(|(_, other)| *other)
-                })
-                .flatten();
-            if let Some(other) = clash.or(tcp_clash).filter(|other| *other != name) {
+            let others = taken.iter().filter(|(other, _)| *other != name);
+            let clash = others.filter_map(|(other, taken)| Some((other, route.clash(taken)?)));
+            if let Some((other, clash)) = clash.into_iter().next() {
                 let path = join("services", name.as_str());
-                let message = format!("port {port} is already taken by service `{other}`");
+                let port = route.listen_port;
+                let message =
+                    format!("port {port} is already taken by service `{other}` ({clash})");
+                let help = "publish another port, or tell HTTP services apart by \
+                            x-haproxy.domains or x-haproxy.path";
                 p.error("port_clash", *place, &path, message)
-                    .help("publish another port, or tell HTTP services apart by x-haproxy.domains")
+                    .help(help)
                     .file();
             }
-            for domain in domains {
-                taken.entry((port, domain)).or_insert(name);
-            }
+            taken.push((name, route));
         }
     }
 }

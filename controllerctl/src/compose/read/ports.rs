@@ -75,26 +75,7 @@ pub(super) fn read(
             item.invalid(p, format!("port {listen_port} is published twice"));
             continue;
         }
-        let mode = mode.unwrap_or(haproxy.mode);
-        let http = mode == RouteMode::Http;
-        let check_path = haproxy
-            .check
-            .as_ref()
-            .and_then(|c| c.path.clone())
-            .filter(|_| http);
-        out.routes.push(RouteSpec {
-            listen_port,
-            container_port: container,
-            mode,
-            domains: if http {
-                haproxy.domains.clone()
-            } else {
-                Vec::new()
-            },
-            balance: haproxy.balance,
-            check_path,
-            maxconn_per_replica: haproxy.maxconn_of(mode),
-        });
+        out.routes.push(haproxy.route(listen_port, container, mode));
         add(&mut out.published, container);
     }
     exposed(expose.as_ref(), &mut out, p);

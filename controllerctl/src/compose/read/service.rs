@@ -118,7 +118,7 @@ fn notes(fields: &mut Fields<'_>, p: &mut Problems) {
 /// connection, so that no service with a way in is routed unchecked.
 fn probe(ports: &ports::Ports, haproxy: &Haproxy, spec: &ContainerSpec) -> Option<Probe> {
     let first = ports.routes.first()?;
-    let check = haproxy.check.clone().unwrap_or_default();
+    let check = haproxy.check.clone();
     if check.path.is_none() && spec.healthcheck.is_some() {
         return None;
     }
@@ -131,7 +131,7 @@ fn probe(ports: &ports::Ports, haproxy: &Haproxy, spec: &ContainerSpec) -> Optio
     } = check;
     Some(Probe {
         port: first.container_port,
-        path: path.filter(|_| first.mode == RouteMode::Http),
+        path: path.filter(|_| first.mode == RouteMode::Http && haproxy.is_plain()),
         interval_ms: interval_ms.unwrap_or(PROBE_INTERVAL_MS),
         timeout_ms: timeout_ms.unwrap_or(PROBE_TIMEOUT_MS),
         retries: fall.unwrap_or(PROBE_RETRIES),

@@ -7,3 +7,4 @@ mod faults;
 mod membership;
 mod quarantine;
 mod signals;
+mod ways;

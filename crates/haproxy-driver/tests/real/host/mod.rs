@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use longshore_haproxy_driver::{Applied, Edge, ProcessSettings, Settings, Ticked};
 use longshore_model::routes::{Backend, Routes, Server, ServerMode};
-use longshore_model::spec::{Balance, RouteMode, RouteSpec};
+use longshore_model::spec::RouteSpec;
 use longshore_model::{ReplicaId, ServiceKey};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -456,13 +456,8 @@ pub fn http(service: &str, listen_port: u16, servers: Vec<Server>) -> Backend {
     Backend {
         service: key(service),
         route: RouteSpec {
-            listen_port,
-            container_port: 80,
-            mode: RouteMode::Http,
-            domains: Vec::new(),
-            balance: Balance::Roundrobin,
             check_path: Some("/healthz".to_owned()),
-            maxconn_per_replica: 0,
+            ..RouteSpec::new(listen_port, 80)
         },
         servers,
     }

@@ -140,15 +140,7 @@ impl Rig {
             rollback: None,
             gate: None,
             autoscale: Some(policy),
-            routes: vec![RouteSpec {
-                listen_port: 80,
-                container_port: 8000,
-                mode: Default::default(),
-                domains: vec![],
-                balance: Default::default(),
-                check_path: None,
-                maxconn_per_replica: 0,
-            }],
+            routes: vec![RouteSpec::new(80, 8000)],
             drain_ms: 0,
         };
         let key = key();

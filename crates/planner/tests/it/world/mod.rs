@@ -124,15 +124,7 @@ pub(crate) fn spec(image: &str, replicas: u32) -> ServiceSpec {
         rollback: None,
         gate: None,
         autoscale: None,
-        routes: vec![RouteSpec {
-            listen_port: 80,
-            container_port: 8000,
-            mode: Default::default(),
-            domains: vec![],
-            balance: Default::default(),
-            check_path: None,
-            maxconn_per_replica: 0,
-        }],
+        routes: vec![RouteSpec::new(80, 8000)],
         drain_ms: 10_000,
     }
 }

@@ -6,25 +6,28 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
 
 use longshore_haproxy_driver::decide::{Worker, decide};
-use longshore_haproxy_driver::render::{listen_ports, render, structure, with_servers};
+use longshore_haproxy_driver::render::{render, structure, with_servers};
 use longshore_haproxy_driver::slots::Holder;
 use longshore_haproxy_driver::{Intent, ProcessSettings, RouteError, Settings, SlotMap};
+use longshore_model::route::{
+    Balance, CheckTimes, ProxyProtocol, RouteMode, RouteSpec, TIMEOUT_MS_MAX, Timeouts,
+};
 use longshore_model::routes::{Backend, Routes, Server, ServerMode};
-use longshore_model::spec::{Balance, RouteMode, RouteSpec};
 use longshore_model::{ReplicaId, ServiceKey};
 use proptest::prelude::*;
+
+use crate::random::any_backend;
+
+mod random;
+mod readback;
 
 fn backend(service: &str, port: u16, domains: &[&str]) -> Backend {
     Backend {
         service: service.parse().unwrap(),
         route: RouteSpec {
-            listen_port: port,
-            container_port: 80,
-            mode: RouteMode::Http,
             domains: domains.iter().map(|d| (*d).to_owned()).collect(),
-            balance: Balance::Roundrobin,
             check_path: Some("/healthz".to_owned()),
-            maxconn_per_replica: 0,
+            ..RouteSpec::new(port, 80)
         },
         servers: Vec::new(),
     }
@@ -108,11 +111,11 @@ fn each_rule_that_is_broken_names_service_and_field() {
     );
     broken(
         |b| b.route.check_path = Some("/a b".to_owned()),
-        "check_path",
+        "check.path",
     );
     broken(
         |b| b.route.check_path = Some("/a\nserver evil".to_owned()),
-        "check_path",
+        "check.path",
     );
     broken(|b| b.route.listen_port = 0, "listen_port");
     broken(|b| b.route.listen_port = 8404, "statistics");
@@ -125,7 +128,7 @@ fn each_rule_that_is_broken_names_service_and_field() {
             b.route.mode = RouteMode::Tcp;
             b.route.domains = vec!["a".to_owned()];
         },
-        "plain TCP",
+        "needs mode http",
     );
     broken(
         |b| {
@@ -144,7 +147,7 @@ fn each_rule_that_is_broken_names_service_and_field() {
 fn of_two_that_want_the_same_the_one_that_serves_keeps_it() {
     let both = vec![
         backend("a/new", 80, &["x.org"]),
-        backend("z/old", 80, &["y.org", "X.org"]),
+        backend("z/old", 80, &["y.org", "x.org"]),
     ];
     let (intent, errors) = compile(both.clone());
     assert_eq!(
@@ -153,7 +156,7 @@ fn of_two_that_want_the_same_the_one_that_serves_keeps_it() {
     );
     assert_eq!(
         errors[0].to_string(),
-        "z/old: port 80 is served by a/new already (host name x.org)"
+        "z/old: port 80 is served by a/new already (both take the host name x.org)"
     );
     let served = intent_name("z/old", 80);
     let routes = Routes {
@@ -266,7 +269,7 @@ fn directives<'a>(unit: &'a str, name: &str) -> Vec<&'a str> {
 
 #[test]
 fn the_unit_starts_haproxy_again_within_a_second_and_reloads_only_what_passes() {
-    let unit = include_str!("../../../packaging/systemd/longshore-haproxy.service");
+    let unit = include_str!("../../../../packaging/systemd/longshore-haproxy.service");
     assert_eq!(directives(unit, "Restart"), ["always"]);
     assert_eq!(directives(unit, "RestartSec"), ["100ms"]);
     // Without this the supervisor gives up on a HAProxy that crashes often.
@@ -302,6 +305,35 @@ fn haproxy_accepts(file: &str) {
     assert_eq!(warned, None, "{file}");
 }
 
+/// All that a way in may say beyond the rest.
+fn with_all_words(route: &mut RouteSpec) {
+    route.check = CheckTimes {
+        interval_ms: 2_000,
+        rise: 2,
+        fall: 3,
+        timeout_ms: 900,
+    };
+    route.slowstart_ms = 5_000;
+    route.timeouts = Timeouts {
+        connect_ms: 1,
+        server_ms: 90_000,
+        queue_ms: 3,
+        tunnel_ms: TIMEOUT_MS_MAX,
+    };
+    route.accept_proxy = true;
+    if route.mode == RouteMode::Tcp {
+        route.proxy_protocol = Some(ProxyProtocol::V1);
+        return;
+    }
+    route.proxy_protocol = Some(ProxyProtocol::V2);
+    route.path = Some("/a/b-c._~d".to_owned());
+    route.sticky_cookie = Some("A_b-1".to_owned());
+    if route.balance == Balance::Hash && route.check_path.is_some() {
+        route.hash_header = Some("X-Tenant".to_owned());
+    }
+    route.http2 = route.check_path.is_none();
+}
+
 #[test]
 fn haproxy_accepts_every_kind_of_backend_without_a_warning() {
     let mut all = Vec::new();
@@ -310,11 +342,16 @@ fn haproxy_accepts_every_kind_of_backend_without_a_warning() {
         Balance::Leastconn,
         Balance::Random,
         Balance::Source,
+        Balance::Hash,
     ];
     for (i, balance) in balances.into_iter().enumerate() {
-        for mode in [RouteMode::Http, RouteMode::Tcp] {
+        let modes = [RouteMode::Http, RouteMode::Tcp];
+        for mode in modes
+            .into_iter()
+            .take(if balance == Balance::Hash { 1 } else { 2 })
+        {
             for check_path in [None, Some("/a/b_c.d~e-f=g&h?i+j:k@l,m".to_owned())] {
-                let port = 1000 + all.len() as u16;
+                let port = 1000 + all.len() as u16 / 2;
                 let mut one = backend(&format!("app{i}/web"), port, &[]);
                 let server = Server {
                     replica: ReplicaId(1),
@@ -331,6 +368,10 @@ fn haproxy_accepts_every_kind_of_backend_without_a_warning() {
                 one.route.mode = mode;
                 one.route.check_path = check_path;
                 one.route.maxconn_per_replica = i as u32 * 10;
+                all.push(one.clone());
+                one.service = format!("app{i}/all").parse().unwrap();
+                one.route.listen_port += 500;
+                with_all_words(&mut one.route);
                 all.push(one);
             }
         }
@@ -347,66 +388,8 @@ fn haproxy_accepts_every_kind_of_backend_without_a_warning() {
     haproxy_accepts(&render(&intent, &first_slots(&intent), &settings()));
 }
 
-prop_compose! {
-    fn any_backend()(
-        app in "[a-c]", service in "[a-c-]{0,2}", port in 80u16..84,
-        domains in prop::collection::vec(prop_oneof!["[a-c]\\.org", "[a-z \n;#.\"A-Z]{0,6}"], 0..3),
-        check_path in prop::option::of(prop_oneof![Just("/ok".to_owned()), "/[ -~\n]{0,5}"]),
-        tcp in any::<bool>(), maxconn in prop_oneof![Just(0u32), 1u32..100, any::<u32>()],
-        servers in prop::collection::btree_map(0u64..20, (any::<[u8; 4]>(), any::<u16>(), any::<bool>()), 0..5),
-    ) -> Backend {
-        let mut one = backend(&format!("{app}/x{service}"), port, &[]);
-        one.route.domains = domains;
-        one.route.check_path = check_path;
-        one.route.mode = if tcp { RouteMode::Tcp } else { RouteMode::Http };
-        one.route.maxconn_per_replica = maxconn;
-        one.servers = servers.into_iter().map(|(id, (address, port, serve))| Server {
-            replica: ReplicaId(id), address: address.into(), port,
-            mode: if serve { ServerMode::Serve } else { ServerMode::Drain },
-        }).collect();
-        one
-    }
-}
-
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
-    #[test]
-    fn read_back_the_file_says_what_was_meant(backends in prop::collection::vec(any_backend(), 0..6)) {
-        let count = backends.len();
-        let (intent, errors) = compile(backends);
-        prop_assert_eq!(intent.backends.len() + errors.len(), count);
-        let slots = first_slots(&intent);
-        let file = render(&intent, &slots, &settings());
-        prop_assert!(file.bytes().all(|b| b == b'\n' || (b' '..=b'~').contains(&b)));
-        let filled = |line: &str| line.starts_with('#') || !line.contains("@\n") && !line.contains(" @");
-        prop_assert!(file.lines().all(filled), "a word was not filled in");
-        let read = sections(&file);
-        let ports: Vec<u16> = intent.frontends().into_keys().collect();
-        prop_assert_eq!(listen_ports(&file), ports.clone());
-        let ours = read.keys().filter(|title| title.starts_with("backend be_")).count();
-        prop_assert_eq!(ours, intent.backends.len());
-        prop_assert_eq!(read.len(), 4 + ports.len() + ours);
-        for (name, meant) in &intent.backends {
-            let lines = &read[&format!("backend {name}")];
-            let points: BTreeSet<&str> = lines.iter()
-                .filter(|line| line.starts_with("server "))
-                .filter_map(|line| line.split(' ').nth(2))
-                .filter(|at| *at != "127.0.0.1:1")
-                .collect();
-            let meant_points: BTreeSet<String> = meant.servers.values()
-                .filter(|s| s.mode == ServerMode::Serve)
-                .map(|s| format!("{}:{}", s.address, s.port))
-                .filter(|at| at != "127.0.0.1:1")
-                .collect();
-            prop_assert_eq!(points, meant_points.iter().map(String::as_str).collect());
-            let front = &read[&format!("frontend fe_{}", meant.listen_port)];
-            let default = format!("default_backend {name}");
-            prop_assert_eq!(front.contains(&default), meant.domains.is_empty());
-            let rules = front.iter().filter(|l| l.starts_with(&format!("use_backend {name} if ")));
-            prop_assert_eq!(rules.count(), meant.domains.len());
-        }
-    }
-
     #[test]
     fn servers_change_in_a_file_and_nothing_else(
         backends in prop::collection::vec(any_backend(), 0..6),

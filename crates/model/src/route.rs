@@ -1,0 +1,535 @@
+//! A way in: what of the traffic at the edges is whose, and how HAProxy treats it.
+//!
+//! The rules of its words are here once: the file's reader, the controller's API and the driver
+//! ask the same functions, so that nothing passes one border and is refused at the next.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Most host names of one route.
+pub const DOMAINS_MAX: usize = 64;
+/// Longest host name in bytes (RFC 1035).
+const DOMAIN_BYTES_MAX: usize = 253;
+/// Longest label of a host name in bytes (RFC 1035).
+const LABEL_BYTES_MAX: usize = 63;
+/// Longest path, of a route or of a check, in bytes.
+const PATH_BYTES_MAX: usize = 255;
+/// Longest name of a header or a cookie in bytes.
+const TOKEN_BYTES_MAX: usize = 64;
+/// Most requests at a time that a route may allow one replica.
+pub const MAXCONN_MAX: u32 = 1_000_000;
+/// Longest slow start.
+pub const SLOWSTART_MS_MAX: u64 = 3_600_000;
+/// Longest time that HAProxy waits for anything, as it keeps times (31 bits of milliseconds, and
+/// a day is already long).
+pub const TIMEOUT_MS_MAX: u64 = 86_400_000;
+
+/// One way in: a port of every edge, balanced over the replicas' container port.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct RouteSpec {
+    /// Port that the edges listen on.
+    pub listen_port: u16,
+    /// Container port that takes the traffic.
+    pub container_port: u16,
+    /// HTTP or plain TCP.
+    #[serde(default)]
+    pub mode: RouteMode,
+    /// Host names served; empty means: all.
+    #[serde(default)]
+    pub domains: Vec<String>,
+    /// Beginning of the paths served, in whole segments: `/api` takes `/api` and `/api/v1`, not
+    /// `/apis`. None: all.
+    #[serde(default)]
+    pub path: Option<String>,
+    /// Balance algorithm.
+    #[serde(default)]
+    pub balance: Balance,
+    /// Header that [`Balance::Hash`] goes by; none: the path.
+    #[serde(default)]
+    pub hash_header: Option<String>,
+    /// Cookie that keeps a client with the replica that it had; none: each request is balanced.
+    #[serde(default)]
+    pub sticky_cookie: Option<String>,
+    /// HTTP path of HAProxy's own check; a TCP connection is enough when absent.
+    #[serde(default)]
+    pub check_path: Option<String>,
+    /// How HAProxy checks, where it is not as the edge does by itself.
+    #[serde(default)]
+    pub check: CheckTimes,
+    /// Most requests at a time for one replica; 0 means: no limit.
+    #[serde(default)]
+    pub maxconn_per_replica: u32,
+    /// A replica that comes in takes this long to reach its full share; 0: at once.
+    #[serde(default)]
+    pub slowstart_ms: u64,
+    /// How long HAProxy waits, where it is not as the edge does by itself.
+    #[serde(default)]
+    pub timeouts: Timeouts,
+    /// HAProxy tells replicas the client's address by this protocol, at the head of each
+    /// connection. They must expect it.
+    #[serde(default)]
+    pub proxy_protocol: Option<ProxyProtocol>,
+    /// Who connects to the edges tells the client's address so: another load balancer in front.
+    #[serde(default)]
+    pub accept_proxy: bool,
+    /// Replicas speak HTTP/2 without TLS (gRPC).
+    #[serde(default)]
+    pub http2: bool,
+}
+
+/// HTTP or plain TCP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RouteMode {
+    /// Requests are balanced.
+    #[default]
+    Http,
+    /// Connections are balanced.
+    Tcp,
+}
+
+/// Balance algorithm: only those that allow servers to come and go at run time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Balance {
+    /// One after the other.
+    #[default]
+    Roundrobin,
+    /// Fewest connections.
+    Leastconn,
+    /// Random, the better of two.
+    Random,
+    /// By client address, consistent hash.
+    Source,
+    /// By path or by a header, consistent hash.
+    Hash,
+}
+
+/// Version of the PROXY protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProxyProtocol {
+    /// Text.
+    V1,
+    /// Binary.
+    V2,
+}
+
+/// Times of HAProxy's check; 0: the edge's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct CheckTimes {
+    /// Between two checks.
+    #[serde(default)]
+    pub interval_ms: u32,
+    /// Passed checks in a row that bring a server back.
+    #[serde(default)]
+    pub rise: u32,
+    /// Failed checks in a row that take a server out; at least 2 (a server that was never asked
+    /// cannot be told from a proven one with 1).
+    #[serde(default)]
+    pub fall: u32,
+    /// Time for the answer, once connected.
+    #[serde(default)]
+    pub timeout_ms: u32,
+}
+
+/// How long HAProxy waits; 0: as long as the edge does by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Timeouts {
+    /// For a connection to a replica.
+    #[serde(default)]
+    pub connect_ms: u64,
+    /// For a replica's next bytes.
+    #[serde(default)]
+    pub server_ms: u64,
+    /// For a seat at a replica ([`RouteSpec::maxconn_per_replica`]).
+    #[serde(default)]
+    pub queue_ms: u64,
+    /// Between bytes of a WebSocket or a TCP connection on which both sides have spoken.
+    #[serde(default)]
+    pub tunnel_ms: u64,
+}
+
+/// What breaks a rule in a way in: the field as the Compose file and the wire call it, and the
+/// rule.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {rule}")]
+pub struct RouteProblem {
+    /// Field of the way in.
+    pub field: &'static str,
+    /// The rule, with the value as given.
+    pub rule: String,
+}
+
+/// What two ways in on one port both want.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Clash {
+    /// Plain TCP has neither host names nor paths.
+    PlainTcp,
+    /// One expects the PROXY protocol from those who connect, the other does not.
+    AcceptProxy,
+    /// The same requests: of this host name, or of all, at this path.
+    Requests {
+        /// Host name; none: all that nobody else named.
+        domain: Option<String>,
+        /// Path; none: all that nobody else named.
+        path: Option<String>,
+    },
+}
+
+impl fmt::Display for Clash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (domain, path) = match self {
+            Self::PlainTcp => return f.write_str("a plain TCP port cannot be shared"),
+            Self::AcceptProxy => {
+                return f.write_str("accept_proxy must be the same for all services of a port");
+            }
+            Self::Requests { domain, path } => (domain, path),
+        };
+        match domain {
+            None => f.write_str("both take all host names")?,
+            Some(domain) => write!(f, "both take the host name {domain}")?,
+        }
+        path.as_ref().map_or(Ok(()), |path| write!(f, " at {path}"))
+    }
+}
+
+impl RouteSpec {
+    /// HTTP from a port of the edges to a port of the replicas, all else as the edges do by
+    /// themselves.
+    #[must_use]
+    pub fn new(listen_port: u16, container_port: u16) -> Self {
+        Self {
+            listen_port,
+            container_port,
+            ..Self::default()
+        }
+    }
+
+    /// The same as plain TCP, without what goes by requests.
+    #[must_use]
+    pub fn as_tcp(self) -> Self {
+        Self {
+            mode: RouteMode::Tcp,
+            domains: Vec::new(),
+            path: None,
+            balance: match self.balance {
+                Balance::Hash => Balance::default(),
+                other => other,
+            },
+            hash_header: None,
+            sticky_cookie: None,
+            check_path: None,
+            http2: false,
+            ..self
+        }
+    }
+
+    /// What both want, if they are on one port and cannot share it.
+    #[must_use]
+    pub fn clash(&self, other: &Self) -> Option<Clash> {
+        if self.listen_port != other.listen_port {
+            return None;
+        }
+        if self.mode == RouteMode::Tcp || other.mode == RouteMode::Tcp {
+            return Some(Clash::PlainTcp);
+        }
+        if self.accept_proxy != other.accept_proxy {
+            return Some(Clash::AcceptProxy);
+        }
+        if self.path != other.path {
+            return None;
+        }
+        let requests = |domain: Option<&String>| Clash::Requests {
+            domain: domain.cloned(),
+            path: self.path.clone(),
+        };
+        if self.domains.is_empty() && other.domains.is_empty() {
+            return Some(requests(None));
+        }
+        let both = self.domains.iter().find(|d| other.domains.contains(*d));
+        both.map(|domain| requests(Some(domain)))
+    }
+
+    /// All that breaks a rule.
+    #[must_use]
+    pub fn problems(&self) -> Vec<RouteProblem> {
+        let mut found = Found(Vec::new());
+        found.words(self);
+        found.numbers(self);
+        if self.mode == RouteMode::Tcp {
+            found.only_http(self);
+        }
+        found.0
+    }
+}
+
+struct Found(Vec<RouteProblem>);
+
+impl Found {
+    fn unless(&mut self, is_well: bool, field: &'static str, rule: impl FnOnce() -> String) {
+        if !is_well {
+            let rule = rule();
+            self.0.push(RouteProblem { field, rule });
+        }
+    }
+
+    fn words(&mut self, route: &RouteSpec) {
+        let count = route.domains.len();
+        self.unless(count <= DOMAINS_MAX, "domains", || {
+            format!("{count} names; at most {DOMAINS_MAX} are allowed")
+        });
+        for domain in route.domains.iter().filter(|domain| !is_domain(domain)) {
+            self.unless(false, "domains", || {
+                format!("{domain:?} is no host name in lower case (no wildcards)")
+            });
+        }
+        let path = route.path.as_deref();
+        self.unless(path.is_none_or(is_prefix), "path", || {
+            format!(
+                "{:?} must start with / and hold only letters, digits and -._~/, and no empty \
+                 part at its end",
+                path.unwrap_or_default()
+            )
+        });
+        let path = route.check_path.as_deref();
+        self.unless(path.is_none_or(is_check_path), "check.path", || {
+            let path = path.unwrap_or_default();
+            format!("{path:?} must start with / and hold only plain characters")
+        });
+        for (field, word) in [
+            ("hash_header", &route.hash_header),
+            ("sticky", &route.sticky_cookie),
+        ] {
+            let word = word.as_deref();
+            self.unless(word.is_none_or(is_token), field, || {
+                let word = word.unwrap_or_default();
+                format!("{word:?} must be a name of letters, digits, - and _")
+            });
+        }
+        self.unless(
+            route.hash_header.is_none() || route.balance == Balance::Hash,
+            "hash_header",
+            || "has a meaning with balance: hash only".to_owned(),
+        );
+    }
+
+    fn numbers(&mut self, route: &RouteSpec) {
+        let maxconn = route.maxconn_per_replica;
+        self.unless(maxconn <= MAXCONN_MAX, "maxconn_per_replica", || {
+            format!("{maxconn} is above {MAXCONN_MAX}")
+        });
+        let slowstart_ms = route.slowstart_ms;
+        self.unless(slowstart_ms <= SLOWSTART_MS_MAX, "slowstart", || {
+            format!("{slowstart_ms} ms is above {SLOWSTART_MS_MAX}")
+        });
+        let times = &route.timeouts;
+        for (field, ms) in [
+            ("timeouts.connect", times.connect_ms),
+            ("timeouts.server", times.server_ms),
+            ("timeouts.queue", times.queue_ms),
+            ("timeouts.tunnel", times.tunnel_ms),
+        ] {
+            self.unless(ms <= TIMEOUT_MS_MAX, field, || {
+                format!("{ms} ms is above {TIMEOUT_MS_MAX}")
+            });
+        }
+        let check = &route.check;
+        let interval_ms = check.interval_ms;
+        let fits = interval_ms == 0 || (10..=60_000).contains(&interval_ms);
+        self.unless(fits, "check.interval", || {
+            format!("{interval_ms} ms is not from 10 to 60000")
+        });
+        let timeout_ms = check.timeout_ms;
+        let fits = timeout_ms == 0 || (10..=60_000).contains(&timeout_ms);
+        self.unless(fits, "check.timeout", || {
+            format!("{timeout_ms} ms is not from 10 to 60000")
+        });
+        self.unless(check.rise <= 100, "check.rise", || {
+            format!("{} is not from 1 to 100", check.rise)
+        });
+        let fits = check.fall == 0 || (2..=100).contains(&check.fall);
+        self.unless(fits, "check.fall", || {
+            format!("{} is not from 2 to 100", check.fall)
+        });
+    }
+
+    /// Plain TCP has no requests, so nothing can go by what they hold.
+    fn only_http(&mut self, route: &RouteSpec) {
+        for (field, is_set) in [
+            ("domains", !route.domains.is_empty()),
+            ("path", route.path.is_some()),
+            ("sticky", route.sticky_cookie.is_some()),
+            ("http2", route.http2),
+            ("balance", route.balance == Balance::Hash),
+        ] {
+            self.unless(!is_set, field, || match field {
+                "balance" => "hash needs mode http".to_owned(),
+                _ => "needs mode http".to_owned(),
+            });
+        }
+    }
+}
+
+/// A DNS name in lower case, without wildcard or trailing dot.
+#[must_use]
+pub fn is_domain(text: &str) -> bool {
+    let label_ok = |label: &str| {
+        !label.is_empty()
+            && label.len() <= LABEL_BYTES_MAX
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+    };
+    text.len() <= DOMAIN_BYTES_MAX && text.split('.').all(label_ok)
+}
+
+/// `/` and segments of unreserved characters (RFC 3986), without an empty one: `/` alone is all
+/// paths, which is said by leaving the path out.
+#[must_use]
+pub fn is_prefix(text: &str) -> bool {
+    let segment_ok = |segment: &str| {
+        !matches!(segment, "" | "." | "..")
+            && segment
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"-._~".contains(&b))
+    };
+    text.len() <= PATH_BYTES_MAX
+        && text
+            .strip_prefix('/')
+            .is_some_and(|rest| rest.split('/').all(segment_ok))
+}
+
+/// `/` followed by bytes that mean nothing to HAProxy's parser.
+#[must_use]
+pub fn is_check_path(text: &str) -> bool {
+    let byte_ok = |b: u8| b.is_ascii_alphanumeric() || b"/_.~-=&?+:@,".contains(&b);
+    text.starts_with('/') && text.len() <= PATH_BYTES_MAX && text.bytes().all(byte_ok)
+}
+
+/// Name of a header or a cookie.
+#[must_use]
+pub fn is_token(text: &str) -> bool {
+    let byte_ok = |b: u8| b.is_ascii_alphanumeric() || b"-_".contains(&b);
+    let first_ok = text.as_bytes().first().is_some_and(u8::is_ascii_alphabetic);
+    first_ok && text.len() <= TOKEN_BYTES_MAX && text.bytes().all(byte_ok)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn web() -> RouteSpec {
+        RouteSpec::new(80, 8000)
+    }
+
+    fn of(domains: &[&str], path: Option<&str>) -> RouteSpec {
+        RouteSpec {
+            domains: domains.iter().map(|d| (*d).to_owned()).collect(),
+            path: path.map(str::to_owned),
+            ..web()
+        }
+    }
+
+    #[test]
+    fn a_port_is_shared_by_host_and_path() {
+        let all = [
+            of(&[], None),
+            of(&[], Some("/api")),
+            of(&["a.org"], None),
+            of(&["a.org"], Some("/api")),
+            of(&["b.org"], Some("/api")),
+        ];
+        for (i, a) in all.iter().enumerate() {
+            for (j, b) in all.iter().enumerate() {
+                assert_eq!(a.clash(b).is_some(), i == j, "{a:?} {b:?}");
+            }
+        }
+        let both = of(&["b.org", "a.org"], Some("/api"));
+        let clash = both.clash(&all[3]).unwrap().to_string();
+        assert_eq!(clash, "both take the host name a.org at /api");
+    }
+
+    #[test]
+    fn plain_tcp_and_the_proxy_protocol_are_not_shared() {
+        let tcp = RouteSpec {
+            mode: RouteMode::Tcp,
+            ..web()
+        };
+        let proxied = RouteSpec {
+            accept_proxy: true,
+            ..of(&["a.org"], None)
+        };
+        assert_eq!(tcp.clash(&of(&["a.org"], None)), Some(Clash::PlainTcp));
+        assert_eq!(proxied.clash(&web()), Some(Clash::AcceptProxy));
+        let elsewhere = RouteSpec {
+            listen_port: 81,
+            ..tcp.clone()
+        };
+        assert_eq!(tcp.clash(&elsewhere), None);
+    }
+
+    #[test]
+    fn each_broken_rule_is_told_by_its_field() {
+        let mut route = of(&["A.org", "ok.org"], Some("/api/"));
+        route.check_path = Some("/a b".into());
+        route.sticky_cookie = Some("a;b".into());
+        route.hash_header = Some("x-user".into());
+        route.maxconn_per_replica = MAXCONN_MAX + 1;
+        route.slowstart_ms = u64::MAX;
+        route.timeouts.tunnel_ms = u64::MAX;
+        route.check = CheckTimes {
+            interval_ms: 5,
+            rise: 101,
+            fall: 1,
+            timeout_ms: 1,
+        };
+        let fields: Vec<_> = route.problems().iter().map(|p| p.field).collect();
+        let expected = [
+            "domains",
+            "path",
+            "check.path",
+            "sticky",
+            "hash_header",
+            "maxconn_per_replica",
+            "slowstart",
+            "timeouts.tunnel",
+            "check.interval",
+            "check.timeout",
+            "check.rise",
+            "check.fall",
+        ];
+        assert_eq!(fields, expected);
+        assert!(of(&["a.org"], Some("/api/v1")).problems().is_empty());
+        route = RouteSpec {
+            mode: RouteMode::Tcp,
+            ..of(&["a.org"], Some("/api"))
+        };
+        assert_eq!(route.problems().len(), 2);
+    }
+
+    #[test]
+    fn hostile_words_are_refused() {
+        for bad in [
+            "", ".", "a..b", "a b", "a\nb", "a;b", "*.a", "-a", "a-", "a_b", "a{", "é", "A",
+        ] {
+            assert!(!is_domain(bad), "{bad:?} was taken");
+        }
+        for bad in [
+            "", "x", "/", "/a/", "//a", "/..", "/a b", "/a\n", "/%61", "/a?b", "/a#",
+        ] {
+            assert!(!is_prefix(bad), "{bad:?} was taken");
+        }
+        for bad in ["", "1a", "a b", "a:b", "a,b", "a\n", "a)"] {
+            assert!(!is_token(bad), "{bad:?} was taken");
+        }
+        for bad in [
+            "", "x", "/a b", "/a\nb", "/a;b", "/a#b", "/a\"b", "/%[src]", "/$HOME", "/a\\",
+        ] {
+            assert!(!is_check_path(bad), "{bad:?} was taken");
+        }
+    }
+}
