@@ -28,6 +28,7 @@ use crate::error::EdgeError;
 use crate::files;
 use crate::held::KeptDown;
 use crate::intent::Intent;
+use crate::old_workers::OldWorker;
 use crate::pending::Reloads;
 use crate::quarantine::Quarantine;
 use crate::render::{check_settings, render, structure};
@@ -104,8 +105,8 @@ pub struct Edge {
     pub(crate) written: Option<String>,
     /// Structure that the worker was started with; none where that is not certain.
     pub(crate) loaded: Option<String>,
-    /// Workers of earlier configurations, when they were last looked for.
-    pub(crate) old_workers: Vec<u32>,
+    /// Workers of earlier configurations by pid, when they were last looked for.
+    pub(crate) old_workers: BTreeMap<u32, OldWorker>,
     /// Pid of the worker that was last seen.
     pub(crate) pid: u32,
     pub(crate) routes: Option<Routes>,
@@ -169,7 +170,7 @@ impl Edge {
             acknowledged: 0,
             written,
             loaded,
-            old_workers: Vec::new(),
+            old_workers: BTreeMap::new(),
             pid: 0,
             routes: None,
             refused: BTreeMap::new(),

@@ -44,6 +44,12 @@ pub enum EdgeError {
         /// Its pid.
         pid: u32,
     },
+    /// A worker of an earlier configuration lives and does not say what it still has.
+    #[error("the sessions of the old worker (pid {pid}) are not known: it does not answer")]
+    OldWorker {
+        /// Its pid.
+        pid: u32,
+    },
     /// A file could not be read or written.
     #[error("cannot {what} {}", path.display())]
     File {

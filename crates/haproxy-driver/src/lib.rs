@@ -26,6 +26,7 @@ mod held;
 pub mod intent;
 mod look;
 pub mod name;
+mod old_workers;
 mod pending;
 mod probe;
 mod quarantine;

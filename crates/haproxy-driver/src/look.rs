@@ -63,7 +63,7 @@ impl Edge {
                 "HAProxy was restarted or reloaded by somebody else (worker {} is now {pid})",
                 self.pid
             ));
-            self.old_workers.push(self.pid);
+            self.old_workers.entry(self.pid).or_default();
             // It was started from the file as it is on disk.
             self.loaded = self.written.as_deref().map(structure);
         }

@@ -57,7 +57,9 @@ impl Edge {
         match result {
             Ok(pid) => {
                 self.pid = pid;
-                self.old_workers = before.workers;
+                for pid in before.workers {
+                    self.old_workers.entry(pid).or_default();
+                }
                 self.loaded = Some(draft.structure);
                 let mut slots = draft.slots;
                 slots.reload_owed = false;

@@ -7,19 +7,15 @@ use longshore_model::ReplicaId;
 use longshore_model::observe::{
     BackendObserved, CheckState, ServerAdmin, ServerAnswers, ServerObserved, ServersByService,
 };
-use longshore_model::routes::ServerMode;
 
 use crate::edge::{Edge, EdgeSnapshot};
 use crate::error::EdgeError;
 use crate::intent::Intent;
 use crate::name::{BackendName, parse_slot};
-use crate::readout::{self, Load, Running, RunningServer, StatLine};
+use crate::old_workers::Loads;
+use crate::readout::{Load, Running, RunningServer, StatLine};
 use crate::settings::CheckSettings;
 use crate::slots::{Holder, SlotMap};
-use crate::step::{Action, Step};
-
-/// Old workers that are asked for their sessions; `mworker-max-reloads` keeps them fewer.
-const OLD_WORKERS_MAX: usize = 16;
 
 impl Running {
     /// Fills in what the statistics say of each server.
@@ -44,17 +40,11 @@ impl Edge {
     ///
     /// # Errors
     /// [`EdgeError::Down`], [`EdgeError::Silent`], [`EdgeError::Stopping`],
-    /// [`EdgeError::Answer`]; call again later.
+    /// [`EdgeError::Answer`], [`EdgeError::OldWorker`]; call again later.
     pub async fn read(&mut self) -> Result<EdgeSnapshot, EdgeError> {
         let seen = self.look().await?;
         let mut problems = self.last_problems.clone();
-        let old = match self.old_workers_load().await {
-            Ok(old) => old,
-            Err(error) => {
-                problems.push(format!("sessions of old workers are not known: {error}"));
-                BTreeMap::new()
-            }
-        };
+        let old = self.old_workers_load(&mut problems).await?;
         Ok(EdgeSnapshot {
             routes_generation: self.acknowledged,
             servers: servers(
@@ -71,77 +61,6 @@ impl Edge {
             refused: self.refused.clone(),
         })
     }
-
-    /// Sessions that workers of earlier configurations still finish, by backend and address:
-    /// their slots may have other holders now, but the address is the replica's.
-    async fn old_workers_load(&mut self) -> Result<BTreeMap<(String, String), Load>, EdgeError> {
-        let mut loads: BTreeMap<(String, String), Load> = BTreeMap::new();
-        for (_, lines) in self.old_workers_stat().await? {
-            for line in lines {
-                let load = loads.entry((line.proxy, line.address)).or_default();
-                *load = add(*load, line.load);
-            }
-        }
-        Ok(loads)
-    }
-
-    /// Servers of the workers of earlier configurations, by pid.
-    async fn old_workers_stat(&mut self) -> Result<Vec<(u32, Vec<StatLine>)>, EdgeError> {
-        self.old_workers = self.processes().await?.old_workers;
-        self.old_workers.truncate(OLD_WORKERS_MAX);
-        let mut workers = Vec::new();
-        for &pid in &self.old_workers {
-            // It may end at any moment; then it has no sessions.
-            if let Ok(text) = self.master.ask(&format!("@!{pid} show stat -1 4 -1")).await {
-                workers.push((pid, readout::stat(&text)));
-            }
-        }
-        Ok(workers)
-    }
-
-    /// A worker of an earlier configuration answers one more request of each client that kept
-    /// its connection, from the list that it had. What does not serve any more is drained there
-    /// too.
-    pub(crate) async fn drain_old_workers(&mut self) -> Result<(), EdgeError> {
-        for (pid, lines) in self.old_workers_stat().await? {
-            for line in lines {
-                let is_out = line.status.starts_with("MAINT") || line.status.starts_with("DRAIN");
-                let named = BackendName::parse(&line.proxy).zip(parse_slot(&line.server));
-                let Some(((service, port), slot)) = named.filter(|_| !is_out) else {
-                    continue;
-                };
-                let backend = BackendName::of(&service, port);
-                if !self.serves(&backend, &line.address) {
-                    let drain = Step {
-                        action: self.way_out(&backend),
-                        backend,
-                        slot,
-                    };
-                    self.master
-                        .ask(&format!("@!{pid} {}", drain.wire()))
-                        .await?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// A cookie would bring clients back to a draining server.
-    fn way_out(&self, backend: &BackendName) -> Action {
-        match self.intent.backends.get(backend) {
-            Some(backend) if backend.sticky_cookie.is_some() => Action::Maint,
-            _ => Action::Drain,
-        }
-    }
-
-    fn serves(&self, backend: &BackendName, address: &str) -> bool {
-        self.intent.backends.get(backend).is_some_and(|backend| {
-            backend.servers.values().any(|server| {
-                server.mode == ServerMode::Serve
-                    && SocketAddr::new(server.address, server.port).to_string() == address
-            })
-        })
-    }
 }
 
 /// What a worker has of each replica of the routes. `old`: what workers of earlier configurations
@@ -152,7 +71,7 @@ pub fn servers(
     slots: &SlotMap,
     check: &CheckSettings,
     running: &Running,
-    old: &BTreeMap<(String, String), Load>,
+    old: &Loads,
 ) -> ServersByService {
     let mut services = ServersByService::new();
     for (name, backend) in &intent.backends {
@@ -232,7 +151,7 @@ fn observe(now: &RunningServer, proven: bool, settings: &CheckSettings) -> Serve
     }
 }
 
-fn add(a: Load, b: Load) -> Load {
+pub(crate) fn add(a: Load, b: Load) -> Load {
     Load {
         sessions: a.sessions.saturating_add(b.sessions),
         queued: a.queued.saturating_add(b.queued),
@@ -317,6 +236,7 @@ fn errors(line: &StatLine) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::readout;
 
     const HEAD: &str =
         "# pxname,svname,qcur,scur,rate,stot,req_tot,hrsp_5xx,econ,eresp,rtime,type,\n";

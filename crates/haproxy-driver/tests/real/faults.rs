@@ -3,12 +3,14 @@
 use std::time::Instant;
 
 use crate::host::{
-    Host, Replica, Traffic, free_port, get, get_until, http, key, routes, signal, until,
+    Host, Replica, Traffic, free_port, get, get_until, http, key, routes, signal, slow_arrived,
+    until,
 };
 use longshore_haproxy_driver::{Edge, EdgeError, Ticked};
 use longshore_model::ReplicaId;
 use longshore_model::observe::ServerAdmin;
 use longshore_model::routes::ServerMode::{Drain, Serve};
+use rustix::process::Signal;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_killed_with_requests_waiting_does_not_take_haproxy_down() {
@@ -102,7 +104,7 @@ async fn a_foreign_reload_and_a_hand_on_the_socket_are_noticed_and_repaired() {
 
     let traffic = Traffic::start(port);
     let before = host.edge.read().await.unwrap().pid;
-    signal(host.master_pid(), rustix::process::Signal::USR2);
+    signal(host.master_pid(), Signal::USR2);
     until("a new worker", async || match host.edge.read().await {
         Ok(seen) if seen.pid != before => Ok(()),
         _ => Err(host.log()),
@@ -283,7 +285,7 @@ async fn a_worker_that_hangs_is_replaced_from_the_file() {
     )];
     host.serve(1, list).await;
     let pid = host.edge.read().await.unwrap().pid;
-    signal(pid, rustix::process::Signal::STOP);
+    signal(pid, Signal::STOP);
     let started = Instant::now();
     let list = vec![http("shop/web", port, vec![b.server(Serve)])];
     let applied = host.edge.apply(&routes(2, list)).await.unwrap();
@@ -316,13 +318,13 @@ async fn a_worker_whose_master_is_silent_as_well_is_left_alone() {
     let pid = host.edge.read().await.unwrap().pid;
     let both = [host.master_pid(), pid];
     for pid in both {
-        signal(pid, rustix::process::Signal::STOP);
+        signal(pid, Signal::STOP);
     }
     let started = Instant::now();
     let error = host.edge.apply(&routes(2, vec![])).await.unwrap_err();
     let time = started.elapsed();
     for pid in both {
-        signal(pid, rustix::process::Signal::CONT);
+        signal(pid, Signal::CONT);
     }
     assert!(time < crate::host::PATIENCE, "{time:?}");
     assert!(matches!(error, EdgeError::Silent { .. }), "{error}");
@@ -359,4 +361,66 @@ async fn a_damaged_slot_map_is_built_again_without_a_failed_request() {
         "a reload that succeeded is still owed"
     );
     traffic.stop_without_failure().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_old_worker_that_hangs_is_never_taken_for_idle() {
+    let mut host = Host::with(|s| s.socket_deadline_ms = 300).await;
+    let (port, other) = (free_port(), free_port());
+    let (a, b) = (Replica::start(1).await, Replica::start(2).await);
+    let web = |mode| http("shop/web", port, vec![a.server(mode)]);
+    host.serve(1, vec![web(Serve)]).await;
+    let old = host.edge.read().await.unwrap().pid;
+    let slow = tokio::spawn(get(port, "/slow", "x"));
+    slow_arrived(&[&a], 1).await;
+    let new = || http("shop/api", other, vec![b.server(Serve)]);
+    assert!(host.serve(2, vec![new(), web(Serve)]).await.reloaded);
+    host.edge
+        .apply(&routes(3, vec![new(), web(Drain)]))
+        .await
+        .unwrap();
+    assert_eq!(
+        host.edge
+            .read()
+            .await
+            .unwrap()
+            .server(ReplicaId(1))
+            .unwrap()
+            .sessions,
+        1
+    );
+
+    signal(old, Signal::STOP);
+    let seen = host.edge.read().await.unwrap();
+    assert_eq!(
+        seen.server(ReplicaId(1)).unwrap().sessions,
+        1,
+        "{:?}",
+        seen.problems
+    );
+    let silent = format!("old worker {old} is silent");
+    assert!(
+        seen.problems.iter().any(|p| p.contains(&silent)),
+        "{:?}",
+        seen.problems
+    );
+    // An agent that starts now never read it.
+    let mut fresh = Edge::open(host.settings.clone()).await.unwrap();
+    let error = fresh.read().await.unwrap_err();
+    assert!(
+        matches!(error, EdgeError::OldWorker { pid } if pid == old),
+        "{error}"
+    );
+
+    signal(old, Signal::CONT);
+    a.gate.add_permits(1);
+    assert_eq!(slow.await.unwrap().unwrap().0, 200);
+    until("the old worker ends, and its session with it", async || {
+        let seen = fresh.read().await.map_err(|e| e.to_string())?;
+        match seen.problems.is_empty() {
+            true => Ok(()),
+            false => Err(format!("{:?}", seen.problems)),
+        }
+    })
+    .await;
 }

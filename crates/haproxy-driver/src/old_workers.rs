@@ -1,0 +1,170 @@
+//! Workers of earlier configurations: each finishes what it has, from the list that it had.
+//!
+//! Their sessions count like the present worker's: a replica is stopped only when nobody has any of
+//! its sessions. One that lives and does not say what it has is therefore never taken for idle.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use longshore_model::routes::ServerMode;
+use tokio::time::Instant;
+
+use crate::edge::Edge;
+use crate::error::EdgeError;
+use crate::name::{BackendName, parse_slot};
+use crate::readout::{self, Load, StatLine};
+use crate::snapshot::add;
+use crate::step::{Action, Step};
+
+/// Old workers that are asked for their sessions; `mworker-max-reloads` keeps them fewer.
+const OLD_WORKERS_MAX: usize = 16;
+/// A worker that was silent is asked again after this long: each silence costs a deadline, in which
+/// nothing else is done.
+const SILENT_MS: u64 = 10_000;
+
+/// Sessions by backend and address: slots may have other holders now, the address is the replica's.
+pub(crate) type Loads = BTreeMap<(String, String), Load>;
+
+/// One of them.
+#[derive(Debug, Default)]
+pub(crate) struct OldWorker {
+    /// What it had when it was last read; none: it never was.
+    loads: Option<Loads>,
+    /// Until then it is not asked again.
+    silent_until: Option<Instant>,
+}
+
+impl Edge {
+    /// Sessions that workers of earlier configurations still finish. A worker that is silent has
+    /// what it had when it was last read.
+    ///
+    /// # Errors
+    /// [`EdgeError::OldWorker`]: one lives and was never read.
+    pub(crate) async fn old_workers_load(
+        &mut self,
+        problems: &mut Vec<String>,
+    ) -> Result<Loads, EdgeError> {
+        if let Err(error) = self.old_workers_stat().await {
+            problems.push(format!("old workers are not known: {}", error.chain()));
+        }
+        let mut sum = Loads::new();
+        for (&pid, worker) in &self.old_workers {
+            let Some(loads) = &worker.loads else {
+                return Err(EdgeError::OldWorker { pid });
+            };
+            if worker.silent_until.is_some() {
+                problems.push(format!(
+                    "old worker {pid} is silent: taken to have the sessions that it had"
+                ));
+            }
+            for (at, load) in loads {
+                let known = sum.entry(at.clone()).or_default();
+                *known = add(*known, *load);
+            }
+        }
+        Ok(sum)
+    }
+
+    /// Servers of the workers of earlier configurations that answer, by pid.
+    async fn old_workers_stat(&mut self) -> Result<Vec<(u32, Vec<StatLine>)>, EdgeError> {
+        let mut alive = self.processes().await?.old_workers;
+        alive.truncate(OLD_WORKERS_MAX);
+        self.old_workers.retain(|pid, _| alive.contains(pid));
+        let now = Instant::now();
+        let mut read = Vec::new();
+        for pid in alive {
+            let known = self.old_workers.get(&pid);
+            if known
+                .and_then(|worker| worker.silent_until)
+                .is_some_and(|until| now < until)
+            {
+                continue;
+            }
+            let answer = self.master.ask(&format!("@!{pid} show stat -1 4 -1")).await;
+            // The head of the table must be there: other words are the master's own.
+            match answer
+                .ok()
+                .filter(|text| text.trim_start().starts_with("# "))
+            {
+                Some(text) => {
+                    let lines = readout::stat(&text);
+                    self.old_workers.insert(pid, OldWorker::read(&lines));
+                    read.push((pid, lines));
+                }
+                None => self.note_silent(pid).await,
+            }
+        }
+        Ok(read)
+    }
+
+    /// It may end at any moment; then it has no sessions.
+    async fn note_silent(&mut self, pid: u32) {
+        let ended = |now: readout::Processes| !now.old_workers.contains(&pid);
+        if self.processes().await.is_ok_and(ended) {
+            self.old_workers.remove(&pid);
+            return;
+        }
+        let worker = self.old_workers.entry(pid).or_default();
+        worker.silent_until = Some(Instant::now() + Duration::from_millis(SILENT_MS));
+    }
+
+    /// A worker of an earlier configuration answers one more request of each client that kept
+    /// its connection, from the list that it had. What does not serve any more is drained there
+    /// too.
+    pub(crate) async fn drain_old_workers(&mut self) -> Result<(), EdgeError> {
+        for (pid, lines) in self.old_workers_stat().await? {
+            for line in lines {
+                let is_out = line.status.starts_with("MAINT") || line.status.starts_with("DRAIN");
+                let named = BackendName::parse(&line.proxy).zip(parse_slot(&line.server));
+                let Some(((service, port), slot)) = named.filter(|_| !is_out) else {
+                    continue;
+                };
+                let backend = BackendName::of(&service, port);
+                if !self.serves(&backend, &line.address) {
+                    let drain = Step {
+                        action: self.way_out(&backend),
+                        backend,
+                        slot,
+                    };
+                    self.master
+                        .ask(&format!("@!{pid} {}", drain.wire()))
+                        .await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A cookie would bring clients back to a draining server.
+    fn way_out(&self, backend: &BackendName) -> Action {
+        match self.intent.backends.get(backend) {
+            Some(backend) if backend.sticky_cookie.is_some() => Action::Maint,
+            _ => Action::Drain,
+        }
+    }
+
+    fn serves(&self, backend: &BackendName, address: &str) -> bool {
+        self.intent.backends.get(backend).is_some_and(|backend| {
+            backend.servers.values().any(|server| {
+                server.mode == ServerMode::Serve
+                    && SocketAddr::new(server.address, server.port).to_string() == address
+            })
+        })
+    }
+}
+
+impl OldWorker {
+    fn read(lines: &[StatLine]) -> Self {
+        let mut loads = Loads::new();
+        for line in lines {
+            let load = loads.entry((line.proxy.clone(), line.address.clone()));
+            let load = load.or_default();
+            *load = add(*load, line.load);
+        }
+        Self {
+            loads: Some(loads),
+            silent_until: None,
+        }
+    }
+}
