@@ -3,9 +3,11 @@
 use crate::rollouts::{NEW, OLD, image, of_image, rollout, settled, update, with};
 use crate::world::*;
 use longshore_model::observe::ServerAnswers;
-use longshore_model::rollout::Trouble;
+use longshore_model::record::{RolloutAnswer, Setback};
+use longshore_model::rollout::{RolloutNews, Trouble};
 use longshore_model::spec::{FailureAction, GateSpec, UpdateOrder};
 use longshore_model::*;
+use longshore_planner::recompute_rollout;
 
 fn gated(image: &str) -> ServiceSpec {
     let mut spec = with(image, 2, update(FailureAction::Rollback));
@@ -102,4 +104,45 @@ fn a_gated_batch_without_room_for_all_of_it_passes_with_what_fits() {
     }
     assert_eq!((of_image(&world, NEW), of_image(&world, OLD)), (3, 0));
     assert_eq!(rollout(&world).word(), "done");
+}
+
+/// The file says: in spite of that. It is said and noted once a kind of trouble, and the record
+/// gives it again (see `World::run`).
+#[test]
+fn a_gate_that_a_rollout_goes_on_in_spite_of_is_said_and_noted() {
+    let tolerant = |image: &str| {
+        let mut spec = gated(image);
+        spec.update.failure_action = FailureAction::Continue;
+        spec.update.parallelism = 2;
+        spec
+    };
+    let mut world = settled(3, tolerant(OLD));
+    world.apply("web", tolerant(NEW));
+    let mut noted = Vec::new();
+    for _ in 0..120 {
+        answer(&mut world, 30, 3, 40);
+        for record in &world.report.records {
+            if let Decision::Rollout(look) = &record.decision
+                && let RolloutAnswer::GoesOn { why } = &look.answer
+            {
+                assert_eq!(look.setback, Some(Setback::Gate));
+                assert_eq!(recompute_rollout(look), look.answer);
+                noted.push(why.clone());
+            }
+        }
+    }
+    assert!(matches!(noted[..], [Trouble::Errors { .. }]), "{noted:?}");
+    let said: Vec<&Trouble> = world
+        .events
+        .iter()
+        .filter_map(|event| match event {
+            EventKind::Rollout {
+                news: RolloutNews::Continues { why },
+                ..
+            } => Some(why),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(said, [&noted[0]]);
+    assert_eq!((of_image(&world, NEW), rollout(&world).word()), (2, "done"));
 }

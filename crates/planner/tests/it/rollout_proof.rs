@@ -131,6 +131,26 @@ fn a_revision_that_comes_with_its_count_can_fail_where_none_ran() {
     );
 }
 
+/// A file that changes no template is no rollout: it is good as soon as it is in force.
+#[test]
+fn a_rollback_goes_back_to_what_the_file_said_last_of_the_good_template() {
+    let mut world = settled(3, with(OLD, 3, update(FailureAction::Rollback)));
+    let moved = |image: &str| {
+        let mut spec = with(image, 3, update(FailureAction::Rollback));
+        spec.routes[0].listen_port = 81;
+        spec
+    };
+    world.apply("web", moved(OLD));
+    world.ticks(20);
+    assert_eq!(good_revision(&world), 2);
+    world.broken.push(NEW.into());
+    world.apply("web", with(NEW, 3, update(FailureAction::Rollback)));
+    world.ticks(120);
+    let plan = &world.plan.services[&key("web")];
+    assert_eq!(rollout(&world).word(), "rolled_back");
+    assert_eq!(plan.routes[0].listen_port, 81);
+}
+
 /// Plans and events of before know neither of these fields.
 #[test]
 fn what_was_stored_before_is_read() {

@@ -18,13 +18,11 @@ fn strict(failure_action: FailureAction) -> UpdateSpec {
     }
 }
 
-/// One replica of an image fails for good.
+/// The newest replica of an image fails for good.
 fn one_fails(world: &mut World, of: &str) {
-    let failing = world
-        .active("web")
-        .into_iter()
-        .find(|r| image(world, r) == of);
-    let failing = failing.unwrap().id;
+    let active = world.active("web").into_iter();
+    let failing = active.filter(|r| image(world, r) == of).map(|r| r.id);
+    let failing = failing.max().unwrap();
     for sim in world.nodes.values_mut() {
         if let Some(status) = sim.containers.get_mut(&failing) {
             status.state = ReplicaState::Failed;
@@ -169,6 +167,43 @@ fn replicas_that_are_rolled_back_say_so_and_so_do_the_batches() {
     assert!(over);
 }
 
+/// The old template does not work any more either: nobody goes back and forth, a person decides.
+#[test]
+fn a_way_back_that_fails_pauses_and_says_so() {
+    let mut world = settled(3, with(OLD, 4, strict(FailureAction::Rollback)));
+    world.apply("web", with(NEW, 4, strict(FailureAction::Rollback)));
+    let second = |world: &World| rollout(world).batches == 2 && world.answering("web") == 6;
+    for _ in 0..60 {
+        world.tick(500);
+        if second(&world) {
+            break;
+        }
+    }
+    assert!(second(&world), "{:?}", rollout(&world));
+    world.broken.push(OLD.into());
+    one_fails(&mut world, NEW);
+    world.ticks(120);
+    assert_eq!(rollout(&world).word(), "paused", "{:#?}", news(&world));
+    let way_back = PauseCause::WayBack { to_revision: 1 };
+    assert_eq!(rollout(&world).pause, way_back);
+    let waits = &world.report.services[&key("web")].waits;
+    let said = waits
+        .iter()
+        .find(|why| matches!(why, Reason::RolloutPaused { cause, .. } if *cause == way_back));
+    let said = said.unwrap_or_else(|| panic!("{waits:?}")).to_string();
+    let begins = "rollout of revision 2 is paused: the way back to revision 1 failed as well; ";
+    assert!(said.starts_with(begins), "{said}");
+    let all = news(&world);
+    let why_paused = all.iter().filter_map(|news| match news {
+        RolloutNews::Paused { cause, .. } => Some(*cause),
+        _ => None,
+    });
+    assert_eq!(why_paused.collect::<Vec<_>>(), [way_back], "{all:#?}");
+    let back = |news: &&&RolloutNews| matches!(news, RolloutNews::RollsBack { .. });
+    assert_eq!(all.iter().filter(back).count(), 1, "{all:#?}");
+    assert_eq!(world.answering("web"), 4, "what works stays");
+}
+
 #[test]
 fn replicas_of_a_superseded_rollout_say_by_which() {
     let mut world = settled(3, with(OLD, 3, update(FailureAction::Pause)));
@@ -205,6 +240,26 @@ fn fewer_that_are_wanted_during_a_rollout_are_still_said_as_that() {
             .any(|why| matches!(why, LeaveReason::Superseded { .. })),
         "{why:?}"
     );
+}
+
+/// Two revisions are left behind at once, and fewer are wanted in the same moment.
+#[test]
+fn fewer_that_are_wanted_with_the_next_revision_are_not_said_to_be_superseded() {
+    let mut world = settled(3, with(OLD, 4, update(FailureAction::Pause)));
+    world.apply("web", with(NEW, 4, update(FailureAction::Pause)));
+    world.tick(500);
+    assert_eq!((of_image(&world, OLD), of_image(&world, NEW)), (4, 1));
+    world.apply("web", with("web:3", 4, update(FailureAction::Pause)));
+    world.scale("web", 1);
+    world.ticks(60);
+    assert_eq!(
+        (of_image(&world, "web:3"), rollout(&world).word()),
+        (1, "done")
+    );
+    let why = left(&world);
+    assert!(why.contains(&LeaveReason::ScaleIn), "{why:?}");
+    let superseded = |why: &&LeaveReason| matches!(why, LeaveReason::Superseded { .. });
+    assert_eq!(why.iter().find(superseded), None, "{why:?}");
 }
 
 #[test]

@@ -2,8 +2,8 @@
 
 use crate::rig::*;
 use longshore_model::autoscale::{
-    Approval, BoundsOverride, ExternalQuery, Pause, Schedule, ScheduleEnd, Signal, Step, StepRule,
-    StepTo, TargetKind,
+    Approval, BoundsOverride, ExternalQuery, Pause, RateAmount, RatePolicy, Schedule, ScheduleEnd,
+    Signal, Step, StepRule, StepTo, TargetKind,
 };
 use longshore_model::observe::BackendSample;
 use longshore_model::reason::ScaleCause;
@@ -40,6 +40,32 @@ fn requests_of_all_edges_are_shared_by_the_replicas() {
     assert!((record.signals[0].value.unwrap() - 88.0).abs() < 1e-6);
     let record = rig.run(30, |rig| both(rig, 100, 0, 10));
     assert_eq!(rig.target(), 2, "{record:?}");
+}
+
+#[test]
+fn a_count_on_its_way_to_a_bound_is_not_said_to_be_at_it() {
+    let one_a_minute = RatePolicy {
+        amount: RateAmount::Replicas(1),
+        period_ms: 60_000,
+    };
+    let mut slowly = policy(2, 4, vec![metric(Signal::Requests, 100.0)]);
+    slowly.scale_up.policies = vec![one_a_minute];
+    slowly.scale_down.policies = vec![one_a_minute];
+    let mut rig = Rig::new(slowly, 2);
+    rig.decide();
+    for (each, bound, counts) in [(900, Reason::AtMax, [3, 4]), (0, Reason::AtMin, [3, 2])] {
+        let mut way = Vec::new();
+        for _ in 0..300 {
+            let record = rig.run(1, |rig| both(rig, each, 0, 10));
+            let said = record.reasons.contains(&bound);
+            assert_eq!(said, said && record.result == counts[1], "{record:?}");
+            if way.last() != Some(&(record.result, said)) {
+                way.push((record.result, said));
+            }
+        }
+        assert_eq!(way.last(), Some(&(counts[1], true)), "{way:?}");
+        assert!(way.contains(&(counts[0], false)), "{way:?}");
+    }
 }
 
 #[test]
