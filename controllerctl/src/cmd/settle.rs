@@ -13,6 +13,7 @@ use crate::client::Client;
 use crate::failure::{Exit, Failure};
 use crate::output::note;
 use crate::progress::{Reporter, Stage};
+use crate::text::printable;
 
 /// "Cannot be placed" must hold so long before it is believed: a plan may be on its way.
 const UNPLACEABLE_HOLDS: Duration = Duration::from_secs(2);
@@ -103,9 +104,26 @@ fn ended_badly(services: &[pb::Service], revision: u64) -> Option<(&pb::Service,
     })
 }
 
+/// What is worth a word of rollouts of this revision that are through: failures that they went on
+/// in spite of.
+fn went_on(services: &[pb::Service], revision: u64) -> Vec<String> {
+    let through = services.iter().filter_map(|service| {
+        let rollout = service.rollout.as_ref()?;
+        let through = rollout.state == "done" && rollout.revision == revision;
+        (through && revision > 0 && !rollout.why.is_empty()).then(|| {
+            format!(
+                "{}: the rollout of revision {revision} is through in spite of failures: {}",
+                service.key, rollout.why
+            )
+        })
+    });
+    through.collect()
+}
+
 /// How following ended.
 enum End {
-    Done,
+    /// As wanted, with what is worth a word.
+    Done(Vec<String>),
     Detached,
     TimedOut,
 }
@@ -124,13 +142,16 @@ pub(super) async fn follow(
     let mut reporter = Reporter::new(run.out.progress, title);
     let looked = look(client, &mut reporter, title, goal);
     let end = tokio::select! {
-        done = looked => done.map(|()| End::Done),
+        done = looked => done.map(End::Done),
         _ = tokio::signal::ctrl_c() => Ok(End::Detached),
         () = tokio::time::sleep(timeout) => Ok(End::TimedOut),
     };
     reporter.finish();
     match end {
-        Ok(End::Done) => Ok(Exit::Done),
+        Ok(End::Done(words)) => {
+            words.iter().for_each(|said| note(&printable(said)));
+            Ok(Exit::Done)
+        }
         Ok(End::Detached) => {
             note(&format!("detached; it goes on. Look again: {}", goal.again));
             Ok(Exit::Interrupted)
@@ -153,7 +174,7 @@ async fn look(
     reporter: &mut Reporter,
     title: &str,
     goal: &Goal,
-) -> Result<(), Failure> {
+) -> Result<Vec<String>, Failure> {
     let mut changes = client.changes();
     let mut unplaceable_since: Option<Instant> = None;
     let mut shown = Shown::default();
@@ -173,7 +194,7 @@ async fn look(
                     return Err(failed(client, why, service, replicas, more).await);
                 }
                 if current && (goal.done)(services) {
-                    return Ok(());
+                    return Ok(went_on(services, goal.revision));
                 }
                 if goal.judge && current {
                     match judge(client, &seen).await {
@@ -335,12 +356,13 @@ fn words(replica: &pb::Replica) -> (Stage, String) {
     (Stage::Working, text.to_owned())
 }
 
-/// Does its rollout go on by itself, to a verdict that is not yet spoken?
-fn tolerates(service: &pb::Service) -> bool {
+/// Does its rollout go on by itself: because its file says so, or to a verdict that is not yet
+/// spoken?
+fn goes_on(service: &pb::Service) -> bool {
     service.rollout.as_ref().is_some_and(|rollout| {
         matches!(rollout.state.as_str(), "running" | "rolling_back")
             && rollout.from_revision != 0
-            && rollout.failed <= rollout.tolerated
+            && (rollout.failure_action == "continue" || rollout.failed <= rollout.tolerated)
     })
 }
 
@@ -371,9 +393,12 @@ async fn judge(client: &mut Client, seen: &Seen) -> Option<Failure> {
                     return Some(Failure::new(message).exit(Exit::Unplaceable).hint(more));
                 }
                 Ok(Reason::Backoff { failures, last, .. })
-                    if failures >= FAILURES_MAX && !tolerates(service) =>
+                    if failures >= FAILURES_MAX && !goes_on(service) =>
                 {
-                    format!("{}: the rollout failed: {last}", service.key)
+                    format!(
+                        "{}: new replicas failed {failures} times in a row, and are tried on: {last}",
+                        service.key
+                    )
                 }
                 _ => continue,
             };

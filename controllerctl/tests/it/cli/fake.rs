@@ -89,6 +89,12 @@ impl Fake {
         self.0.lock().unwrap()
     }
 
+    /// New replicas of a service fail from now on.
+    pub(crate) fn backs_off(&self, service: &str) {
+        let problem = problem(service, &backoff());
+        self.world().problems.push(problem);
+    }
+
     fn call(&self, name: &str) {
         self.world().calls.push(name.to_owned());
     }
@@ -107,6 +113,19 @@ impl Fake {
 
 fn many<T: Send + 'static>(items: Vec<T>) -> Many<T> {
     Box::pin(tokio_stream::iter(items.into_iter().map(Ok)))
+}
+
+/// Two failed starts.
+fn backoff() -> Reason {
+    Reason::Backoff {
+        failures: 2,
+        until_ms: NOW_MS,
+        last: FailReason::Exited {
+            code: 3,
+            oom: false,
+            last_line: "boom".into(),
+        },
+    }
 }
 
 fn problem(about: &str, reason: &Reason) -> pb::Problem {
@@ -311,15 +330,7 @@ impl ControlService for Fake {
             service.image = spec.container.unwrap().image;
             service.revision = revision;
             let reason = match service.image.as_str() {
-                "broken" => Some(Reason::Backoff {
-                    failures: 2,
-                    until_ms: NOW_MS,
-                    last: FailReason::Exited {
-                        code: 3,
-                        oom: false,
-                        last_line: "boom".into(),
-                    },
-                }),
+                "broken" => Some(backoff()),
                 "huge" => Some(Reason::Unplaceable {
                     refusals: vec![(
                         "node1".parse().unwrap(),

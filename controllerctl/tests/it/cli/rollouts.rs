@@ -90,6 +90,28 @@ fn without_yes_nothing_is_undone_or_restarted() {
 }
 
 #[test]
+fn a_rollout_that_goes_on_in_spite_of_failures_is_no_failure() {
+    let why = "3 new replicas failed (tolerated: 1)";
+    let mut through = rollout("done", why);
+    (through.failed, through.failure_action) = (3, "continue".into());
+    let (code, _, err) = run(&with(through.clone()), &["restart", "hello", "-y"]);
+    assert_eq!(code, 0, "{err}");
+    let said = format!("revision 1 is through in spite of failures: {why}");
+    assert!(err.contains(&said), "{err}");
+    // As long as it goes on there is no verdict, where the file says so.
+    for (action, wanted) in [("continue", 7), ("pause", 4)] {
+        let mut going = through.clone();
+        (going.state, going.failure_action) = ("running".into(), action.into());
+        going.tolerated = 1;
+        let cluster = with(going);
+        cluster.fake.backs_off("hello/hello");
+        let restart = ["restart", "hello", "-y", "--wait-timeout", "3s"];
+        let (code, _, err) = run(&cluster, &restart);
+        assert_eq!(code, wanted, "{action}: {err}");
+    }
+}
+
+#[test]
 fn a_rollout_that_ended_badly_ends_the_wait_with_4_and_says_how() {
     for (state, words) in [
         ("paused", "is paused: 5 of 10 answers were errors"),
