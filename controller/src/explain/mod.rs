@@ -20,7 +20,14 @@ pub use replica::{ReplicaStory, replica};
 pub use service::{ServiceStory, service};
 pub use words::Clock;
 
+use longshore_model::report::ScaleReport;
 use longshore_model::{Decision, DecisionRecord};
+
+/// What a count is mostly due to now, in one line; none: nobody decided it.
+#[must_use]
+pub fn cause(report: &ScaleReport) -> Option<String> {
+    scale::cause(report)
+}
 
 /// A record in one line.
 #[must_use]

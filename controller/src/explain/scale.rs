@@ -3,8 +3,7 @@
 use std::fmt::Write as _;
 
 use longshore_model::report::{
-    Clamp, ClampRule, Direction, DropReason, Dropped, ScaleReport, SignalReport, SignalRule, Trust,
-    measured,
+    Clamp, ClampRule, Direction, DropReason, Dropped, ScaleReport, SignalReport, Trust, measured,
 };
 use longshore_model::{Reason, ServiceKey};
 
@@ -51,14 +50,13 @@ pub(super) fn cause(report: &ScaleReport) -> Option<String> {
 }
 
 fn wish(signal: &SignalReport) -> String {
-    let target = measured(&signal.signal, signal.target);
     let asks = signal
         .recommendation
         .map_or_else(String::new, |count| format!(" asks for {count}"));
     match signal.value {
         Some(value) => {
             let value = measured(&signal.signal, value);
-            format!("{} {value} of target {target}{asks}", signal.signal)
+            format!("{} {value} {}{asks}", signal.signal, signal.against())
         }
         None => format!("{} has no value{asks}", signal.signal),
     }
@@ -109,7 +107,6 @@ pub(super) fn lines(
 }
 
 fn input(signal: &SignalReport, decided_ms: u64) -> String {
-    let target = measured(&signal.signal, signal.target);
     let value = match signal.value {
         Some(value) => measured(&signal.signal, value),
         None => match signal.trust {
@@ -118,11 +115,7 @@ fn input(signal: &SignalReport, decided_ms: u64) -> String {
             _ => "no good samples".into(),
         },
     };
-    let of = match &signal.rule {
-        SignalRule::Target { .. } => "of target",
-        SignalRule::Steps { .. } => "at step",
-    };
-    let mut line = format!("  {:<11} {value} {of} {target}", signal.signal);
+    let mut line = format!("  {:<11} {value} {}", signal.signal, signal.against());
     if let Some(count) = signal.recommendation {
         let _infallible = write!(line, " -> {count}");
     }
@@ -137,10 +130,27 @@ fn input(signal: &SignalReport, decided_ms: u64) -> String {
     if signal.trust == Trust::Partial {
         line.push_str(", too few to take away");
     }
-    if let Some(problem) = &signal.problem {
-        let _infallible = write!(line, "; the last try: {problem}");
-    }
+    line.push_str(&asked(signal, decided_ms));
     line
+}
+
+/// What came of asking a source outside: when it was tried last, what it said, and when it last
+/// gave a value.
+fn asked(signal: &SignalReport, decided_ms: u64) -> String {
+    let before = |ms: u64| format!("{} before", span(decided_ms.saturating_sub(ms)));
+    let tried = signal.tried_ms.map(before);
+    let Some(problem) = &signal.problem else {
+        return tried.map_or_else(String::new, |tried| format!("; asked {tried}"));
+    };
+    let value = match (signal.answered_ms, &tried) {
+        (Some(ms), _) => format!("; last value {}", before(ms)),
+        (None, Some(_)) => "; no value yet".into(),
+        (None, None) => String::new(),
+    };
+    match tried {
+        Some(tried) => format!("; the last try, {tried}: {problem}{value}"),
+        None => format!("; {problem}{value}"),
+    }
 }
 
 fn dropped(dropped: &Dropped) -> String {

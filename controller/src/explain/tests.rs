@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::sync::Arc;
 
-use longshore_model::autoscale::TargetKind;
+use longshore_model::autoscale::{Step, StepTo, TargetKind};
 use longshore_model::plan::{DrainReceipt, Leaving, Replica, Traffic};
 use longshore_model::reason::{LeaveReason, Refusal, RefusalCount};
 use longshore_model::record::{
@@ -71,6 +71,8 @@ fn signal(name: &str, value: Option<f64>, target: f64, asks: Option<u32>) -> Sig
         dropped: Vec::new(),
         capped: false,
         problem: None,
+        tried_ms: None,
+        answered_ms: None,
     }
 }
 
@@ -236,6 +238,28 @@ fn a_service_that_is_held() {
 }
 
 #[test]
+fn a_value_is_compared_with_a_target_or_with_a_step() {
+    let step = |at| Step {
+        at,
+        to: StepTo::Count(2),
+    };
+    let with = |value: Option<f64>, target: f64| SignalReport {
+        rule: SignalRule::Steps {
+            steps: vec![step(100.0), step(200.0)],
+        },
+        ..signal("requests", value, target, None)
+    };
+    for (report, words) in [
+        (signal("cpu", Some(0.58), 0.6, None), "of target 60 %"),
+        (with(Some(230.0), 200.0), "at step 200.0/s"),
+        (with(Some(5.0), 0.0), "below the lowest step, 100.0/s"),
+        (with(None, 0.0), "for steps from 100.0/s"),
+    ] {
+        assert_eq!(report.against(), words);
+    }
+}
+
+#[test]
 fn a_service_that_waits_for_a_place_and_for_consent() {
     let mut asks = grown();
     asks.result = 3;
@@ -245,6 +269,8 @@ fn a_service_that_waits_for_a_place_and_for_consent() {
         trust: Trust::Missing,
         newest_ms: None,
         problem: Some("connection refused".into()),
+        tried_ms: Some(NOW_MS - 3_000),
+        answered_ms: Some(NOW_MS - 95_000),
         ..signal("jobs", None, 50.0, None)
     });
     asks.clamps.push(Clamp {

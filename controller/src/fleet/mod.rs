@@ -281,11 +281,26 @@ impl Fleet {
         answer: Result<f64, String>,
         now_ms: TimeMs,
     ) {
+        self.of_query(service, query, |seen| {
+            rings::merge_external(seen, answer, now_ms);
+        });
+    }
+
+    /// Takes why a query was not asked at all.
+    pub fn external_not_asked(&self, service: &ServiceKey, query: &str, why: &str) {
+        self.of_query(service, query, |seen| seen.problem = Some(why.to_owned()));
+    }
+
+    fn of_query(
+        &self,
+        service: &ServiceKey,
+        query: &str,
+        tell: impl FnOnce(&mut ExternalObserved),
+    ) {
         let mut inner = self.inner();
         inner.changes += 1;
         let of_service = inner.external.entry(service.clone()).or_default();
-        let seen = of_service.entry(query.to_owned()).or_default();
-        rings::merge_external(seen, answer, now_ms);
+        tell(of_service.entry(query.to_owned()).or_default());
     }
 
     /// Forgets the answers of queries that nobody asks any more.

@@ -83,6 +83,7 @@ pub(super) fn merge_external(
     answer: Result<f64, String>,
     at_ms: TimeMs,
 ) {
+    seen.tried_ms = Some(at_ms);
     seen.problem = match answer {
         Ok(value) if value.is_finite() => {
             push(

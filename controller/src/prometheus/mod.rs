@@ -99,7 +99,7 @@ impl Poller {
         for (query, keys) in &refused.queries {
             let why = refused.why.get(query).map_or("", String::as_str);
             for key in keys {
-                fleet.external(key, query, Err(why.to_owned()), clock.now_ms());
+                fleet.external_not_asked(key, query, why);
             }
         }
         let due = self.schedule.due(wanted.keys(), Instant::now());
@@ -107,11 +107,16 @@ impl Poller {
             return;
         };
         let answers = self.ask(&url, due).await;
-        for (query, answer, well) in answers {
-            self.schedule.asked(&query, well, Instant::now(), jitter());
-            self.say(&query, answer.as_ref().err());
-            for key in wanted.get(&query).into_iter().flatten() {
-                fleet.external(key, &query, answer.clone(), clock.now_ms());
+        for asked in answers {
+            let Asked { query, answer, .. } = &asked;
+            self.schedule
+                .asked(query, asked.well, Instant::now(), jitter());
+            self.say(query, answer.as_ref().err());
+            for key in wanted.get(query).into_iter().flatten() {
+                match answer {
+                    Err(why) if !asked.tried => fleet.external_not_asked(key, query, why),
+                    _ => fleet.external(key, query, answer.clone(), clock.now_ms()),
+                }
             }
         }
     }
@@ -138,10 +143,11 @@ impl Poller {
         let mut answers = Vec::with_capacity(queries.len());
         let mut unreachable: Option<String> = None;
         for query in queries {
-            let mut well = false;
+            let (mut well, mut tried) = (false, true);
             let answer = if let Some(why) = &unreachable {
                 Err(why.clone())
             } else if Instant::now() >= deadline {
+                tried = false;
                 Err("not asked: the queries before took too long".to_owned())
             } else {
                 let until = Instant::now() + Duration::from_millis(self.config.timeout_ms);
@@ -164,7 +170,12 @@ impl Poller {
                     }
                 }
             };
-            answers.push((query.clone(), answer, well));
+            answers.push(Asked {
+                query: query.clone(),
+                answer,
+                well,
+                tried,
+            });
         }
         answers
     }
@@ -215,9 +226,16 @@ impl Poller {
 
 /// A number, or why there is none.
 type Answer = Result<f64, String>;
-/// A query, what it gave, and whether the server did its part: only then it is asked again as
-/// often as ever.
-type Asked = (String, Answer, bool);
+
+/// What came of a query whose turn it was.
+struct Asked {
+    query: String,
+    answer: Answer,
+    /// The server did its part: only then it is asked again as often as ever.
+    well: bool,
+    /// It was asked, or its server was tried and cannot be reached.
+    tried: bool,
+}
 
 #[derive(Default)]
 struct Refused {

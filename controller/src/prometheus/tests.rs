@@ -224,6 +224,8 @@ async fn a_number_is_kept_and_a_failure_keeps_the_numbers_and_says_why() {
         (seen.samples[0].value, seen.problem.as_deref()),
         (41.5, None)
     );
+    let first_ms = seen.samples[0].at_ms;
+    assert_eq!(seen.tried_ms, Some(first_ms));
     let head = &server.heads()[0];
     assert!(
         head.starts_with("POST /prefix/api/v1/query HTTP/1.1\r\n"),
@@ -256,6 +258,12 @@ async fn a_number_is_kept_and_a_failure_keeps_the_numbers_and_says_why() {
         let backs_off = rig.poller.schedule.failures() > 0;
         assert_eq!(backs_off, part != "NaN", "the server is well: {why}");
     }
+    let seen = rig.fleet.snapshot().external[&"shop/web".parse().unwrap()].clone();
+    let seen = seen.into_values().next().unwrap();
+    assert!(
+        seen.tried_ms > Some(first_ms),
+        "it was tried in vain: {seen:?}"
+    );
     server.set(number("7"));
     let seen = rig.round(&wanted).await.into_values().next().unwrap();
     let values: Vec<f64> = seen.samples.iter().map(|s| s.value).collect();
@@ -298,6 +306,12 @@ async fn a_round_ends_in_time_over_few_connections() {
     let not_asked =
         |s: &&ExternalObserved| s.problem.as_ref().is_some_and(|p| p.contains("not asked"));
     assert!(seen.values().filter(not_asked).count() > 50);
+    let untried = |s: &&ExternalObserved| s.tried_ms.is_none();
+    assert!(
+        seen.values().filter(not_asked).all(|s| untried(&s)),
+        "{seen:?}"
+    );
+    assert!(!seen.values().all(|s| untried(&s)), "{seen:?}");
     assert!(server.peak.load(Ordering::SeqCst) <= CONNECTIONS_MAX * 2);
 
     server.set(number("3"));

@@ -141,12 +141,14 @@ fn lines(view: &Autoscale) -> Vec<String> {
         let asks = signal
             .recommendation
             .map_or_else(String::new, |count| format!(" -> {count}"));
-        lines.push(format!(
-            "  {} {value} of target {}{asks}",
-            signal.signal,
-            measured(&signal.signal, signal.target)
-        ));
+        let against = signal.against.clone().unwrap_or_else(|| {
+            let target = measured(&signal.signal, signal.target);
+            format!("of target {target}")
+        });
+        lines.push(format!("  {} {value} {against}{asks}", signal.signal));
     }
+    let cause = view.cause.iter().map(|cause| format!("  because {cause}"));
+    lines.extend(cause);
     lines.extend(view.reasons.iter().map(|reason| format!("  {reason}")));
     let at = |time: &Option<String>| time.clone().unwrap_or_else(|| "-".into());
     if let Some(pause) = &view.paused {

@@ -66,6 +66,8 @@ pub struct Autoscale {
     pub signals: Vec<Signal>,
     /// What they ask for together.
     pub recommendation: Option<u32>,
+    /// The one thing that the count is mostly due to.
+    pub cause: Option<String>,
     /// Why the count is what it is.
     pub reasons: Vec<String>,
     /// Who paused it.
@@ -129,6 +131,7 @@ impl From<&pb::AutoscaleState> for Autoscale {
             file_max: s.file_max,
             signals: s.signals.iter().map(Signal::from).collect(),
             recommendation: s.recommendation,
+            cause: (!s.cause.is_empty()).then(|| s.cause.clone()),
             reasons: s.reasons.clone(),
             paused: s.paused.as_ref().map(|pause| Paused {
                 since: time(pause.since_ms),
@@ -179,6 +182,7 @@ impl Row for Of<'_, pb::AutoscaleState> {
         let state = match (&s.paused, s.awaits_approval) {
             (Some(pause), _) => Shown::new(format!("paused by {}", pause.by), Tone::Busy),
             (None, Some(count)) => Shown::new(format!("waits for approval of {count}"), Tone::Busy),
+            (None, None) if !s.cause.is_empty() => Shown::from(&s.cause),
             (None, None) => s.reasons.first().cloned().unwrap_or_default().into(),
         };
         let asks = s

@@ -141,7 +141,10 @@ impl Row for Of<'_, pb::Service> {
             .map(|g| {
                 let short = |value| measured(&g.signal, value).replace(' ', "");
                 let value = g.value.map_or_else(|| "-".into(), short);
-                format!("{} {value} of {}", g.signal, short(g.target))
+                match g.against.starts_with("of target") || g.against.is_empty() {
+                    true => format!("{} {value} of {}", g.signal, short(g.target)),
+                    false => format!("{} {value} {}", g.signal, g.against),
+                }
             })
             .collect();
         let autoscale = match s.autoscale.as_str() {

@@ -297,6 +297,8 @@ pub struct Signal {
     pub target: f64,
     /// Count that it asks for.
     pub recommendation: Option<u32>,
+    /// What the value is compared with, in words.
+    pub against: Option<String>,
 }
 
 impl From<&pb::SignalValue> for Signal {
@@ -306,6 +308,7 @@ impl From<&pb::SignalValue> for Signal {
             value: s.value.filter(|v| v.is_finite()),
             target: s.target,
             recommendation: s.recommendation,
+            against: filled(&s.against),
         }
     }
 }

@@ -59,6 +59,7 @@ fn service() {
         value: Some(0.58),
         target: 0.6,
         recommendation: Some(4),
+        against: text("of target 60 %"),
     };
     let service = pb::Service {
         key: text("shop/web"),
@@ -191,6 +192,7 @@ fn decision() -> pb::Decision {
 #[test]
 fn autoscale() {
     let state = pb::AutoscaleState {
+        cause: text("cpu 86 % of target 60 % asks for 3; waits for approval"),
         service: text("shop/web"),
         mode: text("approve"),
         wanted: 4,

@@ -39,6 +39,9 @@ pub struct ExternalObserved {
     /// Why the last try gave no value, in words fit for people; none after a good one.
     #[serde(default)]
     pub problem: Option<String>,
+    /// When it was asked last, whatever came of it; none: it was never asked.
+    #[serde(default)]
+    pub tried_ms: Option<TimeMs>,
 }
 
 /// Session of an agent with the controller. A round trip every second keeps it alive: the agent

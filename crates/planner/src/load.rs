@@ -26,6 +26,10 @@ pub(crate) struct Reading {
     pub idle: bool,
     /// What its source said instead of a value.
     pub problem: Option<String>,
+    /// When its source was asked last.
+    pub tried_ms: Option<TimeMs>,
+    /// When its source last gave a value.
+    pub answered_ms: Option<TimeMs>,
 }
 
 impl Reading {
@@ -264,6 +268,8 @@ fn external(
     let samples = seen.map_or(&[][..], |seen| &seen.samples);
     let mut reading = Reading {
         problem: seen.and_then(|seen| seen.problem.clone()),
+        tried_ms: seen.and_then(|seen| seen.tried_ms),
+        answered_ms: samples.last().map(|sample| sample.at_ms),
         ..Reading::default()
     };
     let span = Span {

@@ -120,6 +120,8 @@ fn report(
         dropped: reading.tally.dropped(),
         capped: rolling && matches!(signal, Signal::Latency | Signal::Errors),
         problem: reading.problem.clone(),
+        tried_ms: reading.tried_ms,
+        answered_ms: reading.answered_ms,
     };
     if let (SignalRule::Steps { steps }, Some(value)) = (&report.rule, report.value) {
         report.target = reached(steps, value).map_or(0.0, |step| step.at);

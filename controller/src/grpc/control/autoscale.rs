@@ -11,6 +11,7 @@ use super::apply::REPLICAS_MAX;
 use super::find;
 use super::lists::signal_values;
 use crate::cluster::{Cluster, View};
+use crate::explain;
 use crate::grpc::Refusal;
 
 /// Longest pause with an end.
@@ -119,6 +120,7 @@ fn state(
             format!("{} -> {}  {}", change.from, change.to, change.cause)
         }),
         last_change_ms: change.map_or(0, |change| change.at_ms),
+        cause: explain::cause(&report.scale).unwrap_or_default(),
     }
 }
 

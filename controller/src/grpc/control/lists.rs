@@ -262,6 +262,7 @@ pub(super) fn signal_values(scale: &ScaleReport) -> Vec<pb::SignalValue> {
         value: signal.value,
         target: signal.target,
         recommendation: signal.recommendation,
+        against: signal.against(),
     });
     signals.collect()
 }

@@ -24,6 +24,11 @@ fn autoscalers_are_listed_shown_and_told() {
         ls.contains("1..6") && ls.contains("waits for approval of 3"),
         "{ls}"
     );
+    cluster.fake.world().autoscale.awaits_approval = None;
+    let ls = run(&cluster, &["autoscale", "ls"]).1;
+    assert!(ls.contains("cpu 86 % of target 60 % asks for 3;"), "{ls}");
+    assert!(!ls.contains("would be 3"), "a lesser reason: {ls}");
+    cluster.fake.world().autoscale.awaits_approval = Some(3);
     let show = run(&cluster, &["autoscale", "show", "hello"]).1;
     insta::assert_snapshot!("autoscale_show", show);
     let history = run(

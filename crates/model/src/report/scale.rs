@@ -105,6 +105,32 @@ pub struct SignalReport {
     /// Why the source of an external signal gave no value at the last try, in its words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+    /// When the source of an external signal was asked last; none: never, or not external.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tried_ms: Option<TimeMs>,
+    /// When it last gave a value, counted or not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answered_ms: Option<TimeMs>,
+}
+
+impl SignalReport {
+    /// What its value is compared with, in words: `of target 60 %`, `at step 50 %`,
+    /// `below the lowest step, 20 %`.
+    #[must_use]
+    pub fn against(&self) -> String {
+        let of = |value: f64| measured(&self.signal, value);
+        let SignalRule::Steps { steps } = &self.rule else {
+            return format!("of target {}", of(self.target));
+        };
+        let lowest = steps.iter().map(|step| step.at).reduce(f64::min);
+        match (lowest, self.value) {
+            (Some(lowest), Some(value)) if value < lowest && self.target < lowest => {
+                format!("below the lowest step, {}", of(lowest))
+            }
+            (Some(lowest), None) => format!("for steps from {}", of(lowest)),
+            _ => format!("at step {}", of(self.target)),
+        }
+    }
 }
 
 /// How a signal's value becomes a count.

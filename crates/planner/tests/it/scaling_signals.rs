@@ -206,6 +206,10 @@ fn a_number_from_outside_is_shared_or_compared_as_it_is() {
     assert_eq!((rig.target(), record.signals[0].trust), (7, Trust::Missing));
     let said = record.signals[0].problem.as_deref();
     assert_eq!(said, Some("connection refused"), "in its words");
+    let answered_ms = rig.external.last().map(|sample| sample.at_ms);
+    assert_eq!(record.signals[0].tried_ms, Some(rig.now));
+    assert_eq!(record.signals[0].answered_ms, answered_ms);
+    assert!(answered_ms < Some(rig.now - 30_000), "{answered_ms:?}");
     let mut rig = Rig::new(jobs(TargetKind::Value), 3);
     rig.decide();
     rig.run(1, |rig| ask(rig, 100.0));

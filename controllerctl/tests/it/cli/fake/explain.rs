@@ -20,12 +20,14 @@ pub(super) fn autoscale() -> pb::AutoscaleState {
             value: Some(0.86),
             target: 0.6,
             recommendation: Some(3),
+            against: "of target 60 %".into(),
         }],
         recommendation: Some(3),
         reasons: vec!["would be 3: waits for approval".into()],
         awaits_approval: Some(3),
         last_change: "1 -> 2  set by ana".into(),
         last_change_ms: NOW_MS - 60_000,
+        cause: "cpu 86 % of target 60 % asks for 3; waits for approval".into(),
         ..Default::default()
     }
 }

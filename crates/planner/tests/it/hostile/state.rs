@@ -145,6 +145,7 @@ fn measure(world: &mut World) {
     let answer = ExternalObserved {
         samples: Arc::new(samples(now, 25.0)),
         problem: None,
+        tried_ms: Some(now),
     };
     let of_web = world.observed.external.entry(key("web")).or_default();
     of_web.insert("jobs".into(), answer);

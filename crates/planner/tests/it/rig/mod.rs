@@ -211,6 +211,7 @@ impl Rig {
         let answers = ExternalObserved {
             samples: Arc::new(self.external.clone()),
             problem: self.external_problem.clone(),
+            tried_ms: Some(self.now),
         };
         let answers = [("jobs".to_owned(), answers)].into();
         observed.external.insert(key(), answers);
