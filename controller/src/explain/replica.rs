@@ -108,16 +108,23 @@ fn steps(story: &ReplicaStory<'_>) -> Vec<(TimeMs, String)> {
     let mut steps: Vec<(TimeMs, String)> = Vec::new();
     let mut started = story.status.and_then(|status| status.started_ms);
     let mut healthy = story.status.and_then(|status| status.healthy_ms);
+    let mut frozen = false;
     for event in story.events {
         if let EventKind::Serving {
             started_ms,
             healthy_ms,
+            again,
             ..
         } = &event.kind
         {
-            // What the event froze is the incarnation that was routed.
-            started = started_ms.or(started);
-            healthy = healthy_ms.or(healthy);
+            // What the event froze is the incarnation that was routed. One that only proves itself
+            // anew, because its agent forgot, was healthy before.
+            let proves_anew = *again && frozen && (started_ms.is_none() || *started_ms == started);
+            if !proves_anew {
+                started = started_ms.or(started);
+                healthy = healthy_ms.or(healthy);
+            }
+            frozen = true;
         }
         let said = step(story, event);
         steps.extend(said.map(|said| (event.at_ms, said)));
@@ -159,6 +166,7 @@ fn step(story: &ReplicaStory<'_>, event: &Event) -> Option<String> {
             });
             format!("placed on {}", choice.unwrap_or_else(|| node.to_string()))
         }
+        EventKind::Serving { again: true, .. } => "routed again".to_owned(),
         EventKind::Serving { after_ms, .. } => {
             let mut routed = story
                 .events

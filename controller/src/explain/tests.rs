@@ -347,9 +347,21 @@ fn life() -> Vec<Event> {
         replica,
         node: node.clone(),
         after_ms: 900,
+        again: false,
         started_ms: Some(at_ms + 300),
         healthy_ms: Some(at_ms + 500),
     };
+    // Its agent lost its ledger and proved it anew; it ran on meanwhile.
+    let mut anew = serving.clone();
+    if let EventKind::Serving {
+        again,
+        healthy_ms,
+        after_ms,
+        ..
+    } = &mut anew
+    {
+        (*again, *healthy_ms, *after_ms) = (true, Some(at_ms + 59_500), 60_000);
+    }
     let leaving = EventKind::Leaving {
         service: service.clone(),
         slot,
@@ -374,6 +386,7 @@ fn life() -> Vec<Event> {
     vec![
         event(at_ms, placed),
         event(at_ms + 900, serving),
+        event(at_ms + 60_000, anew),
         event(at_ms + 90_000, leaving),
         event(at_ms + 92_100, drained),
         event(at_ms + 93_000, gone),
@@ -501,7 +514,7 @@ fn a_replica_that_runs() {
         placement: None,
         victims: None,
         drain: None,
-        events: &events[..3],
+        events: &events[..4],
     };
     insta::assert_snapshot!("replica", said(replica(&story, CLOCK)));
 }

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
+pub(super) use longshore_model::span;
 use longshore_model::{Reason, TimeMs};
 
 const DAY_MS: u64 = 86_400_000;
@@ -37,18 +38,6 @@ impl Clock {
             Some(ms) if ms > self.now_ms => format!(" until {}", self.at(ms)),
             _ => String::new(),
         }
-    }
-}
-
-/// A length of time: `0.4 s`, `42 s`, `5 min`, `3 h`, `4 d`.
-#[must_use]
-pub(super) fn span(ms: u64) -> String {
-    match ms {
-        0..10_000 => format!("{}.{} s", ms / 1_000, ms % 1_000 / 100),
-        10_000..120_000 => format!("{} s", ms / 1_000),
-        120_000..7_200_000 => format!("{} min", ms / 60_000),
-        7_200_000..172_800_000 => format!("{} h", ms / 3_600_000),
-        _ => format!("{} d", ms / DAY_MS),
     }
 }
 

@@ -5,11 +5,11 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use strum::VariantNames;
 
-use crate::TimeMs;
 use crate::id::{AppName, NodeId, ReplicaId, ServiceKey};
 use crate::plan::DrainReceipt;
 use crate::reason::{FailReason, LeaveReason, Reason, ScaleCause};
 use crate::rollout::RolloutNews;
+use crate::{TimeMs, span};
 
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -76,6 +76,9 @@ pub enum EventKind {
         node: NodeId,
         /// From its planning to here.
         after_ms: u64,
+        /// It was there before: what it proves is not its first proof.
+        #[serde(default)]
+        again: bool,
         /// When its node started it.
         #[serde(default)]
         started_ms: Option<TimeMs>,
@@ -419,11 +422,15 @@ impl fmt::Display for EventKind {
                 replica,
                 node,
                 after_ms,
+                again,
                 ..
-            } => write!(
-                f,
-                "{service}.{slot} ({replica}) on {node} serves, {after_ms} ms after it was planned"
-            ),
+            } => {
+                write!(f, "{service}.{slot} ({replica}) on {node} serves")?;
+                match again {
+                    true => f.write_str(" again"),
+                    false => write!(f, ", {} after it was planned", span(*after_ms)),
+                }
+            }
             Self::Unhealthy {
                 service,
                 replica,
@@ -449,7 +456,11 @@ impl fmt::Display for EventKind {
                 after_ms,
                 receipts,
             } => {
-                write!(f, "{service} {replica} on {node} drained in {after_ms} ms")?;
+                write!(
+                    f,
+                    "{service} {replica} on {node} drained in {}",
+                    span(*after_ms)
+                )?;
                 for (edge, r) in receipts {
                     let left = r.sessions_at_park;
                     let forced = if r.forced { ", forced" } else { "" };
@@ -542,7 +553,7 @@ impl fmt::Display for EventKind {
                 write!(f, "{service}: {count} approved by {by}")
             }
             Self::NodeDrained { node, after_ms } => {
-                write!(f, "{node} is drained, after {} s", after_ms / 1_000)
+                write!(f, "{node} is drained, after {}", span(*after_ms))
             }
             Self::NodeDrainLate { node, left, force } => {
                 let then = if *force { "stopped now" } else { "it goes on" };

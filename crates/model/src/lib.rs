@@ -22,6 +22,7 @@ pub mod rollout;
 pub mod route;
 pub mod routes;
 pub mod shared;
+mod span;
 pub mod spec;
 mod update;
 
@@ -41,6 +42,7 @@ pub use replica::{ReplicaState, ReplicaStatus};
 pub use report::Report;
 pub use routes::Routes;
 pub use shared::SharedMap;
+pub use span::span;
 pub use spec::{ContainerSpec, ServiceSpec};
 
 /// Milliseconds since the Unix epoch, as the controller counts them: wall time at its start plus

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::TimeMs;
 use crate::id::{NodeId, ReplicaId, TemplateId};
 use crate::reason::FailReason;
 use crate::spec::ServiceSpec;
+use crate::{TimeMs, span};
 
 /// The present or the last rollout of a service. It stays in the plan after its end, so that
 /// `rollout status` can say how it ended.
@@ -392,7 +392,7 @@ impl fmt::Display for RolloutNews {
             }
             Self::Held { by } => write!(f, "rollout held by {by}"),
             Self::Resumed { by } => write!(f, "rollout resumed by {by}"),
-            Self::Finished { after_ms } => write!(f, "rollout finished after {after_ms} ms"),
+            Self::Finished { after_ms } => write!(f, "rollout finished after {}", span(*after_ms)),
             Self::Unproved { good_revision } => {
                 f.write_str("rollout over with no replica wanted, so the revision is unproved")?;
                 match good_revision {

@@ -121,6 +121,8 @@ fn say_serving(draft: &mut Draft<'_>, service: usize) {
             replica: replica.id,
             node: replica.node.clone(),
             after_ms: draft.input.now_ms.saturating_sub(since_ms),
+            // One that was taken out of the routes drains meanwhile.
+            again: row.was != Traffic::Out,
             started_ms: row.status.and_then(|status| status.started_ms),
             healthy_ms: row.status.and_then(|status| status.healthy_ms),
         });

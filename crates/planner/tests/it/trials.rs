@@ -66,6 +66,16 @@ fn what_agents_forgot_leaves_half_of_the_service_in_the_routes() {
         world.ticks(8);
         assert_eq!(world.answering("web"), count as usize);
         assert!(world.leaving("web").is_empty());
+        let serving = world.events.iter().filter_map(|event| match event {
+            EventKind::Serving { again, .. } => Some(*again),
+            _ => None,
+        });
+        let (again, first): (Vec<bool>, Vec<bool>) = serving.partition(|again| *again);
+        let came_back = count - half;
+        assert_eq!(
+            (first.len(), again.len()),
+            (count as usize, came_back as usize)
+        );
     }
 }
 
