@@ -8,11 +8,11 @@ use super::words::{counted, span};
 /// The look in one line: what follows, and from what.
 #[must_use]
 pub(super) fn summary(record: &RolloutRecord) -> String {
-    let back = match record.direction {
-        Direction::Forward => "",
-        Direction::Back => " back",
+    let what = match record.direction {
+        Direction::Forward => "revision",
+        Direction::Back => "the way back from revision",
     };
-    format!("revision {}{back}: {}", record.revision, answer(record))
+    format!("{what} {}: {}", record.revision, answer(record))
 }
 
 fn answer(record: &RolloutRecord) -> String {
@@ -20,23 +20,23 @@ fn answer(record: &RolloutRecord) -> String {
         new, serving, old, ..
     } = record;
     let left = |until_ms: u64| span(until_ms.saturating_sub(record.at_ms));
+    let forward = record.direction == Direction::Forward;
+    let kind = if forward { "new" } else { "returned" };
     match &record.answer {
         RolloutAnswer::Fails { why } => format!("fails: {why}"),
         RolloutAnswer::GoesOn { why } => format!("goes on in spite of this: {why}"),
         RolloutAnswer::Reopens => format!("{} came back", counted(*old, "old replica")),
         RolloutAnswer::Watches => {
             let monitor = span(record.terms.monitor_ms);
-            format!(
-                "{} serve, watched for {monitor}",
-                counted(*new, "new replica")
-            )
+            let replicas = counted(*new, &format!("{kind} replica"));
+            format!("{replicas} serve, watched for {monitor}")
         }
         RolloutAnswer::Interrupted => {
-            format!("{serving} of {new} new replicas serve: watched anew")
+            format!("{serving} of {new} {kind} replicas serve: watched anew")
         }
         RolloutAnswer::WaitsForReplicas => {
             let most = record.expected();
-            format!("waits: {serving} of {most} new replicas serve")
+            format!("waits: {serving} of {most} {kind} replicas serve")
         }
         RolloutAnswer::Monitors { until_ms } => {
             let gate = record.gate.as_ref().map_or_else(String::new, numbers);
@@ -61,10 +61,7 @@ fn answer(record: &RolloutRecord) -> String {
                 false => "",
             };
             let most = (*allowed).min(record.target);
-            let new = match record.direction {
-                Direction::Forward => "new",
-                Direction::Back => "return",
-            };
+            let new = if forward { "new" } else { "return" };
             format!(
                 "batch {batch} begins: {most} of {} {new}{order}",
                 record.target
@@ -74,7 +71,13 @@ fn answer(record: &RolloutRecord) -> String {
             "over: no replica is wanted, so nothing is proved".to_owned()
         }
         RolloutAnswer::Finishes => {
-            format!("all {} new and watched", counted(record.target, "replica"))
+            let (all, have) = match (record.target, forward) {
+                (1, true) => ("the only replica".to_owned(), "is new and was"),
+                (1, false) => ("the only replica".to_owned(), "has returned and was"),
+                (all, true) => (format!("all {all} replicas"), "are new and were"),
+                (all, false) => (format!("all {all} replicas"), "have returned and were"),
+            };
+            format!("{all} {have} watched")
         }
     }
 }

@@ -125,6 +125,10 @@ async fn decisions_outlive_a_restart_and_the_service() {
         "{:?}",
         then.lines
     );
+    let ahead = why(&lab, "web", first[0].last_ms + 3_600_000).await;
+    let ahead = ahead.unwrap_err();
+    assert_eq!(ahead.code(), Code::InvalidArgument);
+    assert!(ahead.message().contains("is still to come"), "{ahead}");
     let near = why(&lab, "wbe", 0).await.unwrap_err();
     assert_eq!(near.code(), Code::NotFound);
     assert!(near.message().contains("did you mean web?"), "{near}");
@@ -253,7 +257,10 @@ async fn whoever_comes_back_reads_the_rest_and_nothing_twice() {
     let refused = lab.admin.clone().events(mistyped).await.unwrap_err();
     assert_eq!(refused.code(), Code::InvalidArgument);
     let words = "there are no events of type \"scale\"; did you mean scaled?";
-    assert_eq!(refused.message(), words);
+    assert!(refused.message().starts_with(words), "{refused}");
+    for word in ["app_applied", "scaled", "node_drained"] {
+        assert!(refused.message().contains(word), "no {word}: {refused}");
+    }
 
     let mut request = pb::LogsRequest {
         targets: vec!["web".into()],
@@ -297,4 +304,29 @@ async fn logs(lab: &Lab, request: &pb::LogsRequest) -> Vec<pb::LogsResponse> {
         lines.push(line);
     }
     lines
+}
+
+/// A second order without a word (another deadline, by force) is no other reason.
+#[tokio::test(flavor = "multi_thread")]
+async fn why_a_node_is_drained_is_not_lost_when_it_is_ordered_again() {
+    let lab = Lab::start().await;
+    let _a = lab.node("a", true, false).await;
+    for (message, force, said) in [
+        ("disk swap", false, ": disk swap"),
+        ("", true, ": disk swap"),
+        ("new rack", true, ": new rack"),
+    ] {
+        let request = pb::SetNodeAvailabilityRequest {
+            node: "a".into(),
+            availability: pb::NodeAvailability::Draining.into(),
+            message: message.into(),
+            force,
+            ..Default::default()
+        };
+        let told = lab.admin.clone().set_node_availability(request).await;
+        told.unwrap();
+        let lines = why(&lab, "node/a", 0).await.unwrap().lines;
+        let found = lines.iter().any(|line| line.contains(said));
+        assert!(found, "{message:?}: no {said}: {lines:?}");
+    }
 }

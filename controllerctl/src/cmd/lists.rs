@@ -76,7 +76,7 @@ pub(super) async fn services(run: &Run, args: WatchArgs) -> Result<Exit, Failure
         ) {
             for service in &services {
                 for wait in &service.waits {
-                    text.push_str(&printable(&format!("! {}: {wait}", service.name)));
+                    text.push_str(&printable(&format!("! {}: {wait}", service.key)));
                     text.push('\n');
                 }
             }

@@ -211,6 +211,35 @@ fn autoscale_refuses_each_wrong_value_with_one_error_at_its_place() {
     assert!(text.contains("has 17 entries; at most 16"), "{text}");
 }
 
+/// Of all answers at most all are errors.
+#[test]
+fn a_share_of_answers_above_all_of_them_is_refused_at_its_place() {
+    for (body, fine) in [
+        ("errors: 100%", true),
+        ("errors: 500%", false),
+        ("steps: [{ errors: { 5%: 2, 120%: 3 } }]", false),
+    ] {
+        let text = format!(
+            "services:\n  web:\n    image: nginx\n    ports: [\"80\"]\n    \
+             x-autoscale: {{ max: 5, {body} }}\n"
+        );
+        if fine {
+            read(&text).unwrap_or_else(|error| panic!("{body}: {error:?}"));
+            continue;
+        }
+        let found = problems(&text).into_iter();
+        let found: Vec<_> = found.filter(|p| p.level == Level::Error).collect();
+        assert!(!found.is_empty(), "{body}");
+        for problem in found {
+            let line = 1 + text[..problem.place.offset].matches('\n').count();
+            assert_eq!(line, 5, "{body}");
+            let words = format!("{problem} {}", problem.help.clone().unwrap_or_default());
+            assert!(words.contains("at most 100 %"), "{words}");
+            assert!(words.contains("for example: errors: 5%"), "{words}");
+        }
+    }
+}
+
 #[test]
 fn the_example_with_schedules_is_right() {
     let text = include_str!("../../../examples/scheduled/compose.yaml");

@@ -68,7 +68,8 @@ impl Filter {
         if let Some(word) = request.types.iter().find(unknown) {
             let near = offer(word, known.iter().copied());
             return Err(Status::invalid_argument(format!(
-                "there are no events of type {word:?}{near}"
+                "there are no events of type {word:.64?}{near}; there are {}",
+                known.join(", ")
             )));
         }
         Ok(Self {

@@ -81,13 +81,16 @@ pub(super) fn set_availability(
         if node.availability == availability && drain.is_none() {
             return Ok(((), Vec::new()));
         }
+        // Ordered again without a word: why it is drained was said before.
+        let again = node.availability == availability && message.is_empty();
+        let said = node.note.take().filter(|_| again);
         node.availability = availability;
         node.drain = drain;
-        let note = AvailabilityNote {
+        let note = said.unwrap_or_else(|| AvailabilityNote {
             at_ms,
             by: by.to_owned(),
             message: message.clone(),
-        };
+        });
         node.note = (availability != Availability::Active).then_some(note);
         let kind = EventKind::NodeAvailability {
             node: id,

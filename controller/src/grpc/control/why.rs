@@ -29,6 +29,9 @@ const RECENT_MAX: usize = 8;
 /// Decisions of each kind that are looked through.
 const LOOK_MAX: usize = 512;
 
+/// So far the clock of who asks may be ahead of this one.
+const AHEAD_MS_MAX: u64 = 60_000;
+
 /// What is asked about.
 enum About {
     Service(ServiceKey),
@@ -50,6 +53,15 @@ struct Scene<'a> {
 /// Serves `Why`.
 pub(super) fn why(cluster: &Cluster, request: &pb::WhyRequest) -> Result<pb::WhyResponse, Refusal> {
     let (view, now_ms) = (cluster.view(), cluster.now_ms());
+    if request.at_ms > now_ms.saturating_add(AHEAD_MS_MAX) {
+        let clock = Clock { now_ms };
+        return Err(Refusal(Status::invalid_argument(format!(
+            "{} UTC is still to come (here it is {} UTC): why explains what was decided; leave the \
+             time away for what holds now",
+            clock.at(request.at_ms),
+            clock.at(now_ms)
+        ))));
+    }
     let past = request.at_ms > 0 && request.at_ms < now_ms;
     let clock = Clock {
         now_ms: if past { request.at_ms } else { now_ms },

@@ -16,6 +16,15 @@ fn why_looks_back_and_gives_the_records() {
     assert!(err.contains("is no time"), "{err}");
 }
 
+/// Two apps may have a service of the same name.
+#[test]
+fn what_a_service_waits_for_names_its_app() {
+    let cluster = Cluster::start();
+    cluster.fake.world().services[0].waits = vec!["0 of 1 node fits".into()];
+    let ls = run(&cluster, &["ls"]).1;
+    assert!(ls.contains("\n! hello/hello: 0 of 1 node fits\n"), "{ls}");
+}
+
 #[test]
 fn autoscalers_are_listed_shown_and_told() {
     let cluster = Cluster::start();
