@@ -217,14 +217,15 @@ fn board<'s>(draft: &Draft<'_>, order: &Order<'s>) -> Option<Board<'s>> {
     let container = container(draft, order)?;
     let mut of_service = Sparse::new(0_u32);
     let mut of_template = Sparse::new(0_u32);
-    for row in draft.staying(order.service) {
-        if let Some(number) = draft.rows[row].node {
-            of_service[number] += 1;
-            let same = draft
-                .replica(row)
-                .is_some_and(|r| r.template == order.template);
-            of_template[number] += u32::from(same);
-        }
+    for &row in &draft.services[order.service].rows {
+        let (Some(number), Some(replica)) = (draft.rows[row].node, draft.replica(row)) else {
+            continue;
+        };
+        let stays = replica.leaving.is_none();
+        // A standby is gone in a moment, and only then its place is free: it begins to leave after
+        // places were looked for, so that nobody can count on it earlier.
+        of_service[number] += u32::from(stays || replica.paused);
+        of_template[number] += u32::from(stays && replica.template == order.template);
     }
     let placement = &order.spec.placement;
     let labels = by_label(draft, order.spec, &of_template);

@@ -1,9 +1,11 @@
 //! Which spec of a service is in force, and what it allows a change to take
 //! away. By its own logic, like the rest of the check.
 
-use longshore_model::ServiceSpec;
+use std::collections::BTreeMap;
+
 use longshore_model::rollout::Direction;
 use longshore_model::spec::{UpdateOrder, UpdateSpec};
+use longshore_model::{NodeId, ServiceSpec};
 
 use super::Pair;
 use crate::PlanInput;
@@ -73,11 +75,15 @@ impl Terms {
     }
 }
 
-/// Replicas that did not leave before this plan, standbys apart.
+/// Replicas that did not leave before this plan, standbys apart. One that takes the place of
+/// another on the same node makes no more of them.
 fn there(pair: &Pair<'_>) -> u32 {
-    let there = pair.after().filter(|now| {
-        let left_before = pair.was(now).is_some_and(|was| was.leaving.is_some());
-        !now.paused && !left_before
-    });
-    u32::try_from(there.count()).unwrap_or(u32::MAX)
+    let mut nodes: BTreeMap<&NodeId, [u32; 2]> = BTreeMap::new();
+    let before = pair.before().map(|was| (0, was));
+    for (side, replica) in before.chain(pair.after().map(|now| (1, now))) {
+        if replica.leaving.is_none() && !replica.paused {
+            nodes.entry(&replica.node).or_default()[side] += 1;
+        }
+    }
+    nodes.values().map(|[was, is]| was.max(is)).sum()
 }

@@ -168,3 +168,49 @@ fn what_is_missing_is_a_part_of_the_batch() {
     }
     assert_eq!((of_image(&world, NEW), rollout(&world).word()), (4, "done"));
 }
+
+/// The same with a limit for each node: one may start as soon as another one leaves there.
+#[test]
+fn each_node_is_updated_in_turn_where_more_are_wanted_than_may_share_nodes() {
+    for order in [UpdateOrder::Auto, UpdateOrder::StopFirst] {
+        let two_each = |image: &str| {
+            let mut spec = with(image, 6, update(FailureAction::Pause));
+            spec.placement.max_per_node = 2;
+            spec.update.order = order;
+            spec
+        };
+        let mut world = World::new(2);
+        world.apply("web", two_each(OLD));
+        world.ticks(40);
+        assert_eq!(of_image(&world, OLD), 4);
+        world.apply("web", two_each(NEW));
+        for _ in 0..120 {
+            world.tick(500);
+            assert!(world.answering("web") >= 3, "one at a time");
+        }
+        assert_eq!((of_image(&world, NEW), rollout(&world).word()), (4, "done"));
+    }
+}
+
+/// An old standby leaves with the first run of a rollout; its place is taken once it is gone.
+#[test]
+fn a_standby_that_leaves_holds_its_place_until_it_is_gone() {
+    let with_standby = |image: &str| {
+        let mut spec = with(image, 3, update(FailureAction::Pause));
+        spec.placement.max_per_node = 2;
+        spec.autoscale = Some(AutoscaleSpec {
+            warm: 1,
+            ..node_cpu_policy(3, 3)
+        });
+        spec
+    };
+    let mut world = settled(2, with_standby(OLD));
+    assert_eq!(world.report.services[&key("web")].warm.planned, 1);
+    world.apply("web", with_standby(NEW));
+    for _ in 0..120 {
+        world.tick(500);
+        assert!(world.answering("web") >= 3);
+    }
+    assert_eq!((of_image(&world, NEW), rollout(&world).word()), (3, "done"));
+    assert_eq!(world.report.services[&key("web")].warm.planned, 1);
+}
