@@ -23,7 +23,10 @@ impl Edge {
     /// Turns the routes into an intent, without what breaks a rule and without ports that
     /// another program holds.
     pub(crate) fn compile(&mut self) {
-        let Some(routes) = &self.routes else { return };
+        let asked = self.kept.as_ref().map(|kept| &kept.routes);
+        let Some(routes) = asked.or(self.routes.as_ref()) else {
+            return;
+        };
         let served: BTreeSet<BackendName> = self
             .slots
             .backends
@@ -102,6 +105,10 @@ impl Edge {
         let mut refused = self.refused.clone();
         for (service, why) in self.quarantine.says() {
             refuse(&mut refused, service, &why);
+        }
+        let kept = self.kept.as_ref().map(|kept| kept.says(Instant::now()));
+        for (service, why) in kept.into_iter().flatten() {
+            refuse(&mut refused, service, why);
         }
         for (service, why) in &self.waiting {
             refuse(&mut refused, service, why);

@@ -7,6 +7,8 @@
 //! - A failed reload leaves the old worker and the old structure; membership goes on, and the file
 //!   names the servers of now.
 //! - A way in that HAProxy does not take costs its own service only.
+//! - Servers that serve leave by a drain, or dead: a list that would empty a service otherwise is
+//!   not obeyed (`guard`).
 //!
 //! # Assumptions
 //! - Nobody else writes the configuration file, and one `Edge` drives one HAProxy.
@@ -26,6 +28,7 @@ use tokio::time::Instant;
 use crate::converge::Waits;
 use crate::error::EdgeError;
 use crate::files;
+use crate::guard::Kept;
 use crate::held::KeptDown;
 use crate::intent::Intent;
 use crate::old_workers::OldWorker;
@@ -109,7 +112,10 @@ pub struct Edge {
     pub(crate) old_workers: BTreeMap<u32, OldWorker>,
     /// Pid of the worker that was last seen.
     pub(crate) pid: u32,
+    /// The routes of the last apply.
     pub(crate) routes: Option<Routes>,
+    /// What is obeyed instead, while they would empty what serves.
+    pub(crate) kept: Option<Kept>,
     /// Services that were left out, in whole or in part, and why; without the quarantine's.
     pub(crate) refused: BTreeMap<ServiceKey, String>,
     /// Services that wait for a reload that fails.
@@ -173,6 +179,7 @@ impl Edge {
             old_workers: BTreeMap::new(),
             pid: 0,
             routes: None,
+            kept: None,
             refused: BTreeMap::new(),
             waiting: BTreeMap::new(),
             last_problems: Vec::new(),
@@ -205,6 +212,7 @@ impl Edge {
     /// Any [`EdgeError`]; HAProxy goes on with what it runs. Call again with the same routes.
     pub async fn apply(&mut self, routes: &Routes) -> Result<Applied, EdgeError> {
         self.routes = Some(routes.clone());
+        self.guard().await;
         self.compile();
         let outcome = self.converge_or_prepare(true).await?;
         let decision = &outcome.decision;
@@ -212,6 +220,7 @@ impl Edge {
             generation: self.acknowledged,
             converged: decision.joining.is_empty()
                 && decision.unplaced.is_empty()
+                && self.kept.is_none()
                 && outcome.waits == Waits::No,
             reloaded: outcome.reloaded,
             steps: outcome.steps,
@@ -228,7 +237,10 @@ impl Edge {
         if self.routes.is_none() {
             return Ok(Ticked::default());
         }
-        if self.look_again.is_some_and(|at| Instant::now() >= at) {
+        if self.kept.is_some() {
+            self.guard().await;
+            self.compile();
+        } else if self.look_again.is_some_and(|at| Instant::now() >= at) {
             // A port that was taken may be free now.
             self.compile();
         }
@@ -237,7 +249,8 @@ impl Edge {
             pending: outcome.decision.joining.len()
                 + outcome.decision.leaving
                 + outcome.decision.unplaced.len()
-                + usize::from(outcome.waits == Waits::Spaced),
+                + usize::from(outcome.waits == Waits::Spaced)
+                + usize::from(self.kept.is_some()),
             steps: outcome.steps,
             reloaded: outcome.reloaded,
             repaired: outcome.repaired,

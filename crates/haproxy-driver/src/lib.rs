@@ -22,6 +22,7 @@ pub mod decide;
 pub mod edge;
 pub mod error;
 mod files;
+mod guard;
 mod held;
 pub mod intent;
 mod look;

@@ -58,7 +58,7 @@ impl Edge {
             haproxy_version: seen.info.version,
             pid: seen.info.pid,
             problems,
-            refused: self.refused.clone(),
+            refused: self.refused(),
         })
     }
 }

@@ -4,6 +4,7 @@
 mod host;
 
 mod faults;
+mod guard;
 mod membership;
 mod quarantine;
 mod signals;

@@ -69,6 +69,9 @@ async fn a_refusal_costs_one_service(names_the_line: bool) {
         list.push(http(&format!("new/w{i}"), *port, vec![b.server(Serve)]));
     }
     let applied = host.edge.apply(&routes(2, list.clone())).await.unwrap();
+    let reported = host.edge.read().await.unwrap().refused;
+    assert_eq!(reported, host.edge.refused());
+    assert_eq!(reported.len(), 1);
     assert_eq!(
         (applied.generation, applied.reloaded),
         (2, true),
@@ -327,9 +330,10 @@ async fn a_way_in_that_is_removed_is_acknowledged_when_nobody_gets_there() {
     let mut host = Host::with(|settings| settings.reload_spacing_ms = 1_000).await;
     let (port, next) = (free_port(), free_port());
     let a = Replica::start(1).await;
-    let old = http("old/web", port, vec![a.server(Serve)]);
+    // The same service elsewhere: its replicas stay.
+    let old = http("shop/web", port, vec![a.server(Serve)]);
     host.serve(1, vec![old.clone()]).await;
-    let both = vec![old, http("new/web", next, vec![a.server(Serve)])];
+    let both = vec![old, http("shop/web", next, vec![a.server(Serve)])];
     host.settle().await;
     host.edge.apply(&routes(2, both.clone())).await.unwrap();
     let applied = host
