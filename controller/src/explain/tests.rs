@@ -174,6 +174,7 @@ fn placement() -> PlacementRecord {
                 (id("node2"), memory.clone()),
                 (id("node4"), Refusal::Cordoned),
             ],
+            facts: Vec::new(),
         }),
         best: vec![score("node3", &[0, 0]), score("node1", &[0, 1])],
         choices: vec![
@@ -193,6 +194,7 @@ fn placement() -> PlacementRecord {
         placed: 2,
         refused: RefusalCount::of([&memory, &Refusal::Cordoned], 8),
         refusals: vec![(id("node2"), memory), (id("node4"), Refusal::Cordoned)],
+        short: None,
     }
 }
 

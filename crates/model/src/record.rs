@@ -5,6 +5,7 @@
 //! reasons they share one, with a count (see [`Recorded`]).
 
 mod drain;
+mod facts;
 mod moves;
 mod placement;
 mod rollout;
@@ -19,10 +20,11 @@ use crate::id::ServiceKey;
 use crate::report::ScaleReport;
 
 pub use drain::{DrainRecord, EdgeAnswer};
+pub use facts::NodeFacts;
 pub use moves::{MOVABLE_MAX, Movable, MoveRecord, Moved, SEATS_MAX, Seat, Tally, is_worth};
 pub use placement::{
     AllNodes, CHOICES_MAX, Choice, NodeScore, PlacementAsked, PlacementRecord, REFUSALS_MAX,
-    SCORED_MAX,
+    SCORED_MAX, ShortLook,
 };
 pub use rollout::{GateLook, GateSide, RolloutAnswer, RolloutRecord, RolloutStage, Setback};
 pub use victims::{

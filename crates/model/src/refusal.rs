@@ -6,6 +6,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::spec::Constraint;
+
 /// Why one node cannot take a replica.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(tag = "reason", rename_all = "snake_case")]
@@ -74,6 +76,18 @@ pub struct RefusalCount {
 }
 
 impl Refusal {
+    /// A constraint that does not hold where its attribute has these values.
+    #[must_use]
+    pub fn of_constraint(constraint: &Constraint, found: &[&str]) -> Self {
+        Self::Constraint {
+            constraint: constraint.to_string(),
+            found: match found {
+                [] | [""] => format!("no {}", constraint.attribute),
+                values => values.join(", "),
+            },
+        }
+    }
+
     /// The reason without what differs from node to node: what is free, what was found. Equal
     /// kinds are counted together.
     #[must_use]
@@ -101,38 +115,6 @@ impl Refusal {
             (Self::HostPort { port: a, .. }, Self::HostPort { port: b, .. }) => a == b,
             (Self::Platform { wanted: a, .. }, Self::Platform { wanted: b, .. }) => a == b,
             _ => std::mem::discriminant(self) == std::mem::discriminant(other),
-        }
-    }
-
-    /// Does it follow from its own numbers? A refusal whose cause is a state of the node says only
-    /// that state.
-    #[must_use]
-    pub fn recompute(&self) -> bool {
-        match self {
-            Self::Constraint { constraint, found } => match constraint.split_once(" == ") {
-                Some((_, value)) => found != value,
-                None => constraint
-                    .split_once(" != ")
-                    .is_some_and(|(_, value)| found == value),
-            },
-            Self::Cpu {
-                free_milli,
-                asked_milli,
-            } => asked_milli > free_milli,
-            Self::Memory {
-                free_bytes,
-                asked_bytes,
-            } => asked_bytes > free_bytes,
-            Self::MaxPerNode { max } => *max > 0,
-            Self::Platform { wanted, found } => wanted != found,
-            Self::NotWorker
-            | Self::Cordoned
-            | Self::Draining
-            | Self::Away
-            | Self::EngineDown
-            | Self::NoCapacity
-            | Self::Ports
-            | Self::HostPort { .. } => true,
         }
     }
 

@@ -9,6 +9,7 @@ use longshore_model::plan::{
     DrainSaid, Leaving, RebalanceMemory, Replica, ScaleChange, ServiceMemory, ServicePlan, Traffic,
 };
 use longshore_model::reason::{FailReason, LeaveReason, ScaleCause};
+use longshore_model::record::ShortLook;
 use longshore_model::replica::{ReplicaState, ReplicaStatus};
 use longshore_model::report::{NodeState, ServiceReport};
 use longshore_model::spec::Resources;
@@ -126,6 +127,8 @@ pub(crate) struct ServiceSlot<'a> {
     /// Template that its replicas shall have.
     pub template: Option<TemplateId>,
     pub waits: Vec<Reason>,
+    /// What the last look for places that ran short was made of.
+    pub short: Option<Box<ShortLook>>,
     /// What is said of it.
     pub report: ServiceReport,
     /// When to look at it again.

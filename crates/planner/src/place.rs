@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use longshore_model::plan::{PortBinding, Replica, Traffic};
 use longshore_model::reason::RefusalCount;
+use longshore_model::record::ShortLook;
 use longshore_model::spec::{
     ContainerSpec, ENGINE_LABELS, PlacementPolicy, ServiceSpec, ZONE_LABEL,
 };
@@ -85,8 +86,9 @@ struct Board<'s> {
 /// waits with the refusals, node by node.
 pub(crate) fn place(draft: &mut Draft<'_>, order: &Order<'_>) -> Vec<usize> {
     let (placed, refused) = fill(draft, order, false);
-    if let Some(reason) = refused {
+    if let Some((reason, short)) = refused {
         draft.wait(order.service, reason);
+        draft.services[order.service].short = Some(Box::new(short));
     }
     placed
 }
@@ -94,10 +96,13 @@ pub(crate) fn place(draft: &mut Draft<'_>, order: &Order<'_>) -> Vec<usize> {
 /// Places up to `order.count` warm standbys. Where it stops short, says why; the service does not
 /// wait for them.
 pub(crate) fn place_standbys(draft: &mut Draft<'_>, order: &Order<'_>) -> Option<Reason> {
-    fill(draft, order, true).1
+    fill(draft, order, true).1.map(|(reason, _)| reason)
 }
 
-fn fill(draft: &mut Draft<'_>, order: &Order<'_>, standby: bool) -> (Vec<usize>, Option<Reason>) {
+/// Where places ran short: the reason, and all that it follows from.
+type Refused = Option<(Reason, ShortLook)>;
+
+fn fill(draft: &mut Draft<'_>, order: &Order<'_>, standby: bool) -> (Vec<usize>, Refused) {
     let Some(mut board) = board(draft, order) else {
         return (Vec::new(), None);
     };
@@ -143,7 +148,10 @@ fn fill(draft: &mut Draft<'_>, order: &Order<'_>, standby: bool) -> (Vec<usize>,
         heap.push(Reverse(score(draft, &board, number)));
     }
     let short = count(&placed) < order.count;
-    let refused = short.then(|| unplaceable(draft, &board));
+    let refused = short.then(|| {
+        let facts = notes::short(draft, order, &board);
+        (unplaceable(draft, &board), facts)
+    });
     (placed, refused)
 }
 

@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use longshore_model::record::{
-    DrainRecord, EdgeAnswer, PlacementAsked, PlacementRecord, REFUSALS_MAX,
-};
+use longshore_model::record::{DrainRecord, EdgeAnswer, PlacementRecord, REFUSALS_MAX};
 use longshore_model::{Decision, DecisionRecord, Reason, TimeMs};
 
 use crate::draft::Draft;
@@ -29,6 +27,8 @@ pub(crate) fn places(draft: &mut Draft<'_>, service: usize) {
         return;
     };
     let refusals = refusals.iter().take(REFUSALS_MAX).cloned().collect();
+    let look = draft.services[service].short.take();
+    let slot = &draft.services[service];
     let records = draft.report.records.iter_mut().rev();
     let mut of = records.filter(|record| record.service == slot.key);
     let placed = of.find_map(|record| match &mut record.decision {
@@ -37,16 +37,15 @@ pub(crate) fn places(draft: &mut Draft<'_>, service: usize) {
     });
     if let Some(record) = placed {
         (record.refused, record.refusals) = (refused, refusals);
+        record.short = look.or(record.short.take());
         return;
     }
-    let asked = PlacementAsked {
-        count: 1,
-        ..PlacementAsked::default()
-    };
+    let asked = look.as_ref().map(|look| look.asked.clone());
     let record = PlacementRecord {
-        asked,
+        asked: asked.unwrap_or_default(),
         refused,
         refusals,
+        short: look,
         ..PlacementRecord::default()
     };
     note(draft, service, Decision::Placement(Arc::new(record)));

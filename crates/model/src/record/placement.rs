@@ -4,8 +4,10 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
+use super::NodeFacts;
 use crate::id::{NodeId, ReplicaId};
 use crate::reason::{Refusal, RefusalCount};
+use crate::spec::{Constraint, Platform};
 
 /// Replicas of one run whose choice is recorded one by one; the others follow the same scores.
 pub const CHOICES_MAX: usize = 8;
@@ -37,6 +39,18 @@ pub struct PlacementRecord {
     pub refused: Vec<RefusalCount>,
     /// Some of them, node by node; at most [`REFUSALS_MAX`].
     pub refusals: Vec<(NodeId, Refusal)>,
+    /// What that follows from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub short: Option<Box<ShortLook>>,
+}
+
+/// A look for places that ran short.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct ShortLook {
+    /// What was asked for.
+    pub asked: PlacementAsked,
+    /// What the filters looked at once no node took one more; none in a large cluster.
+    pub facts: Vec<NodeFacts>,
 }
 
 /// What was asked for, as far as it decides about places.
@@ -56,6 +70,18 @@ pub struct PlacementAsked {
     /// Most replicas of the service on a node; 0: no limit.
     #[serde(default)]
     pub max_per_node: u32,
+    /// What must hold for a node.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub constraints: Vec<Constraint>,
+    /// What its image is for, where the file says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub platform: Option<Platform>,
+    /// Host ports that each needs and no other.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fixed_ports: Vec<u16>,
+    /// Host ports that the cluster's range has.
+    #[serde(default)]
+    pub port_range: u32,
 }
 
 /// How many nodes fitted, and what the filters had against the others.
@@ -67,6 +93,9 @@ pub struct AllNodes {
     pub refused: Vec<RefusalCount>,
     /// Some of them, node by node; at most [`REFUSALS_MAX`].
     pub refusals: Vec<(NodeId, Refusal)>,
+    /// What the filters looked at, of every node.
+    #[serde(default)]
+    pub facts: Vec<NodeFacts>,
 }
 
 impl AllNodes {

@@ -83,6 +83,7 @@ fn service_slot<'a>(
         rows: Vec::new(),
         template: None,
         waits: Vec::new(),
+        short: None,
         report: ServiceReport::default(),
         due_ms: None,
         before: input.current.services.get(&key),

@@ -2,6 +2,7 @@
 
 use longshore_model::node::Availability;
 use longshore_model::reason::Refusal;
+use longshore_model::record::NodeFacts;
 use longshore_model::report::NodeState;
 use longshore_model::spec::{Constraint, NodeAttribute};
 
@@ -131,14 +132,49 @@ pub(crate) fn constraint_refusal(
     constraints.iter().find_map(|constraint| {
         let found = attribute(slot, &constraint.attribute);
         let found = || found.into_iter().flatten();
-        (!constraint.holds(found())).then(|| Refusal::Constraint {
-            constraint: constraint.to_string(),
-            found: match found().collect::<Vec<_>>().as_slice() {
-                [] | [""] => format!("no {}", constraint.attribute),
-                values => values.join(", "),
-            },
-        })
+        let broken = !constraint.holds(found());
+        broken.then(|| Refusal::of_constraint(constraint, &found().collect::<Vec<_>>()))
     })
+}
+
+/// All that the filters above look at, for the history.
+pub(super) fn facts(
+    slot: &NodeSlot<'_>,
+    board: &Board<'_>,
+    number: usize,
+    draft: &Draft<'_>,
+) -> NodeFacts {
+    let held = &draft.cluster.held[number];
+    let capacity = slot.seen.map(|seen| &seen.capacity);
+    let constraints = board.placement.constraints.iter();
+    let found = constraints.map(|constraint| {
+        let values = attribute(slot, &constraint.attribute);
+        values.into_iter().flatten().map(str::to_owned).collect()
+    });
+    let platform = board.container.platform.as_ref().and(capacity);
+    let config = draft.input.config;
+    let range = config.port_min..=config.port_max;
+    let in_range = held.ports.iter().filter(|port| range.contains(port));
+    let fixed = board.container.fixed_ports.values().copied();
+    NodeFacts {
+        node: slot.id.clone(),
+        worker: slot.node.roles.worker,
+        availability: slot.node.availability,
+        state: slot.state,
+        seen: slot.seen.is_some(),
+        found: found.collect(),
+        platform: platform.map(|has| (has.os.clone(), has.arch.clone())),
+        of_service: board.of_service[number],
+        cpu_milli: held.cpu_milli,
+        cpu_reserved_milli: held.cpu_reserved_milli,
+        memory_bytes: held.memory_bytes,
+        memory_reserved_bytes: held.memory_reserved_bytes,
+        taken: fixed
+            .filter(|port| held.holds(*port) || slot.taken_by_stranger(*port))
+            .collect(),
+        ports_used: u32::try_from(in_range.count()).unwrap_or(u32::MAX),
+        no_port: false,
+    }
 }
 
 /// The values of an attribute: one, none, or several roles.

@@ -9,12 +9,12 @@ use std::sync::Arc;
 
 use longshore_model::reason::{Refusal, RefusalCount};
 use longshore_model::record::{
-    AllNodes, CHOICES_MAX, Choice, NodeScore, PlacementAsked, PlacementRecord, REFUSALS_MAX,
-    SCORED_MAX,
+    AllNodes, CHOICES_MAX, Choice, NodeFacts, NodeScore, PlacementAsked, PlacementRecord,
+    REFUSALS_MAX, SCORED_MAX, ShortLook,
 };
 use longshore_model::{Decision, DecisionRecord};
 
-use super::{Board, Order, Score, refusal, score};
+use super::{Board, Order, Score, filter, refusal, score};
 use crate::draft::Draft;
 use crate::record::note;
 
@@ -29,6 +29,8 @@ pub(super) struct Look {
     fit: Vec<Score>,
     /// Who does not: its position in id order and why.
     refused: Vec<(usize, Refusal)>,
+    /// What the filters looked at, in id order.
+    facts: Vec<NodeFacts>,
 }
 
 /// Filters and scores all nodes before anything is placed; none in a large cluster.
@@ -45,7 +47,29 @@ pub(super) fn look(draft: &Draft<'_>, board: &Board<'_>) -> Option<Look> {
         }
     }
     fit.sort_unstable();
-    Some(Look { fit, refused })
+    let facts = facts(draft, board);
+    Some(Look {
+        fit,
+        refused,
+        facts,
+    })
+}
+
+/// What the filters look at, of all nodes; nothing in a large cluster.
+fn facts(draft: &Draft<'_>, board: &Board<'_>) -> Vec<NodeFacts> {
+    let nodes = &draft.cluster.nodes;
+    let few = nodes.len() <= ALL_NODES_MAX;
+    let each = nodes.iter().enumerate().filter(|_| few);
+    each.map(|(number, slot)| filter::facts(slot, board, number, draft))
+        .collect()
+}
+
+/// Places ran short: what was asked for, and what the filters looked at.
+pub(super) fn short(draft: &Draft<'_>, order: &Order<'_>, board: &Board<'_>) -> ShortLook {
+    ShortLook {
+        asked: asked(draft, order, board),
+        facts: facts(draft, board),
+    }
 }
 
 impl Look {
@@ -54,6 +78,12 @@ impl Look {
     fn noted(&self, draft: &Draft<'_>, chosen: &Score) -> (AllNodes, Vec<NodeScore>) {
         let full = self.fit.iter().take_while(|score| *score < chosen).count();
         let (full, fit) = self.fit.split_at(full);
+        let mut facts = self.facts.clone();
+        for score in full {
+            if let Some(facts) = facts.get_mut(score.number) {
+                facts.no_port = true;
+            }
+        }
         let full = full.iter().map(|score| (score.number, Refusal::Ports));
         let refused: Vec<_> = self.refused.iter().cloned().chain(full).collect();
         let name = |number: usize| draft.cluster.nodes[number].id.clone();
@@ -66,6 +96,7 @@ impl Look {
                 .take(REFUSALS_MAX)
                 .map(|(number, refusal)| (name(number), refusal))
                 .collect(),
+            facts,
         };
         let best = fit.iter().take(SCORED_MAX);
         (all, best.map(|score| named(draft, score)).collect())
@@ -137,7 +168,7 @@ pub(super) fn chosen(
         }
     };
     let record = PlacementRecord {
-        asked: asked(order, board),
+        asked: asked(draft, order, board),
         fields: fields(board),
         all,
         best,
@@ -148,14 +179,20 @@ pub(super) fn chosen(
     note(draft, order.service, Decision::Placement(Arc::new(record)));
 }
 
-fn asked(order: &Order<'_>, board: &Board<'_>) -> PlacementAsked {
+fn asked(draft: &Draft<'_>, order: &Order<'_>, board: &Board<'_>) -> PlacementAsked {
     let each = &board.container;
+    let config = draft.input.config;
+    let range = config.port_min..=config.port_max;
     PlacementAsked {
         count: order.count,
         cpu_milli: each.resources.cpu_reserved_milli,
         memory_bytes: each.resources.memory_reserved_bytes,
         ports: u32::try_from(each.ports.len()).unwrap_or(u32::MAX),
         max_per_node: board.placement.max_per_node,
+        constraints: board.placement.constraints.clone(),
+        platform: each.platform.clone(),
+        fixed_ports: each.fixed_ports.values().copied().collect(),
+        port_range: u32::try_from(range.len()).unwrap_or(u32::MAX),
     }
 }
 

@@ -1,8 +1,10 @@
 //! What every record of every run must hold: the decision follows from the record alone.
 
 use crate::world::*;
-use longshore_model::record::PlacementRecord;
-use longshore_model::spec::{PlacementPolicy, Resources};
+use longshore_model::observe::EngineState;
+use longshore_model::reason::{Refusal, RefusalCount};
+use longshore_model::record::{AllNodes, NodeFacts, PlacementAsked, PlacementRecord};
+use longshore_model::spec::{Constraint, NodeAttribute, PlacementPolicy, Platform, Resources};
 use longshore_model::*;
 use proptest::prelude::*;
 
@@ -15,6 +17,7 @@ fn places(world: &World, record: &PlacementRecord) {
         assert_eq!(score.score.len(), record.fields.len(), "{record:?}");
     }
     all_nodes(world, record);
+    short(record);
     let first = record.choices.first().map(|choice| &choice.chosen.node);
     assert_eq!(record.recompute(), first, "{record:?}");
     for choice in &record.choices {
@@ -23,17 +26,57 @@ fn places(world: &World, record: &PlacementRecord) {
             assert_eq!(replica.node, choice.chosen.node);
         }
     }
-    for (node, refusal) in &record.refusals {
-        assert!(
-            refusal.recompute(),
-            "{node} refuses without a reason: {refusal:?}"
-        );
+    for (_, refusal) in &record.refusals {
         let counted = record
             .refused
             .iter()
             .any(|count| count.kind.is_alike(refusal));
         assert!(counted, "{refusal:?} is not counted: {record:?}");
     }
+}
+
+/// Who fits and who does not, and why, follows from what is noted of each node.
+fn filtered(record: &PlacementRecord, all: &AllNodes) {
+    let again = again(&record.asked, &all.facts);
+    let refused: Vec<_> = again
+        .iter()
+        .filter(|(_, refusal)| refusal.is_some())
+        .collect();
+    assert_eq!(all.fit as usize, again.len() - refused.len(), "{record:?}");
+    for best in &record.best {
+        assert!(again.contains(&(best.node.clone(), None)), "{record:?}");
+    }
+    for (node, refusal) in &all.refusals {
+        let refused = (node.clone(), Some(refusal.clone()));
+        assert!(again.contains(&refused), "{record:?}");
+    }
+    let counts = RefusalCount::of(refused.iter().filter_map(|(_, why)| why.as_ref()), 32);
+    assert_eq!(counts, all.refused, "{record:?}");
+}
+
+/// The filters once more, from the facts.
+fn again(asked: &PlacementAsked, facts: &[NodeFacts]) -> Vec<(NodeId, Option<Refusal>)> {
+    let facts = facts.iter();
+    facts
+        .map(|facts| (facts.node.clone(), facts.refusal(asked)))
+        .collect()
+}
+
+/// Places ran short: every node refuses, for the noted reasons.
+fn short(record: &PlacementRecord) {
+    let Some(look) = &record.short else {
+        assert!(record.refused.is_empty(), "short of what? {record:?}");
+        return;
+    };
+    let again = again(&look.asked, &look.facts);
+    for (node, refusal) in &again {
+        let refusal = refusal
+            .as_ref()
+            .unwrap_or_else(|| panic!("{node} fits: {record:?}"));
+        let noted = (node.clone(), refusal.clone());
+        assert!(record.refusals.contains(&noted), "{noted:?}: {record:?}");
+    }
+    assert_eq!(again.len(), record.refusals.len(), "{record:?}");
 }
 
 /// Every node of a small cluster either has a score or a reason.
@@ -52,8 +95,8 @@ fn all_nodes(world: &World, record: &PlacementRecord) {
         record.best.is_sorted_by(|a, b| a.score < b.score),
         "{record:?}"
     );
-    for (node, refusal) in &all.refusals {
-        assert!(refusal.recompute(), "{node} without a reason: {refusal:?}");
+    filtered(record, all);
+    for (node, _) in &all.refusals {
         let scored = record.best.iter().any(|best| best.node == *node);
         assert!(!scored, "{node} both fits and does not: {record:?}");
     }
@@ -88,6 +131,102 @@ fn check(world: &World) -> [usize; 4] {
     seen
 }
 
+/// What a file may ask of nodes, and nodes that differ in it.
+#[derive(Debug, Clone)]
+struct Limits {
+    constraint: Option<Constraint>,
+    platform: Option<Platform>,
+    fixed_port: bool,
+    /// CPU that each reserves, thousandths of a core.
+    cpu_milli: u64,
+    /// The range of host ports is that short.
+    few_ports: Option<u16>,
+    /// Per node: has the label, is of another architecture, has a dead engine, has no CPU.
+    nodes: Vec<[bool; 4]>,
+}
+
+fn limits() -> impl Strategy<Value = Limits> {
+    let attribute = prop_oneof![
+        Just(NodeAttribute::Hostname),
+        Just(NodeAttribute::Role),
+        Just(NodeAttribute::Arch),
+        Just(NodeAttribute::Label("disk".into())),
+        Just(NodeAttribute::EngineLabel("disk".into())),
+    ];
+    let value = prop_oneof![Just("node1"), Just("edge"), Just("x86_64"), Just("ssd")];
+    let constraint = (attribute, any::<bool>(), value).prop_map(|(attribute, equal, value)| {
+        let value = value.into();
+        Constraint {
+            attribute,
+            equal,
+            value,
+        }
+    });
+    let platform = prop_oneof![Just("linux/amd64"), Just("linux/arm64")];
+    let platform = platform.prop_map(|text| Platform::parse(text).unwrap());
+    let rarely = || prop::bool::weighted(0.2);
+    let node = [
+        any::<bool>().boxed(),
+        rarely().boxed(),
+        rarely().boxed(),
+        rarely().boxed(),
+    ];
+    (
+        prop::option::of(constraint),
+        prop::option::of(platform),
+        prop::bool::weighted(0.3),
+        prop_oneof![Just(0), Just(1_500), Just(70_000)],
+        prop::option::weighted(0.3, 0..4_u16),
+        prop::collection::vec(node, 5),
+    )
+        .prop_map(
+            |(constraint, platform, fixed_port, cpu_milli, few_ports, nodes)| Limits {
+                constraint,
+                platform,
+                fixed_port,
+                cpu_milli,
+                few_ports,
+                nodes,
+            },
+        )
+}
+
+impl Limits {
+    fn dress(&self, world: &mut World) {
+        if let Some(few) = self.few_ports {
+            world.config.port_max = world.config.port_min + few;
+        }
+        let names: Vec<NodeId> = world.desired.nodes.keys().cloned().collect();
+        let workers = names
+            .iter()
+            .filter(|name| name.as_str().starts_with("node"));
+        for (name, [label, other, dead, empty]) in workers.zip(&self.nodes) {
+            if *label {
+                let node = world.desired.nodes.get_mut(name).unwrap();
+                node.labels.insert("disk".into(), "ssd".into());
+            }
+            let sim = world.node(name.as_str());
+            if *label {
+                sim.engine_labels.insert("disk".into(), "hdd".into());
+            }
+            sim.arch = other.then(|| "aarch64".into());
+            sim.empty = *empty;
+            if *dead {
+                sim.engine = EngineState::Down;
+            }
+        }
+    }
+
+    fn bind(&self, web: &mut ServiceSpec) {
+        web.placement.constraints.extend(self.constraint.clone());
+        web.container.platform.clone_from(&self.platform);
+        web.container.resources.cpu_reserved_milli = self.cpu_milli;
+        if self.fixed_port {
+            web.container.fixed_ports.insert(8000, 5353);
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
     #[test]
@@ -98,8 +237,10 @@ proptest! {
         memory in 0..4_u64,
         pack in any::<bool>(),
         most in 0..3_u32,
+        limits in limits(),
     ) {
         let mut world = World::new(nodes);
+        limits.dress(&mut world);
         if let Some(node) = cordoned.filter(|node| *node <= nodes) {
             world.available(&format!("node{node}"), Availability::Cordoned);
         }
@@ -114,6 +255,7 @@ proptest! {
             if pack {
                 web.placement.policy = PlacementPolicy::Binpack;
             }
+            limits.bind(&mut web);
             world.apply("web", web);
             for _ in 0..12 {
                 world.tick(500);
