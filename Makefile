@@ -102,8 +102,8 @@ test: check ## Everything that checks the project, end-to-end tests in the lab i
 	@lab/test.sh
 
 .PHONY: sim
-sim: ## Simulates whole clusters under faults, in virtual time (SEEDS=10000 FROM=1)
-	cargo run --release -q -p longshore-sim -- --seeds $(or $(SEEDS),10000) --from $(or $(FROM),1)
+sim: ## Simulates whole clusters under faults, in virtual time (SEEDS=10000; one family: FROM=1)
+	cargo run --release -q -p longshore-sim -- --seeds $(or $(SEEDS),10000) $(if $(FROM),--from $(FROM))
 
 .PHONY: sim-mutants
 sim-mutants: ## Shows that the simulation finds each seeded mistake (SEEDS=1000)

@@ -92,6 +92,8 @@ mutants! {
     GivesBackServing,
     /// Planner: a fixed host port is given to as many as want it.
     FixedPortTwice,
+    /// Planner: any number of a service shares a node.
+    NodeCrowded,
     /// Controller: sent before it is stored.
     CommitAfterExecute,
     /// Controller: a command that a full disk refused is not sent again.

@@ -9,8 +9,8 @@ use longshore_model::plan::{Failures, Replica, ScaleChange};
 use longshore_model::report::ServiceReport;
 use longshore_model::rollout::{Phase, Rollout};
 use longshore_model::spec::{
-    Constraint, FailureAction, NodeAttribute, PlacementSpec, Resources, RouteSpec, UpdateOrder,
-    UpdateSpec,
+    Constraint, FailureAction, NodeAttribute, PlacementPolicy, PlacementSpec, Resources, RouteSpec,
+    UpdateOrder, UpdateSpec,
 };
 use longshore_model::{
     AutoscaleSpec, ContainerSpec, Memory, NodeId, Observed, Plan, Reason, ReplicaId, Report,
@@ -121,6 +121,9 @@ pub fn unplaceable(report: &Report, key: &ServiceKey) -> bool {
         .any(|wait| matches!(wait, Reason::Unplaceable { .. }))
 }
 
+/// Label of nodes that share a rack.
+pub const RACK: &str = "rack";
+
 /// What a user asks for.
 #[derive(Debug, Clone)]
 pub struct Wish {
@@ -184,11 +187,22 @@ impl Wish {
             replicas: self.replicas,
             placement: PlacementSpec {
                 constraints: self.impossible.then_some(nowhere).into_iter().collect(),
+                max_per_node: self.policies.max_per_node,
+                policy: match self.policies.packs {
+                    true => PlacementPolicy::Binpack,
+                    false => PlacementPolicy::Spread,
+                },
+                spread_labels: self
+                    .policies
+                    .racks
+                    .then(|| RACK.into())
+                    .into_iter()
+                    .collect(),
                 ..PlacementSpec::default()
             },
             update: UpdateSpec {
                 parallelism: self.parallelism,
-                order: match (self.stop_first, self.policies.fixed_port) {
+                order: match (self.stop_first, self.policies.per_node()) {
                     (true, _) => UpdateOrder::StopFirst,
                     (false, None) => UpdateOrder::StartFirst,
                     // A node that has one has no room for another.
@@ -202,8 +216,8 @@ impl Wish {
                     false => 1_500,
                 },
                 failure_action: self.failure_action,
+                failure_permille_max: self.policies.failure_permille_max,
                 delay_ms: self.delay_ms,
-                ..UpdateSpec::default()
             },
             autoscale: self
                 .scaling
@@ -249,7 +263,7 @@ fn scaling(signal: Signal, max: u32, wish: &Wish) -> AutoscaleSpec {
             signal,
         }],
         steps: Vec::new(),
-        window_ms: 3_000,
+        window_ms: wish.policies.window_ms(),
         warmup_ms: 1_000,
         scale_up: calm(0),
         scale_down: calm(4_000),

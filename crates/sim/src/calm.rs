@@ -165,8 +165,8 @@ impl World {
                 .count();
             let most = wish
                 .policies
-                .fixed_port
-                .map_or(target, |_| self.workers() as usize);
+                .per_node()
+                .map_or(target, |each| (self.workers() * each) as usize);
             let none = target == 0 && wish.scaling.is_some() && !wish.policies.to_zero;
             if serving != target.min(most) || none {
                 return Some(format!("{}: {serving} of {target} serve", service.key));

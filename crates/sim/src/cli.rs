@@ -9,6 +9,7 @@ use std::time::Instant;
 use clap::Parser;
 
 use crate::run::{self, Outcome, Sum};
+use crate::scenario::shares;
 
 /// Broken seeds that are shown with their last lines.
 const SHOWN_MAX: usize = 3;
@@ -23,9 +24,9 @@ struct Args {
     /// Run so many seeds.
     #[arg(long, default_value_t = 1_000)]
     seeds: u64,
-    /// The first one.
-    #[arg(long, default_value_t = 1)]
-    from: u64,
+    /// The first one; without it, each family of seeds has its share.
+    #[arg(long)]
+    from: Option<u64>,
     /// Threads; each seed runs in one.
     #[arg(long, default_value_t = 2)]
     jobs: usize,
@@ -52,7 +53,9 @@ pub fn main() -> ExitCode {
     #[cfg(feature = "mutants")]
     if args.all_mutants {
         return code(crate::mutants::all_are_caught(
-            args.from, args.seeds, args.jobs,
+            args.from.unwrap_or(1),
+            args.seeds,
+            args.jobs,
         ));
     }
     #[cfg(feature = "mutants")]
@@ -72,7 +75,13 @@ pub fn main() -> ExitCode {
         return code(outcome.violations.is_empty());
     }
     let began = Instant::now();
-    let sum = many(args.from, args.seeds, args.jobs, args.broken_max);
+    let mut sum = Sum::default();
+    for (from, seeds) in shares(args.from, args.seeds) {
+        let broken_max = args.broken_max.saturating_sub(sum.broken.len());
+        if broken_max > 0 {
+            sum.merge(many(from, seeds, args.jobs, broken_max));
+        }
+    }
     for (number, outcome) in sum.broken.iter().enumerate() {
         show(outcome, number < SHOWN_MAX);
     }

@@ -10,7 +10,7 @@ use longshore_model::plan::Traffic;
 use longshore_model::reason::{LeaveReason, ScaleCause};
 use longshore_model::{Availability, Memory, Observed, Plan, Replica, ReplicaState};
 
-use crate::adapter;
+use crate::adapter::{self, Wish};
 use crate::judge_policy::{floor, sources};
 use crate::truth::{Life, Pardon};
 use crate::world::World;
@@ -34,6 +34,12 @@ impl Commit<'_> {
     pub(crate) fn observing(&self) -> bool {
         let until = self.cluster.started_ms + self.cluster.config.planner.observe_ms;
         self.now_ms < until
+    }
+
+    /// Not even one window of the service's metrics was watched.
+    fn observes_metrics(&self, wish: Option<&Wish>) -> bool {
+        let window_ms = wish.map_or(0, |wish| wish.policies.window_ms());
+        self.observing() || self.now_ms < self.cluster.started_ms + window_ms
     }
 
     fn silent_ms(&self, session: &SessionObserved) -> u64 {
@@ -242,6 +248,7 @@ impl World {
                 found.push(format!("{id} is placed against its constraint"));
             }
         }
+        self.judge_crowding(commit, &fresh, found);
         self.judge_rounds(&fresh, found);
     }
 
@@ -338,7 +345,7 @@ impl World {
     }
 
     /// Does it really answer requests of users?
-    fn serves(&self, replica: &Replica) -> bool {
+    pub(crate) fn serves(&self, replica: &Replica) -> bool {
         let Some(port) = replica.ports.first() else {
             return false;
         };
@@ -428,13 +435,11 @@ impl World {
             {
                 continue;
             }
-            if commit.observing() {
+            let usual = self.users.of(key).map(|service| &service.usual);
+            if commit.observes_metrics(usual) {
                 found.push(format!("{key}: scaled in while observing"));
             }
-            let scaling = self
-                .users
-                .of(key)
-                .and_then(|service| service.usual.scaling.clone());
+            let scaling = usual.and_then(|usual| usual.scaling.clone());
             let Some((signal, _)) = scaling else { continue };
             let (good, all) = match self.sources_elsewhere(commit, key, &signal) {
                 Some(found) => found,

@@ -95,7 +95,7 @@ impl World {
             )
         });
         if bound && is < was && is != max && wish.policies.gives_back {
-            judge_given_back(commit, key, is, found);
+            judge_given_back(self, commit, key, is, found);
         } else if bound && is < was && is != max {
             found.push(format!("{key}: {was} becomes {is}, the bound is {max}"));
         }
@@ -301,9 +301,12 @@ fn off(commit: &Commit<'_>, service: &Service) -> Option<String> {
 /// Fewest that must serve while a change is made by choice.
 pub(crate) fn floor(commit: &Commit<'_>, key: &ServiceKey, wish: &Wish) -> u32 {
     let target = adapter::target(commit.after, key);
-    match wish.policies.fixed_port {
-        // Where each node has one, one must go before one comes.
-        Some(_) => wish.floor(target.min(hosts(commit, key))).saturating_sub(1),
+    match wish.policies.per_node() {
+        // Where each node is full, one must go before one comes.
+        Some(each) => {
+            let fit = hosts(commit, key).saturating_mul(each);
+            wish.floor(target.min(fit)).saturating_sub(1)
+        }
         None => wish.floor(target),
     }
 }

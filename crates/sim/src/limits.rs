@@ -1,12 +1,15 @@
 //! What takes counts and gates to their limits: services that may have nothing, that give back on
-//! silence, gates that look at the response time, and bounds that users set. Seeds from four
-//! million on.
+//! silence, gates that look at the response time, and bounds that users set; and what files say of
+//! windows, of places, and of failures that a rollout bears. Seeds from four million on.
+
+use std::collections::BTreeMap;
 
 use longshore_model::autoscale::{AutoscaleControl, BoundsOverride};
 use longshore_model::spec::GateSpec;
 
-use crate::adapter::Wish;
+use crate::adapter::{RACK, Wish};
 use crate::engine::Image;
+use crate::event::HostNo;
 use crate::policies::Policies;
 use crate::world::World;
 
@@ -26,8 +29,18 @@ impl World {
         let timed = usual.policies.gate.is_some() && self.dice.one_in(2);
         let gate = usual.policies.gate.clone().map(|gate| GateSpec {
             latency_permille_max: timed.then_some(2_000),
+            // What is quick need not be as quick as an error.
+            latency_ms_min: if timed {
+                2 * u32::try_from(QUICK_MS).unwrap_or(0)
+            } else {
+                0
+            },
             ..gate
         });
+        let window_ms = Some(self.dice.between(1, 10) * 1_000);
+        let crowds = usual.policies.fixed_port.is_none() && self.dice.one_in(4);
+        let most = u32::try_from(self.dice.between(1, 3)).unwrap_or(1);
+        let bears = [None, None, Some(0), Some(300), Some(600)];
         Wish {
             // Its batches are watched for longer.
             parallelism: usual.parallelism.max(if timed { 3 } else { 1 }),
@@ -35,10 +48,21 @@ impl World {
                 gate,
                 to_zero: wakes && falls,
                 gives_back,
+                window_ms,
+                max_per_node: if crowds { most } else { 0 },
+                packs: self.dice.one_in(5),
+                racks: self.dice.one_in(4),
+                failure_permille_max: self.dice.pick(&bears).flatten(),
                 ..usual.policies
             },
             ..usual
         }
+    }
+
+    /// Labels of a node: some seeds have racks, some a single one for all.
+    pub(crate) fn labels(&self, host: HostNo) -> BTreeMap<String, String> {
+        let rack = |racks: usize| (RACK.to_owned(), format!("r{}", host % racks));
+        self.scenario.racks.map(rack).into_iter().collect()
     }
 
     /// The load after the storm: also none from outside.

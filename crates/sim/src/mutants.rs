@@ -36,9 +36,10 @@ pub fn all_are_caught(from: u64, seeds: u64, jobs: usize) -> bool {
             | Mutant::HoldIgnored
             | Mutant::PauseIsForEver
             | Mutant::FixedPortTwice => POLICIES_FROM + from,
-            Mutant::NeverWakes | Mutant::OverrideIgnored | Mutant::GivesBackServing => {
-                LIMITS_FROM + from
-            }
+            Mutant::NeverWakes
+            | Mutant::OverrideIgnored
+            | Mutant::GivesBackServing
+            | Mutant::NodeCrowded => LIMITS_FROM + from,
             _ => from,
         };
         let found = find(*mutant, first, seeds, jobs);

@@ -45,9 +45,35 @@ pub struct Policies {
     pub to_zero: bool,
     /// Without any samples it gives back what does not serve.
     pub gives_back: bool,
+    /// What its autoscaler looks back over; none: three seconds.
+    pub window_ms: Option<u64>,
+    /// Most on one node; 0: no limit.
+    pub max_per_node: u32,
+    /// Fullest node first.
+    pub packs: bool,
+    /// Spread over racks first.
+    pub racks: bool,
+    /// Share of new replicas that may fail, thousandths; none: one may.
+    pub failure_permille_max: Option<u32>,
 }
 
 impl Policies {
+    /// Most that one node can hold, where that is bounded.
+    #[must_use]
+    pub fn per_node(&self) -> Option<u32> {
+        match (self.fixed_port, self.max_per_node) {
+            (Some(_), _) => Some(1),
+            (None, 0) => None,
+            (None, max) => Some(max),
+        }
+    }
+
+    /// What its autoscaler looks back over.
+    #[must_use]
+    pub fn window_ms(&self) -> u64 {
+        self.window_ms.unwrap_or(3_000)
+    }
+
     /// Does its gate look at the response time?
     #[must_use]
     pub fn is_timed(&self) -> bool {

@@ -91,6 +91,19 @@ pub struct Sum {
 }
 
 impl Sum {
+    /// Adds those of another family.
+    pub fn merge(&mut self, other: Self) {
+        self.seeds += other.seeds;
+        self.events += other.events;
+        self.runs += other.runs;
+        self.commits += other.commits;
+        self.requests += other.requests;
+        self.failed += other.failed;
+        self.writes += other.writes;
+        self.rest_ms_max = self.rest_ms_max.max(other.rest_ms_max);
+        self.broken.extend(other.broken);
+    }
+
     /// Adds one.
     pub fn add(&mut self, outcome: Outcome) {
         self.seeds += 1;

@@ -147,8 +147,30 @@ pub const PAUSES_FROM: u64 = 2_000_000;
 pub const POLICIES_FROM: u64 = 3_000_000;
 
 /// From this seed on, services may fall to nothing and give back on silence, gates look at the
-/// response time, and users set bounds.
+/// response time, users set bounds and undo, and files say how long an autoscaler looks back, how
+/// many share a node, over what they are spread and how many failures a rollout bears.
 pub const LIMITS_FROM: u64 = 4_000_000;
+
+/// The first seed of each family.
+pub const FAMILIES: [u64; 5] = [
+    1,
+    RICH_FROM + 1,
+    PAUSES_FROM + 1,
+    POLICIES_FROM + 1,
+    LIMITS_FROM + 1,
+];
+
+/// So many seeds shared over the families, where none is chosen: the first one of each, and how
+/// many.
+#[must_use]
+pub fn shares(from: Option<u64>, seeds: u64) -> Vec<(u64, u64)> {
+    let Some(from) = from else {
+        let families = FAMILIES.len() as u64;
+        let share = |n: u64| seeds / families + u64::from(n < seeds % families);
+        return FAMILIES.into_iter().zip((0..families).map(share)).collect();
+    };
+    vec![(from, seeds)]
+}
 
 /// When a schedule begins or ends: 2027-01-15T08:00:00Z. The clock on the wall at the start of all
 /// smaller seeds.
@@ -183,6 +205,8 @@ pub struct Scenario {
     pub policies: bool,
     /// See [`LIMITS_FROM`].
     pub limits: bool,
+    /// Racks that the nodes stand in, where they are labelled.
+    pub racks: Option<usize>,
     /// The clock on the wall at the start.
     pub wall_ms: u64,
     /// Settings of the planner: its real times, shortened so that a minute shows much.
@@ -218,12 +242,16 @@ impl Scenario {
             pauses: seed >= PAUSES_FROM,
             policies,
             limits: seed >= LIMITS_FROM,
+            racks: None,
             wall_ms: DAWN_MS,
             planner: planner(dice, services, rich),
         };
         if policies {
             scenario.wall_ms -= dice.between(3_000, scenario.chaos_ms - 5_000);
             scenario.planner.external_stale_ms = 5_000;
+        }
+        if scenario.limits {
+            scenario.racks = dice.pick(&[None, Some(1), Some(2), Some(3)]).flatten();
         }
         scenario
     }
@@ -273,5 +301,19 @@ fn planner(dice: &mut Dice, services: u64, rich: bool) -> PlannerConfig {
         backoff_reset_ms: dice.between(5_000, 20_000),
         outage_calm_ms: 10_000,
         ..rebalance
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seeds_are_shared_over_all_families_unless_one_is_chosen() {
+        let shared = shares(None, 12);
+        assert_eq!(shared.iter().map(|(_, count)| count).sum::<u64>(), 12);
+        assert_eq!(shared[0], (1, 3));
+        assert_eq!(shared[4], (4_000_001, 2));
+        assert_eq!(shares(Some(7), 12), [(7, 12)]);
     }
 }

@@ -1,7 +1,7 @@
 //! Users: they apply revisions good and bad, scale, take down, drain, remove and join nodes, and
 //! bring load. All of it goes through the controller's one door for writes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use controller::store::{NodeRecord, Repository, StoreError, StoredEvent};
 use longshore_haproxy_driver::name::BackendName;
@@ -39,6 +39,8 @@ pub struct Service {
     pub key: ServiceKey,
     /// What is applied now; none: it is down.
     pub wish: Option<Wish>,
+    /// What was applied before.
+    pub earlier: Option<Wish>,
     /// What was last asked for, acknowledged or not.
     asked: Option<Wish>,
     /// What it is like when it is up.
@@ -68,9 +70,9 @@ impl Users {
         self.services.get(service).is_some_and(|service| {
             let wish = service.wish.as_ref();
             let whole = |wish: &Wish| {
-                // Of one that needs its node's port the old one stops first.
-                let fixed = wish.policies.fixed_port.is_some() || wish.policies.to_zero;
-                !wish.stop_first && !fixed && wish.max_unavailable == 0
+                // Of one that has no room beside it the old one stops first.
+                let tight = wish.policies.per_node().is_some() || wish.policies.to_zero;
+                !wish.stop_first && !tight && wish.max_unavailable == 0
             };
             wish.is_some_and(whole) && now_ms >= service.promised_at
         })
@@ -123,6 +125,7 @@ impl World {
             self.users.services.push(Service {
                 key: ServiceKey::new(app, service),
                 wish: None,
+                earlier: None,
                 asked: None,
                 usual,
                 promised_at: u64::MAX,
@@ -193,7 +196,7 @@ impl World {
                 worker: at.worker,
                 edge: at.edge,
             },
-            labels: BTreeMap::new(),
+            labels: self.labels(host),
             availability: Availability::Active,
             address: at.address,
             joined_ms: 0,
@@ -295,7 +298,7 @@ impl World {
             .wish
             .as_ref()
             .is_some_and(|was| was.stop_first || was.max_unavailable > 0);
-        service_now.wish = Some(wish);
+        service_now.earlier = service_now.wish.replace(wish);
         if !was_up || shrinks || service_now.promised_at == u64::MAX {
             service_now.promised_at = self.now + crate::traffic::PARDON_MS;
             self.traffic.forget(service);
@@ -428,6 +431,14 @@ impl World {
     }
 
     fn new_revision(&mut self, service: usize) {
+        if self.scenario.limits
+            && self.dice.one_in(6)
+            && let Some(earlier) = self.users.services[service].earlier.clone()
+        {
+            say!(self, "user undoes {}", self.users.services[service].key);
+            self.apply(service, earlier);
+            return;
+        }
         let mut next = self.users.services[service].usual.clone();
         next.image = match self.dice.one_in(4) {
             true => self.bad_image(),

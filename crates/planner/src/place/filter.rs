@@ -69,6 +69,11 @@ pub(super) fn room_refusal(
 ) -> Option<Refusal> {
     let held = &draft.cluster.held[number];
     let max = board.placement.max_per_node;
+    #[cfg(feature = "mutants")]
+    let max = match longshore_model::mutant::is(longshore_model::Mutant::NodeCrowded) {
+        true => 0,
+        false => max,
+    };
     if max > 0 && board.of_service[number] >= max {
         return Some(Refusal::MaxPerNode { max });
     }
