@@ -66,6 +66,12 @@ lab-stress-http: ## Load on the app's CPU endpoint through HAProxy (SECONDS=60 C
 bench-handover: ## Planned changes under five kinds of traffic, three ledgers (CYCLES=20 GATE=off PEERS=classic)
 	@lab/bench.sh
 
+comma := ,
+
+.PHONY: bench-edge
+bench-edge: ## What servers cost that come and go, a line per case, beside a reload (SERVERS=1000,10000)
+	@SERVERS="$(if $(SERVERS),$(SERVERS),1000$(comma)10000)" cargo bench -q -p longshore-haproxy-driver --bench edge
+
 .PHONY: bench-plan
 bench-plan: ## What planning costs, a line per case (MAX=1000000 replicas at most, or ONLY=10000x1000000)
 	@MAX="$(or $(MAX),1000000)" ONLY="$(ONLY)" cargo bench -q -p longshore-planner --bench plan

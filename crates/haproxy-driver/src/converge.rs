@@ -1,6 +1,6 @@
 //! One convergence: looks, decides, sends, reloads where structure differs, writes the file.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use tokio::time::Instant;
 
@@ -15,6 +15,9 @@ use crate::step::{Action, Step};
 
 /// Looks at HAProxy within one call before it is given up for this time.
 const ROUNDS_MAX: usize = 8;
+/// Rounds after which servers that are let in are left to the next call: while many join, some pass
+/// their check at each look, and there is no rest until all have.
+const ROUNDS_OPENING: usize = 3;
 /// Answers of HAProxy that an error quotes.
 const COMPLAINTS_MAX: usize = 5;
 
@@ -43,7 +46,7 @@ pub(crate) enum Waits {
 /// The last commands and what HAProxy said to them.
 #[derive(Debug, Default)]
 struct Sent {
-    steps: Vec<Step>,
+    steps: HashSet<Step>,
     complaints: Vec<String>,
 }
 
@@ -58,7 +61,7 @@ impl Sent {
         let again: Vec<&Step> = decision
             .steps
             .iter()
-            .filter(|step| self.steps.contains(step))
+            .filter(|step| self.steps.contains(*step))
             .collect();
         let Some(first) = again.first() else {
             return Ok(());
@@ -220,7 +223,7 @@ impl Edge {
         let driven = self.driven();
         let mut sent = Sent::default();
         let mut vouched = None;
-        for _ in 0..ROUNDS_MAX {
+        for round in 1..=ROUNDS_MAX {
             let seen = self.look().await?;
             self.notice_pid(&seen, outcome);
             let capabilities = Capabilities::of(&seen.info.version);
@@ -244,7 +247,11 @@ impl Edge {
             if !steps.is_empty() {
                 outcome.steps += steps.len();
                 sent.complaints = self.send(&steps).await?;
-                sent.steps = steps;
+                let only_opens = steps.iter().all(|step| step.action == Action::Ready);
+                if only_opens && round > ROUNDS_OPENING {
+                    return Ok(seen.running);
+                }
+                sent.steps = steps.into_iter().collect();
             } else if vouched.is_none() && !outcome.decision.joining.is_empty() {
                 vouched = Some(self.probe(&outcome.decision.joining).await);
                 if vouched.as_ref().is_some_and(BTreeSet::is_empty) {

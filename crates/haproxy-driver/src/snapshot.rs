@@ -15,7 +15,7 @@ use crate::name::{BackendName, parse_slot};
 use crate::old_workers::Loads;
 use crate::readout::{Load, Running, RunningServer, StatLine};
 use crate::settings::CheckSettings;
-use crate::slots::{Holder, SlotMap};
+use crate::slots::{Holder, SlotMap, SlotNumber};
 
 impl Running {
     /// Fills in what the statistics say of each server.
@@ -81,15 +81,15 @@ pub fn servers(
         let servers = services.entry(service).or_default();
         let pool = slots.backends.get(name.as_str());
         let running = running.backends.get(name.as_str());
+        let slots = pool.into_iter().flatten();
+        let held: BTreeMap<ReplicaId, (SlotNumber, bool)> = slots
+            .filter_map(|(slot, holder)| match holder {
+                Holder::Replica { id, proven } => Some((*id, (*slot, *proven))),
+                Holder::Leaving | Holder::Free => None,
+            })
+            .collect();
         for server in backend.servers.values() {
-            let slot = pool.and_then(|pool| {
-                pool.iter().find_map(|(slot, holder)| match holder {
-                    Holder::Replica { id, proven } if *id == server.replica => {
-                        Some((*slot, *proven))
-                    }
-                    _ => None,
-                })
-            });
+            let slot = held.get(&server.replica).copied();
             let now = slot.and_then(|(slot, proven)| Some((running?.get(&slot)?, proven)));
             let check = backend.check_settings(check);
             let mut observed = now.map_or(ABSENT, |(now, proven)| observe(now, proven, &check));

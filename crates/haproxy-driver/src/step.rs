@@ -7,7 +7,7 @@ use crate::render::PARKED;
 use crate::slots::SlotNumber;
 
 /// What is done to a slot.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Action {
     /// Make the slot, in maint, at the parked address.
     AddServer {
@@ -34,7 +34,7 @@ pub enum Action {
 }
 
 /// One command.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Step {
     /// Backend of the slot.
     pub backend: BackendName,
