@@ -356,3 +356,28 @@ async fn two_controllers_never_open_one_directory_and_init_never_overwrites() {
     let error = controller::init::init(&again).unwrap_err();
     assert!(error.to_string().contains("was cut off"), "{error}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_spoken_to_replicas_does_not_change_under_those_that_serve() {
+    let lab = Lab::start().await;
+    let _edge = lab.node("edge", false, true).await;
+    let _a = lab.node("a", true, false).await;
+    apply(&lab, app("hello", "web", 80, 1)).await.unwrap();
+    lab.until_serving("web", 1).await;
+    let with = |change: fn(&mut longshore_proto::spec::v1::RouteSpec)| {
+        let mut app = app("hello", "web", 80, 1);
+        change(&mut app.services.get_mut("web").unwrap().routes[0]);
+        app
+    };
+    let refused = apply(&lab, with(|route| route.http2 = true)).await;
+    let refused = refused.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition);
+    assert!(
+        refused.message().contains("another container port"),
+        "{refused}"
+    );
+    // All else of a way in may change.
+    apply(&lab, with(|route| route.slowstart_ms = 5_000))
+        .await
+        .unwrap();
+}

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use longshore_model::plan::Traffic;
+use longshore_model::route::RouteSpec;
 use longshore_model::{
     App, AppName, Desired, Event, EventKind, ServiceKey, ServiceName, ServiceSpec, SharedMap,
 };
@@ -12,6 +14,7 @@ use serde_json::Value;
 use tonic::Status;
 
 use super::find;
+use super::lists::is_shut_out;
 use crate::cluster::Cluster;
 use crate::config::Policy;
 use crate::grpc::Refusal;
@@ -113,7 +116,7 @@ fn check_ports(
     name: &AppName,
     services: &Services,
 ) -> Result<(), Status> {
-    let mut taken: Vec<(ServiceKey, longshore_model::spec::RouteSpec)> = Vec::new();
+    let mut taken: Vec<(ServiceKey, RouteSpec)> = Vec::new();
     for (key, app, spec) in desired.services() {
         if app.name != *name {
             taken.extend(spec.routes.iter().map(|route| (key.clone(), route.clone())));
@@ -121,6 +124,13 @@ fn check_ports(
     }
     for (service, spec) in services {
         let key = ServiceKey::new(name.clone(), service.clone());
+        let before = desired
+            .apps
+            .get(name)
+            .and_then(|app| app.services.get(service));
+        if let Some(before) = before {
+            check_speech(cluster, &key, before, spec)?;
+        }
         for route in &spec.routes {
             let port = route.listen_port;
             if port == STATS_PORT || port == cluster.port {
@@ -143,6 +153,38 @@ fn check_ports(
         }
     }
     Ok(())
+}
+
+/// What HAProxy speaks to replicas is one setting for all of them, so a change of it would cut off
+/// those that serve before one new replica does.
+fn check_speech(
+    cluster: &Cluster,
+    key: &ServiceKey,
+    before: &ServiceSpec,
+    after: &ServiceSpec,
+) -> Result<(), Status> {
+    let speech = |route: &RouteSpec| (route.proxy_protocol, route.http2);
+    let changed = after.routes.iter().find(|new| {
+        let mut same = before.routes.iter();
+        same.any(|old| old.container_port == new.container_port && speech(old) != speech(new))
+    });
+    let Some(route) = changed else { return Ok(()) };
+    let observed = cluster.fleet.snapshot();
+    let view = cluster.view();
+    let mut serving = view.plan.replicas_of(key);
+    let is_reached = serving.any(|replica| {
+        replica.traffic == Traffic::Serve && !is_shut_out(key, replica.id, &observed)
+    });
+    if !is_reached {
+        return Ok(());
+    }
+    Err(Status::failed_precondition(format!(
+        "{key}: proxy_protocol or http2 of container port {} changes while replicas serve there: \
+         they would be cut off at once, since HAProxy speaks one way to all of them; let the app \
+         listen for it on another container port, or deploy it as another service and take this one \
+         down then",
+        route.container_port
+    )))
 }
 
 /// What an apply would do.
