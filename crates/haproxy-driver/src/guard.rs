@@ -3,8 +3,8 @@
 //! Whoever leaves is drained first, and whoever died fails HAProxy's own check. A list that simply
 //! lacks most of the servers that HAProxy reaches and sends requests to is therefore a mistake (a
 //! controller with an empty store, say): such servers stay until they are drained, or until
-//! HAProxy finds them gone, which ends the matter by itself within a few checks; or until the list
-//! has been the same for long, since only people can know that it is right.
+//! HAProxy finds them gone, which ends the matter by itself within a few checks; or until such
+//! lists have come for long, since only people can know that they are right.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -80,10 +80,8 @@ fn takes_away(asked: &Routes, intent: &Intent) -> bool {
         .flat_map(|b| b.servers.iter().map(|s| (&b.service, s.replica)))
         .collect();
     intent.backends.values().any(|b| {
-        let serving = b.servers.values().filter(|s| s.mode == ServerMode::Serve);
-        serving
-            .into_iter()
-            .any(|s| !listed.contains(&(&b.service, s.replica)))
+        let mut serving = b.servers.values().filter(|s| s.mode == ServerMode::Serve);
+        serving.any(|s| !listed.contains(&(&b.service, s.replica)))
     })
 }
 
@@ -126,13 +124,16 @@ fn keep(
         why.insert((*service).clone(), said);
         gone.extend(lost.into_iter().map(|id| (*service, *id)));
     }
+    if why.is_empty() {
+        return None;
+    }
     let mut routes = asked.clone();
     for backend in intent.backends.values() {
         let lost = |s: &&Server| gone.contains(&(&backend.service, s.replica));
         let servers: Vec<Server> = backend.servers.values().filter(lost).cloned().collect();
         put_back(&mut routes, backend, servers);
     }
-    (!why.is_empty()).then_some((routes, why))
+    Some((routes, why))
 }
 
 fn put_back(routes: &mut Routes, backend: &BackendIntent, servers: Vec<Server>) {
