@@ -66,6 +66,10 @@ lab-stress-http: ## Load on the app's CPU endpoint through HAProxy (SECONDS=60 C
 bench-handover: ## Planned changes under five kinds of traffic, three ledgers (CYCLES=20 GATE=off PEERS=classic)
 	@lab/bench.sh
 
+.PHONY: edge-tests
+edge-tests: ## The driver's tests against another HAProxy (HAPROXY=/path/haproxy, or Debian's: SUITE=trixie)
+	@SUITE=$(SUITE) lab/edge-tests.sh $(HAPROXY)
+
 comma := ,
 
 .PHONY: bench-edge

@@ -8,10 +8,11 @@ use crate::decide::{Decision, Worker, decide};
 use crate::edge::Edge;
 use crate::error::EdgeError;
 use crate::held::taken_ports;
-use crate::readout::{Capabilities, Running};
+use crate::readout::Running;
 use crate::slots::SlotMap;
 use crate::socket::COMMANDS_MAX;
 use crate::step::{Action, Step};
+use crate::versions::{Verb, Version};
 
 /// Looks at HAProxy within one call before it is given up for this time.
 const ROUNDS_MAX: usize = 8;
@@ -226,8 +227,8 @@ impl Edge {
         for round in 1..=ROUNDS_MAX {
             let seen = self.look().await?;
             self.notice_pid(&seen, outcome);
-            let capabilities = Capabilities::of(&seen.info.version);
-            if capabilities.too_old {
+            let version = Version::parse(&seen.info.version);
+            if version.is_some() && !Verb::DriveSlots.is_in(version) {
                 return Err(EdgeError::TooOld {
                     version: seen.info.version,
                 });
@@ -235,7 +236,7 @@ impl Edge {
             let nobody = BTreeSet::new();
             let worker = Worker {
                 running: Some(&seen.running),
-                can_add: capabilities.add_server,
+                version,
                 vouched: vouched.as_ref().unwrap_or(&nobody),
             };
             let mut decision = decide(&driven, &self.slots, worker, &self.settings);

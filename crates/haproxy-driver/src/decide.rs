@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use longshore_model::ReplicaId;
 use longshore_model::observe::ServerAdmin;
+use longshore_model::route::Balance;
 use longshore_model::routes::{Server, ServerMode};
 
 use crate::intent::{BackendIntent, Intent};
@@ -17,6 +18,7 @@ use crate::render::{PARKED, server_options};
 use crate::settings::Settings;
 use crate::slots::{Holder, SlotMap, SlotNumber};
 use crate::step::{Action, Step};
+use crate::versions::{Verb, Version};
 
 /// What follows from one look.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -43,8 +45,8 @@ pub struct Decision {
 pub struct Worker<'a> {
     /// What it runs; none while HAProxy is down.
     pub running: Option<&'a Running>,
-    /// It takes `add server`.
-    pub can_add: bool,
+    /// Its release, where it is known.
+    pub version: Option<Version>,
     /// Joining servers that answered this host's own probe a moment ago.
     pub vouched: &'a BTreeSet<(BackendName, ReplicaId)>,
 }
@@ -55,7 +57,7 @@ impl Worker<'static> {
     /// HAProxy is down.
     pub const GONE: Self = Self {
         running: None,
-        can_add: false,
+        version: None,
         vouched: &NOBODY,
     };
 }
@@ -91,7 +93,7 @@ pub fn decide(
                 .get(name.as_str())
                 .cloned()
                 .unwrap_or_default(),
-            can_add: worker.can_add,
+            can_add: can_add(backend, worker.version),
             vouched: worker.vouched,
             settings,
             out: &mut out,
@@ -105,6 +107,15 @@ pub fn decide(
     }
     out.steps.sort_by_key(|step| order(&step.action));
     out
+}
+
+/// Does a pool of this backend grow at run time?
+fn can_add(backend: &BackendIntent, version: Option<Version>) -> bool {
+    let verb = match backend.route.balance {
+        Balance::Source | Balance::Hash => Verb::AddServerByHash,
+        Balance::Roundrobin | Balance::Leastconn | Balance::Random => Verb::AddServer,
+    };
+    verb.is_in(version)
 }
 
 /// Servers come in before others go out; a slot's own commands keep their order because the

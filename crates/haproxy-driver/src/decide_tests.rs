@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use super::*;
 
 const BACKEND: &str = "be_shop_web_80";
+const RELEASE: Option<Version> = Some(Version::new(2, 6, 12));
 
 fn address(last: u8) -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(10, 0, 0, last))
@@ -89,7 +90,7 @@ fn look(intent: &Intent, slots: &SlotMap, running: &Running) -> Decision {
     let vouched = BTreeSet::new();
     let worker = Worker {
         running: Some(running),
-        can_add: true,
+        version: RELEASE,
         vouched: &vouched,
     };
     decide(intent, slots, worker, &Settings::default())
@@ -148,7 +149,7 @@ fn a_probe_of_a_moment_ago_counts_unless_haproxy_says_down() {
         let running = running(&[(1, now(7, Draining, health))]);
         let worker = Worker {
             running: Some(&running),
-            can_add: true,
+            version: RELEASE,
             vouched: &vouched,
         };
         wire(&decide(
@@ -232,7 +233,7 @@ fn an_old_haproxy_gets_a_larger_pool_by_reload() {
     let vouched = BTreeSet::new();
     let worker = Worker {
         running: Some(&running),
-        can_add: false,
+        version: Version::parse("2.4.29"),
         vouched: &vouched,
     };
     let decision = decide(
@@ -249,6 +250,42 @@ fn an_old_haproxy_gets_a_larger_pool_by_reload() {
     assert_eq!(reloaded.backends[BACKEND][&2], held(8, false));
 }
 
+/// What becomes of a second replica where the pool is full.
+fn second_replica(balance: Balance, version: &str) -> (usize, Vec<&'static str>) {
+    let mut want = intent(&[(7, Serve), (8, Serve)]);
+    for backend in want.backends.values_mut() {
+        backend.route.balance = balance;
+    }
+    let running = running(&[(1, now(7, Ready, 2))]);
+    let worker = Worker {
+        running: Some(&running),
+        version: Version::parse(version),
+        vouched: &BTreeSet::new(),
+    };
+    let pools = slots(&[(1, held(7, true))]);
+    let decision = decide(&want, &pools, worker, &Settings::default());
+    (
+        decision.steps.len(),
+        decision.reload.values().copied().collect(),
+    )
+}
+
+#[test]
+fn a_pool_grows_as_the_release_and_the_balance_allow() {
+    let (at_run_time, by_reload) = ((4, vec![]), (0, vec!["needs a larger pool"]));
+    for version in ["2.6.12-1+deb12u4", "3.0.11", "3.2.26"] {
+        let grown = second_replica(Balance::Leastconn, version);
+        assert_eq!(grown, at_run_time, "{version}");
+    }
+    for balance in [Balance::Hash, Balance::Source] {
+        assert_eq!(second_replica(balance, "2.6.12-1+deb12u4"), by_reload);
+        assert_eq!(second_replica(balance, "3.0.11"), by_reload);
+        assert_eq!(second_replica(balance, "3.2.26"), at_run_time);
+    }
+    assert_eq!(second_replica(Balance::Roundrobin, "2.4.29"), by_reload);
+    assert_eq!(second_replica(Balance::Roundrobin, "home-made"), by_reload);
+}
+
 #[test]
 fn a_larger_pool_is_asked_for_until_it_is_loaded() {
     let want = intent(&[(7, Serve), (8, Serve)]);
@@ -257,7 +294,7 @@ fn a_larger_pool_is_asked_for_until_it_is_loaded() {
     let loaded = running(&[(1, now(7, Ready, 2))]);
     let worker = Worker {
         running: Some(&loaded),
-        can_add: false,
+        version: Version::parse("2.4.29"),
         vouched: &vouched,
     };
     let decision = decide(&want, &pools, worker, &Settings::default());

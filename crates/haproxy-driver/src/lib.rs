@@ -41,6 +41,7 @@ pub mod snapshot;
 mod socket;
 pub mod step;
 mod structure;
+pub mod versions;
 
 pub use edge::{Applied, Edge, EdgeSnapshot, Ticked};
 pub use error::EdgeError;

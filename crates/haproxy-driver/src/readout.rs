@@ -280,37 +280,6 @@ pub fn processes(text: &str) -> Processes {
     out
 }
 
-/// What a version can do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Capabilities {
-    /// `add server` with checks: 2.6 and newer.
-    pub add_server: bool,
-    /// Old enough to lack what the driver cannot do without.
-    pub too_old: bool,
-}
-
-impl Capabilities {
-    /// Of a version as `show info` writes it. `del server` is deliberately not among them: on
-    /// several releases it ends the whole process.
-    #[must_use]
-    pub fn of(version: &str) -> Self {
-        let mut numbers = version
-            .split(['.', '-'])
-            .map(|part| part.parse::<u32>().ok());
-        match (numbers.next().flatten(), numbers.next().flatten()) {
-            (Some(major), Some(minor)) => Self {
-                add_server: (major, minor) >= (2, 6),
-                too_old: (major, minor) < (2, 4),
-            },
-            // Unknown text: do nothing that an old release might not know.
-            _ => Self {
-                add_server: false,
-                too_old: false,
-            },
-        }
-    }
-}
-
 #[cfg(test)]
 #[path = "readout_tests.rs"]
 mod tests;

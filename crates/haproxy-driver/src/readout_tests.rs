@@ -53,27 +53,6 @@ fn processes_are_read_by_section() {
 }
 
 #[test]
-fn versions_decide_what_is_used() {
-    for (version, add_server, too_old) in [
-        ("2.6.12-1+deb12u4", true, false),
-        ("2.4.0", false, false),
-        ("3.2-dev5", true, false),
-        ("10.0.1", true, false),
-        ("2.2.9", false, true),
-        ("unknown", false, false),
-    ] {
-        assert_eq!(
-            Capabilities::of(version),
-            Capabilities {
-                add_server,
-                too_old
-            },
-            "{version}"
-        );
-    }
-}
-
-#[test]
 fn statistics_are_read_by_the_names_of_their_columns() {
     let text = "# pxname,svname,qcur,scur,rate,stot,req_tot,hrsp_5xx,econ,rtime,addr,\n\
         be_a,slot1,1,2,3,4,,,5,6,127.0.0.1:9,\nbe_a,BACKEND,1,2,3,4,7,8,5,6,,\n\n";
@@ -115,6 +94,6 @@ proptest! {
     fn no_text_makes_a_reader_panic(text in almost()) {
         let running = servers_state(&text);
         let _ = state_line_enabled(&running.header, &text);
-        let _ = (stat(&text), info(&text), processes(&text), Capabilities::of(&text));
+        let _ = (stat(&text), info(&text), processes(&text));
     }
 }

@@ -10,6 +10,7 @@ use longshore_haproxy_driver::intent::Intent;
 use longshore_haproxy_driver::name::BackendName;
 use longshore_haproxy_driver::slots::Holder;
 use longshore_haproxy_driver::snapshot::servers;
+use longshore_haproxy_driver::versions::Version;
 use longshore_haproxy_driver::{Action, Settings, SlotMap, Step};
 use longshore_model::observe::{BackendObserved, ServerAdmin};
 use longshore_model::routes::ServerMode;
@@ -98,6 +99,11 @@ impl Driver {
         }
     }
 
+    /// Release of the HAProxy that it drives.
+    fn release(&self) -> &'static str {
+        if self.can_add { "2.6.12" } else { "2.4.22" }
+    }
+
     /// Applies what is new, advances what is on its way, reads what is there. True: something is
     /// on its way.
     ///
@@ -159,7 +165,7 @@ impl Driver {
         let settings = Settings::default();
         let worker = Worker {
             running: None,
-            can_add: false,
+            version: None,
             vouched: &BTreeSet::new(),
         };
         let decision = decide(&self.intent, &self.slots, worker, &settings);
@@ -226,7 +232,7 @@ impl Driver {
             let nobody = BTreeSet::new();
             let worker = Worker {
                 running: Some(&running),
-                can_add: self.can_add,
+                version: Version::parse(self.release()),
                 vouched: vouched.as_ref().unwrap_or(&nobody),
             };
             let mut decision = decide(&self.intent, &self.slots, worker, &Settings::default());
@@ -355,7 +361,7 @@ impl Driver {
             backends,
             stats_ago_ms: Some(0),
             problem: (!self.problems.is_empty()).then(|| self.problems.join("; ")),
-            haproxy_version: if self.can_add { "2.6.12" } else { "2.4.22" }.into(),
+            haproxy_version: self.release().into(),
             refused: BTreeMap::new(),
         })
     }

@@ -60,7 +60,7 @@ fn compile(backends: Vec<Backend>) -> (Intent, Vec<RouteError>) {
 fn first_slots(intent: &Intent) -> SlotMap {
     let worker = Worker {
         running: None,
-        can_add: false,
+        version: None,
         vouched: &BTreeSet::new(),
     };
     decide(intent, &SlotMap::default(), worker, &settings()).slots

@@ -1,5 +1,6 @@
 //! What a way in may ask for beyond its port, against HAProxy itself.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 
@@ -259,7 +260,7 @@ async fn the_same_key_goes_to_the_same_replica() {
         r.hash_header = Some("X-Tenant".into());
     });
     host.serve(1, vec![backend]).await;
-    let mut seen = std::collections::BTreeSet::new();
+    let mut seen = BTreeSet::new();
     for tenant in 0..12 {
         let ask = async || {
             let text = format!(
@@ -277,6 +278,44 @@ async fn the_same_key_goes_to_the_same_replica() {
         seen.extend(first);
     }
     assert_eq!(seen.len(), 2, "all tenants are with one replica");
+}
+
+/// Who answers each of many keys.
+async fn shares(port: u16) -> BTreeMap<String, String> {
+    let mut shares = BTreeMap::new();
+    for key in 0..60 {
+        let path = format!("/key{key}");
+        let (status, body) = get(port, &path, "x").await.unwrap();
+        assert_eq!(status, 200, "{path}");
+        shares.insert(path, body);
+    }
+    shares
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_are_shared_by_all_of_a_pool_that_grew_and_stay_through_a_reload() {
+    let mut host = Host::with(|s| s.slots_initial = 1).await;
+    let port = free_port();
+    let mut replicas = Vec::new();
+    for id in 1..=6 {
+        replicas.push(Replica::start(id).await);
+    }
+    let backend = |count: usize| {
+        let servers = replicas.iter().take(count).map(|r| r.server(Serve));
+        way(http("shop/web", port, servers.collect()), |r| {
+            r.balance = Balance::Hash;
+        })
+    };
+    host.serve(1, vec![backend(2)]).await;
+    host.serve(2, vec![backend(6)]).await;
+    let grown = shares(port).await;
+    let answered: BTreeSet<&String> = grown.values().collect();
+    assert_eq!(answered.len(), 6, "{answered:?}");
+    // Another way in is a reload.
+    let other = http("shop/other", free_port(), vec![]);
+    let applied = host.serve(3, vec![backend(6), other]).await;
+    assert!(applied.reloaded);
+    assert_eq!(shares(port).await, grown);
 }
 
 /// A replica that speaks nothing but HTTP/2: another HAProxy, ended with the test.
