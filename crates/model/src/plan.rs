@@ -14,7 +14,7 @@ use crate::report::{NodeState, Stay};
 use crate::rollout::{Good, Refused, Rollout};
 use crate::routes::{Backend, Routes, Server, ServerMode};
 use crate::shared::SharedMap;
-use crate::spec::{ContainerSpec, RouteSpec};
+use crate::spec::{ContainerSpec, Probe, RouteSpec};
 
 /// What the controller has decided and committed. Nodes and edges are told parts of it.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -396,11 +396,34 @@ impl ServicePlan {
         self.routes.iter().map(|route| {
             let port = route.container_port;
             let replicas = self.replicas.values();
+            let mut route = route.clone();
+            // HAProxy has one check for all servers of a backend. A path that those which serve do
+            // not know would take them all out: until they are replaced, a connection is enough.
+            if !self.all_answer(route.check_path.as_deref()) {
+                route.check_path = None;
+            }
             Backend {
                 service: key.clone(),
-                route: route.clone(),
+                route,
                 servers: replicas.filter_map(|r| r.server(port)).collect(),
             }
+        })
+    }
+
+    /// Were all replicas that serve started to answer this path?
+    fn all_answer(&self, path: Option<&str>) -> bool {
+        let answers = |spec: &ContainerSpec| {
+            let probe = spec.probe.as_ref();
+            path.is_none() || probe.and_then(Probe::checked_path) == path
+        };
+        if self.templates.values().all(|spec| answers(spec)) {
+            return true;
+        }
+        let replicas = self.replicas.values();
+        let mut serving = replicas.filter(|replica| replica.traffic == Traffic::Serve);
+        serving.all(|replica| {
+            let spec = self.templates.get(&replica.template);
+            spec.is_none_or(|spec| answers(spec))
         })
     }
 }

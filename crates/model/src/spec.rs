@@ -207,6 +207,11 @@ pub struct Probe {
     /// HTTP path; a TCP connection is enough when absent.
     #[serde(default)]
     pub path: Option<String>,
+    /// HTTP path that only HAProxy can ask for, since the agent does not speak as the replica
+    /// expects (HTTP/2, PROXY protocol, another port). It is here so that another path is another
+    /// template. Left out of the canonical form when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub edge_path: Option<String>,
     /// Time between two probes of a healthy replica; a starting one is probed more often.
     pub interval_ms: u64,
     /// Time after which one probe counts as failed.
@@ -215,6 +220,14 @@ pub struct Probe {
     pub retries: u32,
     /// Time after the start within which it must become healthy.
     pub start_ms_max: u64,
+}
+
+impl Probe {
+    /// The path that replicas are checked by, whoever asks for it.
+    #[must_use]
+    pub fn checked_path(&self) -> Option<&str> {
+        self.path.as_deref().or(self.edge_path.as_deref())
+    }
 }
 
 /// Limits and reservations. Zero means: none.

@@ -80,6 +80,7 @@ pub fn container_spec_to_pb(spec: &ContainerSpec) -> pb::ContainerSpec {
         probe: spec.probe.as_ref().map(|probe| pb::Probe {
             port: probe.port.into(),
             path: probe.path.clone(),
+            edge_path: probe.edge_path.clone(),
             interval_ms: probe.interval_ms,
             timeout_ms: probe.timeout_ms,
             retries: probe.retries,
@@ -261,6 +262,7 @@ fn probe_from(probe: pb::Probe) -> Result<Probe, WireError> {
     Ok(Probe {
         port: port("probe.port", probe.port)?,
         path: http_path("probe.path", probe.path)?,
+        edge_path: http_path("probe.edge_path", probe.edge_path)?,
         interval_ms: duration("probe.interval_ms", probe.interval_ms)?.max(100),
         timeout_ms: duration("probe.timeout_ms", probe.timeout_ms)?.max(10),
         retries: probe.retries.max(1),

@@ -73,6 +73,7 @@ fn container() -> ContainerSpec {
         probe: Some(Probe {
             port: 8000,
             path: Some("/healthz".into()),
+            edge_path: Some("/edge".into()),
             interval_ms: 2000,
             timeout_ms: 1000,
             retries: 3,

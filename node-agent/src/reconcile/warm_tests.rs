@@ -112,6 +112,7 @@ fn probed_spec(spec: &mut ContainerSpec) {
     spec.probe = Some(Probe {
         port: 8080,
         path: None,
+        edge_path: None,
         interval_ms: 1_000,
         timeout_ms: 1_000,
         retries: 3,

@@ -129,9 +129,20 @@ fn probe(ports: &ports::Ports, haproxy: &Haproxy, spec: &ContainerSpec) -> Optio
         fall,
         start_ms,
     } = check;
+    // A TCP way in is checked by a connection.
+    let http = ports
+        .routes
+        .iter()
+        .any(|route| route.mode == RouteMode::Http);
+    let path = path.filter(|_| http);
+    let (path, edge_path) = match first.mode == RouteMode::Http && haproxy.is_plain() {
+        true => (path, None),
+        false => (None, path),
+    };
     Some(Probe {
         port: first.container_port,
-        path: path.filter(|_| first.mode == RouteMode::Http && haproxy.is_plain()),
+        path,
+        edge_path,
         interval_ms: interval_ms.unwrap_or(PROBE_INTERVAL_MS),
         timeout_ms: timeout_ms.unwrap_or(PROBE_TIMEOUT_MS),
         retries: fall.unwrap_or(PROBE_RETRIES),
