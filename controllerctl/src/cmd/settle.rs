@@ -392,6 +392,11 @@ async fn judge(client: &mut Client, seen: &Seen) -> Option<Failure> {
                     let message = format!("{} is {reason}", service.key);
                     return Some(Failure::new(message).exit(Exit::Unplaceable).hint(more));
                 }
+                // A rollout that has something to go back to fails by it in time.
+                Ok(ref reason @ Reason::NotReached { .. }) if !goes_on(service) => {
+                    let message = format!("{}: {reason}", service.key);
+                    return Some(Failure::new(message).exit(Exit::Unplaceable).hint(more));
+                }
                 Ok(Reason::Backoff { failures, last, .. })
                     if failures >= FAILURES_MAX && !goes_on(service) =>
                 {

@@ -314,6 +314,17 @@ pub enum Reason {
         /// Why, in its agent's words, with the way out.
         detail: String,
     },
+    /// Replicas are healthy as their nodes say, and no edge reaches them.
+    NotReached {
+        /// How many.
+        replicas: u32,
+        /// Slot of the first one.
+        slot: u32,
+        /// Its node.
+        node: NodeId,
+        /// Since when.
+        since_ms: TimeMs,
+    },
     /// Written by another version, which knew a reason that this one does not: what was stored or
     /// sent with it is read all the same.
     #[serde(other)]
@@ -439,6 +450,20 @@ impl fmt::Display for Reason {
                 write!(f, "{replica} waits until its replacement serves")
             }
             Self::NotRouted { edge, detail } => write!(f, "not reachable through {edge}: {detail}"),
+            Self::NotReached {
+                replicas,
+                slot,
+                node,
+                ..
+            } => {
+                let s = if *replicas == 1 { " is" } else { "s are" };
+                write!(
+                    f,
+                    "{replicas} replica{s} healthy, but HAProxy's check fails on every edge (slot \
+                     {slot} on {node}): does it answer x-haproxy.check there, and can the edges \
+                     connect to its node?"
+                )
+            }
             Self::Foreign => f.write_str("a reason that this version does not know"),
             Self::RolloutPaused {
                 revision,

@@ -62,6 +62,9 @@ pub struct PlannerConfig {
     pub edge_report_stale_ms: u64,
     /// A replica that its node calls healthy but no edge reaches is replaced after this (5,000).
     pub unreachable_hold_ms: u64,
+    /// A new replica that its node calls healthy but no edge reaches counts as failed in its
+    /// rollout after this, on top of what its checks take (10,000).
+    pub unreached_fail_ms: u64,
     /// A replica whose own check fails is replaced, additively, after this (30,000).
     pub unhealthy_hold_ms: u64,
     /// A replica that its connected node should know but does not list failed after this (10,000).
@@ -121,6 +124,7 @@ impl Default for PlannerConfig {
             external_stale_ms: 30_000,
             edge_report_stale_ms: 3_000,
             unreachable_hold_ms: 5_000,
+            unreached_fail_ms: 10_000,
             unhealthy_hold_ms: 30_000,
             missing_hold_ms: 10_000,
             outage_window_ms: 60_000,

@@ -82,7 +82,7 @@ fn give_up_dead(draft: &mut Draft<'_>, service: usize, active: &[usize]) {
 }
 
 /// Says it, and counts it unless the replica had served long enough to call it proven.
-fn note_failure(draft: &mut Draft<'_>, service: usize, row: usize, why: &FailReason) {
+pub(crate) fn note_failure(draft: &mut Draft<'_>, service: usize, row: usize, why: &FailReason) {
     let Some(replica) = draft.replica(row) else {
         return;
     };

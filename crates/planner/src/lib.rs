@@ -35,6 +35,7 @@ mod load;
 mod place;
 mod policy;
 mod progress;
+mod reach;
 mod rebalance;
 mod recompute;
 mod record;
@@ -118,6 +119,7 @@ pub fn plan_with(input: &PlanInput<'_>, cache: &mut Cache) -> Outcome {
     let leaving = handover::leaving(&draft);
     handover::run(&mut draft, &leaving);
     failures::run(&mut draft);
+    reach::run(&mut draft);
     scale::begin(&mut draft);
     progress::run(&mut draft);
     scale::run(&mut draft);

@@ -10,6 +10,7 @@ use longshore_model::{EventKind, NodeId, Reason, SharedMap};
 
 use crate::cache::Part;
 use crate::draft::{Condition, Draft};
+use crate::reach;
 
 /// Fills the report and says new waits once.
 pub(crate) fn run(draft: &mut Draft<'_>, part: Option<&Part>) {
@@ -21,6 +22,7 @@ pub(crate) fn run(draft: &mut Draft<'_>, part: Option<&Part>) {
         .unwrap_or_default();
     for service in 0..draft.services.len() {
         say_refused(draft, service);
+        reach::say(draft, service);
         count_replicas(draft, service);
         if decides(draft, service) {
             crate::record::scale(draft, service);
@@ -230,6 +232,7 @@ fn word(reason: &Reason) -> Option<&'static str> {
         Reason::UnknownButServing { .. } => Some("unknown_but_serving"),
         Reason::KeptInRoutes { .. } => Some("kept_in_routes"),
         Reason::NotRouted { .. } => Some(NOT_ROUTED),
+        Reason::NotReached { .. } => Some("not_reached"),
         _ => None,
     }
 }

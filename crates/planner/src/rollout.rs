@@ -17,7 +17,7 @@ use crate::failures::{backs_off, failures, forgive, is_outdated};
 use crate::place::{self, Order, constraint_refusal};
 use crate::progress;
 use crate::verdict;
-use crate::{health, rebalance, warm};
+use crate::{health, reach, rebalance, warm};
 
 mod leaving;
 mod places;
@@ -137,7 +137,10 @@ fn unwanted(
         Some(LeaveReason::NodeDrain)
     } else if rebalance::moves(draft, row) {
         Some(LeaveReason::Rebalanced)
-    } else if may_move && since(&memory.unreachable_since_ms, config.unreachable_hold_ms) {
+    } else if may_move
+        && since(&memory.unreachable_since_ms, config.unreachable_hold_ms)
+        && !reach::is_judged(draft, draft.rows[row].service, row)
+    {
         Some(LeaveReason::Unreachable)
     } else if may_move && since(&memory.unhealthy_since_ms, config.unhealthy_hold_ms) {
         let said = draft.rows[row]

@@ -12,20 +12,29 @@ use crate::draft::Draft;
 use crate::progress::{self, change, enter, has_way_back, of, recompute_rollout, say, update};
 use crate::record::note;
 
-/// A new replica failed before its batch had passed.
-pub(crate) fn count_failure(draft: &mut Draft<'_>, service: usize, row: usize, why: &FailReason) {
+/// Is it a new replica whose batch has not passed yet? Its failure speaks against the rollout, as
+/// long as there is something else to run.
+pub(crate) fn is_on_trial(draft: &Draft<'_>, service: usize, row: usize) -> bool {
     let (Some(rollout), Some(replica)) = (of(draft, service), draft.replica(row)) else {
-        return;
+        return false;
     };
     let since_ms = rollout.passed_ms.unwrap_or(rollout.started_ms);
     let unproven = replica.template == rollout.to && replica.created_ms >= since_ms;
     let going = matches!(rollout.phase, Phase::Running | Phase::Held { .. });
+    unproven && going && has_way_back(draft, service)
+}
+
+/// A new replica failed before its batch had passed.
+pub(crate) fn count_failure(draft: &mut Draft<'_>, service: usize, row: usize, why: &FailReason) {
+    if !is_on_trial(draft, service, row) {
+        return;
+    }
+    let (Some(rollout), Some(replica)) = (of(draft, service), draft.replica(row)) else {
+        return;
+    };
     let Some(spec) = draft.services[service].spec else {
         return;
     };
-    if !(unproven && going && has_way_back(draft, service)) {
-        return;
-    }
     let failed = rollout.failed.saturating_add(1);
     let trouble = Trouble::Replicas {
         failed,

@@ -293,6 +293,7 @@ fn planner(dice: &mut Dice, services: u64, rich: bool) -> PlannerConfig {
         observe_ms: dice.between(4_000, 10_000),
         edge_lease_ms: dice.between(4_000, 10_000),
         unreachable_hold_ms: dice.between(2_000, 5_000),
+        unreached_fail_ms: 10_000,
         unhealthy_hold_ms: dice.between(3_000, 10_000),
         missing_hold_ms: dice.between(4_000, 10_000),
         outage_window_ms: dice.between(5_000, 20_000),

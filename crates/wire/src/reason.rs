@@ -49,6 +49,9 @@ pub fn fail_reason_to_pb(reason: &FailReason) -> pb::FailReason {
             detail: short(detail),
         }),
         FailReason::Removed => Wire::Removed(pb::Removed {}),
+        FailReason::NotReached { after_ms } => Wire::NotReached(pb::NotReached {
+            after_ms: *after_ms,
+        }),
     };
     pb::FailReason {
         reason: Some(reason),
@@ -89,5 +92,8 @@ pub fn fail_reason_from_pb(reason: pb::FailReason) -> Result<FailReason, WireErr
             detail: short(&r.detail),
         },
         Wire::Removed(pb::Removed {}) => FailReason::Removed,
+        Wire::NotReached(r) => FailReason::NotReached {
+            after_ms: r.after_ms,
+        },
     })
 }

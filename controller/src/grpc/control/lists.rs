@@ -232,6 +232,7 @@ fn cpu_ratio(cluster: &Cluster, seen: &NodeObserved, now_ms: TimeMs) -> Option<f
 /// All services by key: wanted ones, and those whose replicas still leave.
 pub(super) fn services(cluster: &Cluster) -> Vec<pb::Service> {
     let (view, desired) = (cluster.view(), cluster.desired());
+    let observed = cluster.fleet.snapshot();
     let edges: Vec<IpAddr> = desired
         .nodes
         .values()
@@ -245,7 +246,7 @@ pub(super) fn services(cluster: &Cluster) -> Vec<pb::Service> {
         describe(&mut service, spec, &edges);
         service.revision = app.revision;
         service.updated_ms = app.applied_ms;
-        service.rollout = Some(super::rollout::state(&view, &desired, &key));
+        service.rollout = Some(super::rollout::state(&view, &desired, &observed, &key));
         list.insert(key, service);
     }
     for (key, report) in view.report.services.iter() {

@@ -6,11 +6,14 @@ use std::sync::Arc;
 use longshore_model::plan::{Plan, ServicePlan, Traffic};
 use longshore_model::rollout::{Direction, Phase, RolloutControl, Said};
 use longshore_model::spec::FailureAction;
-use longshore_model::{App, Desired, Event, EventKind, ServiceKey, ServiceName, ServiceSpec};
+use longshore_model::{
+    App, Desired, Event, EventKind, Observed, ServiceKey, ServiceName, ServiceSpec,
+};
 use longshore_proto::control::v1 as pb;
 use longshore_wire::to_struct;
 use tonic::Status;
 
+use super::lists::is_shut_out;
 use super::{apply, find};
 use crate::cluster::{Cluster, Ledger, View};
 use crate::grpc::Refusal;
@@ -39,12 +42,18 @@ pub(super) fn list(cluster: &Cluster, words: &[String]) -> Result<Vec<pb::Rollou
             .map(|word| find::service(&desired, &view.plan, word))
             .collect::<Result<_, _>>()?,
     };
-    let of = |key| state(&view, &desired, &key);
+    let observed = cluster.fleet.snapshot();
+    let of = |key| state(&view, &desired, &observed, &key);
     Ok(keys.into_iter().map(of).collect())
 }
 
 /// How the rollout of one service stands.
-pub(super) fn state(view: &View, desired: &Desired, key: &ServiceKey) -> pb::Rollout {
+pub(super) fn state(
+    view: &View,
+    desired: &Desired,
+    observed: &Observed,
+    key: &ServiceKey,
+) -> pb::Rollout {
     let spec = desired.service(key).map(|(_, spec)| spec);
     let report = view.report.services.get(key);
     let mut out = pb::Rollout {
@@ -69,17 +78,12 @@ pub(super) fn state(view: &View, desired: &Desired, key: &ServiceKey) -> pb::Rol
     if let (Some(_), Some(good)) = (&service.refused, &service.good) {
         out.image.clone_from(&good.spec.container.image);
     }
-    fill(&mut out, &view.plan, key, service, spec);
+    fill(&mut out, service, spec);
+    count(&mut out, &view.plan, observed, key, service);
     out
 }
 
-fn fill(
-    out: &mut pb::Rollout,
-    plan: &Plan,
-    key: &ServiceKey,
-    service: &ServicePlan,
-    spec: Option<&Arc<ServiceSpec>>,
-) {
+fn fill(out: &mut pb::Rollout, service: &ServicePlan, spec: Option<&Arc<ServiceSpec>>) {
     let Some(rollout) = &service.rollout else {
         return;
     };
@@ -119,11 +123,26 @@ fn fill(
         };
         out.trouble = Some(to_struct(trouble));
     }
+}
+
+/// Replicas of the old template and of the new one; of these, the ones that edges send requests.
+fn count(
+    out: &mut pb::Rollout,
+    plan: &Plan,
+    observed: &Observed,
+    key: &ServiceKey,
+    service: &ServicePlan,
+) {
+    let Some(rollout) = &service.rollout else {
+        return;
+    };
     let of_service = plan.replicas_of(key);
     for replica in of_service.filter(|r| r.leaving.is_none()) {
         if replica.template == rollout.to {
             out.new_total += 1;
-            out.new_serving += u32::from(replica.traffic == Traffic::Serve);
+            let serves = replica.traffic == Traffic::Serve;
+            let reached = serves && !is_shut_out(key, replica.id, observed);
+            out.new_serving += u32::from(reached);
         } else {
             out.old_total += 1;
         }

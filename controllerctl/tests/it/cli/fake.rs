@@ -346,6 +346,12 @@ impl ControlService for Fake {
                     edge: "edge".parse().unwrap(),
                     detail: "port 8080 is taken by another program".into(),
                 }),
+                "deaf" => Some(Reason::NotReached {
+                    replicas: 1,
+                    slot: 1,
+                    node: "node1".parse().unwrap(),
+                    since_ms: 1_000,
+                }),
                 _ => None,
             };
             if reason.is_some() || service.image == "slow" {

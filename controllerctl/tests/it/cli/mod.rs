@@ -165,6 +165,16 @@ fn what_an_edge_refuses_ends_with_5_and_the_edges_words() {
 }
 
 #[test]
+fn what_no_edge_reaches_ends_with_5_and_the_way_out() {
+    let cluster = Cluster::start();
+    let (code, _, err) = run(&cluster, &["up", "-f", &cluster.compose("deaf"), "-y"]);
+    assert_eq!(code, 5, "{err}");
+    let words = "app/web: 1 replica is healthy, but HAProxy's check fails on every edge (slot 1 on \
+                 node1): does it answer x-haproxy.check there";
+    assert!(err.contains(words), "{err}");
+}
+
+#[test]
 fn waiting_is_bounded_and_ends_with_7() {
     let cluster = Cluster::start();
     let file = cluster.compose("slow");

@@ -59,6 +59,12 @@ pub enum FailReason {
     },
     /// Somebody removed its container.
     Removed,
+    /// Its node calls it healthy, but no edge reaches it. No agent says this: it follows from what
+    /// edges report.
+    NotReached {
+        /// For so long.
+        after_ms: u64,
+    },
 }
 
 impl fmt::Display for FailReason {
@@ -91,6 +97,11 @@ impl fmt::Display for FailReason {
             }
             Self::CheckFails { detail } => write!(f, "health check fails: {detail}"),
             Self::Removed => f.write_str("its container was removed by hand"),
+            Self::NotReached { after_ms } => write!(
+                f,
+                "healthy on its node, but HAProxy's check of it failed on every edge for {} s",
+                after_ms / 1000
+            ),
         }
     }
 }

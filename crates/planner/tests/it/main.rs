@@ -12,6 +12,7 @@ mod filters;
 mod hostile;
 mod laws;
 mod placing;
+mod reach;
 mod rebalance;
 mod records;
 mod rig;

@@ -89,6 +89,8 @@ pub(crate) struct World {
     pub edges: BTreeMap<NodeId, SimEdge>,
     /// Images whose containers never run.
     pub broken: Vec<String>,
+    /// Images whose containers are healthy and fail HAProxy's check.
+    pub shut_out: Vec<String>,
     pub report: Report,
     pub events: Vec<EventKind>,
     /// Sessions stick to a draining server as long as this is set.
@@ -172,6 +174,7 @@ impl World {
             nodes: BTreeMap::new(),
             edges: BTreeMap::new(),
             broken: vec![],
+            shut_out: vec![],
             report: Report::default(),
             events: vec![],
             sticky: false,
@@ -456,9 +459,15 @@ impl World {
     }
 
     fn check_of(&self, replica: ReplicaId) -> CheckState {
+        let shut_out = |sim: &SimNode| {
+            let mut assigned = sim.assignment.replicas.iter();
+            let template = assigned.find(|r| r.id == replica).map(|r| &r.template);
+            let spec = template.and_then(|id| sim.assignment.templates.get(id));
+            spec.is_some_and(|spec| self.shut_out.contains(&spec.image))
+        };
         let up = self.nodes.values().any(|sim| {
             let runs = sim.containers.get(&replica);
-            sim.power && sim.reachable && runs.is_some_and(answers)
+            sim.power && sim.reachable && runs.is_some_and(answers) && !shut_out(sim)
         });
         if up { CheckState::Up } else { CheckState::Down }
     }

@@ -1,0 +1,119 @@
+//! Replicas that are healthy as their nodes say, and that no edge reaches: HAProxy's check fails.
+//! New ones fail their rollout by that as by a crash; of the others it is said.
+
+use longshore_model::reason::{FailReason, LeaveReason};
+use longshore_model::{Reason, ServiceSpec, TimeMs};
+
+use crate::draft::Draft;
+use crate::{failures, verdict};
+
+/// What HAProxy does where a file is silent: between two checks, and checks that count.
+const CHECK_INTERVAL_MS: u64 = 500;
+const CHECKS: u64 = 3;
+
+/// New replicas that no edge reached in time fail, and leave. They may still have sessions of the
+/// time before their check failed, so they drain.
+pub(crate) fn run(draft: &mut Draft<'_>) {
+    if draft.brake {
+        return;
+    }
+    for service in 0..draft.services.len() {
+        let Some(spec) = draft.services[service].spec else {
+            continue;
+        };
+        let hold_ms = draft.input.config.unreached_fail_ms + checks_ms(spec);
+        for (row, since_ms) in shut_out(draft, service) {
+            if !is_judged(draft, service, row) {
+                continue;
+            }
+            let after_ms = draft.input.now_ms.saturating_sub(since_ms);
+            if after_ms < hold_ms {
+                draft.look_again(service, since_ms.saturating_add(hold_ms));
+                continue;
+            }
+            failures::note_failure(draft, service, row, &FailReason::NotReached { after_ms });
+            draft.leave(row, LeaveReason::Unreachable);
+        }
+    }
+}
+
+/// Does it speak against its rollout that no edge reaches the replica? Then it does not move
+/// elsewhere meanwhile: the next one would fare no better.
+pub(crate) fn is_judged(draft: &Draft<'_>, service: usize, row: usize) -> bool {
+    verdict::is_on_trial(draft, service, row) && !is_node_cut_off(draft, service, row)
+}
+
+/// Says of those that stay, new or not, that nobody reaches them.
+pub(crate) fn say(draft: &mut Draft<'_>, service: usize) {
+    let Some(spec) = draft.services[service].spec else {
+        return;
+    };
+    let hold_ms = draft.input.config.unreachable_hold_ms + checks_ms(spec);
+    let now_ms = draft.input.now_ms;
+    let mut late = Vec::new();
+    for (row, since_ms) in shut_out(draft, service) {
+        match now_ms.saturating_sub(since_ms) >= hold_ms {
+            true => late.push((row, since_ms)),
+            false => draft.look_again(service, since_ms.saturating_add(hold_ms)),
+        }
+    }
+    let Some((row, since_ms)) = late.iter().min_by_key(|(row, since)| (since, row)).copied() else {
+        return;
+    };
+    if let Some(replica) = draft.replica(row) {
+        let reason = Reason::NotReached {
+            replicas: u32::try_from(late.len()).unwrap_or(u32::MAX),
+            slot: replica.slot,
+            node: replica.node.clone(),
+            since_ms,
+        };
+        draft.wait(service, reason);
+    }
+}
+
+/// Staying replicas that no edge reaches, and since when.
+fn shut_out(draft: &Draft<'_>, service: usize) -> Vec<(usize, TimeMs)> {
+    let clock = &draft.memory(service).unreachable_since_ms;
+    if clock.is_empty() {
+        return Vec::new();
+    }
+    let active = draft.active(service).into_iter();
+    let since = active.filter_map(|row| Some((row, *clock.get(&draft.rows[row].id)?)));
+    since.collect()
+}
+
+/// Are others on its node out of reach as well, and none in it? That says more of the way to the
+/// node than of the new template: the replica moves.
+fn is_node_cut_off(draft: &Draft<'_>, service: usize, row: usize) -> bool {
+    let Some((number, replica)) = draft.rows[row].node.zip(draft.replica(row)) else {
+        return false;
+    };
+    let held = &draft.cluster.held[number];
+    let (mut up, mut down) = (held.up, held.down);
+    for &other in &draft.services[service].rows {
+        let seen = &draft.rows[other];
+        let same = draft
+            .replica(other)
+            .is_some_and(|r| r.template == replica.template);
+        if seen.node == Some(number) && same {
+            up = up.saturating_sub(seen.sight.up);
+            down = down.saturating_sub(seen.sight.down);
+        }
+    }
+    up == 0 && down > 0
+}
+
+/// How long HAProxy's own checks take to tell: those that bring a replica in, and those that take
+/// it out.
+fn checks_ms(spec: &ServiceSpec) -> u64 {
+    let of = |check: &longshore_model::route::CheckTimes| {
+        let interval_ms = match check.interval_ms {
+            0 => CHECK_INTERVAL_MS,
+            said => u64::from(said),
+        };
+        let checks = u64::from(check.rise) + u64::from(check.fall);
+        interval_ms.saturating_mul(checks.max(CHECKS))
+    };
+    let times = spec.routes.iter().map(|route| of(&route.check));
+    times.max().unwrap_or_default()
+}
