@@ -2,8 +2,10 @@
 
 use std::fmt::Write as _;
 
+use longshore_model::autoscale::RateAmount;
 use longshore_model::report::{
-    Clamp, ClampRule, Direction, DropReason, Dropped, ScaleReport, SignalReport, Trust, measured,
+    Clamp, ClampRule, Direction, DropReason, Dropped, RateLook, ScaleReport, SignalReport, Trust,
+    measured,
 };
 use longshore_model::{Reason, ServiceKey};
 
@@ -73,7 +75,10 @@ pub(super) fn lines(
     let mut lines = Vec::new();
     for signal in &report.signals {
         lines.push(input(signal, decided_ms));
-        lines.extend(signal.dropped.iter().map(dropped));
+        // What went wrong outside is said already; silence would be another thing.
+        let known = |drop: &&Dropped| drop.why == DropReason::Silent && signal.problem.is_some();
+        let drops = signal.dropped.iter().filter(|drop| !known(drop));
+        lines.extend(drops.map(dropped));
     }
     if let Some(count) = report.recommendation {
         let highest = match report.signals.len() {
@@ -185,6 +190,23 @@ fn way(direction: Direction) -> (&'static str, &'static str) {
     }
 }
 
+/// `2 more than 3 in 60 s`
+fn rate(look: &RateLook, direction: Direction) -> String {
+    let period = span(look.period_ms);
+    if look.full {
+        return format!("it changed too often within {period}");
+    }
+    let amount = match look.amount {
+        RateAmount::Replicas(count) => count.to_string(),
+        RateAmount::Percent(part) => format!("{part} %"),
+    };
+    let way = match direction {
+        Direction::Up => "more",
+        Direction::Down => "fewer",
+    };
+    format!("{amount} {way} than {} in {period}", look.start)
+}
+
 fn rule(rule: &ClampRule) -> String {
     match rule {
         ClampRule::MissingData { signals } => {
@@ -205,10 +227,19 @@ fn rule(rule: &ClampRule) -> String {
         ClampRule::Stabilization {
             direction,
             recommendation,
-        } => format!(
-            "{} held: a recommendation of {recommendation} is inside the stabilization window",
-            way(*direction).0
-        ),
+            window_ms,
+            ..
+        } => {
+            let window = match window_ms {
+                0 => String::new(),
+                window_ms => format!(" of {}", span(*window_ms)),
+            };
+            format!(
+                "{} held: a recommendation of {recommendation} is inside the stabilization \
+                 window{window}",
+                way(*direction).0
+            )
+        }
         ClampRule::Turned { direction } => format!(
             "{} held: the count went the other way within the stabilization window",
             way(*direction).0
@@ -220,7 +251,13 @@ fn rule(rule: &ClampRule) -> String {
             direction,
             policy,
             end,
-        } => format!("{}.policies[{policy}] allows {end}", way(*direction).1),
+            policies,
+            ..
+        } => {
+            let look = policies.get(*policy as usize);
+            let how = look.map_or_else(String::new, |look| format!(": {}", rate(look, *direction)));
+            format!("{}.policies[{policy}] allows {end}{how}", way(*direction).1)
+        }
         ClampRule::Bounds { min, max } => format!("bounds {min}..{max}"),
         ClampRule::Paused { by } => format!("paused by {by}"),
         ClampRule::Held { by } => format!("held by {by}"),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use scale::{
-    BoundReport, BoundSource, Clamp, ClampRule, Direction, DropReason, Dropped, Proposal,
+    BoundReport, BoundSource, Clamp, ClampRule, Direction, DropReason, Dropped, Proposal, RateLook,
     ScaleReport, SignalReport, SignalRule, Trust, measured,
 };
 

@@ -1,9 +1,9 @@
 //! Windows and rates: how fast a count may follow what the signals ask for.
 
-use longshore_model::autoscale::{Behavior, RateAmount};
+use longshore_model::autoscale::{Behavior, RateAmount, RatePolicy};
 use longshore_model::plan::{Recommendation, ScaleChange};
 use longshore_model::reason::ScaleCause;
-use longshore_model::report::{ClampRule, Direction};
+use longshore_model::report::{ClampRule, Direction, RateLook};
 use longshore_model::{AutoscaleSpec, TimeMs};
 
 use crate::draft::Draft;
@@ -96,6 +96,8 @@ pub(crate) fn stabilization(
     let rule = ClampRule::Stabilization {
         direction,
         recommendation,
+        window_ms,
+        made_ms: best.map(|best| best.at_ms),
     };
     (rule, until_ms)
 }
@@ -161,41 +163,64 @@ pub(crate) fn rate(
     let inside = |change: &ScaleChange, period_ms: u64| {
         now_ms.saturating_sub(effective(draft, change.at_ms)) < period_ms
     };
-    let mut bound: Option<(u32, u64, usize)> = None;
-    for (number, policy) in behavior.policies.iter().enumerate() {
+    let look = |policy: &RatePolicy| {
         let moves = changes.iter().filter(|c| inside(c, policy.period_ms));
         let moved = moved(moves, up);
-        // Older changes of this period may be forgotten: then nothing more is allowed in it.
-        let full = changes.len() >= draft.input.config.changes_max
-            && changes.first().is_some_and(|c| inside(c, policy.period_ms));
-        let start = if up {
-            current.saturating_sub(moved)
-        } else {
-            current.saturating_add(moved)
-        };
-        let end = match full {
-            true => current,
-            false => end_of_period(start, policy.amount, up),
-        };
-        let looser = bound.is_none_or(|(best, ..)| (end > best) == up && end != best);
-        if bound.is_none() || looser != behavior.select_min {
-            bound = Some((end, policy.period_ms, number));
+        RateLook {
+            amount: policy.amount,
+            period_ms: policy.period_ms,
+            start: if up {
+                current.saturating_sub(moved)
+            } else {
+                current.saturating_add(moved)
+            },
+            // Older changes of this period may be forgotten: then nothing more is allowed in it.
+            full: changes.len() >= draft.input.config.changes_max
+                && changes.first().is_some_and(|c| inside(c, policy.period_ms)),
         }
-    }
-    let (end, period_ms, number) = bound?;
-    let end = if up {
-        end.max(current)
-    } else {
-        end.min(current)
     };
+    let policies: Vec<RateLook> = behavior.policies.iter().map(look).collect();
+    let select_min = behavior.select_min;
+    let (end, number) = allowed(direction, current, select_min, &policies)?;
+    let period_ms = policies.get(number)?.period_ms;
     let oldest = changes.iter().find(|change| inside(change, period_ms));
     let since_ms = oldest.map_or(now_ms, |change| effective(draft, change.at_ms));
     let rule = ClampRule::Rate {
         direction,
         policy: u32::try_from(number).unwrap_or(u32::MAX),
         end,
+        select_min,
+        policies,
     };
     Some((rule, since_ms.saturating_add(period_ms)))
+}
+
+/// The count that rate policies allow, and which of them decides; none without policies.
+pub(crate) fn allowed(
+    direction: Direction,
+    current: u32,
+    select_min: bool,
+    policies: &[RateLook],
+) -> Option<(u32, usize)> {
+    let up = direction == Direction::Up;
+    let mut bound: Option<(u32, usize)> = None;
+    for (number, look) in policies.iter().enumerate() {
+        let end = match look.full {
+            true => current,
+            false => end_of_period(look.start, look.amount, up),
+        };
+        let looser = bound.is_none_or(|(best, _)| (end > best) == up && end != best);
+        if bound.is_none() || looser != select_min {
+            bound = Some((end, number));
+        }
+    }
+    let (end, number) = bound?;
+    let end = if up {
+        end.max(current)
+    } else {
+        end.min(current)
+    };
+    Some((end, number))
 }
 
 /// Replicas that the autoscaler moved in one direction.

@@ -5,7 +5,7 @@
 
 use longshore_model::report::{ClampRule, Direction, ScaleReport};
 
-use crate::signal;
+use crate::{policy, signal};
 
 /// The count that a record decides, from its inputs: signals, then clamps in their order. It must
 /// equal [`ScaleReport::result`].
@@ -40,22 +40,26 @@ pub(crate) fn apply(rule: &ClampRule, current: u32, count: u32) -> u32 {
         } => serving.min(current),
         ClampRule::Tolerance { .. } => count,
         ClampRule::Stabilization {
-            direction: Up,
-            recommendation: end,
-        }
-        | ClampRule::Rate {
-            direction: Up, end, ..
-        } if count > current => count.min(end.max(current)),
-        ClampRule::Stabilization {
-            direction: Down,
-            recommendation: end,
-        }
-        | ClampRule::Rate {
-            direction: Down,
-            end,
+            direction,
+            recommendation,
             ..
-        } if count < current => count.max(end.min(current)),
-        ClampRule::Stabilization { .. } | ClampRule::Rate { .. } => count,
+        } => towards(direction, current, count, recommendation),
+        ClampRule::Rate {
+            direction,
+            end,
+            select_min,
+            ref policies,
+            ..
+        } => {
+            // A record of before the policies were noted holds their answer only.
+            let allowed = policy::allowed(direction, current, select_min, policies);
+            towards(
+                direction,
+                current,
+                count,
+                allowed.map_or(end, |(end, _)| end),
+            )
+        }
         ClampRule::Turned { direction: Up } => count.min(current),
         ClampRule::Turned { direction: Down } => count.max(current),
         // Crosswise bounds never get here; if they did, the lower one would hold.
@@ -65,5 +69,14 @@ pub(crate) fn apply(rule: &ClampRule, current: u32, count: u32) -> u32 {
             Some(_) => count,
             None => current,
         },
+    }
+}
+
+/// What is left of a change in one direction where no more than `end` is allowed.
+fn towards(direction: Direction, current: u32, count: u32, end: u32) -> u32 {
+    match direction {
+        Direction::Up if count > current => count.min(end.max(current)),
+        Direction::Down if count < current => count.max(end.min(current)),
+        _ => count,
     }
 }

@@ -1,8 +1,12 @@
 //! The history of decisions as the API has it.
 
-use longshore_model::{Decision, DecisionKind, Recorded, TimeMs};
+use std::collections::BTreeMap;
+
+use longshore_model::record::{Choice, NodeScore, PlacementRecord};
+use longshore_model::{Decision, DecisionKind, NodeId, Recorded, TimeMs};
 use longshore_proto::control::v1 as pb;
 use longshore_wire::to_struct;
+use serde::Serialize;
 use tonic::Status;
 
 use super::find;
@@ -20,7 +24,7 @@ pub(super) fn convert(recorded: &Recorded) -> pb::Decision {
     // The record without what stands beside it already.
     let whole = match &record.decision {
         Decision::Scale(report) => to_struct(report),
-        Decision::Placement(placement) => to_struct(placement),
+        Decision::Placement(placement) => to_struct(&Named::new(placement)),
         Decision::Drain(drain) => to_struct(drain),
         Decision::Victims(victims) => to_struct(victims),
         Decision::Rollout(look) => to_struct(look),
@@ -35,6 +39,51 @@ pub(super) fn convert(recorded: &Recorded) -> pb::Decision {
         plan_version: record.plan_version,
         summary: explain::summary(record),
         record: Some(whole),
+    }
+}
+
+/// A look for places with a name beside every number of a score.
+#[derive(Serialize)]
+struct Named<'r> {
+    #[serde(flatten)]
+    record: &'r PlacementRecord,
+    best: Vec<NamedScore<'r>>,
+    choices: Vec<NamedChoice<'r>>,
+}
+
+#[derive(Serialize)]
+struct NamedScore<'r> {
+    node: &'r NodeId,
+    score: BTreeMap<&'r str, u64>,
+}
+
+#[derive(Serialize)]
+struct NamedChoice<'r> {
+    #[serde(flatten)]
+    choice: &'r Choice,
+    chosen: NamedScore<'r>,
+    runner_up: Option<NamedScore<'r>>,
+}
+
+impl<'r> Named<'r> {
+    fn new(record: &'r PlacementRecord) -> Self {
+        let named = |score: &'r NodeScore| {
+            let fields = record.fields.iter().map(AsRef::as_ref);
+            NamedScore {
+                node: &score.node,
+                score: fields.zip(score.score.iter().copied()).collect(),
+            }
+        };
+        let choices = record.choices.iter().map(|choice| NamedChoice {
+            choice,
+            chosen: named(&choice.chosen),
+            runner_up: choice.runner_up.as_ref().map(named),
+        });
+        Self {
+            record,
+            best: record.best.iter().map(named).collect(),
+            choices: choices.collect(),
+        }
     }
 }
 

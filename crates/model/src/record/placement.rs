@@ -1,6 +1,7 @@
 //! Where replicas went, and why not elsewhere.
 
 use std::borrow::Cow;
+use std::cmp::Ordering;
 
 use serde::{Deserialize, Serialize};
 
@@ -22,8 +23,11 @@ pub struct PlacementRecord {
     /// What was asked for.
     pub asked: PlacementAsked,
     /// Names of the fields of every score here, the most important first. Scores are compared
-    /// field by field, the smallest wins.
+    /// field by field, the smallest wins; see `most_wins`.
     pub fields: Vec<Cow<'static, str>>,
+    /// Those of the fields in which the largest wins.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub most_wins: Vec<Cow<'static, str>>,
     /// All nodes as they were before the first replica was placed; none in a large cluster, where
     /// no look for places goes through all of them.
     #[serde(default)]
@@ -129,29 +133,41 @@ pub struct Choice {
     pub slot: u32,
     /// Where it went, with the score at that moment.
     pub chosen: NodeScore,
-    /// The next best node at that moment; none if no other node fitted. Its score is not above
-    /// what it really was.
+    /// The next best node at that moment; none if no other node fitted. Its score is not worse
+    /// than it really was.
     #[serde(default)]
     pub runner_up: Option<NodeScore>,
 }
 
-impl Choice {
-    /// Makes the choice again from the recorded scores.
-    #[must_use]
-    pub fn recompute(&self) -> &NodeId {
-        match &self.runner_up {
-            Some(other) if other.score < self.chosen.score => &other.node,
-            _ => &self.chosen.node,
-        }
-    }
-}
-
 impl PlacementRecord {
+    /// Which of two nodes comes first: field by field.
+    #[must_use]
+    pub fn order(&self, a: &NodeScore, b: &NodeScore) -> Ordering {
+        let mut fields = a.score.iter().zip(&b.score).enumerate();
+        let differs = fields.find(|(_, (a, b))| a != b);
+        differs.map_or(Ordering::Equal, |(at, (a, b))| {
+            let name = self.fields.get(at);
+            match name.is_some_and(|name| self.most_wins.contains(name)) {
+                true => b.cmp(a),
+                false => a.cmp(b),
+            }
+        })
+    }
+
     /// Makes the first choice again from the recorded scores; none if no node fitted.
     #[must_use]
     pub fn recompute(&self) -> Option<&NodeId> {
-        let best = self.best.iter().min_by(|a, b| a.score.cmp(&b.score));
+        let best = self.best.iter().min_by(|a, b| self.order(a, b));
         best.map(|best| &best.node)
+    }
+
+    /// Makes one choice again from its scores.
+    #[must_use]
+    pub fn recompute_choice<'c>(&self, choice: &'c Choice) -> &'c NodeId {
+        match &choice.runner_up {
+            Some(other) if self.order(other, &choice.chosen).is_lt() => &other.node,
+            _ => &choice.chosen.node,
+        }
     }
 
     /// Nodes refused in all.

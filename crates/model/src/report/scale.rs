@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::TimeMs;
-use crate::autoscale::{Step, TargetKind};
+use crate::autoscale::{RateAmount, Step, TargetKind};
 use crate::reason::{Reason, ScaleCause};
 
 /// Decision record of one service's count.
@@ -267,6 +267,12 @@ pub enum ClampRule {
         direction: Direction,
         /// That recommendation.
         recommendation: u32,
+        /// Length of the window.
+        #[serde(default)]
+        window_ms: u64,
+        /// When that recommendation was made; none: it is the newest one.
+        #[serde(default)]
+        made_ms: Option<TimeMs>,
     },
     /// The count went the other way less than a stabilisation window ago.
     Turned {
@@ -287,6 +293,12 @@ pub enum ClampRule {
         policy: u32,
         /// Count that it allows.
         end: u32,
+        /// The policy that allows least decides, not the one that allows most.
+        #[serde(default)]
+        select_min: bool,
+        /// All of them, with what each looks at.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        policies: Vec<RateLook>,
     },
     /// Bounds in force.
     Bounds {
@@ -312,6 +324,20 @@ pub enum ClampRule {
     },
     /// The policy only says what it would do.
     DryRun,
+}
+
+/// A rate policy and what it looks at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RateLook {
+    /// By how much the count may move.
+    pub amount: RateAmount,
+    /// Within which time.
+    pub period_ms: u64,
+    /// Count at the start of the period, without what others than signals moved.
+    pub start: u32,
+    /// So many changes lie in the period that its start is not known: nothing more is allowed.
+    #[serde(default)]
+    pub full: bool,
 }
 
 /// A bound and where it comes from.
@@ -360,10 +386,25 @@ pub struct Proposal {
 /// A value of a signal with its unit: `58 %`, `130/s`, `240 ms`.
 #[must_use]
 pub fn measured(signal: &str, value: f64) -> String {
+    // Digits beyond those that a double has say nothing.
+    const PLAIN_MAX: f64 = 1e15;
     match signal {
+        _ if value.abs() >= PLAIN_MAX => format!("{value:e}"),
         "node_cpu" | "cpu" | "memory" | "errors" => format!("{:.0} %", value * 100.0),
         "requests" => format!("{value:.1}/s"),
         "latency" => format!("{value:.0} ms"),
         _ => format!("{value:.2}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_huge_value_is_one_short_word() {
+        assert_eq!(measured("prometheus(q)", 1e308), "1e308");
+        assert_eq!(measured("prometheus(q)", 12.3), "12.30");
+        assert_eq!(measured("cpu", 0.58), "58 %");
     }
 }

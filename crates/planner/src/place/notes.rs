@@ -12,6 +12,7 @@ use longshore_model::record::{
     AllNodes, CHOICES_MAX, Choice, NodeFacts, NodeScore, PlacementAsked, PlacementRecord,
     REFUSALS_MAX, SCORED_MAX, ShortLook,
 };
+use longshore_model::spec::PlacementPolicy;
 use longshore_model::{Decision, DecisionRecord};
 
 use super::{Board, Order, Score, filter, refusal, score};
@@ -21,6 +22,8 @@ use crate::record::note;
 /// Most nodes of which each is noted. In a larger cluster a look at every node would cost more
 /// than the placing.
 const ALL_NODES_MAX: usize = 64;
+/// The field of a score of which most wins where nodes are packed.
+const REPLICAS: &str = "replicas there";
 
 /// All nodes at one moment, filtered and scored.
 #[derive(Debug, Clone)]
@@ -31,6 +34,8 @@ pub(super) struct Look {
     refused: Vec<(usize, Refusal)>,
     /// What the filters looked at, in id order.
     facts: Vec<NodeFacts>,
+    /// The fullest nodes come first.
+    packs: bool,
 }
 
 /// Filters and scores all nodes before anything is placed; none in a large cluster.
@@ -52,7 +57,13 @@ pub(super) fn look(draft: &Draft<'_>, board: &Board<'_>) -> Option<Look> {
         fit,
         refused,
         facts,
+        packs: packs(board),
     })
+}
+
+/// Do the fullest nodes come first?
+fn packs(board: &Board<'_>) -> bool {
+    board.placement.policy == PlacementPolicy::Binpack
 }
 
 /// What the filters look at, of all nodes; nothing in a large cluster.
@@ -99,7 +110,8 @@ impl Look {
             facts,
         };
         let best = fit.iter().take(SCORED_MAX);
-        (all, best.map(|score| named(draft, score)).collect())
+        let best = best.map(|score| named(draft, self.packs, score));
+        (all, best.collect())
     }
 }
 
@@ -142,8 +154,8 @@ pub(super) fn chosen(
     let choice = Choice {
         replica: id,
         slot,
-        chosen: named(draft, score),
-        runner_up: next.map(|Reverse(next)| named(draft, next)),
+        chosen: named(draft, packs(board), score),
+        runner_up: next.map(|Reverse(next)| named(draft, packs(board), next)),
     };
     let key = &draft.services[order.service].key;
     let last = draft.report.records.last_mut();
@@ -170,6 +182,10 @@ pub(super) fn chosen(
     let record = PlacementRecord {
         asked: asked(draft, order, board),
         fields: fields(board),
+        most_wins: match packs(board) {
+            true => vec![REPLICAS.into()],
+            false => Vec::new(),
+        },
         all,
         best,
         choices: vec![choice],
@@ -212,7 +228,7 @@ fn fields(board: &Board<'_>) -> Vec<Cow<'static, str>> {
     let others = [
         "free share, per mille",
         "replicas of the service there",
-        "replicas there",
+        REPLICAS,
         "reserved share, per mille",
         "cpu in use, tenths",
         "image must be pulled",
@@ -222,13 +238,18 @@ fn fields(board: &Board<'_>) -> Vec<Cow<'static, str>> {
     names
 }
 
-fn named(draft: &Draft<'_>, score: &Score) -> NodeScore {
+/// As numbers for people: a score holds some upside down, so that the smallest wins.
+fn named(draft: &Draft<'_>, packs: bool, score: &Score) -> NodeScore {
+    let replicas = match packs {
+        true => u32::MAX - score.replicas,
+        false => score.replicas,
+    };
     let mut numbers = vec![u64::from(score.suspect)];
     numbers.extend(score.spread.iter().map(|count| u64::from(*count)));
     numbers.extend([
         u64::from(score.free_permille),
         u64::from(score.of_service),
-        u64::from(score.replicas),
+        u64::from(replicas),
         u64::from(score.fill_permille),
         u64::from(score.cpu_tenths),
         u64::from(score.image_absent),

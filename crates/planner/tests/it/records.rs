@@ -21,7 +21,8 @@ fn places(world: &World, record: &PlacementRecord) {
     let first = record.choices.first().map(|choice| &choice.chosen.node);
     assert_eq!(record.recompute(), first, "{record:?}");
     for choice in &record.choices {
-        assert_eq!(choice.recompute(), &choice.chosen.node, "{choice:?}");
+        let again = record.recompute_choice(choice);
+        assert_eq!(again, &choice.chosen.node, "{choice:?}");
         if let Some(replica) = world.plan.replica(choice.replica) {
             assert_eq!(replica.node, choice.chosen.node);
         }
@@ -92,7 +93,7 @@ fn all_nodes(world: &World, record: &PlacementRecord) {
     );
     assert_eq!(all.fit as usize, record.best.len(), "{record:?}");
     assert!(
-        record.best.is_sorted_by(|a, b| a.score < b.score),
+        record.best.is_sorted_by(|a, b| record.order(a, b).is_lt()),
         "{record:?}"
     );
     filtered(record, all);
@@ -305,4 +306,25 @@ fn each_place_names_the_next_best_node_while_there_is_one() {
         }
     }
     assert_eq!(choices, 7);
+}
+
+#[test]
+fn a_packed_node_is_noted_with_what_it_really_holds() {
+    let mut world = World::new(2);
+    let mut web = spec("web:1", 3);
+    web.placement.policy = PlacementPolicy::Binpack;
+    world.apply("web", web);
+    world.tick(500);
+    let mut records = world.report.records.iter();
+    let Some(Decision::Placement(record)) = records.find_map(|record| {
+        let decision = &record.decision;
+        matches!(decision, Decision::Placement(_)).then_some(decision)
+    }) else {
+        panic!("no place was noted");
+    };
+    let field = record.fields.iter().position(|f| f == "replicas there");
+    let field = field.unwrap();
+    let there = record.choices.iter().map(|c| c.chosen.score[field]);
+    assert_eq!(there.collect::<Vec<_>>(), [0, 1, 2], "{record:?}");
+    assert_eq!(record.most_wins, ["replicas there"]);
 }

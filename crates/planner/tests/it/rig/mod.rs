@@ -267,6 +267,7 @@ impl Rig {
         self.report = outcome.report;
         let record = self.report.services[&key()].scale.clone();
         assert_eq!(recompute(&record), record.result, "{record:?}");
+        crate::world::clamps(&record, self.now);
         assert_eq!(record.result, self.target(), "{record:?}");
         let mut count = record.clamps.first().map(|clamp| clamp.before);
         for clamp in &record.clamps {

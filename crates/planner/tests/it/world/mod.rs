@@ -11,6 +11,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use diff::differing;
+pub(crate) use follows::clamps;
 use follows::follows;
 use heard::{answers, connect, push};
 use longshore_model::autoscale::{Behavior, Metric, Signal, TargetKind};
@@ -302,7 +303,7 @@ impl World {
             assert_eq!(recompute(&service.scale), service.scale.result, "{key}");
         }
         for record in &outcome.report.records {
-            follows(&record.decision);
+            follows(record);
         }
         if self.refuse_commits {
             (self.cache, self.checker) = (cache, checker);
