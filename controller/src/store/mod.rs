@@ -31,7 +31,9 @@ pub use self::history::{Group, HistoryBatch, Span};
 pub use self::mem::MemStore;
 pub use self::redb::RedbStore;
 pub use self::repository::{EVENTS_MAX, Repository};
-pub use self::revisions::{Origin, REVISIONS_MAX, RevisionRecord, put_rollout, revisions};
+pub use self::revisions::{
+    Origin, Outcome as RevisionOutcome, REVISIONS_MAX, RevisionRecord, put_rollout, revisions,
+};
 pub use self::rows::{JoinGrant, Loaded, Meta, NodeRecord, StoredEvent, TokenRecord};
 
 /// A table of the store.

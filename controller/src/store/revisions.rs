@@ -50,6 +50,19 @@ pub struct Outcome {
     pub why: String,
 }
 
+impl Outcome {
+    /// Is it known to have failed? What was replaced before it came to an end is not, unless it was
+    /// on its way back already.
+    #[must_use]
+    pub fn failed(&self) -> bool {
+        match self.state.as_str() {
+            "paused" | "rolling_back" | "rolled_back" => true,
+            "superseded" => !self.why.is_empty(),
+            _ => false,
+        }
+    }
+}
+
 /// One revision.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RevisionRecord {

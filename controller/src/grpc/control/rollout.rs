@@ -13,11 +13,14 @@ use longshore_proto::control::v1 as pb;
 use longshore_wire::to_struct;
 use tonic::Status;
 
+use self::older::older;
 use super::lists::is_shut_out;
 use super::{apply, find};
 use crate::cluster::{Cluster, Ledger, View};
 use crate::grpc::Refusal;
 use crate::store::{Origin, RevisionRecord, StoreError, StoredEvent, put_rollout, revisions};
+
+mod older;
 
 /// Services named in one call.
 const SERVICES_MAX: usize = 256;
@@ -243,40 +246,6 @@ fn next_revision(
     let events = ledger.repository.put_app_as(&app, origin, &[event])?;
     desired.apps.insert(app.name.clone(), app);
     Ok(events)
-}
-
-/// The newest kept revision before the present one at which the service was something else, or
-/// the one asked for.
-fn older<'r>(
-    records: &'r [RevisionRecord],
-    key: &ServiceKey,
-    now: &Arc<ServiceSpec>,
-    to_revision: Option<u64>,
-) -> Result<(u64, &'r Arc<ServiceSpec>), Status> {
-    let mut of_service = records.iter().rev().filter_map(|record| {
-        let spec = record.app.services.get(&key.service)?;
-        Some((record.app.revision, spec))
-    });
-    let history = format!("see: controllerctl rollout history {key}");
-    match to_revision {
-        None => of_service.find(|(_, spec)| *spec != now).ok_or_else(|| {
-            Status::failed_precondition(format!(
-                "{key}: no kept revision has another spec, so there is nothing to go back to"
-            ))
-        }),
-        Some(revision) => {
-            let found = of_service.find(|(number, _)| *number == revision);
-            let found = found.ok_or_else(|| {
-                Status::not_found(format!("{key}: revision {revision} is not kept; {history}"))
-            })?;
-            match found.1 == now {
-                true => Err(Status::failed_precondition(format!(
-                    "{key} is already what it was at revision {revision}; {history}"
-                ))),
-                false => Ok(found),
-            }
-        }
-    }
 }
 
 /// Applies what the service was at an older revision as a new one. The other services of the app
