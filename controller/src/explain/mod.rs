@@ -15,9 +15,9 @@ mod words;
 #[cfg(test)]
 mod tests;
 
-pub use node::{NodeStory, node};
+pub use node::{NodeStory, NodeThen, Seen, node, node_then};
 pub use replica::{ReplicaStory, replica};
-pub use service::{ServiceStory, service};
+pub use service::{ServiceStory, service, slot};
 pub use words::Clock;
 
 use longshore_model::report::ScaleReport;

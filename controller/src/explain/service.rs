@@ -64,14 +64,7 @@ pub fn service(story: &ServiceStory<'_>, clock: Clock) -> Vec<String> {
     }
     lines.extend(report.map(state).into_iter().flatten());
     for (what, recorded) in [("rollout", story.rollout), ("last move", story.moved)] {
-        lines.extend(recorded.map(|recorded| {
-            let said = super::summary(&recorded.record);
-            format!(
-                "{what}: {}{}  {said}",
-                clock.at(recorded.last_ms),
-                times(recorded, clock)
-            )
-        }));
+        lines.extend(line(what, recorded, clock));
     }
     if let Some((recorded, report)) = scale_of(story.change) {
         lines.push(format!(
@@ -81,6 +74,36 @@ pub fn service(story: &ServiceStory<'_>, clock: Clock) -> Vec<String> {
         ));
     }
     lines
+}
+
+/// One slot of the service that is wanted and that no replica has, in words.
+#[must_use]
+pub fn slot(story: &ServiceStory<'_>, slot: u32, clock: Clock) -> Vec<String> {
+    let key = story.key;
+    let counts = story.report.map_or_else(String::new, |report| {
+        let (planned, wanted) = (report.planned, report.wanted);
+        format!(": {} planned, {wanted} wanted", counted(planned, "replica"))
+    });
+    let name = &key.service;
+    let mut lines = vec![format!("{name}.{slot} of {key} waits to be placed{counts}")];
+    let waits = story.report.map_or(&[][..], |report| &report.waits);
+    let said = waits.iter().map(|wait| reason(wait, clock));
+    lines.extend(said.map(|said| format!("waits: {said}")));
+    lines.extend(waits.iter().flat_map(placing::refusal_lines));
+    lines.extend(story.failures.iter().map(|said| format!("  {said}")));
+    if waits.is_empty() {
+        lines.push("waits: nothing is known to be in its way; look again in a moment".into());
+    }
+    lines.extend(line("rollout", story.rollout, clock));
+    lines
+}
+
+/// `rollout: 12:04:10  …`
+fn line(what: &str, recorded: Option<&Recorded>, clock: Clock) -> Option<String> {
+    let recorded = recorded?;
+    let said = super::summary(&recorded.record);
+    let (at, times) = (clock.at(recorded.last_ms), times(recorded, clock));
+    Some(format!("{what}: {at}{times}  {said}"))
 }
 
 fn scale_of(

@@ -7,7 +7,7 @@ use longshore_model::autoscale::{RateAmount, Step, StepTo, TargetKind};
 use longshore_model::plan::{DrainReceipt, Leaving, Replica, Traffic};
 use longshore_model::reason::{LeaveReason, Refusal, RefusalCount};
 use longshore_model::record::{
-    AllNodes, Candidate, Choice, DrainRecord, EdgeAnswer, NodeScore, PlacementAsked,
+    AllNodes, Candidate, Choice, DrainRecord, EdgeAnswer, NodeFacts, NodeScore, PlacementAsked,
     PlacementRecord, VictimNode, VictimRank, VictimRecord, VictimState,
 };
 use longshore_model::replica::ReplicaStatus;
@@ -252,7 +252,7 @@ fn a_node() {
     let (service, refusal) = (key(), Refusal::Cordoned);
     let story = NodeStory {
         id: &id("node2"),
-        report: Some(&report),
+        report: &report,
         state: "ready".into(),
         availability: "cordoned".into(),
         node: Some(&node_of),
@@ -262,6 +262,95 @@ fn a_node() {
         refuses: vec![(&service, &refusal)],
     };
     insta::assert_snapshot!("node", said(node(&story, CLOCK)));
+}
+
+#[test]
+fn a_node_at_another_time() {
+    let at = |kind| (NOW_MS - 90_000, kind);
+    let away = EventKind::NodeAway { node: id("node2") };
+    let cordoned = EventKind::NodeAvailability {
+        node: id("node2"),
+        availability: "cordoned".into(),
+        by: "ana".into(),
+        message: "disk swap".into(),
+    };
+    let facts: NodeFacts = serde_json::from_value(serde_json::json!({
+        "node": "node2",
+        "worker": true,
+        "availability": "cordoned",
+        "state": "ready",
+        "seen": true,
+        "of_service": 1,
+        "cpu_milli": 4_000,
+        "cpu_reserved_milli": 1_200,
+        "memory_bytes": 2_u64 << 30,
+        "memory_reserved_bytes": 512 << 20,
+        "ports_used": 1,
+    }))
+    .unwrap();
+    let placed = recorded(
+        NOW_MS - 60_000,
+        1,
+        Decision::Placement(Arc::new(placement())),
+    );
+    let service = key();
+    let mut story = NodeThen {
+        id: &id("node2"),
+        session: Some(at(&away)),
+        availability: Some(at(&cordoned)),
+        joined: true,
+        replicas: vec!["web.4 (r19)".into()],
+        seen: Some(Seen {
+            at_ms: NOW_MS - 60_000,
+            service: &service,
+            state: "ready".into(),
+            facts: &facts,
+            refusal: Some(Refusal::Cordoned),
+        }),
+        decisions: &[placed],
+    };
+    let all = said(node_then(&story, CLOCK));
+    story = NodeThen {
+        session: None,
+        availability: None,
+        joined: false,
+        replicas: Vec::new(),
+        seen: None,
+        decisions: &[],
+        ..story
+    };
+    let nothing = said(node_then(&story, CLOCK));
+    insta::assert_snapshot!("node_then", format!("{all}\n\n{nothing}"));
+}
+
+#[test]
+fn a_slot_that_waits_says_for_what() {
+    let mut report = ServiceReport {
+        wanted: 4,
+        planned: 3,
+        ..ServiceReport::default()
+    };
+    let service = key();
+    let said = |report: &ServiceReport| {
+        let story = ServiceStory {
+            key: &service,
+            report: Some(report),
+            scale: None,
+            change: None,
+            placement: None,
+            rollout: None,
+            moved: None,
+            failures: Some("failed 2 times in a row: exit code 1".into()),
+        };
+        said(slot(&story, 4, CLOCK))
+    };
+    let nothing = said(&report);
+    report.waits = vec![Reason::Unplaceable {
+        counts: RefusalCount::of([&Refusal::Cordoned], 8),
+        nodes: 1,
+        refusals: vec![(id("node2"), Refusal::Cordoned)],
+    }];
+    insta::assert_snapshot!("slot", format!("{}\n\n{nothing}", said(&report)));
 }
 
 #[test]

@@ -330,3 +330,52 @@ async fn why_a_node_is_drained_is_not_lost_when_it_is_ordered_again() {
         assert!(found, "{message:?}: no {said}: {lines:?}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn why_tells_of_a_slot_that_waits_and_of_a_node_as_it_was() {
+    let lab = Lab::start().await;
+    let _edge = lab.node("edge", false, true).await;
+    let _a = lab.node("a", true, false).await;
+    let mut app = app("shop", "web", 80, 2);
+    let web = app.services.get_mut("web").unwrap();
+    web.placement.get_or_insert_default().max_per_node = 1;
+    apply(&lab, app).await;
+    lab.until_serving("web", 1).await;
+    let said = why(&lab, "web.2", 0).await.unwrap();
+    assert_eq!(said.target, "shop/web.2");
+    assert!(
+        said.lines[0].starts_with("web.2 of shop/web waits to be placed"),
+        "{:?}",
+        said.lines
+    );
+    let told = |what: &str| said.lines.iter().any(|line| line.contains(what));
+    assert!(told("waits: ") && told("    a  "), "{:?}", said.lines);
+    let unknown = why(&lab, "web.3", 0).await.unwrap_err();
+    assert_eq!(unknown.code(), Code::NotFound);
+
+    let placed = decisions(
+        &lab,
+        pb::ListDecisionsRequest {
+            kind: "placement".into(),
+            ..Default::default()
+        },
+    )
+    .await;
+    let record = longshore_wire::struct_to_json(placed[0].record.as_ref().unwrap());
+    let score = &record["choices"][0]["chosen"]["score"];
+    assert_eq!(score["replicas there"], 0, "{record}");
+    let at_ms = placed[0].last_ms;
+    let then = why(&lab, "node/a", at_ms).await.unwrap();
+    let told = |what: &str| then.lines.iter().any(|line| line.contains(what));
+    assert!(
+        told("as a place for shop/web: ready, active"),
+        "{:?}",
+        then.lines
+    );
+    assert!(
+        told("1 replica there") && told("web.1 on a"),
+        "{:?}",
+        then.lines
+    );
+    assert!(!then.decisions.is_empty());
+}

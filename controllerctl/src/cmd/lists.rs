@@ -102,7 +102,14 @@ pub(super) async fn replicas(run: &Run, args: &PsArgs) -> Result<Exit, Failure> 
 }
 
 pub(super) async fn why(run: &Run, args: &WhyArgs) -> Result<Exit, Failure> {
-    let at_ms = args.at.as_deref().map(since_ms).transpose()?.unwrap_or(0);
+    let at_ms = args.at.as_deref().map(since_ms).transpose()?;
+    if at_ms == Some(0) {
+        let nothing = "--at is 1970-01-01 00:00:00 UTC: nothing is recorded of that time";
+        return Err(Failure::new(nothing)
+            .exit(Exit::Usage)
+            .hint("leave --at away for what holds now"));
+    }
+    let at_ms = at_ms.unwrap_or(0);
     let mut client = run.connect(None).await?;
     let answer = client
         .why(pb::WhyRequest {

@@ -131,12 +131,13 @@ pub(crate) fn since_ms(text: &str) -> Result<u64, Failure> {
         let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     };
+    // Before lengths of time: a bare 0 is one as well.
+    if let Ok(seconds) = text.parse::<u64>() {
+        return Ok(seconds.saturating_mul(1000));
+    }
     if let Ok(ago) = humantime::parse_duration(text) {
         let then = SystemTime::now().checked_sub(ago).unwrap_or(UNIX_EPOCH);
         return Ok(ms(then));
-    }
-    if let Ok(seconds) = text.parse::<u64>() {
-        return Ok(seconds.saturating_mul(1000));
     }
     let date = if text.len() == 10 {
         format!("{text} 00:00:00")

@@ -1,5 +1,6 @@
 //! `why`: gathers what was recorded about a service, a replica or a node, now or at another time.
 
+use std::collections::BTreeSet;
 use std::time::SystemTime;
 
 use longshore_identity::Identity;
@@ -24,6 +25,8 @@ use crate::explain::{self, Clock, NodeStory, ReplicaStory, ServiceStory};
 use crate::grpc::Refusal;
 use crate::store::StoredEvent;
 
+mod then;
+
 /// Events shown.
 const RECENT_MAX: usize = 8;
 /// Decisions of each kind that are looked through.
@@ -35,6 +38,8 @@ const AHEAD_MS_MAX: u64 = 60_000;
 /// What is asked about.
 enum About {
     Service(ServiceKey),
+    /// A slot that is wanted and that no replica has.
+    Slot(ServiceKey, u32),
     Replica(ReplicaId, ServiceKey),
     Node(NodeId),
 }
@@ -81,16 +86,24 @@ pub(super) fn why(cluster: &Cluster, request: &pb::WhyRequest) -> Result<pb::Why
         ..Default::default()
     };
     let wanted: Vec<&StoredEvent> = match &about {
+        About::Slot(key, slot) => {
+            response.target = format!("{key}.{slot}");
+            service(&scene, key, Some(*slot), &mut response)?;
+            Vec::new()
+        }
         About::Service(key) => {
             response.target = key.to_string();
-            service(&scene, key, &mut response)?;
+            service(&scene, key, None, &mut response)?;
             let name = key.to_string();
             let events = scene.events.iter();
             events.filter(|s| is_about(&s.event.kind, &name)).collect()
         }
         About::Node(id) => {
             response.target = id.to_string();
-            node(&scene, id, &mut response);
+            match scene.past {
+                true => then::node(&scene, id, &mut response)?,
+                false => node(&scene, id, &mut response),
+            }
             let events = scene.events.iter();
             let of = |s: &&StoredEvent| s.event.kind.node() == Some(id);
             events.filter(of).collect()
@@ -122,8 +135,9 @@ fn about(scene: &Scene<'_>, target: &str) -> Result<About, Status> {
     let found = match find::target(&desired, plan, target) {
         Ok(found) => found,
         Err(status) => {
+            let waiting = || waiting(scene, target).filter(|_| !scene.past);
             return match (
-                gone(),
+                waiting().or_else(gone),
                 find::one_of(&decisions::services(scene.cluster), target),
             ) {
                 (Some(about), _) => Ok(about),
@@ -140,6 +154,23 @@ fn about(scene: &Scene<'_>, target: &str) -> Result<About, Status> {
             None => return Err(Status::not_found(format!("{id} has just gone"))),
         },
     })
+}
+
+/// A slot that is wanted and that no replica has: the lowest free ones, as many as are missing.
+fn waiting(scene: &Scene<'_>, target: &str) -> Option<About> {
+    let (name, slot) = target.rsplit_once('.')?;
+    let slot: u32 = slot.parse().ok().filter(|slot| *slot > 0)?;
+    let plan = &scene.view.plan;
+    let key = find::service(&scene.cluster.desired(), plan, name).ok()?;
+    let wanted = scene.view.report.services.get(&key)?.wanted as usize;
+    let staying = plan.replicas_of(&key);
+    let staying = staying.filter(|replica| replica.leaving.is_none() && !replica.paused);
+    let taken: BTreeSet<u32> = staying.map(|replica| replica.slot).collect();
+    let missing = wanted.saturating_sub(taken.len());
+    let free = (1..=slot)
+        .filter(|slot| !taken.contains(slot))
+        .take(missing);
+    (free.last() == Some(slot)).then_some(About::Slot(key, slot))
 }
 
 /// A replica by its events: `r17`, or the last one that had the slot.
@@ -168,6 +199,7 @@ fn kept(scene: &Scene<'_>, key: &ServiceKey) -> Result<Vec<Recorded>, Refusal> {
 fn service(
     scene: &Scene<'_>,
     key: &ServiceKey,
+    slot: Option<u32>,
     response: &mut pb::WhyResponse,
 ) -> Result<(), Refusal> {
     let kept = kept(scene, key)?;
@@ -207,7 +239,10 @@ fn service(
             count => format!("failed {count} times in a row: {}", said.last),
         }),
     };
-    response.lines = explain::service(&story, scene.clock);
+    response.lines = match slot {
+        None => explain::service(&story, scene.clock),
+        Some(slot) => explain::slot(&story, slot, scene.clock),
+    };
     response.report = story.report.map(to_struct);
     let shown = [
         story.change,
@@ -315,7 +350,7 @@ fn node(scene: &Scene<'_>, id: &NodeId, response: &mut pb::WhyResponse) {
     });
     let story = NodeStory {
         id,
-        report: (!scene.past).then_some(report),
+        report,
         state: word(&report.state),
         availability: node.map_or_else(String::new, |node| {
             availability_word(node.availability).to_owned()
@@ -327,7 +362,7 @@ fn node(scene: &Scene<'_>, id: &NodeId, response: &mut pb::WhyResponse) {
         refuses: refuses(scene.view, id),
     };
     response.lines = explain::node(&story, scene.clock);
-    response.report = story.report.map(to_struct);
+    response.report = Some(to_struct(report));
 }
 
 /// The certificate of a node that stays away because it is not taken.

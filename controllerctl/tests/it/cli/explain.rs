@@ -14,6 +14,9 @@ fn why_looks_back_and_gives_the_records() {
     let (code, _, err) = run(&cluster, &["why", "hello", "--at", "noon"]);
     assert_eq!(code, 2);
     assert!(err.contains("is no time"), "{err}");
+    let (code, _, err) = run(&cluster, &["why", "hello", "--at", "0"]);
+    assert_eq!(code, 2);
+    assert!(err.contains("nothing is recorded of that time"), "{err}");
 }
 
 /// Two apps may have a service of the same name.
