@@ -3,6 +3,9 @@
 /// Longest time that any key takes: one day.
 pub const DURATION_MS_MAX: u64 = 86_400_000;
 
+/// Above that a double is no exact count of bytes, and no machine has it.
+const BYTES_MAX: u64 = 1 << 53;
+
 /// `128M`, `1.5gb`, `512k`, `64b`, `1048576`: bytes, each prefix 1024 times the one before.
 ///
 /// # Errors
@@ -23,16 +26,16 @@ pub fn bytes(text: &str) -> Result<u64, String> {
     let factor = 1u64 << shift;
     let digits = digits.trim_end();
     if let Ok(whole) = digits.parse::<u64>() {
-        return whole
-            .checked_mul(factor)
-            .ok_or_else(|| format!("{text:?} is too large"));
+        let bytes = whole.checked_mul(factor);
+        return bytes
+            .filter(|bytes| *bytes < BYTES_MAX)
+            .ok_or_else(|| format!("{text:?} is more than any machine has"));
     }
     let share = decimal(digits).ok_or_else(form)?;
-    // 2^53: above that a double is no exact count of bytes, and no machine has it.
     #[allow(clippy::cast_precision_loss)]
-    let value = share * factor as f64;
-    if value >= 9_007_199_254_740_992.0 {
-        return Err(format!("{text:?} is too large"));
+    let (value, most) = (share * factor as f64, BYTES_MAX as f64);
+    if value >= most {
+        return Err(format!("{text:?} is more than any machine has"));
     }
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     Ok(value.round() as u64)
@@ -224,6 +227,7 @@ mod tests {
             "inf",
             "99999999999999999999g",
             "18014398509481984k",
+            "9000000g",
         ] {
             assert!(bytes(bad).is_err(), "{bad}");
         }

@@ -82,16 +82,24 @@ pub fn struct_to_json(value: &Struct) -> Json {
     )
 }
 
+// A cast of what is in range and whole, or saturates at the end of the range.
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss
+)]
 fn from_value(value: &Value) -> Json {
-    // Integers up to 2^53 are exact in a double; every number of ours is below that.
+    // Integers up to 2^53 are exact in a double; every sensible number of ours is below that.
     const EXACT: f64 = 9_007_199_254_740_992.0;
     match &value.kind {
         None | Some(Kind::NullValue(_)) => Json::Null,
         Some(Kind::BoolValue(value)) => Json::Bool(*value),
         Some(Kind::NumberValue(number)) if number.fract() == 0.0 && number.abs() < EXACT => {
-            // In range and whole, so the cast is exact.
-            #[allow(clippy::cast_possible_truncation)]
             Json::from(*number as i64)
+        }
+        // An absurd number is still a whole one: who reads it as an integer must not fail.
+        Some(Kind::NumberValue(number)) if *number >= EXACT && *number <= u64::MAX as f64 => {
+            Json::from(*number as u64)
         }
         Some(Kind::NumberValue(number)) => {
             serde_json::Number::from_f64(*number).map_or(Json::Null, Json::Number)
@@ -99,5 +107,22 @@ fn from_value(value: &Value) -> Json {
         Some(Kind::StringValue(text)) => Json::String(text.clone()),
         Some(Kind::ListValue(list)) => Json::Array(list.values.iter().map(from_value).collect()),
         Some(Kind::StructValue(value)) => struct_to_json(value),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn huge_integers_come_back_as_integers() {
+        for number in [0, 1 << 53, u64::MAX] {
+            let sent = to_struct(&serde_json::json!({"bytes": number}));
+            let read = struct_to_json(&sent);
+            assert_eq!(read["bytes"].as_u64(), Some(number), "{read}");
+        }
+        let sent = to_struct(&serde_json::json!({"share": 0.5, "less": -3}));
+        let read = struct_to_json(&sent);
+        assert_eq!((&read["share"], &read["less"]), (&0.5.into(), &(-3).into()));
     }
 }

@@ -331,12 +331,15 @@ impl ControlService for Fake {
             service.revision = revision;
             let reason = match service.image.as_str() {
                 "broken" => Some(backoff()),
-                "huge" => Some(Reason::Unplaceable {
+                "huge" | "absurd" => Some(Reason::Unplaceable {
                     refusals: vec![(
                         "node1".parse().unwrap(),
                         Refusal::Memory {
                             free_bytes: 512 << 20,
-                            asked_bytes: 768 << 20,
+                            asked_bytes: match service.image.as_str() {
+                                "huge" => 768 << 20,
+                                _ => u64::MAX - 1,
+                            },
                         },
                     )],
                     counts: vec![],

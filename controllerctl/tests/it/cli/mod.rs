@@ -153,6 +153,9 @@ fn what_cannot_be_placed_ends_with_5_and_each_nodes_reason() {
     assert_eq!(code, 5, "{err}");
     assert!(err.contains("0 of 1 nodes fit"), "{err}");
     assert!(err.contains("node1  memory: 512 MiB free"), "{err}");
+    let cluster = Cluster::start();
+    let (code, _, err) = run(&cluster, &["up", "-f", &cluster.compose("absurd"), "-y"]);
+    assert_eq!(code, 5, "more than a double can count: {err}");
 }
 
 #[test]
