@@ -521,6 +521,9 @@ pub(crate) fn stay(draft: &Draft<'_>, service: usize) -> Option<Stay> {
     }
     let key = &draft.services[service].key;
     let looked = draft.rebalance.stays.get(key).cloned();
+    // Once the window has closed nobody looks again: a rollout ends without it.
+    let over = |stay: &Stay| *stay == Stay::RolloutRuns && !crate::rollout::runs(draft, service);
+    let looked = looked.filter(|stay| !over(stay));
     let waits = draft.input.config.rebalance == RebalanceMode::OnJoin;
     looked.or_else(|| waits.then_some(Stay::NoNodeJoined))
 }

@@ -204,6 +204,31 @@ fn a_change_of_the_count_and_a_rollout_come_first() {
 }
 
 #[test]
+fn a_rollout_that_is_over_is_not_said_to_run() {
+    let mut world = even_world(2, RebalanceMode::OnJoin);
+    world.config.rebalance_window_ms = 2_000;
+    world.apply("web", spec("web:1", 6));
+    world.ticks(40);
+    join(&mut world, "node3");
+    world.apply("web", spec("web:2", 6));
+    world.ticks(4);
+    assert_eq!(stay(&world, "web"), Some(Stay::RolloutRuns));
+    let runs = |world: &World| {
+        let rollout = world.plan.services[&key("web")].rollout.as_ref();
+        rollout.is_some_and(longshore_model::rollout::Rollout::runs)
+    };
+    for _ in 0..400 {
+        world.tick(500);
+        if !runs(&world) {
+            break;
+        }
+    }
+    assert!(!runs(&world), "it goes on and on");
+    world.tick(500);
+    assert_eq!(stay(&world, "web"), Some(Stay::NoNodeJoined));
+}
+
+#[test]
 fn a_rollout_ends_a_move_and_the_count_stays_right() {
     let mut world = even_world(1, RebalanceMode::Continuous);
     world.apply("web", spec("web:1", 4));
