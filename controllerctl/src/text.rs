@@ -64,6 +64,15 @@ fn skip_string(rest: &mut std::str::Chars<'_>) {
     }
 }
 
+/// `1 replica`, `2 replicas`.
+#[must_use]
+pub fn replicas(count: u32) -> String {
+    match count {
+        1 => "1 replica".into(),
+        count => format!("{count} replicas"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -306,25 +306,51 @@ async fn logs(lab: &Lab, request: &pb::LogsRequest) -> Vec<pb::LogsResponse> {
     lines
 }
 
-/// A second order without a word (another deadline, by force) is no other reason.
+#[tokio::test(flavor = "multi_thread")]
+async fn events_about_what_nobody_knows_are_refused() {
+    let lab = Lab::start().await;
+    let _a = lab.node("a", true, false).await;
+    let about = |about: &str| pb::EventsRequest {
+        about: about.into(),
+        ..Default::default()
+    };
+    assert!(!events(&lab, about("node/a")).await.is_empty());
+    let mut admin = lab.admin.clone();
+    let refused = admin.events(about("nonsense")).await.unwrap_err();
+    assert_eq!(refused.code(), Code::NotFound);
+    assert!(refused.message().contains("nonsense"), "{refused}");
+}
+
+/// A second order without a word (a drain of what was cordoned, another deadline, by force) is no
+/// other reason.
 #[tokio::test(flavor = "multi_thread")]
 async fn why_a_node_is_drained_is_not_lost_when_it_is_ordered_again() {
     let lab = Lab::start().await;
     let _a = lab.node("a", true, false).await;
-    for (message, force, said) in [
-        ("disk swap", false, ": disk swap"),
-        ("", true, ": disk swap"),
-        ("new rack", true, ": new rack"),
-    ] {
+    let tell = |availability: pb::NodeAvailability, message: &str, force| {
         let request = pb::SetNodeAvailabilityRequest {
             node: "a".into(),
-            availability: pb::NodeAvailability::Draining.into(),
+            availability: availability.into(),
             message: message.into(),
             force,
             ..Default::default()
         };
-        let told = lab.admin.clone().set_node_availability(request).await;
-        told.unwrap();
+        let mut admin = lab.admin.clone();
+        async move { admin.set_node_availability(request).await }
+    };
+    use pb::NodeAvailability::{Active, Cordoned, Draining};
+    let long = tell(Draining, &"x".repeat(10_000), false).await;
+    let refused = long.unwrap_err();
+    assert!(refused.message().contains("at most 200"), "{refused}");
+    for (availability, message, force, said) in [
+        (Draining, "disk swap", false, ": disk swap"),
+        (Draining, "", true, ": disk swap"),
+        (Draining, "new rack", true, ": new rack"),
+        (Active, "", false, "a is ready, active"),
+        (Cordoned, "new fan", false, "cordoned since"),
+        (Draining, "", false, ": new fan"),
+    ] {
+        tell(availability, message, force).await.unwrap();
         let lines = why(&lab, "node/a", 0).await.unwrap().lines;
         let found = lines.iter().any(|line| line.contains(said));
         assert!(found, "{message:?}: no {said}: {lines:?}");

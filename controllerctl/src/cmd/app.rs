@@ -14,7 +14,7 @@ use crate::compose::{ComposeError, Loaded, load};
 use crate::failure::{Exit, Failure};
 use crate::output::outcome::{Applied, TakenDown};
 use crate::output::{note, print, views};
-use crate::text::printable;
+use crate::text::{printable, replicas as counted};
 
 /// Reads the files; problems are drawn with their lines.
 pub(super) fn read(run: &Run, files: &FileArgs) -> Result<Loaded, Failure> {
@@ -232,8 +232,9 @@ pub(super) async fn down(run: &Run, args: &DownArgs) -> Result<Exit, Failure> {
     let of_app: Vec<_> = services.iter().filter(|s| s.app == app).collect();
     for service in &of_app {
         note(&printable(&format!(
-            "  - {}  {} replicas",
-            service.name, service.wanted
+            "  - {}  {}",
+            service.name,
+            counted(service.wanted)
         )));
     }
     if !of_app.is_empty() {
@@ -246,7 +247,9 @@ pub(super) async fn down(run: &Run, args: &DownArgs) -> Result<Exit, Failure> {
     let exit = if args.detach {
         let look = format!("controllerctl wait {app} --for deleted");
         note(&printable(&format!(
-            "{app}: {replicas} replicas are being drained and removed. Look: {look}"
+            "{app}: {} {} being drained and removed. Look: {look}",
+            counted(replicas),
+            if replicas == 1 { "is" } else { "are" }
         )));
         Exit::Done
     } else {
@@ -280,7 +283,9 @@ async fn gone(
     let exit = follow(run, client, &format!("Removing {app}"), &goal, timeout).await?;
     if exit == Exit::Done {
         note(&printable(&format!(
-            "{app}: {replicas} replicas were drained and removed"
+            "{app}: {} {} drained and removed",
+            counted(replicas),
+            if replicas == 1 { "was" } else { "were" }
         )));
     }
     Ok(exit)

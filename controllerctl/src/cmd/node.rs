@@ -17,7 +17,7 @@ use crate::output::rows::Of;
 use crate::output::views::time;
 use crate::output::{note, now_ms, print};
 use crate::progress::{Reporter, Stage};
-use crate::text::printable;
+use crate::text::{printable, replicas as counted};
 
 /// `token create`
 #[derive(Debug, Serialize)]
@@ -147,8 +147,9 @@ async fn drain(run: &Run, args: &DrainArgs) -> Result<Exit, Failure> {
     let wanted = &all_known(&nodes, &args.nodes.nodes)?;
     for node in nodes.iter().filter(|node| wanted.contains(&node.id)) {
         note(&printable(&format!(
-            "  {}  {} replicas move away",
-            node.id, node.replicas
+            "  {}  to move away: {}",
+            node.id,
+            counted(node.replicas)
         )));
     }
     let force = if args.force {
@@ -209,8 +210,9 @@ async fn drained(
                 }
                 if let Some((node, drain)) = late {
                     let message = format!(
-                        "{} is past its deadline with {} replicas left; the drain goes on",
-                        node.id, node.replicas
+                        "{} is past its deadline with {} left; the drain goes on",
+                        node.id,
+                        counted(node.replicas)
                     );
                     return Err(Failure::new(message)
                         .exit(Exit::TimedOut)
@@ -235,7 +237,7 @@ fn progress(node: &pb::Node) -> (Stage, String) {
             let waits = &drain.waits[0];
             (Stage::Working, format!("Draining, {left} left; {waits}"))
         }
-        (left, _) => (Stage::Working, format!("Draining, {left} replicas left")),
+        (left, _) => (Stage::Working, format!("Draining, {} left", counted(left))),
     }
 }
 

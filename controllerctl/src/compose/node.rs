@@ -12,6 +12,8 @@ use serde_saphyr::{Location, Spanned};
 use super::problem::{Level, Problem};
 use super::source::{Place, Source};
 
+/// Longest key that YAML takes.
+const KEY_CHARS_MAX: usize = 1_024;
 /// Largest file that is read.
 pub const INPUT_BYTES_MAX: usize = 256 * 1024;
 /// Most nodes of one document, aliases counted as often as they are used.
@@ -139,7 +141,16 @@ pub fn parse(source: &Source, file: usize) -> Result<Node, Box<Problem>> {
                         closed";
             // Its first line is the message; the rest would be an excerpt, which we draw.
             let text = error.without_snippet().to_string();
-            let (line, help) = in_words(text.lines().next().unwrap_or_default(), help);
+            let said = text.lines().next().unwrap_or_default();
+            let (line, help) = match said.contains("mapping values are not allowed")
+                && key_before(&source.text, place) > KEY_CHARS_MAX
+            {
+                true => (
+                    format!("the key is too long: at most {KEY_CHARS_MAX} characters"),
+                    "shorten it",
+                ),
+                false => in_words(said, help),
+            };
             Err(problem("yaml", place, line, Some(help)))
         }
         None => Err(problem(
@@ -149,6 +160,13 @@ pub fn parse(source: &Source, file: usize) -> Result<Node, Box<Problem>> {
             None,
         )),
     }
+}
+
+/// Characters of the line before a place, without what it is indented by.
+fn key_before(text: &str, place: Place) -> usize {
+    let before = text.get(..place.offset).unwrap_or_default();
+    let line = before.rsplit('\n').next().unwrap_or_default();
+    line.trim_start().chars().count()
 }
 
 /// What the parser says to programmers, said to people.

@@ -328,6 +328,15 @@ fn contradictions_are_found_before_anything_is_sent() {
         ),
         ("    stop_grace_period: 10\n", "has no unit"),
         ("    healthcheck: { interval: 5s }\n", "has no test"),
+        ("    x-autoscale:\n", "x-autoscale: is empty"),
+        (
+            "    x-haproxy: { check: { interval: 0s } }\n    ports: [\"1:1\"]\n",
+            "x-haproxy.check.interval: must be longer than 0",
+        ),
+        (
+            "    x-haproxy: { timeouts: { server: 0s } }\n    ports: [\"1:1\"]\n",
+            "x-haproxy.timeouts.server: must be longer than 0",
+        ),
         (
             "    x-haproxy: { check: { path: \"/a b\" } }\n    ports: [\"1:1\"]\n",
             "must start with /",
@@ -454,6 +463,21 @@ fn a_bracket_that_stays_open_is_marked_where_the_text_says() {
         said.contains("brackets and quotes must be closed"),
         "{said}"
     );
+}
+
+/// YAML wants a `:` within 1,024 characters of a key without a mark.
+#[test]
+fn a_name_that_is_too_long_is_said_to_be() {
+    let long = "a".repeat(2_000);
+    let text = format!("services:\n  {long}:\n    image: nginx\n");
+    let found = problems(&text);
+    assert!(
+        found[0].to_string().contains("key is too long"),
+        "{}",
+        found[0]
+    );
+    let text = format!("services:\n  {}:\n    image: nginx\n", &long[..200]);
+    assert!(!problems(&text)[0].to_string().contains("YAML"));
 }
 
 #[test]

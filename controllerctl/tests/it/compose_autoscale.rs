@@ -143,9 +143,9 @@ const WRONG_POLICIES: &[(&str, &str)] = &[
     ("metrics: [{ nodecpu: 60% }]", "did you mean `node_cpu`?"),
     (
         "node_cpu: 60%, window: 5m",
-        "x-autoscale.window: 300000 ms is outside",
+        "x-autoscale.window: 5m is outside of 1s to 2m",
     ),
-    ("node_cpu: 60%, window: 0s", "from 1s to 2m"),
+    ("node_cpu: 60%, window: 0s", "0s is outside of 1s to 2m"),
     ("node_cpu: 60%, mode: aprove", "did you mean `approve`?"),
     ("node_cpu: 60%, schedule: []", "did you mean `schedules`?"),
     ("prometheus: { query: up }", "has no target"),

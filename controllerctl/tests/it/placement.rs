@@ -50,6 +50,10 @@ fn what_placement_does_not_know_is_an_error_with_its_place() {
             "preferences: [{ spred: node.labels.zone }]",
             "did you mean `spread`",
         ),
+        (
+            "constraints: [node.role == edge, node.role != edge]",
+            "no node can be both node.role == edge and",
+        ),
         ("x-policy: pack", "pack"),
         ("x-rebalance: sometimes", "x-rebalance"),
     ];
@@ -62,6 +66,11 @@ fn what_placement_does_not_know_is_an_error_with_its_place() {
             "no place for {line}\n{text}"
         );
     }
+    let long = "a".repeat(900);
+    let line = format!("preferences: [{{ spread: node.labels.{long} }}]");
+    let text = read(&format!("    deploy:\n      placement:\n        {line}\n"));
+    let text = text.unwrap_err();
+    assert!(text.contains("the name has 912 bytes"), "{text}");
 }
 
 #[test]

@@ -169,9 +169,10 @@ impl fmt::Display for Refusal {
                 write!(f, "constraint {constraint} does not hold ({found})")
             }
             Self::MaxPerNode { max } => {
+                let replicas = if *max == 1 { "replica" } else { "replicas" };
                 write!(
                     f,
-                    "has {max} replicas of the service, the most allowed per node"
+                    "has {max} {replicas} of the service, the most allowed per node"
                 )
             }
             Self::Cpu {

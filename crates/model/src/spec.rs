@@ -324,6 +324,9 @@ pub struct ServiceSpec {
     pub drain_ms: u64,
 }
 
+/// Longest name or value of a label.
+pub const LABEL_BYTES_MAX: usize = 255;
+
 /// Where replicas may go.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct PlacementSpec {

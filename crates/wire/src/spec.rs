@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use longshore_model::spec::{
-    Constraint, ContainerSpec, ExecCheck, FailureAction, GateSpec, Mount, NodeAttribute,
-    PlacementPolicy, PlacementSpec, Platform, Privileges, Probe, PullPolicy, Resources,
-    ServiceSpec, UpdateOrder, UpdateSpec,
+    Constraint, ContainerSpec, ENGINE_LABELS, ExecCheck, FailureAction, GateSpec, LABEL_BYTES_MAX,
+    Mount, NodeAttribute, PlacementPolicy, PlacementSpec, Platform, Privileges, Probe, PullPolicy,
+    Resources, ServiceSpec, UpdateOrder, UpdateSpec,
 };
 use longshore_proto::spec::v1 as pb;
 
@@ -15,6 +15,9 @@ use crate::route::{route_spec_from_pb, route_spec_to_pb};
 
 /// Longest accepted time in a spec: a day.
 const DURATION_MS_MAX: u64 = 86_400_000;
+/// Longest name or value of a label that a constraint or a preference has; a value in a Compose
+/// file may have one more byte than a label.
+const TEXT_BYTES_MAX: usize = LABEL_BYTES_MAX + 1;
 
 fn words_to(words: &[String]) -> pb::Words {
     pb::Words {
@@ -441,6 +444,17 @@ fn placement_to(spec: &PlacementSpec) -> pb::PlacementSpec {
     }
 }
 
+/// Names and values of labels.
+fn short(field: &'static str, text: &str) -> Result<(), WireError> {
+    match text.len() {
+        0..=TEXT_BYTES_MAX => Ok(()),
+        bytes => Err(invalid(
+            field,
+            format!("has {bytes} bytes; at most {TEXT_BYTES_MAX}"),
+        )),
+    }
+}
+
 fn placement_from(spec: pb::PlacementSpec) -> Result<PlacementSpec, WireError> {
     let policy = match spec.policy() {
         pb::PlacementPolicy::Binpack => PlacementPolicy::Binpack,
@@ -459,12 +473,20 @@ fn placement_from(spec: pb::PlacementSpec) -> Result<PlacementSpec, WireError> {
             }
             _ => return Err(invalid("placement.constraints.attribute", "is not known")),
         };
+        if let NodeAttribute::Label(name) | NodeAttribute::EngineLabel(name) = &attribute {
+            short("placement.constraints.label", name)?;
+        }
+        short("placement.constraints.value", &c.value)?;
         Ok(Constraint {
             attribute,
             equal: c.equal,
             value: c.value,
         })
     };
+    for label in &spec.spread_labels {
+        let name = label.strip_prefix(ENGINE_LABELS).unwrap_or(label);
+        short("placement.spread_labels", name)?;
+    }
     Ok(PlacementSpec {
         constraints: list("placement.constraints", 64, spec.constraints, constraint)?,
         max_per_node: spec.max_per_node,

@@ -318,9 +318,16 @@ fn warnings(cluster: &Cluster, services: &Services) -> Vec<String> {
         let count = u64::from(spec.replicas);
         let (cpu, memory) = (asked.cpu_reserved_milli, asked.memory_reserved_bytes);
         if cpu.saturating_mul(count) > total_cpu || memory.saturating_mul(count) > total_memory {
+            let reserve = match count {
+                1 => "1 replica reserves".to_owned(),
+                count => format!("{count} replicas reserve"),
+            };
+            let have = match capacities.len() {
+                1 => "the only worker has".to_owned(),
+                workers => format!("all {workers} workers have"),
+            };
             lines.push(format!(
-                "{service}: {count} replicas reserve more than all {} workers have; some will wait",
-                capacities.len()
+                "{service}: {reserve} more than {have}; some will wait"
             ));
         }
     }

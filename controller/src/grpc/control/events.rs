@@ -13,6 +13,7 @@ use tonic::Status;
 
 use crate::cluster::Cluster;
 use crate::grpc::blocking;
+use crate::grpc::control::decisions;
 use crate::grpc::control::find::offer;
 use crate::store::StoredEvent;
 
@@ -104,6 +105,10 @@ pub(super) async fn events(
     // known by its sequence.
     let mut live = cluster.watch_events();
     let (mut past, mut last) = read(&cluster, request.after_sequence).await?;
+    // Who follows may wait for something that is still to come.
+    if !request.follow {
+        known(&cluster, &filter.about).await?;
+    }
     past.retain(|stored| filter.wants(stored));
     if request.tail > 0 {
         past.drain(..past.len().saturating_sub(request.tail as usize));
@@ -146,6 +151,34 @@ pub(super) async fn events(
         }
     });
     Ok(ReceiverStream::new(receiver))
+}
+
+/// Refuses a word that means nothing and of which no event tells.
+async fn known(cluster: &Arc<Cluster>, about: &str) -> Result<(), Status> {
+    let word = about.strip_prefix("node/").unwrap_or(about);
+    let (desired, services) = (cluster.desired(), decisions::services(cluster));
+    let mut names: Vec<String> = desired.nodes.keys().map(ToString::to_string).collect();
+    names.extend(services.iter().flat_map(|key| {
+        let (app, service) = (key.app.to_string(), key.service.to_string());
+        [app, service, key.to_string()]
+    }));
+    if about.is_empty() || names.iter().any(|name| name == word) {
+        return Ok(());
+    }
+    // Of what is gone the log may still tell.
+    let (events, _) = read(cluster, 0).await?;
+    match events
+        .iter()
+        .any(|stored| is_about(&stored.event.kind, word))
+    {
+        true => Ok(()),
+        false => {
+            let near = offer(word, names.iter().map(String::as_str));
+            Err(Status::not_found(format!(
+                "nothing is known of {about:?}: there is no such app, service or node{near}"
+            )))
+        }
+    }
 }
 
 /// Events after `sequence`, and the newest sequence. One that is still to come is of another

@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::Stream;
+use longshore_model::spec::LABEL_BYTES_MAX;
 use longshore_proto::control::v1 as pb;
 use longshore_proto::control::v1::control_service_server::ControlService;
 use tokio::sync::mpsc;
@@ -31,7 +32,6 @@ use crate::cluster::Cluster;
 
 /// Least time between two messages of `Watch`.
 const WATCH_GAP: Duration = Duration::from_millis(100);
-const LABEL_BYTES_MAX: usize = 255;
 
 type Out<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 

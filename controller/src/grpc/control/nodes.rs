@@ -60,11 +60,16 @@ pub(super) fn set_availability(
         0 => cluster.config.planner.node_drain_ms,
         asked => asked,
     };
+    let chars = request.message.chars().count();
+    if chars > MESSAGE_CHARS_MAX {
+        return Err(Refusal(Status::invalid_argument(format!(
+            "the message has {chars} characters; at most {MESSAGE_CHARS_MAX} are allowed"
+        ))));
+    }
     let message: String = request
         .message
         .chars()
         .filter(|c| !c.is_control())
-        .take(MESSAGE_CHARS_MAX)
         .collect();
     let at_ms = cluster.now_ms();
     cluster.change(|ledger, desired| {
@@ -81,16 +86,20 @@ pub(super) fn set_availability(
         if node.availability == availability && drain.is_none() {
             return Ok(((), Vec::new()));
         }
-        // Ordered again without a word: why it is drained was said before.
-        let again = node.availability == availability && message.is_empty();
-        let said = node.note.take().filter(|_| again);
+        // Without a word: why it takes nothing new was said before. Ordered again, it was also
+        // said by whom.
+        let said = node.note.take().filter(|_| message.is_empty());
+        let again = node.availability == availability;
         node.availability = availability;
         node.drain = drain;
-        let note = said.unwrap_or_else(|| AvailabilityNote {
-            at_ms,
-            by: by.to_owned(),
-            message: message.clone(),
-        });
+        let note = match said {
+            Some(said) if again => said,
+            said => AvailabilityNote {
+                at_ms,
+                by: by.to_owned(),
+                message: said.map_or_else(|| message.clone(), |said| said.message),
+            },
+        };
         node.note = (availability != Availability::Active).then_some(note);
         let kind = EventKind::NodeAvailability {
             node: id,

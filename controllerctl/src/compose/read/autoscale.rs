@@ -147,9 +147,5 @@ fn help(fault: &AutoscaleFault) -> Option<String> {
             return Some(format!("did you mean `{near}`?"));
         }
     }
-    if let AutoscaleFault::Time { least, most, .. } = fault {
-        let word = |ms: u64| humantime::format_duration(std::time::Duration::from_millis(ms));
-        return Some(format!("from {} to {}", word(*least), word(*most)));
-    }
     fault.help().map(str::to_owned)
 }

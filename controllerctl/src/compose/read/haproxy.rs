@@ -155,11 +155,11 @@ fn check(item: &Item<'_>, route: &mut RouteSpec, p: &mut Problems) -> Check {
     let path = fields.take("path").and_then(|item| item.word(p));
     let mut time = |name, p: &mut Problems| {
         let item: Option<Item<'_>> = fields.take(name);
-        item.and_then(|item| item.duration_ms(p))
+        item.and_then(|item| item.span_ms(p))
     };
     let interval_ms = time("interval", p);
     let timeout_ms = time("timeout", p);
-    let start_ms = time("start", p);
+    let start_ms = fields.take("start").and_then(|i| i.duration_ms(p));
     let rise = fields.take("rise").and_then(|i| i.number(p, 1, 100));
     let fall = fields.take("fall").and_then(|i| i.number(p, 2, 100));
     fields.finish(p, keys::HAPROXY_CHECK);
@@ -186,8 +186,7 @@ fn timeouts(item: &Item<'_>, p: &mut Problems) -> Timeouts {
     };
     let mut time = |name| {
         let item: Option<Item<'_>> = fields.take(name);
-        item.and_then(|item| item.duration_ms(p))
-            .unwrap_or_default()
+        item.and_then(|item| item.span_ms(p)).unwrap_or_default()
     };
     let times = Timeouts {
         connect_ms: time("connect"),

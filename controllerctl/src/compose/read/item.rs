@@ -230,6 +230,16 @@ impl<'a> Item<'a> {
         self.with(p, units::duration_ms)
     }
 
+    /// A time in which something happens: there is no such thing as none.
+    pub(super) fn span_ms(&self, p: &mut Problems) -> Option<u64> {
+        let ms = self.duration_ms(p)?;
+        if ms == 0 {
+            let help = "leave it away for the default";
+            self.invalid_help(p, "must be longer than 0", help);
+        }
+        Some(ms)
+    }
+
     pub(super) fn bytes(&self, p: &mut Problems) -> Option<u64> {
         self.with(p, units::bytes)
     }
@@ -357,6 +367,13 @@ impl<'a> Fields<'a> {
         let (_, item, taken) = self.entries.iter_mut().find(|(key, ..)| key.name == name)?;
         *taken = true;
         (!matches!(item.node.value, Value::Null)).then(|| item.clone())
+    }
+
+    /// The key, where it has nothing after it.
+    pub(super) fn empty(&self, name: &str) -> Option<Item<'a>> {
+        let mut entries = self.entries.iter();
+        let (_, item, _) = entries.find(|(key, ..)| key.name == name)?;
+        matches!(item.node.value, Value::Null).then(|| item.clone())
     }
 
     /// Reports what was not taken: keys of the specification that we cannot do, with the reason

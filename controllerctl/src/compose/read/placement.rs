@@ -18,6 +18,8 @@ const CONSTRAINTS_MAX: usize = 64;
 const PREFERENCES_MAX: usize = 8;
 /// Longest value.
 const VALUE_MAX: usize = 256;
+/// Longest name of a label, as the controller takes it.
+const LABEL_MAX: usize = longshore_model::spec::LABEL_BYTES_MAX;
 const NODE_LABELS: &str = "node.labels.";
 const ATTRIBUTES: &str = "node.id, node.hostname, node.role, node.platform.os, \
                           node.platform.arch, node.labels.NAME, engine.labels.NAME";
@@ -68,8 +70,26 @@ fn constraints(list: &Item<'_>, placement: &mut PlacementSpec, p: &mut Problems)
             }
         }
     }
+    let all = &placement.constraints;
+    let pairs = all.iter().enumerate();
+    let mut pairs = pairs.flat_map(|(n, a)| all[..n].iter().map(move |b| (b, a)));
+    if let Some((a, b)) = pairs.find(|(a, b)| contradict(a, b)) {
+        list.invalid(p, format!("no node can be both {a} and {b}"));
+    }
     if placement.constraints.len() > CONSTRAINTS_MAX {
         list.invalid(p, format!("more than {CONSTRAINTS_MAX} constraints"));
+    }
+}
+
+/// Can no node satisfy both? A node has several roles; of all else it has one value.
+fn contradict(a: &Constraint, b: &Constraint) -> bool {
+    let holds = a.holds([b.value.as_str()]);
+    match (a.equal, b.equal) {
+        _ if a.attribute != b.attribute => false,
+        (true, true) => !holds && a.attribute != NodeAttribute::Role,
+        (false, false) => false,
+        (true, false) => holds,
+        (false, true) => !holds,
     }
 }
 
@@ -82,6 +102,9 @@ fn preferences(list: &Item<'_>, placement: &mut PlacementSpec, p: &mut Problems)
             && let Some(text) = spread.text(p)
         {
             match spread_label(text) {
+                Some(_) if text.len() > LABEL_MAX + ENGINE_LABELS.len() => {
+                    spread.invalid(p, too_long(text));
+                }
                 Some(label) => placement.spread_labels.push(label),
                 None => spread.invalid(
                     p,
@@ -94,6 +117,13 @@ fn preferences(list: &Item<'_>, placement: &mut PlacementSpec, p: &mut Problems)
     if placement.spread_labels.len() > PREFERENCES_MAX {
         list.invalid(p, format!("more than {PREFERENCES_MAX} preferences"));
     }
+}
+
+fn too_long(name: &str) -> String {
+    format!(
+        "the name has {} bytes; a label's has at most {LABEL_MAX}",
+        name.len()
+    )
 }
 
 fn spread_label(text: &str) -> Option<String> {
@@ -124,8 +154,15 @@ fn constraint(text: &str) -> Result<Constraint, String> {
     if !starts || key.len() < 2 || !key.bytes().all(key_fits) {
         return Err(format!("{key:?} in {text:?} is no name of an attribute"));
     }
-    if value.is_empty() || value.len() > VALUE_MAX {
-        return Err(format!("{text:?} compares with nothing, or with too much"));
+    if key.len() > LABEL_MAX + ENGINE_LABELS.len() {
+        return Err(too_long(key));
+    }
+    if value.is_empty() {
+        return Err(format!("{text:?} compares with nothing"));
+    }
+    if value.len() > VALUE_MAX {
+        let bytes = value.len();
+        return Err(format!("the value has {bytes} bytes; at most {VALUE_MAX}"));
     }
     let value_fits = |c: char| {
         c.is_ascii_alphanumeric() || c.is_ascii_whitespace() || ":-_.*()?+[]\\^$|/".contains(c)
@@ -196,6 +233,44 @@ mod tests {
             (NodeAttribute::Role, true, "Worker".into())
         );
         assert_eq!(read("node.platform.arch == x86_64").0, NodeAttribute::Arch);
+    }
+
+    #[test]
+    fn constraints_that_no_node_can_satisfy_are_found() {
+        let both = |a, b| contradict(&constraint(a).unwrap(), &constraint(b).unwrap());
+        for (a, b) in [
+            ("node.role == edge", "node.role != Edge"),
+            ("node.role != edge", "node.role == edge"),
+            ("node.labels.disk == ssd", "node.labels.disk == hdd"),
+            (
+                "node.platform.arch == amd64",
+                "node.platform.arch != x86_64",
+            ),
+        ] {
+            assert!(both(a, b), "{a}, {b}");
+        }
+        for (a, b) in [
+            ("node.role == edge", "node.role == worker"),
+            ("node.labels.disk == ssd", "node.labels.rack == hdd"),
+            ("node.labels.disk == ssd", "node.labels.disk != hdd"),
+            ("node.labels.disk == ssd", "engine.labels.disk == hdd"),
+            (
+                "node.platform.arch == amd64",
+                "node.platform.arch == x86_64",
+            ),
+            ("node.labels.disk == ssd", "node.labels.disk == SSD"),
+        ] {
+            assert!(!both(a, b), "{a}, {b}");
+        }
+    }
+
+    #[test]
+    fn names_of_labels_have_a_limit() {
+        let long = "a".repeat(10_000);
+        let refused = constraint(&format!("node.labels.{long} == b")).unwrap_err();
+        assert!(refused.contains("at most 255"), "{refused}");
+        let refused = constraint(&format!("node.labels.a == {long}")).unwrap_err();
+        assert!(refused.contains("10000 bytes"), "{refused}");
     }
 
     #[test]

@@ -47,6 +47,13 @@ pub(super) fn read(item: &Item<'_>, shared: &Shared<'_>, p: &mut Problems) -> Op
         volumes::service(&volumes, shared, &mut spec, p);
     }
     let deploy = deploy::read(fields.take("deploy"), &mut spec, p);
+    if let Some(item) = fields.empty("x-autoscale") {
+        item.invalid_help(
+            p,
+            "is empty, so nothing would scale by load",
+            "say how, for example: {max: 10, cpu: 60%}, or leave the key away",
+        );
+    }
     let autoscale = autoscale::read(
         fields.take("x-autoscale"),
         &spec,

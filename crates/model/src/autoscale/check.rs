@@ -32,6 +32,17 @@ pub enum AutoscalePart {
     Whole,
 }
 
+/// A time as files write it, exactly: `90s`, `2m`, `1500ms`.
+fn written(ms: u64) -> String {
+    match ms {
+        0 => "0s".into(),
+        ms if ms % 3_600_000 == 0 => format!("{}h", ms / 3_600_000),
+        ms if ms % 60_000 == 0 => format!("{}m", ms / 60_000),
+        ms if ms % 1_000 == 0 => format!("{}s", ms / 1_000),
+        ms => format!("{ms}ms"),
+    }
+}
+
 /// What is wrong with it.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum AutoscaleFault {
@@ -111,7 +122,7 @@ pub enum AutoscaleFault {
     #[error("thresholds must be numbers of 0 or more that rise")]
     Thresholds,
     /// A time outside of its limits.
-    #[error("{ms} ms is outside of {least}..{most} ms")]
+    #[error("{} is outside of {} to {}", written(*ms), written(*least), written(*most))]
     Time {
         /// As written.
         ms: u64,
