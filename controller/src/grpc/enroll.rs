@@ -15,7 +15,7 @@ use rustls_pki_types::CertificateDer;
 use subtle::ConstantTimeEq;
 use tonic::{Request, Response, Status};
 
-use super::{Refusal, auth, blocking};
+use super::{Refusal, auth, blocking, quoted};
 use crate::cluster::Cluster;
 use crate::store::{NodeRecord, TokenRecord};
 
@@ -158,8 +158,8 @@ fn wanted(request: pb::JoinRequest, now_ms: TimeMs) -> Result<Wanted, Status> {
     let id = NodeId::new(request.node_name).map_err(|error| invalid(error.to_string()))?;
     let address: IpAddr = request.address.parse().map_err(|_| {
         invalid(format!(
-            "{:.64?} is no IP address (--address)",
-            request.address
+            "{} is no IP address (--address)",
+            quoted(&request.address)
         ))
     })?;
     if address.is_unspecified() || address.is_multicast() {

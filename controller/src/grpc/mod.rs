@@ -156,3 +156,27 @@ async fn blocking<T: Send + 'static>(
         }
     }
 }
+
+/// Longest word of a request that a message repeats.
+const QUOTED_CHARS_MAX: usize = 64;
+
+/// A word of a request as a message repeats it, cut where nobody reads on.
+fn quoted(word: &str) -> String {
+    let mut chars = word.chars();
+    let short: String = chars.by_ref().take(QUOTED_CHARS_MAX).collect();
+    match chars.next() {
+        None => format!("{short:?}"),
+        Some(_) => format!("{short:?}…"),
+    }
+}
+
+#[cfg(test)]
+mod words {
+    use super::quoted;
+
+    #[test]
+    fn a_long_word_is_cut() {
+        assert_eq!(quoted("we\"b"), r#""we\"b""#);
+        assert_eq!(quoted(&"a".repeat(10_000)).chars().count(), 67);
+    }
+}

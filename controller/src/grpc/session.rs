@@ -15,13 +15,15 @@ use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tonic::{Status, Streaming};
 
-use super::enroll;
+use super::{enroll, quoted};
 use crate::cluster::Cluster;
 use crate::fleet::{Greeting, OutboxReader, Outgoing, Session};
 
 /// The first message must come within this.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 const PING_PERIOD: Duration = Duration::from_secs(1);
+/// Most that the log repeats of why an agent refused.
+const REFUSED_CHARS_MAX: usize = 500;
 /// How often a report is wanted without any change.
 const REPORT_PERIOD_MS: u64 = 1_000;
 
@@ -225,11 +227,12 @@ fn hear(
 /// A command that an agent could not write to its disk is sent again; one of an older leadership
 /// is not.
 fn hear_refusal(cluster: &Cluster, node: &NodeId, session: u64, refused: pb::Refused) {
+    let why: String = refused.why.chars().take(REFUSED_CHARS_MAX).collect();
     tracing::warn!(
         %node,
-        what = format!("{:.64?}", refused.what),
+        what = quoted(&refused.what),
         have = refused.have_generation,
-        why = format!("{:.500?}", refused.why),
+        ?why,
         "the agent refused a command and kept what it had"
     );
     let have: longshore_wire::Fence = refused.have.map(Into::into).unwrap_or_default();

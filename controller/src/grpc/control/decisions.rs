@@ -12,7 +12,7 @@ use tonic::Status;
 use super::find;
 use crate::cluster::Cluster;
 use crate::explain;
-use crate::grpc::Refusal;
+use crate::grpc::{Refusal, quoted};
 
 /// Decisions of one answer.
 const DECISIONS_MAX: usize = 512;
@@ -132,7 +132,8 @@ pub(super) fn list(
 fn unknown_kind(word: &str) -> Refusal {
     let known = DecisionKind::ALL.map(DecisionKind::as_str).join(", ");
     Refusal(Status::invalid_argument(format!(
-        "there is no kind of decision {word:.64?}; there are {known}"
+        "there is no kind of decision {}; there are {known}",
+        quoted(word)
     )))
 }
 

@@ -12,9 +12,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
 use crate::cluster::Cluster;
-use crate::grpc::blocking;
 use crate::grpc::control::decisions;
 use crate::grpc::control::find::offer;
+use crate::grpc::{blocking, quoted};
 use crate::store::StoredEvent;
 
 /// Events that wait for one reader.
@@ -69,7 +69,8 @@ impl Filter {
         if let Some(word) = request.types.iter().find(unknown) {
             let near = offer(word, known.iter().copied());
             return Err(Status::invalid_argument(format!(
-                "there are no events of type {word:.64?}{near}; there are {}",
+                "there are no events of type {}{near}; there are {}",
+                quoted(word),
                 known.join(", ")
             )));
         }
@@ -175,7 +176,8 @@ async fn known(cluster: &Arc<Cluster>, about: &str) -> Result<(), Status> {
         false => {
             let near = offer(word, names.iter().map(String::as_str));
             Err(Status::not_found(format!(
-                "nothing is known of {about:?}: there is no such app, service or node{near}"
+                "nothing is known of {}: there is no such app, service or node{near}",
+                quoted(about)
             )))
         }
     }

@@ -4,6 +4,8 @@ use longshore_model::plan::Replica;
 use longshore_model::{AppName, Desired, NodeId, Plan, ReplicaId, ServiceKey};
 use tonic::Status;
 
+use crate::grpc::quoted;
+
 /// Names at least this alike are offered.
 const ALIKE: f64 = 0.5;
 /// At most so many names are offered.
@@ -76,13 +78,15 @@ pub(super) fn one_of(keys: &[ServiceKey], word: &str) -> Result<ServiceKey, Stat
                 false => offer(word, names),
             };
             Err(Status::not_found(format!(
-                "there is no service {word:.64?}{near}"
+                "there is no service {}{near}",
+                quoted(word)
             )))
         }
         many => {
             let names: Vec<String> = many.iter().map(ToString::to_string).collect();
             Err(Status::invalid_argument(format!(
-                "{word:.64?} is in more than one app; say which: {}",
+                "{} is in more than one app; say which: {}",
+                quoted(word),
                 names.join(", ")
             )))
         }
@@ -98,7 +102,7 @@ pub(super) fn node(desired: &Desired, word: &str) -> Result<NodeId, Status> {
     let hit = desired.nodes.keys().find(|id| id.as_str() == name);
     hit.cloned().ok_or_else(|| {
         let near = offer(name, desired.nodes.keys().map(NodeId::as_str));
-        Status::not_found(format!("there is no node {name:.64?}{near}"))
+        Status::not_found(format!("there is no node {}{near}", quoted(name)))
     })
 }
 
@@ -110,13 +114,13 @@ pub(super) fn app(desired: &Desired, word: &str) -> Result<AppName, Status> {
     let hit = desired.apps.keys().find(|name| name.as_str() == word);
     hit.cloned().ok_or_else(|| {
         let near = offer(word, desired.apps.keys().map(AppName::as_str));
-        Status::not_found(format!("there is no app {word:.64?}{near}"))
+        Status::not_found(format!("there is no app {}{near}", quoted(word)))
     })
 }
 
 /// A replica by `r17` or `service.slot`; of several with that slot, the one that stays.
 fn replica<'a>(desired: &Desired, plan: &'a Plan, word: &str) -> Result<&'a Replica, Status> {
-    let missing = || Status::not_found(format!("there is no replica {word:.64?} (any more)"));
+    let missing = || Status::not_found(format!("there is no replica {} (any more)", quoted(word)));
     if let Ok(id) = word.parse::<ReplicaId>() {
         return plan.replica(id).map(|r| &**r).ok_or_else(missing);
     }

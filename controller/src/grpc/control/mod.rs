@@ -27,7 +27,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{auth, blocking};
+use super::{auth, blocking, quoted};
 use crate::cluster::Cluster;
 
 /// Least time between two messages of `Watch`.
@@ -62,13 +62,15 @@ pub(super) fn check_labels(labels: &BTreeMap<String, String>, max: usize) -> Res
         };
         if key.is_empty() || !word(key) || !word(value) {
             return Err(Status::invalid_argument(format!(
-                "label {key:.64?}={value:.64?}: letters, digits and ._-/: only, at most \
-                 {LABEL_BYTES_MAX} bytes each"
+                "label {}={}: letters, digits and ._-/: only, at most {LABEL_BYTES_MAX} bytes each",
+                quoted(key),
+                quoted(value)
             )));
         }
         if key.starts_with("longshore.") {
             return Err(Status::invalid_argument(format!(
-                "label {key:.64?}: longshore.* is kept for the system; choose another prefix"
+                "label {}: longshore.* is kept for the system; choose another prefix",
+                quoted(key)
             )));
         }
     }
