@@ -325,7 +325,7 @@ fn step(draft: &mut Draft<'_>, service: usize) -> bool {
     let Some(mut look) = look(draft, service) else {
         return false;
     };
-    turn(draft, service, &look);
+    let turned = turn(draft, service, &look);
     if look.terms.failure_action == FailureAction::Continue
         && let Some(why) = decide::objection(&look)
         && verdict::goes_on(draft, service, &why)
@@ -344,12 +344,12 @@ fn step(draft: &mut Draft<'_>, service: usize) -> bool {
     if !look.answer.stays() || just_moved(draft, service) {
         record::note(draft, service, Decision::Rollout(Arc::clone(&look)));
     }
-    go(draft, service, &look)
+    go(draft, service, &look) || turned
 }
 
 /// A batch that finds no more room, because its nodes filled up or came back since it began: the
-/// old ones stop first.
-fn turn(draft: &mut Draft<'_>, service: usize, look: &RolloutRecord) {
+/// old ones stop first. True: so it is from now on.
+fn turn(draft: &mut Draft<'_>, service: usize, look: &RolloutRecord) -> bool {
     // A gate lets pass what fits. Without one, of more than are wanted old ones go as new ones
     // serve, which makes the room.
     let stuck = |passed: u32| match look.gate.is_some() {
@@ -358,14 +358,15 @@ fn turn(draft: &mut Draft<'_>, service: usize, look: &RolloutRecord) {
     };
     let turns = of(draft, service)
         .is_some_and(|rollout| rollout.open && !rollout.stop_first && stuck(rollout.passed));
-    if turns
+    let turns = turns
         && look.old > 0
         && look.new < look.expected()
         && look.terms.order == UpdateOrder::Auto
-        && place::no_room(draft, service)
-    {
+        && place::no_room(draft, service);
+    if turns {
         change(draft, service, |rollout| rollout.stop_first = true);
     }
+    turns
 }
 
 /// It went on in this run: where it rests then is worth a note, not at each look after that.
@@ -412,9 +413,9 @@ pub(crate) fn look(draft: &Draft<'_>, service: usize) -> Option<RolloutRecord> {
         answer: RolloutAnswer::WaitsForReplicas,
     };
     // More may be wanted than fits. The old ones stay beside a batch that a gate watches: there
-    // may be no room for all of it.
+    // may be no room for all of it. One of which nothing came yet has nothing to pass with.
     let last = look.old == 0 && !look.is_first;
-    let batch = look.open && look.gate.is_some();
+    let batch = look.open && look.gate.is_some() && look.new > rollout.passed;
     let short = (last || batch) && look.new < look.expected();
     look.no_room = short && place::no_room(draft, service);
     Some(look)

@@ -194,6 +194,7 @@ fn create(
     sorted: &mut Sorted,
     terms: &Terms,
 ) -> u32 {
+    forget_shortage(draft, service);
     let target = draft.target(service);
     let (keep, give) = (count(&sorted.keep), count(&sorted.give));
     let of = |kind: &dyn Fn(usize, &LeaveReason) -> bool| {
@@ -254,6 +255,15 @@ fn create(
     let placed = place::place(draft, &order);
     sorted.keep.extend(&placed);
     count(&woken) + count(&placed)
+}
+
+/// What found no place in an earlier round of this run may be wanted no longer: a rollout that
+/// failed since then wants fewer. Said anew where it still is so.
+fn forget_shortage(draft: &mut Draft<'_>, service: usize) {
+    let slot = &mut draft.services[service];
+    slot.waits
+        .retain(|wait| !matches!(wait, Reason::Unplaceable { .. }));
+    slot.short = None;
 }
 
 /// Staying replicas of the wanted template.

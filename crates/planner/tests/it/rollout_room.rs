@@ -2,6 +2,7 @@
 
 use crate::rollouts::{NEW, OLD, of_image, on_host_port, rollout, settled, update, with};
 use crate::world::*;
+use longshore_model::observe::EngineState;
 use longshore_model::spec::{FailureAction, UpdateOrder};
 use longshore_model::*;
 
@@ -213,4 +214,90 @@ fn a_standby_that_leaves_holds_its_place_until_it_is_gone() {
     }
     assert_eq!((of_image(&world, NEW), rollout(&world).word()), (3, "done"));
     assert_eq!(world.report.services[&key("web")].warm.planned, 1);
+}
+
+/// A service that wants so many standbys.
+fn pool(image: &str, warm: u32) -> ServiceSpec {
+    let mut pool = spec(image, 1);
+    pool.autoscale = Some(AutoscaleSpec {
+        warm,
+        ..node_cpu_policy(1, 1)
+    });
+    pool
+}
+
+/// Of a batch of two, one finds room. With that it is complete for now: nothing is short of room.
+#[test]
+fn what_found_no_place_at_first_holds_no_standbys_up() {
+    let of_two = |image: &str| {
+        let mut spec = on_host_port(image, 3);
+        spec.update.parallelism = 2;
+        spec
+    };
+    let mut world = World::new(4);
+    world.apply("web", of_two(OLD));
+    world.apply("pool", pool("pool:1", 0));
+    world.ticks(40);
+    world.apply("web", of_two(NEW));
+    world.apply("pool", pool("pool:1", 2));
+    world.tick(500);
+    assert_eq!(of_image(&world, NEW), 1);
+    assert_eq!(world.report.services[&key("pool")].warm.planned, 2);
+}
+
+/// An old one leaves for the one new one that found room. Its node's engine is down: nothing else
+/// finds room there, and the old ones stop first from this run on.
+#[test]
+fn a_batch_that_turns_to_stop_first_holds_no_standbys_up() {
+    let all = |image: &str| {
+        let mut spec = on_host_port(image, 3);
+        spec.update.parallelism = 3;
+        spec
+    };
+    let mut world = World::new(4);
+    world.apply("web", all(OLD));
+    world.apply("even", pool("pool:1", 1));
+    world.apply("odd", pool("pool:2", 2));
+    world.ticks(40);
+    let first = world.active("web")[0].node.clone();
+    world.apply("web", all(NEW));
+    world.tick(500);
+    world.node(first.as_str()).engine = EngineState::Down;
+    // One of the two wants more with every run.
+    for number in 0..40 {
+        world.apply("even", pool("pool:1", 1 + number % 2));
+        world.apply("odd", pool("pool:2", 2 - number % 2));
+        world.tick(500);
+    }
+    assert!(rollout(&world).stop_first);
+}
+
+/// The old one on a node that takes nothing new keeps its place beside a batch: one that has no
+/// room there opens no batch after the other.
+#[test]
+fn with_a_gate_no_batch_is_opened_in_vain_beside_a_cordoned_node() {
+    let gated = |image: &str| {
+        let mut spec = on_host_port(image, 3);
+        spec.gate = Some(spec::GateSpec {
+            requests_min: 20,
+            error_increase_permille_max: Some(20),
+            latency_permille_max: None,
+            latency_ms_min: 10,
+        });
+        spec
+    };
+    let mut world = World::new(3);
+    world.apply("web", gated(OLD));
+    world.ticks(40);
+    world.available("node3", Availability::Cordoned);
+    world.apply("web", gated(NEW));
+    for _ in 0..240 {
+        world.tick(500);
+        assert!(world.answering("web") >= 2, "one at a time");
+    }
+    assert_eq!((of_image(&world, NEW), of_image(&world, OLD)), (2, 1));
+    assert!(rollout(&world).batches <= 3, "{:?}", rollout(&world));
+    world.available("node3", Availability::Active);
+    world.ticks(40);
+    assert_eq!((of_image(&world, NEW), rollout(&world).word()), (3, "done"));
 }
