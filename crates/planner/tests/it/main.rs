@@ -16,6 +16,7 @@ mod reach;
 mod rebalance;
 mod records;
 mod rig;
+mod rollout_back;
 mod rollout_gate;
 mod rollout_proof;
 mod rollout_room;

@@ -251,28 +251,6 @@ fn a_rollback_brings_the_whole_spec_back_and_is_not_tried_again() {
 }
 
 #[test]
-fn a_rollback_that_fails_as_well_pauses() {
-    let mut world = settled(3, with(OLD, 2, update(FailureAction::Rollback)));
-    world.broken.extend([OLD.to_owned(), NEW.to_owned()]);
-    let stop_first = UpdateSpec {
-        order: UpdateOrder::StopFirst,
-        ..update(FailureAction::Rollback)
-    };
-    world.apply("web", with(NEW, 2, stop_first));
-    world.ticks(400);
-    let back = news(&world);
-    let rolls = back
-        .iter()
-        .filter(|n| matches!(n, RolloutNews::RollsBack { .. }));
-    assert_eq!(rolls.count(), 1, "{back:?}");
-    assert!(
-        failures(&world) < 16,
-        "{} failures in 200 s",
-        failures(&world)
-    );
-}
-
-#[test]
 fn continue_goes_on_trying_with_growing_pauses() {
     let mut world = settled(3, with(OLD, 2, update(FailureAction::Continue)));
     world.broken.push(NEW.into());
