@@ -7,6 +7,7 @@ use longshore_model::report::DrainReport;
 use longshore_model::{EventKind, Reason, ServiceKey};
 
 use crate::draft::Draft;
+use crate::put_back::drain_deadline;
 
 /// May what is left on the row's node be stopped whatever is missing then?
 pub(crate) fn is_forced(draft: &Draft<'_>, row: usize) -> bool {
@@ -19,7 +20,7 @@ pub(crate) fn is_forced(draft: &Draft<'_>, row: usize) -> bool {
     let over = |deadline_ms| {
         over(deadline_ms) || longshore_model::mutant::is(longshore_model::Mutant::ForcedAtOnce)
     };
-    order.is_some_and(|order| order.force && over(order.deadline_ms))
+    order.is_some_and(|order| order.force && over(drain_deadline(&draft.input, &order)))
 }
 
 /// Reports the drains of all nodes, says what changed, and notes when their deadlines are due.
@@ -38,10 +39,8 @@ pub(crate) fn run(draft: &mut Draft<'_>) {
         let report = reports[number].take().unwrap_or_default();
         say(draft, number, &report);
         let id = draft.cluster.nodes[number].id;
-        let deadline_ms = draft.cluster.nodes[number]
-            .node
-            .drain
-            .map(|o| o.deadline_ms);
+        let order = draft.cluster.nodes[number].node.drain;
+        let deadline_ms = order.map(|order| drain_deadline(&draft.input, &order));
         if let Some(at_ms) = deadline_ms.filter(|at_ms| *at_ms > draft.input.now_ms) {
             let due_ms = &mut draft.report.look_again_ms;
             *due_ms = Some(due_ms.map_or(at_ms, |now| now.min(at_ms)));
@@ -62,7 +61,8 @@ fn left(draft: &Draft<'_>, numbers: &[usize]) -> Vec<Option<DrainReport>> {
     for &number in numbers {
         let order = draft.cluster.nodes[number].node.drain;
         reports[number] = Some(DrainReport {
-            late: order.is_some_and(|order| draft.input.now_ms >= order.deadline_ms),
+            late: order
+                .is_some_and(|order| draft.input.now_ms >= drain_deadline(&draft.input, &order)),
             ..DrainReport::default()
         });
     }

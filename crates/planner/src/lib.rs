@@ -35,6 +35,7 @@ mod load;
 mod place;
 mod policy;
 mod progress;
+mod put_back;
 mod reach;
 mod rebalance;
 mod recompute;
@@ -114,6 +115,7 @@ pub fn plan_with(input: &PlanInput<'_>, cache: &mut Cache) -> Outcome {
         draft.load(keys);
         draft.in_order();
     }
+    put_back::run(&mut draft);
     health::run(&mut draft);
     // What was on its way out goes on first: its room may be needed.
     let leaving = handover::leaving(&draft);

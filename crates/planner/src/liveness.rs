@@ -44,7 +44,12 @@ fn silent_ms(input: &PlanInput<'_>, slot: &NodeSlot<'_>) -> u64 {
     let heard_ms = slot.seen.map_or(0, |seen| contact_ms(&seen.session));
     let contact_ms = heard_ms
         .max(input.listens_since_ms())
-        .max(slot.node.joined_ms);
+        // One from the time before the clock was put back says nothing of now.
+        .max(
+            Some(slot.node.joined_ms)
+                .filter(|at_ms| *at_ms <= input.now_ms)
+                .unwrap_or(0),
+        );
     input.now_ms.saturating_sub(contact_ms)
 }
 
@@ -95,6 +100,10 @@ fn declare(draft: &mut Draft<'_>, gone: &[(usize, String)]) {
             )
         })
     });
+    // Where the clock was put back, they would count as lost just now for as long.
+    for at_ms in draft.lost.values_mut() {
+        *at_ms = (*at_ms).min(input.now_ms);
+    }
     let window_ms = input.config.outage_window_ms;
     let recent = |at_ms: u64| input.now_ms.saturating_sub(at_ms) <= window_ms;
     let (mut at_once, mut all) = (0_u32, cluster.workers);

@@ -153,7 +153,7 @@ fn watch(draft: &mut Draft<'_>) {
     let fresh = nodes.clone().filter(|n| !known.contains(n.id));
     let until = fresh
         .map(|n| match starting {
-            true => n.node.joined_ms.saturating_add(window_ms),
+            true => n.node.joined_ms.min(now_ms).saturating_add(window_ms),
             false => now_ms.saturating_add(window_ms),
         })
         .max()

@@ -34,7 +34,10 @@ fn first_count(draft: &mut Draft<'_>, service: usize, spec: &ServiceSpec) {
     let applied_ms = draft.services[service].app.map_or(0, |app| app.applied_ms);
     // A count that was said to an earlier life of this service is not for this one.
     let manual = draft.input.desired.manual.get(key);
-    let stale = manual.filter(|manual| manual.at_ms < applied_ms);
+    // So is one by a clock that was put back before the service was applied anew.
+    let now_ms = draft.input.now_ms;
+    let before = |at_ms: TimeMs| at_ms < applied_ms || (applied_ms <= now_ms && now_ms < at_ms);
+    let stale = manual.filter(|manual| before(manual.at_ms));
     let obeyed = stale.map(|manual| manual.at_ms);
     let first = bounds::in_force(draft, service, spec).clamp(spec.replicas);
     let entry = draft.entry(service);

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use longshore_model::reason::FailReason;
 use longshore_model::record::{RolloutAnswer, Setback};
-use longshore_model::rollout::{Direction, PauseCause, Phase, Refused, RolloutNews, Trouble};
+use longshore_model::rollout::{
+    Direction, PauseCause, Phase, Refused, Rollout, RolloutNews, Trouble,
+};
 use longshore_model::spec::FailureAction;
 use longshore_model::{Decision, EventKind};
 
@@ -98,7 +100,9 @@ fn is_said(draft: &Draft<'_>, service: usize) -> bool {
     };
     let before = draft.services[service].before;
     let before = before.and_then(|before| before.rollout.as_ref());
-    let before = before.filter(|b| (&b.to, b.started_ms) == (&rollout.to, rollout.started_ms));
+    // Where the clock was put back, the rollout begins now.
+    let since_ms = |of: &Rollout| of.started_ms.min(draft.input.now_ms);
+    let before = before.filter(|b| (&b.to, since_ms(b)) == (&rollout.to, since_ms(rollout)));
     let key = &draft.services[service].key;
     let of_this = |why: &Trouble| match why {
         Trouble::Replicas { failed, .. } => *failed == rollout.failed,

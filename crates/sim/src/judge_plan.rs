@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use controller::cluster::{Cluster, View};
+use longshore_model::node::DrainOrder;
 use longshore_model::observe::{EngineState, SessionObserved};
 use longshore_model::plan::Traffic;
 use longshore_model::reason::{LeaveReason, ScaleCause};
@@ -307,7 +308,7 @@ impl World {
             }
             let view = commit.cluster.view();
             let order = view.desired.nodes.get(&replica.node).and_then(|n| n.drain);
-            let due = order.is_some_and(|o| o.force && commit.now_ms >= o.deadline_ms);
+            let due = order.is_some_and(|order| is_due(commit, &order));
             if leaving.reason == LeaveReason::NodeDrainForced && !due {
                 found.push(format!("{} is forced out before its time", replica.id));
             }
@@ -451,6 +452,19 @@ impl World {
             }
         }
     }
+}
+
+/// Is a drain by force over? One that was ordered by the clock of another process, which was put
+/// back since, has its time from the start of this one.
+fn is_due(commit: &Commit<'_>, order: &DrainOrder) -> bool {
+    let old = order.since_ms > commit.now_ms;
+    let within_ms = order.deadline_ms - order.since_ms;
+    let begun_ms = if old {
+        commit.cluster.started_ms
+    } else {
+        order.since_ms
+    };
+    order.force && commit.now_ms >= begun_ms + within_ms
 }
 
 /// What a commit says about a replica.

@@ -48,7 +48,17 @@ pub(super) fn forced(input: &PlanInput<'_>, given: &[&Replica]) -> Result<usize,
     for replica in forced.clone() {
         let node = input.desired.nodes.get(&replica.node);
         let order = node.and_then(|node| node.drain);
-        let may = order.is_some_and(|order| order.force && input.now_ms >= order.deadline_ms);
+        let may = order.is_some_and(|order| {
+            // Ordered before the clock was put back: its time began at the latest with the start.
+            let old = order.since_ms > input.now_ms;
+            let begun_ms = if old {
+                input.started_ms
+            } else {
+                order.since_ms
+            };
+            let within_ms = order.deadline_ms.saturating_sub(order.since_ms);
+            order.force && input.now_ms >= begun_ms.saturating_add(within_ms)
+        });
         demand(may, 3, || {
             format!("{} is forced out without an order", replica.id)
         })?;

@@ -89,7 +89,11 @@ fn identities(view: &View<'_>, pair: &Pair<'_>) -> Verdict {
             && now.address == was.address;
         demand(same, 9, || format!("{id} became another"))?;
         let kept = match (&was.leaving, &now.leaving) {
-            (Some(was), Some(now)) => was.reason == now.reason && was.since_ms == now.since_ms,
+            // Where the clock was put back, it leaves since now.
+            (Some(was), Some(now)) => {
+                let since_ms = was.since_ms.min(view.input.now_ms);
+                was.reason == now.reason && since_ms == now.since_ms
+            }
             (was, _) => was.is_none(),
         };
         demand(kept && (now.stop || !was.stop), 9, || {

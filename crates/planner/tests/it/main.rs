@@ -6,6 +6,7 @@
 mod bad_input;
 mod checks;
 mod choosing;
+mod clocks;
 mod draining;
 mod facts;
 mod filters;
