@@ -105,7 +105,7 @@ async fn step(
     for repaired in &ticked.repaired {
         tracing::warn!(repaired, "HAProxy had drifted");
     }
-    let mut snapshot = edge.read().await?;
+    let mut snapshot = edge.report().await?;
     for problem in problems {
         if !snapshot.problems.contains(&problem) {
             snapshot.problems.push(problem);

@@ -93,7 +93,7 @@ impl Edge {
             let named = blamed(&draft.text, output);
             let mut culprits: Vec<BackendName> = suspects
                 .iter()
-                .filter(|name| named.contains(name))
+                .filter(|name| named.contains(*name))
                 .cloned()
                 .collect();
             if culprits.is_empty() && questions > 0 {

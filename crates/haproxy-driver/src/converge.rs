@@ -1,6 +1,8 @@
 //! One convergence: looks, decides, sends, reloads where structure differs, writes the file.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -8,7 +10,7 @@ use crate::decide::{Decision, Worker, decide};
 use crate::edge::Edge;
 use crate::error::EdgeError;
 use crate::held::taken_ports;
-use crate::readout::Running;
+use crate::look::{Depth, Seen};
 use crate::slots::SlotMap;
 use crate::socket::COMMANDS_MAX;
 use crate::step::{Action, Step};
@@ -19,6 +21,13 @@ const ROUNDS_MAX: usize = 8;
 /// Rounds after which servers that are let in are left to the next call: while many join, some pass
 /// their check at each look, and there is no rest until all have.
 const ROUNDS_OPENING: usize = 3;
+/// While more than these join, servers that passed their check are let in without a look of their
+/// own, which the next call has anyway, and a call that is no `apply` writes the file once a second.
+const JOINING_MANY: usize = 64;
+/// Between two files while many join.
+const WRITE_SPACING: Duration = Duration::from_secs(1);
+/// From so many commands on, the file is checked while HAProxy works them off.
+const STEPS_MANY: usize = 256;
 /// Answers of HAProxy that an error quotes.
 const COMPLAINTS_MAX: usize = 5;
 
@@ -31,6 +40,8 @@ pub(crate) struct Outcome {
     pub(crate) repaired: Vec<String>,
     pub(crate) problems: Vec<String>,
     pub(crate) waits: Waits,
+    /// How much is looked at.
+    pub(crate) depth: Depth,
 }
 
 /// Does a change of structure wait?
@@ -167,21 +178,32 @@ impl Edge {
     }
 
     async fn converge(&mut self, by_apply: bool) -> Result<Outcome, EdgeError> {
-        let mut outcome = Outcome::default();
-        let mut running = self.settle(&mut outcome).await?;
+        let mut outcome = Outcome {
+            depth: match by_apply {
+                true => Depth::States,
+                false => Depth::Loads,
+            },
+            ..Outcome::default()
+        };
+        let mut seen = self.settle(&mut outcome).await?;
         let mut draft = self.present().await;
         if self.is_reload_due(&draft, &outcome) {
-            running = self
-                .try_reload(&draft.structure, running, &mut outcome)
+            seen = self
+                .try_reload(&draft.structure, seen, &mut outcome)
                 .await?;
             draft = self.present().await;
         }
+        self.seen = (outcome.depth == Depth::Loads).then(|| Arc::clone(&seen));
         outcome.waits = self.waits(&draft, &outcome);
         let text = match outcome.waits {
             Waits::No => draft.text,
             Waits::Spaced | Waits::Failing => self.with_servers().await,
         };
-        if self.written.as_ref() != Some(&text) {
+        let may_wait = !by_apply && outcome.decision.joining.len() > JOINING_MANY;
+        let is_recent = |at: Instant| at.elapsed() < WRITE_SPACING;
+        if self.written.as_ref() != Some(&text)
+            && !(may_wait && self.written_at.is_some_and(is_recent))
+        {
             self.write_config(text).await?;
         }
         if outcome.waits == Waits::No {
@@ -200,8 +222,8 @@ impl Edge {
                 self.save_slots(SlotMap { loaded, ..slots }).await?;
             }
         }
-        self.say_waiting(&running, &mut outcome);
-        if outcome.waits != Waits::Spaced || !self.retired_serve(&running) {
+        self.say_waiting(&seen.running, &mut outcome);
+        if outcome.waits != Waits::Spaced || !self.retired_serve(&seen.running) {
             self.acknowledged = self.intent.generation;
         }
         if (by_apply || !self.old_workers.is_empty())
@@ -220,18 +242,17 @@ impl Edge {
     }
 
     /// Looks, decides and sends until there is nothing left to send.
-    pub(crate) async fn settle(&mut self, outcome: &mut Outcome) -> Result<Running, EdgeError> {
+    pub(crate) async fn settle(&mut self, outcome: &mut Outcome) -> Result<Arc<Seen>, EdgeError> {
         let driven = self.driven();
         let mut sent = Sent::default();
         let mut vouched = None;
         for round in 1..=ROUNDS_MAX {
-            let seen = self.look().await?;
+            let seen = self.look_once(outcome.depth).await?;
             self.notice_pid(&seen, outcome);
             let version = Version::parse(&seen.info.version);
             if version.is_some() && !Verb::DriveSlots.is_in(version) {
-                return Err(EdgeError::TooOld {
-                    version: seen.info.version,
-                });
+                let version = seen.info.version.clone();
+                return Err(EdgeError::TooOld { version });
             }
             let nobody = BTreeSet::new();
             let worker = Worker {
@@ -247,24 +268,56 @@ impl Edge {
             outcome.decision = decision;
             if !steps.is_empty() {
                 outcome.steps += steps.len();
-                sent.complaints = self.send(&steps).await?;
+                sent.complaints = self.send_and_write(&steps, &outcome.decision).await?;
                 let only_opens = steps.iter().all(|step| step.action == Action::Ready);
-                if only_opens && round > ROUNDS_OPENING {
-                    return Ok(seen.running);
+                let many = outcome.decision.joining.len() > JOINING_MANY;
+                if only_opens && (many || round > ROUNDS_OPENING) {
+                    return Ok(seen);
                 }
                 sent.steps = steps.into_iter().collect();
             } else if vouched.is_none() && !outcome.decision.joining.is_empty() {
                 vouched = Some(self.probe(&outcome.decision.joining).await);
                 if vouched.as_ref().is_some_and(BTreeSet::is_empty) {
-                    return Ok(seen.running);
+                    return Ok(seen);
                 }
             } else {
-                return Ok(seen.running);
+                return Ok(seen);
             }
         }
         Err(EdgeError::NotTaken {
             detail: format!("no rest after {ROUNDS_MAX} rounds"),
         })
+    }
+
+    /// The look that `guard` had a moment ago, or one of its own.
+    async fn look_once(&mut self, depth: Depth) -> Result<Arc<Seen>, EdgeError> {
+        match self.seen.take().filter(|_| depth == Depth::States) {
+            Some(seen) => Ok(seen),
+            None => self.look(depth).await.map(Arc::new),
+        }
+    }
+
+    /// Sends commands. Where they are many, the file that they lead to is checked and put in place
+    /// at the same time: it names nobody as enabled who was not when it was decided.
+    async fn send_and_write(
+        &mut self,
+        steps: &[Step],
+        decision: &Decision,
+    ) -> Result<Vec<String>, EdgeError> {
+        if steps.len() < STEPS_MANY || !decision.reload.is_empty() || self.slots.reload_owed {
+            return self.send(steps).await;
+        }
+        let draft = self.present().await;
+        let is_loaded = self.loaded.as_ref() == Some(&draft.structure);
+        if !is_loaded || self.written.as_ref() == Some(&draft.text) {
+            return self.send(steps).await;
+        }
+        let (said, written) = tokio::join!(self.send(steps), self.put_config(&draft.text));
+        // What fails is tried again after the last look, and said then.
+        if written.is_ok() {
+            self.note_written(draft.text);
+        }
+        said
     }
 
     /// Sends commands; gives what HAProxy said to them beyond success.

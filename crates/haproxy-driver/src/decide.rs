@@ -5,6 +5,7 @@
 //! made (a hand on the socket, a foreign reload, a restart) is therefore repaired like any other.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 
 use longshore_model::ReplicaId;
 use longshore_model::observe::ServerAdmin;
@@ -149,16 +150,17 @@ struct Look<'a> {
 impl Look<'_> {
     /// Slots that HAProxy has and the map lacks (the map was lost, or somebody added servers).
     fn adopt(&mut self) {
+        let mut held: BTreeSet<ReplicaId> = self.held().collect();
         for (&slot, server) in self.running {
             if self.slots.contains_key(&slot) {
                 continue;
             }
-            let held: BTreeSet<ReplicaId> = self.held().collect();
             let owner = self
                 .backend
                 .servers
                 .values()
                 .find(|s| !held.contains(&s.replica) && points_at(server, s));
+            held.extend(owner.map(|owner| owner.replica));
             let holder = match owner {
                 Some(owner) => Holder::Replica {
                     id: owner.replica,
@@ -210,14 +212,13 @@ impl Look<'_> {
             .servers
             .values()
             .filter(|s| s.mode == ServerMode::Serve && !held.contains(&s.replica));
+        let slots = self.slots.iter();
+        let free = slots.filter(|(_, holder)| **holder == Holder::Free);
+        let free: Vec<SlotNumber> = free.map(|(slot, _)| *slot).collect();
+        let mut free = free.into_iter();
         for server in waiting {
             let id = server.replica;
-            let free = self
-                .slots
-                .iter()
-                .find(|(_, h)| **h == Holder::Free)
-                .map(|(slot, _)| *slot);
-            let slot = free.or_else(|| self.grow(id));
+            let slot = free.next().or_else(|| self.grow(id));
             if let Some(slot) = slot {
                 self.slots
                     .insert(slot, Holder::Replica { id, proven: false });
@@ -301,13 +302,7 @@ impl Look<'_> {
         let Some(now) = self.running.get(&slot) else {
             if self.can_add {
                 self.drifted(proven, slot, server, "was lost");
-                self.step(
-                    slot,
-                    Action::AddServer {
-                        options: self.options(),
-                    },
-                );
-                self.join(slot, server, false);
+                self.add(slot, server);
             } else {
                 // Said at each look: the one that gave it the slot may have had other things to
                 // do before the reload.
@@ -352,6 +347,23 @@ impl Look<'_> {
                 }
                 false
             }
+        }
+    }
+
+    fn add(&mut self, slot: SlotNumber, server: &Server) {
+        // One that is added with its address gets no cookie on 2.6, and clients lose theirs.
+        let sticky = self.backend.sticky_cookie.is_some();
+        let at = match sticky {
+            true => PARKED,
+            false => SocketAddr::new(server.address, server.port),
+        };
+        let options = server_options(self.backend, self.settings);
+        self.step(slot, Action::AddServer { at, options });
+        if sticky {
+            self.join(slot, server, false);
+        } else {
+            self.step(slot, Action::EnableHealth);
+            self.step(slot, Action::Drain);
         }
     }
 
@@ -414,10 +426,6 @@ impl Look<'_> {
             self.step(slot, Action::Maint);
         }
         self.step(slot, Action::Park);
-    }
-
-    fn options(&self) -> String {
-        server_options(self.backend, self.settings)
     }
 
     fn drifted(&mut self, proven: bool, slot: SlotNumber, server: &Server, what: &str) {

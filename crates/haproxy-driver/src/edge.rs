@@ -31,6 +31,7 @@ use crate::files;
 use crate::guard::Kept;
 use crate::held::KeptDown;
 use crate::intent::Intent;
+use crate::look::Seen;
 use crate::old_workers::OldWorker;
 use crate::pending::Reloads;
 use crate::quarantine::Quarantine;
@@ -106,6 +107,7 @@ pub struct Edge {
     pub(crate) acknowledged: u64,
     /// Text of the file on disk.
     pub(crate) written: Option<String>,
+    pub(crate) written_at: Option<Instant>,
     /// Structure that the worker was started with; none where that is not certain.
     pub(crate) loaded: Option<String>,
     /// Workers of earlier configurations by pid, when they were last looked for.
@@ -130,6 +132,8 @@ pub struct Edge {
     /// When ports that other programs hold are asked for again.
     pub(crate) look_again: Option<Instant>,
     pub(crate) kept_down: KeptDown,
+    /// The last look, until something is changed or it was used.
+    pub(crate) seen: Option<Arc<Seen>>,
 }
 
 /// Reads the saved map. A damaged one (power was lost) is built again from what HAProxy runs.
@@ -175,6 +179,7 @@ impl Edge {
             quarantine: Quarantine::default(),
             acknowledged: 0,
             written,
+            written_at: None,
             loaded,
             old_workers: BTreeMap::new(),
             pid: 0,
@@ -188,6 +193,7 @@ impl Edge {
             via_master: false,
             look_again: None,
             kept_down: KeptDown::default(),
+            seen: None,
             settings: Arc::new(settings),
         };
         if edge.written.is_none() {
@@ -262,7 +268,7 @@ impl Edge {
             return Ok(());
         }
         let path = &self.settings.slots_path;
-        let text = serde_json::to_string_pretty(&slots).map_err(|source| EdgeError::Slots {
+        let text = serde_json::to_string(&slots).map_err(|source| EdgeError::Slots {
             path: path.clone(),
             source,
         })?;
@@ -280,8 +286,19 @@ impl Edge {
     /// Puts the draft that was checked in place.
     pub(crate) async fn commit_config(&mut self, text: String) -> Result<(), EdgeError> {
         files::commit_draft(&self.settings.config_path).await?;
-        self.written = Some(text);
+        self.note_written(text);
         Ok(())
+    }
+
+    /// As [`Edge::write_config`], but for the note of it.
+    pub(crate) async fn put_config(&self, text: &str) -> Result<(), EdgeError> {
+        self.check_config(text).await?;
+        files::commit_draft(&self.settings.config_path).await
+    }
+
+    pub(crate) fn note_written(&mut self, text: String) {
+        self.written = Some(text);
+        self.written_at = Some(Instant::now());
     }
 
     /// Writes the draft of the file and asks haproxy about it.

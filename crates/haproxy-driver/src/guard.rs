@@ -7,6 +7,7 @@
 //! lists have come for long, since only people can know that they are right.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use longshore_model::observe::ServerAdmin;
@@ -16,6 +17,7 @@ use tokio::time::Instant;
 
 use crate::edge::Edge;
 use crate::intent::{BackendIntent, Intent};
+use crate::look::Depth;
 use crate::quarantine::with_route;
 use crate::readout::Running;
 use crate::slots::{Holder, SlotMap};
@@ -49,13 +51,14 @@ impl Edge {
         // Most lists take nobody away who serves: HAProxy need not be asked about those.
         let takes = |asked: &Routes| takes_away(asked, &self.intent);
         let seen = match self.routes.as_ref().is_some_and(takes) {
-            true => self.look().await.ok(),
+            true => self.look(Depth::States).await.ok().map(Arc::new),
             false => None,
         };
         let now = Instant::now();
         let before = self.kept.as_ref().map(|kept| kept.since);
         let since = before.unwrap_or(now);
         let insists = now >= since + Duration::from_millis(KEPT_MS_MAX);
+        let look = seen.clone();
         let seen = seen.filter(|_| !insists);
         let kept = self.routes.as_ref().zip(seen).and_then(|(asked, seen)| {
             let (routes, why) = keep(asked, &self.intent, &self.slots, &seen.running)?;
@@ -71,6 +74,7 @@ impl Edge {
             })
         });
         self.kept = kept;
+        self.seen = look;
     }
 }
 

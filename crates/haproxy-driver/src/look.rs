@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use longshore_model::ReplicaId;
+use longshore_model::routes::ServerMode;
 
 use crate::converge::Outcome;
 use crate::edge::Edge;
@@ -14,12 +15,25 @@ use crate::name::BackendName;
 use crate::probe::{self, Question};
 use crate::readout::{self, Running};
 use crate::render::structure;
+use crate::slots::Holder;
 
 /// One look at the worker.
+#[derive(Debug)]
 pub(crate) struct Seen {
     pub(crate) info: readout::Info,
     pub(crate) running: Running,
-    pub(crate) stat: Vec<readout::StatLine>,
+    /// Statistics; none where they were not asked for.
+    pub(crate) stat: Option<Vec<readout::StatLine>>,
+}
+
+/// How much is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Depth {
+    #[default]
+    /// Where servers point to and whether they take requests: what a change is verified by.
+    States,
+    /// Their sessions and counters as well, which cost HAProxy four times as much.
+    Loads,
 }
 
 impl Edge {
@@ -71,15 +85,54 @@ impl Edge {
     }
 
     /// Reads servers and statistics from a worker that is not stopping.
-    pub(crate) async fn look(&self) -> Result<Seen, EdgeError> {
-        let commands = [
-            "show servers state".to_owned(),
-            "show stat -1 6 -1".to_owned(),
-        ];
+    pub(crate) async fn look(&self, depth: Depth) -> Result<Seen, EdgeError> {
+        let whole = depth == Depth::States || self.is_anybody_leaving();
+        let seen = self.look_at(depth, whole).await?;
+        // Somebody else took a server of a replica out: it has sessions all the same.
+        if !whole && self.lacks_load(&seen.running) {
+            return self.look_at(depth, true).await;
+        }
+        Ok(seen)
+    }
+
+    /// Servers in maint may have sessions while some slot's last holder leaves. Otherwise those are
+    /// the parked ones, half of all lines.
+    fn is_anybody_leaving(&self) -> bool {
+        let holders = self.slots.backends.iter().flat_map(|(name, pool)| {
+            let backend = self.intent.backends.get(name.as_str());
+            pool.values().map(move |holder| (backend, holder))
+        });
+        let mut holders = holders;
+        holders.any(|(backend, holder)| match holder {
+            Holder::Free => false,
+            Holder::Leaving => true,
+            Holder::Replica { id, .. } => {
+                let server = backend.and_then(|backend| backend.servers.get(id));
+                server.is_none_or(|server| server.mode == ServerMode::Drain)
+            }
+        })
+    }
+
+    /// Is there a server of a replica without sessions and counters?
+    fn lacks_load(&self, running: &Running) -> bool {
+        self.slots.backends.iter().any(|(name, pool)| {
+            let servers = running.backends.get(name);
+            pool.iter().any(|(slot, holder)| {
+                let server = servers.and_then(|servers| servers.get(slot));
+                matches!(holder, Holder::Replica { .. }) && server.is_some_and(|s| s.load.is_none())
+            })
+        })
+    }
+
+    async fn look_at(&self, depth: Depth, whole: bool) -> Result<Seen, EdgeError> {
+        let mut commands = vec!["show servers state".to_owned()];
+        if depth == Depth::Loads {
+            let only = if whole { "" } else { " no-maint" };
+            commands.push(format!("show stat -1 6 -1{only}"));
+        }
         let (info, answers) = self.admin.talk(&commands).await?;
         let answer = |i: usize| answers.get(i).map_or("", String::as_str);
         let mut running = readout::servers_state(answer(0));
-        let stat = readout::stat(answer(1));
         // The heads of both tables must be there; a HAProxy that has no backend yet has no rows.
         let readable = |i: usize| answer(i).lines().any(|line| line.starts_with("# "));
         if let Some(i) = (0..commands.len()).find(|&i| !readable(i)) {
@@ -88,7 +141,10 @@ impl Edge {
                 why: answer(i).chars().take(200).collect(),
             });
         }
-        running.set_loads(&stat);
+        let stat = (depth == Depth::Loads).then(|| readout::stat(answer(1)));
+        if let Some(stat) = &stat {
+            running.set_loads(stat);
+        }
         Ok(Seen {
             info,
             running,

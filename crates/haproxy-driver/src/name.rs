@@ -4,6 +4,7 @@
 //! command. So nothing is quoted here. A word is a value of one of these types, made only from
 //! listed bytes, or it is not emitted.
 
+use std::borrow::Borrow;
 use std::fmt;
 
 use longshore_model::{AppName, ServiceKey, ServiceName, route};
@@ -41,6 +42,13 @@ impl BackendName {
     /// The name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Orders and compares as its text does.
+impl Borrow<str> for BackendName {
+    fn borrow(&self) -> &str {
         &self.0
     }
 }
@@ -101,8 +109,8 @@ pub fn slot_name(slot: u32) -> String {
 #[must_use]
 pub fn parse_slot(name: &str) -> Option<u32> {
     let digits = name.strip_prefix("slot")?;
-    let slot: u32 = digits.parse().ok()?;
-    (slot.to_string() == digits).then_some(slot)
+    let plain = digits == "0" || !digits.starts_with(['0', '+']);
+    digits.parse().ok().filter(|_| plain)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use csv::StringRecord;
 use longshore_model::observe::{ServerAdmin, ServerAnswers};
 
 use crate::name::parse_slot;
@@ -67,42 +68,74 @@ pub struct Running {
     pub header: String,
 }
 
+/// Columns of `show servers state` that are read, by their place.
+struct StateColumns {
+    backend: usize,
+    server: usize,
+    address: usize,
+    port: usize,
+    admin: usize,
+    operation: usize,
+    check_health: usize,
+    check_state: usize,
+}
+
+impl StateColumns {
+    /// None where one is missing: then no line makes sense.
+    fn of(names: &str) -> Option<Self> {
+        let place = |wanted: &str| names.split(' ').position(|name| name == wanted);
+        Some(Self {
+            backend: place("be_name")?,
+            server: place("srv_name")?,
+            address: place("srv_addr")?,
+            port: place("srv_port")?,
+            admin: place("srv_admin_state")?,
+            operation: place("srv_op_state")?,
+            check_health: place("srv_check_health")?,
+            check_state: place("srv_check_state")?,
+        })
+    }
+}
+
 /// Reads `show servers state`.
 #[must_use]
 pub fn servers_state(text: &str) -> Running {
     let mut running = Running::default();
-    let mut columns: BTreeMap<&str, usize> = BTreeMap::new();
-    let mut version = "1";
+    let mut columns: Option<StateColumns> = None;
+    let (mut version, mut fields) = ("1", Vec::new());
     for line in text.lines() {
         let line = line.trim_end();
         if let Some(names) = line.strip_prefix("# ") {
-            columns = names
-                .split(' ')
-                .enumerate()
-                .map(|(i, name)| (name, i))
-                .collect();
+            columns = StateColumns::of(names);
             running.header = format!("{version}\n{line}\n");
-        } else if columns.is_empty() {
+        } else if running.header.is_empty() {
             version = if line.is_empty() { version } else { line };
-        } else if let Some((backend, slot, server)) = server_line(line, &columns) {
-            running
-                .backends
-                .entry(backend)
-                .or_default()
-                .insert(slot, server);
+        } else if let Some(columns) = &columns {
+            fields.clear();
+            fields.extend(line.split(' '));
+            if let Some((backend, slot, server)) = server_line(line, &fields, columns) {
+                // A name of its own only for a backend's first server.
+                match running.backends.get_mut(backend) {
+                    Some(pool) => _ = pool.insert(slot, server),
+                    None => {
+                        let pool = BTreeMap::from([(slot, server)]);
+                        running.backends.insert(backend.to_owned(), pool);
+                    }
+                }
+            }
         }
     }
     running
 }
 
-fn server_line(
+fn server_line<'a>(
     line: &str,
-    columns: &BTreeMap<&str, usize>,
-) -> Option<(String, SlotNumber, RunningServer)> {
-    let fields: Vec<&str> = line.split(' ').collect();
-    let field = |name: &str| columns.get(name).and_then(|&i| fields.get(i)).copied();
-    let number = |name: &str| field(name).and_then(|text| text.parse::<u32>().ok());
-    let admin_state = number("srv_admin_state")?;
+    fields: &[&'a str],
+    columns: &StateColumns,
+) -> Option<(&'a str, SlotNumber, RunningServer)> {
+    let field = |place: usize| fields.get(place).copied();
+    let number = |place: usize| field(place)?.parse::<u32>().ok();
+    let admin_state = number(columns.admin)?;
     let admin = if admin_state & ADMIN_MAINT != 0 {
         ServerAdmin::Maint
     } else if admin_state & ADMIN_DRAIN != 0 {
@@ -111,21 +144,18 @@ fn server_line(
         ServerAdmin::Ready
     };
     let server = RunningServer {
-        address: field("srv_addr")?.parse().ok(),
-        port: field("srv_port")?.parse().ok()?,
+        address: field(columns.address)?.parse().ok(),
+        port: field(columns.port)?.parse().ok()?,
         admin,
-        up: OP_UP.contains(&number("srv_op_state")?),
-        check_health: number("srv_check_health")?,
-        check_enabled: number("srv_check_state")? & CHECK_ENABLED != 0,
+        up: OP_UP.contains(&number(columns.operation)?),
+        check_health: number(columns.check_health)?,
+        check_enabled: number(columns.check_state)? & CHECK_ENABLED != 0,
         load: None,
         answers: ServerAnswers::default(),
         line: line.to_owned(),
     };
-    Some((
-        field("be_name")?.to_owned(),
-        parse_slot(field("srv_name")?)?,
-        server,
-    ))
+    let slot = parse_slot(field(columns.server)?)?;
+    Some((field(columns.backend)?, slot, server))
 }
 
 /// One server's line for the state file: as it was read, but not in any maintenance.
@@ -169,6 +199,70 @@ pub struct StatLine {
     pub response_ms: u32,
 }
 
+/// Columns of `show stat` that are read, by their place; a release may lack some.
+struct StatColumns {
+    proxy: Option<usize>,
+    server: Option<usize>,
+    address: Option<usize>,
+    status: Option<usize>,
+    sessions: Option<usize>,
+    queued: Option<usize>,
+    rate: Option<usize>,
+    sessions_total: Option<usize>,
+    requests_total: Option<usize>,
+    errors_total: Option<usize>,
+    connect_errors_total: Option<usize>,
+    response_errors_total: Option<usize>,
+    response_ms: Option<usize>,
+}
+
+impl StatColumns {
+    fn of(names: &StringRecord) -> Self {
+        let place = |wanted: &str| names.iter().position(|name| name == wanted);
+        Self {
+            proxy: place("pxname"),
+            server: place("svname"),
+            address: place("addr"),
+            status: place("status"),
+            sessions: place("scur"),
+            queued: place("qcur"),
+            rate: place("rate"),
+            sessions_total: place("stot"),
+            requests_total: place("req_tot"),
+            errors_total: place("hrsp_5xx"),
+            connect_errors_total: place("econ"),
+            response_errors_total: place("eresp"),
+            response_ms: place("rtime"),
+        }
+    }
+
+    /// None where it names nobody.
+    fn read(&self, record: &StringRecord) -> Option<StatLine> {
+        let field = |place: Option<usize>| place.and_then(|i| record.get(i)).unwrap_or("");
+        let number = |place| field(place).parse::<u64>().ok();
+        let small = |place| number(place).map_or(0, |n| u32::try_from(n).unwrap_or(u32::MAX));
+        let (proxy, server) = (field(self.proxy), field(self.server));
+        let is_named = !proxy.is_empty() && !server.is_empty();
+        is_named.then(|| StatLine {
+            proxy: proxy.to_owned(),
+            server: server.to_owned(),
+            address: field(self.address).to_owned(),
+            status: field(self.status).to_owned(),
+            load: Load {
+                sessions: small(self.sessions),
+                queued: small(self.queued),
+            },
+            rate: small(self.rate),
+            sessions_total: number(self.sessions_total).unwrap_or(0),
+            requests_total: number(self.requests_total),
+            errors_total: number(self.errors_total),
+            connect_errors_total: number(self.connect_errors_total).unwrap_or(0),
+            response_errors_total: number(self.response_errors_total).unwrap_or(0),
+            response_ms: small(self.response_ms),
+        })
+    }
+}
+
 /// Reads `show stat`.
 #[must_use]
 pub fn stat(text: &str) -> Vec<StatLine> {
@@ -178,36 +272,12 @@ pub fn stat(text: &str) -> Vec<StatLine> {
     let mut reader = csv::ReaderBuilder::new()
         .flexible(true)
         .from_reader(text.as_bytes());
-    let Ok(header) = reader.headers().cloned() else {
+    let Ok(columns) = reader.headers().map(StatColumns::of) else {
         return Vec::new();
     };
-    let columns: BTreeMap<&str, usize> = header.iter().enumerate().map(|(i, n)| (n, i)).collect();
-    let mut lines = Vec::new();
-    for record in reader.records().map_while(Result::ok) {
-        let field = |name: &str| columns.get(name).and_then(|&i| record.get(i)).unwrap_or("");
-        let number = |name: &str| field(name).parse::<u64>().ok();
-        let small =
-            |name: &str| number(name).map_or(0, |value| u32::try_from(value).unwrap_or(u32::MAX));
-        if field("pxname").is_empty() || field("svname").is_empty() {
-            continue;
-        }
-        lines.push(StatLine {
-            proxy: field("pxname").to_owned(),
-            server: field("svname").to_owned(),
-            address: field("addr").to_owned(),
-            status: field("status").to_owned(),
-            load: Load {
-                sessions: small("scur"),
-                queued: small("qcur"),
-            },
-            rate: small("rate"),
-            sessions_total: number("stot").unwrap_or(0),
-            requests_total: number("req_tot"),
-            errors_total: number("hrsp_5xx"),
-            connect_errors_total: number("econ").unwrap_or(0),
-            response_errors_total: number("eresp").unwrap_or(0),
-            response_ms: small("rtime"),
-        });
+    let (mut lines, mut record) = (Vec::new(), StringRecord::new());
+    while let Ok(true) = reader.read_record(&mut record) {
+        lines.extend(columns.read(&record));
     }
     lines
 }

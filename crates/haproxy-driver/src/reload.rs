@@ -43,6 +43,7 @@ impl Edge {
         draft: Draft,
         states: String,
     ) -> Result<(), EdgeError> {
+        self.seen = None;
         let before = self.processes().await?;
         let last_good = self.written.clone();
         let mut owed = self.slots.clone();

@@ -15,6 +15,7 @@ use crate::decide::for_reload;
 use crate::edge::Edge;
 use crate::error::EdgeError;
 use crate::files;
+use crate::look::Depth;
 use crate::pending::Due;
 use crate::readout::{Processes, Running};
 use crate::reload::EMPTY_STATE;
@@ -98,7 +99,7 @@ impl Edge {
         };
         let path = elsewhere.admin_socket.clone();
         for settings in [Arc::new(elsewhere), Arc::clone(&self.settings)] {
-            let seen = self.look().await?;
+            let seen = self.look(Depth::States).await?;
             self.reload_with(settings, &seen.running).await?;
         }
         // A worker that is still finishing its requests needs it no more.

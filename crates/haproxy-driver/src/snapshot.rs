@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use longshore_model::ReplicaId;
 use longshore_model::observe::{
@@ -11,6 +12,7 @@ use longshore_model::observe::{
 use crate::edge::{Edge, EdgeSnapshot};
 use crate::error::EdgeError;
 use crate::intent::Intent;
+use crate::look::Depth;
 use crate::name::{BackendName, parse_slot};
 use crate::old_workers::Loads;
 use crate::readout::{Load, Running, RunningServer, StatLine};
@@ -42,7 +44,20 @@ impl Edge {
     /// [`EdgeError::Down`], [`EdgeError::Silent`], [`EdgeError::Stopping`],
     /// [`EdgeError::Answer`], [`EdgeError::OldWorker`]; call again later.
     pub async fn read(&mut self) -> Result<EdgeSnapshot, EdgeError> {
-        let seen = self.look().await?;
+        self.seen = None;
+        self.report().await
+    }
+
+    /// What the last [`Edge::tick`] saw, once; else as [`Edge::read`]. It saw it after all that it
+    /// and the calls before it had sent, but for servers that it let in last.
+    ///
+    /// # Errors
+    /// As [`Edge::read`].
+    pub async fn report(&mut self) -> Result<EdgeSnapshot, EdgeError> {
+        let seen = match self.seen.take().filter(|seen| seen.stat.is_some()) {
+            Some(seen) => seen,
+            None => Arc::new(self.look(Depth::Loads).await?),
+        };
         let mut problems = self.last_problems.clone();
         let old = self.old_workers_load(&mut problems).await?;
         Ok(EdgeSnapshot {
@@ -54,8 +69,8 @@ impl Edge {
                 &seen.running,
                 &old,
             ),
-            backends: backends(&seen.stat),
-            haproxy_version: seen.info.version,
+            backends: backends(seen.stat.as_deref().unwrap_or_default()),
+            haproxy_version: seen.info.version.clone(),
             pid: seen.info.pid,
             problems,
             refused: self.refused(),

@@ -9,6 +9,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use memchr::memmem;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -20,6 +21,8 @@ use crate::readout::{self, Info};
 const PROMPT: &[u8] = b"\n> ";
 /// Most bytes of all answers of one conversation: 10,000 servers' statistics are about 3 MiB.
 const REPLY_BYTES_MAX: usize = 64 << 20;
+/// Room for what one read may bring.
+const READ_BYTES: usize = 64 << 10;
 /// Longest line that every release accepts, with room to spare.
 const LINE_BYTES_MAX: usize = 12_000;
 /// Commands of one conversation; more are sent in several.
@@ -74,7 +77,7 @@ impl AdminSocket {
     async fn converse(&self, commands: &[String]) -> Result<(Info, Vec<String>), EdgeError> {
         let stream = connect(&self.path).await?;
         let (mut reader, mut writer) = stream.into_split();
-        let mut buffer = Vec::new();
+        let mut buffer = Vec::with_capacity(READ_BYTES);
         send(&self.path, &mut writer, b"prompt\nshow info\n").await?;
         let first = replies(&self.path, &mut reader, &mut buffer, 2).await?;
         let info = readout::info(first.last().map_or("", String::as_str));
@@ -195,7 +198,7 @@ async fn replies(
     buffer.clear();
     let (mut start, mut scanned) = (0, 0);
     while answers.len() < count {
-        while let Some(at) = find(&buffer[scanned..], PROMPT) {
+        while let Some(at) = memmem::find(&buffer[scanned..], PROMPT) {
             let end = scanned + at;
             answers.push(String::from_utf8_lossy(&buffer[start..end]).into_owned());
             start = end + PROMPT.len();
@@ -223,12 +226,6 @@ async fn replies(
         }
     }
     Ok(answers)
-}
-
-fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
-    haystack
-        .windows(needle.len())
-        .position(|window| window == needle)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! One command to HAProxy as data, and the only place where it becomes text.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::name::{BackendName, slot_name};
 use crate::render::PARKED;
@@ -9,8 +9,10 @@ use crate::slots::SlotNumber;
 /// What is done to a slot.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Action {
-    /// Make the slot, in maint, at the parked address.
+    /// Make the slot, in maint.
     AddServer {
+        /// Where it points to.
+        at: SocketAddr,
         /// Check intervals and limits, from [`crate::render::server_options`].
         options: String,
     },
@@ -55,8 +57,8 @@ impl Step {
         match &self.action {
             // Without the two pool options a server added at run time opens a connection per
             // request on releases before 2.6.18.
-            Action::AddServer { options } => format!(
-                "add server {server} {PARKED} check {options} pool-purge-delay 5s pool-max-conn -1"
+            Action::AddServer { at, options } => format!(
+                "add server {server} {at} check {options} pool-purge-delay 5s pool-max-conn -1"
             ),
             Action::SetAddr { address, port } => set_addr(*address, *port),
             Action::Park => set_addr(PARKED.ip(), PARKED.port()),

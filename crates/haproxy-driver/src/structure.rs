@@ -19,6 +19,7 @@ use crate::converge::{Outcome, Waits};
 use crate::edge::Edge;
 use crate::error::EdgeError;
 use crate::intent::Intent;
+use crate::look::Seen;
 use crate::name::BackendName;
 use crate::pending::Due;
 use crate::quarantine::bounded;
@@ -51,19 +52,19 @@ impl Edge {
     pub(crate) async fn try_reload(
         &mut self,
         wanted: &str,
-        mut running: Running,
+        mut seen: Arc<Seen>,
         outcome: &mut Outcome,
-    ) -> Result<Running, EdgeError> {
+    ) -> Result<Arc<Seen>, EdgeError> {
         let (now, spacing_ms) = (Instant::now(), self.settings.reload_spacing_ms);
         if self.reloads.due(wanted, now, spacing_ms) != Due::Now {
-            return Ok(running);
+            return Ok(seen);
         }
-        match self.reload(&running, &outcome.decision.reload).await {
-            Ok(false) => running = self.settle(outcome).await?,
+        match self.reload(&seen.running, &outcome.decision.reload).await {
+            Ok(false) => seen = self.settle(outcome).await?,
             Ok(true) => {
                 outcome.reloaded = true;
                 self.reloads.done(Instant::now());
-                running = self.settle(outcome).await?;
+                seen = self.settle(outcome).await?;
                 if let Some((name, why)) = outcome.decision.reload.first_key_value() {
                     let why = format!("after the reload, {name} {why}");
                     self.reloads.failed(wanted.to_owned(), why, Instant::now());
@@ -73,10 +74,10 @@ impl Edge {
                 let why = error.chain();
                 self.reloads.failed(wanted.to_owned(), why, Instant::now());
                 // Ways in that are not wanted any more must not go on serving.
-                running = self.settle(outcome).await?;
+                seen = self.settle(outcome).await?;
             }
         }
-        Ok(running)
+        Ok(seen)
     }
 
     /// After all that could be done now was done.

@@ -202,9 +202,9 @@ impl Haproxy {
         let Some(pool) = self.worker.get_mut(step.backend.as_str()) else {
             return true;
         };
-        if let Action::AddServer { .. } = step.action {
+        if let Action::AddServer { at, .. } = step.action {
             pool.servers.entry(step.slot).or_insert(SimServer {
-                address: PARKED,
+                address: at,
                 admin: ServerAdmin::Maint,
                 health: 0,
                 up_at: now_ms,

@@ -148,6 +148,40 @@ async fn a_cookie_keeps_its_replica_until_that_one_leaves() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cookie_leads_to_a_replica_that_came_into_a_full_pool() {
+    let mut host = Host::with(|s| s.slots_initial = 2).await;
+    let port = free_port();
+    let mut replicas = Vec::new();
+    for id in 1..=3 {
+        replicas.push(Replica::start(id).await);
+    }
+    let list = |count: usize| {
+        let servers = replicas.iter().take(count).map(|r| r.server(Serve));
+        let backend = http("shop/web", port, servers.collect());
+        vec![way(backend, |r| r.sticky_cookie = Some("SHOP".into()))]
+    };
+    host.serve(1, list(1)).await;
+    let grown = host.serve(2, list(3)).await;
+    assert!(!grown.reloaded, "{grown:?}");
+    let mut cookies = BTreeMap::new();
+    until("each replica gives its cookie", async || {
+        let (body, cookie) = with_cookie(port, None).await;
+        cookies.extend(cookie.map(|cookie| (body, cookie)));
+        match cookies.len() {
+            3 => Ok(()),
+            _ => Err(format!("{cookies:?}")),
+        }
+    })
+    .await;
+    for (replica, cookie) in cookies {
+        for _ in 0..4 {
+            let kept = with_cookie(port, Some(&cookie)).await;
+            assert_eq!(kept, (replica.clone(), None));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_start_is_up_and_no_drift() {
     let mut host = Host::start().await;
     let port = free_port();
