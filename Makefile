@@ -86,13 +86,22 @@ SANCOV := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
 	-Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares \
 	-Ccodegen-units=1 --cfg fuzzing
 
+# fuzz CRATE CORPUS OPTIONS: builds the crate's target and lets it look for SECONDS.
+define fuzz
+	@RUSTFLAGS="$(SANCOV)" CARGO_TARGET_DIR=target/fuzz cargo build -q --release \
+		--target "$$(rustc -vV | sed -n 's/^host: //p')" --manifest-path crates/$(1)/fuzz/Cargo.toml
+	@mkdir -p target/fuzz/$(2)
+	@cd target/fuzz && ./*/release/longshore-$(1)-fuzz $(2) -len_control=0 $(3) -timeout=60 \
+		-rss_limit_mb=2048 -max_total_time=$(or $(SECONDS),60)
+endef
+
 .PHONY: fuzz-plan
 fuzz-plan: ## Coverage-guided fuzzing of the planner's input (SECONDS=60)
-	@RUSTFLAGS="$(SANCOV)" CARGO_TARGET_DIR=target/fuzz cargo build -q --release \
-		--target "$$(rustc -vV | sed -n 's/^host: //p')" --manifest-path crates/planner/fuzz/Cargo.toml
-	@mkdir -p target/fuzz/corpus
-	@cd target/fuzz && ./*/release/longshore-planner-fuzz corpus -len_control=0 -max_len=512 -timeout=60 \
-		-rss_limit_mb=2048 -max_total_time=$(or $(SECONDS),60)
+	$(call fuzz,planner,corpus,-max_len=512)
+
+.PHONY: fuzz-edge
+fuzz-edge: ## Coverage-guided fuzzing of HAProxy's file and commands (SECONDS=60)
+	$(call fuzz,haproxy-driver,corpus-edge,-max_len=1024)
 
 .PHONY: check
 check: ## Formatting, lints, unit tests: what needs no lab

@@ -5,10 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
 
-use longshore_haproxy_driver::decide::{Worker, decide};
 use longshore_haproxy_driver::render::{render, structure, with_servers};
 use longshore_haproxy_driver::slots::Holder;
-use longshore_haproxy_driver::{Intent, ProcessSettings, RouteError, Settings, SlotMap};
+use longshore_haproxy_driver::{Intent, Settings, SlotMap};
 use longshore_model::route::{
     Balance, CheckTimes, ProxyProtocol, RouteMode, RouteSpec, TIMEOUT_MS_MAX, Timeouts,
 };
@@ -16,8 +15,11 @@ use longshore_model::routes::{Backend, Routes, Server, ServerMode};
 use longshore_model::{ReplicaId, ServiceKey};
 use proptest::prelude::*;
 
+use crate::common::{compile, first_slots, sections, settings};
 use crate::random::any_backend;
 
+mod bytes;
+mod common;
 mod random;
 mod readback;
 
@@ -31,63 +33,6 @@ fn backend(service: &str, port: u16, domains: &[&str]) -> Backend {
         },
         servers: Vec::new(),
     }
-}
-
-fn settings() -> Settings {
-    Settings {
-        process: ProcessSettings {
-            user: None,
-            group: None,
-            chroot: None,
-            socket_group: None,
-        },
-        ..Settings::default()
-    }
-}
-
-fn compile(backends: Vec<Backend>) -> (Intent, Vec<RouteError>) {
-    Intent::compile(
-        &Routes {
-            generation: 1,
-            backends,
-        },
-        &BTreeSet::new(),
-        8404,
-    )
-}
-
-/// The slot map of a first start.
-fn first_slots(intent: &Intent) -> SlotMap {
-    let worker = Worker {
-        running: None,
-        version: None,
-        vouched: &BTreeSet::new(),
-    };
-    decide(intent, &SlotMap::default(), worker, &settings()).slots
-}
-
-/// Sections of a file by their first line.
-fn sections(file: &str) -> BTreeMap<String, Vec<String>> {
-    let mut sections: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    let mut title = String::new();
-    for line in file
-        .lines()
-        .filter(|l| !l.trim().is_empty() && !l.trim().starts_with('#'))
-    {
-        if line.starts_with(' ') {
-            sections
-                .entry(title.clone())
-                .or_default()
-                .push(line.trim().to_owned());
-        } else {
-            title = line.to_owned();
-            assert!(
-                sections.insert(title.clone(), Vec::new()).is_none(),
-                "{title} twice"
-            );
-        }
-    }
-    sections
 }
 
 #[test]
@@ -420,5 +365,15 @@ proptest! {
             now.backends.extend(pool.map(|pool| (name.to_string(), pool)));
             prop_assert_eq!(kept, render(&intent, &now, &settings()));
         }
+    }
+
+    #[test]
+    fn read_back_the_file_says_what_was_meant(backends in prop::collection::vec(any_backend(), 0..8)) {
+        readback::holds(backends);
+    }
+
+    #[test]
+    fn whatever_bytes_ask_for_the_file_says_what_was_meant(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+        readback::holds(bytes::backends(&bytes));
     }
 }

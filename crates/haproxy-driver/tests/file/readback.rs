@@ -1,17 +1,20 @@
 //! A reader of its own for what the driver writes: ways in come back from the file as they were
-//! meant, and each request goes where the model says.
+//! meant, each request goes where the model says, and no line says anything else. The fuzzer drives
+//! the same law, so nothing here knows of proptest.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 
-use longshore_haproxy_driver::Intent;
+use longshore_haproxy_driver::decide::{Worker, decide};
 use longshore_haproxy_driver::intent::BackendIntent;
+use longshore_haproxy_driver::readout::Running;
 use longshore_haproxy_driver::render::{listen_ports, render};
+use longshore_haproxy_driver::versions::Version;
+use longshore_haproxy_driver::{Intent, SlotMap};
 use longshore_model::route::{Balance, CheckTimes, ProxyProtocol, RouteMode, RouteSpec, Timeouts};
-use longshore_model::routes::ServerMode;
-use proptest::prelude::*;
+use longshore_model::routes::{Backend, Server, ServerMode};
 
-use crate::random::any_backend;
-use crate::{compile, first_slots, sections, settings};
+use crate::common::{compile, first_slots, sections, settings};
 
 type Sections = BTreeMap<String, Vec<String>>;
 
@@ -211,63 +214,182 @@ fn as_read(meant: &BackendIntent) -> RouteSpec {
     }
 }
 
-fn servers_are_right(read: &Sections, meant: &BackendIntent) -> Result<(), TestCaseError> {
+/// Each server's line is whole, and together they point where they should.
+fn servers_are_right(read: &Sections, meant: &BackendIntent) {
     let lines = &read[&format!("backend {}", meant.name)];
-    let points: BTreeSet<&str> = lines
-        .iter()
-        .filter(|line| line.starts_with("server "))
-        .filter_map(|line| line.split(' ').nth(2))
-        .filter(|at| *at != "127.0.0.1:1")
-        .collect();
-    let meant: BTreeSet<String> = meant
-        .servers
-        .values()
-        .filter(|s| s.mode == ServerMode::Serve)
-        .map(|s| format!("{}:{}", s.address, s.port))
-        .filter(|at| at != "127.0.0.1:1")
-        .collect();
-    prop_assert_eq!(points, meant.iter().map(String::as_str).collect());
-    Ok(())
+    let mut points = BTreeSet::new();
+    let servers = lines.iter().filter_map(|line| line.strip_prefix("server "));
+    for (nth, line) in servers.enumerate() {
+        let words: Vec<&str> = line.split(' ').collect();
+        let [name, at, "check", "disabled"] = words.as_slice() else {
+            panic!("nobody has proven anything, but: {line}");
+        };
+        assert_eq!(*name, format!("slot{}", nth + 1));
+        if *at != "127.0.0.1:1" {
+            assert!(points.insert((*at).to_owned()) || is_shared(meant, at));
+        }
+    }
+    let meant = meant.servers.values();
+    let meant = meant.filter(|s| s.mode == ServerMode::Serve).map(at);
+    let meant: BTreeSet<String> = meant.filter(|at| at != "127.0.0.1:1").collect();
+    assert_eq!(points, meant);
+}
+
+fn at(server: &Server) -> String {
+    SocketAddr::new(server.address, server.port).to_string()
+}
+
+fn is_shared(meant: &BackendIntent, address: &str) -> bool {
+    let same = meant.servers.values().filter(|s| at(s) == address);
+    same.count() > 1
+}
+
+/// Every line of a backend is one that its way in asks for.
+fn nothing_else(read: &Sections, meant: &BackendIntent) {
+    const ONCE: [&str; 13] = [
+        "mode ",
+        "balance ",
+        "hash-type consistent",
+        "cookie ",
+        "dynamic-cookie-key ",
+        "timeout connect ",
+        "timeout server ",
+        "timeout queue ",
+        "timeout tunnel ",
+        "timeout check ",
+        "http-check send meth GET uri ",
+        "http-check expect status 200-399",
+        "default-server ",
+    ];
+    let lines = &read[&format!("backend {}", meant.name)];
+    let mut seen = BTreeSet::new();
+    for line in lines.iter().filter(|line| !line.starts_with("server ")) {
+        let what = ONCE.iter().find(|known| line.starts_with(**known));
+        let what = what
+            .copied()
+            .or((line == "option httpchk").then_some("option"));
+        let what = what.unwrap_or_else(|| panic!("{line}"));
+        assert!(seen.insert(what), "twice: {line}");
+        let most = match what {
+            "cookie " => 7,
+            "http-check send meth GET uri " => 11,
+            "default-server " => 19,
+            _ => 4,
+        };
+        assert!(line.split(' ').count() <= most, "{line}");
+    }
+    assert_eq!(seen.contains("option"), meant.route.check_path.is_some());
+    if let Some(check) = after(lines, "http-check send meth GET uri ") {
+        let host = meant
+            .route
+            .domains
+            .first()
+            .map_or("localhost", String::as_str);
+        assert!(check.ends_with(&format!(" hdr Host {host}")), "{check}");
+    }
+    if let Some(key) = after(lines, "dynamic-cookie-key ") {
+        assert_eq!(key, meant.name.as_str());
+    }
+}
+
+/// Every line of a frontend is known, and its rules lead to its own backends.
+fn front_is_right(read: &Sections, port: u16, backends: &[&BackendIntent]) {
+    let front = &read[&format!("frontend fe_{port}")];
+    let names: BTreeSet<&str> = backends.iter().map(|b| b.name.as_str()).collect();
+    let is_ours = |name: &str| names.contains(name) || name == "longshore_no_service";
+    for line in front {
+        let (first, rest) = line.split_once(' ').unwrap();
+        let target = rest.split(' ').next().unwrap();
+        match first {
+            "bind" => assert_eq!(target, format!("0.0.0.0:{port}")),
+            "mode" => assert!(backends.iter().all(|b| mode(b) == rest), "{line}"),
+            "timeout" => assert!(
+                rest.starts_with("client ") && rest.ends_with("ms"),
+                "{line}"
+            ),
+            "option" => assert_eq!(rest, "forwardfor"),
+            "http-request" => assert!(rest.starts_with("set-header X-Forwarded-"), "{line}"),
+            "use_backend" | "default_backend" => assert!(is_ours(target), "{line}"),
+            _ => panic!("{line}"),
+        }
+    }
+    for host in ["a.org", "b.org", "c.org", "else.org", ""] {
+        for path in [
+            "/", "/a", "/a/", "/ab", "/a/b", "/a/bb/x", "/b", "/b/a", "/bb/ab", "/c",
+        ] {
+            let (found, meant) = (reaches(front, host, path), meant_for(backends, host, path));
+            assert_eq!(found, meant, "{host}{path} on port {port}");
+        }
+    }
+}
+
+fn mode(backend: &BackendIntent) -> &'static str {
+    match backend.route.mode {
+        RouteMode::Http => "http",
+        RouteMode::Tcp => "tcp",
+    }
 }
 
 /// The whole file, as bytes: nothing in it but what was meant.
-fn is_clean(file: &str, intent: &Intent) -> Result<Sections, TestCaseError> {
+fn is_clean(file: &str, intent: &Intent) -> Sections {
     let plain = |b: u8| b == b'\n' || (b' '..=b'~').contains(&b);
-    prop_assert!(file.bytes().all(plain));
+    assert!(file.bytes().all(plain));
     let filled =
         |line: &str| line.starts_with('#') || !line.contains("@\n") && !line.contains(" @");
-    prop_assert!(file.lines().all(filled), "a word was not filled in");
+    assert!(file.lines().all(filled), "a word was not filled in");
     let read = sections(file);
     let ports: Vec<u16> = intent.frontends().into_keys().collect();
-    prop_assert_eq!(listen_ports(file), ports.clone());
+    assert_eq!(listen_ports(file), ports);
     let ours = read.keys().filter(|title| title.starts_with("backend be_"));
     let ours = ours.count();
-    prop_assert_eq!(ours, intent.backends.len());
-    prop_assert_eq!(read.len(), 4 + ports.len() + ours);
-    Ok(read)
+    assert_eq!(ours, intent.backends.len());
+    assert_eq!(read.len(), 4 + ports.len() + ours);
+    read
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
-    #[test]
-    fn read_back_the_file_says_what_was_meant(backends in prop::collection::vec(any_backend(), 0..8)) {
-        let count = backends.len();
-        let (intent, errors) = compile(backends);
-        prop_assert_eq!(intent.backends.len() + errors.len(), count);
-        let file = render(&intent, &first_slots(&intent), &settings());
-        let read = is_clean(&file, &intent)?;
-        for meant in intent.backends.values() {
-            prop_assert_eq!(read_route(&read, meant), as_read(meant));
-            servers_are_right(&read, meant)?;
-        }
-        for (port, backends) in intent.frontends() {
-            let front = &read[&format!("frontend fe_{port}")];
-            for host in ["a.org", "b.org", "c.org", "else.org", ""] {
-                for path in ["/", "/a", "/a/", "/ab", "/a/b", "/a/bb/x", "/b", "/b/a", "/bb/ab", "/c"] {
-                    let (found, meant) = (reaches(front, host, path), meant_for(&backends, host, path));
-                    prop_assert_eq!(found, meant, "{}{} on port {}", host, path, port);
-                }
-            }
-        }
+/// Commands that bring the servers into a HAProxy with full pools: one line each, of the known
+/// verbs, about this backend.
+fn commands_are_clean(intent: &Intent) {
+    let pools = intent.backends.keys();
+    let running = Running {
+        backends: pools
+            .map(|name| (name.to_string(), BTreeMap::new()))
+            .collect(),
+        ..Running::default()
+    };
+    let worker = Worker {
+        running: Some(&running),
+        version: Some(Version::new(3, 2, 26)),
+        vouched: &BTreeSet::new(),
+    };
+    for step in decide(intent, &SlotMap::default(), worker, &settings()).steps {
+        let line = step.wire();
+        let verbs = ["add server ", "set server ", "enable health "];
+        let rest = verbs.iter().find_map(|verb| line.strip_prefix(verb));
+        let rest = rest.unwrap_or_else(|| panic!("{line}"));
+        assert!(
+            rest.starts_with(&format!("{}/slot", step.backend)),
+            "{line}"
+        );
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b" ./:_-[]".contains(&b);
+        assert!(line.bytes().all(plain), "{line}");
     }
+}
+
+/// The law: whatever is asked for, the file says what was meant of it and nothing else.
+pub(crate) fn holds(backends: Vec<Backend>) {
+    let count = backends.len();
+    let (intent, errors) = compile(backends);
+    assert_eq!(intent.backends.len() + errors.len(), count);
+    let file = render(&intent, &first_slots(&intent), &settings());
+    let read = is_clean(&file, &intent);
+    for meant in intent.backends.values() {
+        assert_eq!(read_route(&read, meant), as_read(meant));
+        servers_are_right(&read, meant);
+        nothing_else(&read, meant);
+    }
+    for (port, backends) in intent.frontends() {
+        front_is_right(&read, port, &backends);
+    }
+    commands_are_clean(&intent);
 }
