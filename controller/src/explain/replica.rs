@@ -1,6 +1,7 @@
 //! A replica: the chain from its place to its end.
 
 use longshore_model::plan::{Replica, Traffic};
+use longshore_model::receipt::end_in_words;
 use longshore_model::record::{DrainRecord, PlacementRecord, VictimRecord};
 use longshore_model::replica::ReplicaStatus;
 use longshore_model::{Event, EventKind, NodeId, ReplicaId, ServiceKey, TimeMs};
@@ -198,21 +199,11 @@ fn step(story: &ReplicaStory<'_>, event: &Event) -> Option<String> {
         } => {
             let edges: Vec<String> = receipts
                 .iter()
-                .map(|(edge, receipt)| {
-                    let forced = match (receipt.forced, receipt.edge_gone) {
-                        (_, true) => " (edge away)",
-                        (true, false) => " (forced)",
-                        (false, false) => "",
-                    };
-                    format!(
-                        "{edge} {} -> {} sessions{forced}",
-                        receipt.sessions_at_drain, receipt.sessions_at_park
-                    )
-                })
+                .map(|(edge, receipt)| format!("{edge} {receipt}"))
                 .collect();
-            format!("drained in {}: {}", span(*after_ms), edges.join(", "))
+            format!("drained in {}: {}", span(*after_ms), edges.join("; "))
         }
-        EventKind::Gone { .. } => "gone".into(),
+        EventKind::Gone { exit, lost, .. } => format!("gone: {}", end_in_words(*exit, *lost)),
         EventKind::Failed { why, .. } => format!("failed: {why}"),
         EventKind::Moving { successor, to, .. } if *successor == story.id => {
             format!("takes another one's place on {to}, to even out the cluster")

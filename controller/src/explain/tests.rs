@@ -4,8 +4,9 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 
 use longshore_model::autoscale::{RateAmount, Step, StepTo, TargetKind};
-use longshore_model::plan::{DrainReceipt, Leaving, Replica, Traffic};
+use longshore_model::plan::{Leaving, Replica, Traffic};
 use longshore_model::reason::{LeaveReason, Refusal, RefusalCount};
+use longshore_model::receipt::{DrainReceipt, Exit};
 use longshore_model::record::{
     AllNodes, Candidate, Choice, DrainRecord, EdgeAnswer, NodeFacts, NodeScore, PlacementAsked,
     PlacementRecord, VictimNode, VictimRank, VictimRecord, VictimState,
@@ -202,6 +203,7 @@ fn a_replica_that_runs() {
             park_generation: 0,
             receipts: std::collections::BTreeMap::new(),
             stop_generation: 0,
+            stop_ms: 0,
         })),
         stop: false,
         paused: false,

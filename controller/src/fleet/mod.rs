@@ -440,6 +440,7 @@ mod tests {
             memory_bytes: 0,
             memory_sample_bytes: None,
             cpu_milli: Some(500.0),
+            exit: None,
         }
     }
 

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use strum::VariantNames;
 
 use crate::id::{AppName, NodeId, ReplicaId, ServiceKey};
-use crate::plan::DrainReceipt;
 use crate::reason::{FailReason, LeaveReason, Reason, ScaleCause};
+use crate::receipt::{DrainReceipt, Exit, end_in_words};
 use crate::rollout::RolloutNews;
 use crate::{TimeMs, span};
 
@@ -135,6 +135,15 @@ pub enum EventKind {
         node: NodeId,
         /// Why it left.
         why: LeaveReason,
+        /// From the order to stop to here; none: nobody was told to stop it.
+        #[serde(default)]
+        after_ms: Option<u64>,
+        /// How its container ended; none: its node did not say.
+        #[serde(default)]
+        exit: Option<Exit>,
+        /// Its node was lost: nobody saw it end.
+        #[serde(default)]
+        lost: bool,
     },
     /// A replica failed.
     Failed {
@@ -461,16 +470,8 @@ impl fmt::Display for EventKind {
                     "{service} {replica} on {node} drained in {}",
                     span(*after_ms)
                 )?;
-                for (edge, r) in receipts {
-                    let left = r.sessions_at_park;
-                    let forced = if r.forced { ", forced" } else { "" };
-                    write!(
-                        f,
-                        "; {edge}: {} sessions -> {left}{forced}",
-                        r.sessions_at_drain
-                    )?;
-                }
-                Ok(())
+                let mut receipts = receipts.iter();
+                receipts.try_for_each(|(edge, receipt)| write!(f, "; {edge}: {receipt}"))
             }
             Self::Gone {
                 service,
@@ -478,8 +479,15 @@ impl fmt::Display for EventKind {
                 replica,
                 node,
                 why,
+                exit,
+                lost,
+                ..
             } => {
-                write!(f, "{service}.{slot} ({replica}) gone from {node}: {why}")
+                let end = end_in_words(*exit, *lost);
+                write!(
+                    f,
+                    "{service}.{slot} ({replica}) gone from {node}: {why}; {end}"
+                )
             }
             Self::Failed {
                 service,

@@ -14,6 +14,7 @@ pub mod node;
 pub mod observe;
 pub mod plan;
 pub mod reason;
+pub mod receipt;
 pub mod record;
 pub mod refusal;
 pub mod replica;

@@ -10,6 +10,7 @@ use crate::TimeMs;
 use crate::id::{NodeId, ReplicaId, ServiceKey, TemplateId};
 use crate::observe::ServerObserved;
 use crate::reason::{FailReason, LeaveReason, ScaleCause};
+use crate::receipt::DrainReceipt;
 use crate::report::{NodeState, Stay};
 use crate::rollout::{Good, Refused, Rollout};
 use crate::routes::{Backend, Routes, Server, ServerMode};
@@ -255,21 +256,9 @@ pub struct Leaving {
     /// Assignment generation of its node that tells it to stop; 0 until then.
     #[serde(default)]
     pub stop_generation: u64,
-}
-
-/// What one edge said about a replica that left.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct DrainReceipt {
-    /// Sessions when the edge first acknowledged the drain.
-    pub sessions_at_drain: u32,
-    /// Sessions when it was parked.
-    pub sessions_at_park: u32,
-    /// When the edge first showed zero sessions.
-    pub zero_ms: Option<TimeMs>,
-    /// The deadline passed, or the edge was gone.
-    pub forced: bool,
-    /// The edge could not be asked.
-    pub edge_gone: bool,
+    /// When that was decided.
+    #[serde(default)]
+    pub stop_ms: TimeMs,
 }
 
 /// Everything that one node must run, whole. A node obeys the highest (term, generation) only.

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::TimeMs;
 use crate::id::ReplicaId;
 use crate::reason::FailReason;
+use crate::receipt::Exit;
 
 /// Observed state of a replica; only ever moves down this list, or to `failed`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -72,6 +73,9 @@ pub struct ReplicaStatus {
     /// Times that the agent restarted it.
     #[serde(default)]
     pub restarts: u32,
+    /// How it ended, once it is gone; none: that is not known.
+    #[serde(default)]
+    pub exit: Option<Exit>,
 }
 
 #[cfg(test)]

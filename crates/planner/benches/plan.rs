@@ -205,6 +205,7 @@ impl Fixture {
                 started_ms: Some(NOW_MS - 90_000),
                 healthy_ms: Some(NOW_MS - 90_000),
                 restarts: 0,
+                exit: None,
             };
             let of_node = statuses.entry(&replica.node).or_default();
             of_node.insert(replica.id, status);

@@ -479,6 +479,7 @@ impl<'a> Draft<'a> {
             park_generation,
             receipts: std::collections::BTreeMap::new(),
             stop_generation: 0,
+            stop_ms: 0,
         };
         let id = self.rows[row].id;
         if let Some(replica) = self.replica_mut(row) {
@@ -536,15 +537,8 @@ impl<'a> Draft<'a> {
             // generation with other content.
             self.strangers.push(replica.node.clone());
         }
-        if let Some(leaving) = &replica.leaving {
-            self.report.events.push(EventKind::Gone {
-                service: replica.service.clone(),
-                slot: replica.slot,
-                replica: replica.id,
-                node: replica.node.clone(),
-                why: leaving.reason.clone(),
-            });
-        }
+        let event = crate::record::gone(self, row, &replica);
+        self.report.events.extend(event);
     }
 
     /// A later look at the service is due at `at_ms`, unless that is past. Whatever may be decided

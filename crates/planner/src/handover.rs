@@ -1,8 +1,9 @@
 //! A replica on its way out: drained, parked, stopped, gone. Each step waits for every edge that
 //! still counts, and for nobody longer than the deadline.
 
-use longshore_model::plan::{DrainReceipt, Leaving, Traffic};
+use longshore_model::plan::{Leaving, Traffic};
 use longshore_model::reason::LeaveReason;
+use longshore_model::receipt::DrainReceipt;
 use longshore_model::replica::ReplicaState;
 use longshore_model::{EventKind, TimeMs};
 
@@ -122,7 +123,7 @@ fn take_receipts(draft: &mut Draft<'_>, row: usize) {
         return;
     };
     let mut receipts = leaving.receipts.clone();
-    let drain_generation = leaving.drain_generation;
+    let (drain_generation, since_ms) = (leaving.drain_generation, leaving.since_ms);
     let edges = draft.cluster.edges.iter();
     for edge in edges.filter(|edge| edge.runs(drain_generation)) {
         let sessions = edge.sessions(&key, id);
@@ -131,8 +132,8 @@ fn take_receipts(draft: &mut Draft<'_>, row: usize) {
             ..DrainReceipt::default()
         };
         let receipt = receipts.entry(edge.id.clone()).or_insert(first);
-        if edge.is_empty_of(&key, id) && receipt.zero_ms.is_none() {
-            receipt.zero_ms = Some(now_ms);
+        if edge.is_empty_of(&key, id) && receipt.zero_after_ms.is_none() {
+            receipt.zero_after_ms = Some(now_ms.saturating_sub(since_ms));
         }
     }
     if receipts != leaving.receipts
@@ -210,6 +211,7 @@ fn say_drained(draft: &mut Draft<'_>, row: usize) {
 
 fn stop_it(draft: &mut Draft<'_>, row: usize) {
     draft.touch_node(row);
+    let now_ms = draft.input.now_ms;
     let generations = &draft.input.current.generations;
     let Some(replica) = draft.replica_mut(row) else {
         return;
@@ -219,6 +221,7 @@ fn stop_it(draft: &mut Draft<'_>, row: usize) {
     replica.stop = true;
     if let Some(leaving) = &mut replica.leaving {
         leaving.stop_generation = next;
+        leaving.stop_ms = now_ms;
     }
 }
 

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use longshore_model::plan::Replica;
 use longshore_model::record::{DrainRecord, EdgeAnswer, PlacementRecord, REFUSALS_MAX};
-use longshore_model::{Decision, DecisionRecord, Reason, TimeMs};
+use longshore_model::{Decision, DecisionRecord, EventKind, Reason, TimeMs};
 
 use crate::draft::Draft;
 
@@ -78,6 +79,24 @@ pub(crate) fn drain(draft: &mut Draft<'_>, row: usize, late_ms: TimeMs) {
     };
     let service = draft.rows[row].service;
     note(draft, service, Decision::Drain(Arc::new(record)));
+}
+
+/// What is said of a replica that the plan forgets, with how it ended, as far as its node said it.
+pub(crate) fn gone(draft: &Draft<'_>, row: usize, replica: &Replica) -> Option<EventKind> {
+    let leaving = replica.leaving.as_ref()?;
+    let now_ms = draft.input.now_ms;
+    let told = replica.stop && leaving.stop_ms > 0;
+    let exit = draft.rows[row].status.and_then(|status| status.exit);
+    Some(EventKind::Gone {
+        service: replica.service.clone(),
+        slot: replica.slot,
+        replica: replica.id,
+        node: replica.node.clone(),
+        why: leaving.reason.clone(),
+        after_ms: told.then(|| now_ms.saturating_sub(leaving.stop_ms)),
+        exit,
+        lost: exit.is_none() && draft.on_lost_node(row),
+    })
 }
 
 /// Notes a decision about a service.

@@ -301,6 +301,7 @@ impl World {
                 memory_bytes: 1 << 20,
                 memory_sample_bytes: regular.then_some(1 << 20),
                 cpu_milli: milli,
+                exit: view.exit,
             });
         }
         let load = self.hosts[host].load;

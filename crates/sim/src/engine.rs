@@ -26,6 +26,8 @@ pub struct Engine {
     pub taken: BTreeSet<u16>,
     /// By id.
     pub containers: BTreeMap<String, SimContainer>,
+    /// Exit codes of what was removed after it had run.
+    pub ended: BTreeMap<ReplicaId, i64>,
     made: u64,
 }
 
@@ -104,6 +106,10 @@ pub struct SimContainer {
     pub ran_ms: u64,
     /// How the last run ended.
     pub end: End,
+    /// When it ended.
+    pub ended_at: u64,
+    /// Exit code after a stop.
+    pub code: i64,
     /// It does not answer until then.
     pub sick_until: u64,
     /// It was told to stop.
@@ -186,6 +192,8 @@ impl Engine {
             started_at: 0,
             ran_ms: 0,
             end: End::Crash,
+            ended_at: 0,
+            code: 0,
             sick_until: 0,
             told: false,
             grace_ms: launch.spec.stop_grace_ms,
@@ -270,8 +278,11 @@ impl Engine {
                 true => now_ms - container.started_at,
                 false => container.ran_ms,
             },
+            ended_ago_ms: (container.condition == Condition::Exited)
+                .then(|| now_ms.saturating_sub(container.ended_at)),
             exit_code: match container.end {
-                End::Told | End::Host => 137,
+                End::Told => container.code,
+                End::Host => 137,
                 End::Crash | End::Oom => 1,
             },
             oom: container.end == End::Oom,

@@ -189,10 +189,18 @@ impl World {
 
     /// 1: healthy is what has answered in this run.
     pub(crate) fn judge_said(&mut self, host: HostNo, view: &node_agent::reconcile::View) {
+        let at = &self.hosts[host];
+        let said = view.exit.map(|exit| exit.code);
+        if said.is_some_and(|code| at.engine.ended.get(&view.id) != Some(&code)) {
+            let (id, replica) = (at.id.clone(), view.id);
+            self.violation(&format!(
+                "{id} says of {replica} that it ended with {said:?}"
+            ));
+            return;
+        }
         if view.state != longshore_model::ReplicaState::Healthy {
             return;
         }
-        let at = &self.hosts[host];
         let container = view.container.as_ref();
         let container = container.and_then(|id| at.engine.containers.get(id));
         let wrong = container.is_some_and(|container| {

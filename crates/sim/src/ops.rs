@@ -81,9 +81,13 @@ impl World {
                 return self.stop(host, epoch, replica, id, grace_ms);
             }
             Effect::Remove(replica, id) => {
-                let gone = engine.containers.remove(&id);
-                let result = match gone {
-                    Some(_) => Ok(()),
+                let ended = engine.inspect(&id, now).ok();
+                let ended = ended.filter(|ended| ended.ended_ago_ms.is_some());
+                engine
+                    .ended
+                    .extend(ended.as_ref().map(|ended| (replica, ended.exit_code)));
+                let result = match engine.containers.remove(&id) {
+                    Some(_) => Ok(ended),
                     None => Err(refusal(ErrorKind::NotFound, "remove")),
                 };
                 step(Done::Stopped { replica, result })
@@ -151,7 +155,9 @@ impl World {
             }
             Some(container) if container.runs() => {
                 container.told = true;
-                wait_ms = quick_ms.min(grace_ms.unwrap_or(container.grace_ms).max(1));
+                let grace_ms = grace_ms.unwrap_or(container.grace_ms).max(1);
+                wait_ms = quick_ms.min(grace_ms);
+                container.code = if quick_ms < grace_ms { 0 } else { 137 };
                 let exit = Event::Exit(host, id.clone(), container.run, End::Told);
                 self.queue.push(now + wait_ms, exit);
                 say!(self, "{} stops {replica}", self.hosts[host].id);
@@ -174,6 +180,7 @@ impl World {
         }
         container.condition = Condition::Exited;
         container.ran_ms = now - container.started_at;
+        container.ended_at = now;
         container.end = end;
         let (replica, ports) = (container.replica, container.ports.clone());
         say!(self, "{} {replica} ends ({end:?})", self.hosts[host].id);

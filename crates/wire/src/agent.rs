@@ -11,6 +11,7 @@ use longshore_model::observe::{
 };
 use longshore_model::plan::{AssignedReplica, Assignment, PortBinding};
 use longshore_model::reason::FailReason;
+use longshore_model::receipt::Exit;
 use longshore_model::replica::{ReplicaState, ReplicaStatus};
 use longshore_model::routes::{Backend, Routes, Server, ServerMode};
 use longshore_model::{ReplicaId, ServiceKey, TemplateId};
@@ -18,7 +19,7 @@ use longshore_proto::agent::v1 as pb;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{WireError, bounded, invalid, list, named, port, required};
-use crate::reason::{fail_reason_from_pb, fail_reason_to_pb};
+use crate::reason::{exit_from_pb, exit_to_pb, fail_reason_from_pb, fail_reason_to_pb};
 use crate::route::{route_from_pb, route_spec_to_pb};
 use crate::spec::{container_spec_from_pb, container_spec_to_pb};
 
@@ -262,6 +263,8 @@ pub struct ReplicaReport {
     pub memory_sample_bytes: Option<u64>,
     /// CPU since the last report, thousandths of a core.
     pub cpu_milli: Option<f64>,
+    /// How its container ended, once it is gone; none: not known.
+    pub exit: Option<Exit>,
 }
 
 impl ReplicaReport {
@@ -276,6 +279,7 @@ impl ReplicaReport {
             started_ms: self.started_ago_ms.map(|ago| now_ms.saturating_sub(ago)),
             healthy_ms: self.healthy_ago_ms.map(|ago| now_ms.saturating_sub(ago)),
             restarts: self.restarts,
+            exit: self.exit.filter(|_| self.state == ReplicaState::Gone),
         }
     }
 }
@@ -389,6 +393,7 @@ fn replica_to(replica: &ReplicaReport) -> pb::ReplicaStatus {
         memory_bytes: replica.memory_bytes,
         memory_sample_bytes: replica.memory_sample_bytes,
         cpu_milli: replica.cpu_milli,
+        exit: replica.exit.map(exit_to_pb),
     }
 }
 
@@ -417,6 +422,7 @@ fn replica_from(replica: pb::ReplicaStatus) -> Result<ReplicaReport, WireError> 
         memory_bytes: replica.memory_bytes,
         memory_sample_bytes: replica.memory_sample_bytes,
         cpu_milli: replica.cpu_milli,
+        exit: replica.exit.map(exit_from_pb),
     })
 }
 

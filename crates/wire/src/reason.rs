@@ -1,6 +1,7 @@
-//! Reasons for failures.
+//! Reasons for failures, and how containers ended.
 
 use longshore_model::reason::FailReason;
+use longshore_model::receipt::{Exit, Killed};
 use longshore_proto::agent::v1 as pb;
 use pb::fail_reason::Reason as Wire;
 
@@ -11,6 +12,34 @@ const DETAIL_CHARS_MAX: usize = 1000;
 
 fn short(text: &str) -> String {
     text.chars().take(DETAIL_CHARS_MAX).collect()
+}
+
+/// To the wire.
+pub(crate) fn exit_to_pb(exit: Exit) -> pb::Exit {
+    let killed = match exit.killed {
+        None => pb::Killed::Unspecified,
+        Some(Killed::Grace) => pb::Killed::Grace,
+        Some(Killed::Memory) => pb::Killed::Memory,
+    };
+    pb::Exit {
+        code: exit.code,
+        after_ms: exit.after_ms,
+        killed: killed.into(),
+    }
+}
+
+/// From the wire.
+pub(crate) fn exit_from_pb(exit: pb::Exit) -> Exit {
+    let killed = match exit.killed() {
+        pb::Killed::Unspecified => None,
+        pb::Killed::Grace => Some(Killed::Grace),
+        pb::Killed::Memory => Some(Killed::Memory),
+    };
+    Exit {
+        code: exit.code,
+        after_ms: exit.after_ms,
+        killed,
+    }
 }
 
 /// To the wire.

@@ -13,6 +13,7 @@ use longshore_model::observe::{
 };
 use longshore_model::plan::{AssignedReplica, Assignment, PortBinding};
 use longshore_model::reason::FailReason;
+use longshore_model::receipt::{Exit, Killed};
 use longshore_model::replica::ReplicaState;
 use longshore_model::routes::{Backend, Routes, Server, ServerMode};
 use longshore_model::spec::{
@@ -282,23 +283,57 @@ fn routes_come_back_the_same() {
 }
 
 #[test]
+fn how_a_replica_ended_comes_back_the_same() {
+    let exits = [
+        (0, Some(1_200), None),
+        (137, Some(10_000), Some(Killed::Grace)),
+        (137, None, Some(Killed::Memory)),
+    ];
+    for (code, after_ms, killed) in exits {
+        let exit = Exit {
+            code,
+            after_ms,
+            killed,
+        };
+        let mut gone = failed_replica();
+        (gone.state, gone.reason, gone.exit) = (ReplicaState::Gone, None, Some(exit));
+        let node = NodeReport {
+            replicas: vec![gone],
+            ..NodeReport::default()
+        };
+        let back = wire::node_report_from_pb(wire::node_report_to_pb(&node));
+        assert_eq!(back, Ok(node.clone()));
+        assert_eq!(node.replicas[0].status(5).exit, Some(exit));
+        // Of one that is not gone nobody says how it ended.
+        let mut runs = node.replicas[0].clone();
+        runs.state = ReplicaState::Stopping;
+        assert_eq!(runs.status(5).exit, None);
+    }
+}
+
+fn failed_replica() -> ReplicaReport {
+    ReplicaReport {
+        id: ReplicaId(4),
+        state: ReplicaState::Failed,
+        reason: Some(FailReason::PortTaken { port: 20_000 }),
+        container_id: Some("abc".into()),
+        started_ago_ms: Some(10),
+        healthy_ago_ms: None,
+        restarts: 2,
+        memory_bytes: 5,
+        memory_sample_bytes: Some(5),
+        cpu_milli: Some(12.5),
+        exit: None,
+    }
+}
+
+#[test]
 fn reports_come_back_the_same() {
     let node = NodeReport {
         assignment_generation: 3,
         engine: EngineState::Stuck,
         cpu_ratio: Some(0.25),
-        replicas: vec![ReplicaReport {
-            id: ReplicaId(4),
-            state: ReplicaState::Failed,
-            reason: Some(FailReason::PortTaken { port: 20_000 }),
-            container_id: Some("abc".into()),
-            started_ago_ms: Some(10),
-            healthy_ago_ms: None,
-            restarts: 2,
-            memory_bytes: 5,
-            memory_sample_bytes: Some(5),
-            cpu_milli: Some(12.5),
-        }],
+        replicas: vec![failed_replica()],
         ..NodeReport::default()
     };
     assert_eq!(

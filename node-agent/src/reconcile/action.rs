@@ -108,8 +108,8 @@ pub enum Done {
     Stopped {
         /// Whose.
         replica: ReplicaId,
-        /// Outcome.
-        result: Result<(), RuntimeError>,
+        /// Outcome: how it ended, if that could be seen before it was removed.
+        result: Result<Option<Inspection>, RuntimeError>,
     },
     /// It is frozen, or not.
     Paused {

@@ -8,7 +8,9 @@ use longshore_model::spec::ExecCheck;
 
 use super::action::{Action, Done};
 use crate::probe::probe;
-use crate::runtime::{ContainerId, ErrorKind, ExecOptions, Launch, Runtime, RuntimeError};
+use crate::runtime::{
+    ContainerId, ErrorKind, ExecOptions, Inspection, Launch, Runtime, RuntimeError,
+};
 
 /// Carries one step out and tells what came of it.
 pub(super) async fn carry_out<R: Runtime>(runtime: &R, action: Action) -> Done {
@@ -90,7 +92,7 @@ async fn stop<R: Runtime>(
     container: &str,
     grace_ms: Option<u64>,
     frozen: bool,
-) -> Result<(), RuntimeError> {
+) -> Result<Option<Inspection>, RuntimeError> {
     if frozen && let Err(error) = runtime.unpause(container).await {
         // The engine lets it go on itself once it has sent its signal.
         tracing::warn!(%replica, %error, "a paused container is stopped as it is");
@@ -98,7 +100,11 @@ async fn stop<R: Runtime>(
     match runtime.stop(container, grace_ms).await {
         Err(error) if error.kind != ErrorKind::Refused => Err(error),
         // An engine that cannot stop it may still be able to remove it.
-        _ => runtime.remove(container).await,
+        _ => {
+            let ended = runtime.inspect(container).await.ok();
+            runtime.remove(container).await?;
+            Ok(ended.filter(|ended| ended.ended_ago_ms.is_some()))
+        }
     }
 }
 
@@ -149,8 +155,11 @@ pub(super) fn log(done: &Done) {
         } => tracing::info!(image, "image pulled"),
         Done::Stopped {
             replica,
-            result: Ok(()),
-        } => tracing::info!(%replica, "container removed"),
+            result: Ok(ended),
+        } => {
+            let code = ended.as_ref().map(|ended| ended.exit_code);
+            tracing::info!(%replica, code, "container removed");
+        }
         Done::Stopped {
             replica,
             result: Err(error),

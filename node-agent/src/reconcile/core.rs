@@ -18,7 +18,7 @@ use super::AgentMs;
 use super::action::Done;
 use super::tracked::{Tracked, Wanted};
 use crate::policy::Policy;
-use crate::runtime::{Condition, Container, ContainerId, ErrorKind, RuntimeError};
+use crate::runtime::{Condition, Container, ContainerId, ErrorKind, Inspection, RuntimeError};
 
 /// A failed stop is tried again after this.
 const STOP_RETRY_MS: i64 = 1_000;
@@ -101,6 +101,10 @@ impl Core {
                 .entry(assigned.id)
                 .or_insert_with(Tracked::new);
             tracked.unknown_since_ms = None;
+            if tracked.state == ReplicaState::Gone && !assigned.stop {
+                // Somebody who knows nothing of its end wants it: it begins anew.
+                *tracked = Tracked::new();
+            }
             let (assigned, spec) = (assigned.clone(), Arc::clone(spec));
             tracked.wanted = Some(Wanted { assigned, spec });
         }
@@ -199,21 +203,7 @@ impl Core {
                 self.launch_failed(replica, container, &error, now_ms);
             }
             Done::Pulled { image, result } => self.pulled(&image, result),
-            Done::Stopped { replica, result } => {
-                let error = result
-                    .err()
-                    .filter(|error| error.kind != ErrorKind::NotFound);
-                self.finish(replica, |tracked| match &error {
-                    None => tracked.container = None,
-                    Some(_) => {
-                        tracked.stop_failed = true;
-                        tracked.retry_at_ms = now_ms + STOP_RETRY_MS;
-                    }
-                });
-                if let Some(error) = error {
-                    self.engine_failed(&error.kind);
-                }
-            }
+            Done::Stopped { replica, result } => self.stopped(replica, result, now_ms),
             Done::Paused { replica, result } => self.froze(replica, result, true, now_ms),
             Done::Unpaused { replica, result } => self.froze(replica, result, false, now_ms),
             Done::Inspected { replica, result } => self.inspected(replica, result, now_ms),
@@ -235,6 +225,29 @@ impl Core {
             }
         }
         self.settle(now_ms);
+    }
+
+    fn stopped(
+        &mut self,
+        replica: ReplicaId,
+        result: Result<Option<Inspection>, RuntimeError>,
+        now_ms: AgentMs,
+    ) {
+        let result = match result {
+            Err(error) if error.kind == ErrorKind::NotFound => Ok(None),
+            other => other,
+        };
+        let failed = result.as_ref().err().map(|error| error.kind.clone());
+        self.finish(replica, |tracked| match result {
+            Ok(ended) => tracked.stopped(ended.as_ref(), now_ms),
+            Err(_) => {
+                tracked.stop_failed = true;
+                tracked.retry_at_ms = now_ms + STOP_RETRY_MS;
+            }
+        });
+        if let Some(kind) = failed {
+            self.engine_failed(&kind);
+        }
     }
 
     /// Ends the step of a replica and changes it; gives its image.
@@ -363,7 +376,7 @@ impl Core {
     fn inspected(
         &mut self,
         replica: ReplicaId,
-        result: Result<crate::runtime::Inspection, RuntimeError>,
+        result: Result<Inspection, RuntimeError>,
         now_ms: AgentMs,
     ) {
         self.wants_list |= result.is_err();

@@ -14,6 +14,8 @@ pub mod action;
 mod carry;
 pub mod core;
 #[cfg(test)]
+mod exit_tests;
+#[cfg(test)]
 mod tests;
 mod tracked;
 #[cfg(test)]

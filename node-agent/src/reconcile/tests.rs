@@ -230,7 +230,7 @@ async fn three_fast_failures_are_final_and_name_the_reason() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn stop_uses_the_grace_and_the_replica_leaves_the_report() {
+async fn stop_uses_the_grace_and_the_replica_is_gone() {
     let mut rig = rig(FakeRuntime::with_images(&["hello:1"]), None);
     rig.assign(&[portless(1), portless(2)]);
     rig.until_healthy(&[1, 2]).await;
@@ -242,7 +242,7 @@ async fn stop_uses_the_grace_and_the_replica_leaves_the_report() {
         portless(2),
     ]);
     let gone = rig
-        .until("gone", |s| s.generation == 2 && state(s, 1).is_none())
+        .until("gone", |s| state(s, 1) == Some(ReplicaState::Gone))
         .await;
     assert_eq!(state(&gone, 2), Some(ReplicaState::Healthy));
     assert_eq!(rig.runtime.state().stop_grace_ms, [Some(2_000)]);

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use longshore_model::plan::AssignedReplica;
 use longshore_model::reason::FailReason;
+use longshore_model::receipt::{Exit, Killed};
 use longshore_model::spec::ExecCheck;
 use longshore_model::{ContainerSpec, ReplicaState};
 
@@ -38,6 +39,9 @@ const REMOVALS_MAX: usize = 3;
 const REMOVALS_WINDOW_MS: i64 = 600_000;
 /// The engine refused so often: it will not.
 const REFUSALS_MAX: u32 = 3;
+
+/// Exit code of what SIGKILL ended.
+const KILLED_CODE: i64 = 137;
 
 /// What is wanted of a replica.
 #[derive(Debug, Clone)]
@@ -94,6 +98,10 @@ pub(crate) struct Tracked {
     pub(crate) restarts: u32,
     /// No new attempt before this time.
     pub(crate) retry_at_ms: AgentMs,
+    /// When it was first told to stop.
+    pub(crate) told_ms: Option<AgentMs>,
+    /// How it ended, once it is gone.
+    pub(crate) exit: Option<Exit>,
     /// The last stop failed; `retry_at_ms` is about the next.
     pub(crate) stop_failed: bool,
     /// The container has ended and how is known.
@@ -133,6 +141,8 @@ impl Tracked {
             healthy_ms: None,
             restarts: 0,
             retry_at_ms: AgentMs::MIN,
+            told_ms: None,
+            exit: None,
             stop_failed: false,
             exit_known: false,
             needs_image: false,
@@ -215,6 +225,7 @@ impl Tracked {
         self.condition = Condition::Running;
         self.started_ms = started_ms;
         self.exit_known = false;
+        self.told_ms = None;
         self.begin_proof(false, now_ms);
     }
 
@@ -286,6 +297,20 @@ impl Tracked {
         }
         self.healthy_ms = None;
         self.proven = false;
+    }
+
+    /// Its container was stopped and removed. `ended`: how, if that could be seen.
+    pub(crate) fn stopped(&mut self, ended: Option<&Inspection>, now_ms: AgentMs) {
+        self.container = None;
+        let told = self.wanted.as_ref().filter(|wanted| wanted.assigned.stop);
+        let Some(grace_ms) = told.map(|wanted| wanted.spec.stop_grace_ms) else {
+            return;
+        };
+        let told_ms = self.told_ms.unwrap_or(now_ms);
+        self.exit = ended.map(|how| exit(how, now_ms - told_ms, grace_ms));
+        // Why it failed stays in sight.
+        let reason = self.reason.take();
+        self.become_state(ReplicaState::Gone, reason);
     }
 
     /// Its container has ended by itself.
@@ -505,6 +530,26 @@ impl Tracked {
         } else {
             self.probing.detail.clone()
         }
+    }
+}
+
+/// The end of a container that was told to stop `told_ago_ms` ago.
+fn exit(how: &Inspection, told_ago_ms: AgentMs, grace_ms: u64) -> Exit {
+    let told_ago_ms = u64::try_from(told_ago_ms).unwrap_or(0);
+    let after_ms = how
+        .ended_ago_ms
+        .and_then(|ago| told_ago_ms.checked_sub(ago));
+    let late = after_ms.is_some_and(|after_ms| after_ms >= grace_ms);
+    // The engine also says `oom` where only a child was killed and the program went on.
+    let killed = match how.exit_code {
+        KILLED_CODE if how.oom => Some(Killed::Memory),
+        KILLED_CODE if late => Some(Killed::Grace),
+        _ => None,
+    };
+    Exit {
+        code: how.exit_code,
+        after_ms,
+        killed,
     }
 }
 

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bollard::container::LogOutput;
 use bollard::errors::Error;
@@ -158,24 +158,24 @@ fn container_of(summary: ContainerSummary) -> Option<Container> {
     })
 }
 
-fn inspection_of(state: &ContainerState) -> Inspection {
+fn inspection_of(state: &ContainerState, now: SystemTime) -> Inspection {
     let at = |text: &Option<String>| {
         text.as_deref()
             .and_then(|text| humantime::parse_rfc3339(text).ok())
     };
     let running = state.running.unwrap_or(false);
-    let until = if running {
-        Some(std::time::SystemTime::now())
-    } else {
-        at(&state.finished_at)
+    // Of a container that never ran the engine says year 1, which is no time here.
+    let ended = at(&state.finished_at).filter(|_| !running);
+    let span_ms = |from: SystemTime, until: SystemTime| {
+        let span = until.duration_since(from).unwrap_or_default();
+        u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
     };
-    let ran = at(&state.started_at)
-        .zip(until)
-        .and_then(|(from, until)| until.duration_since(from).ok())
-        .unwrap_or_default();
+    let until = if running { Some(now) } else { ended };
+    let ran = at(&state.started_at).zip(until);
     Inspection {
         running,
-        ran_ms: u64::try_from(ran.as_millis()).unwrap_or(u64::MAX),
+        ran_ms: ran.map_or(0, |(from, until)| span_ms(from, until)),
+        ended_ago_ms: ended.map(|ended| span_ms(ended, now)),
         exit_code: state.exit_code.unwrap_or(0),
         oom: state.oom_killed.unwrap_or(false),
         last_line: String::new(),
@@ -235,7 +235,11 @@ impl Runtime for DockerRuntime {
         let answer = self
             .call("inspecting the container", LOOK_DEADLINE, look)
             .await?;
-        let mut inspection = answer.state.as_ref().map(inspection_of).unwrap_or_default();
+        let now = SystemTime::now();
+        let state = answer.state.as_ref();
+        let mut inspection = state
+            .map(|state| inspection_of(state, now))
+            .unwrap_or_default();
         if !inspection.running {
             inspection.last_line = self.last_line(id).await;
         }
@@ -471,6 +475,30 @@ mod tests {
             labels,
             expected.map(|(k, v)| (k.to_owned(), v.to_owned())).into()
         );
+    }
+
+    #[test]
+    fn an_end_is_as_old_as_the_engine_says() {
+        let at = |text: &str| Some(text.to_owned());
+        let mut state = ContainerState {
+            running: Some(false),
+            exit_code: Some(143),
+            started_at: at("2026-01-01T00:00:00.25Z"),
+            finished_at: at("2026-01-01T00:00:10.5Z"),
+            ..ContainerState::default()
+        };
+        let now = humantime::parse_rfc3339("2026-01-01T00:00:12Z").unwrap();
+        let seen = inspection_of(&state, now);
+        let said = (seen.ran_ms, seen.ended_ago_ms, seen.exit_code);
+        assert_eq!(said, (10_250, Some(1_500), 143));
+        // One that was started again has an older end.
+        state.running = Some(true);
+        let seen = inspection_of(&state, now);
+        assert_eq!((seen.ran_ms, seen.ended_ago_ms), (11_750, None));
+        let never = || at("0001-01-01T00:00:00Z");
+        (state.running, state.started_at) = (Some(false), never());
+        state.finished_at = never();
+        assert_eq!(inspection_of(&state, now).ended_ago_ms, None);
     }
 
     #[tokio::test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use longshore_model::ReplicaId;
 use tokio::sync::Notify;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::{
     Condition, Container, ContainerId, EngineInfo, ErrorKind, ExecHealth, ExecOptions, ExecRun,
@@ -20,6 +20,7 @@ pub(crate) struct FakeContainer {
     pub(crate) health: Option<ExecHealth>,
     pub(crate) inspection: Inspection,
     pub(crate) starts: u32,
+    pub(crate) ended_at: Option<Instant>,
 }
 
 #[derive(Debug, Default)]
@@ -43,6 +44,12 @@ pub(crate) struct State {
     /// Commands that ran inside containers.
     pub(crate) execs: Vec<Vec<String>>,
     pub(crate) stop_grace_ms: Vec<Option<u64>>,
+    /// After how long the next stops end their containers, and how; none: at once, with 0.
+    pub(crate) stops: VecDeque<(u64, Inspection)>,
+    /// The next inspections fail so.
+    pub(crate) inspect_errors: VecDeque<ErrorKind>,
+    /// The next removals fail so.
+    pub(crate) remove_errors: VecDeque<ErrorKind>,
     pub(crate) starting: usize,
     pub(crate) starting_peak: usize,
     pub(crate) pulls: u32,
@@ -83,6 +90,7 @@ impl FakeRuntime {
             health: None,
             inspection,
             starts: 0,
+            ended_at: None,
         };
         state.containers.insert(id.clone(), container);
         id
@@ -94,6 +102,7 @@ impl FakeRuntime {
             if container.replica == ReplicaId(replica) {
                 container.condition = Condition::Exited;
                 container.inspection = how.clone();
+                container.ended_at = Some(Instant::now());
             }
         }
     }
@@ -199,12 +208,19 @@ impl Runtime for FakeRuntime {
     }
 
     async fn inspect(&self, id: &str) -> Result<Inspection, RuntimeError> {
-        let state = self.check()?;
+        let mut state = self.check()?;
+        if let Some(kind) = state.inspect_errors.pop_front() {
+            return Err(error(kind));
+        }
         let container = state
             .containers
             .get(id)
             .ok_or_else(|| error(ErrorKind::NotFound))?;
-        Ok(container.inspection.clone())
+        let ago = |at: Instant| u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Ok(Inspection {
+            ended_ago_ms: container.ended_at.map(ago),
+            ..container.inspection.clone()
+        })
     }
 
     async fn create(&self, launch: &Launch) -> Result<ContainerId, RuntimeError> {
@@ -248,6 +264,7 @@ impl Runtime for FakeRuntime {
         };
         container.condition = Condition::Running;
         container.inspection.running = true;
+        container.ended_at = None;
         container.starts += 1;
         drop(state);
         self.changed.notify_one();
@@ -266,20 +283,35 @@ impl Runtime for FakeRuntime {
     }
 
     async fn stop(&self, id: &str, grace_ms: Option<u64>) -> Result<(), RuntimeError> {
+        let (after_ms, how) = {
+            let mut state = self.check()?;
+            state.stop_grace_ms.push(grace_ms);
+            state.stops.pop_front().unwrap_or_default()
+        };
+        if after_ms > 0 {
+            sleep(Duration::from_millis(after_ms)).await;
+        }
         let mut state = self.check()?;
-        state.stop_grace_ms.push(grace_ms);
         let container = state
             .containers
             .get_mut(id)
             .ok_or_else(|| error(ErrorKind::NotFound))?;
         let frozen = container.condition == Condition::Paused;
-        container.condition = Condition::Exited;
+        if matches!(container.condition, Condition::Running | Condition::Paused) {
+            container.inspection = how;
+            container.ended_at = Some(Instant::now());
+            container.condition = Condition::Exited;
+        }
         state.stopped_frozen += u32::from(frozen);
         Ok(())
     }
 
     async fn remove(&self, id: &str) -> Result<(), RuntimeError> {
-        let gone = self.check()?.containers.remove(id);
+        let mut state = self.check()?;
+        if let Some(kind) = state.remove_errors.pop_front() {
+            return Err(error(kind));
+        }
+        let gone = state.containers.remove(id);
         gone.map(|_| ()).ok_or_else(|| error(ErrorKind::NotFound))
     }
 

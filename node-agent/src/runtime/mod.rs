@@ -69,6 +69,8 @@ pub struct Inspection {
     pub running: bool,
     /// How long the present or last run has lasted.
     pub ran_ms: u64,
+    /// Since it ended; none: it runs, or never did.
+    pub ended_ago_ms: Option<u64>,
     /// How it ended.
     pub exit_code: i64,
     /// It was killed for memory.

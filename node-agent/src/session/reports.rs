@@ -176,6 +176,7 @@ impl Reporter {
             cpu_milli: used
                 .and_then(|used| used.cpu_milli)
                 .filter(|_| measured && view.state != ReplicaState::Paused),
+            exit: view.exit,
         }
     }
 }

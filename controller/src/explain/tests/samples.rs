@@ -196,6 +196,12 @@ pub(super) fn event(at_ms: TimeMs, kind: EventKind) -> Event {
     Event { at_ms, kind }
 }
 
+const ENDS_WELL: Exit = Exit {
+    code: 0,
+    after_ms: Some(870),
+    killed: None,
+};
+
 /// The life of r19 = web.4.
 pub(super) fn life() -> Vec<Event> {
     let (service, replica, node, slot) = (key(), ReplicaId(19), id("node3"), 4);
@@ -203,7 +209,7 @@ pub(super) fn life() -> Vec<Event> {
     let receipt = DrainReceipt {
         sessions_at_drain: 12,
         sessions_at_park: 0,
-        zero_ms: Some(at_ms + 92_000),
+        zero_after_ms: Some(2_000),
         forced: false,
         edge_gone: false,
     };
@@ -254,6 +260,9 @@ pub(super) fn life() -> Vec<Event> {
         replica,
         node,
         why: LeaveReason::ScaleIn,
+        after_ms: Some(900),
+        exit: Some(ENDS_WELL),
+        lost: false,
     };
     vec![
         event(at_ms, placed),

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::TimeMs;
 use crate::id::{NodeId, ReplicaId};
-use crate::plan::DrainReceipt;
 use crate::reason::LeaveReason;
+use crate::receipt::DrainReceipt;
 
 /// The decision that a replica which left may be stopped: every edge that still counts runs
 /// without it, or the time for that is up.

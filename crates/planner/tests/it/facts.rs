@@ -109,7 +109,10 @@ fn a_scale_in_drains_then_parks_then_stops() {
         (receipt.sessions_at_drain, receipt.sessions_at_park),
         (4, 0)
     );
-    assert!(!receipt.forced && receipt.zero_ms.is_some());
+    assert_eq!(
+        (receipt.forced, receipt.zero_after_ms),
+        (false, Some(3_500))
+    );
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod checks;
 mod choosing;
 mod clocks;
 mod draining;
+mod endings;
 mod facts;
 mod filters;
 mod hostile;

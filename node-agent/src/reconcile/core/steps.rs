@@ -84,6 +84,7 @@ impl Core {
             }
             free -= 1;
             tracked.op = Some(Op::Stop);
+            tracked.told_ms.get_or_insert(now_ms);
             let frozen = tracked.condition == Condition::Paused;
             let grace_ms = tracked
                 .wanted

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use longshore_model::observe::EngineState;
 use longshore_model::reason::FailReason;
+use longshore_model::receipt::Exit;
 use longshore_model::{ReplicaId, ReplicaState};
 
 use super::super::AgentMs;
@@ -33,6 +34,8 @@ pub struct View {
     pub healthy_ms: Option<AgentMs>,
     /// Times that it was started again.
     pub restarts: u32,
+    /// How it ended, once it is gone.
+    pub exit: Option<Exit>,
 }
 
 /// Everything that a report says about containers.
@@ -108,7 +111,7 @@ impl Core {
             let remains = tracked.container.is_some()
                 || tracked.op.is_some()
                 || (tracked.wanted.is_some() && self.first_listed_ms.is_none());
-            if !remains {
+            if !remains && state != ReplicaState::Gone {
                 return None;
             }
             // Failed stays failed until it is gone.
@@ -124,6 +127,7 @@ impl Core {
             started_ms: tracked.started_ms,
             healthy_ms: tracked.healthy_ms,
             restarts: tracked.restarts,
+            exit: tracked.exit,
         })
     }
 }

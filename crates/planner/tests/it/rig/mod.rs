@@ -178,6 +178,7 @@ impl Rig {
                 started_ms: Some(self.started),
                 healthy_ms: Some(self.started),
                 restarts: 0,
+                exit: None,
             };
             let of_replica = ReplicaSamples {
                 memory_bytes: 0,

@@ -1,7 +1,15 @@
 //! What is noted of what was heard.
 
 use longshore_model::observe::{CpuSample, SessionObserved};
+use longshore_model::receipt::Exit;
 use longshore_model::{ReplicaState, ReplicaStatus};
+
+/// How containers end.
+pub(super) const ENDS_WELL: Exit = Exit {
+    code: 0,
+    after_ms: Some(400),
+    killed: None,
+};
 
 /// Does it answer a check? One that its agent only proves anew goes on doing so.
 pub(super) fn answers(status: &ReplicaStatus) -> bool {
@@ -9,6 +17,17 @@ pub(super) fn answers(status: &ReplicaStatus) -> bool {
         ReplicaState::Starting => status.healthy_ms.is_some(),
         state => state == ReplicaState::Healthy,
     }
+}
+
+/// One that is told to stop takes a step. False: nothing is left of it.
+pub(super) fn ends(status: &mut ReplicaStatus, exit: Option<Exit>) -> bool {
+    match (status.state, exit) {
+        (ReplicaState::Gone, _) => {}
+        (ReplicaState::Stopping, None) => return false,
+        (ReplicaState::Stopping, _) => (status.state, status.exit) = (ReplicaState::Gone, exit),
+        _ => status.state = ReplicaState::Stopping,
+    }
+    true
 }
 
 /// A session begins, lives or is gone.

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use diff::differing;
 pub(crate) use follows::clamps;
 use follows::follows;
-use heard::{answers, connect, push};
+use heard::{answers, connect, ends, push};
 use longshore_model::autoscale::{Behavior, Metric, Signal, TargetKind};
 use longshore_model::node::{Capacity, DrainOrder, Node};
 use longshore_model::observe::{
@@ -21,6 +21,7 @@ use longshore_model::observe::{
 };
 use longshore_model::plan::{Assignment, Leaving, Replica};
 use longshore_model::reason::FailReason;
+use longshore_model::receipt::Exit;
 use longshore_model::routes::{Routes, ServerMode};
 use longshore_model::spec::{RouteSpec, UpdateSpec};
 use longshore_model::*;
@@ -46,6 +47,8 @@ pub(crate) struct SimNode {
     pub container_milli: f64,
     pub assignment: Assignment,
     pub containers: BTreeMap<ReplicaId, ReplicaStatus>,
+    /// How its containers end; none: it does not say.
+    pub exit: Option<Exit>,
 }
 
 #[derive(Default)]
@@ -199,6 +202,7 @@ impl World {
             session: true,
             reachable: true,
             load: 0.3,
+            exit: Some(heard::ENDS_WELL),
             ..Default::default()
         };
         self.nodes.insert(id(name), sim);
@@ -548,13 +552,10 @@ fn node(name: &str, worker: bool, last: u8) -> Node {
 /// The agent: one step of each container's life per tick.
 fn obey(sim: &mut SimNode, broken: &[String], now: u64) {
     let assignment = &sim.assignment;
+    let exit = sim.exit;
     let wanted = |id: &ReplicaId| assignment.replicas.iter().find(|r| r.id == *id);
     sim.containers.retain(|id, status| match wanted(id) {
-        Some(r) if r.stop && status.state == ReplicaState::Stopping => false,
-        Some(r) if r.stop => {
-            status.state = ReplicaState::Stopping;
-            true
-        }
+        Some(r) if r.stop => ends(status, exit),
         Some(_) => true,
         None => false,
     });
@@ -595,5 +596,6 @@ fn status(id: ReplicaId, now: u64) -> ReplicaStatus {
         started_ms: Some(now),
         healthy_ms: None,
         restarts: 0,
+        exit: None,
     }
 }
