@@ -24,6 +24,7 @@ use longshore_model::spec::{
 use longshore_model::{Event, EventKind, NodeId, ReplicaId, ServiceKey};
 use longshore_wire::{self as wire, Fence, NodeReport, ReplicaReport};
 use proptest::prelude::*;
+use serde_json::json;
 
 /// Each signal once, the external one also with another kind of target.
 fn every_signal() -> Vec<Metric> {
@@ -425,6 +426,45 @@ fn an_event_carries_its_reason_as_data() {
     assert_eq!((message.r#type.as_str(), message.time_ms), ("node_back", 5));
     let detail = wire::struct_to_json(&message.detail.unwrap());
     assert_eq!(detail["node"], "worker1");
+}
+
+#[test]
+fn a_receipt_is_data_and_words() {
+    let receipt = json!({"sessions_at_drain": 12, "sessions_at_park": 3, "zero_after_ms": null,
+        "forced": true, "edge_gone": false});
+    let replica = json!({"service": "shop/web", "replica": "r19", "node": "node3", "slot": 4});
+    let drained = json!({"type": "drained", "after_ms": 2_100, "receipts": [["edge1", receipt]]});
+    let exit = json!({"code": 137, "after_ms": 10_020, "killed": "grace"});
+    let gone = json!({"type": "gone", "after_ms": 10_400, "exit": exit, "lost": false,
+        "why": {"reason": "scale_in"}});
+    for (news, words) in [
+        (
+            drained,
+            "edge1: 12 sessions, 3 sessions when it left the routes: cut by the stop (forced)",
+        ),
+        (gone, "killed after its grace of 10 s"),
+    ] {
+        let mut event = news.clone();
+        event
+            .as_object_mut()
+            .unwrap()
+            .extend(replica.as_object().unwrap().clone());
+        let kind: EventKind = serde_json::from_value(event).unwrap();
+        let message = wire::event_to_pb(&Event { at_ms: 5, kind }, 1);
+        assert!(message.message.ends_with(words), "{}", message.message);
+        let detail = wire::struct_to_json(&message.detail.unwrap());
+        for (key, value) in news.as_object().unwrap() {
+            assert_eq!(&detail[key], value, "{key}");
+        }
+    }
+    // What was stored before ends were reported is read, and nothing is made up.
+    let old = json!({"type": "gone", "why": {"reason": "scale_in"}, "service": "shop/web",
+        "replica": "r19", "node": "node3", "slot": 4});
+    let old: EventKind = serde_json::from_value(old).unwrap();
+    assert!(
+        old.to_string()
+            .ends_with("its node did not say how it ended")
+    );
 }
 
 proptest! {

@@ -2,7 +2,7 @@
 
 use longshore_model::observe::{CpuSample, SessionObserved};
 use longshore_model::receipt::Exit;
-use longshore_model::{ReplicaState, ReplicaStatus};
+use longshore_model::{ReplicaId, ReplicaState, ReplicaStatus};
 
 /// How containers end.
 pub(super) const ENDS_WELL: Exit = Exit {
@@ -46,4 +46,18 @@ pub(super) fn push(ring: &mut Vec<CpuSample>, at_ms: u64, value: f64) {
     ring.push(CpuSample { at_ms, value });
     let from = ring.len().saturating_sub(60);
     ring.drain(..from);
+}
+
+/// A container that its node has only just heard of.
+pub(super) fn status(id: ReplicaId, now: u64) -> ReplicaStatus {
+    ReplicaStatus {
+        id,
+        state: ReplicaState::Assigned,
+        reason: None,
+        container_id: None,
+        started_ms: Some(now),
+        healthy_ms: None,
+        restarts: 0,
+        exit: None,
+    }
 }

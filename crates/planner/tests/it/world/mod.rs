@@ -13,7 +13,7 @@ use std::sync::Arc;
 use diff::differing;
 pub(crate) use follows::clamps;
 use follows::follows;
-use heard::{answers, connect, ends, push};
+use heard::{answers, connect, ends, push, status};
 use longshore_model::autoscale::{Behavior, Metric, Signal, TargetKind};
 use longshore_model::node::{Capacity, DrainOrder, Node};
 use longshore_model::observe::{
@@ -584,18 +584,5 @@ fn obey(sim: &mut SimNode, broken: &[String], now: u64) {
         if status.state == ReplicaState::Healthy && status.healthy_ms.is_none() {
             status.healthy_ms = Some(now);
         }
-    }
-}
-
-fn status(id: ReplicaId, now: u64) -> ReplicaStatus {
-    ReplicaStatus {
-        id,
-        state: ReplicaState::Assigned,
-        reason: None,
-        container_id: None,
-        started_ms: Some(now),
-        healthy_ms: None,
-        restarts: 0,
-        exit: None,
     }
 }
