@@ -94,6 +94,8 @@ mutants! {
     FixedPortTwice,
     /// Planner: any number of a service shares a node.
     NodeCrowded,
+    /// Planner: a rollout waits for what no edge reaches.
+    UnreachedIsWaitedFor,
     /// Controller: sent before it is stored.
     CommitAfterExecute,
     /// Controller: a command that a full disk refused is not sent again.

@@ -84,6 +84,11 @@ pub(crate) struct Sight {
     pub down: u32,
     /// Of these, the ones that would send it requests.
     pub down_ready: u32,
+    /// Of these, the ones that drain it.
+    pub down_drained: u32,
+    /// Of those, the ones that run the routes in force. An edge lets a new server in only once its
+    /// check passes: of one that shall serve this says that it fails.
+    pub kept_out: u32,
     /// Sessions and waiting requests over all edges.
     pub sessions: u32,
     /// Every connected edge (and at least one) sends it requests.
@@ -113,6 +118,8 @@ pub(crate) struct Cluster<'a> {
     /// Found out when first asked.
     images: OnceCell<Images>,
     generations: &'a SharedMap<NodeId, u64>,
+    /// Of the routes in force.
+    routes_generation: u64,
     /// Workers are in at least two zones; found out when first asked.
     has_zones: OnceCell<bool>,
     pub edges: Vec<EdgeSlot<'a>>,
@@ -141,6 +148,7 @@ impl<'a> Cluster<'a> {
             same_takers: before.as_ref().is_some_and(|before| before.same_takers),
             images: OnceCell::new(),
             generations: &input.current.generations,
+            routes_generation: input.current.routes_generation,
             has_zones: OnceCell::new(),
             edges: Vec::new(),
             unreachable: Vec::new(),
@@ -286,6 +294,9 @@ impl<'a> Cluster<'a> {
                 let down = server.check == CheckState::Down;
                 sight.down += u32::from(down);
                 sight.down_ready += u32::from(down && server.admin == ServerAdmin::Ready);
+                let drains = down && server.admin == ServerAdmin::Drain;
+                sight.down_drained += u32::from(drains);
+                sight.kept_out += u32::from(drains && edge.runs(self.routes_generation));
             }
             let takes = server.admin == ServerAdmin::Ready && server.check != CheckState::Down;
             routing += u32::from(edge.connected && takes);

@@ -256,12 +256,15 @@ fn remember(draft: &mut Draft<'_>, row: usize, active: bool) {
         matches!(state, NodeState::Ready | NodeState::EngineDown)
     });
     let alive = matches!(seen.condition, Condition::Healthy | Condition::Unknown);
-    let cut_off = active
-        && node_up
-        && alive
-        && seen.was == Traffic::Serve
-        && seen.sight.up == 0
-        && seen.sight.down > 0;
+    let shall_serve = active && node_up && alive && seen.was == Traffic::Serve;
+    let sight = seen.sight;
+    // Edges that have yet to take the newest routes in say nothing new.
+    let goes_on = sight.down_drained > 0 && {
+        let clock = &draft.memory(seen.service).unreachable_since_ms;
+        clock.contains_key(&id)
+    };
+    let cut_off = shall_serve && sight.up == 0 && (sight.down > 0 || sight.kept_out > 0 || goes_on);
+    let lost_it = cut_off && sight.down > 0;
     let config = draft.input.config;
     let sick_clock: Clock = |memory| &mut memory.unhealthy_since_ms;
     let cut_off_clock: Clock = |memory| &mut memory.unreachable_since_ms;
@@ -278,7 +281,7 @@ fn remember(draft: &mut Draft<'_>, row: usize, active: bool) {
             forget(draft, service, id, clock);
         }
     }
-    if cut_off && let Some(number) = draft.rows[row].node {
+    if lost_it && let Some(number) = draft.rows[row].node {
         draft.cluster.mark_unreachable(number);
     }
 }

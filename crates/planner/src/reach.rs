@@ -17,6 +17,10 @@ pub(crate) fn run(draft: &mut Draft<'_>) {
     if draft.brake {
         return;
     }
+    #[cfg(feature = "mutants")]
+    if longshore_model::mutant::is(longshore_model::Mutant::UnreachedIsWaitedFor) {
+        return;
+    }
     for service in 0..draft.services.len() {
         let Some(spec) = draft.services[service].spec else {
             continue;
@@ -41,6 +45,16 @@ pub(crate) fn run(draft: &mut Draft<'_>) {
 /// elsewhere meanwhile: the next one would fare no better.
 pub(crate) fn is_judged(draft: &Draft<'_>, service: usize, row: usize) -> bool {
     verdict::is_on_trial(draft, service, row) && !is_node_cut_off(draft, service, row)
+}
+
+/// How long one may stay out of reach before it moves. One that never was in gets the time of its
+/// checks as well.
+pub(crate) fn hold_ms(draft: &Draft<'_>, row: usize, spec: &ServiceSpec) -> u64 {
+    let hold_ms = draft.input.config.unreachable_hold_ms;
+    match draft.rows[row].sight.down > 0 {
+        true => hold_ms,
+        false => hold_ms.saturating_add(checks_ms(spec)),
+    }
 }
 
 /// Says of those that stay, new or not, that nobody reaches them.

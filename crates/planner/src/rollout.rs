@@ -138,7 +138,10 @@ fn unwanted(
     } else if rebalance::moves(draft, row) {
         Some(LeaveReason::Rebalanced)
     } else if may_move
-        && since(&memory.unreachable_since_ms, config.unreachable_hold_ms)
+        && since(
+            &memory.unreachable_since_ms,
+            reach::hold_ms(draft, row, spec),
+        )
         && !reach::is_judged(draft, draft.rows[row].service, row)
     {
         Some(LeaveReason::Unreachable)
@@ -427,8 +430,9 @@ fn may_serve(draft: &Draft<'_>, row: usize) -> bool {
     };
     let seen = &draft.rows[row];
     let alive = matches!(seen.condition, Condition::Healthy | Condition::Unknown);
-    let called_down =
-        seen.sight.down > 0 && seen.sight.up == 0 && draft.has_route(seen.service, replica);
+    let called_down = (seen.sight.down > 0 || seen.sight.kept_out > 0)
+        && seen.sight.up == 0
+        && draft.has_route(seen.service, replica);
     let proves_anew = seen.condition == Condition::Starting && replica.traffic != Traffic::Out;
     let counts = proves_anew || (replica.traffic == Traffic::Serve && alive);
     counts && !called_down

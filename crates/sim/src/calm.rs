@@ -8,9 +8,10 @@ use std::sync::Arc;
 use longshore_model::Plan;
 use longshore_model::plan::Traffic;
 use longshore_model::reason::LeaveReason;
+use longshore_model::rollout::Direction;
 use longshore_model::spec::FailureAction;
 
-use crate::adapter;
+use crate::adapter::{self, Wish};
 use crate::event::Event;
 use crate::scenario::DAWN_MS;
 use crate::truth::Life;
@@ -102,7 +103,8 @@ impl World {
     fn in_vain_ms(&self) -> u64 {
         let wishes = self.users.services.iter();
         let mut wishes = wishes.filter_map(|service| service.wish.as_ref());
-        let deaf = wishes.any(|wish| wish.image.starts_with("deaf") && !wish.impossible);
+        let deaf = |image: &str| image.starts_with("deaf") || image.starts_with("shy");
+        let deaf = wishes.any(|wish| deaf(&wish.image) && !wish.impossible);
         if deaf { START_MS_MAX } else { 0 }
     }
 
@@ -155,6 +157,9 @@ impl World {
                 }
                 continue;
             };
+            if let Some(what) = self.waits_in_vain(plan, &service.key, wish) {
+                return Some(what);
+            }
             let good = wish.image.starts_with("good") && !wish.impossible;
             if !good {
                 continue;
@@ -189,6 +194,22 @@ impl World {
             return Some(format!("{} still leaves", leaving.id));
         }
         self.lists_differ(plan).filter(|_| self.plan_is_old())
+    }
+
+    /// What no edge ever reaches fails its rollout, where there is something to go back to.
+    fn waits_in_vain(
+        &self,
+        plan: &Plan,
+        key: &longshore_model::ServiceKey,
+        wish: &Wish,
+    ) -> Option<String> {
+        let shy = wish.image.starts_with("shy") && !wish.impossible;
+        let routed = self.users.of(key)?.usual.listen_port.is_some();
+        let rollout = adapter::rollout(plan, key).filter(|_| shy && routed)?;
+        let runs = rollout.runs() && rollout.direction == Direction::Forward;
+        let waits =
+            runs && rollout.from.is_some() && wish.failure_action != FailureAction::Continue;
+        waits.then(|| format!("{key}: its rollout waits for what no edge reaches"))
     }
 
     fn plan_is_old(&self) -> bool {
@@ -230,7 +251,11 @@ impl World {
         let asked = wish.is_some_and(|wish| wish.failure_action == FailureAction::Rollback);
         let failed = |life: &&Life| {
             let why = life.leaving.as_ref().map(|(why, _)| why);
-            life.service == *key && matches!(why, Some(LeaveReason::Failed { .. }))
+            life.service == *key
+                && matches!(
+                    why,
+                    Some(LeaveReason::Failed { .. } | LeaveReason::Unreachable)
+                )
         };
         let stay = adapter::of_service(plan, key).filter(|r| r.leaving.is_none());
         let templates: BTreeSet<_> = stay.map(|replica| &replica.template).collect();

@@ -56,10 +56,12 @@ pub enum Image {
     Wrong,
     /// Listens at once and takes its time.
     Slow,
+    /// Listens at once, to its own node only.
+    Shy,
 }
 
 impl Image {
-    /// Reads a name: `good-400`, `crash-300`, `deaf`, `wrong`, `slow`, each followed by `:anything`.
+    /// Reads a name: `good-400`, `crash-300`, `deaf`, `wrong`, `slow`, `shy`, each followed by `:anything`.
     #[must_use]
     pub fn of(name: &str) -> Self {
         let kind = name.split(':').next().unwrap_or_default();
@@ -70,6 +72,7 @@ impl Image {
             "deaf" => Self::Deaf,
             "wrong" => Self::Wrong,
             "slow" => Self::Slow,
+            "shy" => Self::Shy,
             _ => Self::Good(ms),
         }
     }
@@ -79,7 +82,7 @@ impl Image {
     pub fn listens_after_ms(self) -> Option<u64> {
         match self {
             Self::Good(after_ms) => Some(after_ms),
-            Self::Wrong | Self::Slow => Some(20),
+            Self::Wrong | Self::Slow | Self::Shy => Some(20),
             Self::Crashes(_) | Self::Deaf => None,
         }
     }

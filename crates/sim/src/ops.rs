@@ -209,7 +209,7 @@ impl World {
         way && at
             .engine
             .at_port(address.port())
-            .is_some_and(|c| c.listens(self.now))
+            .is_some_and(|c| c.listens(self.now) && c.image != Image::Shy)
     }
 
     /// The host with that address.

@@ -151,13 +151,17 @@ pub const POLICIES_FROM: u64 = 3_000_000;
 /// many share a node, over what they are spread and how many failures a rollout bears.
 pub const LIMITS_FROM: u64 = 4_000_000;
 
+/// From this seed on, some images are healthy on their nodes and out of every edge's reach.
+pub const REACH_FROM: u64 = 5_000_000;
+
 /// The first seed of each family.
-pub const FAMILIES: [u64; 5] = [
+pub const FAMILIES: [u64; 6] = [
     1,
     RICH_FROM + 1,
     PAUSES_FROM + 1,
     POLICIES_FROM + 1,
     LIMITS_FROM + 1,
+    REACH_FROM + 1,
 ];
 
 /// So many seeds shared over the families, where none is chosen: the first one of each, and how
@@ -203,6 +207,8 @@ pub struct Scenario {
     pub pauses: bool,
     /// See [`POLICIES_FROM`].
     pub policies: bool,
+    /// See [`REACH_FROM`].
+    pub shy: bool,
     /// See [`LIMITS_FROM`].
     pub limits: bool,
     /// Racks that the nodes stand in, where they are labelled.
@@ -242,6 +248,7 @@ impl Scenario {
             pauses: seed >= PAUSES_FROM,
             policies,
             limits: seed >= LIMITS_FROM,
+            shy: seed >= REACH_FROM,
             racks: None,
             wall_ms: DAWN_MS,
             planner: planner(dice, services, rich),

@@ -153,9 +153,12 @@ impl World {
 
     fn bad_image(&mut self) -> String {
         self.users.tags += 1;
-        let kind = self
-            .dice
-            .pick(&["crash-50", "crash-700", "deaf", "missing"]);
+        let kind = match self.scenario.shy && self.dice.one_in(2) {
+            true => Some("shy"),
+            false => self
+                .dice
+                .pick(&["crash-50", "crash-700", "deaf", "missing"]),
+        };
         format!("{}:{}", kind.unwrap_or("deaf"), self.users.tags)
     }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use longshore_model::observe::CheckState;
 use longshore_model::plan::{Move, Replica, Traffic};
 use longshore_model::reason::LeaveReason;
 
@@ -40,6 +41,21 @@ pub(super) fn standby(view: &View<'_>, was: Option<&Arc<Replica>>, now: &Replica
 pub(super) fn is_forced(replica: &Replica) -> bool {
     let leaving = replica.leaving.as_ref();
     leaving.is_some_and(|l| l.reason == LeaveReason::NodeDrainForced)
+}
+
+/// Is it a new one of a rollout, given up since no edge reaches it? Its successor may have to wait,
+/// as after a crash.
+pub(super) fn is_shut_out(view: &View<'_>, pair: &Pair<'_>, replica: &Replica) -> bool {
+    let leaving = replica.leaving.as_ref();
+    let rollout = pair.old.and_then(|service| service.rollout.as_ref());
+    let is_new = rollout.is_some_and(|rollout| rollout.to == replica.template);
+    let mut checks = view.edges().iter().filter_map(|edge| {
+        let server = edge.seen?.server(&replica.service, replica.id)?;
+        Some(server.check)
+    });
+    is_new
+        && leaving.is_some_and(|l| l.reason == LeaveReason::Unreachable)
+        && !checks.any(|check| check == CheckState::Up)
 }
 
 /// Those that leave because their node's drain was to be forced at its deadline, which has passed.

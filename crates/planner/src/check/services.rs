@@ -115,7 +115,10 @@ fn changes_keep_serving(view: &View<'_>, pair: &Pair<'_>) -> Verdict {
     })?;
     let staying = replicas().filter(|r| r.leaving.is_none()).count();
     let start_first = terms.starts_first && !all_forced;
-    let enough = staying + forced >= target as usize;
+    let shut_out = given.iter().filter(|r| places::is_shut_out(view, pair, r));
+    let excused = forced + shut_out.count();
+    let all_excused = excused == given.len();
+    let enough = all_excused || staying + excused >= target as usize;
     demand(!start_first || enough, 3, || {
         format!("{key}: {staying} stay of {target}; a replacement must start first")
     })

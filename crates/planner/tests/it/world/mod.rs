@@ -2,22 +2,24 @@
 //! No clock and no randomness of its own: all that happens is told from outside.
 
 pub(crate) mod acts;
+mod checked;
 mod diff;
 mod follows;
 mod heard;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
+use checked::admin_of;
 use diff::differing;
 pub(crate) use follows::clamps;
 use follows::follows;
-use heard::{answers, connect, ends, push, status};
+use heard::{connect, ends, push, status};
 use longshore_model::autoscale::{Behavior, Metric, Signal, TargetKind};
 use longshore_model::node::{Capacity, DrainOrder, Node};
 use longshore_model::observe::{
-    CheckState, EngineState, ServerAdmin, ServerAnswers, ServerObserved, ServersByService,
+    CheckState, EngineState, ServerAnswers, ServerObserved, ServersByService,
 };
 use longshore_model::plan::{Assignment, Leaving, Replica};
 use longshore_model::reason::FailReason;
@@ -56,6 +58,8 @@ pub(crate) struct SimEdge {
     pub session: bool,
     pub routes: Routes,
     pub sessions: BTreeMap<ReplicaId, u32>,
+    /// Servers that it has let in: their check passed once.
+    pub let_in: BTreeSet<ReplicaId>,
     /// What each server has answered.
     pub answers: BTreeMap<ReplicaId, ServerAnswers>,
     /// What it says that it cannot serve.
@@ -424,6 +428,7 @@ impl World {
             seen.reported_ms = self.now;
             seen.engine = sim.engine;
         }
+        self.let_in();
         for (name, edge) in &self.edges {
             let mut servers = ServersByService::default();
             let backends = edge.routes.backends.iter().filter(|_| !self.deaf_edges);
@@ -431,10 +436,7 @@ impl World {
                 for server in &backend.servers {
                     let observed = ServerObserved {
                         check: self.check_of(server.replica),
-                        admin: match server.mode {
-                            ServerMode::Serve => ServerAdmin::Ready,
-                            ServerMode::Drain => ServerAdmin::Drain,
-                        },
+                        admin: admin_of(edge, server),
                         sessions: edge.sessions.get(&server.replica).copied().unwrap_or(0),
                         queued: 0,
                         answers: edge
@@ -461,20 +463,6 @@ impl World {
                 seen.refused = Arc::new(edge.refused.clone());
             }
         }
-    }
-
-    fn check_of(&self, replica: ReplicaId) -> CheckState {
-        let shut_out = |sim: &SimNode| {
-            let mut assigned = sim.assignment.replicas.iter();
-            let template = assigned.find(|r| r.id == replica).map(|r| &r.template);
-            let spec = template.and_then(|id| sim.assignment.templates.get(id));
-            spec.is_some_and(|spec| self.shut_out.contains(&spec.image))
-        };
-        let up = self.nodes.values().any(|sim| {
-            let runs = sim.containers.get(&replica);
-            sim.power && sim.reachable && runs.is_some_and(answers) && !shut_out(sim)
-        });
-        if up { CheckState::Up } else { CheckState::Down }
     }
 
     /// Replicas of a service that do not leave, without standbys.
