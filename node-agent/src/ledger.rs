@@ -342,6 +342,27 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_older_leader_takes_no_route_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = open(&dir);
+        let routes = |generation| {
+            Arc::new(Routes {
+                generation,
+                ..Routes::default()
+            })
+        };
+        let accepted = ledger.accept_routes(fence(1, 3), routes(7)).await;
+        assert_eq!(accepted.unwrap(), Accepted::New);
+        for (fence, generation) in [(fence(1, 2), 8), (fence(0, 9), 8)] {
+            let refused = why(ledger.accept_routes(fence, routes(generation)).await);
+            assert_eq!(refused, "an older leadership");
+        }
+        let refused = why(ledger.accept_routes(fence(1, 3), routes(6)).await);
+        assert_eq!(refused, "an older generation");
+        assert_eq!(open(&dir).book().routes, Some(routes(7)), "also on disk");
+    }
+
+    #[tokio::test]
     async fn older_and_forged_commands_change_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let ledger = open(&dir);

@@ -8,5 +8,6 @@ mod guard;
 mod looks;
 mod membership;
 mod quarantine;
+mod retries;
 mod signals;
 mod ways;
