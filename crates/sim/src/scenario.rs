@@ -318,10 +318,10 @@ mod tests {
 
     #[test]
     fn seeds_are_shared_over_all_families_unless_one_is_chosen() {
-        let shared = shares(None, 12);
-        assert_eq!(shared.iter().map(|(_, count)| count).sum::<u64>(), 12);
+        let shared = shares(None, 14);
+        assert_eq!(shared.iter().map(|(_, count)| count).sum::<u64>(), 14);
         assert_eq!(shared[0], (1, 3));
-        assert_eq!(shared[4], (4_000_001, 2));
+        assert_eq!(shared[5], (5_000_001, 2));
         assert_eq!(shares(Some(7), 12), [(7, 12)]);
     }
 }
