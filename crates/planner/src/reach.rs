@@ -47,14 +47,21 @@ pub(crate) fn is_judged(draft: &Draft<'_>, service: usize, row: usize) -> bool {
     verdict::is_on_trial(draft, service, row) && !is_node_cut_off(draft, service, row)
 }
 
-/// How long one may stay out of reach before it moves. One that never was in gets the time of its
+/// Has it been out of reach for so long that it moves? One that never was in gets the time of its
 /// checks as well.
-pub(crate) fn hold_ms(draft: &Draft<'_>, row: usize, spec: &ServiceSpec) -> u64 {
+pub(crate) fn is_late(draft: &Draft<'_>, row: usize, spec: &ServiceSpec) -> bool {
+    let seen = &draft.rows[row];
+    let clock = &draft.memory(seen.service).unreachable_since_ms;
+    // Asked of every replica; of most there is no clock.
+    let Some(since_ms) = clock.get(&seen.id) else {
+        return false;
+    };
     let hold_ms = draft.input.config.unreachable_hold_ms;
-    match draft.rows[row].sight.down > 0 {
+    let hold_ms = match seen.sight.down > 0 {
         true => hold_ms,
         false => hold_ms.saturating_add(checks_ms(spec)),
-    }
+    };
+    draft.input.now_ms.saturating_sub(*since_ms) >= hold_ms && !is_judged(draft, seen.service, row)
 }
 
 /// Says of those that stay, new or not, that nobody reaches them.

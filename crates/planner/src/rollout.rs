@@ -121,11 +121,10 @@ fn unwanted(
 ) -> Option<LeaveReason> {
     let (now_ms, config) = (draft.input.now_ms, draft.input.config);
     let node = &draft.cluster.nodes[draft.rows[row].node?];
-    let id = draft.rows[row].id;
-    let memory = draft.memory(draft.rows[row].service);
-    let since = |map: &std::collections::BTreeMap<_, u64>, hold_ms: u64| {
-        map.get(&id)
-            .is_some_and(|since_ms| now_ms.saturating_sub(*since_ms) >= hold_ms)
+    let is_sick_long = || {
+        let clock = &draft.memory(draft.rows[row].service).unhealthy_since_ms;
+        let since_ms = clock.get(&draft.rows[row].id);
+        since_ms.is_some_and(|ms| now_ms.saturating_sub(*ms) >= config.unhealthy_hold_ms)
     };
     let may_move = now_ms >= config.observe_until(draft.input.started_ms) && !draft.brake;
     if is_old
@@ -137,15 +136,9 @@ fn unwanted(
         Some(LeaveReason::NodeDrain)
     } else if rebalance::moves(draft, row) {
         Some(LeaveReason::Rebalanced)
-    } else if may_move
-        && since(
-            &memory.unreachable_since_ms,
-            reach::hold_ms(draft, row, spec),
-        )
-        && !reach::is_judged(draft, draft.rows[row].service, row)
-    {
+    } else if may_move && reach::is_late(draft, row, spec) {
         Some(LeaveReason::Unreachable)
-    } else if may_move && since(&memory.unhealthy_since_ms, config.unhealthy_hold_ms) {
+    } else if may_move && is_sick_long() {
         let said = draft.rows[row]
             .status
             .and_then(|status| status.reason.clone());
