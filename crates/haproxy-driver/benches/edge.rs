@@ -18,13 +18,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use host::{Client, Host, Replica, free_port, http, routes};
+use host::{Client, Host, Replica, everywhere, free_port, http, routes};
 use longshore_haproxy_driver::slots::Holder;
 use longshore_model::ReplicaId;
 use longshore_model::route::CheckTimes;
 use longshore_model::routes::{Backend, Server, ServerMode};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 /// Servers of one service.
@@ -93,23 +91,6 @@ fn cpu_ms(pid: u32) -> f64 {
         text.split(' ').next()?.parse::<f64>().ok()
     });
     spent.sum::<f64>() / 1e6
-}
-
-/// Listens on every address of this host and is well.
-async fn everywhere() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            tokio::spawn(async move {
-                let mut head = [0; 1024];
-                let _ = stream.read(&mut head).await;
-                let well = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
-                let _ = stream.write_all(well).await;
-            });
-        }
-    });
-    port
 }
 
 struct Bench {

@@ -2,13 +2,13 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use crate::host::{Host, Replica, free_port, get, get_until, http, routes, slow_arrived, until};
+use crate::host::{
+    Host, Replica, everywhere, free_port, get, get_until, http, routes, slow_arrived, until,
+};
 use longshore_model::ReplicaId;
 use longshore_model::observe::ServerAdmin;
 use longshore_model::routes::ServerMode::{Drain, Serve};
 use longshore_model::routes::{Backend, Server, ServerMode};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpListener;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_report_is_of_the_look_of_the_tick_before_it_and_once() {
@@ -68,23 +68,6 @@ async fn sessions_are_told_also_of_a_server_that_a_hand_took_out() {
     for request in slow {
         assert_eq!(request.await.unwrap().unwrap().0, 200);
     }
-}
-
-/// Listens on every address of this host and is well.
-async fn everywhere() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            tokio::spawn(async move {
-                let mut head = [0; 1024];
-                let _ = stream.read(&mut head).await;
-                let well = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok";
-                let _ = stream.write_all(well).await;
-            });
-        }
-    });
-    port
 }
 
 const MANY: u8 = 200;
