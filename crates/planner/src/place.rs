@@ -24,7 +24,7 @@ use filter::refusal;
 use sparse::Sparse;
 
 pub(crate) use filter::constraint_refusal;
-pub(crate) use room::{fit, is_tight, no_room, places, would_take};
+pub(crate) use room::{fit, is_tight, no_room, places, reserves, would_take};
 
 pub(crate) mod pool;
 
@@ -202,6 +202,27 @@ pub(crate) fn room_after(
     }
     draft.cluster.held[number] = as_it_is;
     enough
+}
+
+/// The service waits with the refusals, node by node, that a replica of the order would meet if
+/// the one of `row` were gone.
+pub(crate) fn say_no_place_after(draft: &mut Draft<'_>, order: &Order<'_>, row: usize) {
+    let (Some(mut board), Some(number)) = (board(draft, order), draft.rows[row].node) else {
+        return;
+    };
+    let as_it_is = draft.cluster.held[number].clone();
+    let frees = draft.runs(row).map(|spec| held(spec, false));
+    let ports = draft.replica(row).map(|replica| replica.ports.clone());
+    let slot = &mut draft.cluster.held[number];
+    slot.release(frees.unwrap_or_default(), &ports.unwrap_or_default());
+    board.of_service[number] = board.of_service[number].saturating_sub(1);
+    let (reason, short) = (
+        unplaceable(draft, &board),
+        notes::short(draft, order, &board),
+    );
+    draft.cluster.held[number] = as_it_is;
+    draft.wait(order.service, reason);
+    draft.services[order.service].short = Some(Box::new(short));
 }
 
 fn count(list: &[usize]) -> u32 {

@@ -386,6 +386,7 @@ fn give(draft: &mut Draft<'_>, service: usize, sorted: &mut Sorted, terms: &Term
         }
     }
     sorted.give = stay;
+    places.say(draft, service);
     left
 }
 

@@ -15,13 +15,13 @@ pub(crate) fn is_tight(spec: &ServiceSpec) -> bool {
 
 /// Is there no node that could hold one more replica of the service beside those it has, only
 /// because of `max_replicas_per_node` or a fixed host port? Then none can start first. What its own
-/// replicas hold that leave is free soon: waiting for that costs nobody a replica.
+/// replicas hold that leave, and its standbys, is free soon: waiting for that costs nobody a replica.
 pub(crate) fn no_room(draft: &Draft<'_>, service: usize) -> bool {
     let Some(spec) = draft.services[service].spec else {
         return false;
     };
     // Where no node would take one anyway, stopping an old one makes no room.
-    is_tight(spec) && places(draft, service) == Some(0)
+    is_tight(spec) && places(draft, service, |_| true) == Some(0)
 }
 
 /// Would the node take a replica of the service, were there room on it?
@@ -30,9 +30,13 @@ pub(crate) fn would_take(slot: &NodeSlot<'_>, spec: &ServiceSpec) -> bool {
 }
 
 /// So many more replicas of the service its nodes could hold beside those it has, as far as
-/// `max_replicas_per_node` and fixed host ports decide; what its own hold that leave is free soon.
-/// None: no node would take any.
-pub(crate) fn places(draft: &Draft<'_>, service: usize) -> Option<u32> {
+/// `max_replicas_per_node` and fixed host ports decide; what its own hold that leave is free soon,
+/// and so is what its standbys hold. Only nodes that are `open` count. None: no node would take any.
+pub(crate) fn places(
+    draft: &Draft<'_>,
+    service: usize,
+    open: impl Fn(usize) -> bool,
+) -> Option<u32> {
     let spec = draft.services[service].spec?;
     let (max, fixed) = (spec.placement.max_per_node, &spec.container.fixed_ports);
     let mut here = vec![0_u32; draft.cluster.nodes.len()];
@@ -43,21 +47,60 @@ pub(crate) fn places(draft: &Draft<'_>, service: usize) -> Option<u32> {
         };
         here[number] += u32::from(replica.leaving.is_none() && !replica.paused);
         let holds = |port: &PortBinding| fixed.values().any(|fixed| *fixed == port.host_port);
-        soon_free[number] |= replica.leaving.is_some() && replica.ports.iter().any(holds);
+        // A standby goes on as the next one, or makes room for it.
+        let goes = replica.leaving.is_some() || replica.paused;
+        soon_free[number] |= goes && replica.ports.iter().any(holds);
     }
     let each = per_node(spec);
     let nodes = draft.cluster.nodes.iter().zip(&draft.cluster.held);
-    let nodes = nodes.zip(here.iter().zip(soon_free));
-    let taking = nodes.filter(|((slot, _), _)| would_take(slot, spec));
-    let places = taking.map(|((_, held), (here, soon_free))| {
+    let nodes = nodes.zip(here.iter().zip(soon_free)).enumerate();
+    let taking = nodes.filter(|(_, ((slot, _), _))| would_take(slot, spec));
+    let places = taking.map(|(number, ((_, held), (here, soon_free)))| {
         let free = soon_free || fixed.values().all(|port| !held.holds(*port));
-        match (free, max) {
+        match (free && open(number), max) {
             (false, _) => 0,
             (true, 0) => each,
             (true, max) => each.min(max.saturating_sub(*here)),
         }
     });
     places.reduce(u32::saturating_add)
+}
+
+/// Has the node what one more replica of the service reserves, once the replica of the row `gone`
+/// is gone from it? Standbys make way.
+pub(crate) fn reserves(
+    draft: &Draft<'_>,
+    service: usize,
+    number: usize,
+    gone: Option<usize>,
+) -> bool {
+    let Some(spec) = draft.services[service].spec else {
+        return false;
+    };
+    let (asked, held) = (spec.container.resources, &draft.cluster.held[number]);
+    let frees = gone
+        .and_then(|row| draft.runs(row))
+        .map(|old| old.resources);
+    let (freed_milli, freed_bytes) = frees.map_or((0, 0), |frees| {
+        (frees.cpu_reserved_milli, frees.memory_reserved_bytes)
+    });
+    let reserved_milli = held.cpu_reserved_milli.saturating_sub(freed_milli);
+    if reserved_milli.saturating_add(asked.cpu_reserved_milli) > held.cpu_milli {
+        return false;
+    }
+    let reserved_bytes = held.memory_reserved_bytes.saturating_sub(freed_bytes);
+    let lacks_bytes = reserved_bytes
+        .saturating_add(asked.memory_reserved_bytes)
+        .saturating_sub(held.memory_bytes);
+    lacks_bytes == 0 || lacks_bytes <= standby_bytes(draft, number)
+}
+
+/// What standbys of any service hold of the node.
+fn standby_bytes(draft: &Draft<'_>, number: usize) -> u64 {
+    let here = (0..draft.rows.len()).filter(|&row| draft.rows[row].node == Some(number));
+    let paused = here.filter(|&row| draft.replica(row).is_some_and(|replica| replica.paused));
+    let bytes = paused.filter_map(|row| Some(draft.runs(row)?.resources.memory_reserved_bytes));
+    bytes.fold(0, u64::saturating_add)
 }
 
 /// As many replicas of a service as one node can hold at all.

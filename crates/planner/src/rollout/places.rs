@@ -3,19 +3,23 @@
 use super::Sorted;
 use super::terms::Terms;
 use crate::draft::Draft;
-use crate::place::{self, would_take};
+use crate::place::{self, Order, reserves, would_take};
 
 /// Places for the successors of those that stop first.
 #[derive(Debug)]
 pub(super) struct Places {
     /// Free ones that nobody is about to take; none: nothing stops first.
     free: Option<u32>,
+    /// Row of the first one of which only the reservations of its successor find no place.
+    short: Option<usize>,
 }
 
 impl Places {
     pub(super) fn of(draft: &Draft<'_>, service: usize, sorted: &Sorted, terms: &Terms) -> Self {
-        let free = || place::places(draft, service).unwrap_or(0);
+        let open = |number| reserves(draft, service, number, None);
+        let free = || place::places(draft, service, open).unwrap_or(0);
         Self {
+            short: None,
             free: terms
                 .stop_first
                 .then(|| free().saturating_sub(sorted.waiting_gone)),
@@ -24,8 +28,32 @@ impl Places {
 
     /// Could a successor of the row's replica start: where that is, or elsewhere? A node that takes
     /// nothing new (cordoned, or against the constraints by now) has none for it either.
-    pub(super) fn is_there(&self, draft: &Draft<'_>, row: usize) -> bool {
-        self.free.is_none_or(|free| free > 0) || Self::is_own(draft, row)
+    pub(super) fn is_there(&mut self, draft: &Draft<'_>, row: usize) -> bool {
+        let is_there = self.free.is_none_or(|free| free > 0) || Self::is_own(draft, row);
+        if !is_there && Self::takes(draft, row) {
+            self.short.get_or_insert(row);
+        }
+        is_there
+    }
+
+    /// Says why nobody could follow one that stays for that.
+    pub(super) fn say(&self, draft: &mut Draft<'_>, service: usize) {
+        let stays = |row: usize| draft.replica(row).is_some_and(|r| r.leaving.is_none());
+        let slot = &draft.services[service];
+        let (Some(row), Some(spec), Some(template)) = (
+            self.short.filter(|&row| stays(row)),
+            slot.spec,
+            slot.template.clone(),
+        ) else {
+            return;
+        };
+        let order = Order {
+            service,
+            spec,
+            count: 1,
+            template,
+        };
+        place::say_no_place_after(draft, &order, row);
     }
 
     /// It leaves, and its successor takes one.
@@ -36,6 +64,15 @@ impl Places {
     }
 
     fn is_own(draft: &Draft<'_>, row: usize) -> bool {
+        let seen = &draft.rows[row];
+        Self::takes(draft, row)
+            && seen
+                .node
+                .is_some_and(|number| reserves(draft, seen.service, number, Some(row)))
+    }
+
+    /// Would its node take a successor, were there room?
+    fn takes(draft: &Draft<'_>, row: usize) -> bool {
         let seen = &draft.rows[row];
         let spec = draft.services[seen.service].spec;
         let node = seen.node.map(|number| &draft.cluster.nodes[number]);

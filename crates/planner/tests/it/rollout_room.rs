@@ -301,3 +301,53 @@ fn with_a_gate_no_batch_is_opened_in_vain_beside_a_cordoned_node() {
     world.ticks(40);
     assert_eq!((of_image(&world, NEW), rollout(&world).word()), (3, "done"));
 }
+
+/// What a successor reserves is nowhere: stopping an old one first would only lose it.
+#[test]
+fn none_stops_first_for_a_reservation_that_no_node_has() {
+    let big = |memory_bytes: u64| {
+        let mut spec = on_host_port(NEW, 3);
+        spec.container.resources.memory_reserved_bytes = memory_bytes;
+        spec
+    };
+    let mut world = World::new(3);
+    world.apply("web", on_host_port(OLD, 3));
+    world.ticks(40);
+    world.apply("web", big(1 << 50));
+    for _ in 0..60 {
+        world.tick(500);
+        assert_eq!(world.answering("web"), 3);
+    }
+    let waits = &world.report.services[&key("web")].waits;
+    let lacks = |refusal: &reason::RefusalCount| {
+        matches!(refusal.kind, reason::Refusal::Memory { .. }) && refusal.nodes == 3
+    };
+    let says = |wait: &Reason| match wait {
+        Reason::Unplaceable { counts, .. } => counts.iter().any(lacks),
+        _ => false,
+    };
+    assert!(waits.iter().any(says), "{waits:?}");
+    world.apply("web", big(1 << 20));
+    world.ticks(60);
+    assert_eq!((of_image(&world, NEW), rollout(&world).word()), (3, "done"));
+}
+
+/// A standby of the old template holds the only free host port: it makes way within the run that
+/// sees it, and the old one on a node that takes nothing new need not wait for the next one.
+#[test]
+fn a_place_that_an_outdated_standby_holds_is_known_at_once() {
+    let mut world = World::new(2);
+    let warm = |image: &str| {
+        let mut spec = stop_first(on_host_port(image, 1), 1);
+        spec.autoscale = pool(image, 1).autoscale;
+        spec
+    };
+    world.apply("web", warm(OLD));
+    world.ticks(40);
+    assert_eq!(world.report.services[&key("web")].warm.ready, 1);
+    let node = world.active("web")[0].node.to_string();
+    world.available(&node, Availability::Cordoned);
+    world.apply("web", warm(NEW));
+    world.ticks(60);
+    assert_eq!((of_image(&world, NEW), rollout(&world).word()), (1, "done"));
+}
