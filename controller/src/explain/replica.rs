@@ -20,6 +20,8 @@ pub struct ReplicaStory<'a> {
     pub planned: Option<&'a Replica>,
     /// Every edge that says anything of it gives it no request.
     pub shut_out: bool,
+    /// Edges whose check of it fails.
+    pub not_by: Vec<&'a NodeId>,
     /// What its node says.
     pub status: Option<&'a ReplicaStatus>,
     /// Its node has a session.
@@ -83,6 +85,11 @@ fn head(story: &ReplicaStory<'_>) -> String {
         (Some(leaving), ..) => format!("leaves: {}", leaving.reason),
         (None, Traffic::Serve, _) if story.shut_out => {
             "is to take traffic, but no edge sends it any".into()
+        }
+        (None, Traffic::Serve, _) if !story.not_by.is_empty() => {
+            let edges: Vec<&str> = story.not_by.iter().map(|edge| edge.as_str()).collect();
+            let edges = edges.join(", ");
+            format!("takes traffic, but none through {edges}: HAProxy's check fails there")
         }
         (None, Traffic::Serve, _) => "takes traffic".into(),
         (None, Traffic::Drain, _) => "finishes its sessions".into(),

@@ -161,6 +161,7 @@ fn a_replica_from_its_place_to_its_end() {
         service: &key(),
         planned: None,
         shut_out: false,
+        not_by: Vec::new(),
         status: None,
         connected: false,
         edges: Vec::new(),
@@ -221,6 +222,7 @@ fn a_replica_that_runs() {
         service: &key(),
         planned: Some(&planned),
         shut_out: false,
+        not_by: Vec::new(),
         status: Some(&status),
         connected: true,
         edges: vec![(id("edge1"), "check down, 3 sessions, 0 queued".into())],
@@ -230,6 +232,21 @@ fn a_replica_that_runs() {
         events: &events[..4],
     };
     insta::assert_snapshot!("replica", said(replica(&story, CLOCK)));
+    // Two edges: one of them has no way to it.
+    let edge2 = id("edge2");
+    let serving = Replica {
+        traffic: Traffic::Serve,
+        leaving: None,
+        ..planned.clone()
+    };
+    let story = ReplicaStory {
+        planned: Some(&serving),
+        not_by: vec![&edge2],
+        ..story
+    };
+    let first = replica(&story, CLOCK).remove(0);
+    let words = "takes traffic, but none through edge2: HAProxy's check fails there";
+    assert!(first.ends_with(words), "{first}");
 }
 
 #[test]

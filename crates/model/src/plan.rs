@@ -520,6 +520,9 @@ pub struct ServiceMemory {
     /// Since when edges have not reached a replica that its node calls healthy.
     #[serde(default)]
     pub unreachable_since_ms: BTreeMap<ReplicaId, TimeMs>,
+    /// Since when some edges have not reached such a replica while others do.
+    #[serde(default)]
+    pub reached_in_part_since_ms: BTreeMap<ReplicaId, TimeMs>,
     /// Since when a connected node has not listed a replica that it must know.
     #[serde(default)]
     pub missing_since_ms: BTreeMap<ReplicaId, TimeMs>,

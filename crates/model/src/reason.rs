@@ -9,6 +9,7 @@ use crate::id::{NodeId, ReplicaId};
 pub use crate::refusal::{Refusal, RefusalCount};
 use crate::report::{BoundReport, BoundSource, measured};
 use crate::rollout::{PauseCause, Trouble};
+use replica::EdgesOf;
 pub use replica::{FailReason, LeaveReason, StandbyEnd};
 
 mod replica;
@@ -314,7 +315,7 @@ pub enum Reason {
         /// Why, in its agent's words, with the way out.
         detail: String,
     },
-    /// Replicas are healthy as their nodes say, and no edge reaches them.
+    /// Replicas are healthy as their nodes say, and no edge reaches them, or some edges do not.
     NotReached {
         /// How many.
         replicas: u32,
@@ -324,6 +325,9 @@ pub enum Reason {
         node: NodeId,
         /// Since when.
         since_ms: TimeMs,
+        /// Edges that do not while others do; empty: none does.
+        #[serde(default)]
+        edges: Vec<NodeId>,
     },
     /// Written by another version, which knew a reason that this one does not: what was stored or
     /// sent with it is read all the same.
@@ -454,15 +458,20 @@ impl fmt::Display for Reason {
                 replicas,
                 slot,
                 node,
+                edges,
                 ..
             } => {
                 let s = if *replicas == 1 { " is" } else { "s are" };
+                let of = EdgesOf(edges);
                 write!(
                     f,
-                    "{replicas} replica{s} healthy, but HAProxy's check fails on every edge (slot \
-                     {slot} on {node}): does it answer x-haproxy.check there, and can the edges \
-                     connect to its node?"
-                )
+                    "{replicas} replica{s} healthy, but HAProxy's check fails on {of} (slot {slot} \
+                     on {node}): does it answer x-haproxy.check there, and can "
+                )?;
+                match edges.is_empty() {
+                    true => f.write_str("the edges connect to its node?"),
+                    false => write!(f, "{of} connect to its node? Other edges do"),
+                }
             }
             Self::Foreign => f.write_str("a reason that this version does not know"),
             Self::RolloutPaused {

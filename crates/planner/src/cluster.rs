@@ -307,6 +307,26 @@ impl<'a> Cluster<'a> {
         sight
     }
 
+    /// By edge, for those whose word counts: does its check of the replica pass?
+    pub(crate) fn checks(
+        &self,
+        service: &ServiceKey,
+        replica: ReplicaId,
+    ) -> impl Iterator<Item = (&'a NodeId, bool)> {
+        let edges = self.edges.iter().zip(&self.fresh);
+        edges
+            .filter(|(_, fresh)| **fresh)
+            .filter_map(move |(edge, _)| {
+                let server = edge.seen?.servers.get(service)?.get(&replica)?;
+                let says = server.admin != ServerAdmin::Maint;
+                match server.check {
+                    CheckState::Up if says => Some((edge.id, true)),
+                    CheckState::Down if says => Some((edge.id, false)),
+                    _ => None,
+                }
+            })
+    }
+
     /// Have all edges that still count been seen to run `generation`?
     pub(crate) fn all_run(&self, generation: u64) -> bool {
         self.edges

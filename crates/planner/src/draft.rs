@@ -29,6 +29,7 @@ static NOTHING: ServiceMemory = ServiceMemory {
     recommendations: Vec::new(),
     proposed: None,
     unreachable_since_ms: BTreeMap::new(),
+    reached_in_part_since_ms: BTreeMap::new(),
     missing_since_ms: BTreeMap::new(),
     unhealthy_since_ms: BTreeMap::new(),
     failed_on: BTreeMap::new(),
@@ -556,6 +557,11 @@ impl<'a> Draft<'a> {
         if at_ms > self.input.now_ms {
             self.due_ms = Some(self.due_ms.map_or(at_ms, |now| now.min(at_ms)));
         }
+    }
+
+    /// The service waits, and this is why it waits for what it said before.
+    pub(crate) fn wait_first(&mut self, service: usize, reason: Reason) {
+        self.services[service].waits.insert(0, reason);
     }
 
     /// Something of this service waits.

@@ -34,6 +34,7 @@ fn forget_strangers(draft: &mut Draft<'_>, service: usize) {
         &memory.missing_since_ms,
         &memory.unhealthy_since_ms,
         &memory.unreachable_since_ms,
+        &memory.reached_in_part_since_ms,
     ];
     let before = draft.services[service].before;
     let known = |id: &ReplicaId| before.is_some_and(|b| b.replicas.contains_key(id));
@@ -44,6 +45,7 @@ fn forget_strangers(draft: &mut Draft<'_>, service: usize) {
     memory.missing_since_ms.retain(|id, _| known(id));
     memory.unhealthy_since_ms.retain(|id, _| known(id));
     memory.unreachable_since_ms.retain(|id, _| known(id));
+    memory.reached_in_part_since_ms.retain(|id, _| known(id));
 }
 
 fn condition(draft: &mut Draft<'_>, row: usize) -> Condition {
@@ -258,19 +260,23 @@ fn remember(draft: &mut Draft<'_>, row: usize, active: bool) {
     let alive = matches!(seen.condition, Condition::Healthy | Condition::Unknown);
     let shall_serve = active && node_up && alive && seen.was == Traffic::Serve;
     let sight = seen.sight;
+    let memory = draft.memory(seen.service);
     // Edges that have yet to take the newest routes in say nothing new.
-    let goes_on = sight.down_drained > 0 && {
-        let clock = &draft.memory(seen.service).unreachable_since_ms;
-        clock.contains_key(&id)
+    let shut_out = |clock: &BTreeMap<ReplicaId, TimeMs>| {
+        let goes_on = sight.down_drained > 0 && clock.contains_key(&id);
+        shall_serve && (sight.down > 0 || sight.kept_out > 0 || goes_on)
     };
-    let cut_off = shall_serve && sight.up == 0 && (sight.down > 0 || sight.kept_out > 0 || goes_on);
+    let cut_off = sight.up == 0 && shut_out(&memory.unreachable_since_ms);
+    let in_part = sight.up > 0 && shut_out(&memory.reached_in_part_since_ms);
     let lost_it = cut_off && sight.down > 0;
     let config = draft.input.config;
     let sick_clock: Clock = |memory| &mut memory.unhealthy_since_ms;
     let cut_off_clock: Clock = |memory| &mut memory.unreachable_since_ms;
+    let in_part_clock: Clock = |memory| &mut memory.reached_in_part_since_ms;
     let holds = [
         (sick_clock, sick, config.unhealthy_hold_ms),
         (cut_off_clock, cut_off, config.unreachable_hold_ms),
+        (in_part_clock, in_part, config.unreachable_hold_ms),
     ];
     let service = draft.rows[row].service;
     for (clock, holds, hold_ms) in holds {

@@ -1,8 +1,10 @@
-//! Replicas that are healthy as their nodes say, and that no edge reaches: HAProxy's check fails.
-//! New ones fail their rollout by that as by a crash; of the others it is said.
+//! Replicas that are healthy as their nodes say, and that no edge reaches, or that some edges do
+//! not: HAProxy's check fails. New ones fail their rollout by that as by a crash, unless it may as
+//! well be the way to their node; of the others it is said.
 
 use longshore_model::reason::{FailReason, LeaveReason};
-use longshore_model::{Reason, ServiceSpec, TimeMs};
+use longshore_model::{NodeId, Reason, ReplicaId, ServiceSpec, TimeMs};
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::draft::Draft;
 use crate::{failures, verdict};
@@ -10,6 +12,9 @@ use crate::{failures, verdict};
 /// What HAProxy does where a file is silent: between two checks, and checks that count.
 const CHECK_INTERVAL_MS: u64 = 500;
 const CHECKS: u64 = 3;
+
+/// Most edges that one reason names.
+const EDGES_NAMED_MAX: usize = 8;
 
 /// New replicas that no edge reached in time fail, and leave. They may still have sessions of the
 /// time before their check failed, so they drain.
@@ -26,19 +31,65 @@ pub(crate) fn run(draft: &mut Draft<'_>) {
             continue;
         };
         let hold_ms = draft.input.config.unreached_fail_ms + checks_ms(spec);
-        for (row, since_ms) in shut_out(draft, service) {
-            if !is_judged(draft, service, row) {
-                continue;
-            }
+        for (row, since_ms, edges) in judged(draft, service) {
             let after_ms = draft.input.now_ms.saturating_sub(since_ms);
             if after_ms < hold_ms {
                 draft.look_again(service, since_ms.saturating_add(hold_ms));
                 continue;
             }
-            failures::note_failure(draft, service, row, &FailReason::NotReached { after_ms });
+            let why = FailReason::NotReached { after_ms, edges };
+            failures::note_failure(draft, service, row, &why);
             draft.leave(row, LeaveReason::Unreachable);
         }
     }
+}
+
+/// New replicas whose rollout fails by it if no edge reaches them, or some edges do not: these are
+/// named.
+fn judged(draft: &Draft<'_>, service: usize) -> Vec<(usize, TimeMs, Vec<NodeId>)> {
+    let memory = draft.memory(service);
+    let by_none = clocked(draft, service, &memory.unreachable_since_ms).into_iter();
+    let by_none = by_none.filter(|(row, _)| is_judged(draft, service, *row));
+    let mut judged: Vec<_> = by_none.map(|(row, ms)| (row, ms, Vec::new())).collect();
+    for (row, since_ms) in clocked(draft, service, &memory.reached_in_part_since_ms) {
+        if !verdict::is_on_trial(draft, service, row) {
+            continue;
+        }
+        let edges = without_excuse(draft, service, row);
+        if !edges.is_empty() {
+            judged.push((row, since_ms, edges));
+        }
+    }
+    judged
+}
+
+/// Edges that do not reach the replica, but an older one of its service on the same node: there is
+/// nothing wrong with the way. Of other edges nobody knows what is.
+fn without_excuse(draft: &Draft<'_>, service: usize, row: usize) -> Vec<NodeId> {
+    let (Some(replica), node) = (draft.replica(row), draft.rows[row].node) else {
+        return Vec::new();
+    };
+    let older = draft.services[service].rows.iter().filter(|&&other| {
+        let old = draft.replica(other);
+        draft.rows[other].node == node && old.is_some_and(|r| r.template != replica.template)
+    });
+    let reach: BTreeSet<&NodeId> = older
+        .flat_map(|&other| checks(draft, other))
+        .filter_map(|(edge, passes)| passes.then_some(edge))
+        .collect();
+    let blind = blind(draft, row).filter(|edge| reach.contains(edge));
+    blind.take(EDGES_NAMED_MAX).cloned().collect()
+}
+
+/// Edges whose check of the replica fails.
+fn blind<'d>(draft: &'d Draft<'_>, row: usize) -> impl Iterator<Item = &'d NodeId> {
+    checks(draft, row).filter_map(|(edge, passes)| (!passes).then_some(edge))
+}
+
+fn checks<'d>(draft: &'d Draft<'_>, row: usize) -> impl Iterator<Item = (&'d NodeId, bool)> {
+    let seen = &draft.rows[row];
+    let key = &draft.services[seen.service].key;
+    draft.cluster.checks(key, seen.id)
 }
 
 /// Does it speak against its rollout that no edge reaches the replica? Then it does not move
@@ -64,15 +115,30 @@ pub(crate) fn is_late(draft: &Draft<'_>, row: usize, spec: &ServiceSpec) -> bool
     draft.input.now_ms.saturating_sub(*since_ms) >= hold_ms && !is_judged(draft, seen.service, row)
 }
 
-/// Says of those that stay, new or not, that nobody reaches them.
+/// Says of those that stay, new or not, that nobody reaches them, or which edges do not.
 pub(crate) fn say(draft: &mut Draft<'_>, service: usize) {
     let Some(spec) = draft.services[service].spec else {
         return;
     };
     let hold_ms = draft.input.config.unreachable_hold_ms + checks_ms(spec);
+    let memory = draft.memory(service);
+    let by_none = clocked(draft, service, &memory.unreachable_since_ms);
+    let in_part = clocked(draft, service, &memory.reached_in_part_since_ms);
+    // The worse one is said last, and stands first.
+    say_of(draft, service, &in_part, hold_ms, true);
+    say_of(draft, service, &by_none, hold_ms, false);
+}
+
+fn say_of(
+    draft: &mut Draft<'_>,
+    service: usize,
+    found: &[(usize, TimeMs)],
+    hold_ms: u64,
+    in_part: bool,
+) {
     let now_ms = draft.input.now_ms;
     let mut late = Vec::new();
-    for (row, since_ms) in shut_out(draft, service) {
+    for &(row, since_ms) in found {
         match now_ms.saturating_sub(since_ms) >= hold_ms {
             true => late.push((row, since_ms)),
             false => draft.look_again(service, since_ms.saturating_add(hold_ms)),
@@ -81,20 +147,35 @@ pub(crate) fn say(draft: &mut Draft<'_>, service: usize) {
     let Some((row, since_ms)) = late.iter().min_by_key(|(row, since)| (since, row)).copied() else {
         return;
     };
+    let edges: BTreeSet<NodeId> = match in_part {
+        true => late
+            .iter()
+            .flat_map(|(row, _)| blind(draft, *row).cloned())
+            .collect(),
+        false => BTreeSet::new(),
+    };
+    // Routes that changed since are not known to every edge yet.
+    if in_part && edges.is_empty() {
+        return;
+    }
     if let Some(replica) = draft.replica(row) {
         let reason = Reason::NotReached {
             replicas: u32::try_from(late.len()).unwrap_or(u32::MAX),
             slot: replica.slot,
             node: replica.node.clone(),
             since_ms,
+            edges: edges.into_iter().take(EDGES_NAMED_MAX).collect(),
         };
-        draft.wait(service, reason);
+        draft.wait_first(service, reason);
     }
 }
 
-/// Staying replicas that no edge reaches, and since when.
-fn shut_out(draft: &Draft<'_>, service: usize) -> Vec<(usize, TimeMs)> {
-    let clock = &draft.memory(service).unreachable_since_ms;
+/// Staying replicas whose clock runs, and since when.
+fn clocked(
+    draft: &Draft<'_>,
+    service: usize,
+    clock: &BTreeMap<ReplicaId, TimeMs>,
+) -> Vec<(usize, TimeMs)> {
     if clock.is_empty() {
         return Vec::new();
     }

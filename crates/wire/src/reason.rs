@@ -1,14 +1,17 @@
 //! Reasons for failures, and how containers ended.
 
+use longshore_model::NodeId;
 use longshore_model::reason::FailReason;
 use longshore_model::receipt::{Exit, Killed};
 use longshore_proto::agent::v1 as pb;
 use pb::fail_reason::Reason as Wire;
 
-use crate::error::{WireError, port, required};
+use crate::error::{WireError, list, named, port, required};
 
 /// Longest text that is passed on from an engine or a container.
 const DETAIL_CHARS_MAX: usize = 1000;
+/// Most edges that one failure names.
+const EDGES_MAX: usize = 64;
 
 fn short(text: &str) -> String {
     text.chars().take(DETAIL_CHARS_MAX).collect()
@@ -78,8 +81,9 @@ pub fn fail_reason_to_pb(reason: &FailReason) -> pb::FailReason {
             detail: short(detail),
         }),
         FailReason::Removed => Wire::Removed(pb::Removed {}),
-        FailReason::NotReached { after_ms } => Wire::NotReached(pb::NotReached {
+        FailReason::NotReached { after_ms, edges } => Wire::NotReached(pb::NotReached {
             after_ms: *after_ms,
+            edges: edges.iter().map(ToString::to_string).collect(),
         }),
     };
     pb::FailReason {
@@ -123,6 +127,9 @@ pub fn fail_reason_from_pb(reason: pb::FailReason) -> Result<FailReason, WireErr
         Wire::Removed(pb::Removed {}) => FailReason::Removed,
         Wire::NotReached(r) => FailReason::NotReached {
             after_ms: r.after_ms,
+            edges: list("reason.edges", EDGES_MAX, r.edges, |edge| {
+                NodeId::new(edge).map_err(named("reason.edges"))
+            })?,
         },
     })
 }

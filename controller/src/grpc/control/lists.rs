@@ -9,8 +9,8 @@ use longshore_model::plan::{Replica, Traffic};
 use longshore_model::report::{NodeState, ScaleReport, ServiceReport};
 use longshore_model::spec::RouteMode;
 use longshore_model::{
-    AutoscaleMode, Desired, Observed, Plan, ReplicaId, ReplicaState, ServiceKey, ServiceSpec,
-    TimeMs,
+    AutoscaleMode, Desired, NodeId, Observed, Plan, ReplicaId, ReplicaState, ServiceKey,
+    ServiceSpec, TimeMs,
 };
 use longshore_proto::control::v1 as pb;
 use longshore_wire::{route_spec_to_pb, to_struct};
@@ -444,6 +444,20 @@ pub(super) fn is_shut_out(service: &ServiceKey, replica: ReplicaId, observed: &O
         }
     }
     told
+}
+
+/// Edges whose check of a replica fails.
+pub(super) fn blind_edges<'o>(
+    service: &ServiceKey,
+    replica: ReplicaId,
+    observed: &'o Observed,
+) -> Vec<&'o NodeId> {
+    let is_blind = |seen: &EdgeObserved| {
+        let server = seen.server(service, replica);
+        server.is_some_and(|server| server.check == CheckState::Down)
+    };
+    let blind = observed.edges.iter().filter(|(_, seen)| is_blind(seen));
+    blind.map(|(edge, _)| edge).collect()
 }
 
 /// Why no edge serves the replicas of a service, in an edge's words, where it has any.

@@ -295,6 +295,7 @@ fn replica(
         service: key,
         planned,
         shut_out: super::lists::is_shut_out(key, id, &observed),
+        not_by: super::lists::blind_edges(key, id, &observed),
         status: node.and_then(|node| node.replicas.get(&id)),
         connected: node.is_some_and(|node| node.session.connected),
         edges: edges.collect(),

@@ -354,6 +354,7 @@ impl ControlService for Fake {
                     slot: 1,
                     node: "node1".parse().unwrap(),
                     since_ms: 1_000,
+                    edges: vec![],
                 }),
                 _ => None,
             };

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::ServiceKey;
+use crate::id::{NodeId, ServiceKey};
 
 /// Why a replica failed or is unhealthy, as its agent saw it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,12 +59,33 @@ pub enum FailReason {
     },
     /// Somebody removed its container.
     Removed,
-    /// Its node calls it healthy, but no edge reaches it. No agent says this: it follows from what
+    /// Its node calls it healthy, but no edge reaches it, or some do not. No agent says this: it follows from what
     /// edges report.
     NotReached {
         /// For so long.
         after_ms: u64,
+        /// Edges that do not, while others do and these reach older ones on its node; empty: none
+        /// does.
+        #[serde(default)]
+        edges: Vec<NodeId>,
     },
+}
+
+/// Edges that do not reach a replica, in words: all of them where none is named.
+pub(super) struct EdgesOf<'a>(pub(super) &'a [NodeId]);
+
+impl fmt::Display for EdgesOf<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some((last, others)) = self.0.split_last() else {
+            return f.write_str("every edge");
+        };
+        for (at, edge) in others.iter().enumerate() {
+            let comma = if at == 0 { "" } else { ", " };
+            write!(f, "{comma}{edge}")?;
+        }
+        let and = if others.is_empty() { "" } else { " and " };
+        write!(f, "{and}{last}")
+    }
 }
 
 impl fmt::Display for FailReason {
@@ -97,11 +118,17 @@ impl fmt::Display for FailReason {
             }
             Self::CheckFails { detail } => write!(f, "health check fails: {detail}"),
             Self::Removed => f.write_str("its container was removed by hand"),
-            Self::NotReached { after_ms } => write!(
-                f,
-                "healthy on its node, but HAProxy's check of it failed on every edge for {} s",
-                after_ms / 1000
-            ),
+            Self::NotReached { after_ms, edges } => {
+                let (of, seconds) = (EdgesOf(edges), after_ms / 1000);
+                write!(
+                    f,
+                    "healthy on its node, but HAProxy's check of it failed on {of} for {seconds} s"
+                )?;
+                match edges.is_empty() {
+                    true => Ok(()),
+                    false => f.write_str(", where older ones on its node are reached"),
+                }
+            }
         }
     }
 }

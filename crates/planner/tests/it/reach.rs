@@ -1,7 +1,7 @@
 //! Replicas that are healthy, and that HAProxy's check does not let in.
 
 use crate::rollouts::*;
-use crate::world::*;
+use crate::world::{self, *};
 use longshore_model::observe::CheckState;
 use longshore_model::plan::Traffic;
 use longshore_model::reason::{FailReason, LeaveReason};
@@ -51,10 +51,11 @@ fn a_revision_that_no_edge_reaches_is_rolled_back() {
             Some(Trouble::Replicas {
                 failed: 1,
                 last: FailReason::NotReached {
-                    after_ms: 11_500..=12_500
+                    after_ms: 11_500..=12_500,
+                    ref edges,
                 },
                 ..
-            })
+            }) if edges.is_empty()
         ),
         "{why:?}"
     );
@@ -180,6 +181,85 @@ fn a_node_that_edges_lose_does_not_fail_a_rollout() {
     world.ticks(60);
     assert_eq!(failures(&world), 0, "{:?}", news(&world));
     assert_eq!(rollout(&world).word(), "running");
+}
+
+/// Two edges, of which the second does not reach `what`: a node or an image.
+fn reached_by_one(replicas: u32, update: UpdateSpec, what: &str) -> World {
+    let mut world = World::new(2);
+    world.add_edge("edge2");
+    world.apply("web", with(OLD, replicas, update.clone()));
+    world.ticks(20);
+    let edge2 = world.edges.get_mut(&world::id("edge2")).unwrap();
+    edge2.blind_to.push(what.into());
+    world.apply("web", with(NEW, replicas, update));
+    world
+}
+
+#[test]
+fn a_revision_that_one_edge_reaches_and_another_not_is_rolled_back() {
+    let mut world = reached_by_one(2, strict(FailureAction::Rollback), NEW);
+    for _ in 0..60 {
+        world.tick(500);
+        assert!(world.answering("web") >= 2, "the old ones go on");
+    }
+    assert_eq!(rollout(&world).word(), "rolled_back");
+    assert_eq!((of_image(&world, OLD), of_image(&world, NEW)), (2, 0));
+    let why = news(&world).into_iter().find_map(|news| match news {
+        RolloutNews::RollsBack { why, .. } => Some(why.to_string()),
+        _ => None,
+    });
+    let why = why.unwrap_or_default();
+    assert!(why.contains("failed on edge2 for 1"), "{why}");
+}
+
+/// The same sight of the new ones, but for the old ones on the node: it may be the way there.
+#[test]
+fn an_edge_that_is_cut_off_from_a_node_fails_no_rollout_and_is_named() {
+    let mut world = reached_by_one(2, strict(FailureAction::Rollback), "node1");
+    world.ticks(100);
+    assert_eq!(failures(&world), 0, "{:?}", news(&world));
+    assert_eq!(rollout(&world).word(), "running");
+    let waits = &world.report.services[&key("web")].waits;
+    let Some(Reason::NotReached { edges, node, .. }) = waits.first() else {
+        panic!("it is the first of what it waits for: {waits:?}");
+    };
+    assert_eq!(
+        (&edges[..], node),
+        (&[world::id("edge2")][..], &world::id("node1"))
+    );
+    let words = waits[0].to_string();
+    assert!(words.contains("can edge2 connect to its node?"), "{words}");
+    let said = world.events.iter().filter(|event| {
+        matches!(
+            event,
+            EventKind::Waits {
+                why: Reason::NotReached { .. },
+                ..
+            }
+        )
+    });
+    assert_eq!(said.count(), 1);
+    world
+        .edges
+        .get_mut(&world::id("edge2"))
+        .unwrap()
+        .blind_to
+        .clear();
+    world.ticks(40);
+    assert_eq!(not_reached(&world), None);
+    assert_eq!(rollout(&world).phase, Phase::Done);
+    assert_eq!((of_image(&world, OLD), of_image(&world, NEW)), (0, 2));
+}
+
+/// An edge that was cut off from the controller says nothing: what it saw last does not count.
+#[test]
+fn an_edge_without_a_session_is_not_asked() {
+    let mut world = reached_by_one(2, strict(FailureAction::Rollback), NEW);
+    world.ticks(4);
+    world.edges.get_mut(&world::id("edge2")).unwrap().session = false;
+    world.ticks(100);
+    assert_eq!(failures(&world), 0, "{:?}", news(&world));
+    assert_eq!(not_reached(&world), None);
 }
 
 /// A spec whose check is for a path, asked for by the agent or by HAProxy alone.

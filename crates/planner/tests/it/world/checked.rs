@@ -5,10 +5,10 @@ use longshore_model::routes::{Server, ServerMode};
 use longshore_model::*;
 
 use super::heard::answers;
-use super::{SimNode, World};
+use super::{SimEdge, SimNode, World};
 
 /// As the edge has set it.
-pub(super) fn admin_of(edge: &super::SimEdge, server: &Server) -> ServerAdmin {
+pub(super) fn admin_of(edge: &SimEdge, server: &Server) -> ServerAdmin {
     match server.mode {
         ServerMode::Serve if edge.let_in.contains(&server.replica) => ServerAdmin::Ready,
         _ => ServerAdmin::Drain,
@@ -16,23 +16,25 @@ pub(super) fn admin_of(edge: &super::SimEdge, server: &Server) -> ServerAdmin {
 }
 
 impl World {
-    pub(super) fn check_of(&self, replica: ReplicaId) -> CheckState {
+    pub(super) fn check_of(&self, edge: &SimEdge, replica: ReplicaId) -> CheckState {
+        let reaches = |name: &str| !edge.blind_to.iter().any(|blind| blind == name);
         let shut_out = |sim: &SimNode| {
             let mut assigned = sim.assignment.replicas.iter();
             let template = assigned.find(|r| r.id == replica).map(|r| &r.template);
             let spec = template.and_then(|id| sim.assignment.templates.get(id));
-            spec.is_some_and(|spec| self.shut_out.contains(&spec.image))
+            spec.is_some_and(|spec| self.shut_out.contains(&spec.image) || !reaches(&spec.image))
         };
-        let up = self.nodes.values().any(|sim| {
+        let up = self.nodes.iter().any(|(name, sim)| {
             let runs = sim.containers.get(&replica);
-            sim.power && sim.reachable && runs.is_some_and(answers) && !shut_out(sim)
+            let there = sim.power && sim.reachable && reaches(&name.to_string());
+            there && runs.is_some_and(answers) && !shut_out(sim)
         });
         if up { CheckState::Up } else { CheckState::Down }
     }
 
     /// A new server is drained until its check passes.
     pub(super) fn let_in(&mut self) {
-        let serving = |edge: &super::SimEdge| {
+        let serving = |edge: &SimEdge| {
             let servers = edge.routes.backends.iter().flat_map(|b| &b.servers);
             let servers = servers.filter(|server| server.mode == ServerMode::Serve);
             servers.map(|server| server.replica).collect::<Vec<_>>()
@@ -40,7 +42,7 @@ impl World {
         let edges = self.edges.iter();
         let asked: Vec<_> = edges
             .flat_map(|(name, edge)| serving(edge).into_iter().map(|id| (name.clone(), id)))
-            .filter(|(_, id)| self.check_of(*id) == CheckState::Up)
+            .filter(|(name, id)| self.check_of(&self.edges[name], *id) == CheckState::Up)
             .collect();
         for (name, id) in asked {
             self.edges.entry(name).or_default().let_in.insert(id);

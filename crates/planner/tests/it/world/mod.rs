@@ -60,6 +60,8 @@ pub(crate) struct SimEdge {
     pub sessions: BTreeMap<ReplicaId, u32>,
     /// Servers that it has let in: their check passed once.
     pub let_in: BTreeSet<ReplicaId>,
+    /// Nodes and images that its checks do not reach.
+    pub blind_to: Vec<String>,
     /// What each server has answered.
     pub answers: BTreeMap<ReplicaId, ServerAnswers>,
     /// What it says that it cannot serve.
@@ -435,7 +437,7 @@ impl World {
             for backend in backends {
                 for server in &backend.servers {
                     let observed = ServerObserved {
-                        check: self.check_of(server.replica),
+                        check: self.check_of(edge, server.replica),
                         admin: admin_of(edge, server),
                         sessions: edge.sessions.get(&server.replica).copied().unwrap_or(0),
                         queued: 0,
@@ -508,7 +510,8 @@ impl World {
         let servers = edge.routes.backends.iter().filter(|b| b.service == key);
         servers
             .flat_map(|b| &b.servers)
-            .filter(|s| s.mode == ServerMode::Serve && self.check_of(s.replica) == CheckState::Up)
+            .filter(|s| s.mode == ServerMode::Serve)
+            .filter(|s| self.check_of(edge, s.replica) == CheckState::Up)
             .count()
     }
 
