@@ -34,10 +34,15 @@ impl Edge {
             .filter_map(|name| BackendName::parse(name))
             .map(|(service, port)| BackendName::of(&service, port))
             .collect();
-        let (intent, errors) = Intent::compile(routes, &served, self.settings.stats_port);
+        let lacking = Arc::new(self.certificates.lacking(routes));
+        let reserved_port = self.settings.stats_port;
+        let (intent, errors) = Intent::compile_lacking(routes, &served, reserved_port, lacking);
         let mut refused = Refused::new();
         for error in errors {
             refuse(&mut refused, error.service(), &error.rule());
+        }
+        for (service, why) in self.certificates.says(routes) {
+            refuse(&mut refused, &service, &why);
         }
         let ours = self
             .written

@@ -223,6 +223,7 @@ impl Edge {
             }
         }
         self.say_waiting(&seen.running, &mut outcome);
+        self.converge_certificates_too(&mut outcome).await;
         if outcome.waits != Waits::Spaced || !self.retired_serve(&seen.running) {
             self.acknowledged = self.intent.generation;
         }
@@ -239,6 +240,18 @@ impl Edge {
                 .push(format!("{id} has no slot in HAProxy"));
         }
         Ok(outcome)
+    }
+
+    /// What goes wrong with certificates holds up nothing else.
+    async fn converge_certificates_too(&mut self, outcome: &mut Outcome) {
+        let mut result = self.converge_certificates(outcome).await;
+        if result.is_ok() && outcome.waits == Waits::No {
+            result = self.collect_certificates().await;
+        }
+        if let Err(error) = result {
+            outcome.problems.push(error.chain());
+        }
+        outcome.problems.extend(self.certificates.trouble.clone());
     }
 
     /// Looks, decides and sends until there is nothing left to send.

@@ -25,6 +25,7 @@ use longshore_model::observe::{BackendObserved, ServersByService};
 use longshore_model::{Routes, ServiceKey};
 use tokio::time::Instant;
 
+use crate::certificates::CertificateFiles;
 use crate::converge::Waits;
 use crate::error::EdgeError;
 use crate::files;
@@ -104,6 +105,7 @@ pub struct Edge {
     /// What of it is served: without what HAProxy does not take, or with that as it was before.
     pub(crate) intent: Arc<Intent>,
     pub(crate) quarantine: Quarantine,
+    pub(crate) certificates: CertificateFiles,
     pub(crate) acknowledged: u64,
     /// Text of the file on disk.
     pub(crate) written: Option<String>,
@@ -177,6 +179,7 @@ impl Edge {
             wanted: Intent::default(),
             intent: Arc::default(),
             quarantine: Quarantine::default(),
+            certificates: CertificateFiles::open(&settings)?,
             acknowledged: 0,
             written,
             written_at: None,
@@ -218,8 +221,10 @@ impl Edge {
     /// Any [`EdgeError`]; HAProxy goes on with what it runs. Call again with the same routes.
     pub async fn apply(&mut self, routes: &Routes) -> Result<Applied, EdgeError> {
         self.routes = Some(routes.clone());
+        self.prepare_certificates(true).await;
         self.guard().await;
         self.compile();
+        self.write_lists().await;
         let outcome = self.converge_or_prepare(true).await?;
         let decision = &outcome.decision;
         Ok(Applied {
@@ -243,13 +248,17 @@ impl Edge {
         if self.routes.is_none() {
             return Ok(Ticked::default());
         }
-        if self.kept.is_some() {
+        let may_differ = self.prepare_certificates(false).await;
+        // A port that was taken may be free now.
+        let looks_again = self.look_again.is_some_and(|at| Instant::now() >= at);
+        let is_kept = self.kept.is_some();
+        if is_kept {
             self.guard().await;
-            self.compile();
-        } else if self.look_again.is_some_and(|at| Instant::now() >= at) {
-            // A port that was taken may be free now.
+        }
+        if is_kept || may_differ || looks_again {
             self.compile();
         }
+        self.write_lists().await;
         let outcome = self.converge_or_prepare(false).await?;
         Ok(Ticked {
             pending: outcome.decision.joining.len()

@@ -2,9 +2,11 @@
 //! done off the runtime's thread.
 
 use std::io::Write as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use longshore_model::SecretText;
 use tokio::process::Command;
 
 use crate::blocking::blocking;
@@ -32,6 +34,60 @@ pub(crate) fn read(path: &Path) -> Result<Option<String>, EdgeError> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(failed("read", path)(error)),
     }
+}
+
+/// Names of the files in a directory, at most so many; none where it does not exist.
+pub(crate) fn names(dir: &Path, max: usize) -> Result<Vec<String>, EdgeError> {
+    let entries = match std::fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(failed("read", dir)(error)),
+    };
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    Ok(names.take(max).collect())
+}
+
+/// Writes the draft of a file that only its owner may read, in a directory that only its owner
+/// may look into.
+pub(crate) async fn write_secret_draft(
+    path: &Path,
+    text: SecretText,
+) -> Result<PathBuf, EdgeError> {
+    let path = path.to_owned();
+    blocking(move || {
+        if let Some(dir) = path.parent() {
+            let mut builder = std::fs::DirBuilder::new();
+            let made = builder.recursive(true).mode(0o700).create(dir);
+            made.map_err(failed("create", dir))?;
+        }
+        let draft = draft_path(&path);
+        // One that a crash left may be open to others.
+        let _ = std::fs::remove_file(&draft);
+        let mut options = std::fs::File::options();
+        let opened = options
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&draft);
+        let mut file = opened.map_err(failed("create", &draft))?;
+        file.write_all(text.expose().as_bytes())
+            .and_then(|()| file.sync_all())
+            .map_err(failed("write", &draft))?;
+        Ok(draft)
+    })
+    .await
+}
+
+/// Removes a file that may not be there.
+pub(crate) async fn remove(path: &Path) -> Result<(), EdgeError> {
+    let path = path.to_owned();
+    blocking(move || match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(failed("remove", &path)(error))
+        }
+        _ => Ok(()),
+    })
+    .await
 }
 
 /// Replaces a file as a whole.

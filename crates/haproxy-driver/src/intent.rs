@@ -4,12 +4,13 @@
 //! served. Where two services want the same thing, the one that is served already keeps it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use longshore_model::route::{CheckTimes, Clash, RouteMode, RouteProblem, RouteSpec};
 use longshore_model::routes::{Backend, Routes, Server};
-use longshore_model::{ReplicaId, ServiceKey};
+use longshore_model::{ReplicaId, SecretKey, SecretName, ServiceKey};
 
-use crate::name::{BackendName, CheckPath, Domain, PathPrefix, Token};
+use crate::name::{BackendName, CertificateName, CheckPath, Domain, PathPrefix, Token};
 use crate::settings::CheckSettings;
 
 /// Why a backend was left out.
@@ -56,6 +57,14 @@ pub enum RouteError {
         /// What.
         what: String,
     },
+    /// None of its certificates can be used.
+    #[error("{service}: {why}")]
+    Certificate {
+        /// The service.
+        service: ServiceKey,
+        /// Which, and why not.
+        why: String,
+    },
     /// A server that cannot be reached.
     #[error("{service}: replica {replica} has no usable address ({address}:{port})")]
     Server {
@@ -93,6 +102,7 @@ impl RouteError {
             | Self::Port { service, .. }
             | Self::Conflict { service, .. }
             | Self::Twice { service, .. }
+            | Self::Certificate { service, .. }
             | Self::Server { service, .. } => service,
         }
     }
@@ -127,6 +137,8 @@ pub struct BackendIntent {
     pub hash_header: Option<Token>,
     /// Cookie that keeps a client with its replica.
     pub sticky_cookie: Option<Token>,
+    /// Certificates that can be used; empty: no TLS.
+    pub tls: BTreeSet<CertificateName>,
     /// Health check.
     pub check: Check,
     /// Its servers by replica.
@@ -164,6 +176,16 @@ pub struct Intent {
     pub generation: u64,
     /// Backends by name.
     pub backends: BTreeMap<BackendName, BackendIntent>,
+    /// Certificates that cannot be used, and why.
+    pub lacking: Arc<BTreeMap<CertificateName, String>>,
+}
+
+/// Certificates of a port's services; the first one is for clients that name no host.
+#[must_use]
+pub fn certificates<'b>(
+    backends: impl IntoIterator<Item = &'b BackendIntent>,
+) -> BTreeSet<&'b CertificateName> {
+    backends.into_iter().flat_map(|b| &b.tls).collect()
 }
 
 impl Intent {
@@ -175,9 +197,22 @@ impl Intent {
         served: &BTreeSet<BackendName>,
         reserved_port: u16,
     ) -> (Self, Vec<RouteError>) {
+        Self::compile_lacking(routes, served, reserved_port, Arc::default())
+    }
+
+    /// The same where some certificates cannot be used: a way in is served with the others, and
+    /// not at all without any.
+    #[must_use]
+    pub fn compile_lacking(
+        routes: &Routes,
+        served: &BTreeSet<BackendName>,
+        reserved_port: u16,
+        lacking: Arc<BTreeMap<CertificateName, String>>,
+    ) -> (Self, Vec<RouteError>) {
         let mut intent = Self {
             generation: routes.generation,
             backends: BTreeMap::new(),
+            lacking,
         };
         let mut errors = Vec::new();
         let is_served =
@@ -196,10 +231,25 @@ impl Intent {
     /// # Errors
     /// [`RouteError`]: it breaks a rule, or wants what another one has.
     pub fn admit(&mut self, backend: &Backend, reserved_port: u16) -> Result<(), RouteError> {
-        let backend = check_backend(backend, reserved_port)?;
+        let mut backend = check_backend(backend, reserved_port)?;
+        self.equip(&mut backend)?;
         check_conflicts(self, &backend)?;
         self.backends.insert(backend.name.clone(), backend);
         Ok(())
+    }
+
+    /// Leaves the certificates that cannot be used out.
+    fn equip(&self, backend: &mut BackendIntent) -> Result<(), RouteError> {
+        let why = backend
+            .tls
+            .iter()
+            .find_map(|name| self.lacking.get(name).cloned());
+        let (service, lacking) = (backend.service.clone(), &self.lacking);
+        backend.tls.retain(|name| !lacking.contains_key(name));
+        match why {
+            Some(why) if backend.tls.is_empty() => Err(RouteError::Certificate { service, why }),
+            _ => Ok(()),
+        }
     }
 
     /// Takes a backend of a file that is loaded already: no other one stands against it. One that
@@ -221,21 +271,24 @@ impl Intent {
     }
 }
 
+fn check_port(service: &ServiceKey, port: u16, reserved_port: u16) -> Result<(), RouteError> {
+    let why = match port {
+        0 => "zero",
+        port if port == reserved_port => "statistics page",
+        _ => return Ok(()),
+    };
+    Err(RouteError::Port {
+        service: service.clone(),
+        port,
+        why,
+    })
+}
+
 fn check_backend(backend: &Backend, reserved_port: u16) -> Result<BackendIntent, RouteError> {
     let service = backend.service.clone();
     let route = &backend.route;
     let port = route.listen_port;
-    let bad_port = |why| RouteError::Port {
-        service: service.clone(),
-        port,
-        why,
-    };
-    if port == 0 {
-        return Err(bad_port("zero"));
-    }
-    if port == reserved_port {
-        return Err(bad_port("statistics page"));
-    }
+    check_port(&service, port, reserved_port)?;
     let broken = |problem| RouteError::Rule {
         service: service.clone(),
         problem,
@@ -256,6 +309,8 @@ fn check_backend(backend: &Backend, reserved_port: u16) -> Result<BackendIntent,
             .map(|text| Token::new(text).ok_or_else(|| word(field, text)));
         made.transpose()
     };
+    let certificate =
+        |text: &String| certificate_name(&service, text).ok_or_else(|| word("tls", text));
     let domains = route
         .domains
         .iter()
@@ -285,10 +340,24 @@ fn check_backend(backend: &Backend, reserved_port: u16) -> Result<BackendIntent,
         path: path.transpose()?,
         hash_header: token("hash_header", &route.hash_header)?,
         sticky_cookie: token("sticky", &route.sticky_cookie)?,
+        tls: route
+            .tls
+            .iter()
+            .map(certificate)
+            .collect::<Result<_, _>>()?,
         check,
         servers: check_servers(backend)?,
         service,
     })
+}
+
+/// The certificate that a service calls so: secrets are its app's.
+pub(crate) fn certificate_name(service: &ServiceKey, text: &str) -> Option<CertificateName> {
+    let name = SecretName::new(text).ok()?;
+    Some(CertificateName::of(&SecretKey::new(
+        service.app.clone(),
+        name,
+    )))
 }
 
 fn check_servers(backend: &Backend) -> Result<BTreeMap<ReplicaId, Server>, RouteError> {

@@ -8,7 +8,7 @@
 //!
 //! `intent`, `decide`, `step`, `render` and `readout` are pure. `edge` joins them to the sockets
 //! and files. Membership changes are commands; only a change of structure (a new service, port,
-//! host name or check) is a reload. What HAProxy does not take is held back (`quarantine`, `admit`),
+//! host name or check) is a reload; certificates come and go by commands, too. What HAProxy does not take is held back (`quarantine`, `admit`),
 //! and membership goes on meanwhile (`structure`).
 //!
 //! Deliberately absent: `del server` (it ends the whole process on releases that distributions
@@ -16,6 +16,7 @@
 
 mod admit;
 mod blocking;
+pub mod certificates;
 mod compile;
 mod converge;
 pub mod decide;
@@ -43,6 +44,7 @@ pub mod step;
 mod structure;
 pub mod versions;
 
+pub use certificates::{Certificate, Certificates};
 pub use edge::{Applied, Edge, EdgeSnapshot, Ticked};
 pub use error::EdgeError;
 pub use intent::{Intent, RouteError};

@@ -7,7 +7,7 @@
 use std::borrow::Borrow;
 use std::fmt;
 
-use longshore_model::{AppName, ServiceKey, ServiceName, route};
+use longshore_model::{AppName, SecretKey, SecretName, ServiceKey, ServiceName, route};
 
 /// Name of a backend: `be_APP_SERVICE_PORT`. Names of apps and services hold no `_`, so it reads
 /// back in one way only.
@@ -37,6 +37,33 @@ impl BackendName {
             return None;
         }
         Some((ServiceKey::new(app, service), port))
+    }
+
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Name of a certificate's file without its ending: `APP_SECRET`. Names of apps and secrets hold
+/// no `_`, `.` or `/`, so it reads back in one way only and stays in its directory.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CertificateName(String);
+
+impl CertificateName {
+    /// The certificate that a secret holds.
+    #[must_use]
+    pub fn of(key: &SecretKey) -> Self {
+        Self(format!("{}_{}", key.app, key.name))
+    }
+
+    /// Reads a name that [`CertificateName::of`] made; none for any other text.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<SecretKey> {
+        let (app, name) = text.split_once('_')?;
+        let key = SecretKey::new(AppName::new(app).ok()?, SecretName::new(name).ok()?);
+        Some(key)
     }
 
     /// The name as text.
@@ -133,6 +160,15 @@ mod tests {
             let key: ServiceKey = format!("{app}/{service}").parse().unwrap();
             let name = BackendName::of(&key, port);
             prop_assert_eq!(BackendName::parse(name.as_str()), Some((key, port)));
+        }
+
+        #[test]
+        fn certificate_names_read_back(text in "[a-z0-9._/-]{0,9}(_[a-z0-9._/-]{0,9})?") {
+            if let Some(key) = CertificateName::parse(&text) {
+                let name = CertificateName::of(&key);
+                prop_assert_eq!(name.as_str(), &text);
+                prop_assert!(!text.contains(['/', '.', '\n']));
+            }
         }
 
         #[test]

@@ -3,14 +3,14 @@
 use std::cmp::Reverse;
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use longshore_model::route::{Balance, ProxyProtocol, RouteMode};
 use longshore_model::routes::ServerMode;
 
 use crate::error::EdgeError;
-use crate::intent::{BackendIntent, Check, Intent};
-use crate::name::{BackendName, slot_name};
+use crate::intent::{BackendIntent, Check, Intent, certificates};
+use crate::name::{BackendName, CertificateName, slot_name};
 use crate::settings::{CheckSettings, Settings};
 use crate::slots::{Holder, SlotMap};
 
@@ -28,7 +28,7 @@ const CLIENT_MS: u64 = 60_000;
 /// Who asked, and how: what a client says of it itself is replaced, but for the addresses, to
 /// which the client's is added.
 const FORWARDED: &str = "    option forwardfor
-    http-request set-header X-Forwarded-Proto http
+    http-request set-header X-Forwarded-Proto @PROTO@
     http-request set-header X-Forwarded-Host %[req.hdr(host)]
     http-request set-header X-Forwarded-Port %[dst_port]
 ";
@@ -55,6 +55,7 @@ pub fn check_settings(settings: &Settings) -> Result<(), EdgeError> {
         ("config_path", &settings.config_path),
         ("state_path", &settings.state_path),
         ("slots_path", &settings.slots_path),
+        ("certificates_path", &settings.certificates_path),
         ("admin_socket", &settings.admin_socket),
         ("master_socket", &settings.master_socket),
     ];
@@ -257,9 +258,10 @@ fn frontend(out: &mut String, port: u16, backends: &[&BackendIntent], settings: 
     let bind = SocketAddr::new(settings.bind_address, port);
     let proxied = backends.iter().any(|b| b.route.accept_proxy);
     let accept = if proxied { " accept-proxy" } else { "" };
+    let tls = tls_words(port, backends, settings);
     let _ = write!(
         out,
-        "\nfrontend fe_{port}\n    bind {bind}{accept}\n    mode {}\n",
+        "\nfrontend fe_{port}\n    bind {bind}{accept}{tls}\n    mode {}\n",
         mode_word(mode)
     );
     // A client may be silent for as long as its replica may: plain TCP has no other word for it.
@@ -269,7 +271,8 @@ fn frontend(out: &mut String, port: u16, backends: &[&BackendIntent], settings: 
         let _ = writeln!(out, "    timeout client {ms}ms");
     }
     if mode == RouteMode::Http {
-        out.push_str(FORWARDED);
+        let proto = if tls.is_empty() { "http" } else { "https" };
+        out.push_str(&FORWARDED.replace("@PROTO@", proto));
         http_rules(out, backends);
     }
     let default = backends
@@ -277,6 +280,34 @@ fn frontend(out: &mut String, port: u16, backends: &[&BackendIntent], settings: 
         .find(|b| b.domains.is_empty() && b.path.is_none());
     let default = default.map_or("longshore_no_service", |b| b.name.as_str());
     let _ = writeln!(out, "    default_backend {default}");
+}
+
+/// How a port ends TLS; empty where it does not. The certificate for clients that name no host is
+/// part of the structure, since HAProxy lets nobody take that one away at run time; all are in a
+/// list, which is brought in step through the socket.
+fn tls_words(port: u16, backends: &[&BackendIntent], settings: &Settings) -> String {
+    let certificates = certificates(backends.iter().copied());
+    let Some(first) = certificates.first() else {
+        return String::new();
+    };
+    format!(
+        " ssl crt {} crt-list {} alpn h2,http/1.1",
+        certificate_path(settings, first).display(),
+        list_path(settings, port).display()
+    )
+}
+
+/// File of a certificate.
+#[must_use]
+pub fn certificate_path(settings: &Settings, name: &CertificateName) -> PathBuf {
+    let file = format!("{}.pem", name.as_str());
+    settings.certificates_path.join(file)
+}
+
+/// File with the list of a port's certificates.
+#[must_use]
+pub fn list_path(settings: &Settings, port: u16) -> PathBuf {
+    settings.certificates_path.join(format!("fe_{port}.list"))
 }
 
 /// Who gets which request. The first line that holds wins, so the more exact ones come first:
@@ -328,9 +359,25 @@ fn render_backend(out: &mut String, backend: &BackendIntent, slots: &SlotMap, se
         // name that `add server` would refuse.
         let _ = write!(
             out,
-            "    cookie {} insert indirect nocache httponly dynamic\n    dynamic-cookie-key {}\n",
+            "    cookie {} insert indirect nocache httponly{} dynamic\n    dynamic-cookie-key {}\n",
             cookie.as_str(),
+            if backend.tls.is_empty() {
+                ""
+            } else {
+                " secure"
+            },
             backend.name
+        );
+    }
+    if let to @ 1.. = backend.route.redirect_port {
+        let port = if to == 443 {
+            String::new()
+        } else {
+            format!(":{to}")
+        };
+        let _ = writeln!(
+            out,
+            "    http-request redirect code 308 location https://%[req.hdr(host),host_only]{port}%[pathq]"
         );
     }
     let times = &backend.route.timeouts;

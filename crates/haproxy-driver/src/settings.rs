@@ -17,6 +17,8 @@ pub struct Settings {
     pub state_path: PathBuf,
     /// Which replica holds which slot, JSON.
     pub slots_path: PathBuf,
+    /// Directory of the certificates, with their keys; written by the driver alone.
+    pub certificates_path: PathBuf,
     /// Administration socket of the worker.
     pub admin_socket: PathBuf,
     /// Socket of the master (`-S`).
@@ -125,6 +127,7 @@ impl Default for Settings {
             config_path: home.join("haproxy.cfg"),
             state_path: home.join("haproxy.state"),
             slots_path: home.join("slots.json"),
+            certificates_path: home.join("certificates"),
             admin_socket: PathBuf::from("/run/haproxy/admin.sock"),
             master_socket: PathBuf::from("/run/haproxy-master.sock"),
             binary: PathBuf::from("haproxy"),

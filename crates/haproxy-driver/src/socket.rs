@@ -14,6 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
+use crate::certificates::is_plain_pem;
 use crate::error::EdgeError;
 use crate::readout::{self, Info};
 
@@ -142,12 +143,19 @@ fn check_info(info: &Info) -> Result<(), EdgeError> {
     Ok(())
 }
 
-/// Nothing that we emit comes near the limit; a longer line would be dropped in silence.
+/// Nothing that we emit comes near the limit; a longer line would be dropped in silence. One
+/// command has more than one line: a certificate, of which each line is plain and none is empty.
 fn check_line(command: &str) -> Result<(), EdgeError> {
-    if command.len() <= LINE_BYTES_MAX && !command.contains('\n') {
+    let (line, is_whole) = match command.split_once(" <<\n") {
+        Some((line, pem)) => (line, line.starts_with("set ssl cert ") && is_plain_pem(pem)),
+        None => (command, true),
+    };
+    if line.len() <= LINE_BYTES_MAX && !line.contains('\n') && is_whole {
         return Ok(());
     }
-    let command = command.chars().take(80).collect();
+    // Never a line behind the first: it may be a key.
+    let line = line.lines().next().unwrap_or_default();
+    let command = line.chars().take(80).collect();
     Err(EdgeError::Answer {
         command,
         why: "it was not sent: not one short line".to_owned(),
@@ -327,9 +335,18 @@ mod tests {
     async fn a_line_break_in_a_command_is_not_sent() {
         let dir = tempfile::tempdir().unwrap();
         let socket = socket(&dir);
-        let listener = UnixListener::bind(&socket.path).unwrap();
-        tokio::spawn(fake(listener, |_| Some("Pid: 7\n")));
-        let error = socket.talk(&["a\nb".into()]).await.unwrap_err();
-        assert!(matches!(error, EdgeError::Answer { .. }), "{error}");
+        for bad in [
+            "a\nb",
+            "a <<\nMIIB\n",
+            "set ssl cert x <<\nMIIB\n\nshow x\n",
+            "set ssl cert x <<\nMIIB",
+        ] {
+            let listener = UnixListener::bind(&socket.path).unwrap();
+            tokio::spawn(fake(listener, |_| Some("Pid: 7\n")));
+            let error = socket.talk(&[bad.into()]).await.unwrap_err();
+            std::fs::remove_file(&socket.path).unwrap();
+            assert!(matches!(error, EdgeError::Answer { .. }), "{error}");
+            assert!(!error.to_string().contains("MIIB"), "{error}");
+        }
     }
 }

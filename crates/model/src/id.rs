@@ -185,6 +185,11 @@ name_type!(
     "service"
 );
 name_type!(
+    /// Name of a secret inside its app.
+    SecretName,
+    "secret"
+);
+name_type!(
     /// Id of a node: the name it joined under, unique in its cluster.
     NodeId,
     "node"

@@ -22,6 +22,7 @@ pub mod report;
 pub mod rollout;
 pub mod route;
 pub mod routes;
+pub mod secret;
 pub mod shared;
 mod span;
 pub mod spec;
@@ -30,7 +31,9 @@ mod update;
 pub use app::{App, Desired, ManualScale};
 pub use autoscale::{AutoscaleControl, AutoscaleMode, AutoscaleSpec};
 pub use event::{Event, EventKind};
-pub use id::{AppName, NameError, NodeId, ReplicaId, ServiceKey, ServiceName, TemplateId};
+pub use id::{
+    AppName, NameError, NodeId, ReplicaId, SecretName, ServiceKey, ServiceName, TemplateId,
+};
 #[cfg(feature = "mutants")]
 pub use mutant::Mutant;
 pub use node::{Availability, Node, Roles};
@@ -42,6 +45,7 @@ pub use refusal::{Refusal, RefusalCount};
 pub use replica::{ReplicaState, ReplicaStatus};
 pub use report::Report;
 pub use routes::Routes;
+pub use secret::{SecretKey, SecretText};
 pub use shared::SharedMap;
 pub use span::span;
 pub use spec::{ContainerSpec, ServiceSpec};

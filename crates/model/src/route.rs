@@ -7,8 +7,12 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::id::SecretName;
+
 /// Most host names of one route.
 pub const DOMAINS_MAX: usize = 64;
+/// Most certificates of one route.
+pub const TLS_MAX: usize = 16;
 /// Longest host name in bytes (RFC 1035).
 const DOMAIN_BYTES_MAX: usize = 253;
 /// Longest label of a host name in bytes (RFC 1035).
@@ -76,6 +80,13 @@ pub struct RouteSpec {
     /// Replicas speak HTTP/2 without TLS (gRPC).
     #[serde(default)]
     pub http2: bool,
+    /// The edges end TLS on this port, with these secrets of the app as certificates; empty: no
+    /// TLS.
+    #[serde(default)]
+    pub tls: Vec<String>,
+    /// Requests are not served here but sent to this port of the edges, over TLS; 0: served.
+    #[serde(default)]
+    pub redirect_port: u16,
 }
 
 /// HTTP or plain TCP.
@@ -169,6 +180,8 @@ pub enum Clash {
     PlainTcp,
     /// One expects the PROXY protocol from those who connect, the other does not.
     AcceptProxy,
+    /// One takes TLS, the other does not.
+    Tls,
     /// The same requests: of this host name, or of all, at this path.
     Requests {
         /// Host name; none: all that nobody else named.
@@ -185,6 +198,7 @@ impl fmt::Display for Clash {
             Self::AcceptProxy => {
                 return f.write_str("accept_proxy must be the same for all services of a port");
             }
+            Self::Tls => return f.write_str("a port takes TLS for all its services or for none"),
             Self::Requests { domain, path } => (domain, path),
         };
         match domain {
@@ -222,6 +236,8 @@ impl RouteSpec {
             sticky_cookie: None,
             check_path: None,
             http2: false,
+            tls: Vec::new(),
+            redirect_port: 0,
             ..self
         }
     }
@@ -237,6 +253,9 @@ impl RouteSpec {
         }
         if self.accept_proxy != other.accept_proxy {
             return Some(Clash::AcceptProxy);
+        }
+        if self.tls.is_empty() != other.tls.is_empty() {
+            return Some(Clash::Tls);
         }
         if self.path != other.path {
             return None;
@@ -258,6 +277,7 @@ impl RouteSpec {
         let mut found = Found(Vec::new());
         found.words(self);
         found.numbers(self);
+        found.tls(self);
         if self.mode == RouteMode::Tcp {
             found.only_http(self);
         }
@@ -355,6 +375,23 @@ impl Found {
         });
     }
 
+    fn tls(&mut self, route: &RouteSpec) {
+        let count = route.tls.len();
+        self.unless(count <= TLS_MAX, "tls", || {
+            format!("{count} certificates; at most {TLS_MAX} are allowed")
+        });
+        for name in &route.tls {
+            if let Err(error) = SecretName::new(name) {
+                self.unless(false, "tls", || error.to_string());
+            }
+        }
+        let to = route.redirect_port;
+        let is_there = to == 0 || route.tls.is_empty() && to != route.listen_port;
+        self.unless(is_there, "redirect_https", || {
+            format!("port {to} cannot be reached from itself or from another port with TLS")
+        });
+    }
+
     /// Plain TCP has no requests, so nothing can go by what they hold.
     fn only_http(&mut self, route: &RouteSpec) {
         for (field, is_set) in [
@@ -362,6 +399,8 @@ impl Found {
             ("path", route.path.is_some()),
             ("sticky", route.sticky_cookie.is_some()),
             ("http2", route.http2),
+            ("tls", !route.tls.is_empty()),
+            ("redirect_https", route.redirect_port != 0),
             ("balance", route.balance == Balance::Hash),
         ] {
             self.unless(!is_set, field, || match field {
@@ -465,6 +504,17 @@ mod tests {
         };
         assert_eq!(tcp.clash(&of(&["a.org"], None)), Some(Clash::PlainTcp));
         assert_eq!(proxied.clash(&web()), Some(Clash::AcceptProxy));
+        let secret = RouteSpec {
+            tls: vec!["shop-cert".into()],
+            ..of(&["a.org"], None)
+        };
+        assert_eq!(secret.clash(&web()), Some(Clash::Tls));
+        assert_eq!(secret.clash(&of(&["b.org"], None)), Some(Clash::Tls));
+        let other = RouteSpec {
+            tls: vec!["other".into()],
+            ..of(&["b.org"], None)
+        };
+        assert_eq!(secret.clash(&other), None);
         let elsewhere = RouteSpec {
             listen_port: 81,
             ..tcp.clone()
@@ -481,6 +531,8 @@ mod tests {
         route.maxconn_per_replica = MAXCONN_MAX + 1;
         route.slowstart_ms = u64::MAX;
         route.timeouts.tunnel_ms = u64::MAX;
+        route.tls = vec!["ok".into(), "../x".into()];
+        route.redirect_port = 443;
         route.check = CheckTimes {
             interval_ms: 5,
             rise: 101,
@@ -501,14 +553,17 @@ mod tests {
             "check.timeout",
             "check.rise",
             "check.fall",
+            "tls",
+            "redirect_https",
         ];
         assert_eq!(fields, expected);
         assert!(of(&["a.org"], Some("/api/v1")).problems().is_empty());
         route = RouteSpec {
             mode: RouteMode::Tcp,
+            tls: vec!["cert".into()],
             ..of(&["a.org"], Some("/api"))
         };
-        assert_eq!(route.problems().len(), 2);
+        assert_eq!(route.problems().len(), 3);
     }
 
     #[test]

@@ -7,6 +7,8 @@ use crate::error::{WireError, bounded, invalid, port};
 
 /// Most host names that are read; what a way in may have is the model's rule.
 const DOMAINS_MAX: usize = 256;
+/// Most certificates that are read.
+const TLS_MAX: usize = 64;
 
 /// To the wire.
 #[must_use]
@@ -66,6 +68,8 @@ pub fn route_spec_to_pb(route: &RouteSpec) -> pb::RouteSpec {
         .into(),
         accept_proxy: route.accept_proxy,
         http2: route.http2,
+        tls: route.tls.clone(),
+        redirect_port: route.redirect_port.into(),
     }
 }
 
@@ -132,5 +136,10 @@ pub(crate) fn route_from_pb(route: pb::RouteSpec) -> Result<RouteSpec, WireError
         },
         accept_proxy: route.accept_proxy,
         http2: route.http2,
+        tls: bounded("routes.tls", TLS_MAX, route.tls)?,
+        redirect_port: match route.redirect_port {
+            0 => 0,
+            number => port("routes.redirect_port", number)?,
+        },
     })
 }

@@ -151,11 +151,16 @@ fn route() -> RouteSpec {
         proxy_protocol: Some(ProxyProtocol::V2),
         accept_proxy: true,
         http2: true,
+        tls: vec!["shop-cert".into()],
         ..RouteSpec::new(8080, 8000)
     }
 }
 
 fn service() -> ServiceSpec {
+    let redirect = RouteSpec {
+        redirect_port: 443,
+        ..RouteSpec::new(80, 8000)
+    };
     ServiceSpec {
         container: container(),
         replicas: 2,
@@ -210,7 +215,7 @@ fn service() -> ServiceSpec {
             ],
             warm: 2,
         }),
-        routes: vec![route()],
+        routes: vec![route(), redirect],
         drain_ms: 30_000,
     }
 }

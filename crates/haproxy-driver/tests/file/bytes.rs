@@ -112,6 +112,8 @@ impl Bytes<'_> {
             proxy_protocol: self.pick(&[None, Some(ProxyProtocol::V1), Some(ProxyProtocol::V2)]),
             accept_proxy: self.flag(),
             http2: self.flag(),
+            tls: self.list(|b| b.word(&["a-cert", "b-cert", "../x", "A"])),
+            redirect_port: self.pick(&[0, 0, 0, 443, 8443]),
         }
     }
 }

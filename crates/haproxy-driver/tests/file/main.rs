@@ -272,6 +272,7 @@ fn with_all_words(route: &mut RouteSpec) {
     }
     route.proxy_protocol = Some(ProxyProtocol::V2);
     route.path = Some("/a/b-c._~d".to_owned());
+    route.redirect_port = 8443;
     route.sticky_cookie = Some("A_b-1".to_owned());
     if route.balance == Balance::Hash && route.check_path.is_some() {
         route.hash_header = Some("X-Tenant".to_owned());

@@ -30,6 +30,18 @@ prop_compose! {
     }
 }
 
+fn any_tls() -> impl Strategy<Value = (Vec<String>, u16)> {
+    let names = prop::collection::vec(
+        prop_oneof![9 => "[a-c]-cert", 1 => "[a-z_/. \n]{0,6}"],
+        1..3,
+    );
+    prop_oneof![
+        6 => Just((Vec::new(), 0)),
+        2 => (Just(Vec::new()), prop_oneof![Just(443), any::<u16>()]),
+        4 => (names, prop_oneof![9 => Just(0), 1 => any::<u16>()]),
+    ]
+}
+
 prop_compose! {
     fn any_route()(
         port in 80u16..84, tcp in prop::bool::weighted(0.15), http2 in any::<bool>(),
@@ -38,7 +50,7 @@ prop_compose! {
         hash_header in word("X-[A-Z]"), sticky_cookie in word("[A-Z]{3}"),
         balance in 0usize..5, maxconn_per_replica in number(1u32..100),
         slowstart_ms in number(1u64..9_000), (check, timeouts) in any_times(),
-        proxy in 0u8..3, accept_proxy in prop::bool::weighted(0.05),
+        proxy in 0u8..3, accept_proxy in prop::bool::weighted(0.05), (tls, redirect_port) in any_tls(),
     ) -> RouteSpec {
         let balances = [
             Balance::Roundrobin, Balance::Leastconn, Balance::Random, Balance::Source, Balance::Hash,
@@ -53,7 +65,7 @@ prop_compose! {
         match tcp {
             true => plain,
             false => RouteSpec {
-                domains, path, sticky_cookie, http2,
+                domains, path, sticky_cookie, http2, tls, redirect_port,
                 hash_header: hash_header.filter(|_| balance == Balance::Hash),
                 ..plain
             },

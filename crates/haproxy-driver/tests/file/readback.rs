@@ -134,6 +134,34 @@ fn read_balance(lines: &[String]) -> (Balance, Option<String>) {
     read
 }
 
+/// Where requests are sent to over TLS.
+fn redirect_port(lines: &[String]) -> u16 {
+    let beginning = "http-request redirect code 308 location https://%[req.hdr(host),host_only]";
+    after(lines, beginning).map_or(0, |rest| {
+        let port = rest.strip_suffix("%[pathq]").unwrap();
+        port.strip_prefix(':')
+            .map_or(443, |port| port.parse().unwrap())
+    })
+}
+
+/// The words of a port that ends TLS: all certificates of its services are in its list, and the
+/// first of them by name is for clients that name no host.
+fn tls_is_right(bind: &str, port: u16, backends: &[&BackendIntent]) {
+    let app = |b: &BackendIntent| b.service.app.to_string();
+    let names = backends.iter().flat_map(|b| {
+        let secrets = b.route.tls.iter();
+        secrets.map(move |secret| format!("{}_{secret}.pem", app(b)))
+    });
+    let names: BTreeSet<String> = names.collect();
+    let words = bind.split_once(" ssl ").map(|(_, words)| words);
+    let Some(first) = names.first() else {
+        return assert_eq!(words, None, "{bind}");
+    };
+    let dir = settings().certificates_path.display().to_string();
+    let meant = format!("crt {dir}/{first} crt-list {dir}/fe_{port}.list alpn h2,http/1.1");
+    assert_eq!(words, Some(meant.as_str()));
+}
+
 /// A way in as the file says it; its times of checks are those in force.
 fn read_route(read: &Sections, meant: &BackendIntent) -> RouteSpec {
     let lines = &read[&format!("backend {}", meant.name)];
@@ -192,8 +220,14 @@ fn read_route(read: &Sections, meant: &BackendIntent) -> RouteSpec {
             (false, true) => Some(ProxyProtocol::V2),
             (true, true) => panic!("{options}"),
         },
-        accept_proxy: after(front, "bind ").unwrap().ends_with(" accept-proxy"),
+        accept_proxy: after(front, "bind ").unwrap().contains(" accept-proxy"),
         http2: option(options, "proto") == Some("h2"),
+        // Whose they are is a port's matter.
+        tls: match after(front, "bind ").unwrap().contains(" ssl ") {
+            true => meant.route.tls.clone(),
+            false => Vec::new(),
+        },
+        redirect_port: redirect_port(lines),
     }
 }
 
@@ -246,7 +280,8 @@ fn is_shared(meant: &BackendIntent, address: &str) -> bool {
 
 /// Every line of a backend is one that its way in asks for.
 fn nothing_else(read: &Sections, meant: &BackendIntent) {
-    const ONCE: [&str; 13] = [
+    const ONCE: [&str; 14] = [
+        "http-request redirect code 308 location https://%[req.hdr(host),host_only]",
         "mode ",
         "balance ",
         "hash-type consistent",
@@ -271,7 +306,8 @@ fn nothing_else(read: &Sections, meant: &BackendIntent) {
         let what = what.unwrap_or_else(|| panic!("{line}"));
         assert!(seen.insert(what), "twice: {line}");
         let most = match what {
-            "cookie " => 7,
+            "cookie " => 8,
+            "http-request redirect code 308 location https://%[req.hdr(host),host_only]" => 6,
             "http-check send meth GET uri " => 11,
             "default-server " => 19,
             _ => 4,
@@ -301,14 +337,23 @@ fn front_is_right(read: &Sections, port: u16, backends: &[&BackendIntent]) {
         let (first, rest) = line.split_once(' ').unwrap();
         let target = rest.split(' ').next().unwrap();
         match first {
-            "bind" => assert_eq!(target, format!("0.0.0.0:{port}")),
+            "bind" => {
+                assert_eq!(target, format!("0.0.0.0:{port}"));
+                tls_is_right(rest, port, backends);
+            }
             "mode" => assert!(backends.iter().all(|b| mode(b) == rest), "{line}"),
             "timeout" => assert!(
                 rest.starts_with("client ") && rest.ends_with("ms"),
                 "{line}"
             ),
             "option" => assert_eq!(rest, "forwardfor"),
-            "http-request" => assert!(rest.starts_with("set-header X-Forwarded-"), "{line}"),
+            "http-request" => {
+                assert!(rest.starts_with("set-header X-Forwarded-"), "{line}");
+                if let Some(proto) = rest.strip_prefix("set-header X-Forwarded-Proto ") {
+                    let tls = backends.iter().all(|b| !b.route.tls.is_empty());
+                    assert_eq!(proto, if tls { "https" } else { "http" });
+                }
+            }
             "use_backend" | "default_backend" => assert!(is_ours(target), "{line}"),
             _ => panic!("{line}"),
         }

@@ -10,4 +10,5 @@ mod membership;
 mod quarantine;
 mod retries;
 mod signals;
+mod tls;
 mod ways;

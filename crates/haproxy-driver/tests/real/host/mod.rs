@@ -87,6 +87,7 @@ impl Host {
             config_path: at("haproxy.cfg"),
             state_path: at("haproxy.state"),
             slots_path: at("slots.json"),
+            certificates_path: at("certificates"),
             admin_socket: at("admin.sock"),
             master_socket: at("master.sock"),
             bind_address: loopback(),
