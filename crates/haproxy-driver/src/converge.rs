@@ -282,7 +282,7 @@ impl Edge {
             if !steps.is_empty() {
                 outcome.steps += steps.len();
                 sent.complaints = self.send_and_write(&steps, &outcome.decision).await?;
-                let only_opens = steps.iter().all(|step| step.action == Action::Ready);
+                let only_opens = steps.iter().all(|step| step.action.opens());
                 let many = outcome.decision.joining.len() > JOINING_MANY;
                 if only_opens && (many || round > ROUNDS_OPENING) {
                     return Ok(seen);

@@ -123,7 +123,7 @@ fn can_add(backend: &BackendIntent, version: Option<Version>) -> bool {
 /// sort is stable and all of its actions that depend on each other share a class.
 fn order(action: &Action) -> u8 {
     match action {
-        Action::Ready => 0,
+        Action::Ready | Action::Pull { .. } => 0,
         _ => 1,
     }
 }
@@ -344,6 +344,10 @@ impl Look<'_> {
                 if passed && now.up && now.check_enabled {
                     self.drifted(proven, slot, server, "was in drain");
                     self.step(slot, Action::Ready);
+                    let maxconn = self.backend.route.maxconn_per_replica;
+                    if maxconn > 0 {
+                        self.step(slot, Action::Pull { maxconn });
+                    }
                 }
                 false
             }

@@ -36,6 +36,7 @@ fn intent(servers: &[(u64, ServerMode)]) -> Intent {
             route,
             servers,
         }],
+        ..Routes::default()
     };
     let (intent, errors) = Intent::compile(&routes, &BTreeSet::new(), 8404);
     assert!(errors.is_empty(), "{errors:?}");
@@ -127,7 +128,10 @@ fn a_newcomer_is_addressed_in_maint_and_then_drained_until_its_check_passes() {
     let passed = look(&want, &first.slots, &running(&[(1, now(7, Draining, 2))]));
     assert_eq!(
         wire(&passed),
-        ["set server be_shop_web_80/slot1 state ready"]
+        [
+            "set server be_shop_web_80/slot1 state ready",
+            "set maxconn server be_shop_web_80/slot1 9"
+        ]
     );
     let done = look(&want, &passed.slots, &running(&[(1, now(7, Ready, 2))]));
     assert_eq!(
@@ -161,7 +165,10 @@ fn a_probe_of_a_moment_ago_counts_unless_haproxy_says_down() {
     };
     assert_eq!(
         decide_at(1),
-        ["set server be_shop_web_80/slot1 state ready"]
+        [
+            "set server be_shop_web_80/slot1 state ready",
+            "set maxconn server be_shop_web_80/slot1 9"
+        ]
     );
     assert_eq!(decide_at(0), Vec::<String>::new());
 }
@@ -312,6 +319,7 @@ fn servers_come_in_before_others_go_out() {
         wire(&decision),
         [
             "set server be_shop_web_80/slot2 state ready",
+            "set maxconn server be_shop_web_80/slot2 9",
             "set server be_shop_web_80/slot1 state drain",
         ]
     );
@@ -408,6 +416,9 @@ fn play(running: &mut Running, steps: &[Step]) {
                 );
                 assert_eq!(server.check_health, 2, "made ready unproven: {step:?}");
                 server.admin = Ready;
+            }
+            Action::Pull { maxconn } => {
+                assert_eq!((server.admin, *maxconn), (Ready, 9), "{step:?}");
             }
         }
     }

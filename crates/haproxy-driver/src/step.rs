@@ -33,6 +33,23 @@ pub enum Action {
     Maint,
     /// Takes requests.
     Ready,
+    /// Takes what waits for any server: see [`Action::opens`].
+    Pull {
+        /// Requests at a time, as before.
+        maxconn: u32,
+    },
+}
+
+impl Action {
+    /// Lets a server take requests. HAProxy has a server that leaves *drain* take nothing of its
+    /// backend's queue, and with `roundrobin` new requests queue as well while that is not empty:
+    /// under steady overload a newcomer would never get one (seen on 2.6.12), and a queue whose
+    /// last other server leaves would wait for nobody. A limit that is set, to what it was, does
+    /// look at the queue; from then on each request that ends does.
+    #[must_use]
+    pub fn opens(&self) -> bool {
+        matches!(self, Self::Ready | Self::Pull { .. })
+    }
 }
 
 /// One command.
@@ -66,6 +83,7 @@ impl Step {
             Action::Drain => format!("set server {server} state drain"),
             Action::Maint => format!("set server {server} state maint"),
             Action::Ready => format!("set server {server} state ready"),
+            Action::Pull { maxconn } => format!("set maxconn server {server} {maxconn}"),
         }
     }
 }

@@ -221,7 +221,8 @@ impl Haproxy {
         };
         let leaves_maint = server.admin == ServerAdmin::Maint;
         match &step.action {
-            Action::AddServer { .. } => {}
+            // Nothing waits in this HAProxy.
+            Action::AddServer { .. } | Action::Pull { .. } => {}
             Action::SetAddr { address, port } => {
                 server.address = SocketAddr::new(*address, *port);
                 return leaves_maint;

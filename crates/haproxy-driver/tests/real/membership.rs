@@ -420,3 +420,43 @@ async fn a_haproxy_with_no_backend_of_its_own_is_taken_over() {
     host.settle().await;
     get_until(port, "x", "r1").await;
 }
+
+/// HAProxy gives a newcomer nothing of what waits for any server, and nothing new either while
+/// something waits: under steady overload it would never get a request.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_newcomer_takes_what_waits_and_goes_on_when_the_old_one_leaves() {
+    let mut host = Host::start().await;
+    let port = free_port();
+    let (a, b) = (Replica::start(1).await, Replica::start(2).await);
+    let list = |servers| {
+        let mut backend = http("shop/web", port, servers);
+        backend.route.maxconn_per_replica = 1;
+        vec![backend]
+    };
+    host.serve(1, list(vec![a.server(Serve)])).await;
+    let asked = (0..4).map(|_| tokio::spawn(async move { get(port, "/slow", "x").await }));
+    let asked: Vec<_> = asked.collect();
+    slow_arrived(&[&a], 1).await;
+    // The first replica never answers from here on.
+    let (old, new) = (a.server(Serve), b.server(Serve));
+    host.edge
+        .apply(&routes(2, list(vec![old, new.clone()])))
+        .await
+        .unwrap();
+    host.settle().await;
+    slow_arrived(&[&b], 1).await;
+    host.edge
+        .apply(&routes(3, list(vec![a.server(Drain), new])))
+        .await
+        .unwrap();
+    b.gate.add_permits(4);
+    slow_arrived(&[&b], 3).await;
+    a.gate.add_permits(1);
+    let mut answers = Vec::new();
+    for one in asked {
+        answers.push(one.await.unwrap().unwrap());
+    }
+    answers.sort();
+    let of = |name: &str| (200, name.to_owned());
+    assert_eq!(answers, [of("r1"), of("r2"), of("r2"), of("r2")]);
+}
