@@ -83,7 +83,8 @@ fn takes_away(asked: &Routes, intent: &Intent) -> bool {
     let listed: BTreeSet<(&ServiceKey, ReplicaId)> = backends
         .flat_map(|b| b.servers.iter().map(|s| (&b.service, s.replica)))
         .collect();
-    intent.backends.values().any(|b| {
+    let open = |b: &&BackendIntent| !asked.closed.contains(&b.service);
+    intent.backends.values().filter(open).any(|b| {
         let mut serving = b.servers.values().filter(|s| s.mode == ServerMode::Serve);
         serving.any(|s| !listed.contains(&(&b.service, s.replica)))
     })
@@ -98,7 +99,8 @@ fn keep(
     running: &Running,
 ) -> Option<(Routes, BTreeMap<ServiceKey, String>)> {
     let mut serving: BTreeMap<&ServiceKey, BTreeSet<ReplicaId>> = BTreeMap::new();
-    for backend in intent.backends.values() {
+    let open = |b: &&BackendIntent| !asked.closed.contains(&b.service);
+    for backend in intent.backends.values().filter(open) {
         let replicas = serving.entry(&backend.service).or_default();
         replicas.extend(in_use(backend, slots, running));
     }

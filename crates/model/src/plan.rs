@@ -13,7 +13,7 @@ use crate::reason::{FailReason, LeaveReason, ScaleCause};
 use crate::receipt::DrainReceipt;
 use crate::report::{NodeState, Stay};
 use crate::rollout::{Good, Refused, Rollout};
-use crate::routes::{Backend, Routes, Server, ServerMode};
+use crate::routes::{Backend, CLOSED_MAX, Routes, Server, ServerMode};
 use crate::shared::SharedMap;
 use crate::spec::{ContainerSpec, Probe, RouteSpec};
 
@@ -73,6 +73,9 @@ pub struct ServicePlan {
     /// outlives the service there.
     #[serde(default)]
     pub drain_ms: u64,
+    /// It had ways in, and its file has none any more.
+    #[serde(default)]
+    pub ways_closed: bool,
     /// The present or last rollout.
     #[serde(default)]
     pub rollout: Option<Rollout>,
@@ -108,6 +111,7 @@ impl ServicePlan {
             file_replicas: self.file_replicas,
             failures: self.failures.clone(),
             drain_ms: self.drain_ms,
+            ways_closed: self.ways_closed,
             moves: self.moves.clone(),
             rollout: self.rollout.clone(),
             good: self.good.clone(),
@@ -368,13 +372,17 @@ impl Plan {
     /// What every edge must serve.
     #[must_use]
     pub fn routes(&self) -> Routes {
-        let mut backends = Vec::new();
+        let (mut backends, mut closed) = (Vec::new(), Vec::new());
         for (key, service) in &self.services {
             backends.extend(service.backends(key));
+            if service.ways_closed && closed.len() < CLOSED_MAX {
+                closed.push(key.clone());
+            }
         }
         Routes {
             generation: self.routes_generation,
             backends,
+            closed,
         }
     }
 }

@@ -14,7 +14,14 @@ pub struct Routes {
     pub generation: u64,
     /// Backends in (service, listen port) order.
     pub backends: Vec<Backend>,
+    /// Services that go on without any way in, because their file says so by now: no mistake of
+    /// this list. In order, at most [`CLOSED_MAX`].
+    #[serde(default)]
+    pub closed: Vec<ServiceKey>,
 }
+
+/// Most services of which routes say that their ways in were closed.
+pub const CLOSED_MAX: usize = 1_024;
 
 /// One way in and the servers behind it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -22,8 +22,9 @@ pub(crate) fn run(draft: &mut Draft<'_>) -> Outcome {
                 changed.push((draft.services[number].key.clone(), Some(entry)));
             }
             Next::Gone => {
-                let routes = draft.planned(number).map_or(&[][..], |entry| &entry.routes);
-                routes_changed |= !routes.is_empty();
+                let entry = draft.planned(number);
+                routes_changed |=
+                    entry.is_some_and(|entry| entry.ways_closed || !entry.routes.is_empty());
                 if draft.services[number].before.is_some() {
                     changed.push((draft.services[number].key.clone(), None));
                 }
@@ -122,6 +123,7 @@ fn same_decision(after: &ServicePlan, before: &ServicePlan) -> bool {
         file_replicas,
         failures,
         drain_ms,
+        ways_closed,
         rollout,
         good: _,
         refused,
@@ -139,6 +141,7 @@ fn same_decision(after: &ServicePlan, before: &ServicePlan) -> bool {
         && *file_replicas == before.file_replicas
         && *failures == before.failures
         && *drain_ms == before.drain_ms
+        && *ways_closed == before.ways_closed
         && *rollout == before.rollout
         && *refused == before.refused
         && same_good(after, before)

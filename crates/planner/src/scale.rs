@@ -117,6 +117,7 @@ fn follow_file(draft: &mut Draft<'_>, service: usize, spec: &ServiceSpec, bounds
         entry.file_replicas = spec.replicas;
         if entry.routes != spec.routes {
             entry.routes.clone_from(&spec.routes);
+            entry.ways_closed = spec.routes.is_empty();
             draft.routes_dirty = true;
         }
     }

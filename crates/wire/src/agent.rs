@@ -13,7 +13,7 @@ use longshore_model::plan::{AssignedReplica, Assignment, PortBinding};
 use longshore_model::reason::FailReason;
 use longshore_model::receipt::Exit;
 use longshore_model::replica::{ReplicaState, ReplicaStatus};
-use longshore_model::routes::{Backend, Routes, Server, ServerMode};
+use longshore_model::routes::{Backend, CLOSED_MAX, Routes, Server, ServerMode};
 use longshore_model::{ReplicaId, ServiceKey, TemplateId};
 use longshore_proto::agent::v1 as pb;
 use serde::{Deserialize, Serialize};
@@ -172,6 +172,7 @@ pub fn routes_to_pb(routes: &Routes, fence: Fence) -> pb::Routes {
                 servers: backend.servers.iter().map(server).collect(),
             })
             .collect(),
+        closed: routes.closed.iter().map(ToString::to_string).collect(),
     }
 }
 
@@ -198,6 +199,9 @@ pub fn routes_from_pb(message: pb::Routes) -> Result<(Fence, Routes), WireError>
         Routes {
             generation: message.generation,
             backends,
+            closed: list("closed", CLOSED_MAX, message.closed, |service| {
+                service.parse().map_err(named("closed"))
+            })?,
         },
     ))
 }

@@ -280,6 +280,7 @@ fn routes_come_back_the_same() {
                 mode: ServerMode::Drain,
             }],
         }],
+        closed: vec!["hello/jobs".parse().unwrap()],
     };
     let message = wire::routes_to_pb(&routes, Fence::default());
     assert_eq!(

@@ -23,6 +23,7 @@ pub(crate) fn compile(backends: Vec<Backend>) -> (Intent, Vec<RouteError>) {
         &Routes {
             generation: 1,
             backends,
+            ..Routes::default()
         },
         &BTreeSet::new(),
         8404,

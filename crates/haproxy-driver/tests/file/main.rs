@@ -107,6 +107,7 @@ fn of_two_that_want_the_same_the_one_that_serves_keeps_it() {
     let routes = Routes {
         generation: 1,
         backends: both,
+        ..Routes::default()
     };
     let (intent, errors) = Intent::compile(&routes, &served, 8404);
     assert_eq!(

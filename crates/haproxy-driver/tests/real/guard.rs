@@ -82,3 +82,25 @@ async fn what_died_goes_as_soon_as_the_check_fails() {
         "a death is no mistake of the list"
     );
 }
+
+/// The listener goes at once, and what has begun comes to its end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ways_in_that_were_closed_on_purpose_go() {
+    let mut host = Host::start().await;
+    let port = free_port();
+    let replicas = [Replica::start(1).await, Replica::start(2).await];
+    serving(&mut host, &replicas, port).await;
+    let closed = longshore_model::routes::Routes {
+        closed: vec![key("shop/web")],
+        ..routes(2, Vec::new())
+    };
+    let applied = host.edge.apply(&closed).await.unwrap();
+    assert_eq!(
+        (applied.generation, applied.converged),
+        (2, true),
+        "{applied:?}"
+    );
+    assert!(host.edge.refused().is_empty());
+    let open = tokio::net::TcpStream::connect(("127.0.0.1", port)).await;
+    assert!(open.is_err(), "nobody listens any more");
+}

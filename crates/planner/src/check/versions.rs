@@ -42,7 +42,8 @@ fn differs(view: &View<'_>, old: &Plan, new: &Plan) -> bool {
 fn other_routes(pair: &Pair<'_>) -> bool {
     let servers = |service: Option<&Arc<longshore_model::plan::ServicePlan>>| {
         let backends = service.map(|service| service.backends(pair.key).collect::<Vec<_>>());
-        backends.unwrap_or_default()
+        let closed = service.is_some_and(|service| service.ways_closed);
+        (backends.unwrap_or_default(), closed)
     };
     servers(pair.old) != servers(pair.new)
 }

@@ -468,6 +468,7 @@ pub fn routes(generation: u64, backends: Vec<Backend>) -> Routes {
     Routes {
         generation,
         backends,
+        ..Routes::default()
     }
 }
 
