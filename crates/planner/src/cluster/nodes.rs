@@ -10,6 +10,7 @@ use longshore_model::node::{Availability, Capacity, Node};
 use longshore_model::observe::{EngineState, NodeObserved};
 use longshore_model::plan::PortBinding;
 use longshore_model::reason::FailReason;
+use longshore_model::replica::ReplicaState;
 use longshore_model::report::NodeState;
 use longshore_model::spec::Resources;
 use longshore_model::{NodeId, ReplicaId, ReplicaStatus};
@@ -210,10 +211,13 @@ impl<'a> NodeSlot<'a> {
         found
     }
 
+    /// What is gone says nothing any more: the plan forgets it in this very run, and the next one
+    /// must not find more room than this one did.
     fn strange_ports(&self) -> impl Iterator<Item = u16> {
         let seen = self.seen.into_iter();
         let statuses = seen.flat_map(|seen| seen.replicas.values());
-        statuses.filter_map(|status| match status.reason {
+        let there = statuses.filter(|status| status.state != ReplicaState::Gone);
+        there.filter_map(|status| match status.reason {
             Some(FailReason::PortTaken { port }) => Some(port),
             _ => None,
         })
