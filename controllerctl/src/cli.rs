@@ -401,7 +401,7 @@ pub struct WaitArgs {
 /// What `wait` waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum WaitState {
-    /// As many serve as are wanted, none outdated, none leaving.
+    /// As many serve as are wanted, where they may, none outdated, none leaving.
     Stable,
     /// As many are healthy as are wanted.
     Healthy,

@@ -166,6 +166,7 @@ pub(super) async fn up(run: &Run, args: &UpArgs) -> Result<Exit, Failure> {
         app: Some(app.clone()),
         revision: applied.revision,
         done: Box::new(move |services| services.len() == wanted && services.iter().all(settled)),
+        counts: Vec::new(),
         judge: true,
         again: format!("controllerctl wait {app} --for stable"),
     };
@@ -277,6 +278,7 @@ async fn gone(
         app: Some(app.to_owned()),
         revision: 0,
         done: Box::new(<[_]>::is_empty),
+        counts: Vec::new(),
         judge: false,
         again: format!("controllerctl wait {app} --for deleted"),
     };

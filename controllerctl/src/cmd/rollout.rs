@@ -132,6 +132,7 @@ async fn watch(
         app: None,
         revision,
         done: Box::new(|services| services.iter().all(settled)),
+        counts: Vec::new(),
         judge: true,
         again,
     };

@@ -72,6 +72,7 @@ async fn serving(
 ) -> Result<Exit, Failure> {
     let wanted: Vec<(String, u32)> = scaled.iter().map(|c| (c.service.clone(), c.to)).collect();
     let names: Vec<String> = wanted.iter().map(|(service, _)| service.clone()).collect();
+    let counts = wanted.clone();
     let title = format!("Scaling {}", names.join(", "));
     let again = format!("controllerctl ls, controllerctl why {}", names[0]);
     let goal = Goal {
@@ -81,9 +82,10 @@ async fn serving(
         done: Box::new(move |services| {
             wanted.iter().all(|(key, count)| {
                 let service = services.iter().find(|s| s.key == *key || s.name == *key);
-                service.is_some_and(|s| ready(s) == *count && s.leaving == 0)
+                service.is_some_and(|s| s.wanted == *count && ready(s) == *count && s.leaving == 0)
             })
         }),
+        counts,
         judge: true,
         again,
     };

@@ -15,8 +15,9 @@ use crate::output::note;
 use crate::progress::{Reporter, Stage};
 use crate::text::printable;
 
-/// "Cannot be placed" must hold so long before it is believed: a plan may be on its way.
-const UNPLACEABLE_HOLDS: Duration = Duration::from_secs(2);
+/// "Cannot be placed", or another count than asked for, must hold so long before it is believed: a
+/// plan may be on its way.
+const DOUBT_HOLDS: Duration = Duration::from_secs(2);
 /// Failed starts after which waiting is given up where no rollout comes to a verdict by itself.
 const FAILURES_MAX: u32 = 2;
 /// Last lines of a replica that failed.
@@ -36,6 +37,8 @@ pub(super) struct Goal {
     pub(super) revision: u64,
     /// When a set of services is as wanted.
     pub(super) done: Done,
+    /// Counts that were asked for, by key or name.
+    pub(super) counts: Vec<(String, u32)>,
     /// Stop early on failures and on what cannot be placed.
     pub(super) judge: bool,
     /// How to look again after Ctrl-C.
@@ -64,9 +67,10 @@ pub(super) fn ready(service: &pb::Service) -> u32 {
     }
 }
 
-/// As wanted: all ready, none old, none on its way out.
+/// As wanted: all ready, none old or where it must not be, none on its way out.
 pub(super) fn settled(service: &pb::Service) -> bool {
-    let counts = ready(service) == service.wanted && service.outdated == 0 && service.leaving == 0;
+    let others = service.outdated + service.misplaced + service.leaving;
+    let counts = ready(service) == service.wanted && others == 0;
     // A first rollout is done once it serves; a later one once it was monitored.
     let watched = service.rollout.as_ref().is_none_or(|rollout| {
         let going = matches!(rollout.state.as_str(), "running" | "rolling_back" | "held");
@@ -176,7 +180,7 @@ async fn look(
     goal: &Goal,
 ) -> Result<Vec<String>, Failure> {
     let mut changes = client.changes();
-    let mut unplaceable_since: Option<Instant> = None;
+    let mut doubt_since: Option<Instant> = None;
     let mut shown = Shown::default();
     loop {
         match observe(client, goal).await {
@@ -197,11 +201,17 @@ async fn look(
                     return Ok(went_on(services, goal.revision));
                 }
                 if goal.judge && current {
-                    match judge(client, &seen).await {
-                        None => unplaceable_since = None,
-                        Some(failure) if failure.exit == Exit::Unplaceable => {
-                            let since = *unplaceable_since.get_or_insert_with(Instant::now);
-                            if since.elapsed() >= UNPLACEABLE_HOLDS {
+                    let overruled = overruled(goal, services);
+                    let doubted = overruled.is_some();
+                    let failure = match overruled {
+                        Some(failure) => Some(failure),
+                        None => judge(client, &seen).await,
+                    };
+                    match failure {
+                        None => doubt_since = None,
+                        Some(failure) if doubted || failure.exit == Exit::Unplaceable => {
+                            let since = *doubt_since.get_or_insert_with(Instant::now);
+                            if since.elapsed() >= DOUBT_HOLDS {
                                 return Err(failure);
                             }
                         }
@@ -211,9 +221,9 @@ async fn look(
             }
             Err(failure) => changes.pause(failure).await?,
         }
-        if unplaceable_since.is_some() {
+        if doubt_since.is_some() {
             // Nothing may change any more: look again when the verdict is due.
-            let due = tokio::time::timeout(UNPLACEABLE_HOLDS / 4, changes.next());
+            let due = tokio::time::timeout(DOUBT_HOLDS / 4, changes.next());
             due.await.unwrap_or(Ok(()))?;
         } else {
             changes.next().await?;
@@ -366,6 +376,22 @@ fn goes_on(service: &pb::Service) -> bool {
     })
 }
 
+/// Is another count wanted by now than was asked for?
+fn overruled(goal: &Goal, services: &[pb::Service]) -> Option<Failure> {
+    goal.counts.iter().find_map(|(key, count)| {
+        let service = services.iter().find(|s| s.key == *key || s.name == *key)?;
+        let (wanted, why) = (service.wanted, service.scale_reasons.join("; "));
+        (wanted != *count).then(|| {
+            Failure::new(format!(
+                "{key}: {count} were asked for, by now {wanted} are wanted: {why}"
+            ))
+            .hint(format!(
+                "controllerctl scale {key}={count} --hold 10m keeps a count"
+            ))
+        })
+    })
+}
+
 /// Is it clear that waiting does not help?
 async fn judge(client: &mut Client, seen: &Seen) -> Option<Failure> {
     for service in seen.services.iter().filter(|service| !settled(service)) {
@@ -400,8 +426,17 @@ async fn judge(client: &mut Client, seen: &Seen) -> Option<Failure> {
                 Ok(Reason::Backoff { failures, last, .. })
                     if failures >= FAILURES_MAX && !goes_on(service) =>
                 {
+                    let back = service.rollout.as_ref();
+                    let back = back.filter(|rollout| rollout.state == "rolling_back");
+                    let what = match back {
+                        None => "new replicas".to_owned(),
+                        Some(back) => format!(
+                            "revision {} failed, and those of the way back",
+                            back.revision
+                        ),
+                    };
                     format!(
-                        "{}: new replicas failed {failures} times in a row, and are tried on: {last}",
+                        "{}: {what} failed {failures} times in a row, and are tried on: {last}",
                         service.key
                     )
                 }

@@ -45,6 +45,7 @@ pub(super) async fn wait(run: &Run, args: &WaitArgs) -> Result<Exit, Failure> {
             }
             WaitState::Deleted => services.is_empty(),
         }),
+        counts: Vec::new(),
         judge: false,
         again: format!("controllerctl wait {} --for {word}", args.target),
     };

@@ -264,6 +264,8 @@ pub struct Service {
     pub leaving: u32,
     /// Replicas of an older revision.
     pub outdated: u32,
+    /// Replicas on nodes that do not fit the service any more.
+    pub misplaced: u32,
     /// Revision of the app.
     pub revision: u64,
     /// When that was applied.
@@ -326,6 +328,7 @@ impl From<&pb::Service> for Service {
             serving: s.serving,
             leaving: s.leaving,
             outdated: s.outdated,
+            misplaced: s.misplaced,
             revision: s.revision,
             updated: time(s.updated_ms),
             autoscale: s.autoscale.clone(),

@@ -72,6 +72,7 @@ fn service() {
         serving: 3,
         leaving: 1,
         outdated: 1,
+        misplaced: 0,
         revision: 7,
         updated_ms: NOW_MS,
         autoscale: text("on"),

@@ -106,3 +106,25 @@ fn a_platform_is_one_of_oci() {
     );
     assert!(platform("arm64").unwrap_err().contains("linux/arm64"));
 }
+
+/// An extension of ours in a place where nobody reads it would be believed.
+#[test]
+fn our_extensions_in_wrong_places_are_refused() {
+    for (body, place) in [
+        ("    x-rebalance: false\n", "services.NAME.deploy.placement"),
+        (
+            "    deploy: { x-policy: binpack }\n",
+            "services.NAME.deploy.placement",
+        ),
+        ("    deploy: { x-autoscale: { max: 3 } }\n", "services.NAME"),
+    ] {
+        let text = read(body).expect_err(body);
+        assert!(text.contains("is not read here"), "{text}");
+        assert!(text.contains(&format!("it belongs to {place}")), "{text}");
+        assert!(text.contains("compose.yaml:4:"), "{text}");
+    }
+    assert!(
+        read("    x-team: web\n").is_ok(),
+        "those of others are none of our business"
+    );
+}

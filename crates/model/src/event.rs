@@ -434,7 +434,7 @@ impl fmt::Display for EventKind {
                 again,
                 ..
             } => {
-                write!(f, "{service}.{slot} ({replica}) on {node} serves")?;
+                write!(f, "{service}.{slot} ({replica}) on {node} is in the routes")?;
                 match again {
                     true => f.write_str(" again"),
                     false => write!(f, ", {} after it was planned", span(*after_ms)),

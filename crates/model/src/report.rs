@@ -53,6 +53,9 @@ pub struct ServiceReport {
     pub leaving: u32,
     /// Replicas of an older template.
     pub outdated: u32,
+    /// Replicas of the wanted template whose node does not fit the service any more.
+    #[serde(default)]
+    pub misplaced: u32,
     /// How the count was decided.
     pub scale: ScaleReport,
     /// Why it is not as wanted.

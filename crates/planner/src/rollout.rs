@@ -530,6 +530,11 @@ fn may_trim(draft: &mut Draft<'_>, service: usize) -> bool {
 }
 
 fn say_waits(draft: &mut Draft<'_>, service: usize, sorted: &Sorted) {
+    let misplaced = |(row, why): &&(usize, LeaveReason)| {
+        *why == LeaveReason::Replaced && !is_outdated(draft, service, *row)
+    };
+    let misplaced = sorted.give.iter().filter(misplaced).count();
+    draft.services[service].report.misplaced = u32::try_from(misplaced).unwrap_or(u32::MAX);
     if let Some((row, _)) = sorted.give.first() {
         let replica = draft.rows[*row].id;
         draft.wait(service, Reason::WaitsForReplacement { replica });

@@ -23,7 +23,9 @@ pub(crate) fn is_on_trial(draft: &Draft<'_>, service: usize, row: usize) -> bool
     let since_ms = rollout.passed_ms.unwrap_or(rollout.started_ms);
     let unproven = replica.template == rollout.to && replica.created_ms >= since_ms;
     let going = matches!(rollout.phase, Phase::Running | Phase::Held { .. });
-    unproven && going && has_way_back(draft, service)
+    // On the way back it is counted even where nothing else is left to run: to be said.
+    let counts = rollout.direction == Direction::Back || has_way_back(draft, service);
+    unproven && going && counts
 }
 
 /// A new replica failed before its batch had passed.

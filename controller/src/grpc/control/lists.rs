@@ -280,6 +280,7 @@ fn service(key: &str, report: &ServiceReport) -> pb::Service {
         serving: report.serving,
         leaving: report.leaving,
         outdated: report.outdated,
+        misplaced: report.misplaced,
         autoscale: "fixed".into(),
         min: report.scale.min,
         max: report.scale.max,

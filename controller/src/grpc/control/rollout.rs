@@ -124,6 +124,10 @@ fn fill(out: &mut pb::Rollout, service: &ServicePlan, spec: Option<&Arc<ServiceS
             true => rollout.pause.with(trouble),
             false => trouble.to_string(),
         };
+        let back = rollout.direction == Direction::Back && rollout.phase != Phase::Done;
+        if let Some(again) = rollout.trouble.as_ref().filter(|_| back && !failed) {
+            out.why.push_str(&format!("; on the way back: {again}"));
+        }
         out.trouble = Some(to_struct(trouble));
     }
 }

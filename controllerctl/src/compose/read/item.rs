@@ -385,6 +385,16 @@ impl<'a> Fields<'a> {
             }
             if let Some((_, reason)) = reasons.iter().find(|(name, _)| *name == key.name) {
                 item.unsupported(p, reason);
+            } else if let Some((_, at)) = keys::misplaced(&key.name, &self.path) {
+                p.error(
+                    "misplaced_key",
+                    key.place,
+                    &item.path,
+                    format!("`{}` is not read here", key.name),
+                )
+                .label("nothing would follow from it")
+                .help(format!("it belongs to {at}"))
+                .file();
             } else if key.name.starts_with("x-") {
                 let ours = self.known.iter().copied().filter(|k| k.starts_with("x-"));
                 if let Some(near) = keys::nearest(&key.name, ours) {

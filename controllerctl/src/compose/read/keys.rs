@@ -11,6 +11,22 @@ pub(super) fn nearest<'w>(text: &str, words: impl IntoIterator<Item = &'w str>) 
         .map(|(_, word)| word)
 }
 
+/// Our extensions, and what they belong to.
+const EXTENSIONS: Reasons = &[
+    ("x-autoscale", "services.NAME"),
+    ("x-context", "the top of the file"),
+    ("x-haproxy", "services.NAME"),
+    ("x-policy", "services.NAME.deploy.placement"),
+    ("x-rebalance", "services.NAME.deploy.placement"),
+];
+
+/// One of our extensions, at `path` where it means nothing. At the top of a file any may stand as
+/// a fragment for YAML's anchors.
+pub(super) fn misplaced(name: &str, path: &str) -> Option<(&'static str, &'static str)> {
+    let mut ours = EXTENSIONS.iter().copied();
+    ours.find(|(ours, _)| *ours == name && !path.is_empty())
+}
+
 type Reasons = &'static [(&'static str, &'static str)];
 
 pub(super) const TOP: Reasons = &[

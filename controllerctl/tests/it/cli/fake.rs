@@ -39,6 +39,8 @@ pub(crate) struct World {
     pub(crate) revision: u64,
     /// So many lists of services still show an app that was taken down.
     pub(crate) lingering: u32,
+    /// Count and reason of an autoscaler that has the last word.
+    pub(crate) overrules: Option<(u32, String)>,
     pub(crate) calls: Vec<String>,
     pub(crate) autoscale: pb::AutoscaleState,
 }
@@ -387,12 +389,16 @@ impl ControlService for Fake {
         Self::needs(&request, OperatorRole::Deployer)?;
         let pb::ScaleRequest { service, count, .. } = request.into_inner();
         let mut world = self.world();
+        let overrules = world.overrules.clone();
         let Some(found) = world.services.iter_mut().find(|s| s.name == service) else {
             let message = format!("there is no service {service:?}; did you mean hello?");
             return Err(Status::not_found(message));
         };
         let from = found.wanted;
         (found.wanted, found.healthy, found.serving) = (count, count, count);
+        if let Some((wanted, why)) = overrules {
+            (found.wanted, found.scale_reasons) = (wanted, vec![why]);
+        }
         let service = found.key.clone();
         Ok(Response::new(pb::ScaleResponse {
             service,

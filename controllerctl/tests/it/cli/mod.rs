@@ -228,6 +228,31 @@ fn scale_waits_until_so_many_serve() {
     assert_eq!(run(&cluster, &["scale", "hello"]).0, 2);
 }
 
+/// The autoscaler may want another count at once: then nobody waits in silence.
+#[test]
+fn scale_says_when_another_count_is_wanted_by_then() {
+    let cluster = Cluster::start();
+    cluster.fake.world().overrules = Some((5, "requests ask for 5".into()));
+    let (code, _, err) = run(&cluster, &["scale", "hello=3"]);
+    assert_eq!(code, 1, "{err}");
+    for word in [
+        "3 were asked for, by now 5 are wanted: requests ask for 5",
+        "controllerctl scale hello/hello=3 --hold 10m",
+    ] {
+        assert!(err.contains(word), "no {word}: {err}");
+    }
+}
+
+/// As many serve as are wanted, but none where it may.
+#[test]
+fn up_does_not_end_well_while_replicas_are_where_they_may_not_be() {
+    let cluster = Cluster::start();
+    cluster.fake.world().services[0].misplaced = 1;
+    let wait = ["wait", "hello", "--for", "stable", "--timeout", "300ms"];
+    let (code, _, err) = run(&cluster, &wait);
+    assert_eq!(code, 7, "{err}");
+}
+
 #[test]
 fn down_waits_until_nothing_is_left() {
     let cluster = Cluster::start();

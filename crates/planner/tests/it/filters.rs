@@ -214,3 +214,65 @@ proptest! {
         prop_assert_eq!(found, expected, "{:?}", constraints);
     }
 }
+
+/// What runs where its file does not want it any more counts as not yet as wanted.
+#[test]
+fn replicas_on_nodes_that_no_longer_fit_are_counted() {
+    let mut world = World::new(2);
+    world.apply("web", spec("web:1", 2));
+    world.ticks(20);
+    let mut nowhere = spec("web:1", 2);
+    nowhere.placement.constraints.push(Constraint {
+        attribute: NodeAttribute::Label("ssd".into()),
+        equal: true,
+        value: "true".into(),
+    });
+    world.apply("web", nowhere);
+    world.ticks(20);
+    let report = &world.report.services[&key("web")];
+    assert_eq!((report.misplaced, report.outdated), (2, 0));
+    assert_eq!(world.answering("web"), 2);
+    world.apply("web", spec("web:1", 2));
+    world.ticks(2);
+    assert_eq!(world.report.services[&key("web")].misplaced, 0);
+}
+
+/// Edges are told that it is no mistake: with a generation of its own, and until the service or a
+/// new way in is there.
+#[test]
+fn ways_in_that_a_file_closes_are_named_in_the_routes() {
+    let mut world = World::new(2);
+    let inside = |image: &str| {
+        let mut web = spec(image, 2);
+        web.routes.clear();
+        web
+    };
+    world.apply("jobs", inside("jobs:1"));
+    world.apply("web", spec("web:1", 2));
+    world.ticks(20);
+    assert_eq!(world.plan.routes().closed, [], "one never had any");
+    let mut generation = world.plan.routes().generation;
+    let mut news = |world: &World| {
+        let before = std::mem::replace(&mut generation, world.plan.routes().generation);
+        generation > before
+    };
+    world.apply("web", inside("web:1"));
+    world.ticks(4);
+    let routes = world.plan.routes();
+    assert_eq!(
+        (routes.backends.len(), routes.closed),
+        (0, vec![key("web")])
+    );
+    assert!(news(&world));
+    world.apply("web", spec("web:1", 2));
+    world.ticks(4);
+    assert_eq!(world.plan.routes().closed, []);
+    assert!(news(&world));
+    world.apply("web", inside("web:1"));
+    world.ticks(4);
+    assert!(news(&world));
+    world.desired.apps = SharedMap::new();
+    world.ticks(20);
+    assert_eq!(world.plan.routes().closed, []);
+    assert!(news(&world), "other content, another generation");
+}

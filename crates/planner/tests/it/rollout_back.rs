@@ -51,6 +51,8 @@ fn a_rollback_with_nothing_else_to_run_is_tried_on() {
         "{} failures in 200 s",
         failures(&world)
     );
+    let at = rollout(&world);
+    assert!(at.failed > 0 && at.trouble.is_some(), "to be said: {at:?}");
     world.broken.clear();
     world.ticks(200);
     assert_eq!(of_image(&world, OLD), 2);
