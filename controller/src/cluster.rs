@@ -23,6 +23,7 @@ use crate::config::Config;
 use crate::fleet::Fleet;
 use crate::history::{self, History};
 use crate::reconcile::observe::Watch;
+use crate::secrets::Secrets;
 use crate::store::{
     Group, HistoryBatch, Loaded, Meta, Repository, Store, StoreError, StoredEvent, TokenRecord,
 };
@@ -93,6 +94,7 @@ pub struct Cluster {
     /// What the check of plans has found good; the loop's alone.
     checking: Mutex<Checker>,
     desired: ArcSwap<Desired>,
+    secrets: ArcSwap<Secrets>,
     view: ArcSwap<View>,
     planned: watch::Sender<()>,
     events: broadcast::Sender<Arc<StoredEvent>>,
@@ -136,6 +138,7 @@ impl Cluster {
             revoked,
             tokens,
             plan,
+            secrets,
         } = loaded;
         let started_ms = clock.now_ms();
         let start = Event {
@@ -174,6 +177,7 @@ impl Cluster {
             watch: Mutex::new(Watch::new(started_ms)),
             checking: Mutex::default(),
             desired: ArcSwap::from_pointee(desired),
+            secrets: ArcSwap::from_pointee(Secrets::loaded(secrets)),
             view: ArcSwap::from_pointee(view),
             planned: watch::Sender::new(()),
             events: broadcast::Sender::new(EVENTS_WAITING_MAX),
@@ -192,6 +196,18 @@ impl Cluster {
     #[must_use]
     pub fn desired(&self) -> Arc<Desired> {
         self.desired.load_full()
+    }
+
+    /// Secrets of all apps, now.
+    #[must_use]
+    pub fn secrets(&self) -> Arc<Secrets> {
+        self.secrets.load_full()
+    }
+
+    /// Publishes secrets that were stored. Only inside of [`Self::change`], whose lock keeps
+    /// writers apart.
+    pub fn set_secrets(&self, secrets: Secrets) {
+        self.secrets.store(Arc::new(secrets));
     }
 
     /// What was planned last.

@@ -17,6 +17,7 @@ pub mod init;
 pub mod prometheus;
 pub mod reconcile;
 pub mod run;
+pub mod secrets;
 pub mod store;
 
 #[cfg(test)]

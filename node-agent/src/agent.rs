@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use longshore_haproxy_driver::{Edge, EdgeError};
+use longshore_haproxy_driver::{Certificates, Edge, EdgeError, Settings};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -122,27 +122,26 @@ pub async fn run(data_dir: &Path, config_path: &Path) -> Result<(), AgentError> 
     }
 
     let (edge_out, edge_reports) = watch::channel(EdgeReading::default());
-    let mut routes = None;
+    let (mut routes, mut certificates) = (None, None);
     if file.roles.edge {
         let (sender, receiver) = watch::channel(book.routes);
         routes = Some(sender);
-        let haproxy = Edge::open(config.haproxy).await?;
-        parts.spawn(edge::run(haproxy, receiver, edge_out, stop.clone()));
+        let (haproxy, (sender, certified)) = open_edge(config.haproxy).await?;
+        certificates = Some(sender);
+        let work = edge::run(haproxy, receiver, certified, edge_out, stop.clone());
+        parts.spawn(work);
     }
 
     let renewed = Arc::new(Notify::new());
-    parts.spawn(renewal::run(
-        IdentityDir::new(data_dir),
-        identity.clone(),
-        Arc::clone(&renewed),
-        stop.clone(),
-    ));
+    let (dir, notify) = (IdentityDir::new(data_dir), Arc::clone(&renewed));
+    parts.spawn(renewal::run(dir, identity.clone(), notify, stop.clone()));
     let session = SessionParts {
         identity,
         identity_dir: IdentityDir::new(data_dir),
         ledger,
         assignments,
         routes,
+        certificates,
         snapshots,
         edge_reports,
         runtime,
@@ -155,6 +154,19 @@ pub async fn run(data_dir: &Path, config_path: &Path) -> Result<(), AgentError> 
     let signal = wait_for_signal(&mut parts).await;
     end(parts, &stop).await;
     signal.map_err(AgentError::Signals)
+}
+
+type Certified = (
+    watch::Sender<Arc<Certificates>>,
+    watch::Receiver<Arc<Certificates>>,
+);
+
+/// HAProxy, and its certificates until the controller says more: those that an earlier process
+/// left.
+async fn open_edge(settings: Settings) -> Result<(Edge, Certified), EdgeError> {
+    let haproxy = Edge::open(settings).await?;
+    let saved = edge::certificates(&haproxy.saved_certificates());
+    Ok((haproxy, watch::channel(Arc::new(saved))))
 }
 
 /// Ends the parts in order: a last report goes out, nothing is stopped.

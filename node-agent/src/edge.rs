@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use longshore_haproxy_driver::{Edge, EdgeError, EdgeSnapshot};
-use longshore_model::{Routes, ServiceKey};
+use longshore_haproxy_driver::{Certificate, Certificates, Edge, EdgeError, EdgeSnapshot};
+use longshore_identity::site::SiteCertificate;
+use longshore_model::{Routes, SecretKey, SecretText, ServiceKey};
 use longshore_wire::EdgeReport;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
@@ -51,6 +52,7 @@ impl EdgeReading {
 pub async fn run(
     mut edge: Edge,
     mut routes: watch::Receiver<Option<Arc<Routes>>>,
+    mut certificates: watch::Receiver<Arc<Certificates>>,
     reports: watch::Sender<EdgeReading>,
     stop: CancellationToken,
 ) {
@@ -58,6 +60,7 @@ pub async fn run(
     let mut applied: Option<Arc<Routes>> = None;
     loop {
         let wanted = routes.borrow_and_update().clone();
+        edge.set_certificates(Arc::clone(&certificates.borrow_and_update()));
         let wait = match step(&mut edge, wanted.as_ref(), &mut applied).await {
             Ok((snapshot, busy)) => {
                 publish(&reports, report(snapshot), Some(Instant::now()));
@@ -74,9 +77,28 @@ pub async fn run(
         tokio::select! {
             () = stop.cancelled() => return,
             Ok(()) = routes.changed() => {}
+            Ok(()) = certificates.changed() => {}
             () = sleep(wait) => {}
         }
     }
+}
+
+/// Certificates as the driver takes them. One that is not whole is left out: whoever needs it says
+/// so by its service.
+#[must_use]
+pub fn certificates(secrets: &BTreeMap<SecretKey, SecretText>) -> Certificates {
+    let read = |(key, text): (&SecretKey, &SecretText)| match SiteCertificate::read(
+        text.expose().as_bytes(),
+    ) {
+        Ok(SiteCertificate {
+            pem, fingerprint, ..
+        }) => Some((key.clone(), Certificate { pem, fingerprint })),
+        Err(problem) => {
+            tracing::warn!(secret = %key, %problem, "a certificate cannot be used");
+            None
+        }
+    };
+    secrets.iter().filter_map(read).collect()
 }
 
 /// Applies what is new, advances what is on its way, reads what is there.

@@ -1,5 +1,5 @@
 //! Generated protobuf types and services of Longshore. Nothing here is written by hand but the
-//! module tree; conversions to the model live in `longshore-wire`.
+//! module tree and what hides secrets; conversions to the model live in `longshore-wire`.
 #![allow(missing_docs, clippy::all, clippy::pedantic)]
 
 pub mod spec {
@@ -15,6 +15,24 @@ pub mod agent {
 pub mod control {
     pub mod v1 {
         tonic::include_proto!("longshore.control.v1");
+    }
+}
+
+/// Messages with a secret in them show its length only.
+mod redacted {
+    use std::fmt;
+
+    impl fmt::Debug for super::agent::v1::Certificate {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            let (app, name, bytes) = (&self.app, &self.name, self.pem.len());
+            write!(f, "Certificate({app}/{name}, {bytes} secret bytes)")
+        }
+    }
+
+    impl fmt::Debug for super::control::v1::Secret {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "Secret({}, {} secret bytes)", self.name, self.pem.len())
+        }
     }
 }
 

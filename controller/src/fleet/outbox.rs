@@ -8,6 +8,8 @@ use longshore_model::{Assignment, Routes};
 use longshore_proto::agent::v1 as pb;
 use tokio::sync::{mpsc, watch};
 
+use crate::secrets::Secrets;
+
 /// Stream messages that may wait for one agent.
 const QUEUE_MAX: usize = 256;
 
@@ -16,6 +18,7 @@ const QUEUE_MAX: usize = 256;
 pub struct Outbox {
     assignment: Arc<watch::Sender<Option<Arc<Assignment>>>>,
     routes: Arc<watch::Sender<Option<Arc<Routes>>>>,
+    certificates: Arc<watch::Sender<Option<Arc<Secrets>>>>,
     refused: Arc<Refused>,
     queue: mpsc::Sender<pb::session_response::Message>,
 }
@@ -31,6 +34,7 @@ struct Refused {
 pub struct OutboxReader {
     assignment: watch::Receiver<Option<Arc<Assignment>>>,
     routes: watch::Receiver<Option<Arc<Routes>>>,
+    certificates: watch::Receiver<Option<Arc<Secrets>>>,
     queue: mpsc::Receiver<pb::session_response::Message>,
 }
 
@@ -39,6 +43,8 @@ pub struct OutboxReader {
 pub enum Outgoing {
     /// The newest assignment.
     Assignment(Arc<Assignment>),
+    /// All certificates.
+    Certificates(Arc<Secrets>),
     /// The newest routes.
     Routes(Arc<Routes>),
     /// A message of a log or exec stream.
@@ -51,16 +57,19 @@ impl Outbox {
     pub fn new() -> (Self, OutboxReader) {
         let (assignment, assignment_reader) = watch::channel(None);
         let (routes, routes_reader) = watch::channel(None);
+        let (certificates, certificates_reader) = watch::channel(None);
         let (queue, queue_reader) = mpsc::channel(QUEUE_MAX);
         let writer = Self {
             assignment: Arc::new(assignment),
             routes: Arc::new(routes),
+            certificates: Arc::new(certificates),
             refused: Arc::default(),
             queue,
         };
         let reader = OutboxReader {
             assignment: assignment_reader,
             routes: routes_reader,
+            certificates: certificates_reader,
             queue: queue_reader,
         };
         (writer, reader)
@@ -88,6 +97,18 @@ impl Outbox {
             .borrow()
             .as_ref()
             .map(|routes| routes.generation)
+    }
+
+    /// Version of the certificates handed over last; 0: none were.
+    #[must_use]
+    pub fn certificates_version(&self) -> u64 {
+        let last = self.certificates.borrow();
+        last.as_ref().map_or(0, |secrets| secrets.version)
+    }
+
+    /// Replaces the certificates that wait. For edges only.
+    pub fn certify(&self, secrets: Arc<Secrets>) {
+        self.certificates.send_replace(Some(secrets));
     }
 
     /// Replaces the assignment that waits.
@@ -138,6 +159,11 @@ impl OutboxReader {
             let newest = self.assignment.borrow_and_update().clone();
             return newest.map(Outgoing::Assignment);
         }
+        // Before routes that may name them.
+        if self.certificates.has_changed().unwrap_or(false) {
+            let newest = self.certificates.borrow_and_update().clone();
+            return newest.map(Outgoing::Certificates);
+        }
         if self.routes.has_changed().unwrap_or(false) {
             let newest = self.routes.borrow_and_update().clone();
             return newest.map(Outgoing::Routes);
@@ -152,6 +178,10 @@ impl OutboxReader {
             changed = self.assignment.changed() => {
                 changed.ok()?;
                 self.assignment.borrow_and_update().clone().map(Outgoing::Assignment)
+            }
+            changed = self.certificates.changed() => {
+                changed.ok()?;
+                self.certificates.borrow_and_update().clone().map(Outgoing::Certificates)
             }
             changed = self.routes.changed() => {
                 changed.ok()?;
@@ -204,9 +234,11 @@ mod tests {
         let (outbox, mut reader) = Outbox::new();
         assert!(reader.waiting().is_none());
         outbox.route(Arc::default());
+        outbox.certify(Arc::default());
         outbox.assign(assignment(1));
         outbox.assign(assignment(2));
         assert!(matches!(reader.waiting(), Some(Outgoing::Assignment(a)) if a.generation == 2));
+        assert!(matches!(reader.waiting(), Some(Outgoing::Certificates(_))));
         assert!(matches!(reader.waiting(), Some(Outgoing::Routes(_))));
         assert!(reader.waiting().is_none());
     }

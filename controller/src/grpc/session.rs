@@ -7,7 +7,8 @@ use std::time::Duration;
 use longshore_model::NodeId;
 use longshore_proto::agent::v1 as pb;
 use longshore_wire::{
-    assignment_to_pb, capacity_from_pb, edge_report_from_pb, node_report_from_pb, routes_to_pb,
+    assignment_to_pb, capacity_from_pb, certificates_to_pb, edge_report_from_pb,
+    node_report_from_pb, routes_to_pb,
 };
 use pb::session_request::Message as Request;
 use pb::session_response::Message as Response;
@@ -146,6 +147,9 @@ async fn send(
                     Response::Assignment(assignment_to_pb(&assignment, cluster.fence))
                 }
                 Some(Outgoing::Routes(routes)) => Response::Routes(routes_to_pb(&routes, cluster.fence)),
+                Some(Outgoing::Certificates(secrets)) => {
+                    Response::Certificates(certificates_to_pb(&secrets.all, cluster.fence))
+                }
                 Some(Outgoing::Stream(message)) => message,
                 // The fleet dropped this session; its token says why.
                 None => std::future::pending().await,

@@ -12,6 +12,7 @@ use crate::fleet::Link;
 /// agent then also knows this controller's term.
 pub(super) fn execute(cluster: &Cluster, observed: &Observed) {
     let view = cluster.view();
+    send_certificates(cluster, observed);
     let mut links = cluster.fleet.links();
     links.retain(|node, link| {
         let generation = view.plan.generations.get(node).copied().unwrap_or(0);
@@ -32,6 +33,22 @@ pub(super) fn execute(cluster: &Cluster, observed: &Observed) {
         if wants_routes(&view.plan, observed, node, link) {
             let routes = routes.get_or_insert_with(|| Arc::new(view.plan.routes()));
             link.outbox.route(Arc::clone(routes));
+        }
+    }
+}
+
+/// Sends certificates to edges, and to nobody else: all of them where one changed, and once in
+/// each session. Before routes that name them.
+fn send_certificates(cluster: &Cluster, observed: &Observed) {
+    let secrets = cluster.secrets();
+    if secrets.version == 0 {
+        return;
+    }
+    for (node, link) in cluster.fleet.links() {
+        if observed.edges.contains_key(&node)
+            && link.outbox.certificates_version() != secrets.version
+        {
+            link.outbox.certify(Arc::clone(&secrets));
         }
     }
 }

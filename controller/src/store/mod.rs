@@ -23,6 +23,7 @@ mod redb;
 mod repository;
 mod revisions;
 mod rows;
+mod secrets;
 
 #[cfg(test)]
 mod laws;
@@ -35,6 +36,7 @@ pub use self::revisions::{
     Origin, Outcome as RevisionOutcome, REVISIONS_MAX, RevisionRecord, put_rollout, revisions,
 };
 pub use self::rows::{JoinGrant, Loaded, Meta, NodeRecord, StoredEvent, TokenRecord};
+pub use self::secrets::SecretChanges;
 
 /// A table of the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -73,11 +75,13 @@ pub enum Table {
     Rollout,
     /// Past revisions by app and number.
     Revisions,
+    /// Secrets by app and name.
+    Secrets,
 }
 
 impl Table {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Meta,
         Self::Apps,
         Self::Nodes,
@@ -95,6 +99,7 @@ impl Table {
         Self::DecisionSpans,
         Self::Rollout,
         Self::Revisions,
+        Self::Secrets,
     ];
 
     /// Its name in the file.
@@ -118,6 +123,7 @@ impl Table {
             Self::DecisionSpans => "decision_spans",
             Self::Rollout => "rollout",
             Self::Revisions => "revisions",
+            Self::Secrets => "secrets",
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use longshore_model::{Desired, Event, Node, NodeId, Plan, TimeMs};
+use longshore_model::{Desired, Event, Node, NodeId, Plan, SecretKey, SecretText, TimeMs};
 use serde::{Deserialize, Serialize};
 
 /// Version of the rows that this program reads and writes.
@@ -106,4 +106,6 @@ pub struct Loaded {
     pub tokens: Vec<TokenRecord>,
     /// The plan in force.
     pub plan: Plan,
+    /// Secrets of all apps.
+    pub secrets: BTreeMap<SecretKey, SecretText>,
 }

@@ -8,6 +8,7 @@ async fn apply(lab: &Lab, app: pb::App) -> Result<pb::ApplyAppResponse, tonic::S
     let request = pb::ApplyAppRequest {
         app: Some(app),
         check_revision: None,
+        ..Default::default()
     };
     lab.admin
         .clone()
@@ -313,6 +314,7 @@ async fn bad_input_gets_one_clear_message_and_changes_nothing() {
     let stale = pb::ApplyAppRequest {
         app: Some(app("hello", "web", 80, 3)),
         check_revision: Some(9),
+        ..Default::default()
     };
     let stale = lab.admin.clone().apply_app(stale).await.unwrap_err();
     assert!(stale.message().contains("revision 1, not 9"), "{stale}");

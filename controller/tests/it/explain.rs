@@ -37,6 +37,7 @@ async fn apply(lab: &Lab, app: pb::App) {
     let request = pb::ApplyAppRequest {
         app: Some(app),
         check_revision: None,
+        ..Default::default()
     };
     lab.admin.clone().apply_app(request).await.unwrap();
 }

@@ -6,4 +6,5 @@
 mod cluster;
 mod enrolment;
 mod explain;
+mod secrets;
 mod support;

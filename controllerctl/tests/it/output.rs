@@ -239,6 +239,7 @@ fn plan() {
         revision: 6,
         changes: vec![change("change"), change("same")],
         warnings: vec![text("stop-first")],
+        ..Default::default()
     };
     insta::assert_snapshot!("plan", json(&views::Plan::new("shop", &plan)));
 }

@@ -4,12 +4,14 @@
 //! - Only the public key of a signing request is ever used; name, purpose, serial and validity
 //!   are set here. A request that asks to be an authority gets what everybody gets.
 //! - Chains are exactly leaf → root: a certificate of ours can sign nothing.
+//! - Certificates of users' sites (`site`) are read and checked here, and trusted for nothing.
 //! - Nothing here listens or dials by itself; see [`tls::accept`] and [`tls::connect`].
 
 pub mod ca;
 pub mod error;
 pub mod key;
 pub mod name;
+pub mod site;
 pub mod tls;
 pub mod token;
 

@@ -304,7 +304,8 @@ impl World {
                 match next {
                     Outgoing::Assignment(a) => out.push((*conn, Down::Assign(fence, a))),
                     Outgoing::Routes(r) => out.push((*conn, Down::Route(fence, r))),
-                    Outgoing::Stream(_) => {}
+                    // Apps of the simulation have none.
+                    Outgoing::Certificates(_) | Outgoing::Stream(_) => {}
                 }
             }
             true

@@ -3,6 +3,7 @@
 
 mod agent;
 mod autoscale;
+mod certificates;
 mod control;
 mod error;
 mod logs;
@@ -15,6 +16,7 @@ pub use agent::{
     capacity_from_pb, capacity_to_pb, edge_report_from_pb, edge_report_to_pb, engine_labels,
     node_report_from_pb, node_report_to_pb, routes_from_pb, routes_to_pb,
 };
+pub use certificates::{certificates_from_pb, certificates_to_pb};
 pub use control::{event_to_pb, event_type, json_to_struct, struct_to_json, to_struct};
 pub use error::WireError;
 pub use logs::{LogPosition, LogResume};

@@ -16,13 +16,16 @@ use longshore_model::reason::FailReason;
 use longshore_model::receipt::{Exit, Killed};
 use longshore_model::replica::ReplicaState;
 use longshore_model::routes::{Backend, Routes, Server, ServerMode};
+use longshore_model::secret::{PEM_BYTES_MAX, SECRETS_ALL_MAX};
 use longshore_model::spec::{
     Balance, CheckTimes, Constraint, ContainerSpec, ExecCheck, FailureAction, GateSpec, Mount,
     NodeAttribute, PlacementPolicy, PlacementSpec, Probe, ProxyProtocol, RouteSpec, ServiceSpec,
     Timeouts, UpdateOrder, UpdateSpec,
 };
-use longshore_model::{Event, EventKind, NodeId, ReplicaId, ServiceKey};
-use longshore_wire::{self as wire, Fence, NodeReport, ReplicaReport};
+use longshore_model::{Event, EventKind, NodeId, ReplicaId, SecretKey, SecretText, ServiceKey};
+use longshore_wire::{
+    self as wire, Fence, NodeReport, ReplicaReport, certificates_from_pb, certificates_to_pb,
+};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -513,4 +516,43 @@ fn engine_labels_are_bounded_and_never_cut() {
         wire::capacity_from_pb(wire::capacity_to_pb(&capacity)),
         capacity
     );
+}
+
+#[test]
+fn certificates_come_back_the_same_and_are_not_shown() {
+    let key = |app: &str, name: &str| SecretKey::new(app.parse().unwrap(), name.parse().unwrap());
+    let certificates = BTreeMap::from([
+        (key("shop", "cert"), SecretText::new("-----hunter2-----")),
+        (key("blog", "cert"), SecretText::new("")),
+    ]);
+    let fence = Fence {
+        cluster_generation: 1,
+        term: 2,
+    };
+    let message = certificates_to_pb(&certificates, fence);
+    let shown = format!("{message:?} {certificates:?}");
+    assert!(
+        shown.contains("shop/cert") && !shown.contains("hunter2"),
+        "{shown}"
+    );
+    assert_eq!(
+        certificates_from_pb(message.clone()),
+        Ok((fence, certificates))
+    );
+    for bad in ["", "../x", "a b", "A"] {
+        let mut bad_name = message.clone();
+        bad_name.certificates[0].name = bad.into();
+        assert!(certificates_from_pb(bad_name).is_err(), "{bad:?} was taken");
+    }
+    let mut long = message.clone();
+    long.certificates[0].pem = "x".repeat(PEM_BYTES_MAX + 1);
+    assert!(certificates_from_pb(long).is_err());
+    let mut many = message;
+    many.certificates = vec![many.certificates[0].clone(); SECRETS_ALL_MAX + 1];
+    assert!(certificates_from_pb(many).is_err());
+    let secret = longshore_proto::control::v1::Secret {
+        pem: "hunter2".into(),
+        ..Default::default()
+    };
+    assert!(!format!("{secret:?}").contains("hunter2"));
 }

@@ -12,7 +12,9 @@ use longshore_proto::agent::v1 as pb;
 use longshore_proto::agent::v1::agent_service_client::AgentServiceClient;
 use longshore_proto::agent::v1::session_request::Message as Out;
 use longshore_proto::agent::v1::session_response::Message as In;
-use longshore_wire::{WireError, assignment_from_pb, capacity_to_pb, routes_from_pb};
+use longshore_wire::{
+    WireError, assignment_from_pb, capacity_to_pb, certificates_from_pb, routes_from_pb,
+};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_stream::wrappers::ReceiverStream;
@@ -22,6 +24,7 @@ use tonic::{Code, Status, Streaming};
 use super::SessionParts;
 use super::reports::Reporter;
 use super::streams::Streams;
+use crate::edge;
 use crate::identity::NodeFile;
 use crate::join::dial;
 use crate::ledger::{Accepted, LedgerError};
@@ -289,6 +292,11 @@ impl Live {
                     self.send(Out::Refused(refused))?;
                 }
             }
+            Some(In::Certificates(certificates)) => {
+                if let Some(refused) = take_certificates(parts, certificates)? {
+                    self.send(Out::Refused(refused))?;
+                }
+            }
             Some(In::OpenStream(open)) => {
                 let snapshot = parts.snapshots.borrow().clone();
                 self.streams
@@ -376,6 +384,29 @@ async fn take_routes<R: Runtime>(
         Ok(Accepted::Same) => Ok(None),
         Err(error) => Ok(Some(refusal(parts, "routes", generation, &error))),
     }
+}
+
+/// Certificates are not written down here: the driver keeps those that it needs as files.
+fn take_certificates<R: Runtime>(
+    parts: &SessionParts<R>,
+    message: pb::Certificates,
+) -> Result<Option<pb::Refused>, SessionError> {
+    let (fence, secrets) = certificates_from_pb(message)?;
+    let Some(sender) = &parts.certificates else {
+        return Ok(None);
+    };
+    let have = parts.ledger.book().fence;
+    if fence < have {
+        tracing::warn!(?fence, ?have, "refused certificates of an older leader");
+        return Ok(Some(pb::Refused {
+            what: "certificates".to_owned(),
+            have: Some(have.into()),
+            have_generation: 0,
+            why: "a newer leader was obeyed".to_owned(),
+        }));
+    }
+    sender.send_replace(Arc::new(edge::certificates(&secrets)));
+    Ok(None)
 }
 
 fn refusal<R: Runtime>(

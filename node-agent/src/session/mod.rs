@@ -12,6 +12,7 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
+use longshore_haproxy_driver::Certificates;
 use longshore_model::{Assignment, Routes};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep};
@@ -47,6 +48,8 @@ pub struct SessionParts<R> {
     pub assignments: Option<watch::Sender<Option<Arc<Assignment>>>>,
     /// To the edge; none on a node that is no edge.
     pub routes: Option<watch::Sender<Option<Arc<Routes>>>>,
+    /// To the edge, as [`Self::routes`].
+    pub certificates: Option<watch::Sender<Arc<Certificates>>>,
     /// From the reconciler.
     pub snapshots: watch::Receiver<Snapshot>,
     /// From the edge.

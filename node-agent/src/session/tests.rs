@@ -290,6 +290,7 @@ fn start(dir: &Path, runtime: FakeRuntime) -> Agent {
         ledger,
         assignments: Some(assignments),
         routes: None,
+        certificates: None,
         snapshots,
         edge_reports: watch::channel(EdgeReading::default()).1,
         runtime,

@@ -13,8 +13,8 @@ use longshore_wire::service_spec_from_pb;
 use serde_json::Value;
 use tonic::Status;
 
-use super::find;
 use super::lists::is_shut_out;
+use super::{find, secrets};
 use crate::cluster::Cluster;
 use crate::config::Policy;
 use crate::grpc::Refusal;
@@ -27,7 +27,7 @@ const DETAILS_MAX: usize = 64;
 /// Ports of the edges that are not for apps: HAProxy's own page and the controller.
 const STATS_PORT: u16 = 8404;
 
-type Services = SharedMap<ServiceName, Arc<ServiceSpec>>;
+pub(super) type Services = SharedMap<ServiceName, Arc<ServiceSpec>>;
 
 /// Checks everything that can be said without the other apps.
 fn read(app: Option<pb::App>, policy: &Policy) -> Result<(AppName, Services), Status> {
@@ -193,6 +193,7 @@ pub(super) fn plan_app(
     request: pb::PlanAppRequest,
 ) -> Result<pb::PlanAppResponse, Status> {
     let (name, services) = read(request.app, &cluster.config.policy)?;
+    let sent = secrets::read(request.secrets, &name, &services, false)?;
     let desired = cluster.desired();
     check_ports(cluster, &desired, &name, &services)?;
     let none = Services::new();
@@ -224,7 +225,9 @@ pub(super) fn plan_app(
         });
     }
     let warnings = warnings(cluster, &services);
+    let secrets = secrets::next(cluster, &name, &services, &sent)?.said;
     Ok(pb::PlanAppResponse {
+        secrets,
         revision: app.map_or(0, |app| app.revision),
         changes,
         warnings,
@@ -292,6 +295,7 @@ pub(super) fn check_again(cluster: &Cluster, desired: &Desired, app: &App) -> Re
             Status::new(status.code(), format!("{key}: {}", status.message()))
         })?;
     }
+    secrets::check_present(cluster, &app.name, &app.services)?;
     check_ports(cluster, desired, &app.name, &app.services)
 }
 
@@ -344,6 +348,7 @@ pub(super) fn apply_app(
     by: &str,
 ) -> Result<pb::ApplyAppResponse, Refusal> {
     let (name, services) = read(request.app, &cluster.config.policy).map_err(Refusal)?;
+    let sent = secrets::read(request.secrets, &name, &services, true).map_err(Refusal)?;
     let at_ms = cluster.now_ms();
     cluster.change(|ledger, desired| {
         let present = desired.apps.get(&name);
@@ -360,14 +365,17 @@ pub(super) fn apply_app(
         check_ports(cluster, desired, &name, &services)?;
         let none = Services::new();
         let services = keep_restarts(services, present.map_or(&none, |app| &app.services));
+        let next = secrets::next(cluster, &name, &services, &sent)?;
         if present.is_some_and(|app| app.services == services) {
-            return Ok((
-                pb::ApplyAppResponse {
-                    revision,
-                    changed: false,
-                },
-                Vec::new(),
-            ));
+            ledger.repository.apply_app(None, &next.changes, &[])?;
+            next.publish(cluster);
+            let secrets = next.said;
+            let answer = pb::ApplyAppResponse {
+                revision,
+                changed: false,
+                secrets,
+            };
+            return Ok((answer, Vec::new()));
         }
         let revision = revision + 1;
         let app = App {
@@ -382,12 +390,17 @@ pub(super) fn apply_app(
             revision,
             by: by.into(),
         };
-        let events = ledger.repository.put_app(&app, &[Event { at_ms, kind }])?;
+        let events = [Event { at_ms, kind }];
+        let events = ledger
+            .repository
+            .apply_app(Some(&app), &next.changes, &events)?;
+        next.publish(cluster);
         desired.apps.insert(name, app);
         Ok((
             pb::ApplyAppResponse {
                 revision,
                 changed: true,
+                secrets: next.said,
             },
             events,
         ))
@@ -415,6 +428,7 @@ pub(super) fn down_app(
         let events = ledger
             .repository
             .remove_app(&name, &spoken, &[Event { at_ms, kind }])?;
+        secrets::forget(cluster, &name);
         desired.apps.remove(&name);
         desired.manual.retain(|key, _| key.app != name);
         desired.rollout.retain(|key, _| key.app != name);

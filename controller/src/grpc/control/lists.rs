@@ -308,10 +308,10 @@ fn describe(service: &mut pb::Service, spec: &ServiceSpec, edges: &[IpAddr]) {
         (service.min, service.max) = (scaling.min, scaling.max);
     }
     for route in &spec.routes {
-        let scheme = if route.mode == RouteMode::Http {
-            "http"
-        } else {
-            "tcp"
+        let scheme = match (route.mode, route.tls.is_empty()) {
+            (RouteMode::Tcp, _) => "tcp",
+            (RouteMode::Http, true) => "http",
+            (RouteMode::Http, false) => "https",
         };
         for edge in edges {
             let at = std::net::SocketAddr::new(*edge, route.listen_port);

@@ -11,6 +11,7 @@ mod logs;
 mod nodes;
 mod rollout;
 mod scale;
+mod secrets;
 mod tokens;
 mod why;
 

@@ -241,6 +241,7 @@ pub(crate) struct Told {
     pub(crate) fence: Option<agent::Fence>,
     pub(crate) assignment: Option<agent::Assignment>,
     pub(crate) routes: Option<agent::Routes>,
+    pub(crate) certificates: Option<agent::Certificates>,
     pub(crate) ended: Option<String>,
 }
 
@@ -380,6 +381,11 @@ impl Fake {
                 self.routes.servers = servers(&routes);
                 self.told.send_modify(|told| told.routes = Some(routes));
                 vec![Up::EdgeReport(self.routes.clone())]
+            }
+            Down::Certificates(certificates) => {
+                self.told
+                    .send_modify(|told| told.certificates = Some(certificates));
+                Vec::new()
             }
             Down::OpenStream(open) => answer(&open),
             Down::StreamData(_) | Down::StreamEnd(_) => Vec::new(),

@@ -308,6 +308,7 @@ impl ControlService for Fake {
             revision: world.revision,
             changes,
             warnings,
+            ..Default::default()
         }))
     }
 
@@ -370,6 +371,7 @@ impl ControlService for Fake {
         Ok(Response::new(pb::ApplyAppResponse {
             revision,
             changed: true,
+            ..Default::default()
         }))
     }
 

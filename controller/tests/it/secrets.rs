@@ -1,0 +1,219 @@
+//! Certificates of apps over the API: checked, kept, handed to edges and to nobody else.
+
+use longshore_proto::agent::v1 as agent;
+use longshore_proto::control::v1 as pb;
+use tonic::Code;
+
+use crate::support::{FakeAgent, Lab, Told, app};
+
+/// A certificate with its key, and its key.
+fn site(domain: &str) -> (String, String) {
+    let made = rcgen::generate_simple_self_signed([domain.to_owned()]).unwrap();
+    let key = made.signing_key.serialize_pem();
+    (format!("{}{key}", made.cert.pem()), key)
+}
+
+fn with_tls(names: &[&str]) -> pb::App {
+    let mut app = app("shop", "web", 443, 1);
+    let spec = app.services.get_mut("web").unwrap();
+    spec.routes[0].tls = names.iter().map(|name| (*name).to_owned()).collect();
+    app
+}
+
+fn secret(name: &str, pem: &str) -> pb::Secret {
+    pb::Secret {
+        name: name.into(),
+        pem: pem.into(),
+        ..Default::default()
+    }
+}
+
+async fn apply(
+    lab: &Lab,
+    app: pb::App,
+    secrets: &[pb::Secret],
+) -> Result<pb::ApplyAppResponse, tonic::Status> {
+    let request = pb::ApplyAppRequest {
+        app: Some(app),
+        secrets: secrets.to_vec(),
+        ..Default::default()
+    };
+    let answer = lab.admin.clone().apply_app(request).await?;
+    Ok(answer.into_inner())
+}
+
+fn said(changes: &[pb::SecretChange]) -> Vec<(&str, &str)> {
+    let said = changes.iter();
+    said.map(|c| (c.action.as_str(), c.name.as_str())).collect()
+}
+
+fn held(told: &Told) -> Vec<agent::Certificate> {
+    let held = told.certificates.clone();
+    held.map(|held| held.certificates).unwrap_or_default()
+}
+
+async fn until_held(edge: &mut FakeAgent, names: &[&str]) -> Vec<agent::Certificate> {
+    let told = edge.until_told("certificates", |told| {
+        let held = held(told);
+        held.iter()
+            .map(|c| c.name.as_str())
+            .eq(names.iter().copied())
+    });
+    held(&told.await)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn edges_get_certificates_and_a_renewal_is_no_revision() {
+    let lab = Lab::start().await;
+    let mut edge = lab.node("edge", false, true).await;
+    let worker = lab.node("a", true, false).await;
+    let (first, _) = site("a.test");
+    let one = [secret("cert", &first)];
+    let applied = apply(&lab, with_tls(&["cert"]), &one).await.unwrap();
+    assert_eq!((applied.revision, applied.changed), (1, true));
+    assert_eq!(said(&applied.secrets), [("add", "cert")]);
+    let held = until_held(&mut edge, &["cert"]).await;
+    assert_eq!(
+        (held[0].app.as_str(), held[0].name.as_str()),
+        ("shop", "cert")
+    );
+    lab.until_serving("web", 1).await;
+    // It came before the routes that name it, and the worker has none.
+    edge.until_told("routes", |told| told.routes.is_some())
+        .await;
+    assert!(worker.told.borrow().certificates.is_none());
+
+    let assigned = worker.told.borrow().assignment.clone();
+    let (second, key) = site("a.test");
+    let two = [secret("cert", &second)];
+    let applied = apply(&lab, with_tls(&["cert"]), &two).await.unwrap();
+    assert_eq!((applied.revision, applied.changed), (1, false));
+    assert_eq!(said(&applied.secrets), [("renew", "cert")]);
+    let before = held[0].pem.clone();
+    edge.until_told("the renewed one", |told| {
+        self::held(told).iter().any(|c| c.pem != before)
+    })
+    .await;
+    assert_eq!(worker.told.borrow().assignment, assigned, "no rollout");
+    // The same again, and not sent at all: nothing changes.
+    for secrets in [&two[..], &[]] {
+        let applied = apply(&lab, with_tls(&["cert"]), secrets).await.unwrap();
+        assert_eq!((applied.revision, applied.changed), (1, false));
+        assert_eq!(said(&applied.secrets), [("same", "cert")]);
+    }
+    // In memory and in what operators read, there is no key.
+    let key = key.lines().nth(1).unwrap().to_owned();
+    let mut admin = lab.admin.clone();
+    let services = admin
+        .list_services(pb::ListServicesRequest {})
+        .await
+        .unwrap();
+    let cluster = &lab.controller;
+    let shown = format!(
+        "{services:?} {:?} {:?} {:?} {:?}",
+        cluster.secrets(),
+        cluster.desired(),
+        cluster.view(),
+        cluster.past_events().unwrap(),
+    );
+    assert!(shown.contains("secret bytes") && !shown.contains(&key));
+    assert!(shown.contains("https://"), "{services:?}");
+
+    // A new process knows them; an app that goes takes them along.
+    let lab = lab.restart().await;
+    assert_eq!(lab.controller.secrets().all.len(), 1);
+    let certs = edge.kill().await;
+    let mut edge = FakeAgent::start(&lab, "edge", certs, true).await;
+    until_held(&mut edge, &["cert"]).await;
+    let down = pb::DownAppRequest { app: "shop".into() };
+    lab.admin.clone().down_app(down).await.unwrap();
+    until_held(&mut edge, &[]).await;
+    assert!(lab.controller.secrets().all.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_no_revision_names_is_forgotten_and_undo_finds_the_others() {
+    let lab = Lab::start().await;
+    let (old, new) = (site("a.test").0, site("a.test").0);
+    apply(&lab, with_tls(&["old"]), &[secret("old", &old)])
+        .await
+        .unwrap();
+    let applied = apply(&lab, with_tls(&["new"]), &[secret("new", &new)])
+        .await
+        .unwrap();
+    // Revision 1 names it still.
+    assert_eq!(said(&applied.secrets), [("add", "new")]);
+    let names = |lab: &Lab| -> Vec<String> {
+        let secrets = lab.controller.secrets();
+        secrets.all.keys().map(|key| key.name.to_string()).collect()
+    };
+    assert_eq!(names(&lab), ["new", "old"]);
+    for port in 1_000..1_021 {
+        let mut app = with_tls(&["new"]);
+        app.services.get_mut("web").unwrap().routes[0].listen_port = port;
+        apply(&lab, app, &[]).await.unwrap();
+    }
+    assert_eq!(names(&lab), ["new"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_with_a_certificate_is_refused_by_name() {
+    let lab = Lab::start().await;
+    let (good, _) = site("a.test");
+    let (other, other_key) = site("a.test");
+    let certificate = good.split("-----BEGIN PRIVATE").next().unwrap();
+    let mixed = format!("{certificate}{other_key}");
+    let cases: [(&[pb::Secret], Code, &str); 7] = [
+        (
+            &[],
+            Code::FailedPrecondition,
+            "certificate cert is not here",
+        ),
+        (
+            &[secret("cert", "")],
+            Code::InvalidArgument,
+            "no certificate",
+        ),
+        (
+            &[secret("cert", certificate)],
+            Code::InvalidArgument,
+            "no private key",
+        ),
+        (
+            &[secret("cert", &mixed)],
+            Code::InvalidArgument,
+            "does not belong",
+        ),
+        (
+            &[secret("other", &good)],
+            Code::InvalidArgument,
+            "no service names it",
+        ),
+        (
+            &[secret("../x", &good)],
+            Code::InvalidArgument,
+            "secret name",
+        ),
+        (
+            &[secret("cert", &good), secret("cert", &other)],
+            Code::InvalidArgument,
+            "sent twice",
+        ),
+    ];
+    for (secrets, code, words) in cases {
+        let refused = apply(&lab, with_tls(&["cert"]), secrets).await.unwrap_err();
+        assert_eq!(refused.code(), code, "{refused}");
+        assert!(refused.message().contains(words), "{refused}");
+    }
+    let many: Vec<_> = (0..33).map(|i| secret(&format!("c{i}"), &good)).collect();
+    let refused = apply(&lab, with_tls(&["cert"]), &many).await.unwrap_err();
+    assert!(refused.message().contains("at most 32"), "{refused}");
+    assert!(lab.controller.secrets().all.is_empty());
+    // A plan needs digests only.
+    let plan = pb::PlanAppRequest {
+        app: Some(with_tls(&["cert"])),
+        secrets: vec![secret("cert", "")],
+    };
+    let plan = lab.admin.clone().plan_app(plan).await.unwrap().into_inner();
+    assert_eq!(said(&plan.secrets), [("add", "cert")]);
+}
