@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use longshore_identity::site::digest;
+use longshore_model::{SecretName, SecretText};
 use longshore_proto::control::v1 as pb;
 use longshore_wire::service_spec_to_pb;
 
@@ -62,17 +64,33 @@ fn to_pb(loaded: &Loaded) -> pb::App {
     }
 }
 
+/// Certificates of the app; `with_contents`: for an apply, else their digests.
+fn secrets_to_pb(loaded: &Loaded, with_contents: bool) -> Vec<pb::Secret> {
+    let secret = |(name, text): (&SecretName, &SecretText)| pb::Secret {
+        name: name.to_string(),
+        digest: digest(text),
+        pem: match with_contents {
+            true => text.expose().to_owned(),
+            false => String::new(),
+        },
+    };
+    loaded.secrets.iter().map(secret).collect()
+}
+
 async fn planned(client: &mut Client, loaded: &Loaded) -> Result<views::Plan, Failure> {
     let answer = client
         .plan_app(pb::PlanAppRequest {
             app: Some(to_pb(loaded)),
+            secrets: secrets_to_pb(loaded, false),
         })
         .await?;
     Ok(views::Plan::new(loaded.app.as_str(), &answer))
 }
 
 fn plan_text(plan: &views::Plan, context: &str) -> String {
-    let next = plan.revision + u64::from(plan.changed);
+    // Certificates alone make no revision.
+    let changed = plan.changes.iter().any(|c| c.action != "same");
+    let next = plan.revision + u64::from(changed);
     let mut lines = vec![match plan.revision {
         0 => format!("app {}  new   context {context}", plan.app),
         now => format!(
@@ -98,6 +116,14 @@ fn plan_text(plan: &views::Plan, context: &str) -> String {
         for detail in change.details.iter().skip(1) {
             lines.push(format!("    {:<width$}  {detail}", ""));
         }
+    }
+    for secret in plan.secrets.iter().filter(|s| s.action != "same") {
+        let (sign, word) = match secret.action.as_str() {
+            "add" => ("+", "new"),
+            "remove" => ("-", "removed"),
+            _ => ("~", "renewed"),
+        };
+        lines.push(format!("  {sign} certificate {}  {word}", secret.name));
     }
     for warning in &plan.warnings {
         lines.push(format!("  ! {warning}"));
@@ -140,6 +166,7 @@ pub(super) async fn up(run: &Run, args: &UpArgs) -> Result<Exit, Failure> {
     }
     let request = pb::ApplyAppRequest {
         app: Some(to_pb(&loaded)),
+        secrets: secrets_to_pb(&loaded, true),
         // What was shown is what is applied, even if nobody asked for the check.
         check_revision: Some(args.check_revision.unwrap_or(plan.revision)),
     };
@@ -151,6 +178,9 @@ pub(super) async fn up(run: &Run, args: &UpArgs) -> Result<Exit, Failure> {
             failure
         }
     })?;
+    for secret in applied.secrets.iter().filter(|s| s.action == "renew") {
+        note(&printable(&format!("certificate {} renewed", secret.name)));
+    }
     let app = loaded.app.to_string();
     if args.detach {
         note(&format!(

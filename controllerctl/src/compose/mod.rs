@@ -14,8 +14,9 @@ pub mod units;
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
-use longshore_model::{AppName, ServiceName, ServiceSpec};
+use longshore_model::{AppName, SecretName, SecretText, ServiceName, ServiceSpec};
 
 use interpolate::Variables;
 use node::{INPUT_BYTES_MAX, Node};
@@ -32,6 +33,15 @@ const DEFAULT_FILES: [&str; 4] = [
     "docker-compose.yml",
 ];
 
+/// Where and when files are read.
+#[derive(Debug, Clone)]
+pub struct Here {
+    /// Relative names of other files start from it.
+    pub directory: PathBuf,
+    /// Certificates are judged by it.
+    pub now: SystemTime,
+}
+
 /// An app as its files describe it.
 #[derive(Debug)]
 pub struct Loaded {
@@ -39,6 +49,8 @@ pub struct Loaded {
     pub app: AppName,
     /// Its services.
     pub services: BTreeMap<ServiceName, ServiceSpec>,
+    /// Certificates that they name, with their keys.
+    pub secrets: BTreeMap<SecretName, SecretText>,
     /// `x-context`: the cluster that it belongs to.
     pub context: Option<String>,
     /// The files, merged, variables filled in.
@@ -125,7 +137,11 @@ pub fn load(
     let given = project
         .or_else(|| variables.get("COMPOSE_PROJECT_NAME"))
         .map(str::to_owned);
-    parse(sources, given.as_deref(), &fallback, &variables)
+    let here = Here {
+        directory: directory.to_owned(),
+        now: SystemTime::now(),
+    };
+    parse(sources, given.as_deref(), &fallback, (&here, &variables))
 }
 
 fn default_file() -> Result<PathBuf, ComposeError> {
@@ -171,7 +187,7 @@ pub fn parse(
     sources: Vec<Source>,
     given: Option<&str>,
     fallback: &str,
-    variables: &Variables,
+    (here, variables): (&Here, &Variables),
 ) -> Result<Loaded, ComposeError> {
     let mut problems = Problems::default();
     let mut tree: Option<Node> = None;
@@ -212,11 +228,12 @@ pub fn parse(
         (None, None) => tame_name(fallback),
     };
     let app = AppName::new(name.as_str());
-    let document = read::document(&tree, &name, variables, &mut problems);
+    let document = read::document(&tree, &name, (here, variables), &mut problems);
     match app {
         Ok(app) if problems.errors() == 0 => Ok(Loaded {
             app,
             services: document.services,
+            secrets: document.secrets,
             context: document.context,
             tree,
             warnings: problems.into_sorted(),

@@ -484,8 +484,20 @@ pub struct Plan {
     pub changed: bool,
     /// Service by service.
     pub changes: Vec<Change>,
+    /// Certificate by certificate.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<Secret>,
     /// What somebody should know.
     pub warnings: Vec<String>,
+}
+
+/// A change of one certificate.
+#[derive(Debug, Serialize)]
+pub struct Secret {
+    /// add, renew, remove, same
+    pub action: String,
+    /// Its name in the file.
+    pub name: String,
 }
 
 /// A change of one service.
@@ -508,10 +520,16 @@ impl Plan {
             service: c.service.clone(),
             details: c.details.clone(),
         };
+        let secret = |s: &pb::SecretChange| Secret {
+            action: s.action.clone(),
+            name: s.name.clone(),
+        };
         Self {
             app: app.to_owned(),
             revision: plan.revision,
-            changed: plan.changes.iter().any(|c| c.action != "same"),
+            changed: plan.changes.iter().any(|c| c.action != "same")
+                || plan.secrets.iter().any(|s| s.action != "same"),
+            secrets: plan.secrets.iter().map(secret).collect(),
             changes: plan.changes.iter().map(change).collect(),
             warnings: plan.warnings.clone(),
         }

@@ -18,7 +18,7 @@ fn read(text: &str) -> Result<Loaded, ComposeError> {
         vec![Source::new("compose.yaml", text)],
         None,
         "shop",
-        &variables,
+        (&crate::here(), &variables),
     )
 }
 
@@ -377,7 +377,8 @@ fn merge_keys_anchors_and_several_files_work() {
     let over =
         "services:\n  web:\n    command: [z]\n    ports: [\"81:81\"]\n    environment: { B: 3 }\n";
     let sources = vec![Source::new("a.yaml", base), Source::new("b.yaml", over)];
-    let loaded = parse(sources, Some("p"), "", &Variables::default()).unwrap();
+    let surroundings = (&crate::here(), &Variables::default());
+    let loaded = parse(sources, Some("p"), "", surroundings).unwrap();
     let spec = loaded.services.into_values().next().unwrap();
     assert_eq!(spec.container.command.unwrap(), ["z"]);
     assert_eq!(spec.container.ports, [80, 81]);

@@ -9,7 +9,8 @@ use longshore_model::autoscale::{AutoscaleMode, ScheduleEnd, StepTo, TargetKind}
 
 fn read(text: &str) -> Result<Loaded, ComposeError> {
     let source = Source::new("compose.yaml", text);
-    parse(vec![source], None, "shop", &Variables::new([]))
+    let surroundings = (&crate::here(), &Variables::new([]));
+    parse(vec![source], None, "shop", surroundings)
 }
 
 /// The service `web` of a file that is right.

@@ -10,4 +10,14 @@ mod compose_autoscale;
 mod output;
 mod placement;
 mod ports;
+mod secrets;
 mod tree;
+
+/// Files that are already in memory have no directory; certificates are judged by a time of their
+/// own.
+fn here() -> controllerctl::compose::Here {
+    controllerctl::compose::Here {
+        directory: ".".into(),
+        now: std::time::SystemTime::UNIX_EPOCH,
+    }
+}

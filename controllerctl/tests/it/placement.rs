@@ -10,7 +10,8 @@ use longshore_model::spec::{NodeAttribute, PlacementPolicy, Platform};
 fn read(body: &str) -> Result<ServiceSpec, String> {
     let text = format!("services:\n  web:\n    image: nginx\n{body}");
     let source = vec![Source::new("compose.yaml", &text)];
-    match parse(source, None, "shop", &Variables::new([])) {
+    let surroundings = (&crate::here(), &Variables::new([]));
+    match parse(source, None, "shop", surroundings) {
         Ok(loaded) => Ok(loaded.services.into_values().next().unwrap()),
         Err(ComposeError::Problems { problems, sources }) => Err(draw(&problems, &sources, false)),
         Err(other) => panic!("{other}"),

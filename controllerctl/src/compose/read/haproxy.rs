@@ -26,17 +26,38 @@ pub(super) struct Haproxy {
     pub(super) check: Check,
     pub(super) drain_ms: u64,
     pub(super) gate: Option<GateSpec>,
+    /// Plain ports send to the one with TLS.
+    redirects: bool,
 }
 
+/// What a port says of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Protocol {
+    Http,
+    Https,
+    Tcp,
+}
+
+/// The port that ends TLS without more ado.
+const HTTPS_PORT: u16 = 443;
+
 impl Haproxy {
-    /// A way in through a port of the edges; `mode`: what the port says of itself.
+    /// A way in through a port of the edges; `protocol`: what the port says of itself.
     pub(super) fn route(
         &self,
         listen_port: u16,
         container_port: u16,
-        mode: Option<RouteMode>,
+        protocol: Option<Protocol>,
     ) -> RouteSpec {
-        let mode = mode.unwrap_or(self.route.mode);
+        let mode = match protocol {
+            None => self.route.mode,
+            Some(Protocol::Tcp) => RouteMode::Tcp,
+            Some(Protocol::Http | Protocol::Https) => RouteMode::Http,
+        };
+        let ends_tls = match protocol {
+            None => listen_port == HTTPS_PORT,
+            Some(protocol) => protocol == Protocol::Https,
+        };
         // Plain TCP connections last, so only the file can know how many are right.
         let maxconn = self.maxconn_per_replica.unwrap_or(match mode {
             RouteMode::Http => MAXCONN_PER_REPLICA,
@@ -47,11 +68,54 @@ impl Haproxy {
             container_port,
             mode,
             maxconn_per_replica: maxconn,
+            tls: match ends_tls {
+                true => self.route.tls.clone(),
+                false => Vec::new(),
+            },
             ..self.route.clone()
         };
         match mode {
             RouteMode::Http => route,
             RouteMode::Tcp => route.as_tcp(),
+        }
+    }
+
+    /// Has TLS an end here, if somewhere?
+    pub(super) fn has_tls(&self) -> bool {
+        !self.route.tls.is_empty()
+    }
+
+    /// Sends requests of plain ports to the one with TLS, where the file says so, and says what
+    /// does not fit together.
+    pub(super) fn join_tls(&self, item: &Item<'_>, routes: &mut [RouteSpec], p: &mut Problems) {
+        let mut with_tls = routes.iter().filter(|route| !route.tls.is_empty());
+        let first = with_tls.next().map(|route| route.listen_port);
+        let others = with_tls.map(|route| route.listen_port);
+        let to = others
+            .chain(first)
+            .find(|port| *port == HTTPS_PORT)
+            .or(first);
+        if self.has_tls() && self.route.mode == RouteMode::Http && to.is_none() {
+            let help = "publish 443 (ports: [\"443:8000\"]), or say of another port app_protocol: \
+                        https";
+            let message = "no published port ends TLS";
+            item.at("tls").invalid_help(p, message, help);
+        }
+        if !self.redirects {
+            return;
+        }
+        let Some(to) = to else {
+            if !self.has_tls() {
+                let help = "name certificates: tls: [NAME]";
+                let message = "there is no port with TLS to send requests to";
+                item.at("redirect_https").invalid_help(p, message, help);
+            }
+            return;
+        };
+        for route in routes {
+            if route.tls.is_empty() && route.mode == RouteMode::Http {
+                route.redirect_port = to;
+            }
         }
     }
 
@@ -78,6 +142,7 @@ pub(super) fn read(item: Option<Item<'_>>, p: &mut Problems) -> Haproxy {
         check: Check::default(),
         drain_ms: DRAIN_MS,
         gate: None,
+        redirects: false,
     };
     let Some(item) = item else { return out };
     let Some(mut fields) = item.fields(p) else {
@@ -121,6 +186,8 @@ pub(super) fn read(item: Option<Item<'_>>, p: &mut Problems) -> Haproxy {
     };
     route.accept_proxy = flag("accept_proxy", p);
     route.http2 = flag("http2", p);
+    out.redirects = flag("redirect_https", p);
+    route.tls = tls(fields.take("tls"), p);
     if let Some(ms) = fields.take("drain").and_then(|i| i.duration_ms(p)) {
         out.drain_ms = ms;
     }
@@ -137,6 +204,18 @@ pub(super) fn read(item: Option<Item<'_>>, p: &mut Problems) -> Haproxy {
         place.invalid(p, problem.rule);
     }
     out
+}
+
+/// Names of secrets.
+fn tls(item: Option<Item<'_>>, p: &mut Problems) -> Vec<String> {
+    let Some(item) = item else {
+        return Vec::new();
+    };
+    let names = item.word_or_words(p);
+    if names.is_empty() {
+        item.invalid(p, "names no secret");
+    }
+    names
 }
 
 const BALANCES: [(&str, Balance); 5] = [

@@ -34,7 +34,6 @@ pub(super) const TOP: Reasons = &[
         "configs",
         "bake the file into the image, or bind a path that exists on the nodes",
     ),
-    ("secrets", "hand them over as environment variables for now"),
     ("include", "give the other file with a second -f"),
     ("models", "models are not containers"),
 ];
@@ -122,7 +121,11 @@ pub(super) const SERVICE: Reasons = &[
     ("provider", "a provider is not a container"),
     ("runtime", "the node's default runtime is used"),
     ("scale", "use deploy.replicas"),
-    ("secrets", "hand them over as environment variables for now"),
+    (
+        "secrets",
+        "certificates are named in x-haproxy.tls; hand other secrets over as environment variables \
+         for now",
+    ),
     ("shm_size", "mount a tmpfs"),
     ("stdin_open", "replicas run without a terminal; use exec -i"),
     ("storage_opt", "the node's storage options are used"),
@@ -153,7 +156,19 @@ pub(super) const HEALTHCHECK: Reasons = &[(
 
 pub(super) const AUTOSCALE: Reasons = &[("dry_run", "write mode: dry-run")];
 
-pub(super) const HAPROXY: Reasons = &[("tls", "not supported yet"), ("raw", "not supported yet")];
+pub(super) const HAPROXY: Reasons = &[("raw", "not supported yet")];
+
+pub(super) const TOP_SECRET: Reasons = &[
+    (
+        "external",
+        "bring the certificate with the file that names it: file or environment",
+    ),
+    ("name", "it has the name of its key"),
+    ("labels", "secrets have no labels"),
+    ("driver", "secrets are kept by the controller"),
+    ("driver_opts", "secrets are kept by the controller"),
+    ("template_driver", "secrets are taken as they are"),
+];
 
 pub(super) const HAPROXY_CHECK: Reasons = &[("inter", "write interval")];
 

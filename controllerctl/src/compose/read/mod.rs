@@ -9,6 +9,7 @@ mod item;
 mod keys;
 mod placement;
 mod ports;
+mod secrets;
 mod service;
 mod update;
 mod volumes;
@@ -16,8 +17,9 @@ mod volumes;
 use std::collections::BTreeMap;
 
 use longshore_model::spec::RouteSpec;
-use longshore_model::{ServiceName, ServiceSpec};
+use longshore_model::{SecretName, SecretText, ServiceName, ServiceSpec};
 
+use super::Here;
 use super::interpolate::Variables;
 use super::node::{Node, Value};
 use super::problem::Problems;
@@ -37,6 +39,8 @@ pub(super) struct Document {
     pub(super) context: Option<String>,
     /// The services that could be read.
     pub(super) services: BTreeMap<ServiceName, ServiceSpec>,
+    /// Certificates that they name.
+    pub(super) secrets: BTreeMap<SecretName, SecretText>,
 }
 
 /// What all services of a file share.
@@ -49,7 +53,7 @@ struct Shared<'a> {
 pub(super) fn document(
     node: &Node,
     app: &str,
-    variables: &Variables,
+    (here, variables): (&Here, &Variables),
     p: &mut Problems,
 ) -> Document {
     let mut document = Document::default();
@@ -72,6 +76,8 @@ pub(super) fn document(
     document.context = fields.take("x-context").and_then(|item| item.word(p));
     networks(fields.take("networks"), p);
     let volumes = volumes::top(fields.take("volumes"), app, p);
+    // Read once it is known who names them.
+    fields.take("secrets");
     let services = fields.take("services");
     if services.is_none() {
         v1_or_missing(node, p);
@@ -114,6 +120,7 @@ pub(super) fn document(
         }
     }
     port_clashes(&document, &listeners, p);
+    document.secrets = secrets::read(&root, &document.services, (here, variables), p);
     document
 }
 

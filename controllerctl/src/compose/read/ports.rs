@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use longshore_model::spec::{RouteMode, RouteSpec};
+use longshore_model::spec::RouteSpec;
 
 use super::super::problem::Problems;
-use super::haproxy::Haproxy;
+use super::haproxy::{Haproxy, Protocol};
 use super::item::Item;
 
 /// Most routes and published ports of one service, as the wire allows.
@@ -26,7 +26,7 @@ pub(super) struct Ports {
 struct Port {
     listen: Option<u16>,
     container: u16,
-    mode: Option<RouteMode>,
+    protocol: Option<Protocol>,
     /// `mode: host`: published on the node itself, not through the edges.
     host: bool,
 }
@@ -51,7 +51,7 @@ pub(super) fn read(
         let Some(Port {
             listen,
             container,
-            mode,
+            protocol,
             host,
         }) = port
         else {
@@ -75,7 +75,12 @@ pub(super) fn read(
             item.invalid(p, format!("port {listen_port} is published twice"));
             continue;
         }
-        out.routes.push(haproxy.route(listen_port, container, mode));
+        if protocol == Some(Protocol::Https) && !haproxy.has_tls() {
+            let help = "name certificates: x-haproxy: { tls: [NAME] }";
+            item.invalid_help(p, "app_protocol: https needs a certificate", help);
+        }
+        out.routes
+            .push(haproxy.route(listen_port, container, protocol));
         add(&mut out.published, container);
     }
     exposed(expose.as_ref(), &mut out, p);
@@ -129,7 +134,7 @@ fn short(item: &Item<'_>, p: &mut Problems) -> Option<Port> {
         [container] => Some(Port {
             listen: None,
             container: target(item, container, p)?,
-            mode: None,
+            protocol: None,
             host: false,
         }),
         [container, listen] => {
@@ -138,7 +143,7 @@ fn short(item: &Item<'_>, p: &mut Problems) -> Option<Port> {
             Some(Port {
                 listen: Some(listen),
                 container,
-                mode: None,
+                protocol: None,
                 host: false,
             })
         }
@@ -192,10 +197,14 @@ fn long(item: &Item<'_>, p: &mut Problems) -> Option<Port> {
         .take("mode")
         .and_then(|i| i.choice(p, &[("ingress", false), ("host", true)]))
         .unwrap_or(false);
-    let modes = [("http", RouteMode::Http), ("tcp", RouteMode::Tcp)];
-    let mode = fields
+    let protocols = [
+        ("http", Protocol::Http),
+        ("https", Protocol::Https),
+        ("tcp", Protocol::Tcp),
+    ];
+    let protocol = fields
         .take("app_protocol")
-        .and_then(|i| i.choice(p, &modes));
+        .and_then(|i| i.choice(p, &protocols));
     fields.take("name");
     let reasons = [("host_ip", "edges listen on all addresses")];
     fields.finish(p, &reasons);
@@ -205,7 +214,7 @@ fn long(item: &Item<'_>, p: &mut Problems) -> Option<Port> {
     Some(Port {
         listen,
         container: container?,
-        mode,
+        protocol,
         host,
     })
 }

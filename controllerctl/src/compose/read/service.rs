@@ -26,13 +26,18 @@ pub(super) fn read(item: &Item<'_>, shared: &Shared<'_>, p: &mut Problems) -> Op
     spec.healthcheck = health;
     let has_haproxy = fields.take("x-haproxy");
     let haproxy = haproxy::read(has_haproxy.clone(), p);
-    let ports = ports::read(fields.take("ports"), fields.take("expose"), &haproxy, p);
+    let mut ports = ports::read(fields.take("ports"), fields.take("expose"), &haproxy, p);
     if let (Some(item), true) = (&has_haproxy, ports.routes.is_empty()) {
         item.invalid_help(
             p,
             "the service publishes no port, so HAProxy has nothing to do for it",
             "add for example: ports: [\"80:8000\"]",
         );
+    }
+    if let Some(item) = &has_haproxy
+        && !ports.routes.is_empty()
+    {
+        haproxy.join_tls(item, &mut ports.routes, p);
     }
     if spec.privileges.host_network && !ports.published.is_empty() {
         item.invalid(
