@@ -1,6 +1,8 @@
 //! `ports` and `x-haproxy`: ways in.
 
-use longshore_model::route::{Balance, CheckTimes, ProxyProtocol, RouteMode, RouteSpec, Timeouts};
+use longshore_model::route::{
+    Balance, CheckTimes, ProxyProtocol, RouteMode, RouteSpec, Timeouts, Weights,
+};
 
 use crate::compose::{faults, web};
 
@@ -95,6 +97,27 @@ fn leastconn_starts_slowly_where_the_file_is_silent() {
 }
 
 #[test]
+fn weights_go_by_load_where_the_file_says_so() {
+    let of = |haproxy: &str| {
+        let file = format!(
+            "    ports: [\"80:80\", {{ target: 81, published: 81, app_protocol: tcp }}]\n    x-haproxy: {haproxy}\n"
+        );
+        web(&file)
+            .routes
+            .iter()
+            .map(|route| route.weights)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(of("{ weights: load }"), [Weights::Load; 2]);
+    assert_eq!(
+        of("{ weights: load, balance: leastconn }"),
+        [Weights::Load; 2]
+    );
+    assert_eq!(of("{ weights: equal, balance: hash }"), [Weights::Equal; 2]);
+    assert_eq!(of("{}"), [Weights::Equal; 2]);
+}
+
+#[test]
 fn requests_at_a_time_are_limited_where_the_file_is_silent() {
     let ports = "    ports: [\"80:80\", { target: 81, published: 81, app_protocol: tcp }]\n";
     let limits = |more: &str| {
@@ -138,6 +161,11 @@ fn a_word_that_breaks_a_rule_is_refused_with_the_rule() {
             "    x-haproxy: { mode: tcp, http2: true }\n",
             "needs mode http",
         ),
+        (
+            "    x-haproxy: { weights: load, balance: hash }\n",
+            "load needs balance: roundrobin, leastconn or random",
+        ),
+        ("    x-haproxy: { weights: cpu }\n", "equal"),
         (
             "    x-haproxy: { domains: [\"-a.org\"] }\n",
             "is no host name",

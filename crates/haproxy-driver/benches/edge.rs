@@ -178,6 +178,7 @@ impl Bench {
             address: IpAddr::V4(Ipv4Addr::new(127, b + 1, c, d)),
             port: self.replica_port,
             mode,
+            weight: None,
         })
     }
 

@@ -12,7 +12,7 @@ use longshore_model::observe::ServerAdmin;
 use longshore_model::route::Balance;
 use longshore_model::routes::{Server, ServerMode};
 
-use crate::intent::{BackendIntent, Intent};
+use crate::intent::{BackendIntent, EQUAL, Intent};
 use crate::name::{BackendName, slot_name};
 use crate::readout::{Load, Running, RunningServer};
 use crate::render::{PARKED, server_options};
@@ -311,6 +311,12 @@ impl Look<'_> {
             }
             return false;
         };
+        let weight = self.backend.weight(server).unwrap_or(EQUAL);
+        if now.weight != weight {
+            // An `apply` says nothing of drift: what it finds is the change that it brings.
+            self.drifted(proven, slot, server, "had another weight");
+            self.step(slot, Action::Weight(weight));
+        }
         if !points_at(now, server) {
             self.drifted(proven, slot, server, "had another address");
             if now.admin != ServerAdmin::Maint {
@@ -363,6 +369,9 @@ impl Look<'_> {
         };
         let options = server_options(self.backend, self.settings);
         self.step(slot, Action::AddServer { at, options });
+        if let Some(weight) = self.backend.weight(server) {
+            self.step(slot, Action::Weight(weight));
+        }
         if sticky {
             self.join(slot, server, false);
         } else {

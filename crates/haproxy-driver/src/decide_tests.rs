@@ -1,6 +1,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use longshore_model::ServiceKey;
+use longshore_model::route::Weights;
 use longshore_model::routes::{Backend, Routes};
 use longshore_model::spec::RouteSpec;
 use proptest::prelude::*;
@@ -23,6 +24,7 @@ fn intent(servers: &[(u64, ServerMode)]) -> Intent {
             address: address(u8::try_from(id).unwrap()),
             port: 8000,
             mode,
+            weight: None,
         })
         .collect();
     let route = RouteSpec {
@@ -73,6 +75,7 @@ fn now(id: u64, admin: ServerAdmin, health: u32) -> RunningServer {
         up: health > 0,
         check_health: health,
         check_enabled: true,
+        weight: EQUAL,
         load: Some(Load::default()),
         answers: Default::default(),
         line: String::new(),
@@ -370,6 +373,42 @@ fn checks_that_were_switched_off_are_switched_on_and_the_server_stays_in() {
     assert_eq!(decision.slots, slots(&[(1, held(7, true))]));
 }
 
+#[test]
+fn a_weight_comes_before_traffic_and_is_put_right() {
+    let mut want = intent(&[(7, Serve), (8, Drain)]);
+    let backend = want.backends.values_mut().next().unwrap();
+    backend.route.weights = Weights::Load;
+    for server in backend.servers.values_mut() {
+        server.weight = Some(35);
+    }
+    let first = look(
+        &want,
+        &SlotMap::default(),
+        &running(&[(1, now(0, Maint, 0))]),
+    );
+    assert_eq!(
+        wire(&first),
+        [
+            "set server be_shop_web_80/slot1 weight 35",
+            "set server be_shop_web_80/slot1 addr 10.0.0.7 port 8000",
+            "set server be_shop_web_80/slot1 state drain",
+        ]
+    );
+    // One that drains gets nothing new: its weight is nobody's business.
+    let map = slots(&[(1, held(7, true)), (2, held(8, true))]);
+    let world = running(&[(1, now(7, Ready, 2)), (2, now(8, Draining, 2))]);
+    let later = look(&want, &map, &world);
+    assert_eq!(wire(&later), ["set server be_shop_web_80/slot1 weight 35"]);
+    assert_eq!(
+        later.drift,
+        ["be_shop_web_80/slot1 (r7) had another weight"]
+    );
+    // Random balancing keeps an entry per unit.
+    want.backends.values_mut().next().unwrap().route.balance = Balance::Random;
+    let coarse = look(&want, &map, &world);
+    assert_eq!(wire(&coarse), ["set server be_shop_web_80/slot1 weight 4"]);
+}
+
 /// HAProxy as a model: what each command does to a server.
 fn play(running: &mut Running, steps: &[Step]) {
     for step in steps {
@@ -401,6 +440,7 @@ fn play(running: &mut Running, steps: &[Step]) {
                 (server.address, server.port) = (Some(PARKED.ip()), PARKED.port());
             }
             Action::EnableHealth => server.check_enabled = true,
+            Action::Weight(weight) => server.weight = *weight,
             Action::Drain => {
                 if server.admin == Maint {
                     (server.up, server.check_health) = (true, 1);
@@ -439,7 +479,11 @@ proptest! {
         let admin = |n| match n { 0 => Maint, 1 => Draining, _ => Ready };
         let start: Vec<_> = start
             .into_iter()
-            .map(|(slot, (id, admin_n, health))| (slot, now(id, admin(admin_n), health)))
+            .map(|(slot, (id, admin_n, health))| {
+                let mut server = now(id, admin(admin_n), health);
+                server.weight = slot % 3;
+                (slot, server)
+            })
             .collect();
         let mut world = running(&start);
         let mut seen = BTreeSet::new();
@@ -472,9 +516,9 @@ proptest! {
         let again = look(&want, &map, &world);
         prop_assert_eq!(wire(&again), Vec::<String>::new());
         prop_assert!(again.drift.is_empty(), "{:?}", again.drift);
-        let ready: BTreeSet<IpAddr> = world.backends[BACKEND]
-            .values()
-            .filter(|s| s.admin == Ready)
+        let ready = || world.backends[BACKEND].values().filter(|s| s.admin == Ready);
+        prop_assert!(ready().all(|server| server.weight == EQUAL));
+        let ready: BTreeSet<IpAddr> = ready()
             .filter_map(|s| s.address)
             .collect();
         let serving: BTreeSet<IpAddr> = wanted

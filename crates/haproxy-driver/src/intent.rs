@@ -6,8 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use longshore_model::route::{CheckTimes, Clash, RouteMode, RouteProblem, RouteSpec};
+use longshore_model::route::{
+    Balance, CheckTimes, Clash, RouteMode, RouteProblem, RouteSpec, Weights,
+};
 use longshore_model::routes::{Backend, Routes, Server};
+use longshore_model::weight::{WEIGHT_MAX, WEIGHT_MIN};
 use longshore_model::{ReplicaId, SecretKey, SecretName, ServiceKey};
 
 use crate::name::{BackendName, CertificateName, CheckPath, Domain, PathPrefix, Token};
@@ -116,6 +119,9 @@ impl RouteError {
     }
 }
 
+/// Weight of a server of which nothing is said.
+pub const EQUAL: u32 = 1;
+
 /// One backend that passed all rules.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BackendIntent {
@@ -146,6 +152,18 @@ pub struct BackendIntent {
 }
 
 impl BackendIntent {
+    /// What a server weighs in HAProxy; none: the file does not say, so that it weighs
+    /// [`EQUAL`]. Random balancing keeps an entry per unit of weight, so that its units are coarse.
+    #[must_use]
+    pub fn weight(&self, server: &Server) -> Option<u32> {
+        let weight = server.weight.unwrap_or(WEIGHT_MAX);
+        match (self.route.weights, self.route.balance) {
+            (Weights::Equal, _) => None,
+            (Weights::Load, Balance::Random) => Some(weight.div_ceil(10).into()),
+            (Weights::Load, _) => Some(weight.into()),
+        }
+    }
+
     /// How its servers are checked: as the edge does, but for what the way in says.
     #[must_use]
     pub fn check_settings(&self, edge: &CheckSettings) -> CheckSettings {
@@ -370,6 +388,22 @@ fn check_servers(backend: &Backend) -> Result<BTreeMap<ReplicaId, Server>, Route
                 replica: server.replica,
                 address,
                 port: server.port,
+            });
+        }
+        // Nobody drains by a weight.
+        if let Some(weight) = server.weight
+            && !(WEIGHT_MIN..=WEIGHT_MAX).contains(&weight)
+        {
+            let rule = format!(
+                "{} weighs {weight}, not {WEIGHT_MIN} to {WEIGHT_MAX}",
+                server.replica
+            );
+            return Err(RouteError::Rule {
+                service: backend.service.clone(),
+                problem: RouteProblem {
+                    field: "weights",
+                    rule,
+                },
             });
         }
         if servers.insert(server.replica, server.clone()).is_some() {

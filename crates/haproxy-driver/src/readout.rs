@@ -34,6 +34,8 @@ pub struct RunningServer {
     pub check_health: u32,
     /// Checks run once it is out of maint.
     pub check_enabled: bool,
+    /// Its weight as it was last set; a slow start does not change it.
+    pub weight: u32,
     /// Requests on it and waiting for it, where they were read.
     pub load: Option<Load>,
     /// What its slot has answered, where it was read.
@@ -78,6 +80,7 @@ struct StateColumns {
     operation: usize,
     check_health: usize,
     check_state: usize,
+    weight: usize,
 }
 
 impl StateColumns {
@@ -93,6 +96,7 @@ impl StateColumns {
             operation: place("srv_op_state")?,
             check_health: place("srv_check_health")?,
             check_state: place("srv_check_state")?,
+            weight: place("srv_uweight")?,
         })
     }
 }
@@ -150,6 +154,7 @@ fn server_line<'a>(
         up: OP_UP.contains(&number(columns.operation)?),
         check_health: number(columns.check_health)?,
         check_enabled: number(columns.check_state)? & CHECK_ENABLED != 0,
+        weight: number(columns.weight)?,
         load: None,
         answers: ServerAnswers::default(),
         line: line.to_owned(),

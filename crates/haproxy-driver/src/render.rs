@@ -441,9 +441,11 @@ fn render_servers(out: &mut String, backend: &BackendIntent, slots: &SlotMap) {
         let proven = matches!(holder, Holder::Replica { proven: true, .. });
         let enabled = proven && server.is_some_and(|s| s.mode == ServerMode::Serve);
         let disabled = if enabled { "" } else { " disabled" };
+        let weight = server.and_then(|server| backend.weight(server));
+        let weight = weight.map_or(String::new(), |weight| format!(" weight {weight}"));
         let _ = writeln!(
             out,
-            "    server {} {address} check{disabled}",
+            "    server {} {address} check{weight}{disabled}",
             slot_name(slot)
         );
     }

@@ -38,6 +38,8 @@ pub enum Action {
         /// Requests at a time, as before.
         maxconn: u32,
     },
+    /// Its part of the traffic, beside the weights of the others.
+    Weight(u32),
 }
 
 impl Action {
@@ -84,6 +86,7 @@ impl Step {
             Action::Maint => format!("set server {server} state maint"),
             Action::Ready => format!("set server {server} state ready"),
             Action::Pull { maxconn } => format!("set maxconn server {server} {maxconn}"),
+            Action::Weight(weight) => format!("set server {server} weight {weight}"),
         }
     }
 }

@@ -27,6 +27,7 @@ pub mod shared;
 mod span;
 pub mod spec;
 mod update;
+pub mod weight;
 
 pub use app::{App, Desired, ManualScale};
 pub use autoscale::{AutoscaleControl, AutoscaleMode, AutoscaleSpec};

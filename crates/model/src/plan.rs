@@ -16,6 +16,7 @@ use crate::rollout::{Good, Refused, Rollout};
 use crate::routes::{Backend, CLOSED_MAX, Routes, Server, ServerMode};
 use crate::shared::SharedMap;
 use crate::spec::{ContainerSpec, Probe, RouteSpec};
+use crate::weight::Weighed;
 
 /// What the controller has decided and committed. Nodes and edges are told parts of it.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -88,6 +89,9 @@ pub struct ServicePlan {
     /// Its replicas that move.
     #[serde(default)]
     pub moves: Vec<Move>,
+    /// Its replicas' weights; none: all are equal, as they are until measurements say otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<Weighed>,
     /// Container specs that its replicas refer to.
     #[serde(default)]
     pub templates: BTreeMap<TemplateId, Arc<ContainerSpec>>,
@@ -113,6 +117,7 @@ impl ServicePlan {
             drain_ms: self.drain_ms,
             ways_closed: self.ways_closed,
             moves: self.moves.clone(),
+            weights: self.weights.clone(),
             rollout: self.rollout.clone(),
             good: self.good.clone(),
             refused: self.refused.clone(),
@@ -399,10 +404,15 @@ impl ServicePlan {
             if !self.all_answer(route.check_path.as_deref()) {
                 route.check_path = None;
             }
+            let servers = replicas.filter_map(|replica| {
+                let mut server = replica.server(port)?;
+                server.weight = Weighed::of(self.weights.as_ref(), &route, replica.id);
+                Some(server)
+            });
             Backend {
                 service: key.clone(),
+                servers: servers.collect(),
                 route,
-                servers: replicas.filter_map(|r| r.server(port)).collect(),
             }
         })
     }
@@ -464,6 +474,7 @@ impl Replica {
             address: self.address,
             port: binding.host_port,
             mode,
+            weight: None,
         })
     }
 }

@@ -16,6 +16,7 @@ use crate::id::{NodeId, ServiceKey};
 use crate::reason::{Reason, RefusalCount};
 use crate::record::DecisionRecord;
 use crate::shared::SharedMap;
+use crate::weight::WeightLook;
 
 mod scale;
 
@@ -66,6 +67,9 @@ pub struct ServiceReport {
     /// Its warm standbys.
     #[serde(default)]
     pub warm: WarmReport,
+    /// Its replicas' weights, if they go by load.
+    #[serde(default)]
+    pub weights: Vec<WeightLook>,
 }
 
 /// What a run says of evening out one service.

@@ -8,6 +8,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::id::SecretName;
+pub use crate::weight::Weights;
 
 /// Most host names of one route.
 pub const DOMAINS_MAX: usize = 64;
@@ -87,6 +88,9 @@ pub struct RouteSpec {
     /// Requests are not served here but sent to this port of the edges, over TLS; 0: served.
     #[serde(default)]
     pub redirect_port: u16,
+    /// How much of the traffic each replica gets.
+    #[serde(default)]
+    pub weights: Weights,
 }
 
 /// HTTP or plain TCP.
@@ -333,6 +337,9 @@ impl Found {
             "hash_header",
             || "has a meaning with balance: hash only".to_owned(),
         );
+        self.unless(!Weights::move_keys(route), "weights", || {
+            Weights::MOVE_KEYS.to_owned()
+        });
     }
 
     fn numbers(&mut self, route: &RouteSpec) {

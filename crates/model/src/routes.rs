@@ -45,6 +45,10 @@ pub struct Server {
     pub port: u16,
     /// Takes new requests, or finishes what it has.
     pub mode: ServerMode,
+    /// Its weight among the servers of its backend, where they differ: 1 to
+    /// [`crate::weight::WEIGHT_MAX`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<u8>,
 }
 
 /// What a server in a route does.

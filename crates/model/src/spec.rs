@@ -8,7 +8,9 @@ use sha2::{Digest, Sha256};
 
 use crate::autoscale::AutoscaleSpec;
 use crate::id::TemplateId;
-pub use crate::route::{Balance, CheckTimes, ProxyProtocol, RouteMode, RouteSpec, Timeouts};
+pub use crate::route::{
+    Balance, CheckTimes, ProxyProtocol, RouteMode, RouteSpec, Timeouts, Weights,
+};
 pub use crate::update::{FailureAction, GateSpec, UpdateOrder, UpdateSpec};
 
 /// Everything that the engine must know to make one container. Equal specs make

@@ -128,6 +128,7 @@ fn same_decision(after: &ServicePlan, before: &ServicePlan) -> bool {
         good: _,
         refused,
         moves,
+        weights,
         templates,
         replicas: _,
     } = after;
@@ -146,6 +147,7 @@ fn same_decision(after: &ServicePlan, before: &ServicePlan) -> bool {
         && *refused == before.refused
         && same_good(after, before)
         && *moves == before.moves
+        && *weights == before.weights
         && *templates == before.templates
 }
 

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use longshore_haproxy_driver::decide::{Decision, Worker, decide, for_reload};
-use longshore_haproxy_driver::intent::Intent;
+use longshore_haproxy_driver::intent::{EQUAL, Intent};
 use longshore_haproxy_driver::name::BackendName;
 use longshore_haproxy_driver::slots::Holder;
 use longshore_haproxy_driver::snapshot::servers;
@@ -324,7 +324,8 @@ impl Driver {
                 let address = server.map_or(PARKED, |s| SocketAddr::new(s.address, s.port));
                 let proven = matches!(holder, Holder::Replica { proven: true, .. });
                 let enabled = proven && server.is_some_and(|s| s.mode == ServerMode::Serve);
-                (slot, (address, enabled))
+                let weight = server.and_then(|server| backend.weight(server));
+                (slot, (address, enabled, weight.unwrap_or(EQUAL)))
             });
             file.servers.insert(name.to_string(), servers.collect());
         }

@@ -99,6 +99,8 @@ pub struct SimServer {
     pub up_at: u64,
     /// Checks run.
     pub checked: bool,
+    /// Its part of the traffic.
+    pub weight: u32,
     /// Next check.
     pub check_at: u64,
     /// Sessions on it.
@@ -144,8 +146,8 @@ impl SimServer {
 pub struct File {
     /// By backend: its ways in, without servers.
     pub structure: BTreeMap<String, (ServiceKey, RouteSpec)>,
-    /// By backend and slot: address, and whether it starts enabled.
-    pub servers: BTreeMap<String, BTreeMap<SlotNumber, (SocketAddr, bool)>>,
+    /// By backend and slot: address, whether it starts enabled, and its weight.
+    pub servers: BTreeMap<String, BTreeMap<SlotNumber, (SocketAddr, bool, u32)>>,
 }
 
 impl Haproxy {
@@ -165,6 +167,7 @@ impl Haproxy {
             up: server.admin != ServerAdmin::Maint && server.health > 0,
             check_health: server.health,
             check_enabled: server.checked,
+            weight: server.weight,
             load: Some(Load {
                 sessions: server.sessions,
                 queued: 0,
@@ -209,6 +212,7 @@ impl Haproxy {
                 health: 0,
                 up_at: now_ms,
                 checked: false,
+                weight: 1,
                 check_at: now_ms,
                 sessions: 0,
                 answers: ServerAnswers::default(),
@@ -232,6 +236,7 @@ impl Haproxy {
                 return leaves_maint;
             }
             Action::EnableHealth => server.checked = true,
+            Action::Weight(weight) => server.weight = *weight,
             Action::Maint => (server.admin, server.health) = (ServerAdmin::Maint, 0),
             Action::Drain | Action::Ready => {
                 if leaves_maint {
@@ -274,7 +279,7 @@ impl Haproxy {
         let old = std::mem::take(&mut self.worker);
         for (name, servers) in &self.file.servers {
             let mut pool = Pool::default();
-            for (&slot, &(address, enabled)) in servers {
+            for (&slot, &(address, enabled, weight)) in servers {
                 // The state file tells who is down as well.
                 let was = old.get(name).and_then(|pool| {
                     let known = |s: &&SimServer| s.admin != ServerAdmin::Maint;
@@ -299,6 +304,7 @@ impl Haproxy {
                         health,
                         up_at: was.map_or(now_ms, |was| was.up_at),
                         checked: true,
+                        weight,
                         check_at: now_ms + u64::from(check.fastinter_ms),
                         sessions: 0,
                         answers: ServerAnswers::default(),

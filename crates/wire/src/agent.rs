@@ -159,6 +159,7 @@ pub fn routes_to_pb(routes: &Routes, fence: Fence) -> pb::Routes {
             ServerMode::Drain => pb::ServerMode::Drain,
         }
         .into(),
+        weight: server.weight.unwrap_or(0).into(),
     };
     pb::Routes {
         fence: Some(fence.into()),
@@ -217,11 +218,15 @@ fn server_from(server: pb::Server) -> Result<Server, WireError> {
         .parse()
         .map_err(|_| invalid("servers.address", "is no IP address"))?;
     let port = port("servers.port", server.port)?;
+    // What a weight may be is the edge's to check, server by server.
+    let weight =
+        u8::try_from(server.weight).map_err(|_| invalid("servers.weight", "is above 255"))?;
     Ok(Server {
         replica: ReplicaId(server.replica_id),
         address,
         port,
         mode,
+        weight: (weight > 0).then_some(weight),
     })
 }
 

@@ -1,6 +1,8 @@
 //! Ways in.
 
-use longshore_model::spec::{Balance, CheckTimes, ProxyProtocol, RouteMode, RouteSpec, Timeouts};
+use longshore_model::spec::{
+    Balance, CheckTimes, ProxyProtocol, RouteMode, RouteSpec, Timeouts, Weights,
+};
 use longshore_proto::spec::v1 as pb;
 
 use crate::error::{WireError, bounded, invalid, port};
@@ -70,6 +72,11 @@ pub fn route_spec_to_pb(route: &RouteSpec) -> pb::RouteSpec {
         http2: route.http2,
         tls: route.tls.clone(),
         redirect_port: route.redirect_port.into(),
+        weights: match route.weights {
+            Weights::Equal => pb::Weights::Equal,
+            Weights::Load => pb::Weights::Load,
+        }
+        .into(),
     }
 }
 
@@ -92,6 +99,7 @@ pub fn route_spec_from_pb(route: pb::RouteSpec) -> Result<RouteSpec, WireError> 
 /// [`WireError`]: a port that is none, or too many host names to look at.
 pub(crate) fn route_from_pb(route: pb::RouteSpec) -> Result<RouteSpec, WireError> {
     let (mode, balance, proxy) = (route.mode(), route.balance(), route.proxy_protocol());
+    let weights = route.weights();
     let (check, times) = (
         route.check.unwrap_or_default(),
         route.timeouts.unwrap_or_default(),
@@ -140,6 +148,10 @@ pub(crate) fn route_from_pb(route: pb::RouteSpec) -> Result<RouteSpec, WireError
         redirect_port: match route.redirect_port {
             0 => 0,
             number => port("routes.redirect_port", number)?,
+        },
+        weights: match weights {
+            pb::Weights::Load => Weights::Load,
+            pb::Weights::Equal | pb::Weights::Unspecified => Weights::Equal,
         },
     })
 }

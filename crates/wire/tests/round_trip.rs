@@ -20,7 +20,7 @@ use longshore_model::secret::{PEM_BYTES_MAX, SECRETS_ALL_MAX};
 use longshore_model::spec::{
     Balance, CheckTimes, Constraint, ContainerSpec, ExecCheck, FailureAction, GateSpec, Mount,
     NodeAttribute, PlacementPolicy, PlacementSpec, Probe, ProxyProtocol, RouteSpec, ServiceSpec,
-    Timeouts, UpdateOrder, UpdateSpec,
+    Timeouts, UpdateOrder, UpdateSpec, Weights,
 };
 use longshore_model::{Event, EventKind, NodeId, ReplicaId, SecretKey, SecretText, ServiceKey};
 use longshore_wire::{
@@ -275,12 +275,17 @@ fn routes_come_back_the_same() {
         generation: 9,
         backends: vec![Backend {
             service: "hello/hello".parse().unwrap(),
-            route: service().routes.remove(0),
+            route: RouteSpec {
+                balance: Balance::Random,
+                weights: Weights::Load,
+                ..service().routes.remove(0)
+            },
             servers: vec![Server {
                 replica: ReplicaId(1),
                 address: "192.168.56.11".parse().unwrap(),
                 port: 20_000,
                 mode: ServerMode::Drain,
+                weight: Some(40),
             }],
         }],
         closed: vec!["hello/jobs".parse().unwrap()],

@@ -1,7 +1,7 @@
 //! `x-haproxy`: how the edges treat a service.
 
 use longshore_model::route::{
-    Balance, CheckTimes, MAXCONN_MAX, ProxyProtocol, RouteMode, RouteSpec, Timeouts,
+    Balance, CheckTimes, MAXCONN_MAX, ProxyProtocol, RouteMode, RouteSpec, Timeouts, Weights,
 };
 use longshore_model::spec::GateSpec;
 
@@ -180,6 +180,9 @@ pub(super) fn read(item: Option<Item<'_>>, p: &mut Problems) -> Haproxy {
     let versions = [("v1", ProxyProtocol::V1), ("v2", ProxyProtocol::V2)];
     let version = fields.take("proxy_protocol");
     route.proxy_protocol = version.and_then(|i| i.choice(p, &versions));
+    let kinds = [("equal", Weights::Equal), ("load", Weights::Load)];
+    let weights = fields.take("weights").and_then(|i| i.choice(p, &kinds));
+    route.weights = weights.unwrap_or_default();
     let mut flag = |name, p: &mut Problems| {
         let item: Option<Item<'_>> = fields.take(name);
         item.and_then(|item| item.boolean(p)).unwrap_or(false)

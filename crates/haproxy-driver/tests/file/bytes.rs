@@ -4,7 +4,9 @@
 use std::net::IpAddr;
 
 use longshore_model::ReplicaId;
-use longshore_model::route::{Balance, CheckTimes, ProxyProtocol, RouteMode, RouteSpec, Timeouts};
+use longshore_model::route::{
+    Balance, CheckTimes, ProxyProtocol, RouteMode, RouteSpec, Timeouts, Weights,
+};
 use longshore_model::routes::{Backend, Server, ServerMode};
 
 /// Longest list of ways in, and of anything in one.
@@ -73,6 +75,15 @@ impl Bytes<'_> {
             address,
             port: u16::from_le_bytes([self.byte(), self.byte()]),
             mode: self.pick(&[ServerMode::Serve, ServerMode::Drain]),
+            weight: self.pick(&[
+                None,
+                None,
+                Some(10),
+                Some(55),
+                Some(100),
+                Some(0),
+                Some(255),
+            ]),
         }
     }
 
@@ -114,6 +125,7 @@ impl Bytes<'_> {
             http2: self.flag(),
             tls: self.list(|b| b.word(&["a-cert", "b-cert", "../x", "A"])),
             redirect_port: self.pick(&[0, 0, 0, 443, 8443]),
+            weights: self.pick(&[Weights::Equal, Weights::Equal, Weights::Load]),
         }
     }
 }

@@ -82,6 +82,7 @@ fn each_rule_that_is_broken_names_service_and_field() {
                 address: IpAddr::V6(Ipv6Addr::UNSPECIFIED),
                 port: 1,
                 mode: ServerMode::Serve,
+                weight: None,
             });
         },
         "r1 has no usable address",
@@ -152,6 +153,7 @@ fn only_a_proven_server_that_serves_is_enabled_in_the_file() {
             address,
             port: 8000 + id as u16,
             mode,
+            weight: None,
         });
     }
     let (intent, _) = compile(vec![web]);
@@ -309,6 +311,7 @@ fn haproxy_accepts_every_kind_of_backend_without_a_warning() {
                     },
                     port: 31_000,
                     mode: ServerMode::Serve,
+                    weight: None,
                 };
                 one.servers.push(server);
                 one.route.balance = balance;

@@ -1,7 +1,9 @@
 //! Ways in of any kind, hostile words among them.
 
 use longshore_model::ReplicaId;
-use longshore_model::route::{Balance, CheckTimes, ProxyProtocol, RouteMode, RouteSpec, Timeouts};
+use longshore_model::route::{
+    Balance, CheckTimes, ProxyProtocol, RouteMode, RouteSpec, Timeouts, Weights,
+};
 use longshore_model::routes::{Backend, Server, ServerMode};
 use proptest::prelude::*;
 
@@ -50,7 +52,8 @@ prop_compose! {
         hash_header in word("X-[A-Z]"), sticky_cookie in word("[A-Z]{3}"),
         balance in 0usize..5, maxconn_per_replica in number(1u32..100),
         slowstart_ms in number(1u64..9_000), (check, timeouts) in any_times(),
-        proxy in 0u8..3, accept_proxy in prop::bool::weighted(0.05), (tls, redirect_port) in any_tls(),
+        proxy in 0u8..3, accept_proxy in prop::bool::weighted(0.05),
+        ((tls, redirect_port), by_load) in (any_tls(), any::<bool>()),
     ) -> RouteSpec {
         let balances = [
             Balance::Roundrobin, Balance::Leastconn, Balance::Random, Balance::Source, Balance::Hash,
@@ -59,6 +62,7 @@ prop_compose! {
         let plain = RouteSpec {
             balance, check_path, check, maxconn_per_replica, slowstart_ms, timeouts, accept_proxy,
             mode: if tcp { RouteMode::Tcp } else { RouteMode::Http },
+            weights: if by_load { Weights::Load } else { Weights::Equal },
             proxy_protocol: [None, Some(ProxyProtocol::V1), Some(ProxyProtocol::V2)][usize::from(proxy)],
             ..RouteSpec::new(port, 80)
         };
@@ -76,12 +80,12 @@ prop_compose! {
 prop_compose! {
     pub(crate) fn any_backend()(
         app in "[a-c]", service in "[a-c-]{0,2}", route in any_route(),
-        servers in prop::collection::btree_map(0u64..20, (any::<[u8; 4]>(), any::<u16>(), any::<bool>()), 0..5),
+        servers in prop::collection::btree_map(0u64..20, (any::<[u8; 4]>(), any::<u16>(), any::<bool>(), prop::option::of(10..=100_u8)), 0..5),
     ) -> Backend {
         let mut one = backend(&format!("{app}/x{service}"), 80, &[]);
         one.route = route;
-        one.servers = servers.into_iter().map(|(id, (address, port, serve))| Server {
-            replica: ReplicaId(id), address: address.into(), port,
+        one.servers = servers.into_iter().map(|(id, (address, port, serve, weight))| Server {
+            replica: ReplicaId(id), address: address.into(), port, weight,
             mode: if serve { ServerMode::Serve } else { ServerMode::Drain },
         }).collect();
         one

@@ -11,7 +11,9 @@ use longshore_haproxy_driver::readout::Running;
 use longshore_haproxy_driver::render::{listen_ports, render};
 use longshore_haproxy_driver::versions::Version;
 use longshore_haproxy_driver::{Intent, SlotMap};
-use longshore_model::route::{Balance, CheckTimes, ProxyProtocol, RouteMode, RouteSpec, Timeouts};
+use longshore_model::route::{
+    Balance, CheckTimes, ProxyProtocol, RouteMode, RouteSpec, Timeouts, Weights,
+};
 use longshore_model::routes::{Backend, Server, ServerMode};
 
 use crate::common::{compile, first_slots, sections, settings};
@@ -228,6 +230,8 @@ fn read_route(read: &Sections, meant: &BackendIntent) -> RouteSpec {
             false => Vec::new(),
         },
         redirect_port: redirect_port(lines),
+        // Said server by server.
+        weights: meant.route.weights,
     }
 }
 
@@ -255,9 +259,20 @@ fn servers_are_right(read: &Sections, meant: &BackendIntent) {
     let servers = lines.iter().filter_map(|line| line.strip_prefix("server "));
     for (nth, line) in servers.enumerate() {
         let words: Vec<&str> = line.split(' ').collect();
-        let [name, at, "check", "disabled"] = words.as_slice() else {
-            panic!("nobody has proven anything, but: {line}");
+        let (name, at, weight) = match words.as_slice() {
+            [name, at, "check", "disabled"] => (name, at, None),
+            [name, at, "check", "weight", weight, "disabled"] => (name, at, Some(*weight)),
+            _ => panic!("nobody has proven anything, but: {line}"),
         };
+        let same = meant
+            .servers
+            .values()
+            .filter(|server| self::at(server) == *at);
+        let mut weights = same.map(|server| weight_of(&meant.route, server));
+        assert!(
+            *at == "127.0.0.1:1" || weights.any(|meant| meant.as_deref() == weight),
+            "{line}"
+        );
         assert_eq!(*name, format!("slot{}", nth + 1));
         if *at != "127.0.0.1:1" {
             assert!(points.insert((*at).to_owned()) || is_shared(meant, at));
@@ -267,6 +282,15 @@ fn servers_are_right(read: &Sections, meant: &BackendIntent) {
     let meant = meant.filter(|s| s.mode == ServerMode::Serve).map(at);
     let meant: BTreeSet<String> = meant.filter(|at| at != "127.0.0.1:1").collect();
     assert_eq!(points, meant);
+}
+
+fn weight_of(route: &RouteSpec, server: &Server) -> Option<String> {
+    let of_100 = server.weight.unwrap_or(100);
+    match (route.weights, route.balance) {
+        (Weights::Equal, _) => None,
+        (Weights::Load, Balance::Random) => Some(of_100.div_ceil(10).to_string()),
+        (Weights::Load, _) => Some(of_100.to_string()),
+    }
 }
 
 fn at(server: &Server) -> String {

@@ -79,6 +79,7 @@ fn many(port: u16, replica_port: u16, first: u64, mode: ServerMode) -> Vec<Backe
         address: IpAddr::V4(Ipv4Addr::new(127, 1, 0, n)),
         port: replica_port,
         mode,
+        weight: None,
     });
     vec![http("shop/web", port, servers.collect())]
 }

@@ -12,3 +12,4 @@ mod retries;
 mod signals;
 mod tls;
 mod ways;
+mod weights;

@@ -314,6 +314,7 @@ pub fn server(id: u64, port: u16, mode: ServerMode) -> Server {
         address: loopback(),
         port,
         mode,
+        weight: None,
     }
 }
 
