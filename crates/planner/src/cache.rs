@@ -349,7 +349,8 @@ fn is_settled(
 ) -> bool {
     let Some(spec) = slot.spec else { return false };
     let counts = [report.planned, report.healthy, report.serving];
-    spec.autoscale.is_none()
+    let measured = spec.autoscale.is_some() || crate::weights::apply(entry);
+    !measured
         && counts.iter().all(|&count| count == report.wanted)
         && entry.replicas.len() == report.wanted as usize
         && report.outdated == 0

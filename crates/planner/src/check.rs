@@ -24,6 +24,7 @@ mod scope;
 mod services;
 mod terms;
 mod versions;
+mod weights;
 
 /// Within so long every service is looked at again, whatever is remembered: a few in each check.
 const AGAIN_EVERY_MS: u64 = 600_000;
@@ -94,6 +95,7 @@ impl Checker {
             let sick = replicas::go_their_way(&view, pair)?;
             services::keep_serving(&view, pair, sick)?;
             places::moves(&view, pair)?;
+            weights::stay_in_bounds(&view, pair)?;
         }
         replicas::ids_are_used_once(&view, all)?;
         services::patience(&view)?;

@@ -46,6 +46,7 @@ mod scale;
 mod signal;
 mod verdict;
 mod warm;
+mod weights;
 mod window;
 
 use std::sync::Arc;
@@ -135,6 +136,7 @@ pub fn plan_with(input: &PlanInput<'_>, cache: &mut Cache) -> Outcome {
     warm::run(&mut draft);
     let leaving = std::mem::take(&mut draft.leaving_now);
     handover::run(&mut draft, &leaving);
+    weights::run(&mut draft);
     report::run(&mut draft, part.as_ref());
     drains::run(&mut draft);
     let outcome = finish::run(&mut draft);

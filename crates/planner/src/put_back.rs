@@ -19,6 +19,7 @@ pub(crate) fn run(draft: &mut Draft<'_>) {
     for service in 0..draft.services.len() {
         rollout(draft, service);
         approval(draft, service);
+        weights(draft, service);
         for at in 0..draft.services[service].rows.len() {
             let row = draft.services[service].rows[at];
             leaving(draft, row);
@@ -62,6 +63,19 @@ fn approval(draft: &mut Draft<'_>, service: usize) {
     let obeyed = draft.planned(service).map(|e| e.approval_obeyed_ms);
     if approval.at_ms > draft.input.now_ms && obeyed.is_some_and(|o| o != Some(approval.at_ms)) {
         draft.entry(service).approval_obeyed_ms = Some(approval.at_ms);
+    }
+}
+
+/// The next change of weights waits for one period at most.
+fn weights(draft: &mut Draft<'_>, service: usize) {
+    let now_ms = draft.input.now_ms;
+    let known = draft
+        .planned(service)
+        .and_then(|entry| entry.weights.as_ref());
+    if known.is_some_and(|known| known.changed_ms > now_ms)
+        && let Some(known) = &mut draft.entry(service).weights
+    {
+        known.changed_ms = now_ms;
     }
 }
 

@@ -7,7 +7,7 @@ use crate::world::*;
 use longshore_model::autoscale::{Behavior, RateAmount, RatePolicy};
 use longshore_model::plan::ScaleChange;
 use longshore_model::reason::ScaleCause;
-use longshore_model::spec::{PlacementPolicy, Resources, UpdateOrder};
+use longshore_model::spec::{PlacementPolicy, Resources, UpdateOrder, Weights};
 use longshore_model::*;
 use longshore_planner::RebalanceMode;
 use proptest::prelude::*;
@@ -63,6 +63,9 @@ fn shaped(service: usize, image: u8, replicas: u32, shape: u8) -> ServiceSpec {
     }
     if bit(3) {
         spec.update.parallelism = 3;
+    }
+    if service == 1 {
+        spec.routes[0].weights = Weights::Load;
     }
     if bit(4) {
         spec.routes.clear();

@@ -30,4 +30,5 @@ mod scaling_signals;
 mod trials;
 mod victims;
 mod warm;
+mod weights;
 mod world;
