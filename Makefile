@@ -55,7 +55,7 @@ lab-purge: ## lab-down, and removes the packages that make lab installed
 	@lab/down.sh purge
 
 .PHONY: lab-stress
-lab-stress: ## CPU load in the workers for a while (SECONDS=60 CPU_LOAD=90)
+lab-stress: ## CPU load in the workers, or in one of them, for a while (SECONDS=60 CPU_LOAD=90 ON=name)
 	@lab/stress.sh cpu $(or $(SECONDS),60)
 
 .PHONY: lab-stress-http

@@ -1,7 +1,8 @@
 #!/bin/bash
 # Puts load on the lab for a bounded time.
 #
-#   stress.sh cpu  [SECONDS]   stress-ng on every worker (CPU_LOAD percent of its CPUs, 90)
+#   stress.sh cpu  [SECONDS]   stress-ng on every worker, or on the one named ON (CPU_LOAD percent
+#                              of its CPUs, 90)
 #   stress.sh http [SECONDS]   wrk on the app's /burn, through HAProxy (CONNECTIONS 16, BURN_MS 50)
 set -euo pipefail
 # shellcheck source=lab/lib.sh
@@ -19,8 +20,9 @@ stress_one() {
 all_running || die "the lab is not up: make lab"
 case ${1:-} in
 cpu)
-  say "stress-ng on $(workers | paste -sd' ') for $seconds s; watch it: controllerctl node ls -w"
-  workers | each stress_one
+  chosen=$(workers | grep -x -- "${ON:-.*}") || die "ON=${ON:-}: no worker of that name"
+  say "stress-ng on $(paste -sd' ' <<<"$chosen") for $seconds s; watch it: controllerctl node ls -w"
+  each stress_one <<<"$chosen"
   ;;
 http)
   url="http://$(edge_ip):8080/burn?ms=${BURN_MS:-50}"

@@ -1,6 +1,7 @@
 //! `why`, the part about places: drains, refusals, moves, standbys.
 
 use longshore_model::report::{NodeReport, ServiceReport};
+use longshore_model::weight::WeightLook;
 use longshore_model::{Node, Reason, TimeMs};
 
 /// Nodes named that refuse.
@@ -81,6 +82,22 @@ pub(super) fn service_lines(report: &ServiceReport) -> Vec<String> {
     if let Some(stay) = &moves.stays {
         lines.push(format!("  rebalance: {stay}"));
     }
+    lines.extend(weight_lines(&report.weights));
+    lines
+}
+
+/// Weights that go by load, the lowest first: those say where traffic was taken from.
+fn weight_lines(looks: &[WeightLook]) -> Vec<String> {
+    let mut looks: Vec<&WeightLook> = looks.iter().collect();
+    looks.sort_by_key(|look| (look.weight, look.slot));
+    let named = looks.iter().take(NAMED_MAX);
+    let mut lines: Vec<String> = named
+        .map(|look| format!("  replica {} has {look}", look.slot))
+        .collect();
+    let more = looks.len() - lines.len();
+    if more > 0 {
+        lines.push(format!("  and {more} more, with no less"));
+    }
     lines
 }
 
@@ -88,8 +105,43 @@ pub(super) fn service_lines(report: &ServiceReport) -> Vec<String> {
 mod tests {
     use longshore_model::RefusalCount;
     use longshore_model::reason::Refusal;
+    use longshore_model::weight::WeightRule;
 
     use super::*;
+
+    #[test]
+    fn weights_are_told_from_the_lowest_on() {
+        let look = |slot: u32, weight, free_percent, rule| WeightLook {
+            replica: longshore_model::ReplicaId(u64::from(slot)),
+            slot,
+            node: format!("node{slot}").parse().unwrap(),
+            weight,
+            target: 20,
+            free_percent,
+            age_ms: 1_400,
+            rule,
+        };
+        let mut report = ServiceReport {
+            weights: vec![
+                look(1, 100, None, WeightRule::Keeps),
+                look(2, 50, Some(8), WeightRule::Falls),
+            ],
+            ..ServiceReport::default()
+        };
+        assert_eq!(
+            service_lines(&report),
+            [
+                "  replica 2 has weight 50 of 100 on its way to 20: node2 has 8 % of its CPU free \
+                 (1 s ago); goes down no faster than this",
+                "  replica 1 has weight 100 of 100: node1 is not measured; not measured lately: as \
+                 it was",
+            ]
+        );
+        report.weights = (0..11)
+            .map(|n| look(n, 90, Some(50), WeightRule::Steady))
+            .collect();
+        assert_eq!(service_lines(&report)[8], "  and 3 more, with no less");
+    }
 
     #[test]
     fn ten_thousand_refusals_are_counted_and_some_are_named() {

@@ -4,6 +4,7 @@ use longshore_model::plan::{Replica, Traffic};
 use longshore_model::receipt::end_in_words;
 use longshore_model::record::{DrainRecord, PlacementRecord, VictimRecord};
 use longshore_model::replica::ReplicaStatus;
+use longshore_model::weight::WeightLook;
 use longshore_model::{Event, EventKind, NodeId, ReplicaId, ServiceKey, TimeMs};
 
 use super::words::{Clock, counted, span};
@@ -28,6 +29,8 @@ pub struct ReplicaStory<'a> {
     pub connected: bool,
     /// What each edge has of it: check, sessions, waiting requests.
     pub edges: Vec<(NodeId, String)>,
+    /// Its weight, if that goes by load.
+    pub weight: Option<&'a WeightLook>,
     /// The look for places that gave it its place.
     pub placement: Option<&'a PlacementRecord>,
     /// The choice by which it left.
@@ -54,6 +57,7 @@ pub fn replica(story: &ReplicaStory<'_>, clock: Clock) -> Vec<String> {
     }
     let edges = story.edges.iter();
     lines.extend(edges.map(|(edge, said)| format!("  edge {edge}: {said}")));
+    lines.extend(story.weight.map(|look| format!("  {look}")));
     let steps = steps(story);
     if !steps.is_empty() {
         lines.push("steps (UTC)".into());

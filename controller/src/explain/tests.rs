@@ -165,6 +165,7 @@ fn a_replica_from_its_place_to_its_end() {
         status: None,
         connected: false,
         edges: Vec::new(),
+        weight: None,
         placement: Some(&placement),
         victims: Some(&victims),
         drain: Some(&drain),
@@ -217,6 +218,7 @@ fn a_replica_that_runs() {
         "restarts": 2,
     }))
     .unwrap();
+    let weight = weight();
     let story = ReplicaStory {
         id: ReplicaId(19),
         service: &key(),
@@ -226,6 +228,7 @@ fn a_replica_that_runs() {
         status: Some(&status),
         connected: true,
         edges: vec![(id("edge1"), "check down, 3 sessions, 0 queued".into())],
+        weight: Some(&weight),
         placement: None,
         victims: None,
         drain: None,

@@ -378,6 +378,17 @@ async fn what_is_spoken_to_replicas_does_not_change_under_those_that_serve() {
         refused.message().contains("another container port"),
         "{refused}"
     );
+    // What the file's reader refuses, a client without one is refused, too.
+    let by_keys = with(|route| {
+        route.weights = longshore_proto::spec::v1::Weights::Load.into();
+        route.balance = longshore_proto::spec::v1::Balance::Source.into();
+    });
+    let refused = apply(&lab, by_keys).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    assert!(
+        refused.message().contains("weights: load needs"),
+        "{refused}"
+    );
     // All else of a way in may change.
     apply(&lab, with(|route| route.slowstart_ms = 5_000))
         .await

@@ -1,5 +1,7 @@
 //! What the tests tell of.
 
+use longshore_model::weight::{WeightLook, WeightRule};
+
 use super::*;
 
 /// 2026-11-21, 12:16:05 UTC.
@@ -318,5 +320,19 @@ pub(super) fn victims() -> VictimRecord {
         chosen: vec![ReplicaId(19)],
         leaves: 1,
         candidates: vec![candidate(19, 4, 2), candidate(11, 2, 2)],
+    }
+}
+
+/// A weight on its way up.
+pub(super) fn weight() -> WeightLook {
+    WeightLook {
+        replica: ReplicaId(19),
+        slot: 4,
+        node: id("node3"),
+        weight: 45,
+        target: 80,
+        free_percent: Some(62),
+        age_ms: 900,
+        rule: WeightRule::Rises,
     }
 }

@@ -8,6 +8,7 @@ use longshore_identity::tls::CertificateRefusal;
 use longshore_model::observe::{EdgeObserved, NodeObserved};
 use longshore_model::plan::Replica;
 use longshore_model::reason::Refusal as NodeRefusal;
+use longshore_model::weight::WeightLook;
 use longshore_model::{
     Decision, DecisionKind, Event, NodeId, Reason, Recorded, ReplicaId, ServiceKey, TimeMs,
 };
@@ -299,6 +300,7 @@ fn replica(
         status: node.and_then(|node| node.replicas.get(&id)),
         connected: node.is_some_and(|node| node.session.connected),
         edges: edges.collect(),
+        weight: planned.and_then(|_| weight(scene, key, id)),
         placement: placed.and_then(|r| match &r.record.decision {
             Decision::Placement(record) => Some(&**record),
             _ => None,
@@ -322,6 +324,12 @@ fn replica(
         .map(decisions::convert)
         .collect();
     Ok(())
+}
+
+/// A replica's weight, if that goes by load.
+fn weight<'a>(scene: &'a Scene<'_>, key: &ServiceKey, id: ReplicaId) -> Option<&'a WeightLook> {
+    let report = scene.view.report.services.get(key)?;
+    report.weights.iter().find(|look| look.replica == id)
 }
 
 /// What an edge says of a replica, if it says anything.
