@@ -23,7 +23,7 @@ export PROPTEST_RNG_SEED ?= 1
 
 # Settings of the lab; the Vagrantfile says what each one means.
 export CYCLES KILLS GATE PEERS
-export NODES LAB_NET LAB_CPUS LAB_MEMORY LAB_BOX LAB_DRIVER LAB_PROVIDER KEEP
+export NODES EDGES LAB_NET LAB_CPUS LAB_MEMORY LAB_BOX LAB_DRIVER LAB_PROVIDER KEEP
 
 .PHONY: help
 help: ## Lists the targets
@@ -41,7 +41,7 @@ build: ## Builds the three programs in release mode, into .lab/bin
 	done
 
 .PHONY: lab
-lab: ## Brings the lab up: an edge and three workers, with the demo app (NODES=3 LAB_NET=192.168.56)
+lab: ## Brings the lab up: an edge and three workers, with the demo app (NODES=3 EDGES=1 LAB_NET=192.168.56)
 	@lab/setup.sh lab
 	@$(MAKE) build
 	@lab/up.sh
@@ -63,7 +63,7 @@ lab-stress-http: ## Load on the app's CPU endpoint through HAProxy (SECONDS=60 C
 	@lab/stress.sh http $(or $(SECONDS),60)
 
 .PHONY: bench-handover
-bench-handover: ## Planned changes under five kinds of traffic, three ledgers (CYCLES=20 GATE=off PEERS=classic)
+bench-handover: ## Planned changes under five kinds of traffic, three ledgers (CYCLES=20 GATE=off PEERS=classic,swarm)
 	@lab/bench.sh
 
 .PHONY: edge-tests

@@ -1,7 +1,7 @@
 #!/bin/bash
 # What `make bench-handover` needs: its programs, the app's image on the workers, and the run.
 #
-#   CYCLES=20 KILLS=20 GATE=on|off PEERS=classic lab/bench.sh
+#   CYCLES=20 KILLS=20 GATE=on|off PEERS=classic,swarm lab/bench.sh
 set -euo pipefail
 # shellcheck source=lab/lib.sh
 . "$(dirname "$0")/lib.sh"

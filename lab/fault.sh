@@ -3,15 +3,17 @@
 #
 #   fault.sh kill HOST             power loss          fault.sh start HOST    power back
 #   fault.sh cut HOST              cable pulled        fault.sh heal HOST     cable back
+#   fault.sh part HOST             its agent loses the controller, and nothing else
+#   fault.sh rejoin HOST           and has it back
 #   fault.sh freeze HOST           everything stands   fault.sh thaw HOST
-#   fault.sh kill9 HOST SERVICE    kill -9 of controller, node-agent, haproxy or dockerd;
-#                                  its supervisor starts it again
+#   fault.sh kill9 HOST SERVICE    kill -9 of controller, node-agent, haproxy, keepalived or
+#                                  dockerd; its supervisor starts it again
 #   fault.sh stop HOST SERVICE     stopped for good    fault.sh run HOST SERVICE
 set -euo pipefail
 # shellcheck source=lab/lib.sh
 . "$(dirname "$0")/lib.sh"
 load_settings
-[ $# -ge 2 ] || die "usage: fault.sh kill|start|cut|heal|freeze|thaw HOST, kill9|stop|run HOST SERVICE"
+[ $# -ge 2 ] || die "usage: fault.sh kill|start|cut|heal|part|rejoin|freeze|thaw HOST, kill9|stop|run HOST SERVICE"
 [ "$LAB_PROVIDER" = docker ] || die "faults need the docker provider"
 fault=$1 host=$2 service=${3:-}
 [ -n "$(host_ip "$host")" ] || die "no host $host: one of $(host_names | paste -sd' ')"
@@ -25,6 +27,14 @@ cable() {
   on "$host" iptables -w -t mangle "$how" POSTROUTING -o "$dev" -j DROP
 }
 
+# Both ways, so that neither end hears of it.
+control() {
+  local how=$1 controller
+  controller=$(edge_ip)
+  on "$host" iptables -w -t raw "$how" PREROUTING -p tcp -s "$controller" --sport 7443 -j DROP
+  on "$host" iptables -w -t mangle "$how" POSTROUTING -p tcp -d "$controller" --dport 7443 -j DROP
+}
+
 needs_service() { [ -n "$service" ] || die "which service of $host?"; }
 
 case $fault in
@@ -32,6 +42,8 @@ kill) docker kill "$box" >/dev/null ;;
 start) docker start "$box" >/dev/null ;;
 cut) cable -I ;;
 heal) cable -D ;;
+part) control -I ;;
+rejoin) control -D ;;
 freeze) docker pause "$box" >/dev/null ;;
 thaw) docker unpause "$box" >/dev/null ;;
 kill9) needs_service && on "$host" sv kill "$service" ;;

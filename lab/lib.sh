@@ -9,7 +9,7 @@ HOST_IMAGE=longshore-lab-host:latest
 DEMO_IMAGE=longshore/hello:1
 BASE_IMAGE=debian:bookworm-slim
 # Every setting of the lab; see the Vagrantfile for what they mean.
-LAB_SETTINGS=(NODES LAB_NET LAB_CPUS LAB_MEMORY LAB_BOX LAB_DRIVER LAB_PROVIDER)
+LAB_SETTINGS=(NODES EDGES LAB_NET LAB_CPUS LAB_MEMORY LAB_BOX LAB_DRIVER LAB_PROVIDER)
 
 say() { echo "lab: $*"; }
 die() {
@@ -40,18 +40,21 @@ as_root() {
 # the settings that it was made with: the Vagrantfile must name the same hosts in every call.
 load_settings() {
   local setting saved
-  : "${NODES:=}" "${LAB_NET:=}" "${LAB_CPUS:=}" "${LAB_MEMORY:=}" "${LAB_BOX:=}" "${LAB_DRIVER:=}" "${LAB_PROVIDER:=}"
+  : "${NODES:=}" "${EDGES:=}" "${LAB_NET:=}" "${LAB_CPUS:=}" "${LAB_MEMORY:=}" "${LAB_BOX:=}" "${LAB_DRIVER:=}" "${LAB_PROVIDER:=}"
   if [ -f "$LAB_STATE/env" ]; then
     for setting in "${LAB_SETTINGS[@]}"; do
       saved=$(sed -n "s/^$setting=//p" "$LAB_STATE/env")
+      # A lab from before there was a choice.
+      [ "$setting" != EDGES ] || : "${saved:=1}"
       [ -z "${!setting}" ] || [ "${!setting}" = "$saved" ] ||
         die "the lab that is there has $setting=$saved, not ${!setting}: make lab-down first"
       printf -v "$setting" %s "$saved"
     done
   fi
-  : "${NODES:=3}" "${LAB_NET:=192.168.56}" "${LAB_CPUS:=1.0}" "${LAB_MEMORY:=1024}"
+  : "${NODES:=3}" "${EDGES:=1}" "${LAB_NET:=192.168.56}" "${LAB_CPUS:=1.0}" "${LAB_MEMORY:=1024}"
   : "${LAB_BOX:=debian/bookworm64}" "${LAB_DRIVER:=kvm}" "${LAB_PROVIDER:=docker}"
   [[ $NODES =~ ^[1-9][0-9]?$ ]] || die "NODES=$NODES: a number from 1 to 99"
+  [[ $EDGES =~ ^[12]$ ]] || die "EDGES=$EDGES: 1 or 2"
   [[ $LAB_NET =~ ^[0-9]+\.[0-9]+\.[0-9]+$ ]] || die "LAB_NET=$LAB_NET: three numbers, such as 192.168.56"
   [[ $LAB_CPUS =~ ^[0-9]+(\.[0-9]+)?$ ]] || die "LAB_CPUS=$LAB_CPUS: a number, such as 1.0"
   export "${LAB_SETTINGS[@]}"
@@ -69,13 +72,24 @@ save_settings() {
 hosts() {
   local i
   echo "edge edge $LAB_NET.10 longshore-lab-edge"
+  [ "$EDGES" = 1 ] || echo "edge2 edge $LAB_NET.8 longshore-lab-edge2"
   for i in $(seq "$NODES"); do echo "worker$i worker $LAB_NET.$((10 + i)) longshore-lab-worker$i"; done
 }
 host_names() { hosts | cut -d' ' -f1; }
 workers() { hosts | awk '$2 == "worker" { print $1 }'; }
 host_ip() { hosts | awk -v n="$1" '$1 == n { print $3 }'; }
 container() { echo "longshore-lab-$1"; }
+# The first edge, which has the controller as well.
 edge_ip() { host_ip edge; }
+edges() { hosts | awk '$2 == "edge" { print $1 }'; }
+# What users talk to: the edges' virtual address, where there are two of them.
+users_ip() { if [ "$EDGES" = 1 ]; then edge_ip; else echo "$LAB_NET.9"; fi; }
+# For provision.sh: the virtual address and the other edge, of an edge that has another one.
+pair_of() {
+  local other
+  other=$(edges | grep -vxF "$1" || true)
+  if [ "$EDGES" = 2 ] && [ "$(edges | grep -cxF "$1")" = 1 ]; then echo "$(users_ip) $(host_ip "$other")"; fi
+}
 network() { echo "vagrant_network_$LAB_NET.0/24"; }
 
 # on HOST COMMAND...: runs it as root on a host; standard input is passed on.

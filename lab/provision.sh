@@ -2,9 +2,10 @@
 # Makes a machine a lab host: the one provision script of all providers, run inside the host.
 # Idempotent: says what it changed, restarts only what a change concerns.
 #
-#   provision.sh NAME edge|worker IP CONTROLLER_IP [SOURCE]
+#   provision.sh NAME edge|worker IP CONTROLLER_IP [SOURCE [VIRTUAL_IP OTHER_EDGE_IP]]
 #
-# SOURCE (/vagrant) is the synced repository; the programs come from its .lab/bin.
+# SOURCE (/vagrant) is the synced repository; the programs come from its .lab/bin. An edge at
+# CONTROLLER_IP has the controller; one with a VIRTUAL_IP shares that with the other edge.
 # On a VM systemd supervises the services, in a lab container runit does.
 set -euo pipefail
 
@@ -13,6 +14,8 @@ role=${2:?edge or worker}
 ip=${3:?IP}
 controller_ip=${4:?CONTROLLER_IP}
 src=${5:-/vagrant}
+virtual_ip=${6:-}
+other_ip=${7:-}
 state=/var/lib/longshore
 
 say() { echo "$name: $*"; }
@@ -171,6 +174,25 @@ install_haproxy() {
   enable_service haproxy
 }
 
+# Debian's package brings a unit of its own, which runs once there is a file; runit has ours.
+install_keepalived() {
+  local changed=1 file dev
+  file=$(mktemp)
+  dev=$(ip -o -4 addr show to "$ip" | awk '{ print $2 }')
+  sed -e "s/\beno1\b/$dev/; s/\bedge1\b/$name/" -e "s/192\.0\.2\.9\b/$virtual_ip/" \
+    -e "s/192\.0\.2\.11\b/$ip/; s/192\.0\.2\.12\b/$other_ip/" "$src/packaging/keepalived/keepalived.conf" >"$file"
+  put 755 "$src/packaging/keepalived/edge-alive" /usr/local/lib/longshore/edge-alive || true
+  put 644 "$file" /etc/keepalived/keepalived.conf && changed=0
+  rm -f "$file"
+  if under_systemd; then
+    systemctl enable -q keepalived
+    if [ $changed = 0 ]; then systemctl restart keepalived; else systemctl start keepalived; fi
+  else
+    install_service keepalived $changed
+    enable_service keepalived
+  fi
+}
+
 install_controller() {
   local program_changed=$1 data=$state/controller
   id longshore >/dev/null 2>&1 ||
@@ -200,11 +222,14 @@ agent_changed=1 controller_changed=1
 put 755 "$src/.lab/bin/node-agent" /usr/local/bin/node-agent && agent_changed=0
 put 755 "$src/.lab/bin/controllerctl" /usr/local/bin/controllerctl || true
 if [ "$role" = edge ]; then
-  put 755 "$src/.lab/bin/controller" /usr/local/bin/controller && controller_changed=0
-  put 644 "$src/lab/host/controller.toml" /etc/longshore/controller.toml && controller_changed=0
-  install_controller $controller_changed
+  if [ "$ip" = "$controller_ip" ]; then
+    put 755 "$src/.lab/bin/controller" /usr/local/bin/controller && controller_changed=0
+    put 644 "$src/lab/host/controller.toml" /etc/longshore/controller.toml && controller_changed=0
+    install_controller $controller_changed
+  fi
   install_haproxy
   fit_connections
+  [ -z "$virtual_ip" ] || install_keepalived
 else
   install_engine
 fi

@@ -42,14 +42,15 @@ up_hosts() {
 provision_one() {
   local host=$1 role
   role=$(hosts | awk -v n="$host" '$1 == n { print $2 }')
-  on "$host" /vagrant/lab/provision.sh "$host" "$role" "$(host_ip "$host")" "$(edge_ip)" |
+  # shellcheck disable=SC2046  # two words, or none
+  on "$host" /vagrant/lab/provision.sh "$host" "$role" "$(host_ip "$host")" "$(edge_ip)" /vagrant $(pair_of "$host") |
     sed 's/^/     /'
 }
 
 provision() {
   if [ "$LAB_PROVIDER" != docker ]; then vagrant_quiet rsync; fi
-  # The edge first: the workers' agents need its controller.
-  provision_one edge && workers | each provision_one
+  # The first edge before all: every other agent needs its controller.
+  provision_one edge && host_names | grep -vx edge | each provision_one
 }
 
 # The marker names the image that was loaded last: an engine may give it another id of its own.
@@ -100,10 +101,16 @@ join_all() {
   host_names | each join_one
 }
 
-nodes_ready() { [ "$(ctl --context lab status -o json | jq .nodes_ready)" -gt "$NODES" ]; }
+nodes_ready() { [ "$(ctl --context lab status -o json | jq .nodes_ready)" -ge $((NODES + EDGES)) ]; }
 
-app_url() { echo "http://$(edge_ip):8080/"; }
-serves() { curl -sf -m 2 -o /dev/null "$(app_url)"; }
+app_url() { echo "http://$(users_ip):8080/"; }
+# Through every edge, and where there are two through their virtual address.
+serves() {
+  local ip
+  for ip in $(hosts | awk '$2 == "edge" { print $3 }') "$(users_ip)"; do
+    curl -sf -m 2 -o /dev/null "http://$ip:8080/" || return 1
+  done
+}
 
 deploy() {
   ctl --context lab up -f "$LAB_ROOT/examples/hello/compose.yaml" -y
@@ -116,9 +123,9 @@ deploy() {
 summary() {
   cat <<TEXT
 
-The lab is up: $((NODES + 1)) hosts.
+The lab is up: $((NODES + EDGES)) hosts.
   app               $(app_url)
-  HAProxy's stats   http://$(edge_ip):8404/stats
+  HAProxy's stats   $(hosts | awk '$2 == "edge" { print "http://" $3 ":8404/stats" }' | paste -sd' ')
 Next:
   export PATH=$LAB_BIN:\$PATH
   controllerctl status

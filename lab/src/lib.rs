@@ -11,6 +11,7 @@ mod http;
 pub mod kind;
 mod load;
 mod stranger;
+pub mod swarm;
 pub mod traffic;
 mod wait;
 
@@ -37,16 +38,40 @@ pub fn net() -> String {
     setting("LAB_NET").unwrap_or_else(|| "192.168.56".to_owned())
 }
 
-/// Address of the edge.
+/// Address of the first edge, which has the controller.
 #[must_use]
 pub fn edge() -> String {
     format!("{}.10", net())
 }
 
+/// Names and addresses of all edges.
+#[must_use]
+pub fn edges() -> Vec<(&'static str, String)> {
+    let mut edges = vec![("edge", edge())];
+    if has_pair() {
+        edges.push(("edge2", format!("{}.8", net())));
+    }
+    edges
+}
+
+/// Are there two edges, with a virtual address between them?
+fn has_pair() -> bool {
+    setting("EDGES").as_deref() == Some("2")
+}
+
+/// Address that users know: the edge's, or the virtual one of two.
+#[must_use]
+pub fn users() -> String {
+    match has_pair() {
+        true => format!("{}.9", net()),
+        false => edge(),
+    }
+}
+
 /// The app's address, `host:port`.
 #[must_use]
 pub fn app_address() -> String {
-    format!("{}:8080", edge())
+    format!("{}:8080", users())
 }
 
 /// One of the lab's settings, as the running lab has it.

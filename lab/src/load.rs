@@ -2,6 +2,8 @@
 
 use std::process::{Child, Command, Stdio};
 
+use crate::traffic::Target;
+
 /// A running `ab`.
 pub struct Load(Child);
 
@@ -25,7 +27,17 @@ impl Load {
     /// If `ab` is not there.
     #[must_use]
     pub fn start(requests: u64, clients: u64, path: &str) -> Self {
-        let url = format!("http://{}{path}", crate::app_address());
+        Self::start_at(&crate::app_address(), requests, clients, path)
+    }
+
+    /// The same at an address of the lab's, `host:port`.
+    ///
+    /// # Panics
+    /// If the address is somebody else's, or `ab` is not there.
+    #[must_use]
+    pub fn start_at(address: &str, requests: u64, clients: u64, path: &str) -> Self {
+        let target = Target::parse(address, &crate::net()).expect("one of the lab's hosts");
+        let url = format!("http://{}{path}", target.address());
         let (requests, clients) = (requests.to_string(), clients.to_string());
         // -l: answers differ in length, they name their replica. -r: count, do not give up.
         let args = [
