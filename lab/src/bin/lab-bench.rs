@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use longshore_lab::{
-    ctl_ok, get, on, restore, root, scale, scale_and_wait, serving, try_on, until, wait_for,
+    ctl_ok, get, on, restore, root, scale, scale_and_wait, serving, until, wait_for,
 };
 
 const WORKERS: [&str; 3] = ["worker1", "worker2", "worker3"];
@@ -102,29 +102,8 @@ fn out_and_in(rounds: usize) {
 fn swarm(rounds: usize) {
     scale_and_wait(1);
     ctl_ok(&["down", "hello", "-y"]);
-    live_restore(false);
     let mut all = vec![];
-    on(
-        "worker1",
-        &[
-            "docker",
-            "swarm",
-            "init",
-            "--advertise-addr",
-            &address("worker1"),
-        ],
-    );
-    let token = on(
-        "worker1",
-        &["docker", "swarm", "join-token", "-q", "worker"],
-    );
-    for worker in &WORKERS[1..] {
-        let manager = format!("{}:2377", address("worker1"));
-        on(
-            worker,
-            &["docker", "swarm", "join", "--token", token.trim(), &manager],
-        );
-    }
+    longshore_lab::swarm::form(&WORKERS);
     let publish = "mode=host,target=8000";
     on(
         "worker1",
@@ -162,42 +141,8 @@ fn swarm(rounds: usize) {
             if left == 1 { Ok(()) } else { Err(left) }
         });
     }
-    for worker in WORKERS {
-        try_on(worker, &["docker", "swarm", "leave", "--force"]);
-    }
-    live_restore(true);
+    longshore_lab::swarm::dissolve(&WORKERS);
     median("swarm 1 -> 30, all answer on their own ports", all);
-}
-
-fn address(host: &str) -> String {
-    on(
-        host,
-        &["sh", "-c", ". /etc/longshore/host && printf %s \"$IP\""],
-    )
-}
-
-/// `docker swarm init` refuses to run beside live-restore; the engine rereads it on SIGHUP.
-fn live_restore(wanted: bool) {
-    let (from, to) = if wanted {
-        ("false", "true")
-    } else {
-        ("true", "false")
-    };
-    let edit = format!(
-        "sed -i 's/\"live-restore\": {from}/\"live-restore\": {to}/' /etc/docker/daemon.json && \
-         kill -HUP $(cat /var/run/docker.pid)"
-    );
-    for worker in WORKERS {
-        on(worker, &["sh", "-c", &edit]);
-        until("the engine has reread its settings", LIMIT, || {
-            let said = try_on(worker, &["docker", "info", "-f", "{{.LiveRestoreEnabled}}"]);
-            if said.stdout.trim() == wanted.to_string() {
-                Ok(())
-            } else {
-                Err(said)
-            }
-        });
-    }
 }
 
 fn swarm_containers(worker: &str) -> usize {

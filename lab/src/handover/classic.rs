@@ -40,6 +40,33 @@ struct Member {
     port: u16,
 }
 
+/// A replica in HAProxy's file.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Server {
+    pub(super) name: String,
+    /// `host:port`
+    pub(super) address: String,
+}
+
+/// HAProxy's file for these replicas.
+pub(super) fn haproxy_file(port: u16, stats: u16, servers: &[Server]) -> String {
+    let mut text = format!(
+        "global\n    maxconn 4000\n    hard-stop-after 5m\n\
+         defaults\n    mode http\n    timeout connect 1s\n    timeout client 60s\n    \
+         timeout server 60s\n    timeout queue 30s\n    timeout tunnel 1h\n    \
+         timeout http-request 10s\n    timeout http-keep-alive 60s\n    retries 3\n    \
+         option redispatch 1\n    default-server inter 2s fastinter 500ms rise 2 fall 3\n\
+         frontend stats\n    bind :{stats}\n    stats enable\n    stats uri /stats\n    \
+         http-request use-service prometheus-exporter if {{ path /metrics }}\n\
+         frontend fe_{port}\n    bind :{port}\n    default_backend be_{port}\n\
+         backend be_{port}\n    balance roundrobin\n    option httpchk GET /healthz\n"
+    );
+    for Server { name, address } in servers {
+        let _ = writeln!(text, "    server {name} {address} check");
+    }
+    text
+}
+
 /// The app in the classic way.
 pub(super) struct Classic<M> {
     machines: M,
@@ -97,30 +124,14 @@ impl<M: Machines> Classic<M> {
     }
 
     fn reload(&mut self) {
-        let file = self.file();
+        let members = self.members.iter().map(|member| Server {
+            name: member.name.clone(),
+            address: format!("{}:{}", self.machines.address(&member.worker), member.port),
+        });
+        let members: Vec<Server> = members.collect();
+        let file = haproxy_file(self.machines.port(), self.machines.stats_port(), &members);
         self.machines.configure(&file);
         self.reloads += 1;
-    }
-
-    fn file(&self) -> String {
-        let (port, stats) = (self.machines.port(), self.machines.stats_port());
-        let mut text = format!(
-            "global\n    maxconn 4000\n    hard-stop-after 5m\n\
-             defaults\n    mode http\n    timeout connect 1s\n    timeout client 60s\n    \
-             timeout server 60s\n    timeout queue 30s\n    timeout tunnel 1h\n    \
-             timeout http-request 10s\n    timeout http-keep-alive 60s\n    retries 3\n    \
-             option redispatch 1\n    default-server inter 2s fastinter 500ms rise 2 fall 3\n\
-             frontend stats\n    bind :{stats}\n    stats enable\n    stats uri /stats\n    \
-             http-request use-service prometheus-exporter if {{ path /metrics }}\n\
-             frontend fe_{port}\n    bind :{port}\n    default_backend be_{port}\n\
-             backend be_{port}\n    balance roundrobin\n    option httpchk GET /healthz\n"
-        );
-        for member in &self.members {
-            let address = self.machines.address(&member.worker);
-            let (name, port) = (&member.name, member.port);
-            let _ = writeln!(text, "    server {name} {address}:{port} check");
-        }
-        text
     }
 }
 
@@ -129,8 +140,8 @@ impl<M: Machines> System for Classic<M> {
         "classic"
     }
 
-    fn stats_port(&self) -> u16 {
-        self.machines.stats_port()
+    fn stats_port(&self) -> Option<u16> {
+        Some(self.machines.stats_port())
     }
 
     fn port(&self) -> u16 {

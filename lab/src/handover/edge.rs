@@ -23,6 +23,23 @@ pub(super) struct Counters {
     pub(super) started_s: u64,
 }
 
+impl std::ops::Add for Counters {
+    type Output = Self;
+
+    /// Of several processes: one that begins anew changes the sum of their beginnings.
+    fn add(self, other: Self) -> Self {
+        Self {
+            requests: self.requests + other.requests,
+            retries: self.retries + other.retries,
+            redispatches: self.redispatches + other.redispatches,
+            answers_5xx: self.answers_5xx + other.answers_5xx,
+            connect_errors: self.connect_errors + other.connect_errors,
+            response_errors: self.response_errors + other.response_errors,
+            started_s: self.started_s + other.started_s,
+        }
+    }
+}
+
 impl Counters {
     /// What happened since `before`; none if HAProxy was reloaded meanwhile, since its counters
     /// began anew.
@@ -123,6 +140,9 @@ mod tests {
             ..read
         };
         assert_eq!(reloaded.since(&read), None);
+        // Of two edges, one of which reloads.
+        let (both, after) = (read + read, read + reloaded);
+        assert_eq!((both.requests, after.since(&both)), (24, None));
         assert_eq!(read.since(&read), Some(Counters::default()));
     }
 }

@@ -13,24 +13,24 @@ pub(super) struct Running {
     /// What it counts.
     pub(super) tally: Arc<Tally>,
     stop: CancellationToken,
-    task: JoinHandle<()>,
+    tasks: Vec<JoinHandle<()>>,
     runtime: Runtime,
 }
 
 impl Running {
-    /// Starts it on threads of its own.
+    /// Starts generators on threads of their own; what they count is one tally.
     ///
     /// # Panics
     /// If they cannot be had.
     #[must_use]
-    pub(super) fn start(plan: Plan) -> Self {
+    pub(super) fn start(plans: Vec<Plan>) -> Self {
         let runtime = Runtime::new().expect("threads");
         let (tally, stop) = (Arc::new(Tally::default()), CancellationToken::new());
-        let task = runtime.spawn(run(plan, Arc::clone(&tally), stop.clone()));
+        let spawn = |plan| runtime.spawn(run(plan, Arc::clone(&tally), stop.clone()));
         Self {
+            tasks: plans.into_iter().map(spawn).collect(),
             tally,
             stop,
-            task,
             runtime,
         }
     }
@@ -42,9 +42,10 @@ impl Running {
     #[must_use]
     pub(super) fn finish(self) -> Arc<Tally> {
         self.stop.cancel();
-        self.runtime
-            .block_on(self.task)
-            .expect("the generator ends");
+        for task in self.tasks {
+            let ended = self.runtime.block_on(task);
+            ended.expect("the generator ends");
+        }
         self.tally
     }
 }

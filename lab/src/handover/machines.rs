@@ -1,4 +1,4 @@
-//! The lab's hosts, for the classic way: Docker on the workers, a second HAProxy on the edge.
+//! The lab's hosts, for other ways: Docker on the workers, a second HAProxy on the edge.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -7,7 +7,7 @@ use std::thread;
 use super::classic::Machines;
 use crate::{on, root};
 
-const FOLDER: &str = "/run/bench-classic";
+const FOLDER: &str = "/run/bench-peer";
 
 /// The lab.
 pub(super) struct Lab;

@@ -9,6 +9,7 @@ mod machines;
 mod ours;
 mod report;
 mod settings;
+mod swarm;
 mod system;
 #[cfg(test)]
 mod tests;
@@ -19,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use collector::{Collector, Served};
 use edge::Counters;
-pub use settings::Settings;
+pub use settings::{Peer, Settings};
 
 use crate::traffic::{Plan, Target};
 use crate::{ctl, restore};
@@ -28,6 +29,7 @@ use load::Running;
 use machines::Lab;
 use ours::Longshore;
 use report::{KillReport, PlannedReport};
+use swarm::Swarm;
 use system::{Mends, REPLICAS, System, WORKERS};
 
 /// Load before the first change and after the last.
@@ -56,10 +58,17 @@ pub fn run(settings: &Settings) -> ExitCode {
         print!("{}", report.text());
         good &= report.is_good();
     }
-    if settings.classic {
-        let report = planned(&mut Classic::new(Lab), &collector, settings);
+    for peer in &settings.peers {
         // A peer's failures are what they are.
-        print!("{}", report.text());
+        match peer {
+            Peer::Classic => {
+                print!(
+                    "{}",
+                    planned(&mut Classic::new(Lab), &collector, settings).text()
+                );
+            }
+            Peer::Swarm => swarm(&collector, settings),
+        }
     }
     restore();
     match (good, settings.gate_off) {
@@ -71,14 +80,37 @@ pub fn run(settings: &Settings) -> ExitCode {
     ExitCode::from(u8::from(!good))
 }
 
-fn standard(system: &dyn System) -> Plan {
-    let address = format!("{}:{}", crate::edge(), system.port());
-    let target = Target::parse(&address, &crate::net()).expect("the edge is one of the lab's");
-    Plan::standard(target)
+/// Swarm behind a HAProxy that follows it, and Swarm's own mesh where the kernel can.
+fn swarm(collector: &Collector, settings: &Settings) {
+    let report = planned(&mut Swarm::behind_haproxy(), collector, settings);
+    print!("{}", report.text());
+    match Swarm::through_mesh() {
+        Some(mut mesh) => print!("{}", planned(&mut mesh, collector, settings).text()),
+        None => println!("\nswarm-mesh: not run, this kernel has no IPVS"),
+    }
 }
 
-fn counters(system: &dyn System) -> Counters {
-    edge::counters(&crate::edge(), system.stats_port(), system.port())
+/// The load, spread over all ways in.
+fn standard(system: &dyn System) -> Vec<Plan> {
+    let target = |(name, host): (&'static str, String)| {
+        let address = format!("{host}:{}", system.port());
+        let target = Target::parse(&address, &crate::net());
+        (name, target.expect("one of the lab's hosts"))
+    };
+    Plan::shared_by(system.entries().into_iter().map(target).collect())
+}
+
+/// What HAProxy has counted at all ways in; none: there is none.
+fn counters(system: &dyn System) -> Option<Counters> {
+    let stats_port = system.stats_port()?;
+    let hosts = system.entries().into_iter();
+    let each = hosts.map(|(_, host)| edge::counters(&host, stats_port, system.port()));
+    each.reduce(std::ops::Add::add)
+}
+
+/// What it has counted since; none: it was reloaded, or is not there.
+fn counted(system: &dyn System, before: Option<Counters>) -> Option<Counters> {
+    counters(system)?.since(&before?)
 }
 
 /// `CYCLES` times: 1 -> 10, rolling update, node drain and uncordon, 10 -> 1.
@@ -110,12 +142,15 @@ fn planned(system: &mut dyn System, collector: &Collector, settings: &Settings) 
     std::thread::sleep(CALM);
     let took = start.elapsed();
     let tally = load.finish();
-    let edge = counters(system).since(&before);
+    let edge = counted(system, before);
     let (forced, reloads) = (system.forced(), system.reloads());
     system.down();
-    let (replicas, served) = collect(collector, forced.map_or(0, |(receipts, _)| receipts));
+    // Each edge gives a receipt.
+    let drained = forced.map_or(0, |(receipts, _)| receipts) / system.entries().len() as u64;
+    let (replicas, served) = collect(collector, drained);
     PlannedReport {
         name: system.name(),
+        has_haproxy: system.stats_port().is_some(),
         cycles: done,
         took,
         complete: broken.is_ok(),
@@ -164,7 +199,7 @@ fn kills(system: &mut dyn Mends, collector: &Collector, settings: &Settings) -> 
     }));
     std::thread::sleep(CALM);
     let tally = load.finish();
-    let edge = counters(system).since(&before);
+    let edge = counted(system, before);
     system.down();
     collector.forget();
     KillReport {

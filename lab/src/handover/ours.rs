@@ -63,8 +63,12 @@ impl System for Longshore {
         "longshore"
     }
 
-    fn stats_port(&self) -> u16 {
-        STATS_PORT
+    fn entries(&self) -> Vec<(&'static str, String)> {
+        crate::edges()
+    }
+
+    fn stats_port(&self) -> Option<u16> {
+        Some(STATS_PORT)
     }
 
     fn port(&self) -> u16 {

@@ -15,6 +15,7 @@ const SHOWN_MAX: usize = 40;
 /// Planned changes.
 pub(super) struct PlannedReport {
     pub(super) name: &'static str,
+    pub(super) has_haproxy: bool,
     pub(super) cycles: usize,
     pub(super) took: Duration,
     /// Every change came to its end.
@@ -91,7 +92,8 @@ impl PlannedReport {
             Some(reloads) => {
                 let _ = writeln!(text, "HAProxy: {reloads} reloads, its counters began anew");
             }
-            None => edge_line(&mut text, self.edge),
+            None if self.has_haproxy => edge_line(&mut text, self.edge),
+            None => {}
         }
         if let Some((receipts, forced)) = self.forced {
             let _ = writeln!(text, "receipts: {receipts}, forced {forced}");
@@ -264,6 +266,7 @@ mod tests {
         }
         PlannedReport {
             name: "test",
+            has_haproxy: true,
             cycles: 1,
             took: Duration::ZERO,
             complete: true,

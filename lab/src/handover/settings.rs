@@ -9,8 +9,17 @@ pub struct Settings {
     pub kills: usize,
     /// The controller has a seeded mistake: replicas stop before they have drained (`GATE=off`).
     pub gate_off: bool,
-    /// The classic way afterwards, on the same hosts (`PEERS=classic`).
-    pub classic: bool,
+    /// Other ways afterwards, on the same hosts (`PEERS=classic,swarm`).
+    pub peers: Vec<Peer>,
+}
+
+/// Another way of running the app.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peer {
+    /// Containers by hand.
+    Classic,
+    /// Docker Swarm.
+    Swarm,
 }
 
 impl Settings {
@@ -33,16 +42,25 @@ impl Settings {
             Some("off") => true,
             Some(other) => return Err(format!("GATE={other}: on or off")),
         };
-        let classic = match get("PEERS").as_deref() {
-            None => false,
-            Some("classic") => true,
-            Some(other) => return Err(format!("PEERS={other}: classic, or nothing")),
+        let peers = match get("PEERS") {
+            None => Vec::new(),
+            Some(text) => text.split(',').map(peer).collect::<Result<_, _>>()?,
         };
         Ok(Self {
             cycles,
             kills: number("KILLS", cycles)?,
             gate_off,
-            classic,
+            peers,
         })
+    }
+}
+
+fn peer(name: &str) -> Result<Peer, String> {
+    match name {
+        "classic" => Ok(Peer::Classic),
+        "swarm" => Ok(Peer::Swarm),
+        other => Err(format!(
+            "PEERS={other}: classic, swarm, or both (classic,swarm)"
+        )),
     }
 }

@@ -15,9 +15,13 @@ pub(super) const WORKERS: [&str; 3] = ["worker1", "worker2", "worker3"];
 pub(super) trait System {
     /// Its name in the printed lines.
     fn name(&self) -> &'static str;
-    /// Port of its HAProxy's statistics on the edge.
-    fn stats_port(&self) -> u16;
-    /// Port of the app on the edge.
+    /// Hosts at which users reach the app; load goes to all of them.
+    fn entries(&self) -> Vec<(&'static str, String)> {
+        vec![("edge", crate::edge())]
+    }
+    /// Port of its HAProxy's statistics there; none: it has no HAProxy.
+    fn stats_port(&self) -> Option<u16>;
+    /// Port of the app there.
     fn port(&self) -> u16;
     /// Runs one replica that tells its ledger to an address.
     fn deploy(&mut self, ledger_to: &str);

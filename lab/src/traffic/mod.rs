@@ -56,6 +56,8 @@ pub struct Plan {
     pub time_max: Duration,
     /// And after this many requests.
     pub requests_max: u64,
+    /// At the end of each request's id: which of several generators sent it.
+    pub tag: String,
 }
 
 impl Plan {
@@ -76,7 +78,31 @@ impl Plan {
             echo_rate: 2.0,
             time_max: Duration::from_secs(4 * 3_600),
             requests_max: 10_000_000,
+            tag: String::new(),
         }
+    }
+
+    /// The same load on several targets, each with a name: none has more of it than its part.
+    #[must_use]
+    pub fn shared_by(targets: Vec<(&str, Target)>) -> Vec<Self> {
+        let parts = u32::try_from(targets.len()).unwrap_or(u32::MAX).max(1);
+        let share = |rate: f64| rate / f64::from(parts);
+        let plan = |(name, target): (&str, Target)| {
+            let all = Self::standard(target);
+            Self {
+                keep_alive_rate: share(all.keep_alive_rate),
+                new_connection_rate: share(all.new_connection_rate),
+                slow_rate: share(all.slow_rate),
+                download_rate: share(all.download_rate),
+                sockets: all.sockets / parts,
+                tag: match parts {
+                    1 => String::new(),
+                    _ => format!("@{name}"),
+                },
+                ..all
+            }
+        };
+        targets.into_iter().map(plan).collect()
     }
 }
 
@@ -96,7 +122,7 @@ impl Shared {
             self.stop.cancel();
             return None;
         }
-        Some(format!("{}-{number}", kind.name()))
+        Some(format!("{}-{number}{}", kind.name(), self.plan.tag))
     }
 }
 

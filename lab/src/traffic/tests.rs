@@ -153,3 +153,20 @@ async fn what_overlaps_an_unplanned_event_is_counted_apart() {
     assert_eq!((planned.ok, planned.failed), (1, 1));
     assert_eq!((apart.ok, apart.failed), (1, 1));
 }
+
+#[test]
+fn several_targets_share_the_load_and_tell_their_requests_apart() {
+    let target = |ip: &str| Target::parse(&format!("{ip}:80"), "192.168.56").unwrap();
+    let alone = Plan::shared_by(vec![("edge", target("127.0.0.1"))]);
+    assert_eq!(alone, [Plan::standard(target("127.0.0.1"))]);
+    let pair = vec![
+        ("edge", target("127.0.0.1")),
+        ("edge2", target("127.0.0.2")),
+    ];
+    let pair = Plan::shared_by(pair);
+    let sum: f64 = pair.iter().map(|plan| plan.keep_alive_rate).sum();
+    assert!((sum - alone[0].keep_alive_rate).abs() < 1e-9);
+    let sockets: u32 = pair.iter().map(|plan| plan.sockets).sum();
+    assert_eq!(sockets, alone[0].sockets);
+    assert_eq!((&*pair[0].tag, &*pair[1].tag), ("@edge", "@edge2"));
+}
