@@ -329,6 +329,13 @@ pub enum Reason {
         #[serde(default)]
         edges: Vec<NodeId>,
     },
+    /// A rollout waits for an edge whose HAProxy does not answer: what it serves nobody knows.
+    WaitsForEdge {
+        /// The edge.
+        edge: NodeId,
+        /// What is wrong, in its agent's words.
+        problem: String,
+    },
     /// Written by another version, which knew a reason that this one does not: what was stored or
     /// sent with it is read all the same.
     #[serde(other)]
@@ -473,6 +480,7 @@ impl fmt::Display for Reason {
                     false => write!(f, "{of} connect to its node? Other edges do"),
                 }
             }
+            Self::WaitsForEdge { edge, problem } => write!(f, "waits for {edge}: {problem}"),
             Self::Foreign => f.write_str("a reason that this version does not know"),
             Self::RolloutPaused {
                 revision,

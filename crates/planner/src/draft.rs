@@ -561,7 +561,9 @@ impl<'a> Draft<'a> {
 
     /// The service waits, and this is why it waits for what it said before.
     pub(crate) fn wait_first(&mut self, service: usize, reason: Reason) {
-        self.services[service].waits.insert(0, reason);
+        if !self.services[service].waits.contains(&reason) {
+            self.services[service].waits.insert(0, reason);
+        }
     }
 
     /// Something of this service waits.

@@ -44,6 +44,10 @@ pub(crate) fn say_waits(draft: &mut Draft<'_>, service: usize) {
             going: back && rollout.phase != Phase::Done,
         });
     }
+    let silent = match rollout.runs() && rollout.from.is_some() {
+        true => silent_edges(draft),
+        false => Vec::new(),
+    };
     let spec = draft.services[service].spec;
     if let Some(spec) = spec
         && rollout.open
@@ -57,4 +61,19 @@ pub(crate) fn say_waits(draft: &mut Draft<'_>, service: usize) {
     for reason in reasons {
         draft.wait(service, reason);
     }
+    for reason in silent {
+        draft.wait_first(service, reason);
+    }
+}
+
+/// Edges that no batch can pass without: connected, and their HAProxy says nothing.
+fn silent_edges(draft: &Draft<'_>) -> Vec<Reason> {
+    let edges = draft.cluster.edges.iter().filter(|edge| edge.connected);
+    let silent = edges.filter_map(|edge| {
+        Some(Reason::WaitsForEdge {
+            edge: edge.id.clone(),
+            problem: edge.seen?.silence()?.to_owned(),
+        })
+    });
+    silent.collect()
 }

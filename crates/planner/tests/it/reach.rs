@@ -262,6 +262,26 @@ fn an_edge_without_a_session_is_not_asked() {
     assert_eq!(not_reached(&world), None);
 }
 
+#[test]
+fn a_rollout_that_waits_for_an_edge_without_a_haproxy_names_it() {
+    let mut world = reached_by_one(2, strict(FailureAction::Rollback), "nothing");
+    let edge2 = world.edges.get_mut(&world::id("edge2")).unwrap();
+    (edge2.deaf, edge2.problem) = (true, Some("HAProxy is not running".into()));
+    world.ticks(60);
+    assert_eq!(failures(&world), 0, "{:?}", news(&world));
+    assert_eq!(rollout(&world).word(), "running");
+    let waits = &world.report.services[&key("web")].waits;
+    let first = waits.first().map(ToString::to_string);
+    let said = "waits for edge2: HAProxy is not running";
+    assert_eq!(first.as_deref(), Some(said), "{waits:?}");
+    let edge2 = world.edges.get_mut(&world::id("edge2")).unwrap();
+    (edge2.deaf, edge2.problem) = (false, None);
+    world.ticks(40);
+    assert_eq!(rollout(&world).phase, Phase::Done);
+    let waits = &world.report.services[&key("web")].waits;
+    assert!(waits.is_empty(), "{waits:?}");
+}
+
 /// A spec whose check is for a path, asked for by the agent or by HAProxy alone.
 fn checked(image: &str, path: Option<&str>, by_agent: bool) -> ServiceSpec {
     let mut spec = with(image, 2, update(FailureAction::Rollback));

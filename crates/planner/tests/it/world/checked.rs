@@ -16,6 +16,11 @@ pub(super) fn admin_of(edge: &SimEdge, server: &Server) -> ServerAdmin {
 }
 
 impl World {
+    /// Does it report no servers?
+    pub(super) fn is_deaf(&self, edge: &SimEdge) -> bool {
+        self.deaf_edges || edge.deaf
+    }
+
     pub(super) fn check_of(&self, edge: &SimEdge, replica: ReplicaId) -> CheckState {
         let reaches = |name: &str| !edge.blind_to.iter().any(|blind| blind == name);
         let shut_out = |sim: &SimNode| {

@@ -68,6 +68,8 @@ pub(crate) struct SimEdge {
     pub refused: BTreeMap<ServiceKey, String>,
     /// What is wrong with its HAProxy.
     pub problem: Option<String>,
+    /// It reports no servers.
+    pub deaf: bool,
 }
 
 /// The desired state, shared with the planner until the next change.
@@ -433,7 +435,7 @@ impl World {
         self.let_in();
         for (name, edge) in &self.edges {
             let mut servers = ServersByService::default();
-            let backends = edge.routes.backends.iter().filter(|_| !self.deaf_edges);
+            let backends = edge.routes.backends.iter().filter(|_| !self.is_deaf(edge));
             for backend in backends {
                 for server in &backend.servers {
                     let observed = ServerObserved {
