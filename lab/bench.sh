@@ -33,8 +33,12 @@ load_app() {
 # The gate off: a controller with a seeded mistake, which stops replicas before they have drained.
 # No other build has it, and the edge gets its own controller back whatever happens.
 controller_with_mistake() {
-  cargo build -q --release -p controller --features mutants --target-dir "$TARGET/mutants" || return 1
-  on edge sh -c 'cat > /usr/local/bin/controller.mutant' <"$TARGET/mutants/release/controller" || return 1
+  local mutant=$LAB_STATE/controller.mutant
+  cargo build -q --release -p controller --features mutants || return 1
+  cp "$TARGET/release/controller" "$mutant" || return 1
+  # What lies there is the ordinary one again.
+  cargo build -q --release -p controller || return 1
+  on edge sh -c 'cat > /usr/local/bin/controller.mutant' <"$mutant" || return 1
   on edge sh -c '
     set -e
     cd /usr/local/bin
