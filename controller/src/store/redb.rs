@@ -6,6 +6,7 @@
 //! file first. Everything else ends the process (see [`StoreError::is_fatal`]).
 
 use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{PoisonError, RwLock};
@@ -62,7 +63,15 @@ impl RedbStore {
             let disk = rustix::fs::statvfs(&folder)?;
             Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
         };
-        Self::with_opener(Box::new(open), Box::new(room), path.display().to_string())
+        let store = Self::with_opener(Box::new(open), Box::new(room), path.display().to_string())?;
+        // Keys of certificates are in it.
+        let private = std::fs::Permissions::from_mode(0o600);
+        std::fs::set_permissions(path, private).map_err(|source| StoreError::Io {
+            attempted: "making it private",
+            place: path.display().to_string(),
+            source: Box::new(source),
+        })?;
+        Ok(store)
     }
 
     /// Opens what `open` gives, on a disk that has `room`; `place` names it in errors.

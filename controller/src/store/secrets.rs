@@ -75,10 +75,11 @@ impl Repository {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
     use std::sync::Arc;
 
     use super::*;
-    use crate::store::{MemStore, Meta, Store};
+    use crate::store::{Meta, RedbStore, Store};
 
     fn key(text: &str) -> SecretKey {
         let (app, name) = text.split_once('/').unwrap();
@@ -87,7 +88,11 @@ mod tests {
 
     #[test]
     fn secrets_last_and_leave_with_their_app() {
-        let store: Arc<dyn Store> = Arc::new(MemStore::default());
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store.redb");
+        let store: Arc<dyn Store> = Arc::new(RedbStore::open(&path).unwrap());
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
         let meta = Meta::new("test".into(), "0.0.0.0:1".into(), Vec::new());
         Repository::create(&*store, &meta).unwrap();
         let text = |text: &str| Some(SecretText::new(text));

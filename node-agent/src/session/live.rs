@@ -399,7 +399,7 @@ fn take_certificates<R: Runtime>(
     if fence < have {
         tracing::warn!(?fence, ?have, "refused certificates of an older leader");
         return Ok(Some(pb::Refused {
-            what: "certificates".to_owned(),
+            what: format!("certificates of term {}", fence.term),
             have: Some(have.into()),
             have_generation: 0,
             why: "a newer leader was obeyed".to_owned(),

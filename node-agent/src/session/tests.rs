@@ -16,7 +16,9 @@ use longshore_proto::agent::v1::enrollment_service_server::{
 };
 use longshore_proto::agent::v1::session_request::Message as FromAgent;
 use longshore_proto::agent::v1::session_response::Message as ToAgent;
-use longshore_wire::{Fence, NodeReport, assignment_to_pb, node_report_from_pb};
+use longshore_wire::{
+    Fence, NodeReport, assignment_to_pb, certificates_to_pb, node_report_from_pb,
+};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -193,6 +195,18 @@ impl Peer {
         self.responses.send(Ok(response)).await.unwrap();
     }
 
+    /// Hands over no certificates, as a leader of this term.
+    async fn certify(&self, term: u64) {
+        let fence = Fence {
+            cluster_generation: 1,
+            term,
+        };
+        let next = certificates_to_pb(&BTreeMap::new(), fence);
+        let message = Some(ToAgent::Certificates(next));
+        let message = Ok(pb::SessionResponse { message });
+        self.responses.send(message).await.unwrap();
+    }
+
     async fn assign(&self, term: u64, generation: u64, replicas: &[AssignedReplica]) {
         let fence = Fence {
             cluster_generation: 1,
@@ -290,7 +304,7 @@ fn start(dir: &Path, runtime: FakeRuntime) -> Agent {
         ledger,
         assignments: Some(assignments),
         routes: None,
-        certificates: None,
+        certificates: Some(watch::channel(Arc::default()).0),
         snapshots,
         edge_reports: watch::channel(EdgeReading::default()).1,
         runtime,
@@ -365,6 +379,12 @@ async fn older_commands_are_refused_with_what_the_node_has() {
         );
         assert_eq!(refused.have_generation, 7, "{}", refused.why);
     }
+    for term in [3, 2] {
+        peer.certify(term).await;
+    }
+    // The second only.
+    let refused = peer.until("refusal", refused).await;
+    assert_eq!(refused.what, "certificates of term 2");
     peer.report("still there", |report| report.replicas.len() == 1)
         .await;
 }

@@ -91,7 +91,11 @@ fn source<'a>(
     match (file, variable) {
         (Some(item), None) => {
             let path = item.word(p)?;
-            let path = here.directory.join(path).display().to_string();
+            let path = path.strip_prefix("./").unwrap_or(&path);
+            let path = match here.directory == Path::new(".") {
+                true => path.to_owned(),
+                false => here.directory.join(path).display().to_string(),
+            };
             Some(Source::File(item, path))
         }
         (None, Some(item)) => {
