@@ -85,7 +85,7 @@ pub(super) fn merge_external(
 ) {
     seen.tried_ms = Some(at_ms);
     seen.problem = match answer {
-        Ok(value) if value.is_finite() => {
+        Ok(value) if value.is_finite() && value >= 0.0 => {
             push(
                 Arc::make_mut(&mut seen.samples),
                 SAMPLES_MAX,
@@ -94,7 +94,7 @@ pub(super) fn merge_external(
             None
         }
         Ok(value) => Some(format!(
-            "the answer is {value}, which is no number to scale by"
+            "the answer is {value}, which is no load to scale by"
         )),
         Err(problem) => Some(problem),
     };
@@ -187,13 +187,13 @@ mod tests {
     #[test]
     fn what_is_no_number_is_a_problem_and_no_sample() {
         let mut seen = ExternalObserved::default();
-        for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+        for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -3.5] {
             merge_external(&mut seen, Ok(bad), 1);
             assert!(seen.samples.is_empty() && seen.problem.take().is_some());
         }
         merge_external(&mut seen, Err("connection refused".into()), 2);
         assert_eq!(seen.problem.as_deref(), Some("connection refused"));
-        merge_external(&mut seen, Ok(-3.5), 3);
+        merge_external(&mut seen, Ok(3.5), 3);
         assert_eq!((seen.samples.len(), seen.problem), (1, None));
     }
 }

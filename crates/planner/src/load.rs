@@ -34,7 +34,8 @@ pub(crate) struct Reading {
 
 impl Reading {
     /// How far it can be trusted: of nodes and replicas 80 % must have good samples, of edges all,
-    /// since each has its own part of the load.
+    /// since each has its own part of the load, and a source outside must have answered when it was
+    /// asked last.
     pub(crate) fn trust(&self, signal: &Signal) -> Trust {
         let (good, all) = (u64::from(self.tally.good), u64::from(self.tally.all));
         let least = if signal.of_edges() { 100 } else { 80 };
@@ -48,6 +49,8 @@ impl Reading {
             (true, _) => Trust::Undefined,
             (false, 0) => Trust::Missing,
             _ if good * 100 < all * least => Trust::Partial,
+            // What it said last is not what it says now.
+            _ if self.problem.is_some() => Trust::Partial,
             _ if self.idle => Trust::Idle,
             _ => Trust::Good,
         }

@@ -195,7 +195,8 @@ fn say_signals(chain: &mut Chain<'_>) {
             Trust::Good => return None,
             Trust::Partial | Trust::Missing => Reason::MissingSamples {
                 signal,
-                good: report.good,
+                // The last try gave nothing.
+                good: report.problem.as_ref().map_or(report.good, |_| 0),
                 all: report.all,
             },
             Trust::Idle => Reason::Idle { signal },

@@ -216,6 +216,30 @@ fn a_number_from_outside_is_shared_or_compared_as_it_is() {
     assert_eq!(rig.target(), 6, "twice the target");
 }
 
+/// A source that answered well a moment ago and answers nothing now takes nothing away, and may add.
+#[test]
+fn a_source_outside_whose_last_try_failed_takes_nothing_away() {
+    let ask = |rig: &mut Rig, value: f64| {
+        let now = rig.now;
+        push(&mut rig.external, now, value);
+    };
+    let mut rig = Rig::new(jobs(TargetKind::AverageValue), 1);
+    rig.run(3, |rig| ask(rig, 300.0));
+    assert_eq!(rig.target(), 6);
+    rig.run(1, |rig| ask(rig, 40.0));
+    rig.external_problem = Some("the query gives NaN".into());
+    let record = rig.run(29, |_| ());
+    let (target, trust) = (rig.target(), record.signals[0].trust);
+    assert_eq!((target, trust), (6, Trust::Partial), "{record:?}");
+    rig.external_problem = None;
+    rig.run(90, |rig| ask(rig, 40.0));
+    assert_eq!(rig.target(), 1, "it answers again");
+    rig.run(3, |rig| ask(rig, 300.0));
+    rig.external_problem = Some("the query gives NaN".into());
+    rig.run(2, |_| ());
+    assert!(rig.target() > 1, "more is no risk");
+}
+
 #[test]
 fn who_is_over_target_but_too_young_is_not_called_inside_tolerance() {
     let mut young = policy(1, 20, vec![metric(Signal::Latency, 100.0)]);
