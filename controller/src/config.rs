@@ -59,6 +59,18 @@ pub enum ConfigError {
         #[source]
         source: std::io::Error,
     },
+    /// A value that cannot be meant.
+    #[error("{path}{line}: {key} {detail}")]
+    Invalid {
+        /// Which file.
+        path: String,
+        /// `:LINE`, if the key is found in it.
+        line: String,
+        /// Which key.
+        key: &'static str,
+        /// What is wrong with it, and the way out.
+        detail: String,
+    },
     /// It is no TOML, or a key is unknown or has a wrong value.
     #[error("{path}: {detail}")]
     Parse {
@@ -77,16 +89,79 @@ impl Config {
     pub fn read(path: &Path, asked: bool) -> Result<Self, ConfigError> {
         let name = path.display().to_string();
         match std::fs::read_to_string(path) {
-            Ok(text) => toml::from_str(&text).map_err(|error| ConfigError::Parse {
-                path: name,
-                detail: error.to_string(),
-            }),
+            Ok(text) => Self::parse(&text, name),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && !asked => {
                 Ok(Self::default())
             }
             Err(source) => Err(ConfigError::Read { path: name, source }),
         }
     }
+
+    fn parse(text: &str, path: String) -> Result<Self, ConfigError> {
+        let config: Self = toml::from_str(text).map_err(|error| ConfigError::Parse {
+            path: path.clone(),
+            detail: error.to_string(),
+        })?;
+        match config.nonsense() {
+            None => Ok(config),
+            Some((key, detail)) => Err(ConfigError::Invalid {
+                path,
+                line: line_of(text, key),
+                key,
+                detail,
+            }),
+        }
+    }
+
+    /// The first value that cannot be meant, and why.
+    fn nonsense(&self) -> Option<(&'static str, String)> {
+        let planner = &self.planner;
+        if planner.port_min == 0 {
+            return Some(("port_min", "is 0; give a host port from 1".into()));
+        }
+        if planner.port_min > planner.port_max {
+            let max = planner.port_max;
+            let said = format!(
+                "is {}, more than port_max, {max}: no replica would have a port; exchange them",
+                planner.port_min
+            );
+            return Some(("port_min", said));
+        }
+        let zero = [
+            ("outage_numerator", u64::from(planner.outage_numerator)),
+            ("outage_denominator", u64::from(planner.outage_denominator)),
+            ("session_timeout_ms", planner.session_timeout_ms),
+            ("sample_stale_ms", planner.sample_stale_ms),
+            ("backoff_base_ms", planner.backoff_base_ms),
+            ("records_per_service", self.history.records_per_service),
+            ("records_total", self.history.records_total),
+            ("keep_days", self.history.keep_days),
+        ];
+        let zero = zero.into_iter().find(|(_, value)| *value == 0);
+        if let Some((key, _)) = zero {
+            let said = "is 0; give at least 1, or leave it away for the default";
+            return Some((key, said.into()));
+        }
+        if planner.outage_numerator > planner.outage_denominator {
+            let said = "is more than outage_denominator: the share of lost nodes is at most 1";
+            return Some(("outage_numerator", said.into()));
+        }
+        if planner.backoff_base_ms > planner.backoff_cap_ms {
+            let said = "is more than backoff_cap_ms, the longest pause";
+            return Some(("backoff_base_ms", said.into()));
+        }
+        None
+    }
+}
+
+/// `:LINE` of the first line that sets the key; nothing where another form sets it.
+fn line_of(text: &str, key: &str) -> String {
+    let sets = |line: &str| {
+        let rest = line.trim_start().strip_prefix(key);
+        rest.is_some_and(|rest| rest.trim_start().starts_with('='))
+    };
+    let found = text.lines().position(sets);
+    found.map_or_else(String::new, |at| format!(":{}", at + 1))
 }
 
 /// Options of containers that open their host. The default lets nothing through; each node's own
@@ -209,6 +284,33 @@ mod tests {
         assert_eq!(toml::from_str::<Config>("").unwrap(), Config::default());
         let error = toml::from_str::<Config>("[policy]\nprivilegd = true").unwrap_err();
         assert!(error.to_string().contains("privilegd"), "{error}");
+    }
+
+    #[test]
+    fn values_that_cannot_be_meant_are_named_with_their_line() {
+        for (text, wanted) in [
+            (
+                "log = \"info\"\n[planner]\nport_min=30000\nport_max = 20000\n",
+                "c.toml:3: port_min is 30000, more than port_max, 20000",
+            ),
+            ("[planner]\nport_min = 0\n", "c.toml:2: port_min is 0"),
+            (
+                "[planner]\n outage_denominator = 0\n",
+                "c.toml:2: outage_denominator is 0",
+            ),
+            (
+                "history = { records_per_service = 0 }\n",
+                "c.toml: records_per_service is 0",
+            ),
+            (
+                "[planner]\nbackoff_base_ms = 999999999\n",
+                "c.toml:2: backoff_base_ms is more than backoff_cap_ms",
+            ),
+        ] {
+            let error = Config::parse(text, "c.toml".into()).unwrap_err();
+            assert!(error.to_string().starts_with(wanted), "{error}");
+        }
+        assert_eq!(Config::default().nonsense(), None);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The command tree.
 
 mod rollout;
+mod values;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::engine::ArgValueCandidates;
 
 use crate::complete;
+use values::{parse_count, some_time};
 
 pub use self::rollout::{RestartArgs, RolloutCommand, RolloutStatusArgs, ServiceArgs, UndoArgs};
 
@@ -338,7 +340,7 @@ pub struct ScaleArgs {
     #[arg(required = true, value_name = "SERVICE=N", value_parser = parse_count)]
     pub counts: Vec<(String, u32)>,
     /// Keep the autoscaler's hands off for so long.
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = some_time)]
     pub hold: Option<Duration>,
     /// Do not wait.
     #[arg(short, long)]
@@ -346,16 +348,6 @@ pub struct ScaleArgs {
     /// Give up waiting after this time.
     #[arg(long, default_value = "5m", value_parser = humantime::parse_duration, value_name = "TIME")]
     pub wait_timeout: Duration,
-}
-
-fn parse_count(text: &str) -> Result<(String, u32), String> {
-    let (service, count) = text
-        .split_once('=')
-        .ok_or("write SERVICE=N, for example web=5")?;
-    let count = count
-        .parse()
-        .map_err(|_| format!("{count:?} is no count"))?;
-    Ok((service.to_owned(), count))
 }
 
 /// `exec`
@@ -490,7 +482,7 @@ pub struct DrainArgs {
     pub nodes: NodesArgs,
     /// Until then all shall have moved; past it the drain says what it waits for. Default: the
     /// controller's setting (10m).
-    #[arg(long, value_parser = humantime::parse_duration, value_name = "TIME")]
+    #[arg(long, value_parser = some_time, value_name = "TIME")]
     pub deadline: Option<Duration>,
     /// Stop what is left at the deadline, even if fewer replicas serve than should.
     #[arg(long)]

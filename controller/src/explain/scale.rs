@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use longshore_model::autoscale::RateAmount;
 use longshore_model::report::{
-    Clamp, ClampRule, Direction, DropReason, Dropped, RateLook, ScaleReport, SignalReport, Trust,
-    measured,
+    Clamp, ClampRule, Direction, DropReason, Dropped, RateLook, ScaleReport, SignalReport,
+    SignalRule, Trust, measured,
 };
 use longshore_model::{Reason, ServiceKey};
 
@@ -30,6 +30,9 @@ pub(super) fn summary(report: &ScaleReport) -> String {
 /// most, else the first reason.
 #[must_use]
 pub(super) fn cause(report: &ScaleReport) -> Option<String> {
+    if let Some(off) = report.clamps.iter().find(|c| is_hands_off(&c.rule)) {
+        return Some(rule(&off.rule));
+    }
     let bent = report.clamps.iter().rev().find(|c| c.before != c.after);
     let asked = report
         .signals
@@ -49,6 +52,11 @@ pub(super) fn cause(report: &ScaleReport) -> Option<String> {
         }
         (None, None) => report.reasons.first().map(ToString::to_string),
     }
+}
+
+/// A person keeps the autoscaler's hands off, whatever the signals ask for.
+fn is_hands_off(rule: &ClampRule) -> bool {
+    matches!(rule, ClampRule::Held { .. } | ClampRule::Paused { .. })
 }
 
 fn wish(signal: &SignalReport) -> String {
@@ -88,7 +96,8 @@ pub(super) fn lines(
         lines.push(format!("  recommendation {count}{highest}"));
     }
     let bent = |clamp: &&Clamp| {
-        clamp.before != clamp.after || matches!(clamp.rule, ClampRule::Tolerance { .. })
+        let says = matches!(clamp.rule, ClampRule::Tolerance { .. }) || is_hands_off(&clamp.rule);
+        clamp.before != clamp.after || says
     };
     lines.extend(report.clamps.iter().filter(bent).map(|c| clamp(c, clock)));
     for bound in &report.bounds {
@@ -127,13 +136,18 @@ fn input(signal: &SignalReport, decided_ms: u64) -> String {
     if let Some(raw) = signal.raw.filter(|raw| Some(*raw) != signal.recommendation) {
         let _infallible = write!(line, " ({raw} without tolerance)");
     }
+    if signal.recommendation.is_some() && matches!(signal.rule, SignalRule::Target { .. }) {
+        let _infallible = write!(line, ", carried by {}", signal.carriers);
+    }
     let _infallible = write!(line, ", {} of {} sources", signal.good, signal.all);
     if let Some(newest_ms) = signal.newest_ms {
         let age = span(decided_ms.saturating_sub(newest_ms));
         let _infallible = write!(line, ", newest {age} old");
     }
-    if signal.trust == Trust::Partial {
-        line.push_str(", too few to take away");
+    match (signal.trust, &signal.problem) {
+        (Trust::Partial, None) => line.push_str(", too few to take away"),
+        (Trust::Partial, Some(_)) => line.push_str(", takes nothing away meanwhile"),
+        _ => {}
     }
     line.push_str(&asked(signal, decided_ms));
     line

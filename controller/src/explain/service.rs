@@ -1,7 +1,7 @@
 //! A service: its count, its places, what it waits for.
 
 use longshore_model::report::ServiceReport;
-use longshore_model::{Decision, Recorded, ServiceKey};
+use longshore_model::{Decision, Recorded, ServiceKey, TimeMs};
 
 use super::words::{Clock, counted, reason};
 use super::{placement, placing, scale};
@@ -21,6 +21,8 @@ pub struct ServiceStory<'a> {
     pub placement: Option<&'a Recorded>,
     /// The last look at a rollout.
     pub rollout: Option<&'a Recorded>,
+    /// When the first look at a rollout that is kept was, if the story is of the past.
+    pub rollouts_from_ms: Option<TimeMs>,
     /// The last move to another node.
     pub moved: Option<&'a Recorded>,
     /// Failures in a row of its new replicas, in words.
@@ -65,6 +67,12 @@ pub fn service(story: &ServiceStory<'_>, clock: Clock) -> Vec<String> {
     lines.extend(report.map(state).into_iter().flatten());
     for (what, recorded) in [("rollout", story.rollout), ("last move", story.moved)] {
         lines.extend(line(what, recorded, clock));
+    }
+    if let (None, Some(from_ms)) = (story.rollout, story.rollouts_from_ms) {
+        let from = clock.at(from_ms);
+        lines.push(format!(
+            "rollout: no record of that time is kept, the first is of {from}"
+        ));
     }
     if let Some((recorded, report)) = scale_of(story.change) {
         lines.push(format!(

@@ -55,6 +55,7 @@ fn a_service_that_is_held() {
         change: Some(&change),
         placement: Some(&places),
         rollout: None,
+        rollouts_from_ms: None,
         moved: None,
         failures: None,
     };
@@ -146,6 +147,7 @@ fn a_service_that_waits_for_a_place_and_for_consent() {
         change: None,
         placement: Some(&places),
         rollout: None,
+        rollouts_from_ms: None,
         moved: None,
         failures: Some("failed 2 times in a row: its container was removed by hand".into()),
     };
@@ -361,6 +363,7 @@ fn a_slot_that_waits_says_for_what() {
             change: None,
             placement: None,
             rollout: None,
+            rollouts_from_ms: None,
             moved: None,
             failures: Some("failed 2 times in a row: exit code 1".into()),
         };

@@ -112,7 +112,7 @@ pub struct PauseArgs {
     #[arg(add = ArgValueCandidates::new(complete::services))]
     pub service: String,
     /// For so long. Default: until it is resumed.
-    #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long = "for", value_name = "TIME", value_parser = super::values::some_time)]
     pub length: Option<Duration>,
 }
 

@@ -190,10 +190,15 @@ fn gone(scene: &Scene<'_>, target: &str) -> Option<About> {
 
 /// All that is kept of a service up to the clock, oldest first by kind.
 fn kept(scene: &Scene<'_>, key: &ServiceKey) -> Result<Vec<Recorded>, Refusal> {
-    let mut kept = scene
+    let mut kept = all_kept(scene, key)?;
+    kept.retain(|recorded| recorded.first_ms <= scene.clock.now_ms);
+    Ok(kept)
+}
+
+fn all_kept(scene: &Scene<'_>, key: &ServiceKey) -> Result<Vec<Recorded>, Refusal> {
+    let kept = scene
         .cluster
         .decisions(|group| group.service == *key, LOOK_MAX)?;
-    kept.retain(|recorded| recorded.first_ms <= scene.clock.now_ms);
     Ok(kept)
 }
 
@@ -203,7 +208,11 @@ fn service(
     slot: Option<u32>,
     response: &mut pb::WhyResponse,
 ) -> Result<(), Refusal> {
-    let kept = kept(scene, key)?;
+    let mut kept = all_kept(scene, key)?;
+    // None of that time is kept, or there was none: silence would say the latter.
+    let is_rollout = |r: &&Recorded| r.record.decision.kind() == DecisionKind::Rollout;
+    let rollouts_from_ms = kept.iter().find(is_rollout).map(|r| r.first_ms);
+    kept.retain(|recorded| recorded.first_ms <= scene.clock.now_ms);
     let last = |kind: DecisionKind| {
         let of_kind = |r: &&Recorded| r.record.decision.kind() == kind;
         kept.iter().rev().find(of_kind)
@@ -227,6 +236,7 @@ fn service(
         change: change.filter(|change| scale.is_none_or(|scale| *change != scale)),
         placement: last(DecisionKind::Placement),
         rollout: last(DecisionKind::Rollout).filter(lives),
+        rollouts_from_ms: rollouts_from_ms.filter(|_| scene.past),
         moved: kept
             .iter()
             .rev()

@@ -73,6 +73,14 @@ fn autoscalers_are_listed_shown_and_told() {
         assert_eq!(code, 0, "{args:?}: {err}");
         assert!(out.contains(word), "{args:?}: {out}");
     }
+    for args in [
+        &["autoscale", "pause", "hello", "--for", "0s"][..],
+        &["scale", "hello=2", "--hold", "0s"],
+    ] {
+        let (code, _, err) = run(&cluster, args);
+        assert_eq!(code, 2, "{err}");
+        assert!(err.contains("no time at all"), "{err}");
+    }
     let (code, _, err) = run(&cluster, &["autoscale", "approve", "hello"]);
     assert_eq!(code, 1);
     assert!(err.contains("asks for nothing"), "{err}");
