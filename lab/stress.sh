@@ -25,7 +25,7 @@ cpu)
   each stress_one <<<"$chosen"
   ;;
 http)
-  url="http://$(edge_ip):8080/burn?ms=${BURN_MS:-50}"
+  url="http://$(users_ip):8080/burn?ms=${BURN_MS:-50}"
   say "wrk on $url for $seconds s; watch it: controllerctl status -w"
   report=$(wrk -t 1 -c "${CONNECTIONS:-16}" -d "${seconds}s" --timeout 30s "$url")
   echo "$report"

@@ -23,7 +23,7 @@ use edge::Counters;
 pub use settings::{Peer, Settings};
 
 use crate::traffic::{Plan, Target};
-use crate::{ctl, restore};
+use crate::{ctl, get_with, restore, until};
 use classic::Classic;
 use load::Running;
 use machines::Lab;
@@ -34,6 +34,8 @@ use system::{Mends, REPLICAS, System, WORKERS};
 
 /// Load before the first change and after the last.
 const CALM: Duration = Duration::from_secs(3);
+/// Longest wait for the first answer.
+const ANSWERS: Duration = Duration::from_secs(30);
 /// Wait for the ledgers of replicas that have ended.
 const LEDGERS: Duration = Duration::from_secs(20);
 
@@ -100,6 +102,23 @@ fn standard(system: &dyn System) -> Vec<Plan> {
     Plan::shared_by(system.entries().into_iter().map(target).collect())
 }
 
+/// Runs one replica, and waits until it answers at each way in. That it is to take traffic is a
+/// decision; an edge opens a new port with a reload, which may have to wait for the one before.
+fn deploy<S: System + ?Sized>(system: &mut S, collector: &Collector) {
+    system.deploy(&collector.address.to_string());
+    for (name, host) in system.entries() {
+        let address = format!("{host}:{}", system.port());
+        until(
+            &format!("the app answers at {name}"),
+            ANSWERS,
+            || match get_with(&address, "/healthz", ANSWERS) {
+                Ok(answer) if answer.status == 200 => Ok(()),
+                other => Err(other),
+            },
+        );
+    }
+}
+
 /// What HAProxy has counted at all ways in; none: there is none.
 fn counters(system: &dyn System) -> Option<Counters> {
     let stats_port = system.stats_port()?;
@@ -115,7 +134,7 @@ fn counted(system: &dyn System, before: Option<Counters>) -> Option<Counters> {
 
 /// `CYCLES` times: 1 -> 10, rolling update, node drain and uncordon, 10 -> 1.
 fn planned(system: &mut dyn System, collector: &Collector, settings: &Settings) -> PlannedReport {
-    system.deploy(&collector.address.to_string());
+    deploy(system, collector);
     collector.forget();
     let before = counters(system);
     let load = Running::start(standard(system));
@@ -177,7 +196,7 @@ fn collect(
 
 /// `CYCLES` times: a worker loses its power and comes back.
 fn kills(system: &mut dyn Mends, collector: &Collector, settings: &Settings) -> KillReport {
-    system.deploy(&collector.address.to_string());
+    deploy(system, collector);
     system.scale(REPLICAS);
     let before = counters(system);
     let load = Running::start(standard(system));
