@@ -30,7 +30,8 @@ pub(crate) fn run(draft: &mut Draft<'_>) {
         let Some(spec) = draft.services[service].spec else {
             continue;
         };
-        let hold_ms = draft.input.config.unreached_fail_ms + checks_ms(spec);
+        let hold_ms = draft.input.config.unreached_fail_ms;
+        let hold_ms = hold_ms.saturating_add(checks_ms(spec));
         for (row, since_ms, edges) in judged(draft, service) {
             let after_ms = draft.input.now_ms.saturating_sub(since_ms);
             if after_ms < hold_ms {
@@ -120,7 +121,8 @@ pub(crate) fn say(draft: &mut Draft<'_>, service: usize) {
     let Some(spec) = draft.services[service].spec else {
         return;
     };
-    let hold_ms = draft.input.config.unreachable_hold_ms + checks_ms(spec);
+    let hold_ms = draft.input.config.unreachable_hold_ms;
+    let hold_ms = hold_ms.saturating_add(checks_ms(spec));
     let memory = draft.memory(service);
     let by_none = clocked(draft, service, &memory.unreachable_since_ms);
     let in_part = clocked(draft, service, &memory.reached_in_part_since_ms);
