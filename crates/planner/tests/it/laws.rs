@@ -244,10 +244,13 @@ fn unsettled(world: &World) -> Vec<String> {
             && report.leaving == 0;
         let warm = &report.warm;
         let no_room = matches!(warm.waits, Some(report::WarmWait::Unplaceable { .. }));
+        // With none wanted nothing proves a revision, for as long as that is so.
+        let mut waits = report.waits.iter();
+        let waits = waits.any(|r| target > 0 || !matches!(r, Reason::Unproved { .. }));
         let settled = runs
             && report.planned == target
             && report.outdated == 0
-            && report.waits.is_empty()
+            && !waits
             && (warm.ready == warm.wanted || no_room);
         // Without room the rest waits for a node, and says so.
         let waits_for_room = runs

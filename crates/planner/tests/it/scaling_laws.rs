@@ -205,14 +205,24 @@ fn known(rig: &Rig, policy: &AutoscaleSpec, signal: &Signal) -> bool {
     let (now, window) = (rig.now, policy.window_ms);
     let inside = |at_ms: u64, stale_ms: u64| at_ms <= now && now - at_ms <= window.min(stale_ms);
     let number = |s: &&Sample| s.value.is_finite() && s.value >= 0.0;
-    let fresh = |ring: &[Sample]| ring.iter().filter(number).any(|s| inside(s.at_ms, 5_000));
+    // Of a window shorter than the pace of measuring the newest sample counts while it is fresh.
+    let lasts = |at_ms: u64| at_ms <= now && now - at_ms <= 5_000;
+    let fresh = |ring: &[Sample]| {
+        let newest = ring
+            .iter()
+            .filter(|s| s.at_ms <= now)
+            .max_by_key(|s| s.at_ms);
+        let newest = newest.filter(number).is_some_and(|s| lasts(s.at_ms));
+        newest || ring.iter().filter(number).any(|s| inside(s.at_ms, 5_000))
+    };
     let edges = |least: usize| {
         EDGES.iter().all(|edge| {
             let ring = rig.rings.get(edge).map_or(&[][..], |ring| ring);
             let within = ring
                 .iter()
                 .filter(|s| s.at_ms <= now && now - s.at_ms <= window);
-            within.count() >= least && ring.iter().any(|s| inside(s.at_ms, 5_000))
+            let within = within.count() >= least && ring.iter().any(|s| inside(s.at_ms, 5_000));
+            within || ring.len() >= least && ring.iter().any(|s| lasts(s.at_ms))
         })
     };
     match signal {
