@@ -380,7 +380,12 @@ fn goes_on(service: &pb::Service) -> bool {
 fn overruled(goal: &Goal, services: &[pb::Service]) -> Option<Failure> {
     goal.counts.iter().find_map(|(key, count)| {
         let service = services.iter().find(|s| s.key == *key || s.name == *key)?;
-        let (wanted, why) = (service.wanted, service.scale_reasons.join("; "));
+        let wanted = service.wanted;
+        let signals = service.signals.iter();
+        let asks = signals.filter(|signal| signal.recommendation.is_some_and(|n| n >= wanted));
+        let asks = asks.map(|signal| format!("{} asks for it", signal.signal));
+        let reasons = service.scale_reasons.iter().cloned();
+        let why = asks.chain(reasons).collect::<Vec<_>>().join("; ");
         (wanted != *count).then(|| {
             Failure::new(format!(
                 "{key}: {count} were asked for, by now {wanted} are wanted: {why}"

@@ -400,6 +400,11 @@ impl ControlService for Fake {
         (found.wanted, found.healthy, found.serving) = (count, count, count);
         if let Some((wanted, why)) = overrules {
             (found.wanted, found.scale_reasons) = (wanted, vec![why]);
+            found.signals = vec![pb::SignalValue {
+                signal: "requests".into(),
+                recommendation: Some(wanted),
+                ..pb::SignalValue::default()
+            }];
         }
         let service = found.key.clone();
         Ok(Response::new(pb::ScaleResponse {

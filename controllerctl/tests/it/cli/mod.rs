@@ -232,11 +232,11 @@ fn scale_waits_until_so_many_serve() {
 #[test]
 fn scale_says_when_another_count_is_wanted_by_then() {
     let cluster = Cluster::start();
-    cluster.fake.world().overrules = Some((5, "requests ask for 5".into()));
+    cluster.fake.world().overrules = Some((5, "as many as are asked for".into()));
     let (code, _, err) = run(&cluster, &["scale", "hello=3"]);
     assert_eq!(code, 1, "{err}");
     for word in [
-        "3 were asked for, by now 5 are wanted: requests ask for 5",
+        "3 were asked for, by now 5 are wanted: requests asks for it; as many as are asked for",
         "controllerctl scale hello/hello=3 --hold 10m",
     ] {
         assert!(err.contains(word), "no {word}: {err}");
