@@ -188,13 +188,7 @@ pub(crate) fn room_after(
     let as_it_is = draft.cluster.held[number].clone();
     let mut enough = None;
     for (gone, &row) in rows.iter().enumerate() {
-        let held = draft.runs(row).map(|spec| held(spec, true));
-        let ports = draft.replica(row).map(|replica| replica.ports.clone());
-        let slot = &mut draft.cluster.held[number];
-        slot.release(held.unwrap_or_default(), &ports.unwrap_or_default());
-        if draft.rows[row].service == order.service {
-            board.of_service[number] = board.of_service[number].saturating_sub(1);
-        }
+        take_away(draft, &mut board, order, number, row);
         if refusal(&draft.cluster.nodes[number], &board, number, draft).is_none() {
             enough = Some(gone + 1);
             break;
@@ -211,11 +205,7 @@ pub(crate) fn say_no_place_after(draft: &mut Draft<'_>, order: &Order<'_>, row: 
         return;
     };
     let as_it_is = draft.cluster.held[number].clone();
-    let frees = draft.runs(row).map(|spec| held(spec, false));
-    let ports = draft.replica(row).map(|replica| replica.ports.clone());
-    let slot = &mut draft.cluster.held[number];
-    slot.release(frees.unwrap_or_default(), &ports.unwrap_or_default());
-    board.of_service[number] = board.of_service[number].saturating_sub(1);
+    take_away(draft, &mut board, order, number, row);
     let (reason, short) = (
         unplaceable(draft, &board),
         notes::short(draft, order, &board),
@@ -223,6 +213,25 @@ pub(crate) fn say_no_place_after(draft: &mut Draft<'_>, order: &Order<'_>, row: 
     draft.cluster.held[number] = as_it_is;
     draft.wait(order.service, reason);
     draft.services[order.service].short = Some(Box::new(short));
+}
+
+/// As if the row's replica were gone from its node, `number`.
+fn take_away(
+    draft: &mut Draft<'_>,
+    board: &mut Board<'_>,
+    order: &Order<'_>,
+    number: usize,
+    row: usize,
+) {
+    let Some(replica) = draft.replica(row) else {
+        return;
+    };
+    let (paused, ports) = (replica.paused, replica.ports.clone());
+    let frees = draft.runs(row).map(|spec| held(spec, paused));
+    draft.cluster.held[number].release(frees.unwrap_or_default(), &ports);
+    if draft.rows[row].service == order.service {
+        board.of_service[number] = board.of_service[number].saturating_sub(1);
+    }
 }
 
 fn count(list: &[usize]) -> u32 {
