@@ -112,7 +112,8 @@ pub enum WeightRule {
 
 impl WeightRule {
     /// Is it on its way to another weight?
-    fn moves(self) -> bool {
+    #[must_use]
+    pub fn moves(self) -> bool {
         matches!(self, Self::Waits | Self::Falls | Self::Rises)
     }
 }

@@ -80,11 +80,11 @@ impl EdgeSlot<'_> {
 pub(crate) struct Sight {
     /// Fresh edges whose check passes.
     pub up: u32,
-    /// Fresh edges whose check fails.
+    /// Fresh edges that would send it requests, and whose check fails. Not those that drain it: what
+    /// was taken out may well have ended, and what the plan asks of the routes by now has no say here,
+    /// so that this run and the next read the same.
     pub down: u32,
-    /// Of these, the ones that would send it requests.
-    pub down_ready: u32,
-    /// Of these, the ones that drain it.
+    /// Fresh edges that drain it, and whose check fails.
     pub down_drained: u32,
     /// Of those, the ones that run the routes in force. An edge lets a new server in only once its
     /// check passes: of one that shall serve this says that it fails.
@@ -292,8 +292,7 @@ impl<'a> Cluster<'a> {
             if *fresh && server.admin != ServerAdmin::Maint {
                 sight.up += u32::from(server.check == CheckState::Up);
                 let down = server.check == CheckState::Down;
-                sight.down += u32::from(down);
-                sight.down_ready += u32::from(down && server.admin == ServerAdmin::Ready);
+                sight.down += u32::from(down && server.admin == ServerAdmin::Ready);
                 let drains = down && server.admin == ServerAdmin::Drain;
                 sight.down_drained += u32::from(drains);
                 sight.kept_out += u32::from(drains && edge.runs(self.routes_generation));

@@ -337,8 +337,7 @@ fn give(draft: &mut Draft<'_>, service: usize, sorted: &mut Sorted, terms: &Term
     let ready =
         u32::try_from(sorted.keep.iter().filter(|&&row| draft.serves(row)).count()).unwrap_or(0);
     let resting = failures(draft, service).is_some();
-    let mut given = count(&sorted.give);
-    let (mut stay, mut left) = (Vec::new(), 0);
+    let (mut stay, mut left, mut given) = (Vec::new(), 0, count(&sorted.give));
     for (row, reason) in std::mem::take(&mut sorted.give) {
         let serves = draft.serves(row);
         let replaced = keep + given > target && ready + given > target.saturating_sub(slack);
@@ -382,6 +381,8 @@ fn give(draft: &mut Draft<'_>, service: usize, sorted: &mut Sorted, terms: &Term
             places.take(draft, row);
             exchanged += u32::from(stop_first && !replaced);
         } else {
+            let due = stop_first && serving - u32::from(serves) >= terms.floor_for(target, true);
+            places.miss(draft, row, due && !followed);
             stay.push((row, reason));
         }
     }

@@ -135,15 +135,7 @@ fn add_rows<'a>(
     for (&id, replica) in replicas.into_iter().flatten() {
         let node = cluster.number(&replica.node);
         let seen = node.and_then(|number| cluster.nodes[number].seen);
-        let mut sight = cluster.sight(&slot.key, id);
-        // That one which was taken out does not answer says nothing of its node; and what an edge
-        // still drains nothing of one that is back.
-        if replica.leaving.is_none() {
-            sight.down = match replica.traffic {
-                Traffic::Drain => 0,
-                _ => sight.down_ready,
-            };
-        }
+        let sight = cluster.sight(&slot.key, id);
         // What edges see counts whatever the plan says of the routes by now.
         if let Some(number) = node {
             let node = cluster.held_mut(number);

@@ -28,12 +28,16 @@ impl Places {
 
     /// Could a successor of the row's replica start: where that is, or elsewhere? A node that takes
     /// nothing new (cordoned, or against the constraints by now) has none for it either.
-    pub(super) fn is_there(&mut self, draft: &Draft<'_>, row: usize) -> bool {
-        let is_there = self.free.is_none_or(|free| free > 0) || Self::is_own(draft, row);
-        if !is_there && Self::takes(draft, row) {
+    pub(super) fn is_there(&self, draft: &Draft<'_>, row: usize) -> bool {
+        self.free.is_none_or(|free| free > 0) || Self::is_own(draft, row)
+    }
+
+    /// The row's replica stays, `for_want` of a place only? One that is not due yet wants none yet:
+    /// others may take it until then.
+    pub(super) fn miss(&mut self, draft: &Draft<'_>, row: usize, for_want: bool) {
+        if for_want && Self::takes(draft, row) {
             self.short.get_or_insert(row);
         }
-        is_there
     }
 
     /// Says why nobody could follow one that stays for that.
