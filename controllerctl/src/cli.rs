@@ -297,7 +297,7 @@ pub struct LogsArgs {
     /// Last so many lines of each replica, or all.
     #[arg(short = 'n', long, value_name = "LINES", default_value = "100")]
     pub tail: Tail,
-    /// Since: 10m, a date, RFC 3339 or Unix time.
+    /// Since: 10m, 12:04:10 (UTC), a date, RFC 3339 or Unix time.
     #[arg(long, value_name = "TIME")]
     pub since: Option<String>,
     /// Print the time of each line.

@@ -13,7 +13,7 @@ pub struct WhyArgs {
     /// Service, replica (web.3, r17) or node (node/NAME); also one that is gone.
     #[arg(add = ArgValueCandidates::new(complete::services))]
     pub target: String,
-    /// As it was then: 10m (ago), a date, RFC 3339 or Unix time.
+    /// As it was then: 10m (ago), 12:04:10 (UTC), a date, RFC 3339 or Unix time.
     #[arg(long, value_name = "TIME")]
     pub at: Option<String>,
 }
@@ -24,7 +24,7 @@ pub struct EventsArgs {
     /// Go on with new ones, also after the controller was away.
     #[arg(short, long)]
     pub follow: bool,
-    /// Since: 10m, a date, RFC 3339 or Unix time.
+    /// Since: 10m, 12:04:10 (UTC), a date, RFC 3339 or Unix time.
     #[arg(long, value_name = "TIME")]
     pub since: Option<String>,
     /// Only about this service or node.
@@ -94,7 +94,7 @@ pub struct HistoryArgs {
     /// Service. Default: all.
     #[arg(add = ArgValueCandidates::new(complete::services))]
     pub service: Option<String>,
-    /// Since: 10m, a date, RFC 3339 or Unix time.
+    /// Since: 10m, 12:04:10 (UTC), a date, RFC 3339 or Unix time.
     #[arg(long, value_name = "TIME")]
     pub since: Option<String>,
     /// The last so many.

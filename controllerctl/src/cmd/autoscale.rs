@@ -4,7 +4,8 @@ use longshore_model::report::measured;
 use longshore_proto::control::v1 as pb;
 use pb::set_autoscale_request::Action;
 
-use super::{Run, millis, since_ms};
+use super::moment::since_ms;
+use super::{Run, millis};
 use crate::cli::{ApproveArgs, AutoscaleCommand, BoundsArgs, HistoryArgs, PauseArgs};
 use crate::client::Client;
 use crate::failure::{Exit, Failure};

@@ -2,7 +2,8 @@
 
 use longshore_proto::control::v1 as pb;
 
-use super::{Run, since_ms};
+use super::Run;
+use super::moment::since_ms;
 use crate::cli::{PsArgs, WatchArgs, WhyArgs};
 use crate::client::Client;
 use crate::failure::{Exit, Failure};

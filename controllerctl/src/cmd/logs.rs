@@ -7,8 +7,9 @@ use longshore_proto::control::v1 as pb;
 use longshore_wire::LogPosition;
 use tonic::Streaming;
 
+use super::Run;
 use super::follow::{Reading, read};
-use super::{Run, since_ms};
+use super::moment::since_ms;
 use crate::cli::{EventsArgs, FilterKey, Format, LogsArgs, Tail};
 use crate::client::Client;
 use crate::failure::{Exit, Failure};

@@ -8,6 +8,7 @@ mod exec;
 mod follow;
 mod lists;
 mod logs;
+mod moment;
 mod node;
 mod rollout;
 mod scale;
@@ -15,7 +16,7 @@ mod settle;
 mod wait;
 
 use std::io::{BufRead, IsTerminal, Write};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use clap::CommandFactory;
 
@@ -123,35 +124,6 @@ impl Run {
 pub(crate) fn environment() -> Variables {
     let pairs = std::env::vars_os();
     Variables::new(pairs.filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))))
-}
-
-/// `10m`, a date, RFC 3339 or Unix seconds, as milliseconds since the epoch.
-pub(crate) fn since_ms(text: &str) -> Result<u64, Failure> {
-    let ms = |time: SystemTime| {
-        let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-    };
-    // Before lengths of time: a bare 0 is one as well.
-    if let Ok(seconds) = text.parse::<u64>() {
-        return Ok(seconds.saturating_mul(1000));
-    }
-    if let Ok(ago) = humantime::parse_duration(text) {
-        let then = SystemTime::now().checked_sub(ago).unwrap_or(UNIX_EPOCH);
-        return Ok(ms(then));
-    }
-    let date = if text.len() == 10 {
-        format!("{text} 00:00:00")
-    } else {
-        text.to_owned()
-    };
-    humantime::parse_rfc3339_weak(&date)
-        .map(ms)
-        .map_err(|error| {
-            Failure::new(format!("{text:?} is no time"))
-                .because(error)
-                .exit(Exit::Usage)
-                .hint("write 10m, 2026-11-21, 2026-11-21T12:00:00Z or Unix seconds")
-        })
 }
 
 /// Milliseconds of a duration from the command line.
