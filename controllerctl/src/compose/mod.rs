@@ -195,6 +195,7 @@ pub fn parse(
     for (index, source) in sources.iter().enumerate() {
         match node::parse(source, index) {
             Ok(mut node) => {
+                read::fragments::unused(&node, &mut problems);
                 interpolate::interpolate(&mut node, "", variables, &mut problems);
                 tree = Some(match tree {
                     Some(base) => merge::merge(base, node),

@@ -16,6 +16,15 @@ pub const PROBLEMS_MAX: usize = 200;
 /// Longest message.
 const MESSAGE_CHARS_MAX: usize = 300;
 
+/// Code of a key that nobody knows.
+pub const UNKNOWN_KEY: &str = "unknown_key";
+
+/// The way out of a word that is nearly another.
+#[must_use]
+pub fn did_you_mean(near: &str) -> String {
+    format!("did you mean `{near}`?")
+}
+
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
@@ -126,6 +135,17 @@ impl Problems {
     #[must_use]
     pub fn errors(&self) -> usize {
         self.list.iter().filter(|p| p.level == Level::Error).count()
+    }
+
+    /// Is one of these keys what an unknown key of the mapping at `path` was surely meant to be?
+    #[must_use]
+    pub fn misspelt(&self, path: &str, keys: &[&str]) -> bool {
+        let mut unknown = self.list.iter();
+        unknown.any(|p| {
+            let help = p.help.as_deref().unwrap_or_default();
+            let of_these = keys.iter().any(|key| help == did_you_mean(key));
+            p.code == UNKNOWN_KEY && p.path == path && of_these
+        })
     }
 
     /// All findings, by place in the files, each once.

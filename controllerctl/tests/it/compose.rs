@@ -12,7 +12,7 @@ use longshore_model::spec::{
     FailureAction, GateSpec, NodeAttribute, PullPolicy, UpdateOrder, UpdateSpec,
 };
 
-fn read(text: &str) -> Result<Loaded, ComposeError> {
+pub(crate) fn read(text: &str) -> Result<Loaded, ComposeError> {
     let variables = Variables::new([("TAG".to_owned(), "1.10".to_owned())]);
     parse(
         vec![Source::new("compose.yaml", text)],
@@ -31,7 +31,7 @@ pub(crate) fn web(body: &str) -> ServiceSpec {
     }
 }
 
-fn drawn(error: &ComposeError) -> String {
+pub(crate) fn drawn(error: &ComposeError) -> String {
     match error {
         ComposeError::Problems { problems, sources } => draw(problems, sources, false),
         other => other.to_string(),

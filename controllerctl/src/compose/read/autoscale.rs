@@ -11,7 +11,7 @@ use longshore_model::autoscale::{
 };
 use longshore_model::spec::ContainerSpec;
 
-use super::super::problem::Problems;
+use super::super::problem::{Problems, did_you_mean};
 use super::deploy::REPLICAS_MAX;
 use super::item::{Fields, Item};
 use super::keys;
@@ -62,7 +62,7 @@ pub(super) fn read(
     let (scale_up, scale_down) = behavior::read(fields.take("behavior"), p);
     fields.finish(p, keys::AUTOSCALE);
     if item.node.get("max").is_none() {
-        item.invalid_help(p, "has no max", "add for example: max: 10");
+        item.lacks(p, &["max"], "has no max", "add for example: max: 10");
     }
     let spec = AutoscaleSpec {
         min,
@@ -144,7 +144,7 @@ fn help(fault: &AutoscaleFault) -> Option<String> {
         let zones: Vec<String> = time_zones().collect();
         let near = keys::nearest(name, zones.iter().map(String::as_str));
         if let Some(near) = near {
-            return Some(format!("did you mean `{near}`?"));
+            return Some(did_you_mean(near));
         }
     }
     fault.help().map(str::to_owned)

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use super::super::node::{Key, Node, Value};
-use super::super::problem::Problems;
+use super::super::problem::{Problems, UNKNOWN_KEY, did_you_mean};
 use super::super::source::Place;
 use super::super::units;
 use super::keys;
@@ -71,6 +71,19 @@ impl<'a> Item<'a> {
         p.error("invalid", self.place(), &self.path, message)
             .help(help)
             .file();
+    }
+
+    /// None of `keys` is there. Where one is and is only misspelt, that is said already.
+    pub(super) fn lacks(
+        &self,
+        p: &mut Problems,
+        keys: &[&str],
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) {
+        if !p.misspelt(&self.path, keys) {
+            self.invalid_help(p, message, help);
+        }
     }
 
     pub(super) fn unsupported(&self, p: &mut Problems, reason: &str) {
@@ -267,7 +280,7 @@ impl<'a> Item<'a> {
             let words: Vec<_> = choices.iter().map(|(word, _)| *word).collect();
             let message = format!("{text:?} is none of: {}", words.join(", "));
             match keys::nearest(text, words.iter().copied()) {
-                Some(near) => self.invalid_help(p, message, format!("did you mean `{near}`?")),
+                Some(near) => self.invalid_help(p, message, did_you_mean(near)),
                 None => self.invalid(p, message),
             }
         }
@@ -385,7 +398,7 @@ impl<'a> Fields<'a> {
             }
             if let Some((_, reason)) = reasons.iter().find(|(name, _)| *name == key.name) {
                 item.unsupported(p, reason);
-            } else if let Some((_, at)) = keys::misplaced(&key.name, &self.path) {
+            } else if let Some(at) = keys::misplaced(&key.name, &self.path) {
                 p.error(
                     "misplaced_key",
                     key.place,
@@ -404,7 +417,7 @@ impl<'a> Fields<'a> {
                         &item.path,
                         "an extension that nobody reads",
                     )
-                    .help(format!("did you mean `{near}`?"))
+                    .help(did_you_mean(near))
                     .file();
                 }
             } else {
@@ -419,14 +432,14 @@ impl<'a> Fields<'a> {
                 };
                 let draft = p
                     .error(
-                        "unknown_key",
+                        UNKNOWN_KEY,
                         key.place,
                         &self.path,
                         format!("unknown key `{}`", key.name),
                     )
                     .label(label);
                 match keys::nearest(&key.name, candidates.copied()) {
-                    Some(near) => draft.help(format!("did you mean `{near}`?")).file(),
+                    Some(near) => draft.help(did_you_mean(near)).file(),
                     None => draft.file(),
                 }
             }

@@ -20,11 +20,16 @@ const EXTENSIONS: Reasons = &[
     ("x-rebalance", "services.NAME.deploy.placement"),
 ];
 
-/// One of our extensions, at `path` where it means nothing. At the top of a file any may stand as
-/// a fragment for YAML's anchors.
-pub(super) fn misplaced(name: &str, path: &str) -> Option<(&'static str, &'static str)> {
-    let mut ours = EXTENSIONS.iter().copied();
-    ours.find(|(ours, _)| *ours == name && !path.is_empty())
+/// What an extension of ours belongs to.
+pub(super) fn belongs(name: &str) -> Option<&'static str> {
+    let mut ours = EXTENSIONS.iter();
+    ours.find(|(ours, _)| *ours == name).map(|(_, at)| *at)
+}
+
+/// What one of our extensions belongs to, at `path` where it means nothing. At the top of a file
+/// any may stand as a fragment for YAML's anchors; see [`super::fragments`].
+pub(super) fn misplaced(name: &str, path: &str) -> Option<&'static str> {
+    belongs(name).filter(|_| !path.is_empty())
 }
 
 type Reasons = &'static [(&'static str, &'static str)];

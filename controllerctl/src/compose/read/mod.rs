@@ -3,6 +3,7 @@
 mod autoscale;
 mod container;
 mod deploy;
+pub(super) mod fragments;
 mod haproxy;
 mod health;
 mod item;

@@ -158,12 +158,12 @@ pub(super) fn gate(item: &Item<'_>, tcp: bool, p: &mut Problems) -> Option<GateS
         gate.latency_ms_min = u32::try_from(ms).unwrap_or(u32::MAX);
     }
     fields.finish(p, &[]);
-    if item.node.get("max_error_ratio_increase").is_none()
-        && item.node.get("max_latency_ratio").is_none()
-    {
-        item.invalid_help(
+    let measures = ["max_error_ratio_increase", "max_latency_ratio"];
+    if measures.iter().all(|key| item.node.get(key).is_none()) {
+        item.lacks(
             p,
-            "looks at nothing",
+            &measures,
+            "looks at nothing: neither errors nor response times",
             "for example: gate: { max_error_ratio_increase: 1%, max_latency_ratio: 1.5 }",
         );
     }

@@ -54,12 +54,17 @@ fn policy(item: &Item<'_>, p: &mut Problems) -> Option<RatePolicy> {
         (None, Some(i)) => i.number(p, 1, 10_000).map(RateAmount::Percent),
         _ => {
             let example = "for example: { replicas: 4, period: 15s }";
-            item.invalid_help(p, "needs either replicas or percent", example);
+            item.lacks(
+                p,
+                &["replicas", "percent"],
+                "needs either replicas or percent",
+                example,
+            );
             None
         }
     };
     let Some(period) = period else {
-        item.invalid_help(p, "needs a period", "for example: period: 15s");
+        item.lacks(p, &["period"], "needs a period", "for example: period: 15s");
         return None;
     };
     let period_ms = period.duration_ms(p)?;

@@ -31,13 +31,13 @@ fn schedule(item: &Item<'_>, p: &mut Problems) -> Option<Schedule> {
         (None, Some(until)) => until.word(p).map(ScheduleEnd::At),
         _ => {
             let example = "for: 12h, or end: \"0 19 * * MON-FRI\"";
-            item.invalid_help(p, "needs either for or end", example);
+            item.lacks(p, &["for", "end"], "needs either for or end", example);
             None
         }
     };
     if item.node.get("cron").is_none() {
         let example = "for example cron: \"0 7 * * MON-FRI\"";
-        item.invalid_help(p, "has no cron to say when it starts", example);
+        item.lacks(p, &["cron"], "has no cron to say when it starts", example);
     }
     let start = start?;
     Some(Schedule {

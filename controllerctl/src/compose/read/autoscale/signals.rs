@@ -84,7 +84,12 @@ fn average<'a>(item: &Item<'a>, p: &mut Problems) -> Option<Item<'a>> {
         )],
     );
     if average.is_none() && item.node.get("percentile").is_none() {
-        item.invalid_help(p, "has no average", "for example: latency: 250ms");
+        item.lacks(
+            p,
+            &["average"],
+            "has no average",
+            "for example: latency: 250ms",
+        );
     }
     average
 }
@@ -92,7 +97,7 @@ fn average<'a>(item: &Item<'a>, p: &mut Problems) -> Option<Item<'a>> {
 /// `{ url: "http://10.0.0.9:9090", query: "sum(jobs)", target: 50, type: average }`.
 fn external_metric(item: &Item<'_>, p: &mut Problems) -> Option<Metric> {
     let mut fields = item.fields(p)?;
-    let signal = external(&mut fields, item, p);
+    let signal = external(&mut fields, p);
     let target = fields.take("target");
     let kinds = [
         ("average", TargetKind::AverageValue),
@@ -100,8 +105,9 @@ fn external_metric(item: &Item<'_>, p: &mut Problems) -> Option<Metric> {
     ];
     let kind = fields.take("type").and_then(|i| i.choice(p, &kinds));
     fields.finish(p, &[]);
+    queries(item, p);
     if item.node.get("target").is_none() {
-        item.invalid_help(p, "has no target", "for example: target: 50");
+        item.lacks(p, &["target"], "has no target", "for example: target: 50");
     }
     let signal = signal?;
     let target = target.and_then(|i| read(&i, &signal, p))?;
@@ -112,17 +118,17 @@ fn external_metric(item: &Item<'_>, p: &mut Problems) -> Option<Metric> {
     })
 }
 
-fn external(fields: &mut Fields<'_>, item: &Item<'_>, p: &mut Problems) -> Option<Signal> {
+fn external(fields: &mut Fields<'_>, p: &mut Problems) -> Option<Signal> {
     let url = fields.take("url").and_then(|i| i.word(p));
     let query = fields.take("query").and_then(|i| i.word(p));
-    if item.node.get("query").is_none() {
-        item.invalid_help(
-            p,
-            "has no query",
-            "for example: query: \"sum(jobs_waiting)\"",
-        );
-    }
     Some(Signal::Prometheus(ExternalQuery { url, query: query? }))
+}
+
+fn queries(item: &Item<'_>, p: &mut Problems) {
+    if item.node.get("query").is_none() {
+        let example = "for example: query: \"sum(jobs_waiting)\"";
+        item.lacks(p, &["query"], "has no query", example);
+    }
 }
 
 /// `- node_cpu: { 20%: 2, 80%: +2 }`, or `- node_cpu: { each: 10% }` for one replica per 10 %;
@@ -154,11 +160,17 @@ pub(super) fn steps<'a>(
 
 fn external_steps(item: &Item<'_>, max: Option<u32>, p: &mut Problems) -> Option<StepRule> {
     let mut fields = item.fields(p)?;
-    let signal = external(&mut fields, item, p);
+    let signal = external(&mut fields, p);
     let steps = fields.take("steps");
     fields.finish(p, &[]);
+    queries(item, p);
     if steps.is_none() {
-        item.invalid_help(p, "has no steps", "for example: steps: { 10: 2, 100: 5 }");
+        item.lacks(
+            p,
+            &["steps"],
+            "has no steps",
+            "for example: steps: { 10: 2, 100: 5 }",
+        );
     }
     let (signal, steps) = (signal?, steps?);
     let steps = staircase(&steps, &signal, max, p)?;
