@@ -145,6 +145,7 @@ fn report(snapshot: EdgeSnapshot) -> EdgeReport {
         problem: (!snapshot.problems.is_empty()).then(|| snapshot.problems.join("; ")),
         haproxy_version: snapshot.haproxy_version,
         refused: snapshot.refused,
+        sharers: snapshot.sharers,
     }
 }
 
@@ -210,6 +211,7 @@ pub fn is_urgent(last: &EdgeReport, next: &EdgeReport) -> bool {
     if last.routes_generation != next.routes_generation
         || last.problem != next.problem
         || last.refused != next.refused
+        || last.sharers != next.sharers
     {
         return true;
     }

@@ -231,6 +231,7 @@ impl Fleet {
                 || edge.routes_generation != report.routes_generation
                 || edge.problem != report.problem
                 || *edge.refused != report.refused
+                || *edge.sharers != report.sharers
                 || edge.reported_ms == 0;
             edge.routes_generation = report.routes_generation;
             edge.reported_ms = now_ms;
@@ -241,6 +242,9 @@ impl Fleet {
             // Equal content stays shared with earlier snapshots.
             if *edge.refused != report.refused {
                 edge.refused = Arc::new(report.refused);
+            }
+            if *edge.sharers != report.sharers {
+                edge.sharers = Arc::new(report.sharers);
             }
             edge.haproxy_version = report.haproxy_version;
             changed

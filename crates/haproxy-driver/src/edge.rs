@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use longshore_model::observe::{BackendObserved, ServersByService};
+use longshore_model::observe::{BackendObserved, PortsBySharer, ServersByService};
 use longshore_model::{Routes, ServiceKey};
 use tokio::time::Instant;
 
@@ -38,6 +38,7 @@ use crate::pending::Reloads;
 use crate::quarantine::Quarantine;
 use crate::render::{check_settings, render, structure};
 use crate::settings::Settings;
+use crate::sharers::Sharers;
 use crate::slots::SlotMap;
 use crate::socket::{AdminSocket, MasterSocket};
 
@@ -91,6 +92,9 @@ pub struct EdgeSnapshot {
     pub problems: Vec<String>,
     /// Services that cannot be reached here as wanted, and why; also among the problems.
     pub refused: BTreeMap<ServiceKey, String>,
+    /// Other programs that listen on ports of this HAProxy and get a part of its connections, with
+    /// these ports; also among the problems.
+    pub sharers: PortsBySharer,
 }
 
 /// One HAProxy on this host.
@@ -134,6 +138,8 @@ pub struct Edge {
     /// When ports that other programs hold are asked for again.
     pub(crate) look_again: Option<Instant>,
     pub(crate) kept_down: KeptDown,
+    /// Other programs that listen on its ports.
+    pub(crate) sharers: Sharers,
     /// The last look, until something is changed or it was used.
     pub(crate) seen: Option<Arc<Seen>>,
 }
@@ -196,6 +202,7 @@ impl Edge {
             via_master: false,
             look_again: None,
             kept_down: KeptDown::default(),
+            sharers: Sharers::default(),
             seen: None,
             settings: Arc::new(settings),
         };

@@ -37,6 +37,7 @@ mod reload;
 pub mod render;
 mod rescue;
 pub mod settings;
+mod sharers;
 pub mod slots;
 pub mod snapshot;
 mod socket;

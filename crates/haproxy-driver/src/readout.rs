@@ -318,6 +318,8 @@ pub fn info(text: &str) -> Info {
 /// What the master says of its processes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Processes {
+    /// The master; 0 where it was not said.
+    pub master: u32,
     /// Workers of the present configuration.
     pub workers: Vec<u32>,
     /// Workers of earlier configurations that finish what they have.
@@ -343,6 +345,7 @@ pub fn processes(text: &str) -> Processes {
         };
         match (kind, section) {
             ("master", _) => {
+                out.master = pid;
                 let failed = line.split_once("[failed:").map_or("", |(_, rest)| rest);
                 let digits = failed.split(']').next().unwrap_or("").trim();
                 out.failed_reloads = digits.parse().unwrap_or(0);

@@ -45,6 +45,7 @@ fn processes_are_read_by_section() {
         # old workers\n1233            worker          3               0d00h00m43s     2.6.12\n\
         # programs\n\n";
     let expected = Processes {
+        master: 1162,
         workers: vec![1271],
         old_workers: vec![1233],
         failed_reloads: 1,

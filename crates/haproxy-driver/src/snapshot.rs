@@ -58,7 +58,9 @@ impl Edge {
             Some(seen) => seen,
             None => Arc::new(self.look(Depth::Loads).await?),
         };
-        let mut problems = self.last_problems.clone();
+        self.look_for_sharers().await;
+        let mut problems = self.say_sharers();
+        problems.extend(self.last_problems.iter().cloned());
         let old = self.old_workers_load(&mut problems).await?;
         Ok(EdgeSnapshot {
             routes_generation: self.acknowledged,
@@ -74,6 +76,7 @@ impl Edge {
             pid: seen.info.pid,
             problems,
             refused: self.refused(),
+            sharers: self.sharers(),
         })
     }
 }

@@ -3,7 +3,7 @@
 //! Snapshots share with each other what did not change between them. What changes at different
 //! rates lies apart: states of replicas and servers from their samples and sessions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -275,7 +275,13 @@ pub struct EdgeObserved {
     /// way out.
     #[serde(default)]
     pub refused: Arc<BTreeMap<ServiceKey, String>>,
+    /// Other programs that listen on ports of its HAProxy and get a part of its connections.
+    #[serde(default)]
+    pub sharers: Arc<PortsBySharer>,
 }
+
+/// Ports by the program that listens on them, too: `haproxy (pid 4242)`.
+pub type PortsBySharer = BTreeMap<String, BTreeSet<u16>>;
 
 /// State of a server: changes only when something happens to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::TimeMs;
 use crate::id::{NodeId, ReplicaId, ServiceKey, TemplateId};
-use crate::observe::ServerObserved;
+use crate::observe::{PortsBySharer, ServerObserved};
 use crate::reason::{FailReason, LeaveReason, ScaleCause};
 use crate::receipt::DrainReceipt;
 use crate::report::{NodeState, Stay};
@@ -491,6 +491,9 @@ pub struct Memory {
     /// Edges of which an event said that HAProxy does not answer there.
     #[serde(default)]
     pub edges_silent: Arc<BTreeSet<NodeId>>,
+    /// Other programs on edges' ports, as last said in an event.
+    #[serde(default)]
+    pub edges_shared: Arc<BTreeMap<NodeId, Arc<PortsBySharer>>>,
     /// When too many nodes were away at once, as long as the brake is on.
     #[serde(default)]
     pub braked_ms: Option<TimeMs>,

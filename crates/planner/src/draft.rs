@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use longshore_model::observe::{CpuSample, Sample};
+use longshore_model::observe::{CpuSample, PortsBySharer, Sample};
 use longshore_model::plan::{
     DrainSaid, Leaving, RebalanceMemory, Replica, ScaleChange, ServiceMemory, ServicePlan, Traffic,
 };
@@ -173,6 +173,8 @@ pub(crate) struct Draft<'a> {
     pub node_states: Arc<BTreeMap<NodeId, NodeState>>,
     /// Edges of which it was said that HAProxy does not answer.
     pub edges_silent: Arc<BTreeSet<NodeId>>,
+    /// Other programs on edges' ports, as last said in an event.
+    pub edges_shared: Arc<BTreeMap<NodeId, Arc<PortsBySharer>>>,
     /// What is known for evening out the cluster.
     pub rebalance: Arc<RebalanceMemory>,
     /// What was said of drains.
@@ -204,6 +206,7 @@ impl<'a> Draft<'a> {
             lost: input.current.lost.clone(),
             node_states: Arc::clone(&input.memory.node_states),
             edges_silent: Arc::clone(&input.memory.edges_silent),
+            edges_shared: Arc::clone(&input.memory.edges_shared),
             rebalance: Arc::clone(&input.memory.rebalance),
             drains: Arc::clone(&input.memory.drains),
             due_ms: None,

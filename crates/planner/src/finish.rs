@@ -216,6 +216,7 @@ fn memory(draft: &Draft<'_>, changed: &[(ServiceKey, Option<Arc<ServicePlan>>)])
     next.extend(gone.map(|(key, _)| (key.clone(), None)));
     let same = Arc::ptr_eq(&draft.node_states, &before.node_states)
         && Arc::ptr_eq(&draft.edges_silent, &before.edges_silent)
+        && Arc::ptr_eq(&draft.edges_shared, &before.edges_shared)
         && Arc::ptr_eq(&draft.rebalance, &before.rebalance)
         && Arc::ptr_eq(&draft.drains, &before.drains)
         && draft.braked_ms == before.braked_ms;
@@ -226,6 +227,7 @@ fn memory(draft: &Draft<'_>, changed: &[(ServiceKey, Option<Arc<ServicePlan>>)])
         services: merged(&before.services, next),
         node_states: Arc::clone(&draft.node_states),
         edges_silent: Arc::clone(&draft.edges_silent),
+        edges_shared: Arc::clone(&draft.edges_shared),
         braked_ms: draft.braked_ms,
         rebalance: Arc::clone(&draft.rebalance),
         drains: Arc::clone(&draft.drains),

@@ -37,6 +37,7 @@ pub(crate) fn run(draft: &mut Draft<'_>) {
     declare(draft, &gone);
     say(draft, &gone);
     say_edges(draft);
+    say_sharers(draft);
 }
 
 /// How long nothing was heard of it, as far as this controller can know.
@@ -220,6 +221,53 @@ fn say_edges(draft: &mut Draft<'_>) {
         Arc::make_mut(&mut silent).retain(|id| nodes.contains_key(id));
     }
     draft.edges_silent = silent;
+}
+
+/// Events of other programs on edges' ports, once when one is there and once when it is not.
+fn say_sharers(draft: &mut Draft<'_>) {
+    let none = Arc::default();
+    let mut said = Arc::clone(&draft.edges_shared);
+    for edge in &draft.cluster.edges {
+        let Some(seen) = edge.seen.filter(|_| edge.connected) else {
+            continue;
+        };
+        let before = said.get(edge.id).unwrap_or(&none);
+        if *before == seen.sharers {
+            continue;
+        }
+        let events = &mut draft.report.events;
+        let node = || edge.id.clone();
+        for (program, ports) in &*seen.sharers {
+            if before.get(program) != Some(ports) {
+                let (node, program, ports) = (node(), program.clone(), ports.clone());
+                events.push(EventKind::PortsShared {
+                    node,
+                    program,
+                    ports,
+                });
+            }
+        }
+        for (program, ports) in &**before {
+            if !seen.sharers.contains_key(program) {
+                let (node, program, ports) = (node(), program.clone(), ports.clone());
+                events.push(EventKind::PortsOwn {
+                    node,
+                    program,
+                    ports,
+                });
+            }
+        }
+        let said = Arc::make_mut(&mut said);
+        match seen.sharers.is_empty() {
+            true => said.remove(edge.id),
+            false => said.insert(node(), Arc::clone(&seen.sharers)),
+        };
+    }
+    let nodes = &draft.input.desired.nodes;
+    if said.keys().any(|id| !nodes.contains_key(id)) {
+        Arc::make_mut(&mut said).retain(|id, _| nodes.contains_key(id));
+    }
+    draft.edges_shared = said;
 }
 
 /// Nodes whose state is not as last said, in order.

@@ -364,6 +364,7 @@ impl Driver {
             problem: (!self.problems.is_empty()).then(|| self.problems.join("; ")),
             haproxy_version: self.release().into(),
             refused: BTreeMap::new(),
+            sharers: BTreeMap::new(),
         })
     }
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use longshore_model::TimeMs;
 use longshore_model::node::Capacity;
 use longshore_model::observe::{
-    BackendObserved, CheckState, EngineState, ServerAdmin, ServerAnswers, ServerObserved,
-    ServersByService,
+    BackendObserved, CheckState, EngineState, PortsBySharer, ServerAdmin, ServerAnswers,
+    ServerObserved, ServersByService,
 };
 use longshore_model::plan::{AssignedReplica, Assignment, PortBinding};
 use longshore_model::reason::FailReason;
@@ -18,6 +18,7 @@ use longshore_model::{ReplicaId, ServiceKey, TemplateId};
 use longshore_proto::agent::v1 as pb;
 use serde::{Deserialize, Serialize};
 
+use crate::edge;
 use crate::error::{WireError, bounded, invalid, list, named, port, required};
 use crate::reason::{exit_from_pb, exit_to_pb, fail_reason_from_pb, fail_reason_to_pb};
 use crate::route::{route_from_pb, route_spec_to_pb};
@@ -452,6 +453,8 @@ pub struct EdgeReport {
     pub haproxy_version: String,
     /// Services that cannot be reached there as wanted, and why, in words.
     pub refused: BTreeMap<ServiceKey, String>,
+    /// Other programs that listen on ports of its HAProxy.
+    pub sharers: PortsBySharer,
 }
 
 /// To the wire.
@@ -506,6 +509,7 @@ pub fn edge_report_to_pb(report: &EdgeReport) -> pb::EdgeReport {
                 why: why.clone(),
             })
             .collect(),
+        sharers: edge::sharers_to_pb(&report.sharers),
     }
 }
 
@@ -578,5 +582,6 @@ pub fn edge_report_from_pb(report: pb::EdgeReport) -> Result<EdgeReport, WireErr
         refused: list("refused", TEMPLATES_MAX, report.refused, refused)?
             .into_iter()
             .collect(),
+        sharers: edge::sharers_from_pb(report.sharers)?,
     })
 }

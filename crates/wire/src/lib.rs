@@ -5,6 +5,7 @@ mod agent;
 mod autoscale;
 mod certificates;
 mod control;
+mod edge;
 mod error;
 mod logs;
 mod reason;

@@ -9,6 +9,7 @@ mod looks;
 mod membership;
 mod quarantine;
 mod retries;
+mod sharers;
 mod signals;
 mod tls;
 mod ways;

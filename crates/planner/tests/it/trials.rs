@@ -304,6 +304,29 @@ fn a_haproxy_that_does_not_answer_is_said_once_and_when_it_is_back() {
 }
 
 #[test]
+fn another_program_on_an_edges_port_is_said_once_and_when_it_is_gone() {
+    let mut world = World::new(2);
+    world.apply("web", spec("web:1", 2));
+    world.ticks(20);
+    world.events.clear();
+    let by = |pid: u32| (format!("haproxy (pid {pid})"), [80].into());
+    for sharers in [vec![by(7)], vec![by(7), by(8)], vec![by(8)], vec![]] {
+        world.edge().sharers = sharers.into_iter().collect();
+        world.ticks(2);
+    }
+    let said = world.events.iter().filter_map(|event| match event {
+        EventKind::PortsShared { program, .. } => Some((true, program.as_str())),
+        EventKind::PortsOwn { program, .. } => Some((false, program.as_str())),
+        _ => None,
+    });
+    let (seven, eight) = ("haproxy (pid 7)", "haproxy (pid 8)");
+    assert_eq!(
+        said.collect::<Vec<_>>(),
+        [(true, seven), (true, eight), (false, seven), (false, eight)]
+    );
+}
+
+#[test]
 fn what_an_edge_reaches_counts_while_its_node_cannot_tell() {
     for unlisted in [true, false] {
         let mut world = World::new(2);

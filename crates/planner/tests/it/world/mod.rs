@@ -19,7 +19,7 @@ use heard::{connect, ends, push, status};
 use longshore_model::autoscale::{Behavior, Metric, Signal, TargetKind};
 use longshore_model::node::{Capacity, DrainOrder, Node};
 use longshore_model::observe::{
-    CheckState, EngineState, ServerAnswers, ServerObserved, ServersByService,
+    CheckState, EngineState, PortsBySharer, ServerAnswers, ServerObserved, ServersByService,
 };
 use longshore_model::plan::{Assignment, Leaving, Replica};
 use longshore_model::reason::FailReason;
@@ -68,6 +68,8 @@ pub(crate) struct SimEdge {
     pub refused: BTreeMap<ServiceKey, String>,
     /// What is wrong with its HAProxy.
     pub problem: Option<String>,
+    /// Other programs on its ports.
+    pub sharers: PortsBySharer,
     /// It reports no servers.
     pub deaf: bool,
 }
@@ -463,6 +465,7 @@ impl World {
             seen.reported_ms = self.now;
             seen.take_servers(&servers);
             seen.problem.clone_from(&edge.problem);
+            seen.sharers = Arc::new(edge.sharers.clone());
             if *seen.refused != edge.refused {
                 seen.refused = Arc::new(edge.refused.clone());
             }

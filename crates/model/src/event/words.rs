@@ -1,0 +1,234 @@
+//! Events in words.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use super::EventKind;
+use crate::receipt::end_in_words;
+use crate::span;
+
+/// Ports that are named; more are counted.
+const PORTS_NAMED: usize = 8;
+
+/// `port 80, 443`, of many the first ones.
+#[must_use]
+pub fn ports_in_words(ports: &BTreeSet<u16>) -> String {
+    let named = ports.iter().take(PORTS_NAMED).map(ToString::to_string);
+    let named = named.collect::<Vec<_>>().join(", ");
+    match ports.len().saturating_sub(PORTS_NAMED) {
+        0 => format!("port {named}"),
+        more => format!("port {named} and {more} more"),
+    }
+}
+
+impl fmt::Display for EventKind {
+    #[expect(
+        clippy::too_many_lines,
+        reason = "one arm for each kind: a table, not logic"
+    )]
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AppApplied { app, revision, by } => {
+                write!(f, "{app}: revision {revision} applied by {by}")
+            }
+            Self::AppDown { app, by } => write!(f, "{app}: taken down by {by}"),
+            Self::Scaled {
+                service,
+                from,
+                to,
+                cause,
+            } => {
+                write!(f, "{service}: {from} -> {to} ({cause})")
+            }
+            Self::Placed {
+                service,
+                slot,
+                replica,
+                node,
+            } => {
+                write!(f, "{service}.{slot} ({replica}) placed on {node}")
+            }
+            Self::Serving {
+                service,
+                slot,
+                replica,
+                node,
+                after_ms,
+                again,
+                ..
+            } => {
+                write!(f, "{service}.{slot} ({replica}) on {node} is in the routes")?;
+                match again {
+                    true => f.write_str(" again"),
+                    false => write!(f, ", {} after it was planned", span(*after_ms)),
+                }
+            }
+            Self::Unhealthy {
+                service,
+                replica,
+                node,
+                why,
+            } => {
+                write!(f, "{service} {replica} on {node} left the routes")?;
+                why.as_ref().map_or(Ok(()), |why| write!(f, ": {why}"))
+            }
+            Self::Leaving {
+                service,
+                slot,
+                replica,
+                node,
+                why,
+            } => {
+                write!(f, "{service}.{slot} ({replica}) leaves {node}: {why}")
+            }
+            Self::Drained {
+                service,
+                replica,
+                node,
+                after_ms,
+                receipts,
+            } => {
+                write!(
+                    f,
+                    "{service} {replica} on {node} drained in {}",
+                    span(*after_ms)
+                )?;
+                let mut receipts = receipts.iter();
+                receipts.try_for_each(|(edge, receipt)| write!(f, "; {edge}: {receipt}"))
+            }
+            Self::Gone {
+                service,
+                slot,
+                replica,
+                node,
+                why,
+                exit,
+                lost,
+                ..
+            } => {
+                let end = end_in_words(*exit, *lost);
+                write!(
+                    f,
+                    "{service}.{slot} ({replica}) gone from {node}: {why}; {end}"
+                )
+            }
+            Self::Failed {
+                service,
+                replica,
+                node,
+                why,
+            } => {
+                write!(f, "{service} {replica} on {node} failed: {why}")
+            }
+            Self::Rollout {
+                service,
+                revision,
+                news,
+            } => write!(f, "{service} revision {revision}: {news}"),
+            Self::Waits { service, why } => write!(f, "{service} waits: {why}"),
+            Self::RoutedAgain { service, ports } => {
+                write!(f, "{service}: no edge refuses to serve it any more")?;
+                let ports = ports.iter().map(ToString::to_string);
+                let ports = ports.collect::<Vec<_>>().join(", ");
+                match ports.as_str() {
+                    "" => Ok(()),
+                    ports => write!(f, " (port {ports})"),
+                }
+            }
+            Self::NodeJoined { node } => write!(f, "{node} joined"),
+            Self::NodeConnected { node } => write!(f, "{node} connected"),
+            Self::NodeAway { node } => write!(f, "{node} is not connected"),
+            Self::NodeLost { node, witnesses } => write!(f, "{node} lost: {witnesses}"),
+            Self::NodeBack { node } => write!(f, "{node} is back"),
+            Self::EdgeSilent { node, problem } => {
+                write!(f, "{node}: HAProxy does not answer: {problem}")
+            }
+            Self::EdgeAnswers { node } => write!(f, "{node}: HAProxy answers again"),
+            Self::PortsShared {
+                node,
+                program,
+                ports,
+            } => write!(
+                f,
+                "{node}: {program} listens on {}, too, and gets a part of what is meant for \
+                 HAProxy: stop that program",
+                ports_in_words(ports)
+            ),
+            Self::PortsOwn {
+                node,
+                program,
+                ports,
+            } => write!(
+                f,
+                "{node}: {program} does not listen on {} any more: HAProxy has it alone",
+                ports_in_words(ports)
+            ),
+            Self::NodeAvailability {
+                node,
+                availability,
+                by,
+                message,
+            } => {
+                write!(f, "{node}: {availability} by {by}")?;
+                if message.is_empty() {
+                    Ok(())
+                } else {
+                    write!(f, " ({message})")
+                }
+            }
+            Self::AutoscalePaused { service, by, .. } => {
+                write!(f, "{service}: autoscaler paused by {by}")
+            }
+            Self::AutoscaleResumed { service, by } => {
+                write!(f, "{service}: autoscaler resumed by {by}")
+            }
+            Self::AutoscaleBounds {
+                service,
+                min,
+                max,
+                by,
+            } => {
+                let word = |name: &str, value: &Option<u32>| match value {
+                    Some(value) => format!(" {name} {value}"),
+                    None => String::new(),
+                };
+                let said = word("min", min) + &word("max", max);
+                if said.is_empty() {
+                    write!(f, "{service}: the file's bounds hold again, by {by}")
+                } else {
+                    write!(f, "{service}: bounds set to{said} by {by}")
+                }
+            }
+            Self::AutoscaleApproved { service, count, by } => {
+                write!(f, "{service}: {count} approved by {by}")
+            }
+            Self::NodeDrained { node, after_ms } => {
+                write!(f, "{node} is drained, after {}", span(*after_ms))
+            }
+            Self::NodeDrainLate { node, left, force } => {
+                let then = if *force { "stopped now" } else { "it goes on" };
+                write!(f, "{node}: drain past its deadline, {left} left; {then}")
+            }
+            Self::Moving {
+                service,
+                replica,
+                node,
+                successor,
+                to,
+            } => write!(
+                f,
+                "{service} {replica} moves from {node} to {to} as {successor}"
+            ),
+            Self::Woken {
+                service,
+                slot,
+                replica,
+                node,
+            } => write!(
+                f,
+                "{service}.{slot} ({replica}) on {node} woken from standby"
+            ),
+            Self::ControllerStarted { term } => write!(f, "controller started, term {term}"),
+        }
+    }
+}
