@@ -123,7 +123,7 @@ impl Bytes<'_> {
             proxy_protocol: self.pick(&[None, Some(ProxyProtocol::V1), Some(ProxyProtocol::V2)]),
             accept_proxy: self.flag(),
             http2: self.flag(),
-            tls: self.list(|b| b.word(&["a-cert", "b-cert", "../x", "A"])),
+            tls: self.list(|b| b.word(&["a-cert", "b-cert", "a-cert-2", "../x", "A"])),
             redirect_port: self.pick(&[0, 0, 0, 443, 8443]),
             weights: self.pick(&[Weights::Equal, Weights::Equal, Weights::Load]),
         }

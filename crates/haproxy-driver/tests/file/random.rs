@@ -34,7 +34,7 @@ prop_compose! {
 
 fn any_tls() -> impl Strategy<Value = (Vec<String>, u16)> {
     let names = prop::collection::vec(
-        prop_oneof![9 => "[a-c]-cert", 1 => "[a-z_/. \n]{0,6}"],
+        prop_oneof![9 => "[a-c]-cert(-2)?", 1 => "[a-z_/. \n]{0,6}"],
         1..3,
     );
     prop_oneof![

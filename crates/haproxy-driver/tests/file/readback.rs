@@ -152,7 +152,7 @@ fn tls_is_right(bind: &str, port: u16, backends: &[&BackendIntent]) {
     let app = |b: &BackendIntent| b.service.app.to_string();
     let names = backends.iter().flat_map(|b| {
         let secrets = b.route.tls.iter();
-        secrets.map(move |secret| format!("{}_{secret}.pem", app(b)))
+        secrets.map(move |secret| format!("{}_{secret}", app(b)))
     });
     let names: BTreeSet<String> = names.collect();
     let words = bind.split_once(" ssl ").map(|(_, words)| words);
@@ -160,7 +160,7 @@ fn tls_is_right(bind: &str, port: u16, backends: &[&BackendIntent]) {
         return assert_eq!(words, None, "{bind}");
     };
     let dir = settings().certificates_path.display().to_string();
-    let meant = format!("crt {dir}/{first} crt-list {dir}/fe_{port}.list alpn h2,http/1.1");
+    let meant = format!("crt {dir}/{first}.pem crt-list {dir}/fe_{port}.list alpn h2,http/1.1");
     assert_eq!(words, Some(meant.as_str()));
 }
 
