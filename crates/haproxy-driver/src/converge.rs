@@ -193,6 +193,7 @@ impl Edge {
                 .await?;
             draft = self.present().await;
         }
+        self.keep_within_files(&seen.info, &mut outcome).await;
         self.seen = (outcome.depth == Depth::Loads).then(|| Arc::clone(&seen));
         outcome.waits = self.waits(&draft, &outcome);
         let text = match outcome.waits {

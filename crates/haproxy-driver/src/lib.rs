@@ -26,6 +26,7 @@ mod files;
 mod guard;
 mod held;
 pub mod intent;
+mod limits;
 mod look;
 pub mod name;
 mod old_workers;

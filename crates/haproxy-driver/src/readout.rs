@@ -296,6 +296,14 @@ pub struct Info {
     pub stopping: bool,
     /// Its version.
     pub version: String,
+    /// Files that it may open; 0 where it was not said, as in the following.
+    pub files_max: u32,
+    /// Files that it may need: what it works out at its start.
+    pub files_needed: u32,
+    /// Connections that it takes.
+    pub connections_max: u32,
+    /// Connections that it was started for.
+    pub connections_limit: u32,
     /// The master was asked, because the worker's own socket is gone.
     pub via_master: bool,
 }
@@ -307,10 +315,15 @@ pub fn info(text: &str) -> Info {
         text.lines()
             .find_map(|line| Some(line.strip_prefix(name)?.strip_prefix(':')?.trim()))
     };
+    let number = |name: &str| field(name).and_then(|text| text.parse().ok()).unwrap_or(0);
     Info {
-        pid: field("Pid").and_then(|text| text.parse().ok()).unwrap_or(0),
+        pid: number("Pid"),
         stopping: field("Stopping").is_some_and(|text| text != "0"),
         version: field("Version").unwrap_or("").to_owned(),
+        files_max: number("Ulimit-n"),
+        files_needed: number("Maxsock"),
+        connections_max: number("Maxconn"),
+        connections_limit: number("Hard_maxconn"),
         via_master: false,
     }
 }

@@ -5,6 +5,7 @@ mod host;
 
 mod faults;
 mod guard;
+mod limits;
 mod looks;
 mod membership;
 mod quarantine;
