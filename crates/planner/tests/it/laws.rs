@@ -582,3 +582,22 @@ fn found_a_wait_that_only_the_next_run_says() {
     ];
     settles(1, &acts);
 }
+
+#[test]
+fn found_a_word_of_an_edge_that_counts_only_in_the_next_run() {
+    let acts = [
+        (Act::Reach { node: 0, on: false }, 1),
+        (deploy(2, 0, 1, 0), 1),
+        (deploy(2, 1, 0, 199), 2),
+        (deploy(0, 0, 2, 4), 1),
+        (
+            Act::Scale {
+                service: 0,
+                count: 2,
+            },
+            8,
+        ),
+        (deploy(1, 0, 0, 0), 9),
+    ];
+    settles(2, &acts);
+}
