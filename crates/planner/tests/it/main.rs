@@ -11,6 +11,7 @@ mod draining;
 mod endings;
 mod facts;
 mod filters;
+mod found;
 mod hostile;
 mod laws;
 mod placing;
