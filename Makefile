@@ -63,7 +63,7 @@ lab-stress-http: ## Load on the app's CPU endpoint through HAProxy (SECONDS=60 C
 	@lab/stress.sh http $(or $(SECONDS),60)
 
 .PHONY: bench-handover
-bench-handover: ## Planned changes under five kinds of traffic, three ledgers (CYCLES=20 GATE=off PEERS=classic,swarm)
+bench-handover: ## Planned changes under six kinds of traffic, three ledgers (CYCLES=20 GATE=off PEERS=classic,swarm)
 	@lab/bench.sh
 
 .PHONY: edge-tests

@@ -13,16 +13,19 @@ pub enum Kind {
     Download,
     /// Echoes on WebSockets.
     WebSocket,
+    /// Requests that wait for a seat at a replica, in a queue that never runs empty.
+    Queued,
 }
 
 impl Kind {
     /// All of them, in the order of the printed lines.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::KeepAlive,
         Self::NewConnection,
         Self::Slow,
         Self::Download,
         Self::WebSocket,
+        Self::Queued,
     ];
 
     /// Its name, in headers, ledgers and printed lines.
@@ -34,6 +37,7 @@ impl Kind {
             Self::Slow => "slow",
             Self::Download => "download",
             Self::WebSocket => "websocket",
+            Self::Queued => "queued",
         }
     }
 

@@ -1,5 +1,5 @@
-//! Load of five kinds on one address: `lab-load IP:PORT [SECONDS]`, 30 s if not said. Loopback and
-//! the lab's hosts only. Exit code 1 if a request failed.
+//! Load of all kinds but the queue's on one address: `lab-load IP:PORT [SECONDS]`, 30 s if not said.
+//! Loopback and the lab's hosts only. Exit code 1 if a request failed.
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a tool for the lab: a panic is its answer
 
 use std::process::ExitCode;

@@ -10,6 +10,8 @@ use serde_json::Value;
 
 use crate::kind::Kind;
 
+/// How the host names of the queue's replicas begin.
+const QUEUE_HOSTS: &str = "queue.";
 /// Longest ledger.
 const LEDGER_MAX: u64 = 64 * 1024;
 
@@ -24,6 +26,17 @@ pub(super) struct Served {
     pub(super) cut: u64,
     /// Echoes, of WebSockets.
     pub(super) echoes: u64,
+}
+
+/// What the ledgers that came say together.
+#[derive(Debug, Default)]
+pub(super) struct Ledgers {
+    /// How many they are.
+    pub(super) replicas: usize,
+    /// Sums, by kind.
+    pub(super) served: BTreeMap<Kind, Served>,
+    /// Requests that each replica of the queue's service finished.
+    pub(super) queued: Vec<u64>,
 }
 
 /// Listens for as long as the process lives.
@@ -74,12 +87,12 @@ impl Collector {
         let _ = self.take();
     }
 
-    /// Sums of all that came since the last call, and how many they were.
+    /// Sums of all that came since the last call.
     ///
     /// # Panics
     /// If its thread panicked.
     #[must_use]
-    pub(super) fn take(&self) -> (usize, BTreeMap<Kind, Served>) {
+    pub(super) fn take(&self) -> Ledgers {
         let ledgers = std::mem::take(&mut *self.ledgers.lock().expect("not poisoned"));
         let mut sums = BTreeMap::new();
         for kind in Kind::ALL {
@@ -97,6 +110,19 @@ impl Collector {
             };
             sums.insert(kind, served);
         }
-        (ledgers.len(), sums)
+        let of_queue = |ledger: &&Value| {
+            let name = ledger["replica"].as_str().unwrap_or_default();
+            name.starts_with(QUEUE_HOSTS)
+        };
+        let finished = |ledger: &Value| ledger["kinds"][Kind::Queued.name()]["finished"].as_u64();
+        Ledgers {
+            replicas: ledgers.len(),
+            served: sums,
+            queued: ledgers
+                .iter()
+                .filter(of_queue)
+                .filter_map(finished)
+                .collect(),
+        }
     }
 }

@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use crate::get_with;
 
+/// Longest wait for the statistics page.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// HAProxy's counters for the bench's frontend and its servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Counters {
@@ -66,7 +69,7 @@ impl Counters {
 pub(super) fn counters(host: &str, stats_port: u16, port: u16) -> Counters {
     let page = |path: &str| {
         let address = format!("{host}:{stats_port}");
-        let answer = get_with(&address, path, Duration::from_secs(10));
+        let answer = get_with(&address, path, PATIENCE);
         answer.expect("HAProxy's statistics answer").body
     };
     let metrics = page("/metrics");
@@ -81,22 +84,54 @@ pub(super) fn counters(host: &str, stats_port: u16, port: u16) -> Counters {
     }
 }
 
-fn read(csv: &str, port: &str) -> Counters {
+/// Requests that wait for a seat at `host`, in the backends with `port` in their names; none: the
+/// page cannot be read.
+pub(super) fn queued(host: &str, stats_port: u16, port: u16) -> Option<u64> {
+    let answer = get_with(&format!("{host}:{stats_port}"), "/stats;csv", PATIENCE);
+    Some(waiting(&answer.ok()?.body, &port.to_string()))
+}
+
+fn waiting(csv: &str, port: &str) -> u64 {
+    let of_port = lines(csv).filter(|line| line.cell("pxname").contains(port));
+    // A server's own queue has what waits for that one alone: cookies, and nothing else here.
+    let backends = of_port.filter(|line| line.cell("svname") == "BACKEND");
+    backends.map(|line| line.number("qcur")).sum()
+}
+
+/// A line of the statistics.
+struct Line<'a> {
+    names: Vec<&'a str>,
+    cells: Vec<&'a str>,
+}
+
+fn lines(csv: &str) -> impl Iterator<Item = Line<'_>> {
     let mut lines = csv.lines();
     let header = lines.next().unwrap_or_default();
     let names: Vec<&str> = header.trim_start_matches("# ").split(',').collect();
+    lines.map(move |line| Line {
+        names: names.clone(),
+        cells: line.split(',').collect(),
+    })
+}
+
+impl Line<'_> {
+    fn cell(&self, name: &str) -> &str {
+        let at = self.names.iter().position(|known| *known == name);
+        at.and_then(|at| self.cells.get(at))
+            .copied()
+            .unwrap_or_default()
+    }
+
+    fn number(&self, name: &str) -> u64 {
+        self.cell(name).parse().unwrap_or(0)
+    }
+}
+
+fn read(csv: &str, port: &str) -> Counters {
     let mut sum = Counters::default();
-    for line in lines {
-        let cells: Vec<&str> = line.split(',').collect();
-        let cell = |name: &str| -> &str {
-            let at = names.iter().position(|known| *known == name);
-            at.and_then(|at| cells.get(at)).copied().unwrap_or_default()
-        };
-        let number = |name: &str| cell(name).parse::<u64>().unwrap_or(0);
-        if !cell("pxname").contains(port) {
-            continue;
-        }
-        match cell("svname") {
+    for line in lines(csv).filter(|line| line.cell("pxname").contains(port)) {
+        let number = |name: &str| line.number(name);
+        match line.cell("svname") {
             "FRONTEND" => {
                 sum.requests += number("req_tot");
                 sum.answers_5xx += number("hrsp_5xx");
@@ -116,6 +151,16 @@ fn read(csv: &str, port: &str) -> Counters {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_waits_is_what_the_backend_of_the_port_says() {
+        let csv = "# pxname,svname,qcur,qmax,\n\
+            fe_8093,FRONTEND,,,\n\
+            be_bench_queue_8093,slot1,1,9,\n\
+            be_bench_queue_8093,BACKEND,12,40,\n\
+            be_bench_bench_8090,BACKEND,7,40,\n";
+        assert_eq!(waiting(csv, "8093"), 12);
+    }
 
     #[test]
     fn counters_are_those_of_the_port_and_of_one_process() {

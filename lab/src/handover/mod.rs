@@ -1,4 +1,4 @@
-//! The hand-over bench: planned changes under five kinds of traffic, three ledgers that must agree
+//! The hand-over bench: planned changes under six kinds of traffic, three ledgers that must agree
 //! (docs/bench-handover.md).
 
 mod classic;
@@ -7,6 +7,7 @@ mod edge;
 mod load;
 mod machines;
 mod ours;
+mod queue;
 mod report;
 mod settings;
 mod swarm;
@@ -18,7 +19,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use collector::{Collector, Served};
+use collector::{Collector, Ledgers, Served};
 use edge::Counters;
 pub use settings::{Peer, Settings};
 
@@ -28,6 +29,7 @@ use classic::Classic;
 use load::Running;
 use machines::Lab;
 use ours::Longshore;
+use queue::{QueueReport, Watch};
 use report::{KillReport, PlannedReport};
 use swarm::Swarm;
 use system::{Mends, REPLICAS, System, WORKERS};
@@ -94,28 +96,43 @@ fn swarm(collector: &Collector, settings: &Settings) {
 
 /// The load, spread over all ways in.
 fn standard(system: &dyn System) -> Vec<Plan> {
-    let target = |(name, host): (&'static str, String)| {
-        let address = format!("{host}:{}", system.port());
-        let target = Target::parse(&address, &crate::net());
-        (name, target.expect("one of the lab's hosts"))
+    let target = |host: &str, port| {
+        let target = Target::parse(&format!("{host}:{port}"), &crate::net());
+        target.expect("one of the lab's hosts")
     };
-    Plan::shared_by(system.entries().into_iter().map(target).collect())
+    let entries = system.entries();
+    let targets = entries
+        .iter()
+        .map(|(name, host)| (*name, target(host, system.port())));
+    let mut plans = Plan::shared_by(targets.collect());
+    for (plan, (_, host)) in plans.iter_mut().zip(&entries) {
+        plan.queue = system.queue_port().map(|port| target(host, port));
+    }
+    plans
+}
+
+/// Ports of the app at each way in.
+fn ports(system: &dyn System) -> impl Iterator<Item = u16> {
+    std::iter::once(system.port()).chain(system.queue_port())
 }
 
 /// Runs one replica, and waits until it answers at each way in. That it is to take traffic is a
 /// decision; an edge opens a new port with a reload, which may have to wait for the one before.
-fn deploy<S: System + ?Sized>(system: &mut S, collector: &Collector) {
+fn deploy(system: &mut dyn System, collector: &Collector) {
     system.deploy(&collector.address.to_string());
     for (name, host) in system.entries() {
-        let address = format!("{host}:{}", system.port());
-        until(
-            &format!("the app answers at {name}"),
-            ANSWERS,
-            || match get_with(&address, "/healthz", ANSWERS) {
-                Ok(answer) if answer.status == 200 => Ok(()),
-                other => Err(other),
-            },
-        );
+        for port in ports(system) {
+            let (what, address) = (
+                format!("the app answers at {name}, port {port}"),
+                format!("{host}:{port}"),
+            );
+            until(&what, ANSWERS, || {
+                match get_with(&address, "/healthz", ANSWERS) {
+                    Ok(answer) if answer.status == 200 => Ok(()),
+                    other => Err(other),
+                }
+            });
+        }
     }
 }
 
@@ -123,7 +140,9 @@ fn deploy<S: System + ?Sized>(system: &mut S, collector: &Collector) {
 fn counters(system: &dyn System) -> Option<Counters> {
     let stats_port = system.stats_port()?;
     let hosts = system.entries().into_iter();
-    let each = hosts.map(|(_, host)| edge::counters(&host, stats_port, system.port()));
+    let each = hosts.flat_map(|(_, host)| {
+        ports(system).map(move |port| edge::counters(&host, stats_port, port))
+    });
     each.reduce(std::ops::Add::add)
 }
 
@@ -139,6 +158,10 @@ fn planned(system: &mut dyn System, collector: &Collector, settings: &Settings) 
     let before = counters(system);
     let load = Running::start(standard(system));
     std::thread::sleep(CALM);
+    let watch = system.queue_port().zip(system.stats_port()).map(|ports| {
+        let hosts = system.entries().into_iter().map(|(_, host)| host);
+        Watch::start(hosts.collect(), ports.1, ports.0)
+    });
     let start = Instant::now();
     let mut done = 0;
     let broken = catch_unwind(AssertUnwindSafe(|| {
@@ -160,13 +183,14 @@ fn planned(system: &mut dyn System, collector: &Collector, settings: &Settings) 
     }));
     std::thread::sleep(CALM);
     let took = start.elapsed();
+    let looks = watch.map(Watch::finish);
     let tally = load.finish();
     let edge = counted(system, before);
     let (forced, reloads) = (system.forced(), system.reloads());
     system.down();
-    // Each edge gives a receipt.
+    // Each edge gives a receipt; the last replica of each service gives none.
     let drained = forced.map_or(0, |(receipts, _)| receipts) / system.entries().len() as u64;
-    let (replicas, served) = collect(collector, drained);
+    let ledgers = collect(collector, drained + ports(system).count() as u64);
     PlannedReport {
         name: system.name(),
         has_haproxy: system.stats_port().is_some(),
@@ -177,18 +201,19 @@ fn planned(system: &mut dyn System, collector: &Collector, settings: &Settings) 
         edge,
         forced,
         reloads,
-        replicas,
-        served,
+        replicas: ledgers.replicas,
+        served: ledgers.served,
+        queue: looks.map(|looks| QueueReport {
+            looks,
+            answered: ledgers.queued,
+        }),
     }
 }
 
 /// The ledgers, once no more come: a replica sends its own as the last thing it does.
-fn collect(
-    collector: &Collector,
-    expected: u64,
-) -> (usize, std::collections::BTreeMap<crate::kind::Kind, Served>) {
+fn collect(collector: &Collector, expected: u64) -> Ledgers {
     let end = Instant::now() + LEDGERS;
-    while Instant::now() < end && (collector.count() as u64) < expected + 1 {
+    while Instant::now() < end && (collector.count() as u64) < expected {
         std::thread::sleep(Duration::from_millis(100));
     }
     collector.take()

@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::system::{Mends, PORT, REPLICAS, STATS_PORT, System};
+use super::system::{Mends, PORT, QUEUE_PORT, QUEUE_REPLICAS, REPLICAS, STATS_PORT, System};
 use crate::{Replica, ctl, ctl_command, ctl_json, ctl_ok, fault, replicas_of, until};
 
 const APP: &str = "bench";
+/// Its service whose requests always queue.
+const QUEUE: &str = "queue";
 /// Longest wait for a change: two batches that drain for 45 s each, on a busy machine.
 const LIMIT: Duration = Duration::from_secs(240);
 
@@ -25,18 +27,20 @@ impl Longshore {
     }
 
     fn await_count(&self, what: &str, count: usize, good: impl Fn(&[Replica]) -> bool) {
-        until(what, LIMIT, || {
-            let all = replicas_of(APP);
-            let serving = all
-                .iter()
-                .filter(|r| r.state == "healthy" && r.traffic == "serve")
-                .count();
-            if serving == count && all.len() == count && good(&all) {
-                Ok(())
-            } else {
-                Err(all)
-            }
-        });
+        for (service, count) in [(APP, count), (QUEUE, queue_count(count))] {
+            until(&format!("{service}: {what}"), LIMIT, || {
+                let all = replicas_of(service);
+                let serving = all
+                    .iter()
+                    .filter(|r| r.state == "healthy" && r.traffic == "serve")
+                    .count();
+                if serving == count && all.len() == count && good(&all) {
+                    Ok(())
+                } else {
+                    Err(all)
+                }
+            });
+        }
     }
 
     fn node_is(&self, node: &str, state: &str) {
@@ -50,6 +54,15 @@ impl Longshore {
             if found { Ok(()) } else { Err(said) }
         });
     }
+}
+
+/// Replicas of the queue's service while the other one has `count`.
+fn queue_count(count: usize) -> usize {
+    count.min(QUEUE_REPLICAS)
+}
+
+fn all_replicas() -> Vec<Replica> {
+    [APP, QUEUE].into_iter().flat_map(replicas_of).collect()
 }
 
 impl Default for Longshore {
@@ -75,6 +88,10 @@ impl System for Longshore {
         PORT
     }
 
+    fn queue_port(&self) -> Option<u16> {
+        Some(QUEUE_PORT)
+    }
+
     fn deploy(&mut self, ledger_to: &str) {
         let mut up = ctl_command();
         let said = up
@@ -91,13 +108,16 @@ impl System for Longshore {
     }
 
     fn scale(&mut self, count: usize) {
-        ctl_ok(&["scale", &format!("{APP}={count}"), "-d", "-y"]);
+        let of_queue = format!("{QUEUE}={}", queue_count(count));
+        ctl_ok(&["scale", &format!("{APP}={count}"), &of_queue, "-d", "-y"]);
         self.await_count(&format!("{count} replicas"), count, |_| true);
     }
 
     fn update(&mut self) {
-        let before: Vec<String> = replicas_of(APP).into_iter().map(|r| r.id).collect();
-        ctl_ok(&["restart", APP, "-d", "-y"]);
+        let before: Vec<String> = all_replicas().into_iter().map(|r| r.id).collect();
+        for service in [APP, QUEUE] {
+            ctl_ok(&["restart", service, "-d", "-y"]);
+        }
         self.await_count("all replicas are new", REPLICAS, |all| {
             all.iter().all(|replica| !before.contains(&replica.id))
         });
@@ -113,7 +133,7 @@ impl System for Longshore {
 
     fn replicas_on(&self, worker: &str) -> Vec<String> {
         let here = |r: &Replica| r.node == worker;
-        let all = replicas_of(APP).into_iter().filter(here);
+        let all = all_replicas().into_iter().filter(here);
         all.map(|replica| replica.name).collect()
     }
 

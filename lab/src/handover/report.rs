@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Counters, Served};
+use super::{Counters, QueueReport, Served};
 use crate::kind::Kind;
 use crate::traffic::{Failed, Tally, table};
 
@@ -29,6 +29,8 @@ pub(super) struct PlannedReport {
     /// Replicas that told their ledgers.
     pub(super) replicas: usize,
     pub(super) served: BTreeMap<Kind, Served>,
+    /// None: the load had no queue.
+    pub(super) queue: Option<QueueReport>,
 }
 
 impl PlannedReport {
@@ -43,6 +45,7 @@ impl PlannedReport {
             && self.edge.is_some()
             && self.differences().is_empty()
             && self.forced.is_none_or(|(_, forced)| forced == 0)
+            && self.queue.as_ref().is_none_or(QueueReport::is_good)
     }
 
     /// Where two ledgers do not agree. HAProxy must have read what was written, and the replicas
@@ -97,6 +100,9 @@ impl PlannedReport {
         }
         if let Some((receipts, forced)) = self.forced {
             let _ = writeln!(text, "receipts: {receipts}, forced {forced}");
+        }
+        if let Some(queue) = &self.queue {
+            text += &queue.text();
         }
         load_line(&mut text, &self.tally);
         let cut: u64 = self.served.values().map(|served| served.cut).sum();
@@ -243,6 +249,7 @@ impl KillReport {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::handover::queue::Looks;
     use crate::traffic::Failure;
 
     /// What is wrong, and how it comes about.
@@ -272,25 +279,32 @@ mod tests {
             complete: true,
             tally: Arc::new(tally),
             edge: Some(Counters {
-                requests: 5,
+                requests: Kind::ALL.len() as u64,
                 ..Counters::default()
             }),
             forced: Some((1, 0)),
             reloads: None,
             replicas: 1,
             served,
+            queue: Some(QueueReport {
+                looks: Looks { all: 1, empty: 0 },
+                answered: vec![1],
+            }),
         }
     }
 
     #[test]
     fn a_run_is_good_only_if_nothing_failed_and_all_ledgers_agree() {
         assert!(agreed().is_good(), "{}", agreed().text());
-        let spoiled: [Spoiled; 7] = [
+        let spoiled: [Spoiled; 8] = [
             ("broken off", |r| r.complete = false),
             ("reloaded", |r| r.edge = None),
             ("forced", |r| r.forced = Some((1, 1))),
             ("HAProxy read more", |r| {
                 r.edge.as_mut().unwrap().requests += 1;
+            }),
+            ("a newcomer got nothing of the queue", |r| {
+                r.queue.as_mut().unwrap().answered.push(0);
             }),
             ("served twice", |r| {
                 r.served.get_mut(&Kind::Slow).unwrap().begun += 1;

@@ -4,6 +4,10 @@
 pub(super) const REPLICAS: usize = 10;
 /// Port of the app on the edge.
 pub(super) const PORT: u16 = 8090;
+/// Replicas of the queue's service between the ends of a cycle.
+pub(super) const QUEUE_REPLICAS: usize = 4;
+/// Port of the queue's service on the edge.
+pub(super) const QUEUE_PORT: u16 = 8093;
 /// Port of HAProxy's statistics.
 pub(super) const STATS_PORT: u16 = 8404;
 
@@ -23,6 +27,10 @@ pub(super) trait System {
     fn stats_port(&self) -> Option<u16>;
     /// Port of the app there.
     fn port(&self) -> u16;
+    /// Port of the app whose requests always queue; none: it has no such app.
+    fn queue_port(&self) -> Option<u16> {
+        None
+    }
     /// Runs one replica that tells its ledger to an address.
     fn deploy(&mut self, ledger_to: &str);
     /// Changes the count.

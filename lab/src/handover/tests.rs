@@ -85,6 +85,7 @@ fn haproxy_read_exactly_what_was_written() {
     let before = edge::counters("127.0.0.1", stats, port);
     let target = Target::parse(&format!("127.0.0.1:{port}"), "192.168.56").unwrap();
     let running = Running::start(vec![Plan {
+        queue: Some(target),
         slow_ms: 200,
         download_rate: 5.0,
         download_s: 1,
@@ -283,8 +284,8 @@ fn stopping_first_and_reloading_later_cuts_long_requests_and_the_bench_says_so()
     classic.scale(1);
     let tally = running.finish();
     classic.down();
-    let (_, served) = collector.take();
-    let cut: u64 = served.values().map(|served| served.cut).sum();
+    let ledgers = collector.take();
+    let cut: u64 = ledgers.served.values().map(|served| served.cut).sum();
     let failed = tally.counts(Kind::Download, false).failed;
     assert!(
         failed > 0 && cut > 0,

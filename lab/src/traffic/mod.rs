@@ -1,4 +1,5 @@
-//! Load of five kinds at once: open-loop rates, no second tries, a verdict for every request.
+//! Load of several kinds at once: open-loop rates, no second tries, a verdict for every request.
+//! Only the clients of a queue wait for their answers before they ask again.
 
 mod http1;
 mod requests;
@@ -52,6 +53,13 @@ pub struct Plan {
     pub socket_s: u64,
     /// Echoes a second on each.
     pub echo_rate: f64,
+    /// Where requests go that wait in a queue; none: there are none.
+    pub queue: Option<Target>,
+    /// Clients there, each of which has always one request waiting or answered. More than there
+    /// are seats, or the queue runs empty.
+    pub queue_clients: u32,
+    /// What such a request takes once it has a seat.
+    pub queue_ms: u64,
     /// The run ends after this time at the latest.
     pub time_max: Duration,
     /// And after this many requests.
@@ -61,7 +69,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The bench's load: about 260 requests and echoes a second.
+    /// The bench's load: about 260 requests and echoes a second, and no queue.
     #[must_use]
     pub fn standard(target: Target) -> Self {
         Self {
@@ -76,6 +84,9 @@ impl Plan {
             sockets: 20,
             socket_s: 20,
             echo_rate: 2.0,
+            queue: None,
+            queue_clients: 20,
+            queue_ms: 250,
             time_max: Duration::from_secs(4 * 3_600),
             requests_max: 10_000_000,
             tag: String::new(),
@@ -147,6 +158,11 @@ pub async fn run(plan: Plan, tally: Arc<Tally>, stop: CancellationToken) {
     for number in 0..shared.plan.sockets {
         tasks.spawn(sockets::one_after_another(number, Arc::clone(&shared)));
     }
+    if shared.plan.queue.is_some() {
+        for _ in 0..shared.plan.queue_clients {
+            tasks.spawn(requests::one_after_another(Arc::clone(&shared)));
+        }
+    }
     tokio::select! {
         () = stop.cancelled() => {}
         () = sleep_until(end) => stop.cancel(),
@@ -162,7 +178,7 @@ async fn tick(kind: Kind, shared: Arc<Shared>, tasks: TaskTracker) {
         Kind::NewConnection => shared.plan.new_connection_rate,
         Kind::Slow => shared.plan.slow_rate,
         Kind::Download => shared.plan.download_rate,
-        Kind::WebSocket => 0.0,
+        Kind::WebSocket | Kind::Queued => 0.0,
     };
     if rate <= 0.0 {
         return;

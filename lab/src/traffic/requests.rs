@@ -1,9 +1,9 @@
 //! One HTTP request and the verdict on it.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::Shared;
 use super::http1::{Connection, Request};
@@ -12,6 +12,9 @@ use crate::kind::{Kind, body_byte};
 
 /// Beyond the time that the work itself takes.
 const PATIENCE: Duration = Duration::from_secs(40);
+
+/// Pause of a queue's client after a failure, so that a dead edge is not hammered.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// Connections that wait for their next request.
 #[derive(Default)]
@@ -35,8 +38,21 @@ impl Kept {
     }
 }
 
-/// Sends one request and counts what came of it.
-pub(super) async fn one(kind: Kind, id: &str, shared: &Shared, kept: &Kept) {
+/// A client of the queue: asks again as soon as it has its answer, until the run ends.
+pub(super) async fn one_after_another(shared: Arc<Shared>) {
+    let kept = Kept::default();
+    while !shared.stop.is_cancelled() {
+        let Some(id) = shared.next_id(Kind::Queued) else {
+            return;
+        };
+        if !one(Kind::Queued, &id, &shared, &kept).await {
+            sleep(PAUSE).await;
+        }
+    }
+}
+
+/// Sends one request and counts what came of it; false: it failed.
+pub(super) async fn one(kind: Kind, id: &str, shared: &Shared, kept: &Kept) -> bool {
     let began = Instant::now();
     let mut replica = None;
     let limit = PATIENCE + own_time(kind, shared);
@@ -45,11 +61,13 @@ pub(super) async fn one(kind: Kind, id: &str, shared: &Shared, kept: &Kept) {
     shared
         .tally
         .count(kind, id, began, replica.as_deref(), result);
+    result.is_ok()
 }
 
 fn own_time(kind: Kind, shared: &Shared) -> Duration {
     match kind {
         Kind::Slow => Duration::from_millis(shared.plan.slow_ms),
+        Kind::Queued => Duration::from_millis(shared.plan.queue_ms),
         Kind::Download => Duration::from_secs(shared.plan.download_s),
         _ => Duration::ZERO,
     }
@@ -64,13 +82,18 @@ async fn ask(
 ) -> Result<(), Failure> {
     let plan = &shared.plan;
     let keeps = kind == Kind::KeepAlive;
+    let target = match kind {
+        Kind::Queued => plan.queue.unwrap_or(plan.target),
+        _ => plan.target,
+    };
     let waiting = if keeps { kept.take(shared) } else { None };
     let mut connection = match waiting {
         Some(connection) => connection,
-        None => Connection::open(plan.target).await?,
+        None => Connection::open(target).await?,
     };
     let path = match kind {
         Kind::Slow => format!("/slow?ms={}", plan.slow_ms),
+        Kind::Queued => format!("/slow?ms={}", plan.queue_ms),
         Kind::Download => format!("/download?s={}&kb={}", plan.download_s, plan.download_kib),
         _ => "/".to_owned(),
     };

@@ -14,6 +14,7 @@ use crate::kind::Kind;
 
 /// Small and quick, with every kind in it.
 fn plan(address: SocketAddr) -> Plan {
+    let target = Target::parse(&address.to_string(), "192.168.56").unwrap();
     Plan {
         keep_alive_rate: 100.0,
         new_connection_rate: 50.0,
@@ -25,8 +26,11 @@ fn plan(address: SocketAddr) -> Plan {
         sockets: 4,
         socket_s: 1,
         echo_rate: 20.0,
+        queue: Some(target),
+        queue_clients: 3,
+        queue_ms: 50,
         time_max: Duration::from_secs(2),
-        ..Plan::standard(Target::parse(&address.to_string(), "192.168.56").unwrap())
+        ..Plan::standard(target)
     }
 }
 
