@@ -176,7 +176,8 @@ fn make_room(draft: &mut Draft<'_>, service: usize) {
     }
 }
 
-fn memory_bytes(draft: &Draft<'_>, row: usize) -> u64 {
+/// What the replica of a row reserves.
+pub(crate) fn memory_bytes(draft: &Draft<'_>, row: usize) -> u64 {
     let spec = draft.runs(row);
     spec.map_or(0, |spec| spec.resources.memory_reserved_bytes)
 }

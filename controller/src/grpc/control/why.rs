@@ -188,14 +188,8 @@ fn gone(scene: &Scene<'_>, target: &str) -> Option<About> {
     Some(About::Replica(event.replica()?, key))
 }
 
-/// All that is kept of a service up to the clock, oldest first by kind.
+/// All that is kept of a service, oldest first by kind.
 fn kept(scene: &Scene<'_>, key: &ServiceKey) -> Result<Vec<Recorded>, Refusal> {
-    let mut kept = all_kept(scene, key)?;
-    kept.retain(|recorded| recorded.first_ms <= scene.clock.now_ms);
-    Ok(kept)
-}
-
-fn all_kept(scene: &Scene<'_>, key: &ServiceKey) -> Result<Vec<Recorded>, Refusal> {
     let kept = scene
         .cluster
         .decisions(|group| group.service == *key, LOOK_MAX)?;
@@ -208,7 +202,7 @@ fn service(
     slot: Option<u32>,
     response: &mut pb::WhyResponse,
 ) -> Result<(), Refusal> {
-    let mut kept = all_kept(scene, key)?;
+    let mut kept = kept(scene, key)?;
     // None of that time is kept, or there was none: silence would say the latter.
     let is_rollout = |r: &&Recorded| r.record.decision.kind() == DecisionKind::Rollout;
     let rollouts_from_ms = kept.iter().find(is_rollout).map(|r| r.first_ms);
@@ -276,7 +270,8 @@ fn replica(
     key: &ServiceKey,
     response: &mut pb::WhyResponse,
 ) -> Result<(), Refusal> {
-    let kept = kept(scene, key)?;
+    let mut kept = kept(scene, key)?;
+    kept.retain(|recorded| recorded.first_ms <= scene.clock.now_ms);
     let placed = kept.iter().find(|r| match &r.record.decision {
         Decision::Placement(record) => record.choices.iter().any(|c| c.replica == id),
         _ => false,

@@ -7,6 +7,7 @@ use longshore_model::{Availability, ServiceSpec};
 use super::filter::constraint_refusal;
 use crate::cluster::NodeSlot;
 use crate::draft::Draft;
+use crate::warm;
 
 /// Can a node be full for this service alone?
 pub(crate) fn is_tight(spec: &ServiceSpec) -> bool {
@@ -99,7 +100,7 @@ pub(crate) fn reserves(
 fn standby_bytes(draft: &Draft<'_>, number: usize) -> u64 {
     let here = (0..draft.rows.len()).filter(|&row| draft.rows[row].node == Some(number));
     let paused = here.filter(|&row| draft.replica(row).is_some_and(|replica| replica.paused));
-    let bytes = paused.filter_map(|row| Some(draft.runs(row)?.resources.memory_reserved_bytes));
+    let bytes = paused.map(|row| warm::memory_bytes(draft, row));
     bytes.fold(0, u64::saturating_add)
 }
 
