@@ -196,6 +196,18 @@ async fn what_operators_say_is_checked_written_down_and_survives() {
     );
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_takes_no_approvals_and_says_so() {
+    let lab = Lab::start().await;
+    apply(&lab, scaling("dry", "idea", spec::AutoscaleMode::DryRun)).await;
+    let yes = Action::Approve(pb::ApproveAutoscale { count: None });
+    let dry = tell(&lab, "idea", yes).await.unwrap_err();
+    assert_eq!(dry.code(), Code::FailedPrecondition);
+    for words in ["mode dry-run", "takes no approvals", "mode: approve"] {
+        assert!(dry.message().contains(words), "{dry}");
+    }
+}
+
 fn bounds(min: Option<u32>, max: Option<u32>, clear: bool) -> Action {
     Action::Bounds(pb::SetAutoscaleBounds { min, max, clear })
 }

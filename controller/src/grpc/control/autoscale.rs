@@ -1,6 +1,8 @@
 //! What operators tell autoscalers, and how services scale.
 
-use longshore_model::autoscale::{Approval, AutoscaleControl, BoundsOverride, Pause};
+use longshore_model::autoscale::{
+    Approval, AutoscaleControl, AutoscaleMode, BoundsOverride, Pause,
+};
 use longshore_model::plan::ScaleChange;
 use longshore_model::{AutoscaleSpec, Desired, Event, EventKind, ServiceKey, ServiceSpec, TimeMs};
 use longshore_proto::control::v1 as pb;
@@ -148,7 +150,7 @@ pub(super) fn set(
                 let wish = view.report.services.get(&key);
                 let wish = wish.and_then(|report| report.scale.proposal.as_ref());
                 let wish = wish.map(|proposal| proposal.count);
-                approved(&key, before, wish, approve, now_ms, by)?
+                approved(&key, before, (policy.mode, wish), approve, now_ms, by)?
             }
         };
         let events: Vec<Event> = event
@@ -281,11 +283,19 @@ fn bounded(
 fn approved(
     key: &ServiceKey,
     before: AutoscaleControl,
-    wish: Option<u32>,
+    (mode, wish): (AutoscaleMode, Option<u32>),
     approve: &pb::ApproveAutoscale,
     now_ms: TimeMs,
     by: &str,
 ) -> Result<Said, Status> {
+    if mode == AutoscaleMode::DryRun {
+        return Err(Status::failed_precondition(format!(
+            "{key} is in mode dry-run, which only says what it would do and takes no approvals: \
+             write mode: approve (or on) in its x-autoscale and apply it, or set the count: \
+             controllerctl scale {}=N",
+            key.service
+        )));
+    }
     let Some(count) = wish else {
         return Err(Status::failed_precondition(format!(
             "{key} asks for nothing now; controllerctl why {} says why",
