@@ -20,10 +20,24 @@ pub(super) fn summary(report: &ScaleReport) -> String {
     } else {
         format!("{from} -> {to}")
     };
-    match cause(report) {
-        Some(cause) => format!("{answer}: {cause}"),
-        None => answer,
-    }
+    let because = cause(report).map_or_else(String::new, |cause| format!(": {cause}"));
+    let agreed = approval(report).filter(|agreed| !because.ends_with(agreed.as_str()));
+    let agreed = agreed.map_or_else(String::new, |agreed| format!("; {agreed}"));
+    format!("{answer}{because}{agreed}")
+}
+
+/// Who agreed to the count.
+fn approval(report: &ScaleReport) -> Option<String> {
+    let agreed = report.clamps.iter().find(|clamp| is_agreed(&clamp.rule));
+    agreed.map(|clamp| rule(&clamp.rule))
+}
+
+/// An operator's yes changes nothing of the count: it lets it through.
+fn is_agreed(rule: &ClampRule) -> bool {
+    let ClampRule::Approve { approved_by } = rule else {
+        return false;
+    };
+    approved_by.is_some()
 }
 
 /// What the count is mostly due to: the last thing that bent it, else the signal that asked for
@@ -96,7 +110,9 @@ pub(super) fn lines(
         lines.push(format!("  recommendation {count}{highest}"));
     }
     let bent = |clamp: &&Clamp| {
-        let says = matches!(clamp.rule, ClampRule::Tolerance { .. }) || is_hands_off(&clamp.rule);
+        let says = matches!(clamp.rule, ClampRule::Tolerance { .. })
+            || is_hands_off(&clamp.rule)
+            || is_agreed(&clamp.rule);
         clamp.before != clamp.after || says
     };
     lines.extend(report.clamps.iter().filter(bent).map(|c| clamp(c, clock)));

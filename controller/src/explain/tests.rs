@@ -399,3 +399,26 @@ fn one_line_says_what_and_why() {
     ];
     insta::assert_snapshot!("summaries", lines.join("\n"));
 }
+
+/// `why` and the history name who agreed.
+#[test]
+fn an_approval_is_part_of_the_decision() {
+    let mut report = grown();
+    let clamp = Clamp {
+        rule: ClampRule::Approve {
+            approved_by: Some("ana".into()),
+        },
+        before: 5,
+        after: 5,
+        until_ms: None,
+    };
+    report.clamps.push(clamp);
+    let lines = scale::lines(&key(), &report, NOW_MS, CLOCK);
+    assert!(lines.contains(&"  approved by ana".to_owned()), "{lines:?}");
+    let bent = scale::summary(&report);
+    assert!(bent.starts_with("3 -> 5: cpu 86 % "), "{bent}");
+    assert!(bent.ends_with("; approved by ana"), "{bent}");
+    report.clamps.remove(0);
+    let plain = scale::summary(&report);
+    assert!(plain.ends_with("asks for 6; approved by ana"), "{plain}");
+}
