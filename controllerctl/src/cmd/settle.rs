@@ -73,7 +73,8 @@ pub(super) fn settled(service: &pb::Service) -> bool {
     let counts = ready(service) == service.wanted && others == 0;
     // A first rollout is done once it serves; a later one once it was monitored.
     let watched = service.rollout.as_ref().is_none_or(|rollout| {
-        let going = matches!(rollout.state.as_str(), "running" | "rolling_back" | "held");
+        let state = rollout.state.as_str();
+        let going = matches!(state, "running" | "waiting" | "rolling_back" | "held");
         !going || rollout.from_revision == 0
     });
     counts && watched
@@ -185,15 +186,17 @@ async fn look(
     loop {
         match observe(client, goal).await {
             Ok(seen) => {
-                report(reporter, title, &seen, &mut shown);
                 let Seen {
                     services, replicas, ..
                 } = &seen;
                 let current = services.iter().all(|s| s.revision >= goal.revision);
-                if current
-                    && goal.judge
-                    && let Some((service, why)) = ended_badly(services, goal.revision)
-                {
+                let judged = current && goal.judge;
+                let bad = judged.then(|| ended_badly(services, goal.revision));
+                let bad = bad.flatten();
+                // What ends it is said once, as the error.
+                let ended = bad.as_ref().map(|(service, _)| service.key.as_str());
+                report(reporter, title, &seen, &mut shown, ended);
+                if let Some((service, why)) = bad {
                     let more = format!("controllerctl rollout status {}", service.key);
                     return Err(failed(client, why, service, replicas, more).await);
                 }
@@ -289,7 +292,14 @@ struct Shown {
     problems: BTreeSet<String>,
 }
 
-fn report(reporter: &mut Reporter, title: &str, seen: &Seen, shown: &mut Shown) {
+/// `ended`: a service of which the error says all that is to be said.
+fn report(
+    reporter: &mut Reporter,
+    title: &str,
+    seen: &Seen,
+    shown: &mut Shown,
+    ended: Option<&str>,
+) {
     let (mut now, mut wanted) = (0, 0);
     for service in &seen.services {
         now += ready(service);
@@ -316,7 +326,9 @@ fn report(reporter: &mut Reporter, title: &str, seen: &Seen, shown: &mut Shown) 
             Stage::Working
         };
         let mut text = format!("{}/{} serving", ready(service), service.wanted);
-        if let Some(wait) = service.waits.first() {
+        if let Some(wait) = service.waits.first()
+            && ended != Some(service.key.as_str())
+        {
             text.push_str(&format!("; waits: {wait}"));
         }
         reporter.say(&service.key, None, stage, &text);
@@ -370,8 +382,10 @@ fn words(replica: &pb::Replica) -> (Stage, String) {
 /// spoken?
 fn goes_on(service: &pb::Service) -> bool {
     service.rollout.as_ref().is_some_and(|rollout| {
-        matches!(rollout.state.as_str(), "running" | "rolling_back")
-            && rollout.from_revision != 0
+        matches!(
+            rollout.state.as_str(),
+            "running" | "waiting" | "rolling_back"
+        ) && rollout.from_revision != 0
             && (rollout.failure_action == "continue" || rollout.failed <= rollout.tolerated)
     })
 }

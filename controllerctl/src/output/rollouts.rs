@@ -13,7 +13,7 @@ use super::{Row, Shown, Tone, age};
 pub struct Rollout {
     /// app/service
     pub service: String,
-    /// none, running, `rolling_back`, held, paused, done, `rolled_back`
+    /// none, running, waiting (for a place), `rolling_back`, held, paused, done, `rolled_back`
     pub state: String,
     /// App revision that it goes to; on the way back, the one that failed.
     pub revision: u64,
@@ -21,6 +21,8 @@ pub struct Rollout {
     pub from_revision: u64,
     /// App revision that last served in full.
     pub good_revision: u64,
+    /// It is the way back, from `revision` to `good_revision`.
+    pub back: bool,
     /// Image.
     pub image: String,
     /// Replicas wanted.
@@ -65,6 +67,7 @@ impl From<&pb::Rollout> for Rollout {
             revision: r.revision,
             from_revision: r.from_revision,
             good_revision: r.good_revision,
+            back: r.back,
             image: r.image.clone(),
             wanted: r.wanted,
             new_total: r.new_total,
@@ -113,7 +116,7 @@ impl Row for RolloutRow<'_> {
         };
         let back = matches!(r.state.as_str(), "rolled_back" | "rolling_back");
         let revision = match r.from_revision {
-            _ if back => format!("{} -> {}", r.revision, r.good_revision),
+            _ if back || r.back => format!("{} -> {}", r.revision, r.good_revision),
             0 => r.revision.to_string(),
             from => format!("{from} -> {}", r.revision),
         };

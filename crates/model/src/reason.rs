@@ -292,6 +292,9 @@ pub enum Reason {
         /// Not all replicas are of it again.
         #[serde(default)]
         going: bool,
+        /// The way back failed as well: nothing goes on by itself.
+        #[serde(default)]
+        stuck: bool,
     },
     /// A batch serves and is watched before the next one begins.
     RolloutMonitors {
@@ -506,8 +509,13 @@ impl fmt::Display for Reason {
                 to_revision,
                 why,
                 going,
+                stuck,
             } => {
-                let is = if *going { "is being" } else { "was" };
+                let is = match (stuck, going) {
+                    (true, _) => "was to be",
+                    (false, true) => "is being",
+                    (false, false) => "was",
+                };
                 write!(
                     f,
                     "revision {revision} {is} rolled back to {to_revision}: {why}"

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use longshore_model::plan::{Plan, ServicePlan, Traffic};
+use longshore_model::report::ServiceReport;
 use longshore_model::rollout::{Direction, Phase, RolloutControl, Said};
 use longshore_model::spec::FailureAction;
 use longshore_model::{
-    App, Desired, Event, EventKind, Observed, ServiceKey, ServiceName, ServiceSpec,
+    App, Desired, Event, EventKind, Observed, Reason, ServiceKey, ServiceName, ServiceSpec,
 };
 use longshore_proto::control::v1 as pb;
 use longshore_wire::to_struct;
@@ -83,7 +84,22 @@ pub(super) fn state(
     }
     fill(&mut out, service, spec);
     count(&mut out, &view.plan, observed, key, service);
+    if let Some(report) = report {
+        say_place(&mut out, report);
+    }
     out
+}
+
+/// One that finds no place for a replica waits, whatever else it does.
+fn say_place(out: &mut pb::Rollout, report: &ServiceReport) {
+    let mut waits = report.waits.iter();
+    let place = waits.find(|wait| matches!(wait, Reason::Unplaceable { .. }));
+    if let Some(place) = place.filter(|_| out.state == "running") {
+        out.state = "waiting".into();
+        let place = place.to_string();
+        out.waits.retain(|wait| *wait != place);
+        out.waits.insert(0, place);
+    }
 }
 
 fn fill(out: &mut pb::Rollout, service: &ServicePlan, spec: Option<&Arc<ServiceSpec>>) {
@@ -97,6 +113,7 @@ fn fill(out: &mut pb::Rollout, service: &ServicePlan, spec: Option<&Arc<ServiceS
     out.started_ms = rollout.started_ms;
     out.since_ms = rollout.phase_ms;
     out.failed = rollout.failed;
+    out.back = rollout.direction == Direction::Back;
     if let Phase::Held { by } = &rollout.phase {
         out.held_by.clone_from(by);
     }

@@ -35,6 +35,12 @@ fn the_state_of_a_rollout_is_told_by_status_and_by_ls() {
     }
     let rows = json(&cluster, &["rollout", "status", "-o", "json"]);
     assert_eq!(rows[0]["state"], "paused");
+    // On the way back, which failed as well.
+    let mut back = rollout("paused", "the way back to revision 3 failed as well");
+    (back.revision, back.from_revision) = (4, 4);
+    (back.good_revision, back.back) = (3, true);
+    let (_, out, _) = run(&with(back), &["rollout", "status", "hello"]);
+    assert!(out.contains("4 -> 3"), "{out}");
     let services = json(&cluster, &["ls", "-o", "json"]);
     assert_eq!(services[0]["rollout"]["state"], "paused");
 }
@@ -121,6 +127,8 @@ fn a_rollout_that_ended_badly_ends_the_wait_with_4_and_says_how() {
         ),
     ] {
         let cluster = with(rollout(state, "5 of 10 answers were errors"));
+        let wait = format!("rollout of revision 1 {words}");
+        cluster.fake.world().services[0].waits.push(wait);
         for args in [
             &["restart", "hello", "-y"][..],
             &["rollout", "undo", "hello", "-y"],
@@ -128,7 +136,7 @@ fn a_rollout_that_ended_badly_ends_the_wait_with_4_and_says_how() {
             let (code, _, err) = run(&cluster, args);
             assert_eq!(code, 4, "{args:?}: {err}");
             for word in [words, "controllerctl rollout status hello/hello"] {
-                assert!(err.contains(word), "no {word}: {err}");
+                assert_eq!(err.matches(word).count(), 1, "{word}, once: {err}");
             }
         }
     }

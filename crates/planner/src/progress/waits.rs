@@ -42,6 +42,7 @@ pub(crate) fn say_waits(draft: &mut Draft<'_>, service: usize) {
             to_revision: good.revision,
             why: refused.why.clone(),
             going: back && rollout.phase != Phase::Done,
+            stuck: back && rollout.phase == Phase::Failed,
         });
     }
     let silent = match rollout.runs() && rollout.from.is_some() {

@@ -193,6 +193,16 @@ fn a_way_back_that_fails_pauses_and_says_so() {
     let said = said.unwrap_or_else(|| panic!("{waits:?}")).to_string();
     let begins = "rollout of revision 2 is paused: the way back to revision 1 failed as well; ";
     assert!(said.starts_with(begins), "{said}");
+    let said: Vec<String> = waits.iter().map(ToString::to_string).collect();
+    let of_first = "revision 2 was to be rolled back to 1: ";
+    assert!(
+        said.iter().any(|said| said.starts_with(of_first)),
+        "{said:?}"
+    );
+    let goes_on = said
+        .iter()
+        .any(|said| said.contains("is being rolled back"));
+    assert!(!goes_on, "it is paused: {said:?}");
     let all = news(&world);
     let why_paused = all.iter().filter_map(|news| match news {
         RolloutNews::Paused { cause, .. } => Some(*cause),
