@@ -2,6 +2,7 @@
 
 use crate::support::{FakeAgent, Lab, app};
 use longshore_proto::control::v1 as pb;
+use longshore_proto::spec::v1 as spec;
 use tonic::Code;
 
 async fn apply(lab: &Lab, app: pb::App) -> Result<pb::ApplyAppResponse, tonic::Status> {
@@ -393,4 +394,100 @@ async fn what_is_spoken_to_replicas_does_not_change_under_those_that_serve() {
     apply(&lab, with(|route| route.slowstart_ms = 5_000))
         .await
         .unwrap();
+}
+
+/// What a plan warns of.
+async fn warned(lab: &Lab, app: &pb::App) -> Vec<String> {
+    let request = pb::PlanAppRequest {
+        app: Some(app.clone()),
+        ..Default::default()
+    };
+    let answer = lab.admin.clone().plan_app(request).await.unwrap();
+    answer.into_inner().warnings
+}
+
+async fn gap(lab: &Lab) -> String {
+    let request = pb::ListServicesRequest {};
+    let answer = lab.admin.clone().list_services(request).await.unwrap();
+    answer.into_inner().services.remove(0).gap
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_says_what_no_worker_has_and_what_nobody_serves_meanwhile() {
+    let lab = Lab::start().await;
+    let _edge = lab.node("edge", false, true).await;
+    let _a = lab.node("a", true, false).await;
+    let mut now = app("hello", "web", 80, 1);
+    now.services.get_mut("web").unwrap().update = Some(spec::UpdateSpec {
+        order: spec::UpdateOrder::StopFirst.into(),
+        parallelism: 1,
+        ..Default::default()
+    });
+    apply(&lab, now.clone()).await.unwrap();
+    lab.until_serving("web", 1).await;
+    assert_eq!(warned(&lab, &now).await, Vec::<String>::new(), "unchanged");
+    let changed = |change: &dyn Fn(&mut spec::ServiceSpec)| {
+        let mut next = now.clone();
+        let web = next.services.get_mut("web").unwrap();
+        web.container.as_mut().unwrap().image = "hello:2".into();
+        change(web);
+        next
+    };
+    let nobody = "its only replica stops before the new one serves (order: stop-first): requests \
+                  wait or fail meanwhile; order: start-first avoids that";
+    assert_eq!(gap(&lab).await, nobody);
+    let said = warned(&lab, &changed(&|_| {})).await;
+    assert_eq!(said, [format!("web: {nobody}")]);
+    let order = |web: &mut spec::ServiceSpec, order: spec::UpdateOrder| {
+        web.update.as_mut().unwrap().order = order.into();
+    };
+    let start = changed(&|web| order(web, spec::UpdateOrder::StartFirst));
+    assert_eq!(warned(&lab, &start).await, Vec::<String>::new());
+    let auto = changed(&|web| order(web, spec::UpdateOrder::Unspecified));
+    assert_eq!(warned(&lab, &auto).await, Vec::<String>::new());
+    let fixed = changed(&|web| {
+        order(web, spec::UpdateOrder::Unspecified);
+        web.container.as_mut().unwrap().fixed_ports = [(8080, 9000)].into();
+    });
+    let said = warned(&lab, &fixed).await.join("\n");
+    assert!(
+        said.contains("(a fixed host port and one worker)"),
+        "{said}"
+    );
+    let large = changed(&|web| {
+        order(web, spec::UpdateOrder::StartFirst);
+        let resources = web.container.as_mut().unwrap().resources.as_mut();
+        resources.unwrap().cpu_reserved_milli = 64_500;
+    });
+    let said = warned(&lab, &large).await.join("\n");
+    assert!(
+        said.contains("web: a replica reserves 64.5 CPUs, the only worker has "),
+        "{said}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollout_without_a_place_waits_and_says_for_what() {
+    let lab = Lab::start().await;
+    let _a = lab.node("a", true, false).await;
+    let mut large = app("hello", "web", 80, 1);
+    let container = large.services.get_mut("web").unwrap().container.as_mut();
+    container
+        .unwrap()
+        .resources
+        .as_mut()
+        .unwrap()
+        .cpu_reserved_milli = 64_500;
+    apply(&lab, large).await.unwrap();
+    let waiting = lab.until("the rollout waits", async |mut admin| {
+        let request = pb::ListRolloutsRequest::default();
+        let answer = admin.list_rollouts(request).await.unwrap();
+        let rollout = answer.into_inner().rollouts.remove(0);
+        match rollout.state.as_str() {
+            "waiting" => Ok(rollout),
+            _ => Err(format!("{rollout:?}")),
+        }
+    });
+    let waits = waiting.await.waits;
+    assert!(waits[0].starts_with("0 of 1 nodes fit"), "{waits:?}");
 }

@@ -97,6 +97,12 @@ async fn undo(run: &Run, args: &UndoArgs) -> Result<Exit, Failure> {
 pub(super) async fn restart(run: &Run, args: &RestartArgs) -> Result<Exit, Failure> {
     let mut client = run.connect(None).await?;
     let names = args.services.join(", ");
+    for service in client.services().await? {
+        let named = |word: &String| *word == service.key || *word == service.name;
+        if !service.gap.is_empty() && args.services.iter().any(named) {
+            note(&printable(&format!("! {}: {}", service.key, service.gap)));
+        }
+    }
     run.confirm(&format!("Restart {names}?"), &client.context)?;
     let request = pb::RestartServicesRequest {
         services: args.services.clone(),

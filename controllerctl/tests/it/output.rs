@@ -73,6 +73,7 @@ fn service() {
         leaving: 1,
         outdated: 1,
         misplaced: 0,
+        gap: String::new(),
         revision: 7,
         updated_ms: NOW_MS,
         autoscale: text("on"),

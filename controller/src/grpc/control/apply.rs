@@ -14,7 +14,7 @@ use serde_json::Value;
 use tonic::Status;
 
 use super::lists::is_shut_out;
-use super::{find, secrets};
+use super::{beforehand, find, secrets};
 use crate::cluster::Cluster;
 use crate::config::Policy;
 use crate::grpc::Refusal;
@@ -224,7 +224,7 @@ pub(super) fn plan_app(
             details: Vec::new(),
         });
     }
-    let warnings = warnings(cluster, &services);
+    let warnings = beforehand::warnings(cluster, &name, &services, app);
     let secrets = secrets::next(cluster, &name, &services, &sent)?.said;
     Ok(pb::PlanAppResponse {
         secrets,
@@ -297,48 +297,6 @@ pub(super) fn check_again(cluster: &Cluster, desired: &Desired, app: &App) -> Re
     }
     secrets::check_present(cluster, &app.name, &app.services)?;
     check_ports(cluster, desired, &app.name, &app.services)
-}
-
-/// What is allowed but will wait.
-fn warnings(cluster: &Cluster, services: &Services) -> Vec<String> {
-    let desired = cluster.desired();
-    let observed = cluster.fleet.snapshot();
-    let workers = desired.nodes.values().filter(|node| node.roles.worker);
-    let capacities: Vec<_> = workers
-        .filter_map(|node| observed.nodes.get(&node.id))
-        .map(|seen| &seen.capacity)
-        .collect();
-    if capacities.is_empty() {
-        return vec!["no worker has connected yet: every replica will wait".into()];
-    }
-    let total_cpu: u64 = capacities.iter().map(|capacity| capacity.cpu_milli).sum();
-    let total_memory: u64 = capacities
-        .iter()
-        .map(|capacity| capacity.memory_bytes)
-        .sum();
-    let mut lines = Vec::new();
-    for (service, spec) in services {
-        let asked = &spec.container.resources;
-        let count = u64::from(spec.replicas);
-        let (cpu, memory) = (asked.cpu_reserved_milli, asked.memory_reserved_bytes);
-        if cpu.saturating_mul(count) > total_cpu || memory.saturating_mul(count) > total_memory {
-            let reserve = match count {
-                1 => "1 replica reserves".to_owned(),
-                count => format!("{count} replicas reserve"),
-            };
-            let have = match capacities.len() {
-                1 => "the only worker has".to_owned(),
-                workers => format!("all {workers} workers have"),
-            };
-            lines.push(format!(
-                "{service}: {reserve} more than {have}; some will wait"
-            ));
-        }
-    }
-    if services.values().any(|spec| !spec.routes.is_empty()) && observed.edges.is_empty() {
-        lines.push("no edge has connected yet: nothing will be reachable from outside".into());
-    }
-    lines
 }
 
 /// Applies an app; the same content again changes nothing.

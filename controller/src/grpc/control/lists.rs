@@ -246,6 +246,8 @@ pub(super) fn services(cluster: &Cluster) -> Vec<pb::Service> {
         describe(&mut service, spec, &edges);
         service.revision = app.revision;
         service.updated_ms = app.applied_ms;
+        let gap = super::beforehand::gap(&view, &desired, &key, spec);
+        service.gap = gap.unwrap_or_default();
         service.rollout = Some(super::rollout::state(&view, &desired, &observed, &key));
         list.insert(key, service);
     }

@@ -2,6 +2,7 @@
 
 mod apply;
 mod autoscale;
+mod beforehand;
 mod decisions;
 mod events;
 mod exec;

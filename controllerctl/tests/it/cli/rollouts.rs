@@ -96,6 +96,19 @@ fn without_yes_nothing_is_undone_or_restarted() {
 }
 
 #[test]
+fn a_restart_that_leaves_nobody_serving_says_so_before_it_begins() {
+    let cluster = Cluster::start();
+    let gap = "its only replica stops before the new one serves";
+    cluster.fake.world().services[0].gap = gap.into();
+    let (code, _, err) = run(&cluster, &["restart", "hello"]);
+    assert!(code == 2 && err.contains(gap), "{err}");
+    assert!(cluster.fake.world().calls.is_empty(), "nothing began");
+    let (_, _, err) = run(&cluster, &["restart", "hello/hello", "-y", "-d"]);
+    let said = format!("! hello/hello: {gap}\n");
+    assert!(err.starts_with(&said), "{err}");
+}
+
+#[test]
 fn a_rollout_that_goes_on_in_spite_of_failures_is_no_failure() {
     let why = "3 new replicas failed (tolerated: 1)";
     let mut through = rollout("done", why);

@@ -1,0 +1,146 @@
+//! What is allowed, and worth a word before it begins: what will wait, and what nobody serves
+//! meanwhile.
+
+use std::sync::Arc;
+
+use longshore_model::node::{Availability, Capacity};
+use longshore_model::spec::{Resources, UpdateOrder};
+use longshore_model::{App, AppName, Desired, ServiceKey, ServiceName, ServiceSpec, SharedMap};
+
+use crate::cluster::{Cluster, View};
+
+/// What is allowed but will wait, and what an exchange of replicas costs.
+pub(super) fn warnings(
+    cluster: &Cluster,
+    name: &AppName,
+    services: &SharedMap<ServiceName, Arc<ServiceSpec>>,
+    before: Option<&App>,
+) -> Vec<String> {
+    let (desired, view) = (cluster.desired(), cluster.view());
+    let observed = cluster.fleet.snapshot();
+    let workers = desired.nodes.values().filter(|node| node.roles.worker);
+    let capacities: Vec<&Capacity> = workers
+        .filter_map(|node| observed.nodes.get(&node.id))
+        .map(|seen| &*seen.capacity)
+        .collect();
+    if capacities.is_empty() {
+        return vec!["no worker has connected yet: every replica will wait".into()];
+    }
+    let mut lines = Vec::new();
+    for (service, spec) in services {
+        let lack = lack(&spec.container.resources, spec.replicas, &capacities);
+        lines.extend(lack.map(|lack| format!("{service}: {lack}")));
+        let old = before.and_then(|app| app.services.get(service));
+        if old.is_some_and(|old| old.container != spec.container) {
+            let key = ServiceKey::new(name.clone(), service.clone());
+            let gap = gap(&view, &desired, &key, spec);
+            lines.extend(gap.map(|gap| format!("{service}: {gap}")));
+        }
+    }
+    if services.values().any(|spec| !spec.routes.is_empty()) && observed.edges.is_empty() {
+        lines.push("no edge has connected yet: nothing will be reachable from outside".into());
+    }
+    lines
+}
+
+/// Reservations that no worker has, or not all workers together.
+fn lack(asked: &Resources, replicas: u32, capacities: &[&Capacity]) -> Option<String> {
+    let (cpu, memory) = (asked.cpu_reserved_milli, asked.memory_reserved_bytes);
+    let most_cpu = capacities.iter().map(|has| has.cpu_milli).max()?;
+    let most_memory = capacities.iter().map(|has| has.memory_bytes).max()?;
+    let one = capacities.len() == 1;
+    let most = match one {
+        true => "the only worker has",
+        false => "the largest worker has",
+    };
+    if cpu > most_cpu {
+        return Some(format!(
+            "a replica reserves {} CPUs, {most} {}; all will wait",
+            cpus(cpu),
+            cpus(most_cpu)
+        ));
+    }
+    if memory > most_memory {
+        return Some(format!(
+            "a replica reserves {} MiB, {most} {} MiB; all will wait",
+            memory.div_ceil(1 << 20),
+            most_memory >> 20
+        ));
+    }
+    let sum = |of: fn(&Capacity) -> u64| {
+        let each = capacities.iter().map(|has| of(has));
+        each.fold(0, u64::saturating_add)
+    };
+    let count = u64::from(replicas);
+    let over = cpu.saturating_mul(count) > sum(|has| has.cpu_milli)
+        || memory.saturating_mul(count) > sum(|has| has.memory_bytes);
+    let reserve = match count {
+        1 => "1 replica reserves".to_owned(),
+        count => format!("{count} replicas reserve"),
+    };
+    let have = match one {
+        true => "the only worker has".to_owned(),
+        false => format!("all {} workers have", capacities.len()),
+    };
+    over.then(|| format!("{reserve} more than {have}; some will wait"))
+}
+
+/// Thousandths as `2` or `0.5`.
+fn cpus(milli: u64) -> String {
+    let text = format!("{}.{:03}", milli / 1_000, milli % 1_000);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+/// That nobody serves while the replicas of a service are exchanged, and why; none: somebody does,
+/// or there is nobody to begin with.
+pub(super) fn gap(
+    view: &View,
+    desired: &Desired,
+    key: &ServiceKey,
+    spec: &ServiceSpec,
+) -> Option<String> {
+    let planned = view.plan.services.get(key)?;
+    let target = planned.target;
+    let there = view.plan.replicas_of(key);
+    if target == 0 || there.filter(|r| r.leaving.is_none()).count() == 0 {
+        return None;
+    }
+    let (why, way_out) = match spec.update.order {
+        UpdateOrder::StartFirst => return None,
+        UpdateOrder::StopFirst if spec.update.batch(target) < target => return None,
+        UpdateOrder::StopFirst => ("order: stop-first", "order: start-first"),
+        // Stops first only for want of room, one at a time.
+        UpdateOrder::Auto if target > 1 => return None,
+        UpdateOrder::Auto => (tight(desired, spec)?, "a second replica"),
+    };
+    let who = match target {
+        1 => "its only replica stops before the new one serves".to_owned(),
+        all => format!("all {all} replicas stop before the new ones serve"),
+    };
+    let meanwhile = match spec.routes.is_empty() {
+        true => "nothing of it runs",
+        false => "requests wait or fail",
+    };
+    Some(format!(
+        "{who} ({why}): {meanwhile} meanwhile; {way_out} avoids that"
+    ))
+}
+
+/// What leaves no node room for one more beside a single replica.
+fn tight(desired: &Desired, spec: &ServiceSpec) -> Option<&'static str> {
+    let takes = |availability| availability == Availability::Active;
+    let workers = desired.nodes.values();
+    let workers = workers.filter(|node| node.roles.worker && takes(node.availability));
+    let lone = workers.count() <= 1;
+    match (
+        spec.container.fixed_ports.is_empty(),
+        spec.placement.max_per_node,
+        lone,
+    ) {
+        (false, _, true) => Some("a fixed host port and one worker"),
+        (false, _, false) => Some("a fixed host port, unless another node has it free"),
+        (true, 1, true) => Some("max_replicas_per_node: 1 and one worker"),
+        (true, 1, false) => Some("max_replicas_per_node: 1, unless another node has room"),
+        _ => None,
+    }
+}
