@@ -89,6 +89,9 @@ impl Edge {
                 return Err(error);
             };
             questions = questions.saturating_sub(1);
+            if questions > 0 && self.place_again(output).await {
+                continue;
+            }
             let suspects = self.suspects(worker_is_gone);
             let named = blamed(&draft.text, output);
             let mut culprits: Vec<BackendName> = suspects

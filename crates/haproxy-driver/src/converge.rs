@@ -205,7 +205,12 @@ impl Edge {
         if self.written.as_ref() != Some(&text)
             && !(may_wait && self.written_at.is_some_and(is_recent))
         {
-            self.write_config(text).await?;
+            match self.write_config(text.clone()).await {
+                Err(EdgeError::Refused { output }) if self.place_again(&output).await => {
+                    self.write_config(text).await?;
+                }
+                other => other?,
+            }
         }
         if outcome.waits == Waits::No {
             self.reloads.settled();

@@ -258,6 +258,27 @@ impl Edge {
         Ok(())
     }
 
+    /// HAProxy refuses a file that names certificates which it took before: the disk has others by
+    /// now, or it is another HAProxy. They are put in place again where their contents are known and
+    /// pass, else they are the trouble of their services alone. False: its words name none.
+    pub(crate) async fn place_again(&mut self, words: &str) -> bool {
+        let path = |name: &CertificateName| certificate_path(&self.settings, name);
+        let is_named = |name: &&CertificateName| words.contains(&*path(name).to_string_lossy());
+        let named = self.certificates.files.keys().filter(is_named);
+        let named: Vec<CertificateName> = named.cloned().collect();
+        for name in &named {
+            tracing::warn!(certificate = name.as_str(), words, "not taken any more");
+            self.certificates.files.remove(name);
+        }
+        if named.is_empty() {
+            return false;
+        }
+        self.prepare_certificates(true).await;
+        self.compile();
+        self.write_lists().await;
+        true
+    }
+
     /// Writes files and gives them their names, if haproxy takes all of them.
     async fn place(
         &mut self,

@@ -327,3 +327,47 @@ async fn what_a_hand_does_to_certificates_is_repaired() {
     answers(port, "a.test", &a_der, "r1").await;
     answers(port, "b.test", &b_der, "r1").await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_that_was_spoilt_on_disk_is_its_own_services_matter() {
+    let mut host = Host::start().await;
+    let (port, other) = (free_port(), free_port());
+    let (a, b) = (Replica::start(1).await, Replica::start(2).await);
+    let (shop, der) = certificate("shop.org");
+    let (blog, _) = certificate("blog.org");
+    host.edge
+        .set_certificates(told(&[("shop/cert", &shop), ("blog/cert", &blog)]));
+    let list = || {
+        vec![
+            https("shop/web", port, "shop.org", &["cert"], &a),
+            https("blog/web", port, "blog.org", &["cert"], &b),
+        ]
+    };
+    host.serve(1, list()).await;
+    answers(port, "shop.org", &der, "r1").await;
+    let file = host.settings.certificates_path.join("blog_cert.pem");
+
+    // Its contents are known: it is put in place again, and nobody is held up.
+    std::fs::write(&file, "spoilt\n").unwrap();
+    let with_api = |name: &str, at| {
+        let mut list = list();
+        list.push(http(name, at, vec![b.server(Serve)]));
+        list
+    };
+    let applied = host.serve(2, with_api("shop/api", other)).await;
+    assert!(applied.reloaded && applied.generation == 2, "{applied:?}");
+    assert!(host.edge.refused().is_empty(), "{:?}", host.edge.refused());
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), blog.pem.expose());
+
+    // They are not: an agent that starts without its controller has what is on disk.
+    host.edge.set_certificates(told(&[("shop/cert", &shop)]));
+    std::fs::write(&file, "spoilt\n").unwrap();
+    let mut list = with_api("shop/api", other);
+    list.push(http("shop/more", free_port(), vec![b.server(Serve)]));
+    let applied = host.serve(3, list).await;
+    assert!(applied.reloaded && applied.generation == 3, "{applied:?}");
+    let refused = host.edge.refused();
+    assert!(refused.keys().eq([&key("blog/web")]), "{refused:?}");
+    answers(port, "shop.org", &der, "r1").await;
+    assert_eq!(get(other, "/", "x").await.unwrap().0, 200);
+}
