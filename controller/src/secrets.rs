@@ -1,10 +1,40 @@
 //! Secrets in memory: what edges are sent.
 
 use std::collections::BTreeMap;
+use std::time::UNIX_EPOCH;
 
-use longshore_model::{AppName, SecretKey, SecretText};
+use longshore_identity::site::SiteCertificate;
+use longshore_model::{AppName, SecretKey, SecretText, TimeMs};
 
 use crate::store::SecretChanges;
+
+/// Host names of a certificate that are kept to be shown.
+const NAMES_MAX: usize = 8;
+
+/// What may be shown of a certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shown {
+    /// Host names that it is for; of many the first ones.
+    pub names: Vec<String>,
+    /// Last moment that it can be used in.
+    pub until_ms: TimeMs,
+}
+
+impl Shown {
+    /// None where it is none, which is refused before it is stored.
+    #[must_use]
+    pub fn of(text: &SecretText) -> Option<Self> {
+        let site = SiteCertificate::read(text.expose().as_bytes()).ok()?;
+        let (_, until) = site.times();
+        let until = until.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let mut names = site.names;
+        names.truncate(NAMES_MAX);
+        Some(Self {
+            names,
+            until_ms: u64::try_from(until.as_millis()).unwrap_or(u64::MAX),
+        })
+    }
+}
 
 /// All secrets of the cluster, and a number that changes with them. Its `Debug` shows none.
 #[derive(Debug, Clone, Default)]
@@ -13,6 +43,8 @@ pub struct Secrets {
     pub version: u64,
     /// Secrets by app and name.
     pub all: BTreeMap<SecretKey, SecretText>,
+    /// What may be shown of them.
+    pub shown: BTreeMap<SecretKey, Shown>,
 }
 
 impl Secrets {
@@ -20,7 +52,14 @@ impl Secrets {
     #[must_use]
     pub fn loaded(all: BTreeMap<SecretKey, SecretText>) -> Self {
         let version = u64::from(!all.is_empty());
-        Self { version, all }
+        let shown = all.iter();
+        let shown = shown.filter_map(|(key, text)| Some((key.clone(), Shown::of(text)?)));
+        let shown = shown.collect();
+        Self {
+            version,
+            all,
+            shown,
+        }
     }
 
     /// Those of one app.
@@ -37,6 +76,10 @@ impl Secrets {
             match text {
                 Some(text) => next.all.insert(key.clone(), text.clone()),
                 None => next.all.remove(key),
+            };
+            match text.as_ref().and_then(Shown::of) {
+                Some(shown) => next.shown.insert(key.clone(), shown),
+                None => next.shown.remove(key),
             };
         }
         next

@@ -13,6 +13,17 @@ fn site(domain: &str) -> (String, String) {
     (format!("{}{key}", made.cert.pem()), key)
 }
 
+/// A certificate that ends so many days from now.
+fn site_until(domain: &str, days: i64) -> String {
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let until = now.saturating_add_signed(days * 86_400);
+    let mut params = rcgen::CertificateParams::new([domain.to_owned()]).unwrap();
+    params.not_after = rcgen::date_time_ymd(1970, 1, 1) + std::time::Duration::from_secs(until);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let made = params.self_signed(&key).unwrap();
+    format!("{}{}", made.pem(), key.serialize_pem())
+}
+
 fn with_tls(names: &[&str]) -> pb::App {
     let mut app = app("shop", "web", 443, 1);
     let spec = app.services.get_mut("web").unwrap();
@@ -216,4 +227,49 @@ async fn what_is_wrong_with_a_certificate_is_refused_by_name() {
     };
     let plan = lab.admin.clone().plan_app(plan).await.unwrap().into_inner();
     assert_eq!(said(&plan.secrets), [("add", "cert")]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_that_ends_soon_is_a_problem_and_its_renewal_an_event() {
+    let lab = Lab::start().await;
+    let apply_with = async |pem: &str| {
+        let applied = apply(&lab, with_tls(&["cert"]), &[secret("cert", pem)]).await;
+        applied.unwrap();
+    };
+    let said = async || {
+        let status = lab.admin.clone().get_status(pb::GetStatusRequest {}).await;
+        let problems = status.unwrap().into_inner().problems;
+        let of_web = problems.into_iter().filter(|p| p.about == "shop/web");
+        let said: Vec<_> = of_web.map(|p| p.message).collect();
+        let about = |word: &str| said.iter().filter(|s| s.contains(word)).count();
+        (
+            about("ends in 8 d 23 h"),
+            about("ended 2 d"),
+            about("certificate"),
+        )
+    };
+    apply_with(&site_until("a.test", 9)).await;
+    assert_eq!(said().await, (1, 0, 1));
+    apply_with(&site_until("a.test", -2)).await;
+    assert_eq!(said().await, (0, 1, 1));
+    apply_with(&site("a.test").0).await;
+    assert_eq!(said().await, (0, 0, 0));
+    let renewed = lab.controller.past_events().unwrap().into_iter();
+    let renewed = renewed.map(|stored| stored.event.kind.to_string());
+    let renewed: Vec<String> = renewed.filter(|e| e.contains("renewed")).collect();
+    assert_eq!(renewed.len(), 2, "{renewed:?}");
+    assert_eq!(
+        renewed[1],
+        "shop: certificate cert (a.test) renewed by admin, good until 4096-01-01; edges serve it \
+         without a reload (shop/web)"
+    );
+    let request = pb::WhyRequest {
+        target: "web".into(),
+        ..Default::default()
+    };
+    let why = lab.admin.clone().why(request).await.unwrap().into_inner();
+    let line = why.lines.iter().find(|line| line.starts_with("TLS: "));
+    let line = line.unwrap_or_else(|| panic!("{:?}", why.lines));
+    assert!(line.contains("certificate cert (a.test) ends in"), "{line}");
+    assert!(line.ends_with("on 4096-01-01"), "{line}");
 }

@@ -180,6 +180,12 @@ impl SiteCertificate {
         }
     }
 
+    /// The first and the last moment that it can be used in.
+    #[must_use]
+    pub fn times(&self) -> (SystemTime, SystemTime) {
+        (self.not_before, self.not_after)
+    }
+
     /// Tells contents apart without showing them.
     #[must_use]
     pub fn digest(&self) -> String {

@@ -6,14 +6,14 @@ use serde::{Deserialize, Serialize};
 use strum::VariantNames;
 
 use crate::TimeMs;
-use crate::id::{AppName, NodeId, ReplicaId, ServiceKey};
+use crate::id::{AppName, NodeId, ReplicaId, SecretName, ServiceKey};
 use crate::reason::{FailReason, LeaveReason, Reason, ScaleCause};
 use crate::receipt::{DrainReceipt, Exit};
 use crate::rollout::RolloutNews;
 
 mod words;
 
-pub use words::ports_in_words;
+pub use words::{day, ports_in_words};
 
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -43,6 +43,21 @@ pub enum EventKind {
     AppDown {
         /// App.
         app: AppName,
+        /// By whom.
+        by: String,
+    },
+    /// A certificate came that takes the place of one before: edges get it live.
+    CertificateRenewed {
+        /// App.
+        app: AppName,
+        /// Its secret.
+        secret: SecretName,
+        /// Host names that it is for; of many the first ones.
+        names: Vec<String>,
+        /// Services that end TLS with it.
+        services: BTreeSet<ServiceKey>,
+        /// Last moment that it can be used in.
+        until_ms: TimeMs,
         /// By whom.
         by: String,
     },

@@ -324,8 +324,10 @@ pub(super) fn apply_app(
         let none = Services::new();
         let services = keep_restarts(services, present.map_or(&none, |app| &app.services));
         let next = secrets::next(cluster, &name, &services, &sent)?;
+        let mut renewed = next.events(cluster, &name, &services, by);
         if present.is_some_and(|app| app.services == services) {
-            ledger.repository.apply_app(None, &next.changes, &[])?;
+            let repository = &mut ledger.repository;
+            let stored = repository.apply_app(None, &next.changes, &renewed)?;
             next.publish(cluster);
             let secrets = next.said;
             let answer = pb::ApplyAppResponse {
@@ -333,7 +335,7 @@ pub(super) fn apply_app(
                 changed: false,
                 secrets,
             };
-            return Ok((answer, Vec::new()));
+            return Ok((answer, stored));
         }
         let revision = revision + 1;
         let app = App {
@@ -348,10 +350,10 @@ pub(super) fn apply_app(
             revision,
             by: by.into(),
         };
-        let events = [Event { at_ms, kind }];
+        renewed.push(Event { at_ms, kind });
         let events = ledger
             .repository
-            .apply_app(Some(&app), &next.changes, &events)?;
+            .apply_app(Some(&app), &next.changes, &renewed)?;
         next.publish(cluster);
         desired.apps.insert(name, app);
         Ok((

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use longshore_model::EventKind;
+use longshore_model::{EventKind, ServiceKey};
 use longshore_proto::control::v1 as pb;
 use longshore_wire::{event_to_pb, event_type};
 use strum::VariantNames;
@@ -36,6 +36,11 @@ fn is_about_service(kind: &EventKind, word: &str) -> bool {
     let app = match kind {
         EventKind::AppApplied { app, .. } | EventKind::AppDown { app, .. } => {
             app.as_str() == word || word.starts_with(&format!("{app}/"))
+        }
+        EventKind::CertificateRenewed { app, services, .. } => {
+            let is_named =
+                |key: &ServiceKey| key.service.as_str() == word || key.to_string() == word;
+            app.as_str() == word || services.iter().any(is_named)
         }
         _ => false,
     };

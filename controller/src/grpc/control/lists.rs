@@ -114,6 +114,8 @@ fn problems(cluster: &Cluster, view: &View, observed: &Observed) -> Vec<pb::Prob
     for (id, edge) in &observed.edges {
         list.extend(edge.problem.iter().map(|text| problem(id, text)));
     }
+    let ending = super::secrets::ending(cluster).into_iter();
+    list.extend(ending.map(|(service, text)| problem(service, text)));
     for (key, service) in view.report.services.iter() {
         for reason in &service.waits {
             list.push(pb::Problem {

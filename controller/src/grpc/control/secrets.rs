@@ -6,15 +6,23 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use longshore_identity::site::{SiteCertificate, digest};
+use longshore_model::event::day;
 use longshore_model::secret::{SECRETS_ALL_MAX, SECRETS_MAX};
-use longshore_model::{AppName, SecretKey, SecretName, SecretText};
+use longshore_model::{
+    AppName, Desired, Event, EventKind, SecretKey, SecretName, SecretText, ServiceKey, ServiceSpec,
+    span,
+};
 use longshore_proto::control::v1 as pb;
 use tonic::Status;
 
 use super::apply::Services;
 use crate::cluster::Cluster;
 use crate::grpc::store_status;
+use crate::secrets::{Secrets, Shown};
 use crate::store::{SecretChanges, StoreError, revisions};
+
+/// A certificate with less left than this is a problem.
+const SOON_MS: u64 = 14 * 86_400_000;
 
 /// What an app brings: each secret's digest, and its contents where they were sent.
 pub(super) type Sent = BTreeMap<SecretName, (String, Option<SecretText>)>;
@@ -133,10 +141,112 @@ impl Next {
         }
     }
 
+    /// Events of certificates that take the place of others.
+    pub(super) fn events(
+        &self,
+        cluster: &Cluster,
+        app: &AppName,
+        services: &Services,
+        by: &str,
+    ) -> Vec<Event> {
+        let secrets = cluster.secrets();
+        let present = |(key, _): &(&SecretKey, _)| secrets.all.contains_key(key);
+        let event = |(key, text): (&SecretKey, &Option<SecretText>)| {
+            let shown = Shown::of(text.as_ref()?)?;
+            let is_user = |spec: &ServiceSpec| uses(spec, &key.name);
+            let users = services.iter().filter(|(_, spec)| is_user(spec));
+            let kind = EventKind::CertificateRenewed {
+                app: app.clone(),
+                secret: key.name.clone(),
+                names: shown.names,
+                services: users
+                    .map(|(service, _)| ServiceKey::new(app.clone(), service.clone()))
+                    .collect(),
+                until_ms: shown.until_ms,
+                by: by.to_owned(),
+            };
+            let at_ms = cluster.now_ms();
+            Some(Event { at_ms, kind })
+        };
+        self.changes
+            .iter()
+            .filter(present)
+            .filter_map(event)
+            .collect()
+    }
+
     fn say(&mut self, action: &str, name: &SecretName) {
         let (action, name) = (action.to_owned(), name.to_string());
         self.said.push(pb::SecretChange { action, name });
     }
+}
+
+fn uses(spec: &ServiceSpec, name: &SecretName) -> bool {
+    let mut names = spec.routes.iter().flat_map(|route| &route.tls);
+    names.any(|text| text == name.as_str())
+}
+
+/// Certificates that services end TLS with, each with the first of them.
+fn used<'c>(
+    desired: &'c Desired,
+    secrets: &'c Secrets,
+) -> impl Iterator<Item = (ServiceKey, &'c SecretKey, &'c Shown)> {
+    secrets.shown.iter().filter_map(|(key, shown)| {
+        let services = &desired.apps.get(&key.app)?.services;
+        let mut users = services.iter().filter(|(_, spec)| uses(spec, &key.name));
+        let (service, _) = users.next()?;
+        let service = ServiceKey::new(key.app.clone(), service.clone());
+        Some((service, key, shown))
+    })
+}
+
+/// Certificates whose time is over, or soon will be: a service that ends TLS with each, and what is
+/// to be said.
+pub(super) fn ending(cluster: &Cluster) -> Vec<(ServiceKey, String)> {
+    let (secrets, desired) = (cluster.secrets(), cluster.desired());
+    let now_ms = cluster.now_ms();
+    let ending = used(&desired, &secrets).filter(|(_, _, s)| s.until_ms < now_ms + SOON_MS);
+    let said = ending.map(|(service, key, shown)| {
+        let what = match shown.until_ms < now_ms {
+            true => "clients refuse it",
+            false => "clients will refuse it then",
+        };
+        let certificate = in_words(key, shown, now_ms);
+        let why = format!("{certificate}: {what}; renew it and run controllerctl up -f FILE");
+        (service, why)
+    });
+    said.collect()
+}
+
+/// Each certificate that a service ends TLS with, in a line.
+pub(super) fn lines(cluster: &Cluster, service: &ServiceKey) -> Vec<String> {
+    let (secrets, desired) = (cluster.secrets(), cluster.desired());
+    let app = desired.apps.get(&service.app);
+    let Some(spec) = app.and_then(|app| app.services.get(&service.service)) else {
+        return Vec::new();
+    };
+    let of_app = secrets
+        .shown
+        .iter()
+        .filter(|(key, _)| key.app == service.app);
+    let of_service = of_app.filter(|(key, _)| uses(spec, &key.name));
+    let now_ms = cluster.now_ms();
+    let lines = of_service.map(|(key, shown)| format!("TLS: {}", in_words(key, shown, now_ms)));
+    lines.collect()
+}
+
+/// `certificate shop-cert (shop.org) ends in 9 d 3 h, on 2026-12-01`
+fn in_words(key: &SecretKey, shown: &Shown, now_ms: u64) -> String {
+    let (names, until_ms) = (shown.names.join(", "), shown.until_ms);
+    let when = match until_ms < now_ms {
+        true => format!("ended {} ago", span(now_ms - until_ms)),
+        false => format!("ends in {}", span(until_ms - now_ms)),
+    };
+    format!(
+        "certificate {} ({names}) {when}, on {}",
+        key.name,
+        day(until_ms)
+    )
 }
 
 /// An app was removed, its secrets with it.

@@ -95,6 +95,9 @@ pub(super) fn why(cluster: &Cluster, request: &pb::WhyRequest) -> Result<pb::Why
         About::Service(key) => {
             response.target = key.to_string();
             service(&scene, key, None, &mut response)?;
+            if !scene.past {
+                response.lines.extend(super::secrets::lines(cluster, key));
+            }
             let name = key.to_string();
             let events = scene.events.iter();
             events.filter(|s| is_about(&s.event.kind, &name)).collect()

@@ -5,7 +5,15 @@ use std::fmt;
 
 use super::EventKind;
 use crate::receipt::end_in_words;
-use crate::span;
+use crate::{TimeMs, span};
+
+/// A day in UTC.
+#[must_use]
+pub fn day(ms: TimeMs) -> String {
+    let at = i64::try_from(ms).ok();
+    let at = at.and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+    at.map_or_else(|| "?".to_owned(), |at| at.strftime("%Y-%m-%d").to_string())
+}
 
 /// Ports that are named; more are counted.
 const PORTS_NAMED: usize = 8;
@@ -32,6 +40,24 @@ impl fmt::Display for EventKind {
                 write!(f, "{app}: revision {revision} applied by {by}")
             }
             Self::AppDown { app, by } => write!(f, "{app}: taken down by {by}"),
+            Self::CertificateRenewed {
+                app,
+                secret,
+                names,
+                services,
+                until_ms,
+                by,
+            } => {
+                let services = services.iter().map(ToString::to_string);
+                let services = services.collect::<Vec<_>>().join(", ");
+                write!(
+                    f,
+                    "{app}: certificate {secret} ({}) renewed by {by}, good until {}; edges serve \
+                     it without a reload ({services})",
+                    names.join(", "),
+                    day(*until_ms)
+                )
+            }
             Self::Scaled {
                 service,
                 from,
