@@ -73,8 +73,8 @@ edge-tests: ## The driver's tests against another HAProxy (HAPROXY=/path/haproxy
 comma := ,
 
 .PHONY: bench-edge
-bench-edge: ## What servers cost that come and go, a line per case, beside a reload (SERVERS=1000,10000)
-	@SERVERS="$(if $(SERVERS),$(SERVERS),1000$(comma)10000)" cargo bench -q -p longshore-haproxy-driver --bench edge
+bench-edge: ## What servers cost that come and go, a line per case, beside a reload (SERVERS=1000,10000 MAXCONN=64)
+	@SERVERS="$(if $(SERVERS),$(SERVERS),1000$(comma)10000)" MAXCONN="$(or $(MAXCONN),64)" cargo bench -q -p longshore-haproxy-driver --bench edge
 
 .PHONY: bench-plan
 bench-plan: ## What planning costs, a line per case (MAX=1000000 replicas at most, or ONLY=10000x1000000)

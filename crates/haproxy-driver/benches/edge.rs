@@ -36,6 +36,8 @@ fn main() {
     let setting = |name: &str, default: &str| std::env::var(name).unwrap_or(default.to_owned());
     let servers = setting("SERVERS", "1000,10000");
     let rounds: usize = setting("ROUNDS", "3").parse().expect("ROUNDS: a number");
+    // What a service has that says nothing; each newcomer costs a command more than with 0.
+    let maxconn = setting("MAXCONN", "64").parse().expect("MAXCONN: a number");
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();
@@ -43,7 +45,8 @@ fn main() {
     println!("edge SERVERS kind seconds commands reloads p99_ms rss_mib haproxy_cpu_ms own_cpu_ms");
     for count in servers.split(',') {
         let count: usize = count.trim().parse().expect("SERVERS: numbers with commas");
-        let rounds = (0..rounds.max(1)).map(|_| runtime.block_on(case(count.min(100_000))));
+        let rounds =
+            (0..rounds.max(1)).map(|_| runtime.block_on(case(count.min(100_000), maxconn)));
         print(count, &rounds.collect::<Vec<_>>());
     }
 }
@@ -96,6 +99,8 @@ fn cpu_ms(pid: u32) -> f64 {
 struct Bench {
     host: Host,
     count: usize,
+    /// Requests at a time for each server.
+    maxconn: u32,
     ports: Vec<u16>,
     /// Of the listener that answers for all servers.
     replica_port: u16,
@@ -105,7 +110,7 @@ struct Bench {
     costs: Vec<Cost>,
 }
 
-async fn case(count: usize) -> Vec<Cost> {
+async fn case(count: usize, maxconn: u32) -> Vec<Cost> {
     let mut host = Host::with(|settings| {
         // Each server's check counts as well where HAProxy asks for file descriptors.
         settings.connections_max = 500;
@@ -125,6 +130,7 @@ async fn case(count: usize) -> Vec<Cost> {
     let mut bench = Bench {
         host,
         count,
+        maxconn,
         ports: (0..services).map(|_| free_port()).collect(),
         replica_port: everywhere().await,
         steady,
@@ -156,6 +162,7 @@ impl Bench {
             left -= here;
             let servers = (0..here).filter_map(|n| self.server(service * PER_SERVICE + n, mode?));
             let mut backend = http(&format!("bench/w{service}"), *port, servers.collect());
+            backend.route.maxconn_per_replica = self.maxconn;
             backend.route.check = CheckTimes {
                 interval_ms: 60_000,
                 ..CheckTimes::default()
