@@ -24,6 +24,9 @@ const PROMPT: &[u8] = b"\n> ";
 const REPLY_BYTES_MAX: usize = 64 << 20;
 /// Room for what one read may bring.
 const READ_BYTES: usize = 64 << 10;
+/// Conversations with a worker that leaves before it is taken for the only one, and the time between.
+const STOPPING_TRIES: usize = 20;
+const STOPPING_PAUSE: Duration = Duration::from_millis(10);
 /// Longest line that every release accepts, with room to spare.
 const LINE_BYTES_MAX: usize = 12_000;
 /// Commands of one conversation; more are sent in several.
@@ -41,7 +44,12 @@ pub(crate) struct AdminSocket {
 impl AdminSocket {
     /// Sends `commands` to a worker that is not stopping; gives its info and one answer each.
     pub(crate) async fn talk(&self, commands: &[String]) -> Result<(Info, Vec<String>), EdgeError> {
-        let result = within(&self.path, self.deadline, self.converse(commands)).await;
+        let result = within(
+            &self.path,
+            self.deadline,
+            self.converse_with_present(commands),
+        )
+        .await;
         if matches!(result, Err(EdgeError::Down { .. }))
             && let Ok(answers) = self.through_master(commands).await
         {
@@ -73,6 +81,21 @@ impl AdminSocket {
             answers.push(self.master.ask(&format!("@1 {command}")).await?);
         }
         Ok((info, answers))
+    }
+
+    /// Just after a reload both workers accept: the one that leaves until it has seen its signal,
+    /// which takes a while on a busy host. It says so before anything is sent to it.
+    async fn converse_with_present(
+        &self,
+        commands: &[String],
+    ) -> Result<(Info, Vec<String>), EdgeError> {
+        for _ in 1..STOPPING_TRIES {
+            match self.converse(commands).await {
+                Err(EdgeError::Stopping { .. }) => tokio::time::sleep(STOPPING_PAUSE).await,
+                other => return other,
+            }
+        }
+        self.converse(commands).await
     }
 
     async fn converse(&self, commands: &[String]) -> Result<(Info, Vec<String>), EdgeError> {
@@ -247,20 +270,21 @@ mod tests {
         script: impl Fn(&str) -> Option<&'static str> + Send + 'static,
     ) {
         use tokio::io::AsyncBufReadExt as _;
-        let (stream, _) = listener.accept().await.unwrap();
-        let (reader, mut writer) = stream.into_split();
-        let mut lines = tokio::io::BufReader::new(reader).lines();
-        while let Ok(Some(line)) = lines.next_line().await {
-            match script(&line) {
-                Some(answer) => {
-                    let text = format!("{answer}\n> ");
-                    // In two parts, so that a prompt may be cut in the middle.
-                    let (a, b) = text.as_bytes().split_at(text.len() - 2);
-                    writer.write_all(a).await.unwrap();
-                    tokio::task::yield_now().await;
-                    writer.write_all(b).await.unwrap();
+        while let Ok((stream, _)) = listener.accept().await {
+            let (reader, mut writer) = stream.into_split();
+            let mut lines = tokio::io::BufReader::new(reader).lines();
+            while let Ok(Some(line)) = lines.next_line().await {
+                match script(&line) {
+                    Some(answer) => {
+                        let text = format!("{answer}\n> ");
+                        // In two parts, so that a prompt may be cut in the middle.
+                        let (a, b) = text.as_bytes().split_at(text.len() - 2);
+                        writer.write_all(a).await.unwrap();
+                        tokio::task::yield_now().await;
+                        writer.write_all(b).await.unwrap();
+                    }
+                    None => std::future::pending::<()>().await,
                 }
-                None => std::future::pending::<()>().await,
             }
         }
     }
@@ -300,7 +324,10 @@ mod tests {
     #[tokio::test]
     async fn a_stopping_worker_gets_no_command() {
         let dir = tempfile::tempdir().unwrap();
-        let socket = socket(&dir);
+        let socket = AdminSocket {
+            deadline: Duration::from_secs(60),
+            ..socket(&dir)
+        };
         let listener = UnixListener::bind(&socket.path).unwrap();
         tokio::spawn(fake(listener, |line| {
             assert!(matches!(line, "prompt" | "show info"), "{line} was sent");
@@ -308,6 +335,28 @@ mod tests {
         }));
         let error = socket.talk(&["a".into()]).await.unwrap_err();
         assert!(matches!(error, EdgeError::Stopping { pid: 7 }), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_leaves_does_not_answer_for_the_one_that_came() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = AdminSocket {
+            deadline: Duration::from_secs(60),
+            ..socket(&dir)
+        };
+        let listener = UnixListener::bind(&socket.path).unwrap();
+        let asked = std::sync::atomic::AtomicUsize::new(0);
+        tokio::spawn(fake(listener, move |line| {
+            Some(match line {
+                "show info" => match asked.fetch_add(1, std::sync::atomic::Ordering::SeqCst) {
+                    0..3 => "Pid: 7\nStopping: 1\n",
+                    _ => "Pid: 8\nStopping: 0\n",
+                },
+                _ => "",
+            })
+        }));
+        let (info, answers) = socket.talk(&["a".into()]).await.unwrap();
+        assert_eq!((info.pid, answers.len()), (8, 1));
     }
 
     #[tokio::test]
