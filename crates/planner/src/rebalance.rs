@@ -92,8 +92,9 @@ pub(crate) fn moves(draft: &Draft<'_>, row: usize) -> bool {
         .is_some_and(|entry| entry.moves.iter().any(|m| m.replica == seen.id))
 }
 
-/// Forgets moves whose replica or successor leaves, and all of a service that must not move now:
-/// then it has one replica too many, and gives one up like any surplus.
+/// Forgets moves whose replica or successor leaves, or of which nobody is too many, and all of a
+/// service that must not move now: then it has one replica too many, and gives one up like any
+/// surplus.
 fn end_moves(draft: &mut Draft<'_>, service: usize) -> bool {
     let Some(entry) = draft.planned(service) else {
         return false;
@@ -111,8 +112,10 @@ fn end_moves(draft: &mut Draft<'_>, service: usize) -> bool {
     let whole = |m: &&Move| stays(m.replica) && stays(m.successor);
     let mut kept: Vec<Move> = entry.moves.iter().filter(whole).copied().collect();
     // With fewer wanted than stay without the successors, somebody leaves anyway: by its own order.
-    let without_successors = draft.active(service).len() - stayers(draft, service, &kept);
-    let scale_in = without_successors > draft.target(service) as usize;
+    let (active, target) = (draft.active(service).len(), draft.target(service) as usize);
+    let scale_in = active - stayers(draft, service, &kept) > target;
+    // With more wanted, or another one lost meanwhile, the successors are needed beside the others.
+    kept.truncate(active.saturating_sub(target));
     if draft.brake || scale_in || crate::rollout::runs(draft, service) {
         kept.clear();
     }

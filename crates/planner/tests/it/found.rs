@@ -146,3 +146,26 @@ fn found_a_word_of_an_edge_that_counts_only_in_the_next_run() {
     ];
     settles(2, &acts);
 }
+
+#[test]
+fn found_a_move_whose_successor_is_wanted_beside_it() {
+    let on = || Act::Session { node: 0, on: true };
+    let acts = [
+        (deploy(2, 0, 0, 57), 1),
+        (deploy(0, 0, 0, 61), 1),
+        (on(), 1),
+        (on(), 1),
+        (deploy(1, 0, 1, 64), 1),
+        (on(), 1),
+        (deploy(1, 0, 3, 64), 5),
+        (Act::Rebalance { mode: 2 }, 1),
+        (
+            Act::Load {
+                node: 0,
+                bits: 4_616_482_352_037_968_423,
+            },
+            3,
+        ),
+    ];
+    settles(3, &acts);
+}
