@@ -129,10 +129,7 @@ impl ServicePlan {
     /// Does a route of the service lead to a port that the replica publishes?
     #[must_use]
     pub fn leads_to(&self, replica: &Replica) -> bool {
-        self.routes.iter().any(|route| {
-            let mut ports = replica.ports.iter();
-            ports.any(|port| port.container_port == route.container_port)
-        })
+        replica.is_behind(&self.routes)
     }
 }
 
@@ -455,6 +452,15 @@ impl Replica {
     #[must_use]
     pub fn name(&self) -> String {
         format!("{}.{}", self.service.service, self.slot)
+    }
+
+    /// Does one of the routes lead to a port that it publishes?
+    #[must_use]
+    pub fn is_behind(&self, routes: &[RouteSpec]) -> bool {
+        routes.iter().any(|route| {
+            let mut ports = self.ports.iter();
+            ports.any(|port| port.container_port == route.container_port)
+        })
     }
 
     /// Its server entry for a container port; none if it is out or does not publish that port.

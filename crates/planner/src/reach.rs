@@ -33,6 +33,13 @@ pub(crate) fn run(draft: &mut Draft<'_>) {
         let hold_ms = draft.input.config.unreached_fail_ms;
         let hold_ms = hold_ms.saturating_add(checks_ms(spec));
         for (row, since_ms, edges) in judged(draft, service) {
+            // Where the file has closed its way in by now, nobody need reach it any more.
+            if !draft
+                .replica(row)
+                .is_some_and(|r| r.is_behind(&spec.routes))
+            {
+                continue;
+            }
             let after_ms = draft.input.now_ms.saturating_sub(since_ms);
             if after_ms < hold_ms {
                 draft.look_again(service, since_ms.saturating_add(hold_ms));

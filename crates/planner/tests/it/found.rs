@@ -169,3 +169,20 @@ fn found_a_move_whose_successor_is_wanted_beside_it() {
     ];
     settles(3, &acts);
 }
+
+#[test]
+fn found_a_count_of_none_in_a_stop_first_rollout() {
+    let none = Act::Scale {
+        service: 0,
+        count: 0,
+    };
+    let acts = [
+        (deploy(1, 0, 1, 16), 1),
+        (Act::Reach { node: 0, on: false }, 1),
+        (deploy(1, 1, 0, 5), 5),
+        (Act::Commits { refused: true }, 7),
+        (deploy(1, 0, 0, 176), 2),
+        (none, 11),
+    ];
+    settles(1, &acts);
+}

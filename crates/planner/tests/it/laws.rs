@@ -443,6 +443,11 @@ fn rates_hold(history: &[ScaleChange], policy: &AutoscaleSpec) -> Result<(), Tes
         let start = if up { last.to - moved } else { last.to + moved };
         match rate.amount {
             RateAmount::Replicas(count) => moved <= count,
+            // From nothing, a share of nothing is one.
+            RateAmount::Percent(part) if up => {
+                let start = start.max(1);
+                last.to <= start + (start * part).div_ceil(100)
+            }
             RateAmount::Percent(part) => moved <= (start * part).div_ceil(100),
         }
     };
