@@ -54,6 +54,8 @@ fn fragments_that_are_used_are_nothing_to_warn_of() {
         ),
         ("x-context: lab".to_owned(), "labels: { team: web }"),
         ("x-team: { of: others }".to_owned(), "labels: { team: web }"),
+        // Not one of ours misspelt, whatever `x-` makes alike.
+        ("x-common: &c { team: web }".to_owned(), "labels: *c"),
     ] {
         let said = warnings(&format!("{top}\nservices:\n  web:\n{SERVICE}    {used}\n"));
         assert_eq!(said, "", "{top} {used}");

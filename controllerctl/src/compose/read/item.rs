@@ -408,16 +408,17 @@ impl<'a> Fields<'a> {
                 .label("nothing would follow from it")
                 .help(format!("it belongs to {at}"))
                 .file();
-            } else if key.name.starts_with("x-") {
-                let ours = self.known.iter().copied().filter(|k| k.starts_with("x-"));
-                if let Some(near) = keys::nearest(&key.name, ours) {
+            } else if let Some(name) = key.name.strip_prefix("x-") {
+                // What all extensions begin with makes none alike.
+                let ours = self.known.iter().filter_map(|k| k.strip_prefix("x-"));
+                if let Some(near) = keys::nearest(name, ours) {
                     p.warn(
                         "extension",
                         key.place,
                         &item.path,
                         "an extension that nobody reads",
                     )
-                    .help(did_you_mean(near))
+                    .help(did_you_mean(&format!("x-{near}")))
                     .file();
                 }
             } else {
