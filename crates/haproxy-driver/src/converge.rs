@@ -109,6 +109,7 @@ impl Edge {
         }
         // Silence is not death: a worker that hangs still has its sessions, and its slots with them.
         if matches!(&result, Err(EdgeError::Down { socket, .. }) if *socket == self.admin.path) {
+            self.mend_files_while_down().await;
             let taken = taken_ports(&self.intent, self.settings.bind_address);
             let gone = self.admin.is_gone().await;
             let held = self.kept_down_by(&taken);
@@ -267,6 +268,8 @@ impl Edge {
         let mut vouched = None;
         for round in 1..=ROUNDS_MAX {
             let seen = self.look_once(outcome.depth).await?;
+            let is_new = self.pid != seen.info.pid;
+            self.mend_files(is_new, outcome).await;
             self.notice_pid(&seen, outcome);
             let version = Version::parse(&seen.info.version);
             if version.is_some() && !Verb::DriveSlots.is_in(version) {

@@ -6,16 +6,17 @@
 //!   themselves as enabled: a HAProxy restarted or reloaded by somebody else comes up right.
 //! - A failed reload leaves the old worker and the old structure; membership goes on, and the file
 //!   names the servers of now.
+//! - Files that somebody else changed are placed again (`disk`).
 //! - A way in that HAProxy does not take costs its own service only.
 //! - Servers that serve leave by a drain, or dead: a list that would empty a service otherwise is
 //!   not obeyed (`guard`).
 //!
 //! # Assumptions
-//! - Nobody else writes the configuration file, and one `Edge` drives one HAProxy.
+//! - One `Edge` drives one HAProxy.
 //!
 //! # Caveats
-//! - A HAProxy that is down is not started: its supervisor does that. The file is kept current
-//!   meanwhile.
+//! - A HAProxy that is down is not started: its supervisor does that. The files are kept current
+//!   and whole meanwhile.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use tokio::time::Instant;
 
 use crate::certificates::CertificateFiles;
 use crate::converge::Waits;
+use crate::disk::Disk;
 use crate::error::EdgeError;
 use crate::files;
 use crate::guard::Kept;
@@ -114,6 +116,7 @@ pub struct Edge {
     /// Text of the file on disk.
     pub(crate) written: Option<String>,
     pub(crate) written_at: Option<Instant>,
+    pub(crate) disk: Disk,
     /// Structure that the worker was started with; none where that is not certain.
     pub(crate) loaded: Option<String>,
     /// Workers of earlier configurations by pid, when they were last looked for.
@@ -189,6 +192,7 @@ impl Edge {
             acknowledged: 0,
             written,
             written_at: None,
+            disk: Disk::default(),
             loaded,
             old_workers: BTreeMap::new(),
             pid: 0,

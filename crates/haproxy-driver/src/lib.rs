@@ -20,6 +20,7 @@ pub mod certificates;
 mod compile;
 mod converge;
 pub mod decide;
+mod disk;
 pub mod edge;
 pub mod error;
 mod files;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use longshore_model::ReplicaId;
 use longshore_model::routes::ServerMode;
+use tokio::time::Instant;
 
 use crate::converge::Outcome;
 use crate::edge::Edge;
@@ -79,7 +80,9 @@ impl Edge {
             ));
             self.old_workers.entry(self.pid).or_default();
             // It was started from the file as it is on disk.
-            self.loaded = self.written.as_deref().map(structure);
+            let is_certain = !self.disk.is_uncertain(Instant::now());
+            let written = self.written.as_deref().filter(|_| is_certain);
+            self.loaded = written.map(structure);
         }
         self.pid = pid;
     }

@@ -32,6 +32,11 @@ pub(super) struct Worker {
 }
 
 impl Worker {
+    /// Looks with the next convergence; what differs then is drift.
+    pub(super) fn look_at_once(&mut self) {
+        self.look_at = None;
+    }
+
     /// Something was changed on disk.
     pub(super) fn look_now(&mut self) {
         self.look_at = None;

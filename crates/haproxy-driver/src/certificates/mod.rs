@@ -9,7 +9,7 @@
 mod live;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use longshore_model::secret::PEM_BYTES_MAX;
 use longshore_model::{Routes, SecretKey, SecretText, ServiceKey};
 use tokio::time::Instant;
 
+use crate::disk::Text;
 use crate::edge::Edge;
 use crate::error::EdgeError;
 use crate::files;
@@ -94,6 +95,24 @@ impl CertificateFiles {
 
     fn look_by(&mut self, at: Instant) {
         self.look_at = Some(self.look_at.map_or(at, |before| before.min(at)));
+    }
+
+    /// Files and lists as they were written.
+    pub(crate) fn in_place(&self, settings: &Settings) -> Vec<(PathBuf, Text)> {
+        let files = self.files.iter().map(|(name, pem)| {
+            let text = Text::Secret(pem.clone());
+            (certificate_path(settings, name), text)
+        });
+        let lists = self.lists.iter().map(|(port, text)| {
+            let text = Text::Plain(text.clone());
+            (list_path(settings, *port), text)
+        });
+        files.chain(lists).collect()
+    }
+
+    /// The worker may have read a file that was changed: its certificates are looked at.
+    pub(crate) fn look_at_worker(&mut self) {
+        self.worker.look_at_once();
     }
 
     /// Why a certificate is not what it should be; none: it is, as far as is known.

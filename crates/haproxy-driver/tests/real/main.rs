@@ -3,6 +3,7 @@
 
 mod host;
 
+mod disk;
 mod faults;
 mod guard;
 mod limits;

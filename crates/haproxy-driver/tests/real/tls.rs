@@ -360,8 +360,9 @@ async fn a_certificate_that_was_spoilt_on_disk_is_its_own_services_matter() {
     assert_eq!(std::fs::read_to_string(&file).unwrap(), blog.pem.expose());
 
     // They are not: an agent that starts without its controller has what is on disk.
-    host.edge.set_certificates(told(&[("shop/cert", &shop)]));
     std::fs::write(&file, "spoilt\n").unwrap();
+    host.edge = Edge::open(host.settings.clone()).await.unwrap();
+    host.edge.set_certificates(told(&[("shop/cert", &shop)]));
     let mut list = with_api("shop/api", other);
     list.push(http("shop/more", free_port(), vec![b.server(Serve)]));
     let applied = host.serve(3, list).await;
@@ -370,4 +371,39 @@ async fn a_certificate_that_was_spoilt_on_disk_is_its_own_services_matter() {
     assert!(refused.keys().eq([&key("blog/web")]), "{refused:?}");
     answers(port, "shop.org", &der, "r1").await;
     assert_eq!(get(other, "/", "x").await.unwrap().0, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_that_was_spoilt_on_disk_holds_up_no_start() {
+    let mut host = Host::start().await;
+    let port = free_port();
+    let a = Replica::start(1).await;
+    let (shop, der) = certificate("shop.org");
+    host.edge.set_certificates(told(&[("shop/cert", &shop)]));
+    host.serve(1, vec![https("shop/web", port, "shop.org", &["cert"], &a)])
+        .await;
+    let dir = host.settings.certificates_path.clone();
+    let file = dir.join("shop_cert.pem");
+    let list = dir.join(format!("fe_{port}.list"));
+    let listed = std::fs::read_to_string(&list).unwrap();
+
+    std::fs::write(&file, "garbage\n").unwrap();
+    let is_said = |_: &Edge, ticked: &longshore_haproxy_driver::Ticked| {
+        let mut said = ticked.repaired.iter();
+        said.any(|said| said.contains("shop_cert.pem was changed"))
+    };
+    host.tick_until("placed again", is_said).await;
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), shop.pem.expose());
+
+    host.crash_haproxy().await;
+    std::fs::write(&file, "garbage\n").unwrap();
+    std::fs::write(&list, "garbage\n").unwrap();
+    host.edge.tick().await.unwrap_err();
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), shop.pem.expose());
+    assert_eq!(std::fs::read_to_string(&list).unwrap(), listed);
+    let mode = std::fs::metadata(&file).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    host.start_haproxy().await;
+    answers(port, "shop.org", &der, "r1").await;
+    host.settle().await;
 }

@@ -1,0 +1,74 @@
+//! Hands meddle with the files: what the next start or reload reads is what the driver wrote.
+
+use crate::host::{Host, Replica, free_port, get_until, http, signal, until};
+use longshore_haproxy_driver::{Edge, EdgeError, Ticked};
+use longshore_model::routes::ServerMode::Serve;
+use rustix::process::Signal;
+
+fn is_said(what: &'static str) -> impl Fn(&Edge, &Ticked) -> bool {
+    move |_, ticked| ticked.repaired.iter().any(|said| said.contains(what))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_spoilt_configuration_file_is_placed_again() {
+    let mut host = Host::start().await;
+    let port = free_port();
+    let a = Replica::start(1).await;
+    host.serve(1, vec![http("shop/web", port, vec![a.server(Serve)])])
+        .await;
+    let good = host.config();
+    let path = host.settings.config_path.clone();
+    let spoilt = format!("{good}nonsense here\n");
+
+    let pid = host.edge.read().await.unwrap().pid;
+    std::fs::write(&path, &spoilt).unwrap();
+    host.tick_until("placed again", is_said("haproxy.cfg was changed"))
+        .await;
+    assert_eq!(host.config(), good);
+    host.settle().await;
+    assert_eq!(host.edge.read().await.unwrap().pid, pid);
+
+    host.crash_haproxy().await;
+    let state = host.settings.state_path.clone();
+    for remove in [false, true] {
+        match remove {
+            false => std::fs::write(&path, &spoilt).unwrap(),
+            true => std::fs::remove_file(&path).unwrap(),
+        }
+        std::fs::remove_file(&state).unwrap();
+        let error = host.edge.tick().await.unwrap_err();
+        assert!(matches!(error, EdgeError::Down { .. }), "{error}");
+        assert_eq!(host.config(), good);
+        assert!(state.exists());
+    }
+    host.start_haproxy().await;
+    get_until(port, "x", "r1").await;
+    host.settle().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_read_a_changed_file_is_reloaded_from_the_right_one() {
+    let mut host = Host::start().await;
+    let (port, other) = (free_port(), free_port());
+    let a = Replica::start(1).await;
+    host.serve(1, vec![http("shop/web", port, vec![a.server(Serve)])])
+        .await;
+    let good = host.config();
+    let bind = |port: u16| format!(":{port}");
+    assert!(good.contains(&bind(port)), "{good}");
+    let changed = good.replace(&bind(port), &bind(other));
+    std::fs::write(&host.settings.config_path, changed).unwrap();
+    let pid = host.edge.read().await.unwrap().pid;
+    signal(host.master_pid(), Signal::USR2);
+    until("a new worker", async || match host.edge.read().await {
+        Ok(seen) if seen.pid != pid => Ok(()),
+        _ => Err(host.log()),
+    })
+    .await;
+    get_until(other, "x", "r1").await;
+    host.tick_until("reloaded", |_, ticked| ticked.reloaded)
+        .await;
+    assert_eq!(host.config(), good);
+    get_until(port, "x", "r1").await;
+    host.settle().await;
+}
