@@ -86,7 +86,10 @@ async fn a_second_haproxy_on_a_port_is_named_until_it_is_gone_and_old_workers_ar
         }
     })
     .await;
-    let by = format!("haproxy (pid {})", second.child.id());
+    // As the system calls it: a HAProxy that a loader was told to start has the loader's name.
+    let pid = second.child.id();
+    let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap();
+    let by = format!("{} (pid {pid})", name.trim());
     assert_eq!(seen.sharers, [(by.clone(), [port].into())].into());
     assert!(
         seen.problems[0].starts_with(&format!("{by} listens on port {port}, too")),
