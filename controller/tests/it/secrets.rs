@@ -174,7 +174,15 @@ async fn what_is_wrong_with_a_certificate_is_refused_by_name() {
     let (other, other_key) = site("a.test");
     let certificate = good.split("-----BEGIN PRIVATE").next().unwrap();
     let mixed = format!("{certificate}{other_key}");
-    let cases: [(&[pb::Secret], Code, &str); 7] = [
+    let (head, tail) = good.split_at(certificate.len());
+    let sha1 = include_str!("../../../crates/identity/testdata/sha1.pem");
+    let weak = format!("{head}{sha1}{tail}");
+    let cases: [(&[pb::Secret], Code, &str); 8] = [
+        (
+            &[secret("cert", &weak)],
+            Code::InvalidArgument,
+            "secret cert: certificate 2 in it is signed with SHA-1, which HAProxy refuses; have it",
+        ),
         (
             &[],
             Code::FailedPrecondition,

@@ -135,6 +135,10 @@ fn a_file_that_holds_no_certificate_says_what_it_lacks() {
     lacks(&mixed, &["private key does not belong to its first"]);
     let long = format!("{}{key}", certificate.repeat(40));
     lacks(&long, &["at most 15000 are allowed"]);
+    let sha1 = include_str!("../../../crates/identity/testdata/sha1.pem");
+    let weak = format!("{certificate}{sha1}{key}");
+    let why = "shop.pem: certificate 2 in it is signed with SHA-1, which HAProxy refuses";
+    lacks(&weak, &["secrets.cert.file:", why, "have it issued again"]);
 }
 
 #[test]

@@ -19,6 +19,8 @@ use zeroize::Zeroizing;
 
 use crate::tls::certificate_validity;
 
+mod strength;
+
 /// Longest text that is read at all: comments and other blocks are left out.
 pub const SITE_TEXT_BYTES_MAX: usize = 64 << 10;
 /// A certificate with less left than this is worth a word.
@@ -68,6 +70,22 @@ pub enum SiteProblem {
         /// Which one, from 1.
         nth: usize,
     },
+    /// OpenSSL does not serve it.
+    #[error("certificate {nth} in it is signed with {digest}, which HAProxy refuses")]
+    WeakSignature {
+        /// Which one, from 1.
+        nth: usize,
+        /// What it is signed with.
+        digest: &'static str,
+    },
+    /// OpenSSL does not serve it.
+    #[error("certificate {nth} in it has an RSA key of {bits} bits, which HAProxy refuses")]
+    WeakKey {
+        /// Which one, from 1.
+        nth: usize,
+        /// Length of the key.
+        bits: usize,
+    },
 }
 
 impl SiteProblem {
@@ -77,6 +95,9 @@ impl SiteProblem {
         match self {
             Self::TooLarge { .. } => {
                 "leave out the root and certificates that are not in the chain"
+            }
+            Self::WeakSignature { .. } | Self::WeakKey { .. } => {
+                "have it issued again, signed with SHA-256 and with keys of 2,048 bits or more"
             }
             Self::Encrypted => "decrypt it: openssl pkey -in KEY -out PLAIN_KEY",
             _ => {
@@ -106,6 +127,11 @@ pub struct SiteCertificate {
     pub pem: SecretText,
     /// SHA-1 of the certificate as HAProxy shows it: hexadecimal, upper case. No proof of anything.
     pub fingerprint: String,
+    /// SHA-256 over its certificates, lower-case hexadecimal: tells one renewal from the next. The
+    /// key is not in it.
+    pub mark: String,
+    /// Why HAProxy will not serve it, as far as that is certain.
+    pub weakness: Option<SiteProblem>,
     /// Host names that it is for; `*.` stands for one label.
     pub names: Vec<String>,
     not_before: SystemTime,
@@ -149,10 +175,24 @@ impl SiteCertificate {
         Ok(Self {
             pem: SecretText::new(pem.as_str()),
             fingerprint: HEXUPPER.encode(&Sha1::digest(&leaf)),
+            mark: mark(&chain),
+            weakness: strength::weakness(&chain),
             names: names(&leaf).ok_or(unreadable("the certificate"))?,
             not_before,
             not_after,
         })
+    }
+
+    /// As [`Self::read`], for one that is new: what HAProxy is certain to refuse is refused, too.
+    ///
+    /// # Errors
+    /// [`SiteProblem`]
+    pub fn read_new(text: &[u8]) -> Result<Self, SiteProblem> {
+        let mut site = Self::read(text)?;
+        match site.weakness.take() {
+            Some(weakness) => Err(weakness),
+            None => Ok(site),
+        }
     }
 
     /// Is it for this host name? A wildcard stands for one whole label.
@@ -197,6 +237,12 @@ impl SiteCertificate {
 #[must_use]
 pub fn digest(secret: &SecretText) -> String {
     HEXLOWER.encode(&Sha256::digest(secret.expose().as_bytes()))
+}
+
+fn mark(chain: &[CertificateDer<'_>]) -> String {
+    let mut all = Sha256::new();
+    chain.iter().for_each(|der| all.update(der));
+    HEXLOWER.encode(&all.finalize())
 }
 
 fn contains(text: &[u8], word: &[u8]) -> bool {
@@ -319,6 +365,39 @@ mod tests {
         let junk = "-----BEGIN CERTIFICATE-----\n????\n-----END CERTIFICATE-----\n";
         let junk = problem(format!("{junk}{key}"));
         assert!(matches!(junk, SiteProblem::Unreadable { .. }), "{junk}");
+    }
+
+    #[test]
+    fn what_openssl_refuses_is_no_new_certificate() {
+        let (certificate, key) = made(&["a.org"]);
+        let read = |more: &str| {
+            let text = format!("{certificate}{more}{key}");
+            let whole = SiteCertificate::read(text.as_bytes()).unwrap();
+            let new = SiteCertificate::read_new(text.as_bytes());
+            assert_eq!(new.as_ref().err(), whole.weakness.as_ref());
+            (whole.weakness, whole.mark)
+        };
+        let weak = |nth, digest| Some(SiteProblem::WeakSignature { nth, digest });
+        let (sha1, md5) = (
+            include_str!("../testdata/sha1.pem"),
+            include_str!("../testdata/md5.pem"),
+        );
+        let root = include_str!("../testdata/root_sha1.pem");
+        assert_eq!(read("").0, None);
+        assert_eq!(read(sha1).0, weak(2, "SHA-1"));
+        assert_eq!(read(md5).0, weak(2, "MD5"));
+        // A root's signature is its own.
+        assert_eq!(read(root).0, None);
+        assert_eq!(read(&format!("{root}{sha1}")).0, weak(3, "SHA-1"));
+        let short = read(include_str!("../testdata/short.pem")).0;
+        assert_eq!(
+            short,
+            Some(SiteProblem::WeakKey {
+                nth: 2,
+                bits: 1_024
+            })
+        );
+        assert_ne!(read("").1, read(root).1, "another chain is another renewal");
     }
 
     #[test]

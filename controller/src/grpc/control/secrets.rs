@@ -62,7 +62,7 @@ pub(super) fn read(
         let value = match with_contents {
             false => (secret.digest, None),
             true => {
-                let site = SiteCertificate::read(secret.pem.as_bytes());
+                let site = SiteCertificate::read_new(secret.pem.as_bytes());
                 let site = site.map_err(|problem| {
                     invalid(format!("secret {name}: {problem}; {}", problem.help()))
                 })?;

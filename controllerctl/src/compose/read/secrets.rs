@@ -127,7 +127,7 @@ fn site(source: Source<'_>, now: SystemTime, p: &mut Problems) -> Option<SiteCer
             }
         },
     };
-    let site = match SiteCertificate::read(&bytes) {
+    let site = match SiteCertificate::read_new(&bytes) {
         Ok(site) => site,
         Err(problem) => {
             item.invalid_help(p, format!("{what}: {problem}"), problem.help());
