@@ -39,6 +39,8 @@ pub(crate) struct Outcome {
     pub(crate) reloaded: bool,
     pub(crate) repaired: Vec<String>,
     pub(crate) problems: Vec<String>,
+    /// What only a reload puts back, in words.
+    pub(crate) lost: Vec<String>,
     pub(crate) waits: Waits,
     /// How much is looked at.
     pub(crate) depth: Depth,
@@ -187,6 +189,7 @@ impl Edge {
             ..Outcome::default()
         };
         let mut seen = self.settle(&mut outcome).await?;
+        seen = self.restore(seen, &mut outcome).await?;
         let mut draft = self.present().await;
         if self.is_reload_due(&draft, &outcome) {
             seen = self
@@ -241,11 +244,9 @@ impl Edge {
                 .problems
                 .push(format!("old workers may serve an old list: {error}"));
         }
-        for id in &outcome.decision.unplaced {
-            outcome
-                .problems
-                .push(format!("{id} has no slot in HAProxy"));
-        }
+        let unplaced = outcome.decision.unplaced.iter();
+        let said = unplaced.map(|id| format!("{id} has no slot in HAProxy"));
+        outcome.problems.extend(said);
         Ok(outcome)
     }
 

@@ -21,6 +21,9 @@ use crate::slots::{Holder, SlotMap, SlotNumber};
 use crate::step::{Action, Step};
 use crate::versions::{Verb, Version};
 
+/// Why a backend with a server that was made without a check is loaded anew.
+pub(crate) const UNCHECKED: &str = "has a server without a check";
+
 /// What follows from one look.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Decision {
@@ -85,6 +88,7 @@ pub fn decide(
         if running.is_none() {
             out.reload.insert(name.clone(), "is not loaded");
         }
+        let loaded_route = slots.loaded.get(name.as_str());
         let mut look = Look {
             backend,
             running: running.unwrap_or(&none),
@@ -95,6 +99,7 @@ pub fn decide(
                 .cloned()
                 .unwrap_or_default(),
             can_add: can_add(backend, worker.version),
+            limit: loaded_route.unwrap_or(&backend.route).maxconn_per_replica,
             vouched: worker.vouched,
             settings,
             out: &mut out,
@@ -102,12 +107,34 @@ pub fn decide(
         look.adopt();
         look.vacate();
         look.assign();
+        look.restore();
         look.act();
         let slots = look.slots;
         out.slots.backends.insert(name.to_string(), slots);
     }
+    expel(intent, worker, &mut out);
     out.steps.sort_by_key(|step| order(&step.action));
     out
+}
+
+/// Servers that somebody else made get requests like any other. They stay in maint: to delete one
+/// ends the whole process on releases that distributions ship.
+fn expel(intent: &Intent, worker: Worker<'_>, out: &mut Decision) {
+    let strangers = worker.running.map_or(&[][..], |running| &running.strangers);
+    for (backend, server) in strangers {
+        let mut names = intent.backends.keys();
+        let Some(name) = names.find(|name| name.as_str() == backend) else {
+            continue;
+        };
+        out.drift
+            .push(format!("{name}/{server} was added by somebody else"));
+        let server = server.clone();
+        out.steps.push(Step {
+            backend: name.clone(),
+            slot: 0,
+            action: Action::Expel { server },
+        });
+    }
 }
 
 /// Does a pool of this backend grow at run time?
@@ -142,6 +169,8 @@ struct Look<'a> {
     loaded: bool,
     slots: BTreeMap<SlotNumber, Holder>,
     can_add: bool,
+    /// Requests that a server takes at a time in what HAProxy has loaded; 0 without a limit.
+    limit: u32,
     vouched: &'a BTreeSet<(BackendName, ReplicaId)>,
     settings: &'a Settings,
     out: &'a mut Decision,
@@ -251,6 +280,35 @@ impl Look<'_> {
         }
     }
 
+    /// What stays with a slot, whoever holds it.
+    fn restore(&mut self) {
+        for (&slot, now) in self.running {
+            let mut was = Vec::new();
+            if now.check_port != 0 && now.check_port != now.port {
+                was.push(("was checked at another port", Action::CheckAtPort));
+            }
+            if now.check_address.is_some() {
+                was.push(("was checked at another address", Action::CheckAtAddress));
+            }
+            if now.limit.is_some_and(|limit| limit != self.limit) {
+                was.push(("had another limit", Action::Limit(self.limit)));
+            }
+            for (what, action) in was {
+                let server = format!("{}/{}", self.backend.name, slot_name(slot));
+                self.out.drift.push(match self.slots.get(&slot) {
+                    Some(Holder::Replica { id, .. }) => format!("{server} ({id}) {what}"),
+                    Some(Holder::Leaving | Holder::Free) | None => format!("{server} {what}"),
+                });
+                self.step(slot, action);
+            }
+            if !now.check_configured {
+                // HAProxy checks it at no time, so it would never prove itself.
+                let name = self.backend.name.clone();
+                self.out.reload.insert(name, UNCHECKED);
+            }
+        }
+    }
+
     fn act(&mut self) {
         if !self.loaded {
             self.count_joining();
@@ -317,7 +375,9 @@ impl Look<'_> {
             self.drifted(proven, slot, server, "had another weight");
             self.step(slot, Action::Weight(weight));
         }
-        if !points_at(now, server) {
+        // What proved a newcomer may have been somebody else's answer.
+        let asks_others = !proven && now.is_checked_elsewhere();
+        if !points_at(now, server) || asks_others {
             self.drifted(proven, slot, server, "had another address");
             if now.admin != ServerAdmin::Maint {
                 self.step(slot, Action::Maint);
@@ -350,8 +410,8 @@ impl Look<'_> {
                 if passed && now.up && now.check_enabled {
                     self.drifted(proven, slot, server, "was in drain");
                     self.step(slot, Action::Ready);
-                    let maxconn = self.backend.route.maxconn_per_replica;
-                    if maxconn > 0 {
+                    if self.limit > 0 {
+                        let maxconn = self.limit;
                         self.step(slot, Action::Pull { maxconn });
                     }
                 }

@@ -75,6 +75,10 @@ fn now(id: u64, admin: ServerAdmin, health: u32) -> RunningServer {
         up: health > 0,
         check_health: health,
         check_enabled: true,
+        check_configured: true,
+        check_port: 0,
+        check_address: None,
+        limit: None,
         weight: EQUAL,
         load: Some(Load::default()),
         answers: Default::default(),
@@ -86,7 +90,7 @@ fn running(list: &[(SlotNumber, RunningServer)]) -> Running {
     let pool = list.iter().cloned().collect();
     Running {
         backends: BTreeMap::from([(BACKEND.to_owned(), pool)]),
-        header: String::new(),
+        ..Running::default()
     }
 }
 
@@ -441,6 +445,10 @@ fn play(running: &mut Running, steps: &[Step]) {
             }
             Action::EnableHealth => server.check_enabled = true,
             Action::Weight(weight) => server.weight = *weight,
+            Action::CheckAtPort => server.check_port = 0,
+            Action::CheckAtAddress => server.check_address = None,
+            Action::Limit(limit) => server.limit = Some(*limit),
+            Action::Expel { .. } => panic!("nobody added one: {step:?}"),
             Action::Drain => {
                 if server.admin == Maint {
                     (server.up, server.check_health) = (true, 1);
@@ -529,3 +537,6 @@ proptest! {
         prop_assert_eq!(ready, serving);
     }
 }
+
+#[path = "decide_hand_tests.rs"]
+mod hands;

@@ -38,6 +38,7 @@ pub mod readout;
 mod reload;
 pub mod render;
 mod rescue;
+mod restore;
 pub mod settings;
 mod sharers;
 pub mod slots;

@@ -37,6 +37,12 @@ fn short(info: &Info) -> Option<Short> {
     })
 }
 
+/// Connections that the worker should take: what it was started for, as far as its files last. 0
+/// where it does not say.
+pub(crate) fn connections_that_fit(info: &Info) -> u32 {
+    short(info).map_or(info.connections_limit, |short| short.fits)
+}
+
 impl Short {
     fn says(self) -> String {
         let Self {

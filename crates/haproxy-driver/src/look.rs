@@ -131,7 +131,7 @@ impl Edge {
         let mut commands = vec!["show servers state".to_owned()];
         if depth == Depth::Loads {
             let only = if whole { "" } else { " no-maint" };
-            commands.push(format!("show stat -1 6 -1{only}"));
+            commands.push(format!("show stat -1 7 -1{only}"));
         }
         let (info, answers) = self.admin.talk(&commands).await?;
         let answer = |i: usize| answers.get(i).map_or("", String::as_str);

@@ -14,8 +14,11 @@ use crate::slots::SlotNumber;
 const ADMIN_MAINT: u32 = 0x01 | 0x02 | 0x20 | 0x40;
 /// Bits of `srv_admin_state` that mean drain (forced, inherited).
 const ADMIN_DRAIN: u32 = 0x08 | 0x10;
-/// Bit of `srv_check_state`: checks are enabled.
+/// Bits of `srv_check_state`: it was made with a check, and its checks are enabled.
+const CHECK_CONFIGURED: u32 = 0x02;
 const CHECK_ENABLED: u32 = 0x04;
+/// Servers that are no slots, of which the names are kept.
+const STRANGERS_MAX: usize = 64;
 /// `srv_op_state` of a server that takes requests: on its way to its full share, or there.
 const OP_UP: [u32; 2] = [1, 2];
 
@@ -34,6 +37,14 @@ pub struct RunningServer {
     pub check_health: u32,
     /// Checks run once it is out of maint.
     pub check_enabled: bool,
+    /// It was made with a check: one without cannot be given any later.
+    pub check_configured: bool,
+    /// Port that its check asks instead of its own; 0: its own.
+    pub check_port: u16,
+    /// Address that its check asks instead of its own.
+    pub check_address: Option<IpAddr>,
+    /// Requests that it takes at a time, 0 without a limit; none where it was not read.
+    pub limit: Option<u32>,
     /// Its weight as it was last set; a slow start does not change it.
     pub weight: u32,
     /// Requests on it and waiting for it, where they were read.
@@ -66,6 +77,8 @@ impl Load {
 pub struct Running {
     /// Servers of each backend. Servers that are no slots are left out.
     pub backends: BTreeMap<String, BTreeMap<SlotNumber, RunningServer>>,
+    /// Servers that are no slots and out of maint, with their backends: somebody else made them.
+    pub strangers: Vec<(String, String)>,
     /// Head of `show servers state`: version and names of the columns.
     pub header: String,
 }
@@ -81,6 +94,8 @@ struct StateColumns {
     check_health: usize,
     check_state: usize,
     weight: usize,
+    check_port: Option<usize>,
+    check_address: Option<usize>,
 }
 
 impl StateColumns {
@@ -97,6 +112,8 @@ impl StateColumns {
             check_health: place("srv_check_health")?,
             check_state: place("srv_check_state")?,
             weight: place("srv_uweight")?,
+            check_port: place("srv_check_port"),
+            check_address: place("srv_check_addr"),
         })
     }
 }
@@ -117,7 +134,10 @@ pub fn servers_state(text: &str) -> Running {
         } else if let Some(columns) = &columns {
             fields.clear();
             fields.extend(line.split(' '));
-            if let Some((backend, slot, server)) = server_line(line, &fields, columns) {
+            let Some((backend, name, server)) = server_line(line, &fields, columns) else {
+                continue;
+            };
+            if let Some(slot) = parse_slot(name) {
                 // A name of its own only for a backend's first server.
                 match running.backends.get_mut(backend) {
                     Some(pool) => _ = pool.insert(slot, server),
@@ -126,17 +146,29 @@ pub fn servers_state(text: &str) -> Running {
                         running.backends.insert(backend.to_owned(), pool);
                     }
                 }
+            } else if server.admin != ServerAdmin::Maint
+                && is_plain(name)
+                && running.strangers.len() < STRANGERS_MAX
+            {
+                let stranger = (backend.to_owned(), name.to_owned());
+                running.strangers.push(stranger);
             }
         }
     }
     running
 }
 
+/// Can the name be said in a command? HAProxy itself takes no others.
+fn is_plain(name: &str) -> bool {
+    let is_letter = |b: u8| b.is_ascii_alphanumeric() || b"-_.:".contains(&b);
+    name.len() <= 200 && name.bytes().all(is_letter)
+}
+
 fn server_line<'a>(
     line: &str,
     fields: &[&'a str],
     columns: &StateColumns,
-) -> Option<(&'a str, SlotNumber, RunningServer)> {
+) -> Option<(&'a str, &'a str, RunningServer)> {
     let field = |place: usize| fields.get(place).copied();
     let number = |place: usize| field(place)?.parse::<u32>().ok();
     let admin_state = number(columns.admin)?;
@@ -147,20 +179,31 @@ fn server_line<'a>(
     } else {
         ServerAdmin::Ready
     };
+    let check_state = number(columns.check_state)?;
+    let check_address = columns.check_address.and_then(field);
     let server = RunningServer {
         address: field(columns.address)?.parse().ok(),
         port: field(columns.port)?.parse().ok()?,
         admin,
         up: OP_UP.contains(&number(columns.operation)?),
         check_health: number(columns.check_health)?,
-        check_enabled: number(columns.check_state)? & CHECK_ENABLED != 0,
+        check_enabled: check_state & CHECK_ENABLED != 0,
+        check_configured: check_state & CHECK_CONFIGURED != 0,
+        check_port: columns
+            .check_port
+            .and_then(|place| field(place)?.parse().ok())
+            .unwrap_or(0),
+        // One that is unspecified counts for none: there is no other way to take one back.
+        check_address: check_address
+            .and_then(|text| text.parse().ok())
+            .filter(|address: &IpAddr| !address.is_unspecified()),
+        limit: None,
         weight: number(columns.weight)?,
         load: None,
         answers: ServerAnswers::default(),
         line: line.to_owned(),
     };
-    let slot = parse_slot(field(columns.server)?)?;
-    Some((field(columns.backend)?, slot, server))
+    Some((field(columns.backend)?, field(columns.server)?, server))
 }
 
 /// One server's line for the state file: as it was read, but not in any maintenance.
@@ -175,12 +218,21 @@ pub fn state_line_enabled(header: &str, line: &str) -> Option<String> {
     Some(fields.join(" "))
 }
 
+impl RunningServer {
+    /// Does its check ask somebody else than itself?
+    #[must_use]
+    pub fn is_checked_elsewhere(&self) -> bool {
+        let port = self.check_port;
+        self.check_address.is_some() || (port != 0 && port != self.port)
+    }
+}
+
 /// One line of `show stat`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct StatLine {
-    /// Backend.
+    /// Backend, or frontend.
     pub proxy: String,
-    /// Server, or `BACKEND`.
+    /// Server, or `BACKEND`, or `FRONTEND`.
     pub server: String,
     /// Where a server points to, where HAProxy says it.
     pub address: String,
@@ -188,6 +240,8 @@ pub struct StatLine {
     pub status: String,
     /// Sessions and queue.
     pub load: Load,
+    /// Sessions that it takes at a time, 0 without a limit; none where that is not said.
+    pub limit: Option<u32>,
     /// Sessions per second over the last second.
     pub rate: u32,
     /// Sessions in all.
@@ -212,6 +266,7 @@ struct StatColumns {
     status: Option<usize>,
     sessions: Option<usize>,
     queued: Option<usize>,
+    limit: Option<usize>,
     rate: Option<usize>,
     sessions_total: Option<usize>,
     requests_total: Option<usize>,
@@ -231,6 +286,7 @@ impl StatColumns {
             status: place("status"),
             sessions: place("scur"),
             queued: place("qcur"),
+            limit: place("slim"),
             rate: place("rate"),
             sessions_total: place("stot"),
             requests_total: place("req_tot"),
@@ -257,6 +313,7 @@ impl StatColumns {
                 sessions: small(self.sessions),
                 queued: small(self.queued),
             },
+            limit: self.limit.map(|_| small(self.limit)),
             rate: small(self.rate),
             sessions_total: number(self.sessions_total).unwrap_or(0),
             requests_total: number(self.requests_total),
@@ -304,6 +361,8 @@ pub struct Info {
     pub connections_max: u32,
     /// Connections that it was started for.
     pub connections_limit: u32,
+    /// Connections, sessions and TLS sessions that it takes a second; 0 without a limit.
+    pub rate_limits: [u32; 3],
     /// The master was asked, because the worker's own socket is gone.
     pub via_master: bool,
 }
@@ -324,6 +383,7 @@ pub fn info(text: &str) -> Info {
         files_needed: number("Maxsock"),
         connections_max: number("Maxconn"),
         connections_limit: number("Hard_maxconn"),
+        rate_limits: ["ConnRateLimit", "SessRateLimit", "SslRateLimit"].map(number),
         via_master: false,
     }
 }

@@ -27,6 +27,7 @@ impl Running {
                 .and_then(|slot| self.backends.get_mut(&line.proxy)?.get_mut(&slot));
             if let Some(server) = server {
                 server.load = Some(line.load);
+                server.limit = line.limit;
                 server.answers = ServerAnswers {
                     requests_total: line.requests_total.unwrap_or(line.sessions_total),
                     errors_total: line.errors_total.unwrap_or(line.connect_errors_total),

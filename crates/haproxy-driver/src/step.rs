@@ -40,6 +40,17 @@ pub enum Action {
     },
     /// Its part of the traffic, beside the weights of the others.
     Weight(u32),
+    /// Its check asks itself, at its own port.
+    CheckAtPort,
+    /// Its check asks itself, at its own address.
+    CheckAtAddress,
+    /// Requests that it takes at a time; 0 without a limit.
+    Limit(u32),
+    /// Out: a server of the backend that is no slot.
+    Expel {
+        /// Its name, as HAProxy says it.
+        server: String,
+    },
 }
 
 impl Action {
@@ -86,6 +97,13 @@ impl Step {
             Action::Maint => format!("set server {server} state maint"),
             Action::Ready => format!("set server {server} state ready"),
             Action::Pull { maxconn } => format!("set maxconn server {server} {maxconn}"),
+            Action::CheckAtPort => format!("set server {server} check-port 0"),
+            // The only word that takes one back.
+            Action::CheckAtAddress => format!("set server {server} check-addr 0.0.0.0"),
+            Action::Limit(limit) => format!("set maxconn server {server} {limit}"),
+            Action::Expel { server } => {
+                format!("set server {}/{server} state maint", self.backend)
+            }
             Action::Weight(weight) => format!("set server {server} weight {weight}"),
         }
     }

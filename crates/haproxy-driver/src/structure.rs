@@ -26,6 +26,9 @@ use crate::quarantine::bounded;
 use crate::readout::Running;
 use crate::render::with_servers;
 
+/// Between two reloads where the second puts back what a hand took away.
+const LOST_SPACING_MS: u64 = 1_000;
+
 impl Edge {
     /// The file as it should be for the servers that are there: with pools as they are.
     pub(crate) async fn present(&self) -> Draft {
@@ -55,7 +58,12 @@ impl Edge {
         mut seen: Arc<Seen>,
         outcome: &mut Outcome,
     ) -> Result<Arc<Seen>, EdgeError> {
-        let (now, spacing_ms) = (Instant::now(), self.settings.reload_spacing_ms);
+        let spacing_ms = match outcome.lost.is_empty() {
+            true => self.settings.reload_spacing_ms,
+            // It served until a hand took it away.
+            false => self.settings.reload_spacing_ms.min(LOST_SPACING_MS),
+        };
+        let now = Instant::now();
         if self.reloads.due(wanted, now, spacing_ms) != Due::Now {
             return Ok(seen);
         }
@@ -63,6 +71,8 @@ impl Edge {
             Ok(false) => seen = self.settle(outcome).await?,
             Ok(true) => {
                 outcome.reloaded = true;
+                let mut lost = std::mem::take(&mut outcome.lost);
+                outcome.repaired.append(&mut lost);
                 self.reloads.done(Instant::now());
                 seen = self.settle(outcome).await?;
                 if let Some((name, why)) = outcome.decision.reload.first_key_value() {

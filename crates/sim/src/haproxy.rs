@@ -167,6 +167,10 @@ impl Haproxy {
             up: server.admin != ServerAdmin::Maint && server.health > 0,
             check_health: server.health,
             check_enabled: server.checked,
+            check_configured: true,
+            check_port: 0,
+            check_address: None,
+            limit: None,
             weight: server.weight,
             load: Some(Load {
                 sessions: server.sessions,
@@ -182,7 +186,7 @@ impl Haproxy {
         });
         Running {
             backends: backends.collect(),
-            header: String::new(),
+            ..Running::default()
         }
     }
 
@@ -226,7 +230,12 @@ impl Haproxy {
         let leaves_maint = server.admin == ServerAdmin::Maint;
         match &step.action {
             // Nothing waits in this HAProxy.
-            Action::AddServer { .. } | Action::Pull { .. } => {}
+            Action::AddServer { .. }
+            | Action::Pull { .. }
+            | Action::CheckAtPort
+            | Action::CheckAtAddress
+            | Action::Limit(_)
+            | Action::Expel { .. } => {}
             Action::SetAddr { address, port } => {
                 server.address = SocketAddr::new(*address, *port);
                 return leaves_maint;

@@ -6,6 +6,7 @@ mod host;
 mod disk;
 mod faults;
 mod guard;
+mod hands;
 mod limits;
 mod looks;
 mod membership;
