@@ -232,7 +232,8 @@ fn a_full_pool_grows_and_a_slot_that_is_leaving_is_not_given_away() {
         wire(&grown),
         [
             "add server be_shop_web_80/slot2 10.0.0.7:8000 check inter 500ms fastinter 100ms \
-             downinter 500ms rise 1 fall 2 maxconn 9 pool-purge-delay 5s pool-max-conn -1",
+             downinter 500ms rise 1 fall 2 observe layer4 error-limit 3 on-error sudden-death \
+             maxconn 9 pool-purge-delay 5s pool-max-conn -1",
             "enable health be_shop_web_80/slot2",
             "set server be_shop_web_80/slot2 state drain",
         ]

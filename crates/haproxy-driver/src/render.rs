@@ -25,6 +25,13 @@ const SERVER_LINE: &str = "    server slot";
 /// `timeout client` of the base, which the longest silence of a replica may exceed.
 const CLIENT_MS: u64 = 60_000;
 
+/// A replica whose host has died refuses at once, so that it always has a free seat and the fewest
+/// connections: it is handed what waits, request after request, until its checks have failed. So
+/// connections count as well: three refused in a row leave it one failed check from down and ask for
+/// the next after `fastinter`, three more before that one passes take it out
+/// (docs/decisions/0043-refused-connections-count.md). One that is made clears the count.
+const OBSERVED: &str = " observe layer4 error-limit 3 on-error sudden-death";
+
 /// Who asked, and how: what a client says of it itself is replaced, but for the addresses, to
 /// which the client's is added.
 const FORWARDED: &str = "    option forwardfor
@@ -120,7 +127,7 @@ pub fn server_options(backend: &BackendIntent, settings: &Settings) -> String {
         timeout_ms: _,
     } = backend.check_settings(&settings.check);
     let mut text = format!(
-        "inter {inter_ms}ms fastinter {fastinter_ms}ms downinter {downinter_ms}ms rise {rise} fall {fall}"
+        "inter {inter_ms}ms fastinter {fastinter_ms}ms downinter {downinter_ms}ms rise {rise} fall {fall}{OBSERVED}"
     );
     let route = &backend.route;
     if route.maxconn_per_replica > 0 {

@@ -109,6 +109,17 @@ fn option<'a>(options: &'a str, name: &str) -> Option<&'a str> {
     words.next()
 }
 
+/// Refused connections count in all ways in alike.
+fn refusals_count(options: &str) {
+    for (name, meant) in [
+        ("observe", "layer4"),
+        ("error-limit", "3"),
+        ("on-error", "sudden-death"),
+    ] {
+        assert_eq!(option(options, name), Some(meant), "{options}");
+    }
+}
+
 fn ms(text: Option<&str>) -> u64 {
     text.map_or(0, |text| text.strip_suffix("ms").unwrap().parse().unwrap())
 }
@@ -184,6 +195,7 @@ fn read_route(read: &Sections, meant: &BackendIntent) -> RouteSpec {
     let options = after(lines, "default-server ").unwrap();
     let check = after(lines, "http-check send meth GET uri ");
     let cookie = after(lines, "cookie ");
+    refusals_count(options);
     let timeout = |what: &str| ms(after(lines, &format!("timeout {what} ")));
     RouteSpec {
         listen_port: meant.listen_port,
@@ -333,7 +345,7 @@ fn nothing_else(read: &Sections, meant: &BackendIntent) {
             "cookie " => 8,
             "http-request redirect code 308 location https://%[req.hdr(host),host_only]" => 6,
             "http-check send meth GET uri " => 11,
-            "default-server " => 19,
+            "default-server " => 25,
             _ => 4,
         };
         assert!(line.split(' ').count() <= most, "{line}");

@@ -3,8 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::host::{Host, Replica, free_port, get, http, loopback, server};
+use crate::host::{
+    Host, Replica, free_port, get, http, key, loopback, routes, server, slow_arrived, until,
+};
+use longshore_model::ReplicaId;
+use longshore_model::observe::CheckState;
 use longshore_model::routes::ServerMode::Serve;
+use longshore_model::spec::RouteMode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -72,4 +77,213 @@ async fn a_connection_that_is_refused_goes_to_another_replica() {
     for _ in 0..20 {
         assert_eq!(get(port, "/", "x").await, Ok((200, "r1".to_owned())));
     }
+}
+
+/// A host whose checks come too seldom to find anything out: what HAProxy knows, it knows from
+/// connections.
+async fn unasked() -> Host {
+    Host::with(|settings| {
+        settings.check.inter_ms = 60_000;
+        settings.slots_initial = 1;
+    })
+    .await
+}
+
+async fn check_of(host: &mut Host, replica: u64) -> CheckState {
+    let seen = host.edge.read().await.unwrap();
+    seen.server(ReplicaId(replica)).unwrap().check
+}
+
+async fn seen_as(host: &mut Host, replica: u64, wanted: CheckState) {
+    until(
+        &format!("r{replica} is {wanted:?}"),
+        async || match check_of(host, replica).await {
+            check if check == wanted => Ok(()),
+            check => Err(format!("{check:?}\n{}", host.log())),
+        },
+    )
+    .await;
+}
+
+/// Kills it, and waits until its port refuses.
+async fn killed(replica: &Replica) {
+    replica.kill();
+    until("its port refuses", async || {
+        match TcpStream::connect((loopback(), replica.port)).await {
+            Ok(_) => Err("it takes connections".to_owned()),
+            Err(_) => Ok(()),
+        }
+    })
+    .await;
+}
+
+/// How often refused connections stood for a failed check of a server.
+async fn by_refusals(host: &Host, server: &str) -> u32 {
+    let stat = host.by_hand("show stat").await;
+    let mut lines = stat.lines().map(|line| line.split(',').collect::<Vec<_>>());
+    let names = lines.next().unwrap();
+    let place = names.iter().position(|name| *name == "hanafail").unwrap();
+    let line = lines.find(|line| line.get(1) == Some(&server));
+    let count = line.unwrap_or_else(|| panic!("{stat}"))[place];
+    count.parse().unwrap_or(0)
+}
+
+async fn waiting(host: &mut Host) -> u32 {
+    let seen = host.edge.read().await.unwrap();
+    seen.backends[&key("shop/web")].queued
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_is_not_used_up_by_replicas_that_refuse() {
+    let mut host = unasked().await;
+    let port = free_port();
+    let mut replicas = Vec::new();
+    for id in 1..=5 {
+        replicas.push(Replica::start(id).await);
+    }
+    let servers = replicas.iter().map(|r| r.server(Serve)).collect();
+    let mut web = http("shop/web", port, servers);
+    web.route.maxconn_per_replica = 2;
+    host.serve(1, vec![web]).await;
+    let ask = |path, count| -> Vec<_> {
+        let asked = (0..count).map(|_| tokio::spawn(get(port, path, "x")));
+        asked.collect()
+    };
+    let slow = ask("/slow", 10);
+    slow_arrived(&replicas.iter().collect::<Vec<_>>(), 10).await;
+    let queued = ask("/", 40);
+    until("40 wait", async || match waiting(&mut host).await {
+        40 => Ok(()),
+        count => Err(format!("{count} do")),
+    })
+    .await;
+
+    // Seats of theirs come free at once, and nobody else has any.
+    for dead in &replicas[3..] {
+        dead.kill();
+    }
+    for dead in 4..=5 {
+        seen_as(&mut host, dead, CheckState::Down).await;
+    }
+    assert_eq!(waiting(&mut host).await, 40, "all of them wait on");
+    for well in &replicas[..3] {
+        well.gate.add_permits(2);
+    }
+    for request in queued {
+        assert_eq!(request.await.unwrap().map(|(status, _)| status), Ok(200));
+    }
+    let (mut answered, mut cut) = (0, 0);
+    for request in slow {
+        match request.await.unwrap().unwrap().0 {
+            200 => answered += 1,
+            status => {
+                assert_eq!(status, 502);
+                cut += 1;
+            }
+        }
+    }
+    assert_eq!((answered, cut), (6, 4), "cut: what was on the dead");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_gets_past_all_replicas_of_a_dead_host() {
+    let mut host = unasked().await;
+    let port = free_port();
+    let mut replicas = Vec::new();
+    for id in 1..=7 {
+        replicas.push(Replica::start(id).await);
+    }
+    let servers = replicas.iter().map(|r| r.server(Serve)).collect();
+    host.serve(1, vec![http("shop/web", port, servers)]).await;
+    for dead in &replicas[1..] {
+        killed(dead).await;
+    }
+    for _ in 0..20 {
+        assert_eq!(get(port, "/", "x").await, Ok((200, "r1".to_owned())));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_refuses_one_connection_stays() {
+    let mut host = unasked().await;
+    let port = free_port();
+    let (a, b) = (Replica::start(1).await, Replica::start(2).await);
+    let web = http("shop/web", port, vec![a.server(Serve), b.server(Serve)]);
+    host.serve(1, vec![web]).await;
+    let at = b.port;
+    let mut b = b;
+    for _ in 0..10 {
+        killed(&b).await;
+        // In turns: one of the two is for it.
+        for _ in 0..2 {
+            assert_eq!(get(port, "/", "x").await, Ok((200, "r1".to_owned())));
+        }
+        b = Replica::start_at(2, at).await;
+        let mut answers = Vec::new();
+        for _ in 0..2 {
+            answers.push(get(port, "/", "x").await.unwrap().1);
+        }
+        answers.sort();
+        assert_eq!(answers, ["r1", "r2"], "it is asked again at once");
+    }
+    assert_eq!(check_of(&mut host, 2).await, CheckState::Up);
+    assert_eq!(by_refusals(&host, "slot2").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_went_by_its_refusals_stays_out_over_a_reload_and_comes_back_by_its_check() {
+    // After a reload checks begin within one interval.
+    let mut host = Host::with(|settings| settings.check.inter_ms = 3_000).await;
+    let (port, other) = (free_port(), free_port());
+    let (a, b) = (Replica::start(1).await, Replica::start(2).await);
+    let web = http("shop/web", port, vec![a.server(Serve), b.server(Serve)]);
+    host.serve(1, vec![web.clone()]).await;
+    killed(&b).await;
+    for _ in 0..20 {
+        assert_eq!(get(port, "/", "x").await, Ok((200, "r1".to_owned())));
+    }
+    seen_as(&mut host, 2, CheckState::Down).await;
+    assert!(by_refusals(&host, "slot2").await > 0);
+
+    // A new way in is a reload.
+    let both = routes(2, vec![web, http("shop/api", other, vec![])]);
+    assert!(host.edge.apply(&both).await.unwrap().reloaded);
+    assert_eq!(check_of(&mut host, 2).await, CheckState::Down);
+    let b = Replica::start_at(2, b.port).await;
+    seen_as(&mut host, 2, CheckState::Up).await;
+    until("it is asked", async || {
+        let answer = get(port, "/", "x").await;
+        (b.count() > 0).then_some(()).ok_or(format!("{answer:?}"))
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn refusals_count_of_a_server_that_was_added_at_run_time_too() {
+    let mut host = unasked().await;
+    let port = free_port();
+    let mut replicas = Vec::new();
+    for id in 1..=3 {
+        replicas.push(Replica::start(id).await);
+    }
+    let web = |count: usize| {
+        let servers = replicas[..count].iter().map(|r| r.server(Serve)).collect();
+        let mut web = http("shop/web", port, servers);
+        web.route.mode = RouteMode::Tcp;
+        web.route.check_path = None;
+        web
+    };
+    host.serve(1, vec![web(1)]).await;
+    assert!(
+        !host.config().contains("server slot3 "),
+        "{}",
+        host.config()
+    );
+    assert!(!host.serve(2, vec![web(3)]).await.reloaded);
+    killed(&replicas[2]).await;
+    for _ in 0..30 {
+        assert_eq!(get(port, "/", "x").await.unwrap().0, 200);
+    }
+    seen_as(&mut host, 3, CheckState::Down).await;
+    assert!(by_refusals(&host, "slot3").await > 0);
 }
