@@ -30,7 +30,7 @@ use load::Running;
 use machines::Lab;
 use ours::Longshore;
 use queue::{QueueReport, Watch};
-use report::{KillReport, PlannedReport};
+use report::{Death, KillReport, PlannedReport};
 use swarm::Swarm;
 use system::{Mends, REPLICAS, System, WORKERS};
 
@@ -226,7 +226,7 @@ fn kills(system: &mut dyn Mends, collector: &Collector, settings: &Settings) -> 
     let before = counters(system);
     let load = Running::start(standard(system));
     std::thread::sleep(CALM);
-    let mut moments = Vec::new();
+    let mut deaths = Vec::new();
     let broken = catch_unwind(AssertUnwindSafe(|| {
         for cycle in 0..settings.kills {
             let worker = WORKERS[(cycle + 1) % WORKERS.len()];
@@ -234,8 +234,11 @@ fn kills(system: &mut dyn Mends, collector: &Collector, settings: &Settings) -> 
             std::thread::sleep(CALM);
             let dead = system.replicas_on(worker);
             load.tally.open_window();
-            moments.push((Instant::now(), dead));
+            let from = Instant::now();
             system.kill_worker(worker);
+            let gone = Instant::now();
+            deaths.push(Death { from, gone, dead });
+            system.await_others(worker);
             system.revive_worker(worker);
             load.tally.close_window();
             println!("{} kill {}: {worker}", system.name(), cycle + 1);
@@ -249,7 +252,7 @@ fn kills(system: &mut dyn Mends, collector: &Collector, settings: &Settings) -> 
     KillReport {
         name: system.name(),
         complete: broken.is_ok(),
-        moments,
+        deaths,
         tally,
         edge,
     }

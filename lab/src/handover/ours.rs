@@ -175,6 +175,9 @@ impl System for Longshore {
 impl Mends for Longshore {
     fn kill_worker(&mut self, worker: &str) {
         fault(&["kill", worker]);
+    }
+
+    fn await_others(&mut self, worker: &str) {
         self.await_count("the others took over", REPLICAS, |all| {
             all.iter().all(|replica| replica.node != worker)
         });

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::{Counters, QueueReport, Served};
 use crate::kind::Kind;
-use crate::traffic::{Failed, Tally, table};
+use crate::traffic::{Failed, Failure, Tally, table};
 
 /// Failures that are printed one by one.
 const SHOWN_MAX: usize = 40;
@@ -154,41 +154,74 @@ fn failures(text: &mut String, tally: &Tally, apart: bool) {
     }
 }
 
+/// A worker's death.
+pub(super) struct Death {
+    /// Just before its power was taken.
+    pub(super) from: Instant,
+    /// When nothing ran there any more.
+    pub(super) gone: Instant,
+    /// Host names of the replicas that died.
+    pub(super) dead: Vec<String>,
+}
+
 /// Workers that lost their power.
 pub(super) struct KillReport {
     pub(super) name: &'static str,
     pub(super) complete: bool,
-    /// When, and the host names of the replicas that died.
-    pub(super) moments: Vec<(Instant, Vec<String>)>,
+    pub(super) deaths: Vec<Death>,
     pub(super) tally: Arc<Tally>,
     pub(super) edge: Option<Counters>,
 }
 
-/// Where a request was that failed around a worker's death.
+/// Where a request was that failed around a worker's death. Only what the dead host had is excused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Where {
     /// In flight at the moment, and its answer had begun to come from the dead host.
     OnDeadHost,
     /// In flight at the moment; no head of an answer says where.
     InFlight,
-    /// Begun after the moment, before the edge knew.
+    /// With nobody: it waited, or its connections were refused. Replicas elsewhere could have had
+    /// it, whenever it began.
+    Unsent,
+    /// Begun after the moment and sent to somebody all the same.
     After,
-    /// On a replica elsewhere: nothing excuses it.
+    /// On a replica elsewhere.
     Elsewhere,
+}
+
+impl Where {
+    fn is_excused(self) -> bool {
+        matches!(self, Self::OnDeadHost | Self::InFlight)
+    }
+
+    fn words(self) -> &'static str {
+        match self {
+            Self::OnDeadHost => "answered by the dead host, cut",
+            Self::InFlight => "in flight at the death, unanswered",
+            Self::Unsent => "sent to no replica",
+            Self::After => "begun after the death, and sent",
+            Self::Elsewhere => "on replicas elsewhere",
+        }
+    }
 }
 
 impl KillReport {
     fn place(&self, failed: &Failed) -> Where {
-        let before = self.moments.iter().rev();
-        let last = before.clone().find(|(at, _)| *at <= failed.ended);
-        let Some((at, dead)) = last else {
+        let mut before = self.deaths.iter().rev();
+        let Some(death) = before.find(|death| death.from <= failed.ended) else {
             return Where::Elsewhere;
         };
-        let on_dead = |replica: &String| dead.contains(replica);
+        // By 503 HAProxy says that it made no connection; the app never does.
+        let unsent = [
+            Failure::Status(503),
+            Failure::Connect,
+            Failure::ConnectTimeout,
+        ];
         match &failed.replica {
-            Some(replica) if !on_dead(replica) => Where::Elsewhere,
+            Some(replica) if !death.dead.contains(replica) => Where::Elsewhere,
             Some(_) => Where::OnDeadHost,
-            None if failed.began <= *at => Where::InFlight,
+            None if unsent.contains(&failed.failure) => Where::Unsent,
+            None if failed.began <= death.gone => Where::InFlight,
             None => Where::After,
         }
     }
@@ -209,24 +242,19 @@ impl KillReport {
     pub(super) fn is_good(&self) -> bool {
         self.complete
             && self.planned_failed() == 0
-            && !self.places().contains_key(&Where::Elsewhere)
+            && self.places().into_keys().all(Where::is_excused)
     }
 
     pub(super) fn text(&self) -> String {
         let mut text = format!(
             "\n{}: {} workers killed{}; requests in flight from a death to the recovery\n{}",
             self.name,
-            self.moments.len(),
+            self.deaths.len(),
             if self.complete { "" } else { ", broken off" },
             table(&self.tally, true)
         );
         for (place, count) in self.places() {
-            let words = match place {
-                Where::OnDeadHost => "answered by the dead host, cut",
-                Where::InFlight => "in flight at the death, unanswered",
-                Where::After => "begun after the death, before the edge knew",
-                Where::Elsewhere => "on replicas elsewhere",
-            };
+            let words = place.words();
             let _ = writeln!(text, "  failed, {words}: {count}");
         }
         let _ = writeln!(text, "between the deaths:");
@@ -234,10 +262,10 @@ impl KillReport {
         edge_line(&mut text, self.edge);
         load_line(&mut text, &self.tally);
         failures(&mut text, &self.tally, false);
-        let elsewhere = self.tally.failures();
-        for failed in elsewhere
+        let unexcused = self.tally.failures();
+        for failed in unexcused
             .iter()
-            .filter(|f| f.apart && matches!(self.place(f), Where::Elsewhere | Where::After))
+            .filter(|f| f.apart && !self.place(f).is_excused())
             .take(SHOWN_MAX)
         {
             let _ = writeln!(text, "  {}", self.tally.line(failed));
@@ -250,7 +278,6 @@ impl KillReport {
 mod tests {
     use super::*;
     use crate::handover::queue::Looks;
-    use crate::traffic::Failure;
 
     /// What is wrong, and how it comes about.
     type Spoiled = (&'static str, fn(&mut PlannedReport));
@@ -330,20 +357,46 @@ mod tests {
         let tally = Tally::default();
         let before = Instant::now();
         tally.open_window();
-        let death = Instant::now();
+        let (from, gone) = (Instant::now(), Instant::now());
         let lost = Err(Failure::Truncated);
         tally.count(Kind::Slow, "1", before, Some("bench.1"), lost);
         tally.count(Kind::Slow, "2", before, None, lost);
-        let mut report = KillReport {
+        let report = |dead: &str, tally| KillReport {
             name: "test",
             complete: true,
-            moments: vec![(death, vec!["bench.1".to_owned()])],
+            deaths: vec![Death {
+                from,
+                gone,
+                dead: vec![dead.to_owned()],
+            }],
             tally: Arc::new(tally),
             edge: None,
         };
+        let mut good = report("bench.1", tally);
         let expected = BTreeMap::from([(Where::OnDeadHost, 1), (Where::InFlight, 1)]);
-        assert_eq!((report.places(), report.is_good()), (expected, true));
-        report.moments[0].1.clear();
-        assert!(!report.is_good(), "{}", report.text());
+        assert_eq!((good.places(), good.is_good()), (expected, true));
+        good.deaths[0].dead.clear();
+        assert!(!good.is_good(), "{}", good.text());
+
+        let later = gone + Duration::from_millis(1);
+        let unsent = Err(Failure::Status(503));
+        let of = [
+            (before, unsent, Where::Unsent),
+            (later, unsent, Where::Unsent),
+            (before, Err(Failure::Connect), Where::Unsent),
+            (later, Err(Failure::NoAnswer), Where::After),
+        ];
+        for (began, failure, place) in of {
+            let tally = Tally::default();
+            tally.open_window();
+            // It ends no earlier than it began.
+            while Instant::now() < later {
+                std::hint::spin_loop();
+            }
+            tally.count(Kind::Queued, "1", began, None, failure);
+            let bad = report("bench.1", tally);
+            assert_eq!(bad.places(), BTreeMap::from([(place, 1)]), "{failure:?}");
+            assert!(!bad.is_good(), "{}", bad.text());
+        }
     }
 }

@@ -51,8 +51,10 @@ pub(super) trait System {
 
 /// A system that is expected to mend itself.
 pub(super) trait Mends: System {
-    /// Takes a worker's power, and waits until the others run [`REPLICAS`].
+    /// Takes a worker's power; nothing runs there any more when this returns.
     fn kill_worker(&mut self, worker: &str);
+    /// Waits until the others run [`REPLICAS`].
+    fn await_others(&mut self, worker: &str);
     /// Gives it back, and waits until all is as before.
     fn revive_worker(&mut self, worker: &str);
 }
