@@ -278,6 +278,8 @@ impl Replica {
         );
         let task = tokio::spawn(async move {
             let mut connections = tokio::task::JoinSet::new();
+            // Closed before they are cut, else somebody who hears of that gets in once more.
+            let listener = listener;
             while let Ok((stream, _)) = listener.accept().await {
                 let (requests, healthy, slow, gate) = shared.clone();
                 connections.spawn(serve(stream, id, requests, healthy, slow, gate));
