@@ -133,13 +133,15 @@ impl Cluster {
         let Loaded {
             meta,
             term,
-            desired,
+            mut desired,
             serials,
             revoked,
             tokens,
             plan,
             secrets,
         } = loaded;
+        let secrets = Secrets::loaded(secrets);
+        desired.certificates = Arc::clone(&secrets.shown);
         let started_ms = clock.now_ms();
         let start = Event {
             at_ms: started_ms,
@@ -177,7 +179,7 @@ impl Cluster {
             watch: Mutex::new(Watch::new(started_ms)),
             checking: Mutex::default(),
             desired: ArcSwap::from_pointee(desired),
-            secrets: ArcSwap::from_pointee(Secrets::loaded(secrets)),
+            secrets: ArcSwap::from_pointee(secrets),
             view: ArcSwap::from_pointee(view),
             planned: watch::Sender::new(()),
             events: broadcast::Sender::new(EVENTS_WAITING_MAX),

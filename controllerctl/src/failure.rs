@@ -19,7 +19,7 @@ pub enum Exit {
     Usage,
     /// `plan --detailed-exitcode` found changes.
     Changes,
-    /// The rollout failed.
+    /// The rollout failed, or an edge refuses a new certificate.
     Rollout,
     /// Accepted, but something cannot be placed, or not be reached through an edge.
     Unplaceable,
@@ -59,7 +59,8 @@ Exit codes of controllerctl:
     1  failed
     2  wrong usage, or a confirmation is needed and there is no terminal (-y confirms)
     3  plan --detailed-exitcode: there are changes
-    4  the rollout failed: paused or rolled back; what served before goes on serving
+    4  the rollout failed: paused or rolled back, or an edge refuses a new certificate; what served
+       before goes on serving
     5  accepted, but something cannot be placed, or not be reached through an edge
     6  the controller cannot be reached, or it refuses the credentials
     7  timed out waiting

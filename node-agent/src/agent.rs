@@ -164,9 +164,11 @@ type Certified = (
 /// HAProxy, and its certificates until the controller says more: those that an earlier process
 /// left.
 async fn open_edge(settings: Settings) -> Result<(Edge, Certified), EdgeError> {
-    let haproxy = Edge::open(settings).await?;
-    let saved = edge::certificates(&haproxy.saved_certificates());
-    Ok((haproxy, watch::channel(Arc::new(saved))))
+    let mut haproxy = Edge::open(settings).await?;
+    let saved = Arc::new(edge::certificates(&haproxy.saved_certificates()));
+    // Whatever comes first: what is served is known by these.
+    haproxy.set_certificates(Arc::clone(&saved));
+    Ok((haproxy, watch::channel(saved)))
 }
 
 /// Ends the parts in order: a last report goes out, nothing is stopped.

@@ -3,10 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use longshore_haproxy_driver::{Certificate, Certificates, Edge, EdgeError, EdgeSnapshot};
 use longshore_identity::site::SiteCertificate;
+use longshore_model::certificate::{CertificateServed, CertificatesObserved};
 use longshore_model::{Routes, SecretKey, SecretText, ServiceKey};
 use longshore_wire::EdgeReport;
 use tokio::sync::watch;
@@ -90,15 +91,27 @@ pub fn certificates(secrets: &BTreeMap<SecretKey, SecretText>) -> Certificates {
     let read = |(key, text): (&SecretKey, &SecretText)| match SiteCertificate::read(
         text.expose().as_bytes(),
     ) {
-        Ok(SiteCertificate {
-            pem, fingerprint, ..
-        }) => Some((key.clone(), Certificate { pem, fingerprint })),
+        Ok(site) => Some((key.clone(), certificate(site))),
         Err(problem) => {
             tracing::warn!(secret = %key, %problem, "a certificate cannot be used");
             None
         }
     };
     secrets.iter().filter_map(read).collect()
+}
+
+fn certificate(site: SiteCertificate) -> Certificate {
+    let (_, until) = site.times();
+    let until = until.duration_since(UNIX_EPOCH).unwrap_or_default();
+    Certificate {
+        pem: site.pem,
+        fingerprint: site.fingerprint,
+        shown: CertificateServed {
+            mark: site.mark,
+            until_ms: u64::try_from(until.as_millis()).unwrap_or(u64::MAX),
+        },
+        doubt: site.weakness.map(|weakness| weakness.to_string()),
+    }
 }
 
 /// Applies what is new, advances what is on its way, reads what is there.
@@ -146,6 +159,7 @@ fn report(snapshot: EdgeSnapshot) -> EdgeReport {
         haproxy_version: snapshot.haproxy_version,
         refused: snapshot.refused,
         sharers: snapshot.sharers,
+        certificates: Some(snapshot.certificates),
     }
 }
 
@@ -187,7 +201,7 @@ async fn publish_failure(edge: &mut Edge, reports: &watch::Sender<EdgeReading>, 
             next.problem = Some(Chain(error).to_string());
             publish(reports, next, Some(Instant::now()));
         }
-        Err(_) => publish_problem(reports, error, &edge.refused()),
+        Err(_) => publish_problem(reports, error, &edge.refused(), edge.certificates()),
     }
 }
 
@@ -196,10 +210,12 @@ fn publish_problem(
     reports: &watch::Sender<EdgeReading>,
     error: &EdgeError,
     refused: &BTreeMap<ServiceKey, String>,
+    certificates: CertificatesObserved,
 ) {
     let mut next = reports.borrow().report.clone();
     next.problem = Some(Chain(error).to_string());
     next.refused.clone_from(refused);
+    next.certificates = Some(certificates);
     // Servers that nobody could look at are not known to be there.
     next.servers.clear();
     publish(reports, next, None);
@@ -212,6 +228,7 @@ pub fn is_urgent(last: &EdgeReport, next: &EdgeReport) -> bool {
         || last.problem != next.problem
         || last.refused != next.refused
         || last.sharers != next.sharers
+        || last.certificates != next.certificates
     {
         return true;
     }
@@ -260,7 +277,7 @@ mod tests {
             field: "socket",
             rule: "it answers".into(),
         };
-        publish_problem(&reports, &silent, &BTreeMap::new());
+        publish_problem(&reports, &silent, &BTreeMap::new(), BTreeMap::new());
         let sent = reports.borrow().to_send(read + Duration::from_secs(7));
         assert_eq!(sent.stats_ago_ms, Some(7_000));
         assert!(sent.problem.is_some() && sent.servers.is_empty());
@@ -280,5 +297,11 @@ mod tests {
             }
         ));
         assert!(is_urgent(&busy, &EdgeReport::default()));
+        let certificates = [("shop/cert".parse().unwrap(), Default::default())];
+        let told = EdgeReport {
+            certificates: Some(certificates.into()),
+            ..busy.clone()
+        };
+        assert!(is_urgent(&busy, &told));
     }
 }

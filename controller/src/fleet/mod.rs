@@ -232,6 +232,7 @@ impl Fleet {
                 || edge.problem != report.problem
                 || *edge.refused != report.refused
                 || *edge.sharers != report.sharers
+                || edge.certificates.as_deref() != report.certificates.as_ref()
                 || edge.reported_ms == 0;
             edge.routes_generation = report.routes_generation;
             edge.reported_ms = now_ms;
@@ -245,6 +246,9 @@ impl Fleet {
             }
             if *edge.sharers != report.sharers {
                 edge.sharers = Arc::new(report.sharers);
+            }
+            if edge.certificates.as_deref() != report.certificates.as_ref() {
+                edge.certificates = report.certificates.map(Arc::new);
             }
             edge.haproxy_version = report.haproxy_version;
             changed

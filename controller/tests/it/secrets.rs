@@ -1,5 +1,6 @@
 //! Certificates of apps over the API: checked, kept, handed to edges and to nobody else.
 
+use longshore_identity::site::SiteCertificate;
 use longshore_proto::agent::v1 as agent;
 use longshore_proto::control::v1 as pb;
 use tonic::Code;
@@ -237,6 +238,129 @@ async fn what_is_wrong_with_a_certificate_is_refused_by_name() {
     assert_eq!(said(&plan.secrets), [("add", "cert")]);
 }
 
+/// Events of certificates that have a word, as people read them.
+fn events(lab: &Lab, word: &str) -> Vec<String> {
+    let events = lab.controller.past_events().unwrap().into_iter();
+    let events = events.map(|stored| stored.event.kind.to_string());
+    let said = events.filter(|e| e.contains("certificate") && e.contains(word));
+    said.collect()
+}
+
+async fn until_said(lab: &Lab, word: &str) {
+    lab.until(word, async |_| {
+        let said = events(lab, word);
+        (!said.is_empty()).then_some(()).ok_or(String::new())
+    })
+    .await;
+}
+
+/// What an edge says of the certificate: the one that it serves, the one that it refuses.
+fn seen(served: &str, refused: &str) -> agent::CertificatesSeen {
+    let mark = |pem: &str| match pem {
+        "" => String::new(),
+        pem => SiteCertificate::read(pem.as_bytes()).unwrap().mark,
+    };
+    let seen = agent::CertificateSeen {
+        app: "shop".into(),
+        name: "cert".into(),
+        served_mark: mark(served),
+        served_until_ms: 4_102_444_800_000,
+        refused_mark: mark(refused),
+        refused_why: "unable to load it".into(),
+    };
+    agent::CertificatesSeen {
+        certificates: vec![seen],
+    }
+}
+
+/// In `status` and in `why`, which has the end of the one that is served.
+async fn refusal_is_said(lab: &Lab) {
+    let status = lab.admin.clone().get_status(pb::GetStatusRequest {}).await;
+    let problems = status.unwrap().into_inner().problems;
+    let said: Vec<_> = problems.iter().filter(|p| p.about == "shop/web").collect();
+    assert_eq!(said.len(), 1, "{said:?}");
+    let words =
+        "edge refuses the new certificate cert and serves the one before: unable to load it";
+    assert!(said[0].message.starts_with(words), "{said:?}");
+    let why = pb::WhyRequest {
+        target: "web".into(),
+        ..Default::default()
+    };
+    let why = lab.admin.clone().why(why).await.unwrap().into_inner();
+    let lines: Vec<_> = why
+        .lines
+        .iter()
+        .filter(|l| l.starts_with("TLS: "))
+        .collect();
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert!(
+        lines[0].contains("the one before at edge, ends in"),
+        "{lines:?}"
+    );
+    assert!(
+        lines[0].ends_with("on 2100-01-01"),
+        "the one that is served: {lines:?}"
+    );
+    let refused = "edge refuses the new certificate cert (a.test), good until 4096-01-01: unable";
+    assert!(lines[1].contains(refused), "{lines:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renewal_is_one_where_edges_serve_it_and_a_refused_one_is_named() {
+    let lab = Lab::start().await;
+    let edge = lab.node("edge", false, true).await;
+    let _worker = lab.node("a", true, false).await;
+    let (first, second) = (site("a.test").0, site("a.test").0);
+    apply(&lab, with_tls(&["cert"]), &[secret("cert", &first)])
+        .await
+        .unwrap();
+    lab.until_serving("web", 1).await;
+    let state = async || {
+        let services = lab
+            .admin
+            .clone()
+            .list_services(pb::ListServicesRequest {})
+            .await;
+        let services = services.unwrap().into_inner().services;
+        let states = services[0].certificates.iter();
+        let states: Vec<_> = states.map(|c| (c.edge.clone(), c.state.clone())).collect();
+        states
+    };
+    *edge.says.lock().unwrap() = Some(seen(&first, ""));
+    lab.until("it is served", async |_| {
+        let state = state().await;
+        let is_served = state == [("edge".to_owned(), "served".to_owned())];
+        is_served.then_some(()).ok_or(format!("{state:?}"))
+    })
+    .await;
+
+    apply(&lab, with_tls(&["cert"]), &[secret("cert", &second)])
+        .await
+        .unwrap();
+    assert_eq!(state().await, [("edge".to_owned(), "waits".to_owned())]);
+    assert!(events(&lab, "renewed").is_empty(), "said too early");
+    *edge.says.lock().unwrap() = Some(seen(&first, &second));
+    until_said(&lab, "refuses").await;
+    assert_eq!(
+        events(&lab, "refuses"),
+        [
+            "shop: edge refuses the new certificate cert and serves the one before (shop/web): unable \
+          to load it"
+        ]
+    );
+    assert_eq!(state().await, [("edge".to_owned(), "refused".to_owned())]);
+    refusal_is_said(&lab).await;
+    *edge.says.lock().unwrap() = Some(seen(&second, ""));
+    until_said(&lab, "renewed").await;
+    assert_eq!(
+        events(&lab, "renewed"),
+        [
+            "shop: certificate cert (a.test) renewed by admin, good until 4096-01-01; edge serves it \
+          without a reload (shop/web)"
+        ]
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_certificate_that_ends_soon_is_a_problem_and_its_renewal_an_event() {
     let lab = Lab::start().await;
@@ -262,14 +386,12 @@ async fn a_certificate_that_ends_soon_is_a_problem_and_its_renewal_an_event() {
     assert_eq!(said().await, (0, 1, 1));
     apply_with(&site("a.test").0).await;
     assert_eq!(said().await, (0, 0, 0));
-    let renewed = lab.controller.past_events().unwrap().into_iter();
-    let renewed = renewed.map(|stored| stored.event.kind.to_string());
-    let renewed: Vec<String> = renewed.filter(|e| e.contains("renewed")).collect();
-    assert_eq!(renewed.len(), 2, "{renewed:?}");
+    let brought = events(&lab, "brought");
+    assert_eq!(brought.len(), 2, "{brought:?}");
     assert_eq!(
-        renewed[1],
-        "shop: certificate cert (a.test) renewed by admin, good until 4096-01-01; edges serve it \
-         without a reload (shop/web)"
+        brought[1],
+        "shop: certificate cert (a.test) brought by admin, good until 4096-01-01; edges are sent it \
+         (shop/web)"
     );
     let request = pb::WhyRequest {
         target: "web".into(),

@@ -178,8 +178,12 @@ pub(super) async fn up(run: &Run, args: &UpArgs) -> Result<Exit, Failure> {
             failure
         }
     })?;
-    for secret in applied.secrets.iter().filter(|s| s.action == "renew") {
-        note(&printable(&format!("certificate {} renewed", secret.name)));
+    let renewed = applied.secrets.iter().filter(|s| s.action == "renew");
+    let renewed: Vec<String> = renewed.map(|secret| secret.name.clone()).collect();
+    for name in &renewed {
+        note(&printable(&format!(
+            "certificate {name}: a new one is sent to the edges"
+        )));
     }
     let app = loaded.app.to_string();
     if args.detach {
@@ -197,6 +201,7 @@ pub(super) async fn up(run: &Run, args: &UpArgs) -> Result<Exit, Failure> {
         revision: applied.revision,
         done: Box::new(move |services| services.len() == wanted && services.iter().all(settled)),
         counts: Vec::new(),
+        certificates: Some(renewed),
         judge: true,
         again: format!("controllerctl wait {app} --for stable"),
     };
@@ -309,6 +314,7 @@ async fn gone(
         revision: 0,
         done: Box::new(<[_]>::is_empty),
         counts: Vec::new(),
+        certificates: None,
         judge: false,
         again: format!("controllerctl wait {app} --for deleted"),
     };

@@ -2,6 +2,7 @@
 
 mod app;
 mod autoscale;
+mod certificates;
 mod config;
 mod context;
 mod exec;

@@ -139,6 +139,7 @@ async fn watch(
         revision,
         done: Box::new(|services| services.iter().all(settled)),
         counts: Vec::new(),
+        certificates: None,
         judge: true,
         again,
     };

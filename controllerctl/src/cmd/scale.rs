@@ -86,6 +86,7 @@ async fn serving(
             })
         }),
         counts,
+        certificates: None,
         judge: true,
         again,
     };

@@ -8,7 +8,7 @@ use longshore_proto::control::v1 as pb;
 use longshore_wire::struct_to_json;
 use tokio_stream::StreamExt;
 
-use super::Run;
+use super::{Run, certificates};
 use crate::client::Client;
 use crate::failure::{Exit, Failure};
 use crate::output::note;
@@ -39,6 +39,8 @@ pub(super) struct Goal {
     pub(super) done: Done,
     /// Counts that were asked for, by key or name.
     pub(super) counts: Vec<(String, u32)>,
+    /// Certificates that were renewed, where those are followed, too.
+    pub(super) certificates: Option<Vec<String>>,
     /// Stop early on failures and on what cannot be placed.
     pub(super) judge: bool,
     /// How to look again after Ctrl-C.
@@ -46,6 +48,18 @@ pub(super) struct Goal {
 }
 
 impl Goal {
+    /// What became of the certificates; none: they are on their way.
+    fn certificates_done(&self, services: &[pb::Service]) -> Option<Result<Vec<String>, Failure>> {
+        let Some(renewed) = &self.certificates else {
+            return Some(Ok(Vec::new()));
+        };
+        if let Some(failure) = certificates::refusal(services) {
+            return Some(Err(failure));
+        }
+        let waits = services.iter().any(certificates::on_their_way);
+        (!waits).then(|| Ok(certificates::news(services, renewed)))
+    }
+
     fn wants(&self, service: &pb::Service) -> bool {
         let named = self
             .services
@@ -201,7 +215,14 @@ async fn look(
                     return Err(failed(client, why, service, replicas, more).await);
                 }
                 if current && (goal.done)(services) {
-                    return Ok(went_on(services, goal.revision));
+                    match goal.certificates_done(services) {
+                        Some(Ok(news)) => {
+                            let words = went_on(services, goal.revision);
+                            return Ok(words.into_iter().chain(news).collect());
+                        }
+                        Some(Err(failure)) => return Err(failure),
+                        None => {}
+                    }
                 }
                 if goal.judge && current {
                     let overruled = overruled(goal, services);
@@ -330,6 +351,9 @@ fn report(
             && ended != Some(service.key.as_str())
         {
             text.push_str(&format!("; waits: {wait}"));
+        }
+        if let Some(waits) = certificates::waits(service) {
+            text.push_str(&format!("; {waits}"));
         }
         reporter.say(&service.key, None, stage, &text);
     }
@@ -524,9 +548,12 @@ async fn still_waiting(client: &mut Client, goal: &Goal) -> Vec<String> {
     };
     let around = seen.around().into_iter();
     let around = around.map(|(about, message)| format!("{about}: {message}"));
-    let open = seen.services.iter().filter(|service| !settled(service));
+    let followed = goal.certificates.is_some();
+    let is_open = |s: &&pb::Service| !settled(s) || (followed && certificates::on_their_way(s));
+    let open = seen.services.iter().filter(is_open);
     let open = open.map(|s| {
-        let waits = s.waits.join("; ");
+        let waits = s.waits.iter().cloned().chain(certificates::waits(s));
+        let waits = waits.collect::<Vec<_>>().join("; ");
         let why = if waits.is_empty() {
             String::new()
         } else {

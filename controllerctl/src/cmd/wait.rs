@@ -1,7 +1,7 @@
 //! `wait`: until something holds.
 
-use super::Run;
 use super::settle::{Goal, follow, settled};
+use super::{Run, certificates};
 use crate::cli::{WaitArgs, WaitState};
 use crate::failure::{Exit, Failure};
 use crate::output::outcome::Waited;
@@ -39,13 +39,17 @@ pub(super) async fn wait(run: &Run, args: &WaitArgs) -> Result<Exit, Failure> {
         app,
         revision: 0,
         done: Box::new(move |services| match state {
-            WaitState::Stable => !services.is_empty() && services.iter().all(settled),
+            WaitState::Stable => {
+                let stable = |s: &_| settled(s) && !certificates::on_their_way(s);
+                !services.is_empty() && services.iter().all(stable)
+            }
             WaitState::Healthy => {
                 !services.is_empty() && services.iter().all(|s| s.healthy >= s.wanted)
             }
             WaitState::Deleted => services.is_empty(),
         }),
         counts: Vec::new(),
+        certificates: None,
         judge: false,
         again: format!("controllerctl wait {} --for {word}", args.target),
     };

@@ -62,6 +62,7 @@ fn service() {
         against: text("of target 60 %"),
     };
     let service = pb::Service {
+        certificates: Vec::new(),
         key: text("shop/web"),
         app: text("shop"),
         name: text("web"),

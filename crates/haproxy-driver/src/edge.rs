@@ -22,6 +22,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use longshore_model::certificate::CertificatesObserved;
 use longshore_model::observe::{BackendObserved, PortsBySharer, ServersByService};
 use longshore_model::{Routes, ServiceKey};
 use tokio::time::Instant;
@@ -97,6 +98,8 @@ pub struct EdgeSnapshot {
     /// Other programs that listen on ports of this HAProxy and get a part of its connections, with
     /// these ports; also among the problems.
     pub sharers: PortsBySharer,
+    /// Certificates that the routes name.
+    pub certificates: CertificatesObserved,
 }
 
 /// One HAProxy on this host.

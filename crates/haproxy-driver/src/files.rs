@@ -81,13 +81,17 @@ pub(crate) async fn write_secret_draft(
 /// Removes a file that may not be there.
 pub(crate) async fn remove(path: &Path) -> Result<(), EdgeError> {
     let path = path.to_owned();
-    blocking(move || match std::fs::remove_file(&path) {
+    blocking(move || remove_now(&path)).await
+}
+
+/// As [`remove`], on this thread.
+pub(crate) fn remove_now(path: &Path) -> Result<(), EdgeError> {
+    match std::fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(failed("remove", &path)(error))
+            Err(failed("remove", path)(error))
         }
         _ => Ok(()),
-    })
-    .await
+    }
 }
 
 /// Replaces a file as a whole.

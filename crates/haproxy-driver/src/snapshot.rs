@@ -78,6 +78,7 @@ impl Edge {
             problems,
             refused: self.refused(),
             sharers: self.sharers(),
+            certificates: self.certificates(),
         })
     }
 }

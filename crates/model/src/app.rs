@@ -7,9 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::TimeMs;
 use crate::autoscale::AutoscaleControl;
+use crate::certificate::CertificateWanted;
 use crate::id::{AppName, NodeId, ServiceKey, ServiceName};
 use crate::node::Node;
 use crate::rollout::RolloutControl;
+use crate::secret::SecretKey;
 use crate::shared::SharedMap;
 use crate::spec::ServiceSpec;
 
@@ -58,6 +60,9 @@ pub struct Desired {
     /// What operators said about rollouts.
     #[serde(default)]
     pub rollout: BTreeMap<ServiceKey, RolloutControl>,
+    /// Certificates that edges shall serve.
+    #[serde(default)]
+    pub certificates: Arc<BTreeMap<SecretKey, CertificateWanted>>,
 }
 
 impl Desired {

@@ -46,8 +46,8 @@ pub enum EventKind {
         /// By whom.
         by: String,
     },
-    /// A certificate came that takes the place of one before: edges get it live.
-    CertificateRenewed {
+    /// A certificate came that takes the place of one before: edges are sent it.
+    CertificateBrought {
         /// App.
         app: AppName,
         /// Its secret.
@@ -60,6 +60,42 @@ pub enum EventKind {
         until_ms: TimeMs,
         /// By whom.
         by: String,
+    },
+    /// All edges serve a certificate that took the place of one before.
+    CertificateRenewed {
+        /// App.
+        app: AppName,
+        /// Its secret.
+        secret: SecretName,
+        /// Host names that it is for; of many the first ones.
+        names: Vec<String>,
+        /// Services that end TLS with it.
+        services: BTreeSet<ServiceKey>,
+        /// Last moment that it can be used in.
+        until_ms: TimeMs,
+        /// By whom; empty: not known any more.
+        by: String,
+        /// Edges that serve it.
+        #[serde(default)]
+        edges: BTreeSet<NodeId>,
+        /// Edges that are away or do not say; they get it when they are back.
+        #[serde(default)]
+        without: BTreeSet<NodeId>,
+    },
+    /// An edge's HAProxy does not take a new certificate.
+    CertificateRefused {
+        /// App.
+        app: AppName,
+        /// Its secret.
+        secret: SecretName,
+        /// Services that end TLS with it.
+        services: BTreeSet<ServiceKey>,
+        /// The edge.
+        node: NodeId,
+        /// Why, in HAProxy's words as far as it says.
+        why: String,
+        /// Does it serve the one before?
+        served: bool,
     },
     /// A count changed.
     Scaled {
@@ -427,6 +463,7 @@ impl EventKind {
             | Self::EdgeAnswers { node }
             | Self::PortsShared { node, .. }
             | Self::PortsOwn { node, .. }
+            | Self::CertificateRefused { node, .. }
             | Self::NodeDrained { node, .. }
             | Self::NodeDrainLate { node, .. }
             | Self::Moving { node, .. }

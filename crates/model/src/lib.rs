@@ -6,6 +6,7 @@
 
 pub mod app;
 pub mod autoscale;
+pub mod certificate;
 pub mod event;
 pub mod id;
 #[cfg(feature = "mutants")]

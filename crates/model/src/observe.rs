@@ -9,6 +9,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::TimeMs;
+use crate::certificate::CertificatesObserved;
 use crate::id::{NodeId, ReplicaId, ServiceKey};
 use crate::node::Capacity;
 use crate::replica::ReplicaStatus;
@@ -278,6 +279,9 @@ pub struct EdgeObserved {
     /// Other programs that listen on ports of its HAProxy and get a part of its connections.
     #[serde(default)]
     pub sharers: Arc<PortsBySharer>,
+    /// Certificates that its routes name; none: its agent is an older one, which does not say.
+    #[serde(default)]
+    pub certificates: Option<Arc<CertificatesObserved>>,
 }
 
 /// Ports by the program that listens on them, too: `haproxy (pid 4242)`.

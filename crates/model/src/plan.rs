@@ -500,6 +500,9 @@ pub struct Memory {
     /// Other programs on edges' ports, as last said in an event.
     #[serde(default)]
     pub edges_shared: Arc<BTreeMap<NodeId, Arc<PortsBySharer>>>,
+    /// What was last said of certificates.
+    #[serde(default)]
+    pub certificates: Arc<crate::certificate::CertificatesSaid>,
     /// When too many nodes were away at once, as long as the brake is on.
     #[serde(default)]
     pub braked_ms: Option<TimeMs>,

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::TimeMs;
-use crate::id::{NodeId, ReplicaId};
+use crate::id::{NodeId, ReplicaId, SecretName};
 pub use crate::refusal::{Refusal, RefusalCount};
 use crate::report::{BoundReport, BoundSource, measured};
 use crate::rollout::{PauseCause, Trouble};
@@ -318,6 +318,15 @@ pub enum Reason {
         /// Why, in its agent's words, with the way out.
         detail: String,
     },
+    /// An edge's HAProxy does not take a new certificate and serves the one before.
+    CertificateRefused {
+        /// The edge.
+        edge: NodeId,
+        /// Secret of the app.
+        secret: SecretName,
+        /// Why, in HAProxy's words as far as it says.
+        why: String,
+    },
     /// Replicas are healthy as their nodes say, and no edge reaches them, or some edges do not.
     NotReached {
         /// How many.
@@ -463,6 +472,11 @@ impl fmt::Display for Reason {
             Self::WaitsForReplacement { replica } => {
                 write!(f, "{replica} waits until its replacement serves")
             }
+            Self::CertificateRefused { edge, secret, why } => write!(
+                f,
+                "{edge} refuses the new certificate {secret} and serves the one before: {why}; bring \
+                 another one: controllerctl up -f FILE"
+            ),
             Self::NotRouted { edge, detail } => write!(f, "not reachable through {edge}: {detail}"),
             Self::NotReached {
                 replicas,

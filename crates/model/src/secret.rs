@@ -2,11 +2,12 @@
 //! contents go another way, and never into a text that people or other programs read.
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{AppName, SecretName};
+use crate::id::{AppName, NameError, SecretName};
 
 /// Most secrets of one app.
 pub const SECRETS_MAX: usize = 32;
@@ -18,6 +19,7 @@ pub const PEM_BYTES_MAX: usize = 15_000;
 
 /// A secret of the cluster. Shown as `app/secret`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct SecretKey {
     /// The app that it belongs to.
     pub app: AppName,
@@ -36,6 +38,30 @@ impl SecretKey {
 impl fmt::Display for SecretKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.app, self.name)
+    }
+}
+
+impl FromStr for SecretKey {
+    type Err = NameError;
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let (app, name) = text.split_once('/').ok_or_else(|| NameError::Form {
+            kind: "secret key (app/secret)",
+            name: text.into(),
+        })?;
+        Ok(Self::new(app.parse()?, name.parse()?))
+    }
+}
+
+impl TryFrom<String> for SecretKey {
+    type Error = NameError;
+    fn try_from(text: String) -> Result<Self, NameError> {
+        text.parse()
+    }
+}
+
+impl From<SecretKey> for String {
+    fn from(key: SecretKey) -> String {
+        key.to_string()
     }
 }
 

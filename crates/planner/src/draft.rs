@@ -175,6 +175,8 @@ pub(crate) struct Draft<'a> {
     pub edges_silent: Arc<BTreeSet<NodeId>>,
     /// Other programs on edges' ports, as last said in an event.
     pub edges_shared: Arc<BTreeMap<NodeId, Arc<PortsBySharer>>>,
+    /// What was said of certificates.
+    pub certificates: Arc<longshore_model::certificate::CertificatesSaid>,
     /// What is known for evening out the cluster.
     pub rebalance: Arc<RebalanceMemory>,
     /// What was said of drains.
@@ -207,6 +209,7 @@ impl<'a> Draft<'a> {
             node_states: Arc::clone(&input.memory.node_states),
             edges_silent: Arc::clone(&input.memory.edges_silent),
             edges_shared: Arc::clone(&input.memory.edges_shared),
+            certificates: Arc::clone(&input.memory.certificates),
             rebalance: Arc::clone(&input.memory.rebalance),
             drains: Arc::clone(&input.memory.drains),
             due_ms: None,

@@ -217,6 +217,7 @@ fn memory(draft: &Draft<'_>, changed: &[(ServiceKey, Option<Arc<ServicePlan>>)])
     let same = Arc::ptr_eq(&draft.node_states, &before.node_states)
         && Arc::ptr_eq(&draft.edges_silent, &before.edges_silent)
         && Arc::ptr_eq(&draft.edges_shared, &before.edges_shared)
+        && Arc::ptr_eq(&draft.certificates, &before.certificates)
         && Arc::ptr_eq(&draft.rebalance, &before.rebalance)
         && Arc::ptr_eq(&draft.drains, &before.drains)
         && draft.braked_ms == before.braked_ms;
@@ -229,6 +230,7 @@ fn memory(draft: &Draft<'_>, changed: &[(ServiceKey, Option<Arc<ServicePlan>>)])
         edges_silent: Arc::clone(&draft.edges_silent),
         edges_shared: Arc::clone(&draft.edges_shared),
         braked_ms: draft.braked_ms,
+        certificates: Arc::clone(&draft.certificates),
         rebalance: Arc::clone(&draft.rebalance),
         drains: Arc::clone(&draft.drains),
     })

@@ -20,6 +20,7 @@
 
 mod bounds;
 mod cache;
+mod certificates;
 pub mod check;
 mod cluster;
 mod config;

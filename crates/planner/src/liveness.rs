@@ -38,6 +38,7 @@ pub(crate) fn run(draft: &mut Draft<'_>) {
     say(draft, &gone);
     say_edges(draft);
     say_sharers(draft);
+    crate::certificates::say(draft);
 }
 
 /// How long nothing was heard of it, as far as this controller can know.

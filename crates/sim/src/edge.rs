@@ -365,6 +365,7 @@ impl Driver {
             haproxy_version: self.release().into(),
             refused: BTreeMap::new(),
             sharers: BTreeMap::new(),
+            certificates: None,
         })
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use longshore_model::TimeMs;
+use longshore_model::certificate::CertificatesObserved;
 use longshore_model::node::Capacity;
 use longshore_model::observe::{
     BackendObserved, CheckState, EngineState, PortsBySharer, ServerAdmin, ServerAnswers,
@@ -455,6 +456,8 @@ pub struct EdgeReport {
     pub refused: BTreeMap<ServiceKey, String>,
     /// Other programs that listen on ports of its HAProxy.
     pub sharers: PortsBySharer,
+    /// Certificates that its routes name; none: its agent does not say.
+    pub certificates: Option<CertificatesObserved>,
 }
 
 /// To the wire.
@@ -510,6 +513,7 @@ pub fn edge_report_to_pb(report: &EdgeReport) -> pb::EdgeReport {
             })
             .collect(),
         sharers: edge::sharers_to_pb(&report.sharers),
+        certificates: report.certificates.as_ref().map(edge::certificates_to_pb),
     }
 }
 
@@ -583,5 +587,9 @@ pub fn edge_report_from_pb(report: pb::EdgeReport) -> Result<EdgeReport, WireErr
             .into_iter()
             .collect(),
         sharers: edge::sharers_from_pb(report.sharers)?,
+        certificates: report
+            .certificates
+            .map(edge::certificates_from_pb)
+            .transpose()?,
     })
 }

@@ -379,6 +379,7 @@ fn reports_come_back_the_same() {
         haproxy_version: "2.6.12".into(),
         refused: BTreeMap::from([("shop/web".parse().unwrap(), "port 80 taken".into())]),
         sharers: BTreeMap::from([("haproxy (pid 7)".into(), [80, 443].into())]),
+        certificates: Some(BTreeMap::new()),
     };
     assert_eq!(
         wire::edge_report_from_pb(wire::edge_report_to_pb(&edge)),

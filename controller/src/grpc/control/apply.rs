@@ -328,7 +328,7 @@ pub(super) fn apply_app(
         if present.is_some_and(|app| app.services == services) {
             let repository = &mut ledger.repository;
             let stored = repository.apply_app(None, &next.changes, &renewed)?;
-            next.publish(cluster);
+            next.publish(cluster, desired, by);
             let secrets = next.said;
             let answer = pb::ApplyAppResponse {
                 revision,
@@ -354,7 +354,7 @@ pub(super) fn apply_app(
         let events = ledger
             .repository
             .apply_app(Some(&app), &next.changes, &renewed)?;
-        next.publish(cluster);
+        next.publish(cluster, desired, by);
         desired.apps.insert(name, app);
         Ok((
             pb::ApplyAppResponse {
@@ -388,7 +388,7 @@ pub(super) fn down_app(
         let events = ledger
             .repository
             .remove_app(&name, &spoken, &[Event { at_ms, kind }])?;
-        secrets::forget(cluster, &name);
+        secrets::forget(cluster, desired, &name);
         desired.apps.remove(&name);
         desired.manual.retain(|key, _| key.app != name);
         desired.rollout.retain(|key, _| key.app != name);

@@ -37,7 +37,9 @@ fn is_about_service(kind: &EventKind, word: &str) -> bool {
         EventKind::AppApplied { app, .. } | EventKind::AppDown { app, .. } => {
             app.as_str() == word || word.starts_with(&format!("{app}/"))
         }
-        EventKind::CertificateRenewed { app, services, .. } => {
+        EventKind::CertificateBrought { app, services, .. }
+        | EventKind::CertificateRenewed { app, services, .. }
+        | EventKind::CertificateRefused { app, services, .. } => {
             let is_named =
                 |key: &ServiceKey| key.service.as_str() == word || key.to_string() == word;
             app.as_str() == word || services.iter().any(is_named)

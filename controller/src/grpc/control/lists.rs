@@ -16,6 +16,7 @@ use longshore_proto::control::v1 as pb;
 use longshore_wire::{route_spec_to_pb, to_struct};
 use tonic::Status;
 
+use super::certificates::Scene;
 use super::find::{self, Target};
 use super::nodes::availability_word;
 use crate::cluster::{Cluster, View};
@@ -114,8 +115,11 @@ fn problems(cluster: &Cluster, view: &View, observed: &Observed) -> Vec<pb::Prob
     for (id, edge) in &observed.edges {
         list.extend(edge.problem.iter().map(|text| problem(id, text)));
     }
-    let ending = super::secrets::ending(cluster).into_iter();
-    list.extend(ending.map(|(service, text)| problem(service, text)));
+    let certificates = Scene::of(cluster).problems().into_iter();
+    list.extend(certificates.map(|(service, text, reason)| pb::Problem {
+        reason: reason.as_ref().map(to_struct),
+        ..problem(service, text)
+    }));
     for (key, service) in view.report.services.iter() {
         for reason in &service.waits {
             list.push(pb::Problem {
@@ -241,6 +245,7 @@ pub(super) fn services(cluster: &Cluster) -> Vec<pb::Service> {
         .filter(|n| n.roles.edge)
         .map(|n| n.address)
         .collect();
+    let certificates = Scene::of(cluster);
     let mut list: BTreeMap<_, pb::Service> = BTreeMap::new();
     for (key, app, spec) in desired.services() {
         let report = view.report.services.get(&key).cloned().unwrap_or_default();
@@ -250,6 +255,7 @@ pub(super) fn services(cluster: &Cluster) -> Vec<pb::Service> {
         service.updated_ms = app.applied_ms;
         let gap = super::beforehand::gap(&view, &desired, &key, spec);
         service.gap = gap.unwrap_or_default();
+        service.certificates = certificates.of_service(&key, spec);
         service.rollout = Some(super::rollout::state(&view, &desired, &observed, &key));
         list.insert(key, service);
     }

@@ -3,6 +3,7 @@
 mod apply;
 mod autoscale;
 mod beforehand;
+mod certificates;
 mod decisions;
 mod events;
 mod exec;

@@ -4,13 +4,13 @@
 //! no longer named stays as long as a kept revision names it, so that `undo` finds it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use longshore_identity::site::{SiteCertificate, digest};
-use longshore_model::event::day;
+use longshore_model::certificate::is_used;
 use longshore_model::secret::{SECRETS_ALL_MAX, SECRETS_MAX};
 use longshore_model::{
     AppName, Desired, Event, EventKind, SecretKey, SecretName, SecretText, ServiceKey, ServiceSpec,
-    span,
 };
 use longshore_proto::control::v1 as pb;
 use tonic::Status;
@@ -18,11 +18,8 @@ use tonic::Status;
 use super::apply::Services;
 use crate::cluster::Cluster;
 use crate::grpc::store_status;
-use crate::secrets::{Secrets, Shown};
+use crate::secrets::shown;
 use crate::store::{SecretChanges, StoreError, revisions};
-
-/// A certificate with less left than this is a problem.
-const SOON_MS: u64 = 14 * 86_400_000;
 
 /// What an app brings: each secret's digest, and its contents where they were sent.
 pub(super) type Sent = BTreeMap<SecretName, (String, Option<SecretText>)>;
@@ -135,9 +132,11 @@ pub(super) fn next(
 
 impl Next {
     /// Makes what was stored known.
-    pub(super) fn publish(&self, cluster: &Cluster) {
+    pub(super) fn publish(&self, cluster: &Cluster, desired: &mut Desired, by: &str) {
         if !self.changes.is_empty() {
-            cluster.set_secrets(cluster.secrets().with(&self.changes));
+            let next = cluster.secrets().with(&self.changes, by);
+            desired.certificates = Arc::clone(&next.shown);
+            cluster.set_secrets(next);
         }
     }
 
@@ -152,10 +151,10 @@ impl Next {
         let secrets = cluster.secrets();
         let present = |(key, _): &(&SecretKey, _)| secrets.all.contains_key(key);
         let event = |(key, text): (&SecretKey, &Option<SecretText>)| {
-            let shown = Shown::of(text.as_ref()?)?;
-            let is_user = |spec: &ServiceSpec| uses(spec, &key.name);
+            let shown = shown(text.as_ref()?, by)?;
+            let is_user = |spec: &ServiceSpec| is_used(spec, key);
             let users = services.iter().filter(|(_, spec)| is_user(spec));
-            let kind = EventKind::CertificateRenewed {
+            let kind = EventKind::CertificateBrought {
                 app: app.clone(),
                 secret: key.name.clone(),
                 names: shown.names,
@@ -181,76 +180,8 @@ impl Next {
     }
 }
 
-fn uses(spec: &ServiceSpec, name: &SecretName) -> bool {
-    let mut names = spec.routes.iter().flat_map(|route| &route.tls);
-    names.any(|text| text == name.as_str())
-}
-
-/// Certificates that services end TLS with, each with the first of them.
-fn used<'c>(
-    desired: &'c Desired,
-    secrets: &'c Secrets,
-) -> impl Iterator<Item = (ServiceKey, &'c SecretKey, &'c Shown)> {
-    secrets.shown.iter().filter_map(|(key, shown)| {
-        let services = &desired.apps.get(&key.app)?.services;
-        let mut users = services.iter().filter(|(_, spec)| uses(spec, &key.name));
-        let (service, _) = users.next()?;
-        let service = ServiceKey::new(key.app.clone(), service.clone());
-        Some((service, key, shown))
-    })
-}
-
-/// Certificates whose time is over, or soon will be: a service that ends TLS with each, and what is
-/// to be said.
-pub(super) fn ending(cluster: &Cluster) -> Vec<(ServiceKey, String)> {
-    let (secrets, desired) = (cluster.secrets(), cluster.desired());
-    let now_ms = cluster.now_ms();
-    let ending = used(&desired, &secrets).filter(|(_, _, s)| s.until_ms < now_ms + SOON_MS);
-    let said = ending.map(|(service, key, shown)| {
-        let what = match shown.until_ms < now_ms {
-            true => "clients refuse it",
-            false => "clients will refuse it then",
-        };
-        let certificate = in_words(key, shown, now_ms);
-        let why = format!("{certificate}: {what}; renew it and run controllerctl up -f FILE");
-        (service, why)
-    });
-    said.collect()
-}
-
-/// Each certificate that a service ends TLS with, in a line.
-pub(super) fn lines(cluster: &Cluster, service: &ServiceKey) -> Vec<String> {
-    let (secrets, desired) = (cluster.secrets(), cluster.desired());
-    let app = desired.apps.get(&service.app);
-    let Some(spec) = app.and_then(|app| app.services.get(&service.service)) else {
-        return Vec::new();
-    };
-    let of_app = secrets
-        .shown
-        .iter()
-        .filter(|(key, _)| key.app == service.app);
-    let of_service = of_app.filter(|(key, _)| uses(spec, &key.name));
-    let now_ms = cluster.now_ms();
-    let lines = of_service.map(|(key, shown)| format!("TLS: {}", in_words(key, shown, now_ms)));
-    lines.collect()
-}
-
-/// `certificate shop-cert (shop.org) ends in 9 d 3 h, on 2026-12-01`
-fn in_words(key: &SecretKey, shown: &Shown, now_ms: u64) -> String {
-    let (names, until_ms) = (shown.names.join(", "), shown.until_ms);
-    let when = match until_ms < now_ms {
-        true => format!("ended {} ago", span(now_ms - until_ms)),
-        false => format!("ends in {}", span(until_ms - now_ms)),
-    };
-    format!(
-        "certificate {} ({names}) {when}, on {}",
-        key.name,
-        day(until_ms)
-    )
-}
-
 /// An app was removed, its secrets with it.
-pub(super) fn forget(cluster: &Cluster, app: &AppName) {
+pub(super) fn forget(cluster: &Cluster, desired: &mut Desired, app: &AppName) {
     let secrets = cluster.secrets();
     let changes = secrets.of(app).map(|(key, _)| (key.clone(), None));
     let changes = changes.collect();
@@ -258,7 +189,7 @@ pub(super) fn forget(cluster: &Cluster, app: &AppName) {
         changes,
         ..Next::default()
     }
-    .publish(cluster);
+    .publish(cluster, desired, "");
 }
 
 fn missing(app: &AppName, name: &SecretName) -> Status {

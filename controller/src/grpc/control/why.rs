@@ -96,7 +96,8 @@ pub(super) fn why(cluster: &Cluster, request: &pb::WhyRequest) -> Result<pb::Why
             response.target = key.to_string();
             service(&scene, key, None, &mut response)?;
             if !scene.past {
-                response.lines.extend(super::secrets::lines(cluster, key));
+                let certificates = super::certificates::Scene::of(cluster);
+                response.lines.extend(certificates.lines(key));
             }
             let name = key.to_string();
             let events = scene.events.iter();

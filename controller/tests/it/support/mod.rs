@@ -245,9 +245,13 @@ pub(crate) struct Told {
     pub(crate) ended: Option<String>,
 }
 
+type Says = Arc<std::sync::Mutex<Option<agent::CertificatesSeen>>>;
+
 pub(crate) struct FakeAgent {
     pub(crate) certs: Arc<CertHolder>,
     pub(crate) told: watch::Receiver<Told>,
+    /// What it says of certificates, as an edge, with its next reports.
+    pub(crate) says: Says,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -258,8 +262,15 @@ impl FakeAgent {
             .await
             .unwrap();
         let (sender, told) = watch::channel(Told::default());
-        let task = tokio::spawn(serve(channel, sender, edge, name.to_owned()));
-        Self { certs, told, task }
+        let says = Says::default();
+        let fake = serve(channel, sender, edge, name.to_owned(), Arc::clone(&says));
+        let task = tokio::spawn(fake);
+        Self {
+            certs,
+            told,
+            says,
+            task,
+        }
     }
 
     /// Cuts the connection.
@@ -296,11 +307,12 @@ struct Fake {
     edge: bool,
     node: agent::NodeReport,
     routes: agent::EdgeReport,
+    says: Says,
 }
 
 type Up = agent::session_request::Message;
 
-async fn serve(channel: Channel, told: watch::Sender<Told>, edge: bool, name: String) {
+async fn serve(channel: Channel, told: watch::Sender<Told>, edge: bool, name: String, says: Says) {
     let (sender, requests) = mpsc::channel(64);
     let capacity = Some(agent::Capacity {
         cpu_milli: 4_000,
@@ -332,6 +344,7 @@ async fn serve(channel: Channel, told: watch::Sender<Told>, edge: bool, name: St
         edge,
         node,
         routes: agent::EdgeReport::default(),
+        says,
     };
     let ended = async {
         let mut stream = client
@@ -364,6 +377,7 @@ impl Fake {
             }
             Down::Ping(ping) => {
                 let echo = Up::Echo(agent::Echo { nonce: ping.nonce });
+                self.routes.certificates = self.says.lock().unwrap().clone();
                 let mut answers = vec![echo, Up::NodeReport(self.node.clone())];
                 answers.extend(self.edge.then(|| Up::EdgeReport(self.routes.clone())));
                 answers

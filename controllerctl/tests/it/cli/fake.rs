@@ -1,5 +1,6 @@
 //! A controller as small as the CLI can be tested with: real mTLS, made-up answers.
 
+mod certificates;
 mod cluster;
 mod explain;
 
@@ -332,6 +333,7 @@ impl ControlService for Fake {
             let mut service = service(&app.name, &name, spec.replicas);
             service.image = spec.container.unwrap().image;
             service.revision = revision;
+            service.certificates = certificates::of(&service.image);
             let reason = match service.image.as_str() {
                 "broken" => Some(backoff()),
                 "huge" | "absurd" => Some(Reason::Unplaceable {
@@ -368,10 +370,15 @@ impl ControlService for Fake {
             world.problems.extend(new);
             world.services.push(service);
         }
+        let certificates = world.services.iter().flat_map(|s| &s.certificates);
+        let renew = certificates.take(1).map(|c| pb::SecretChange {
+            action: "renew".into(),
+            name: c.name.clone(),
+        });
         Ok(Response::new(pb::ApplyAppResponse {
             revision,
             changed: true,
-            ..Default::default()
+            secrets: renew.collect(),
         }))
     }
 

@@ -32,6 +32,11 @@ pub(super) struct Worker {
 }
 
 impl Worker {
+    /// What it was seen to have of it, in step with the file.
+    pub(super) fn has(&self, name: &CertificateName) -> Option<&SecretText> {
+        self.has.get(name)
+    }
+
     /// Looks with the next convergence; what differs then is drift.
     pub(super) fn look_at_once(&mut self) {
         self.look_at = None;
@@ -177,6 +182,7 @@ impl Edge {
         for _ in 0..ROUNDS_MAX {
             let wanted = self.wanted_live();
             if wanted.lists.is_empty() {
+                self.certificates.worker.has.clear();
                 return Ok(());
             }
             let seen = self.seen_live(&wanted).await?;

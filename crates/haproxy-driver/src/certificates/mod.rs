@@ -7,12 +7,15 @@
 //! before, or left out.
 
 mod live;
+mod seen;
+mod sweep;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use longshore_model::certificate::CertificateServed;
 use longshore_model::secret::PEM_BYTES_MAX;
 use longshore_model::{Routes, SecretKey, SecretText, ServiceKey};
 use tokio::time::Instant;
@@ -23,7 +26,6 @@ use crate::error::EdgeError;
 use crate::files;
 use crate::intent::certificate_name;
 use crate::name::{BackendName, CertificateName};
-use crate::quarantine::bounded;
 use crate::render::{certificate_path, list_path};
 use crate::settings::Settings;
 
@@ -41,6 +43,10 @@ pub struct Certificate {
     pub pem: SecretText,
     /// SHA-1 of the certificate, as HAProxy shows it: hexadecimal, upper case.
     pub fingerprint: String,
+    /// What is said of it when it is served: tells it from the one before.
+    pub shown: CertificateServed,
+    /// Why HAProxy may refuse it: it gives no reason itself.
+    pub doubt: Option<String>,
 }
 
 /// Certificates by secret.
@@ -53,10 +59,14 @@ pub(crate) struct CertificateFiles {
     told: Arc<Certificates>,
     /// Files in place: those that HAProxy took.
     files: BTreeMap<CertificateName, SecretText>,
+    /// What may be said of these contents.
+    known: BTreeMap<CertificateName, (SecretText, CertificateServed)>,
     /// What of it HAProxy did not take.
     refused: BTreeMap<CertificateName, Refused>,
     /// Lists as they were written.
     lists: BTreeMap<u16, String>,
+    /// What was to be kept, and since when the configuration was in place, when strays were last looked for.
+    swept: Option<(BTreeSet<String>, Option<Instant>)>,
     /// When files are looked after again; none: when something changes.
     look_at: Option<Instant>,
     /// Why they could not be brought in place.
@@ -67,6 +77,7 @@ pub(crate) struct CertificateFiles {
 #[derive(Debug)]
 struct Refused {
     pem: SecretText,
+    mark: String,
     words: String,
     again_at: Instant,
 }
@@ -75,6 +86,7 @@ impl CertificateFiles {
     /// Reads the files that an earlier process left.
     pub(crate) fn open(settings: &Settings) -> Result<Self, EdgeError> {
         let mut found = Self::default();
+        sweep::drafts(&settings.certificates_path)?;
         let names = files::names(&settings.certificates_path, FILES_MAX)?;
         let keys = names
             .iter()
@@ -115,22 +127,19 @@ impl CertificateFiles {
         self.worker.look_at_once();
     }
 
-    /// Why a certificate is not what it should be; none: it is, as far as is known.
+    /// Why there is none to serve; none: there is one, be it the one before.
     fn why_not(&self, key: &SecretKey) -> Option<String> {
         let name = CertificateName::of(key);
-        let secret = &key.name;
-        match (self.refused.get(&name), self.files.contains_key(&name)) {
-            (Some(Refused { words, .. }), true) => Some(format!(
-                "HAProxy refuses the new certificate {secret}, the one before is served: {words}"
-            )),
-            (Some(Refused { words, .. }), false) => {
-                Some(format!("HAProxy refuses certificate {secret}: {words}"))
-            }
-            (None, false) => Some(format!(
-                "certificate {secret} has not come from the controller"
-            )),
-            (None, true) => None,
+        if self.files.contains_key(&name) {
+            return None;
         }
+        let secret = &key.name;
+        Some(match self.refused.get(&name) {
+            Some(Refused { words, .. }) => {
+                format!("HAProxy refuses certificate {secret}: {words}")
+            }
+            None => format!("certificate {secret} has not come from the controller"),
+        })
     }
 
     /// Certificates of these routes that cannot be used, and why.
@@ -138,8 +147,7 @@ impl CertificateFiles {
         let keys = asked(routes).into_iter().map(|(_, key)| key);
         let lacking = keys.filter_map(|key| {
             let name = CertificateName::of(&key);
-            let why = self.why_not(&key)?;
-            (!self.files.contains_key(&name)).then_some((name, why))
+            Some((name, self.why_not(&key)?))
         });
         lacking.collect()
     }
@@ -192,6 +200,7 @@ impl Edge {
     pub fn set_certificates(&mut self, certificates: Arc<Certificates>) {
         if self.certificates.told != certificates {
             self.certificates.told = certificates;
+            self.certificates.learn();
             self.certificates.look_by(Instant::now());
         }
     }
@@ -232,7 +241,7 @@ impl Edge {
         let Some(routes) = &self.routes else {
             return Ok(());
         };
-        let mut new = BTreeMap::new();
+        let (mut new, mut marks) = (BTreeMap::new(), BTreeMap::new());
         for (_, key) in asked(routes) {
             let name = CertificateName::of(&key);
             let Some(certificate) = self.certificates.told.get(&key) else {
@@ -248,6 +257,7 @@ impl Edge {
                 let again_at = refused.again_at;
                 self.certificates.look_by(again_at);
             } else {
+                marks.insert(name.clone(), certificate.clone());
                 new.insert(name, pem.clone());
             }
         }
@@ -262,9 +272,12 @@ impl Edge {
                 Err(EdgeError::Refused { output }) => {
                     let again_at = now + Duration::from_millis(AGAIN_MS);
                     tracing::warn!(certificate = name.as_str(), output, "HAProxy refuses it");
-                    let words = bounded(&output);
+                    let of = marks.remove(&name);
+                    let (mark, doubt) = of.map(|c| (c.shown.mark, c.doubt)).unwrap_or_default();
+                    let words = seen::cause(&output, doubt.as_deref());
                     let refused = Refused {
                         pem,
+                        mark,
                         words,
                         again_at,
                     };
@@ -298,7 +311,8 @@ impl Edge {
         true
     }
 
-    /// Writes files and gives them their names, if haproxy takes all of them.
+    /// Writes files and gives them their names, if haproxy takes all of them. None is left on disk
+    /// that it does not take.
     async fn place(
         &mut self,
         new: &BTreeMap<CertificateName, SecretText>,
@@ -306,6 +320,27 @@ impl Edge {
         if new.is_empty() {
             return Ok(());
         }
+        let placed = self.place_drafts(new).await;
+        self.certificates.learn();
+        // Those that got their names are drafts no more.
+        let drafts = new
+            .keys()
+            .map(|name| certificate_path(&self.settings, name));
+        let mut removed = Ok(());
+        for path in drafts.chain([self.check_path()]) {
+            removed = removed.and(files::remove(&files::draft_path(&path)).await);
+        }
+        placed.and(removed)
+    }
+
+    fn check_path(&self) -> PathBuf {
+        self.settings.certificates_path.join("check.cfg")
+    }
+
+    async fn place_drafts(
+        &mut self,
+        new: &BTreeMap<CertificateName, SecretText>,
+    ) -> Result<(), EdgeError> {
         let mut config =
             "defaults\n    mode http\n    timeout connect 1s\n    timeout client 1s\n    \
                           timeout server 1s\nfrontend certificates\n"
@@ -320,8 +355,7 @@ impl Edge {
             let line = format!("    bind 127.0.0.1:1 ssl crt {}\n", draft.display());
             config.push_str(&line);
         }
-        let check = self.settings.certificates_path.join("check.cfg");
-        let check = files::write_draft(&check, config).await?;
+        let check = files::write_draft(&self.check_path(), config).await?;
         let deadline = Duration::from_millis(self.settings.check_deadline_ms);
         files::check(&self.settings.binary, &check, deadline).await?;
         for (name, pem) in new {
@@ -417,7 +451,7 @@ impl Edge {
             files::remove(&list_path(&self.settings, port)).await?;
             self.certificates.lists.remove(&port);
         }
-        Ok(())
+        self.sweep_certificates().await
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use longshore_haproxy_driver::{Certificate, Certificates, Edge};
+use longshore_model::certificate::{CertificateObserved, CertificateServed};
 use longshore_model::routes::Backend;
 use longshore_model::routes::ServerMode::{Drain, Serve};
 use longshore_model::{SecretKey, SecretText};
@@ -31,7 +32,17 @@ fn certificate(domain: &str) -> (Certificate, Vec<u8>) {
     let der = made.cert.der().to_vec();
     let fingerprint = data_encoding::HEXUPPER.encode(&sha1::Sha1::digest(&der));
     let pem = SecretText::new(pem.replace('\r', ""));
-    (Certificate { pem, fingerprint }, der)
+    let shown = CertificateServed {
+        mark: fingerprint.clone(),
+        until_ms: 7,
+    };
+    let certificate = Certificate {
+        pem,
+        fingerprint,
+        shown,
+        doubt: None,
+    };
+    (certificate, der)
 }
 
 fn told(of: &[(&str, &Certificate)]) -> Arc<Certificates> {
@@ -239,13 +250,77 @@ async fn a_renewal_is_live_without_a_reload_and_survives_a_restart() {
     host.serve(5, Vec::new()).await;
     let left = std::fs::read_dir(&host.settings.certificates_path).unwrap();
     let left: Vec<_> = left.map(|e| e.unwrap().file_name()).collect();
-    assert!(left.iter().all(|name| name == "check.cfg.new"), "{left:?}");
+    assert!(left.is_empty(), "{left:?}");
+}
+
+/// What is said of shop's certificate: the one that is served, the mark of the refused one.
+fn seen(host: &Host) -> (Option<CertificateServed>, Option<String>) {
+    let all = host.edge.certificates();
+    let CertificateObserved { served, refused } = all[&secret("shop/cert")].clone();
+    (served, refused.map(|refused| refused.mark))
+}
+
+/// Names of the files beside the certificates.
+fn files_of(host: &Host) -> Vec<String> {
+    let files = std::fs::read_dir(&host.settings.certificates_path).unwrap();
+    let names = files.map(|e| e.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<String> = names.collect();
+    names.sort();
+    names
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_served_is_known_and_strays_are_swept() {
+    let mut host = Host::start().await;
+    let port = free_port();
+    let list = format!("fe_{port}.list");
+    let one = Replica::start(1).await;
+    let (old, old_der) = certificate("a.test");
+    let (new, _) = certificate("a.test");
+    let ways = || vec![https("shop/web", port, "a.test", &["cert"], &one)];
+    host.edge.set_certificates(told(&[("shop/cert", &old)]));
+    host.serve(1, ways()).await;
+    assert_eq!(seen(&host), (Some(old.shown.clone()), None));
+    // An earlier process ended in between, and somebody put files there.
+    let put = |name: &str| {
+        let path = host.settings.certificates_path.join(name);
+        std::fs::write(path, old.pem.expose()).unwrap();
+    };
+    for name in [
+        "shop_cert.pem.new",
+        "shop_gone.pem",
+        "check.cfg.new",
+        "shop_cert.pem.ocsp.txt",
+    ] {
+        put(name);
+    }
+    host.edge = Edge::open(host.settings.clone()).await.unwrap();
+    let drafts = files_of(&host);
+    assert!(
+        drafts.iter().all(|name| !name.ends_with(".new")),
+        "{drafts:?}"
+    );
+    // Told by what was saved; the renewal waits for the first look.
+    host.edge.set_certificates(told(&[("shop/cert", &old)]));
+    put("other_stray.pem");
+    host.serve(1, ways()).await;
+    assert_eq!(
+        files_of(&host),
+        [&list, "shop_cert.pem", "shop_cert.pem.ocsp.txt"]
+    );
+    assert_eq!(seen(&host), (Some(old.shown.clone()), None));
+    answers(port, "a.test", &old_der, "r1").await;
+    host.edge.set_certificates(told(&[("shop/cert", &new)]));
+    assert_eq!(seen(&host), (Some(old.shown.clone()), None));
+    host.edge.tick().await.unwrap();
+    assert_eq!(seen(&host), (Some(new.shown.clone()), None));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_certificate_that_haproxy_refuses_costs_its_own_service() {
     let mut host = Host::start().await;
     let port = free_port();
+    let list = format!("fe_{port}.list");
     let (one, two) = (Replica::start(1).await, Replica::start(2).await);
     let (a, a_der) = certificate("a.test");
     let (b, b_der) = certificate("b.test");
@@ -255,6 +330,11 @@ async fn a_certificate_that_haproxy_refuses_costs_its_own_service() {
     let mixed = format!("{}{}", &half[..cut(half)], &other[cut(other)..]);
     let bad = Certificate {
         pem: SecretText::new(mixed),
+        shown: CertificateServed {
+            mark: "bad".into(),
+            until_ms: 9,
+        },
+        doubt: Some("a doubt".into()),
         ..a.clone()
     };
     let ways = || {
@@ -278,6 +358,8 @@ async fn a_certificate_that_haproxy_refuses_costs_its_own_service() {
         "{said}"
     );
     assert!(!refused.contains_key(&key("blog/web")), "{refused:?}");
+    assert_eq!(seen(&host), (None, Some("bad".into())));
+    assert_eq!(files_of(&host), ["blog_cert.pem", &list]);
     // A good one mends it; a bad renewal leaves the good one in force.
     host.edge
         .set_certificates(told(&[("shop/cert", &a), ("blog/cert", &b)]));
@@ -287,8 +369,16 @@ async fn a_certificate_that_haproxy_refuses_costs_its_own_service() {
         .set_certificates(told(&[("shop/cert", &bad), ("blog/cert", &b)]));
     host.settle().await;
     answers(port, "a.test", &a_der, "r1").await;
-    let said = host.edge.refused()[&key("shop/web")].clone();
-    assert!(said.contains("the one before is served"), "{said}");
+    // It is reached as before, and nothing of the refused one is left on disk.
+    assert!(host.edge.refused().is_empty(), "{:?}", host.edge.refused());
+    assert_eq!(seen(&host), (Some(a.shown.clone()), Some("bad".into())));
+    assert_eq!(files_of(&host), ["blog_cert.pem", &list, "shop_cert.pem"]);
+    let why = host.edge.certificates()[&secret("shop/cert")]
+        .refused
+        .clone();
+    let why = why.unwrap().why;
+    assert!(why.starts_with("a doubt; ") && !why.contains('/'), "{why}");
+    assert!(!why.contains("Fatal") && !why.contains("ALERT"), "{why}");
     let words = format!("{:?} {}", host.edge, host.log());
     let base64: Vec<&str> = a.pem.expose().lines().filter(|l| l.len() == 64).collect();
     assert!(!base64.is_empty() && base64.iter().all(|line| !words.contains(line)));

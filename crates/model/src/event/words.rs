@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use super::EventKind;
+use crate::certificate::list;
 use crate::receipt::end_in_words;
 use crate::{TimeMs, span};
 
@@ -40,6 +41,21 @@ impl fmt::Display for EventKind {
                 write!(f, "{app}: revision {revision} applied by {by}")
             }
             Self::AppDown { app, by } => write!(f, "{app}: taken down by {by}"),
+            Self::CertificateBrought {
+                app,
+                secret,
+                names,
+                services,
+                until_ms,
+                by,
+            } => write!(
+                f,
+                "{app}: certificate {secret} ({}) brought by {by}, good until {}; edges are sent it \
+                 ({})",
+                names.join(", "),
+                day(*until_ms),
+                list(services)
+            ),
             Self::CertificateRenewed {
                 app,
                 secret,
@@ -47,15 +63,42 @@ impl fmt::Display for EventKind {
                 services,
                 until_ms,
                 by,
+                edges,
+                without,
             } => {
-                let services = services.iter().map(ToString::to_string);
-                let services = services.collect::<Vec<_>>().join(", ");
+                let (names, until) = (names.join(", "), day(*until_ms));
+                write!(f, "{app}: certificate {secret} ({names}) renewed")?;
+                match by.as_str() {
+                    "" => write!(f, ", good until {until}; ")?,
+                    by => write!(f, " by {by}, good until {until}; ")?,
+                }
+                match list(edges).as_str() {
+                    "" => f.write_str("edges")?,
+                    edges => f.write_str(edges)?,
+                }
+                let serve = if edges.len() == 1 { "serves" } else { "serve" };
+                write!(f, " {serve} it without a reload ({})", list(services))?;
+                match list(without).as_str() {
+                    "" => Ok(()),
+                    away => write!(f, "; {away} will when back"),
+                }
+            }
+            Self::CertificateRefused {
+                app,
+                secret,
+                services,
+                node,
+                why,
+                served,
+            } => {
+                let instead = match served {
+                    true => "and serves the one before",
+                    false => "and has none in its place",
+                };
                 write!(
                     f,
-                    "{app}: certificate {secret} ({}) renewed by {by}, good until {}; edges serve \
-                     it without a reload ({services})",
-                    names.join(", "),
-                    day(*until_ms)
+                    "{app}: {node} refuses the new certificate {secret} {instead} ({}): {why}",
+                    list(services)
                 )
             }
             Self::Scaled {

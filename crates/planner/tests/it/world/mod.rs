@@ -17,6 +17,7 @@ pub(crate) use follows::clamps;
 use follows::follows;
 use heard::{connect, ends, push, status};
 use longshore_model::autoscale::{Behavior, Metric, Signal, TargetKind};
+use longshore_model::certificate::CertificatesObserved;
 use longshore_model::node::{Capacity, DrainOrder, Node};
 use longshore_model::observe::{
     CheckState, EngineState, PortsBySharer, ServerAnswers, ServerObserved, ServersByService,
@@ -70,6 +71,8 @@ pub(crate) struct SimEdge {
     pub problem: Option<String>,
     /// Other programs on its ports.
     pub sharers: PortsBySharer,
+    /// What it says of certificates.
+    pub certificates: Option<CertificatesObserved>,
     /// It reports no servers.
     pub deaf: bool,
 }
@@ -466,6 +469,7 @@ impl World {
             seen.take_servers(&servers);
             seen.problem.clone_from(&edge.problem);
             seen.sharers = Arc::new(edge.sharers.clone());
+            seen.certificates = edge.certificates.clone().map(Arc::new);
             if *seen.refused != edge.refused {
                 seen.refused = Arc::new(edge.refused.clone());
             }
