@@ -61,11 +61,14 @@ pub(crate) enum Waits {
 #[derive(Debug, Default)]
 struct Sent {
     steps: HashSet<Step>,
+    /// Some were sent a second time. HAProxy 3.0 answers before it has set an address, so the first
+    /// look after it may still show the old one.
+    is_again: bool,
     complaints: Vec<String>,
 }
 
 impl Sent {
-    /// Commands that follow from reading back what they should have changed were not taken.
+    /// Commands that follow twice from reading back what they should have changed were not taken.
     /// Removals that are not taken fail the whole; an addition must not hold up the others.
     fn refuse_repetition(
         &mut self,
@@ -80,6 +83,9 @@ impl Sent {
         let Some(first) = again.first() else {
             return Ok(());
         };
+        if !std::mem::replace(&mut self.is_again, true) {
+            return Ok(());
+        }
         self.complaints.truncate(COMPLAINTS_MAX);
         let detail = format!("{} ({})", first.wire(), self.complaints.join("; "));
         if again
@@ -360,5 +366,53 @@ impl Edge {
             );
         }
         Ok(complaints)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use longshore_model::ServiceKey;
+
+    use super::*;
+    use crate::name::BackendName;
+
+    fn step(action: Action) -> Step {
+        let service: ServiceKey = "shop/web".parse().unwrap();
+        Step {
+            backend: BackendName::of(&service, 80),
+            slot: 1,
+            action,
+        }
+    }
+
+    /// What each of three looks after the same commands says.
+    fn looks(action: &Action) -> Vec<Result<(usize, usize), EdgeError>> {
+        let mut sent = Sent {
+            complaints: vec!["no".to_owned()],
+            ..Sent::default()
+        };
+        let look = |_| {
+            let mut outcome = Outcome::default();
+            let mut decision = Decision {
+                steps: vec![step(action.clone())],
+                ..Decision::default()
+            };
+            sent.refuse_repetition(&mut decision, &mut outcome)?;
+            sent.steps = decision.steps.iter().cloned().collect();
+            Ok((decision.steps.len(), outcome.problems.len()))
+        };
+        (0..3).map(look).collect()
+    }
+
+    #[test]
+    fn what_is_not_taken_is_sent_once_more_before_it_is_given_up() {
+        let taken_out = looks(&Action::Park);
+        assert!(matches!(taken_out[..2], [Ok((1, 0)), Ok((1, 0))]));
+        let Err(EdgeError::NotTaken { detail }) = &taken_out[2] else {
+            panic!("{taken_out:?}");
+        };
+        assert!(detail.ends_with("(no)"), "{detail}");
+        let let_in = looks(&Action::Ready);
+        assert!(matches!(let_in[..], [Ok((1, 0)), Ok((1, 0)), Ok((0, 1))]));
     }
 }
