@@ -8,6 +8,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use longshore_haproxy_driver::{Certificate, Certificates, Edge, EdgeError, EdgeSnapshot};
 use longshore_identity::site::SiteCertificate;
 use longshore_model::certificate::{CertificateServed, CertificatesObserved};
+use longshore_model::repair::Repair;
 use longshore_model::{Routes, SecretKey, SecretText, ServiceKey};
 use longshore_wire::EdgeReport;
 use tokio::sync::watch;
@@ -28,8 +29,10 @@ const RETRY_CAP: Duration = Duration::from_secs(2);
 /// when HAProxy has stopped answering.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct EdgeReading {
-    /// The report, without ages.
+    /// The report, without ages and repairs.
     pub report: EdgeReport,
+    /// What was mended last, and when.
+    pub repairs: Vec<(Instant, Repair)>,
     /// When the counters were read.
     pub read_at: Option<Instant>,
 }
@@ -39,11 +42,16 @@ impl EdgeReading {
     /// out.
     #[must_use]
     pub fn to_send(&self, now: Instant) -> EdgeReport {
-        let age = |at: Instant| now.saturating_duration_since(at).as_millis();
+        let age_ms = |at: Instant| {
+            let age = now.saturating_duration_since(at).as_millis();
+            u64::try_from(age).unwrap_or(u64::MAX)
+        };
+        let repairs = self.repairs.iter();
         EdgeReport {
-            stats_ago_ms: self
-                .read_at
-                .map(|at| u64::try_from(age(at)).unwrap_or(u64::MAX)),
+            stats_ago_ms: self.read_at.map(age_ms),
+            repairs: repairs
+                .map(|(at, repair)| (age_ms(*at), repair.clone()))
+                .collect(),
             ..self.report.clone()
         }
     }
@@ -64,6 +72,7 @@ pub async fn run(
         edge.set_certificates(Arc::clone(&certificates.borrow_and_update()));
         let wait = match step(&mut edge, wanted.as_ref(), &mut applied).await {
             Ok((snapshot, busy)) => {
+                note_repairs(&edge, &reports);
                 publish(&reports, report(snapshot), Some(Instant::now()));
                 backoff.reset();
                 if busy { BUSY } else { IDLE }
@@ -71,6 +80,7 @@ pub async fn run(
             Err(error) => {
                 // It may be another process with another content when it is back.
                 applied = None;
+                note_repairs(&edge, &reports);
                 publish_failure(&mut edge, &reports, &error).await;
                 backoff.next_wait().max(RETRY_FIRST)
             }
@@ -138,7 +148,7 @@ async fn step(
     }
     let ticked = edge.tick().await?;
     for repaired in &ticked.repaired {
-        tracing::warn!(repaired, "HAProxy had drifted");
+        tracing::warn!(%repaired, "HAProxy had drifted");
     }
     let mut snapshot = edge.report().await?;
     for problem in problems {
@@ -160,7 +170,18 @@ fn report(snapshot: EdgeSnapshot) -> EdgeReport {
         refused: snapshot.refused,
         sharers: snapshot.sharers,
         certificates: Some(snapshot.certificates),
+        repairs: Vec::new(),
     }
+}
+
+/// What the driver mended goes with the next report, whatever that says else.
+fn note_repairs(edge: &Edge, reports: &watch::Sender<EdgeReading>) {
+    let repairs = edge.repairs();
+    reports.send_if_modified(|reading| {
+        let differs = reading.repairs != repairs;
+        reading.repairs = repairs;
+        differs
+    });
 }
 
 fn publish(reports: &watch::Sender<EdgeReading>, next: EdgeReport, read_at: Option<Instant>) {
@@ -221,6 +242,10 @@ fn publish_problem(
     publish(reports, next, None);
 }
 
+fn last_repair(report: &EdgeReport) -> Option<u64> {
+    report.repairs.last().map(|(_, repair)| repair.number)
+}
+
 /// Is the difference one that the controller waits for? Counters alone can wait for the interval.
 #[must_use]
 pub fn is_urgent(last: &EdgeReport, next: &EdgeReport) -> bool {
@@ -229,6 +254,7 @@ pub fn is_urgent(last: &EdgeReport, next: &EdgeReport) -> bool {
         || last.refused != next.refused
         || last.sharers != next.sharers
         || last.certificates != next.certificates
+        || last_repair(last) != last_repair(next)
     {
         return true;
     }
@@ -303,5 +329,27 @@ mod tests {
             ..busy.clone()
         };
         assert!(is_urgent(&busy, &told));
+    }
+
+    #[test]
+    fn repairs_go_with_their_age_and_a_new_one_is_urgent() {
+        let mut reading = EdgeReading::default();
+        let at = Instant::now();
+        let repair = |number| Repair {
+            number,
+            kind: longshore_model::repair::RepairKind::File,
+            what: "haproxy.cfg".into(),
+            more: 0,
+            away_ms: None,
+        };
+        reading.repairs = vec![(at, repair(7))];
+        let sent = reading.to_send(at + Duration::from_secs(7));
+        assert_eq!(sent.repairs, [(7_000, repair(7))]);
+        assert!(!is_urgent(
+            &sent,
+            &reading.to_send(at + Duration::from_secs(8))
+        ));
+        reading.repairs.push((at, repair(8)));
+        assert!(is_urgent(&sent, &reading.to_send(at)));
     }
 }

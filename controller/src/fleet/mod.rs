@@ -227,7 +227,9 @@ impl Fleet {
             };
             let edge = Arc::make_mut(edge);
             let states = edge.take_servers(&report.servers);
+            let repaired = edge.take_repairs(report.repairs, now_ms);
             let changed = states
+                || repaired
                 || edge.routes_generation != report.routes_generation
                 || edge.problem != report.problem
                 || *edge.refused != report.refused

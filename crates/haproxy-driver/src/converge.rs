@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use longshore_model::repair::RepairKind;
 use tokio::time::Instant;
 
 use crate::decide::{Decision, Worker, decide};
@@ -11,6 +12,7 @@ use crate::edge::Edge;
 use crate::error::EdgeError;
 use crate::held::taken_ports;
 use crate::look::{Depth, Seen};
+use crate::repairs::Repaired;
 use crate::slots::SlotMap;
 use crate::socket::COMMANDS_MAX;
 use crate::step::{Action, Step};
@@ -37,10 +39,10 @@ pub(crate) struct Outcome {
     pub(crate) decision: Decision,
     pub(crate) steps: usize,
     pub(crate) reloaded: bool,
-    pub(crate) repaired: Vec<String>,
+    pub(crate) repaired: Vec<Repaired>,
     pub(crate) problems: Vec<String>,
     /// What only a reload puts back, in words.
-    pub(crate) lost: Vec<String>,
+    pub(crate) lost: Vec<Repaired>,
     pub(crate) waits: Waits,
     /// How much is looked at.
     pub(crate) depth: Depth,
@@ -112,11 +114,17 @@ impl Edge {
             result = self.rescue(result, by_apply).await;
         }
         match &result {
-            Ok(outcome) => self.last_problems.clone_from(&outcome.problems),
+            Ok(outcome) => {
+                self.last_problems.clone_from(&outcome.problems);
+                self.note_repairs(&outcome.repaired, by_apply);
+            }
             Err(error) => self.last_problems = vec![error.to_string()],
         }
         // Silence is not death: a worker that hangs still has its sessions, and its slots with them.
         if matches!(&result, Err(EdgeError::Down { socket, .. }) if *socket == self.admin.path) {
+            if self.pid != 0 {
+                self.repairs.is_down(Instant::now());
+            }
             self.mend_files_while_down().await;
             let taken = taken_ports(&self.intent, self.settings.bind_address);
             let gone = self.admin.is_gone().await;
@@ -151,12 +159,9 @@ impl Edge {
         match self.replace_hung().await {
             Ok(None) => silent,
             Ok(Some(said)) => {
-                if by_apply {
-                    // What `tick` repairs its caller says.
-                    tracing::warn!(repaired = said, "HAProxy hung");
-                }
                 let mut outcome = self.converge(by_apply).await?;
-                outcome.repaired.insert(0, said);
+                let hung = Repaired::new(RepairKind::Hung, said);
+                outcome.repaired.insert(0, hung);
                 outcome.reloaded = true;
                 Ok(outcome)
             }
@@ -168,6 +173,17 @@ impl Edge {
                 silent
             }
         }
+    }
+
+    /// Keeps what was mended. What `tick` mends its caller logs.
+    fn note_repairs(&mut self, repaired: &[Repaired], by_apply: bool) {
+        // What an `apply` finds of servers is the change that it brings.
+        let is_told = |found: &&Repaired| !by_apply || found.kind > RepairKind::Certificates;
+        let told: Vec<Repaired> = repaired.iter().filter(is_told).cloned().collect();
+        for repaired in told.iter().filter(|_| by_apply) {
+            tracing::warn!(%repaired, "HAProxy had drifted");
+        }
+        self.repairs.note(&told, Instant::now());
     }
 
     /// HAProxy is down: its next start must find the present routes.
@@ -291,7 +307,9 @@ impl Edge {
             };
             let mut decision = decide(&driven, &self.slots, worker, &self.settings);
             self.save_slots(decision.slots.clone()).await?;
-            outcome.repaired.append(&mut decision.drift);
+            let drift = std::mem::take(&mut decision.drift).into_iter();
+            let changed = drift.map(|what| Repaired::new(RepairKind::Changed, what));
+            outcome.repaired.extend(changed);
             sent.refuse_repetition(&mut decision, outcome)?;
             let steps = std::mem::take(&mut decision.steps);
             outcome.decision = decision;

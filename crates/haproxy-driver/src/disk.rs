@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use longshore_model::SecretText;
+use longshore_model::repair::RepairKind;
 use tokio::time::Instant;
 
 use crate::blocking::blocking;
@@ -15,6 +16,7 @@ use crate::edge::Edge;
 use crate::error::EdgeError;
 use crate::files;
 use crate::reload::EMPTY_STATE;
+use crate::repairs::Repaired;
 
 /// Between two looks while HAProxy runs.
 const LOOK_MS: u64 = 2_000;
@@ -100,9 +102,13 @@ impl Edge {
             }
             let shown = path.display();
             match text.place(&path).await {
-                Ok(()) => outcome.repaired.push(format!(
-                    "{shown} was changed or removed by somebody else, and is as it was"
-                )),
+                Ok(()) => {
+                    let what = format!(
+                        "{shown} was changed or removed by somebody else, and is as it was"
+                    );
+                    let file = Repaired::new(RepairKind::File, what);
+                    outcome.repaired.push(file);
+                }
                 Err(error) => {
                     self.disk.looked_at = None;
                     outcome.problems.push(error.chain());
@@ -116,10 +122,11 @@ impl Edge {
     pub(crate) async fn mend_files_while_down(&mut self) {
         let mut outcome = Outcome::default();
         self.mend_files(true, &mut outcome).await;
+        self.repairs.note_down(&outcome.repaired, Instant::now());
         for repaired in outcome.repaired {
             // There is no result that its caller could say it from.
             tracing::warn!(
-                repaired,
+                %repaired,
                 "HAProxy is down, and one of its files was not as written"
             );
         }

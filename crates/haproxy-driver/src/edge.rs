@@ -24,6 +24,7 @@ use std::time::Duration;
 
 use longshore_model::certificate::CertificatesObserved;
 use longshore_model::observe::{BackendObserved, PortsBySharer, ServersByService};
+use longshore_model::repair::Repair;
 use longshore_model::{Routes, ServiceKey};
 use tokio::time::Instant;
 
@@ -40,6 +41,7 @@ use crate::old_workers::OldWorker;
 use crate::pending::Reloads;
 use crate::quarantine::Quarantine;
 use crate::render::{check_settings, render, structure};
+use crate::repairs::{Repaired, Repairs};
 use crate::settings::Settings;
 use crate::sharers::Sharers;
 use crate::slots::SlotMap;
@@ -74,7 +76,7 @@ pub struct Ticked {
     /// HAProxy was reloaded.
     pub reloaded: bool,
     /// What was found different from the intended state and repaired, in words.
-    pub repaired: Vec<String>,
+    pub repaired: Vec<Repaired>,
 }
 
 /// What HAProxy really runs.
@@ -146,6 +148,7 @@ pub struct Edge {
     pub(crate) kept_down: KeptDown,
     /// Other programs that listen on its ports.
     pub(crate) sharers: Sharers,
+    pub(crate) repairs: Repairs,
     /// The last look, until something is changed or it was used.
     pub(crate) seen: Option<Arc<Seen>>,
 }
@@ -210,6 +213,7 @@ impl Edge {
             look_again: None,
             kept_down: KeptDown::default(),
             sharers: Sharers::default(),
+            repairs: Repairs::default(),
             seen: None,
             settings: Arc::new(settings),
         };
@@ -226,6 +230,13 @@ impl Edge {
     #[must_use]
     pub fn slots(&self) -> &SlotMap {
         &self.slots
+    }
+
+    /// The last things that were found other than they should be and mended, oldest first. What an
+    /// `apply` finds of servers is the change that it brings, and no repair.
+    #[must_use]
+    pub fn repairs(&self) -> Vec<(Instant, Repair)> {
+        self.repairs.kept()
     }
 
     /// Brings HAProxy in step with `routes`. Returns as soon as all removals and drains are in

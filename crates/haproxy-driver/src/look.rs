@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use longshore_model::ReplicaId;
+use longshore_model::repair::RepairKind;
 use longshore_model::routes::ServerMode;
 use tokio::time::Instant;
 
@@ -16,6 +17,7 @@ use crate::name::BackendName;
 use crate::probe::{self, Question};
 use crate::readout::{self, Running};
 use crate::render::structure;
+use crate::repairs::Repaired;
 use crate::slots::Holder;
 
 /// One look at the worker.
@@ -66,18 +68,25 @@ impl Edge {
 
     pub(crate) fn notice_pid(&mut self, seen: &Seen, outcome: &mut Outcome) {
         let pid = seen.info.pid;
-        self.via_master = seen.info.via_master;
+        let was_via_master = std::mem::replace(&mut self.via_master, seen.info.via_master);
         if self.via_master {
             let socket = self.admin.path.display();
+            if !was_via_master {
+                let what = format!("{socket} is gone; commands go through the master");
+                let socket = Repaired::new(RepairKind::Socket, what);
+                outcome.repaired.push(socket);
+            }
             outcome
                 .problems
                 .push(format!("{socket} is gone; commands go through the master"));
         }
         if self.pid != 0 && self.pid != pid {
-            outcome.repaired.push(format!(
+            let what = format!(
                 "HAProxy was restarted or reloaded by somebody else (worker {} is now {pid})",
                 self.pid
-            ));
+            );
+            let restarted = Repaired::new(RepairKind::Restarted, what);
+            outcome.repaired.push(restarted);
             self.old_workers.entry(self.pid).or_default();
             // It was started from the file as it is on disk.
             let is_certain = !self.disk.is_uncertain(Instant::now());

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use longshore_model::repair::RepairKind;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::Instant;
 
@@ -19,6 +20,7 @@ use crate::look::Depth;
 use crate::pending::Due;
 use crate::readout::{Processes, Running};
 use crate::reload::EMPTY_STATE;
+use crate::repairs::Repaired;
 use crate::settings::Settings;
 
 /// The name under which the socket's renewals are counted.
@@ -107,9 +109,10 @@ impl Edge {
         self.reloads.done(Instant::now());
         outcome.reloaded = true;
         let socket = self.admin.path.display();
-        outcome
-            .repaired
-            .push(format!("{socket} was lost and is back"));
+        outcome.repaired.push(Repaired::new(
+            RepairKind::Socket,
+            format!("{socket} was lost and is back"),
+        ));
         Ok(())
     }
 

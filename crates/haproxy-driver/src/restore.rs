@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use longshore_model::repair::RepairKind;
+
 use crate::converge::Outcome;
 use crate::decide::UNCHECKED;
 use crate::edge::Edge;
@@ -10,6 +12,7 @@ use crate::error::EdgeError;
 use crate::limits::connections_that_fit;
 use crate::look::Seen;
 use crate::readout::{Info, StatLine};
+use crate::repairs::Repaired;
 use crate::slots::SlotMap;
 
 /// Rate limits of the process in the words of the command, in the order of `Info::rate_limits`.
@@ -70,7 +73,7 @@ fn frontends(stat: &[StatLine]) -> impl Iterator<Item = &StatLine> {
 }
 
 /// What only a reload from the file puts back, in words.
-fn lost(seen: &Seen, outcome: &Outcome) -> Vec<String> {
+fn lost(seen: &Seen, outcome: &Outcome) -> Vec<Repaired> {
     let stat = seen.stat.as_deref().unwrap_or_default();
     let shut = frontends(stat).filter(|line| line.status == "STOP");
     let mut lost: Vec<String> = shut
@@ -79,7 +82,8 @@ fn lost(seen: &Seen, outcome: &Outcome) -> Vec<String> {
     let reasons = outcome.decision.reload.iter();
     let unchecked = reasons.filter(|(_, why)| **why == UNCHECKED);
     lost.extend(unchecked.map(|(name, why)| format!("{name} {why} that somebody else added")));
-    lost
+    let changed = |what| Repaired::new(RepairKind::Changed, what);
+    lost.into_iter().map(changed).collect()
 }
 
 impl Edge {
@@ -112,7 +116,8 @@ impl Edge {
                     .problems
                     .push(format!("HAProxy does not take: {command} ({answer})"));
             } else {
-                outcome.repaired.push(amiss.what);
+                let changed = Repaired::new(RepairKind::Changed, amiss.what);
+                outcome.repaired.push(changed);
             }
         }
         self.owe_reload_for_lost(&seen, outcome).await?;

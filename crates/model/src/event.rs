@@ -9,6 +9,7 @@ use crate::TimeMs;
 use crate::id::{AppName, NodeId, ReplicaId, SecretName, ServiceKey};
 use crate::reason::{FailReason, LeaveReason, Reason, ScaleCause};
 use crate::receipt::{DrainReceipt, Exit};
+use crate::repair::Repair;
 use crate::rollout::RolloutNews;
 
 mod words;
@@ -293,6 +294,13 @@ pub enum EventKind {
         /// Ports.
         ports: BTreeSet<u16>,
     },
+    /// An edge's agent mended its HAProxy.
+    EdgeRepaired {
+        /// Node.
+        node: NodeId,
+        /// What was found.
+        repair: Repair,
+    },
     /// An operator changed a node's availability.
     NodeAvailability {
         /// Node.
@@ -464,6 +472,7 @@ impl EventKind {
             | Self::PortsShared { node, .. }
             | Self::PortsOwn { node, .. }
             | Self::CertificateRefused { node, .. }
+            | Self::EdgeRepaired { node, .. }
             | Self::NodeDrained { node, .. }
             | Self::NodeDrainLate { node, .. }
             | Self::Moving { node, .. }

@@ -9,6 +9,7 @@ pub mod autoscale;
 pub mod certificate;
 pub mod event;
 pub mod id;
+pub mod memory;
 #[cfg(feature = "mutants")]
 pub mod mutant;
 pub mod node;
@@ -18,6 +19,7 @@ pub mod reason;
 pub mod receipt;
 pub mod record;
 pub mod refusal;
+pub mod repair;
 pub mod replica;
 pub mod report;
 pub mod rollout;
@@ -36,11 +38,12 @@ pub use event::{Event, EventKind};
 pub use id::{
     AppName, NameError, NodeId, ReplicaId, SecretName, ServiceKey, ServiceName, TemplateId,
 };
+pub use memory::Memory;
 #[cfg(feature = "mutants")]
 pub use mutant::Mutant;
 pub use node::{Availability, Node, Roles};
 pub use observe::Observed;
-pub use plan::{Assignment, Memory, Plan, Replica};
+pub use plan::{Assignment, Plan, Replica};
 pub use reason::Reason;
 pub use record::{Decision, DecisionKind, DecisionRecord, Recorded};
 pub use refusal::{Refusal, RefusalCount};

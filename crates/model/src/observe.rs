@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::repair::Repair;
 use serde::{Deserialize, Serialize};
 
 use crate::TimeMs;
@@ -282,6 +283,9 @@ pub struct EdgeObserved {
     /// Certificates that its routes name; none: its agent is an older one, which does not say.
     #[serde(default)]
     pub certificates: Option<Arc<CertificatesObserved>>,
+    /// What its agent mended last, oldest first, and when by the clock here.
+    #[serde(default)]
+    pub repairs: Arc<Vec<(TimeMs, Repair)>>,
 }
 
 /// Ports by the program that listens on them, too: `haproxy (pid 4242)`.
@@ -338,6 +342,17 @@ impl EdgeObserved {
             queued: load.queued,
             answers: load.answers,
         })
+    }
+
+    /// Takes the repairs of a new report, with their ages. True: there are others than before.
+    pub fn take_repairs(&mut self, repairs: Vec<(u64, Repair)>, now_ms: TimeMs) -> bool {
+        let known = self.repairs.last().map(|(_, repair)| repair.number);
+        if repairs.last().map(|(_, repair)| repair.number) == known {
+            return false;
+        }
+        let at = |(ago_ms, repair)| (now_ms.saturating_sub(ago_ms), repair);
+        self.repairs = Arc::new(repairs.into_iter().map(at).collect());
+        true
     }
 
     /// Takes the servers of a new report. What says the same as before stays shared with earlier

@@ -4,10 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use longshore_model::memory::{DrainSaid, RebalanceMemory, ServiceMemory};
 use longshore_model::observe::{CpuSample, PortsBySharer, Sample};
-use longshore_model::plan::{
-    DrainSaid, Leaving, RebalanceMemory, Replica, ScaleChange, ServiceMemory, ServicePlan, Traffic,
-};
+use longshore_model::plan::{Leaving, Replica, ScaleChange, ServicePlan, Traffic};
 use longshore_model::reason::{FailReason, LeaveReason, ScaleCause};
 use longshore_model::record::ShortLook;
 use longshore_model::replica::{ReplicaState, ReplicaStatus};
@@ -177,6 +176,8 @@ pub(crate) struct Draft<'a> {
     pub edges_shared: Arc<BTreeMap<NodeId, Arc<PortsBySharer>>>,
     /// What was said of certificates.
     pub certificates: Arc<longshore_model::certificate::CertificatesSaid>,
+    /// Last repairs of edges that were said.
+    pub edges_repaired: Arc<BTreeMap<NodeId, u64>>,
     /// What is known for evening out the cluster.
     pub rebalance: Arc<RebalanceMemory>,
     /// What was said of drains.
@@ -210,6 +211,7 @@ impl<'a> Draft<'a> {
             edges_silent: Arc::clone(&input.memory.edges_silent),
             edges_shared: Arc::clone(&input.memory.edges_shared),
             certificates: Arc::clone(&input.memory.certificates),
+            edges_repaired: Arc::clone(&input.memory.edges_repaired),
             rebalance: Arc::clone(&input.memory.rebalance),
             drains: Arc::clone(&input.memory.drains),
             due_ms: None,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use longshore_model::plan::DrainSaid;
+use longshore_model::memory::DrainSaid;
 use longshore_model::report::DrainReport;
 use longshore_model::{EventKind, Reason, ServiceKey};
 

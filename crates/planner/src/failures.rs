@@ -1,7 +1,8 @@
 //! Failed and lost replicas: they serve nobody, so they leave at once; what replaces them waits
 //! for a back-off.
 
-use longshore_model::plan::{FailedOn, Failures};
+use longshore_model::memory::FailedOn;
+use longshore_model::plan::Failures;
 use longshore_model::reason::{FailReason, LeaveReason};
 use longshore_model::{EventKind, Reason};
 

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use longshore_model::plan::{Memory, Replica, ServiceMemory, ServicePlan};
+use longshore_model::memory::{Memory, ServiceMemory};
+use longshore_model::plan::{Replica, ServicePlan};
 use longshore_model::{NodeId, Plan, ReplicaId, ServiceKey, SharedMap};
 
 use crate::Outcome;
@@ -218,6 +219,7 @@ fn memory(draft: &Draft<'_>, changed: &[(ServiceKey, Option<Arc<ServicePlan>>)])
         && Arc::ptr_eq(&draft.edges_silent, &before.edges_silent)
         && Arc::ptr_eq(&draft.edges_shared, &before.edges_shared)
         && Arc::ptr_eq(&draft.certificates, &before.certificates)
+        && Arc::ptr_eq(&draft.edges_repaired, &before.edges_repaired)
         && Arc::ptr_eq(&draft.rebalance, &before.rebalance)
         && Arc::ptr_eq(&draft.drains, &before.drains)
         && draft.braked_ms == before.braked_ms;
@@ -229,6 +231,7 @@ fn memory(draft: &Draft<'_>, changed: &[(ServiceKey, Option<Arc<ServicePlan>>)])
         node_states: Arc::clone(&draft.node_states),
         edges_silent: Arc::clone(&draft.edges_silent),
         edges_shared: Arc::clone(&draft.edges_shared),
+        edges_repaired: Arc::clone(&draft.edges_repaired),
         braked_ms: draft.braked_ms,
         certificates: Arc::clone(&draft.certificates),
         rebalance: Arc::clone(&draft.rebalance),

@@ -11,8 +11,8 @@
 //! - Few requests on a slot that had many before say little: the gate is milder then.
 //! - Of a service with several ways in, the busiest one's response time counts for all.
 
+use longshore_model::memory::GateMemory;
 use longshore_model::observe::{ServerAnswers, ServerObserved};
-use longshore_model::plan::GateMemory;
 use longshore_model::record::{GateLook, GateSide};
 use longshore_model::rollout::Trouble;
 use longshore_model::spec::GateSpec;

@@ -1,6 +1,7 @@
 //! What each replica is like, and from that its part in the routes.
 
-use longshore_model::plan::{ServiceMemory, Traffic};
+use longshore_model::memory::ServiceMemory;
+use longshore_model::plan::Traffic;
 use longshore_model::reason::FailReason;
 use longshore_model::replica::{ReplicaState, ReplicaStatus};
 use longshore_model::report::NodeState;

@@ -39,6 +39,7 @@ pub(crate) fn run(draft: &mut Draft<'_>) {
     say_edges(draft);
     say_sharers(draft);
     crate::certificates::say(draft);
+    say_repairs(draft);
 }
 
 /// How long nothing was heard of it, as far as this controller can know.
@@ -269,6 +270,39 @@ fn say_sharers(draft: &mut Draft<'_>) {
         Arc::make_mut(&mut said).retain(|id, _| nodes.contains_key(id));
     }
     draft.edges_shared = said;
+}
+
+/// Events of what edges' agents mended, each once: of an edge that nothing is remembered of, what
+/// was mended since this controller leads.
+fn say_repairs(draft: &mut Draft<'_>) {
+    let mut said = Arc::clone(&draft.edges_repaired);
+    for edge in &draft.cluster.edges {
+        let Some(seen) = edge.seen.filter(|_| edge.connected) else {
+            continue;
+        };
+        let known = said.get(edge.id).copied();
+        let last = seen.repairs.last().map(|(_, repair)| repair.number);
+        let Some(last) = last.filter(|last| known != Some(*last)) else {
+            continue;
+        };
+        for (at_ms, repair) in &*seen.repairs {
+            let is_new = match known {
+                Some(number) => repair.number > number,
+                None => *at_ms >= draft.input.started_ms,
+            };
+            if is_new {
+                let (node, repair) = (edge.id.clone(), repair.clone());
+                let kind = EventKind::EdgeRepaired { node, repair };
+                draft.report.events.push(kind);
+            }
+        }
+        Arc::make_mut(&mut said).insert(edge.id.clone(), last);
+    }
+    let nodes = &draft.input.desired.nodes;
+    if said.keys().any(|id| !nodes.contains_key(id)) {
+        Arc::make_mut(&mut said).retain(|id, _| nodes.contains_key(id));
+    }
+    draft.edges_repaired = said;
 }
 
 /// Nodes whose state is not as last said, in order.

@@ -1,7 +1,8 @@
 //! Windows and rates: how fast a count may follow what the signals ask for.
 
 use longshore_model::autoscale::{Behavior, RateAmount, RatePolicy};
-use longshore_model::plan::{Recommendation, ScaleChange};
+use longshore_model::memory::Recommendation;
+use longshore_model::plan::ScaleChange;
 use longshore_model::reason::ScaleCause;
 use longshore_model::report::{ClampRule, Direction, RateLook};
 use longshore_model::{AutoscaleSpec, TimeMs};

@@ -15,7 +15,8 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use longshore_model::plan::{Move, RebalanceMemory};
+use longshore_model::memory::RebalanceMemory;
+use longshore_model::plan::Move;
 use longshore_model::reason::LeaveReason;
 use longshore_model::record::{
     MOVABLE_MAX, Movable, MoveRecord, Moved, SEATS_MAX, Seat as NotedSeat, Tally, is_worth,

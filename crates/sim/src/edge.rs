@@ -366,6 +366,7 @@ impl Driver {
             refused: BTreeMap::new(),
             sharers: BTreeMap::new(),
             certificates: None,
+            repairs: Vec::new(),
         })
     }
 }

@@ -13,6 +13,7 @@ use longshore_model::observe::{
 use longshore_model::plan::{AssignedReplica, Assignment, PortBinding};
 use longshore_model::reason::FailReason;
 use longshore_model::receipt::Exit;
+use longshore_model::repair::Repair;
 use longshore_model::replica::{ReplicaState, ReplicaStatus};
 use longshore_model::routes::{Backend, CLOSED_MAX, Routes, Server, ServerMode};
 use longshore_model::{ReplicaId, ServiceKey, TemplateId};
@@ -458,6 +459,8 @@ pub struct EdgeReport {
     pub sharers: PortsBySharer,
     /// Certificates that its routes name; none: its agent does not say.
     pub certificates: Option<CertificatesObserved>,
+    /// What was mended last, oldest first, each with its age.
+    pub repairs: Vec<(u64, Repair)>,
 }
 
 /// To the wire.
@@ -514,6 +517,7 @@ pub fn edge_report_to_pb(report: &EdgeReport) -> pb::EdgeReport {
             .collect(),
         sharers: edge::sharers_to_pb(&report.sharers),
         certificates: report.certificates.as_ref().map(edge::certificates_to_pb),
+        repairs: edge::repairs_to_pb(&report.repairs),
     }
 }
 
@@ -591,5 +595,6 @@ pub fn edge_report_from_pb(report: pb::EdgeReport) -> Result<EdgeReport, WireErr
             .certificates
             .map(edge::certificates_from_pb)
             .transpose()?,
+        repairs: edge::repairs_from_pb(report.repairs)?,
     })
 }

@@ -7,6 +7,7 @@ use longshore_model::certificate::{
     CertificateObserved, CertificateRefused, CertificateServed, CertificatesObserved,
 };
 use longshore_model::observe::PortsBySharer;
+use longshore_model::repair::{REPAIR_CHARS_MAX, REPAIRS_MAX, Repair, RepairKind};
 use longshore_model::secret::SECRETS_ALL_MAX;
 use longshore_proto::agent::v1 as pb;
 
@@ -94,4 +95,52 @@ pub(crate) fn certificates_from_pb(
     let certificates = message.certificates;
     let certificates = list("certificates", SECRETS_ALL_MAX, certificates, certificate)?;
     Ok(certificates.into_iter().collect())
+}
+
+pub(crate) fn repairs_to_pb(repairs: &[(u64, Repair)]) -> Vec<pb::Repair> {
+    let surplus = repairs.len().saturating_sub(REPAIRS_MAX);
+    let repair = |(ago_ms, repair): &(u64, Repair)| pb::Repair {
+        number: repair.number,
+        ago_ms: *ago_ms,
+        kind: match repair.kind {
+            RepairKind::Changed => pb::RepairKind::Changed,
+            RepairKind::Certificates => pb::RepairKind::Certificates,
+            RepairKind::File => pb::RepairKind::File,
+            RepairKind::Socket => pb::RepairKind::Socket,
+            RepairKind::Restarted => pb::RepairKind::Restarted,
+            RepairKind::Back => pb::RepairKind::Back,
+            RepairKind::Hung => pb::RepairKind::Hung,
+        }
+        .into(),
+        what: repair.what.clone(),
+        more: repair.more,
+        away_ms: repair.away_ms,
+    };
+    repairs.iter().skip(surplus).map(repair).collect()
+}
+
+pub(crate) fn repairs_from_pb(repairs: Vec<pb::Repair>) -> Result<Vec<(u64, Repair)>, WireError> {
+    let repair = |repair: pb::Repair| {
+        let kind = match repair.kind() {
+            // A later agent may know more of them.
+            pb::RepairKind::Unspecified | pb::RepairKind::Changed => RepairKind::Changed,
+            pb::RepairKind::Certificates => RepairKind::Certificates,
+            pb::RepairKind::File => RepairKind::File,
+            pb::RepairKind::Socket => RepairKind::Socket,
+            pb::RepairKind::Restarted => RepairKind::Restarted,
+            pb::RepairKind::Back => RepairKind::Back,
+            pb::RepairKind::Hung => RepairKind::Hung,
+        };
+        // It is shown: names in it are HAProxy's.
+        let plain = repair.what.chars().filter(|c| !c.is_control());
+        let seen = Repair {
+            number: repair.number,
+            kind,
+            what: plain.take(REPAIR_CHARS_MAX).collect(),
+            more: repair.more,
+            away_ms: repair.away_ms,
+        };
+        Ok((repair.ago_ms, seen))
+    };
+    list("repairs", REPAIRS_MAX, repairs, repair)
 }

@@ -14,6 +14,7 @@ use longshore_model::observe::{
 use longshore_model::plan::{AssignedReplica, Assignment, PortBinding};
 use longshore_model::reason::FailReason;
 use longshore_model::receipt::{Exit, Killed};
+use longshore_model::repair::Repair;
 use longshore_model::replica::ReplicaState;
 use longshore_model::routes::{Backend, Routes, Server, ServerMode};
 use longshore_model::secret::{PEM_BYTES_MAX, SECRETS_ALL_MAX};
@@ -380,6 +381,7 @@ fn reports_come_back_the_same() {
         refused: BTreeMap::from([("shop/web".parse().unwrap(), "port 80 taken".into())]),
         sharers: BTreeMap::from([("haproxy (pid 7)".into(), [80, 443].into())]),
         certificates: Some(BTreeMap::new()),
+        repairs: repairs(),
     };
     assert_eq!(
         wire::edge_report_from_pb(wire::edge_report_to_pb(&edge)),
@@ -562,4 +564,23 @@ fn certificates_come_back_the_same_and_are_not_shown() {
         ..Default::default()
     };
     assert!(!format!("{secret:?}").contains("hunter2"));
+}
+
+/// One of each kind.
+fn repairs() -> Vec<(u64, Repair)> {
+    use longshore_model::repair::RepairKind::{
+        Back, Certificates, Changed, File, Hung, Restarted, Socket,
+    };
+    let kinds = [Changed, Certificates, File, Socket, Restarted, Back, Hung];
+    let repair = |(n, kind)| Repair {
+        number: n,
+        kind,
+        what: "be_web/slot1 (r1) was in maint".into(),
+        more: 2,
+        away_ms: (kind == Back).then_some(3_000),
+    };
+    let repairs = (7..).zip(kinds).map(repair);
+    repairs
+        .map(|repair| (repair.number * 100, repair))
+        .collect()
 }

@@ -239,7 +239,8 @@ impl Live {
                 () = renewed.notified() => return Ok(Ended::Renewed),
                 Ok(()) = parts.snapshots.changed() => self.reporter.node_changed(),
                 Ok(()) = parts.edge_reports.changed() => {
-                    self.reporter.edge_changed(&parts.edge_reports.borrow_and_update().report);
+                    let next = parts.edge_reports.borrow_and_update().to_send(Instant::now());
+                    self.reporter.edge_changed(&next);
                 }
                 () = sleep_until(report_at) => {}
                 () = sleep_until(heard + SILENCE_MAX) => {

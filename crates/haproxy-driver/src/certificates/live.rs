@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use longshore_model::SecretText;
+use longshore_model::repair::RepairKind;
 use tokio::time::Instant;
 
 use crate::converge::Outcome;
@@ -12,6 +13,7 @@ use crate::edge::Edge;
 use crate::error::EdgeError;
 use crate::name::CertificateName;
 use crate::render::{certificate_path, list_path};
+use crate::repairs::Repaired;
 use crate::settings::Settings;
 
 /// Between two looks while nothing changes.
@@ -197,7 +199,8 @@ impl Edge {
             }
             if !std::mem::replace(&mut self.certificates.worker.is_changed, true) {
                 let said = "HAProxy's certificates were not those on disk";
-                outcome.repaired.push(said.to_owned());
+                let repaired = Repaired::new(RepairKind::Certificates, said);
+                outcome.repaired.push(repaired);
             }
             complaints = self.send_live(&steps).await?;
             outcome.steps += steps.len();

@@ -3,12 +3,15 @@
 use std::collections::BTreeSet;
 
 use crate::host::{
-    Host, Replica, Traffic, free_port, get, get_until, http, loopback, routes, until,
+    Host, Replica, Traffic, free_port, get, get_until, http, loopback, routes, signal, until,
 };
-use longshore_haproxy_driver::Ticked;
+use longshore_haproxy_driver::{Edge, Ticked};
 use longshore_model::ReplicaId;
 use longshore_model::observe::CheckState;
+use longshore_model::repair::Repair;
+use longshore_model::repair::RepairKind::{Back, Changed, File, Restarted, Socket};
 use longshore_model::routes::ServerMode::{Drain, Serve};
+use rustix::process::Signal;
 
 impl Host {
     /// A hand's commands and what the next call says of them; a second one finds nothing.
@@ -212,7 +215,7 @@ async fn servers_that_a_hand_added_get_no_requests() {
     })
     .await;
     let loaded = format!("{pool} has a server without a check that somebody else added");
-    assert!(said.contains(&loaded), "{said:?}");
+    assert!(said.iter().any(|said| *said == loaded), "{said:?}");
     let list = vec![http(
         "shop/web",
         port,
@@ -220,4 +223,80 @@ async fn servers_that_a_hand_added_get_no_requests() {
     )];
     host.serve(2, list).await;
     get_until(port, "x", "r2").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn repairs_are_kept_in_order_with_numbers_until_they_are_told() {
+    let mut host = Host::start().await;
+    let port = free_port();
+    let (a, b) = (Replica::start(1).await, Replica::start(2).await);
+    let list = || {
+        vec![http(
+            "shop/web",
+            port,
+            vec![a.server(Serve), b.server(Serve)],
+        )]
+    };
+    host.serve(1, list()).await;
+    let of_change = host.edge.repairs();
+    assert!(of_change.is_empty(), "{of_change:?}");
+    let maint = |slot| format!("set server be_shop_web_{port}/slot{slot} state maint");
+    host.meddle(&[&maint(1), &maint(2)]).await;
+    host.settle().await;
+    // Nobody's tick sees it restart: the next call is an `apply`.
+    let before = host.edge.read().await.unwrap().pid;
+    signal(host.master_pid(), Signal::USR2);
+    until("a new worker", async || match host.edge.read().await {
+        Ok(seen) if seen.pid != before => Ok(()),
+        _ => Err(host.log()),
+    })
+    .await;
+    host.edge.apply(&routes(2, list())).await.unwrap();
+    until("the old worker has ended", async || {
+        let read = host.edge.read().await;
+        read.map(|_| ()).map_err(|error| error.to_string())
+    })
+    .await;
+    host.crash_haproxy().await;
+    std::fs::write(&host.settings.config_path, "spoilt").unwrap();
+    host.edge.tick().await.unwrap_err();
+    host.edge.tick().await.unwrap_err();
+    host.start_haproxy().await;
+    host.edge.apply(&routes(2, list())).await.unwrap();
+    host.settle().await;
+    std::fs::remove_file(&host.settings.admin_socket).unwrap();
+    host.settle().await;
+
+    let repairs = host.edge.repairs();
+    let kinds: Vec<_> = repairs
+        .iter()
+        .map(|(_, r)| (r.kind, r.away_ms.is_some()))
+        .collect();
+    let expected = [
+        (Changed, false),
+        (Restarted, false),
+        (File, false),
+        (Back, true),
+        (Socket, false),
+    ];
+    assert_eq!(kinds, expected, "{repairs:?}");
+    assert_eq!(
+        repairs[0].1.what,
+        format!(
+            "be_shop_web_{port}/slot1 (r1) was in maint; be_shop_web_{port}/slot2 (r2) was in maint"
+        )
+    );
+    let rise = |pair: &[(_, Repair)]| pair[0].1.number + 1 == pair[1].1.number;
+    assert!(repairs.windows(2).all(rise), "{repairs:?}");
+    // A driver that starts anew goes on above them.
+    let last = repairs.last().map(|(_, repair)| repair.number);
+    host.edge = Edge::open(host.settings.clone()).await.unwrap();
+    host.edge.apply(&routes(2, list())).await.unwrap();
+    host.settle().await;
+    host.meddle(&[&maint(1)]).await;
+    let again = host.edge.repairs();
+    assert!(
+        again.len() == 1 && Some(again[0].1.number) > last,
+        "{again:?}"
+    );
 }

@@ -232,6 +232,7 @@ impl fmt::Display for EventKind {
                 "{node}: {program} does not listen on {} any more: HAProxy has it alone",
                 ports_in_words(ports)
             ),
+            Self::EdgeRepaired { node, repair } => write!(f, "{node}: {repair}"),
             Self::NodeAvailability {
                 node,
                 availability,

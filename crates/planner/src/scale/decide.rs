@@ -504,7 +504,7 @@ fn ask_first(
     let known = known.filter(|proposed| proposed.count == count && proposed.at_ms <= now_ms);
     let since_ms = known.map_or(now_ms, |proposed| proposed.at_ms);
     if known.is_none() {
-        let proposed = longshore_model::plan::Recommendation {
+        let proposed = longshore_model::memory::Recommendation {
             at_ms: since_ms,
             count,
         };

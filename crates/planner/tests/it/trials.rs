@@ -3,6 +3,7 @@
 use crate::world::*;
 use longshore_model::plan::Traffic;
 use longshore_model::reason::{FailReason, LeaveReason};
+use longshore_model::repair::{Repair, RepairKind};
 use longshore_model::report::NodeState;
 use longshore_model::*;
 
@@ -324,6 +325,36 @@ fn another_program_on_an_edges_port_is_said_once_and_when_it_is_gone() {
         said.collect::<Vec<_>>(),
         [(true, seven), (true, eight), (false, seven), (false, eight)]
     );
+}
+
+#[test]
+fn what_an_edges_agent_mends_is_said_once_and_not_from_before_the_start() {
+    let repair = |number| Repair {
+        number,
+        kind: RepairKind::Changed,
+        what: format!("be_web/slot{number} was in maint"),
+        more: 0,
+        away_ms: None,
+    };
+    let mut world = World::new(2);
+    world.apply("web", spec("web:1", 2));
+    // A controller that has just started hears of what was long before it.
+    let before_ms = world.now.saturating_sub(world.started) + 60_000;
+    world.edge().repairs = vec![(before_ms, repair(1)), (0, repair(2))];
+    world.ticks(20);
+    // The third comes with the report after the next.
+    world.edge().repairs = vec![(9_000, repair(2)), (100, repair(3)), (0, repair(4))];
+    world.ticks(4);
+    // An agent whose clock was put back begins below: what it mends from then on is said.
+    world.edge().repairs = vec![(0, repair(1))];
+    world.ticks(4);
+    world.edge().repairs = vec![(9_000, repair(1)), (0, repair(2))];
+    world.ticks(4);
+    let said = world.events.iter().filter_map(|event| match event {
+        EventKind::EdgeRepaired { repair, .. } => Some(repair.number),
+        _ => None,
+    });
+    assert_eq!(said.collect::<Vec<_>>(), [2, 3, 4, 2]);
 }
 
 #[test]

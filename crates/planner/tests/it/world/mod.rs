@@ -25,6 +25,7 @@ use longshore_model::observe::{
 use longshore_model::plan::{Assignment, Leaving, Replica};
 use longshore_model::reason::FailReason;
 use longshore_model::receipt::Exit;
+use longshore_model::repair::Repair;
 use longshore_model::routes::{Routes, ServerMode};
 use longshore_model::spec::{RouteSpec, UpdateSpec};
 use longshore_model::*;
@@ -73,6 +74,8 @@ pub(crate) struct SimEdge {
     pub sharers: PortsBySharer,
     /// What it says of certificates.
     pub certificates: Option<CertificatesObserved>,
+    /// What its agent mended, and how long ago by its report.
+    pub repairs: Vec<(u64, Repair)>,
     /// It reports no servers.
     pub deaf: bool,
 }
@@ -470,6 +473,7 @@ impl World {
             seen.problem.clone_from(&edge.problem);
             seen.sharers = Arc::new(edge.sharers.clone());
             seen.certificates = edge.certificates.clone().map(Arc::new);
+            seen.take_repairs(edge.repairs.clone(), self.now);
             if *seen.refused != edge.refused {
                 seen.refused = Arc::new(edge.refused.clone());
             }
