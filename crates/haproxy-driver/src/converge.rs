@@ -146,6 +146,7 @@ impl Edge {
             }
         } else {
             self.kept_down.lasts(false, Instant::now());
+            self.is_start_checked = false;
         }
         result
     }
@@ -186,10 +187,11 @@ impl Edge {
         self.repairs.note(&told, Instant::now());
     }
 
-    /// HAProxy is down: its next start must find the present routes.
+    /// HAProxy is down: its next start must find the present routes. It may be down for a file that
+    /// is as it was written and names one that is not, so it is asked once whatever was written.
     async fn prepare_start(&mut self) -> Result<(), EdgeError> {
         let draft = self.draft(true).await;
-        if self.written.as_ref() == Some(&draft.text) {
+        if self.is_start_checked && self.written.as_ref() == Some(&draft.text) {
             return Ok(());
         }
         let Some(mut draft) = self.admitted(true, &BTreeMap::new()).await? else {
@@ -199,7 +201,9 @@ impl Edge {
         draft.slots.reload_owed |= self.loaded.as_ref() != Some(&draft.structure);
         draft.slots.loaded = self.ways_in();
         self.save_slots(draft.slots).await?;
-        self.commit_config(draft.text).await
+        self.commit_config(draft.text).await?;
+        self.is_start_checked = true;
+        Ok(())
     }
 
     async fn converge(&mut self, by_apply: bool) -> Result<Outcome, EdgeError> {

@@ -146,6 +146,8 @@ pub struct Edge {
     /// When ports that other programs hold are asked for again.
     pub(crate) look_again: Option<Instant>,
     pub(crate) kept_down: KeptDown,
+    /// HAProxy is down, and haproxy has taken the file that it will start from, with all that this names.
+    pub(crate) is_start_checked: bool,
     /// Other programs that listen on its ports.
     pub(crate) sharers: Sharers,
     pub(crate) repairs: Repairs,
@@ -212,6 +214,7 @@ impl Edge {
             via_master: false,
             look_again: None,
             kept_down: KeptDown::default(),
+            is_start_checked: false,
             sharers: Sharers::default(),
             repairs: Repairs::default(),
             seen: None,

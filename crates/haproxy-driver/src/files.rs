@@ -183,12 +183,15 @@ pub(crate) async fn check(
     })
 }
 
-/// The lines of haproxy's words that say what is wrong, shortened.
+/// The lines of haproxy's words that say what is wrong, shortened. From 3.0 on what an alert is about
+/// comes on lines of its own, indented.
 pub(crate) fn alerts(text: &str) -> String {
-    let alerts: Vec<&str> = text
-        .lines()
-        .filter(|line| line.contains("[ALERT]"))
-        .collect();
+    let mut is_alert = false;
+    let says = |line: &&str| {
+        is_alert = line.contains("[ALERT]") || (is_alert && line.starts_with(' '));
+        is_alert
+    };
+    let alerts: Vec<&str> = text.lines().filter(says).collect();
     let chosen = if alerts.is_empty() {
         text.lines().collect()
     } else {

@@ -83,6 +83,7 @@ impl Edge {
             }
             let answer = self.master.ask(&format!("@!{pid} show stat -1 4 -1")).await;
             // The head of the table must be there: other words are the master's own.
+            let is_silent = matches!(answer, Err(EdgeError::Silent { .. }));
             match answer
                 .ok()
                 .filter(|text| text.trim_start().starts_with("# "))
@@ -92,21 +93,24 @@ impl Edge {
                     self.old_workers.insert(pid, OldWorker::read(&lines));
                     read.push((pid, lines));
                 }
-                None => self.note_silent(pid).await,
+                None => self.note_unread(pid, is_silent).await,
             }
         }
         Ok(read)
     }
 
-    /// It may end at any moment; then it has no sessions.
-    async fn note_silent(&mut self, pid: u32) {
+    /// It may end at any moment; then it has no sessions. One that is about to end is answered for by
+    /// its master at once, in other words: that costs nothing, so it is asked again at the next look.
+    async fn note_unread(&mut self, pid: u32, is_silent: bool) {
         let ended = |now: readout::Processes| !now.old_workers.contains(&pid);
         if self.processes().await.is_ok_and(ended) {
             self.old_workers.remove(&pid);
             return;
         }
         let worker = self.old_workers.entry(pid).or_default();
-        worker.silent_until = Some(Instant::now() + Duration::from_millis(SILENT_MS));
+        if is_silent {
+            worker.silent_until = Some(Instant::now() + Duration::from_millis(SILENT_MS));
+        }
     }
 
     /// A worker of an earlier configuration answers one more request of each client that kept

@@ -18,6 +18,8 @@ use crate::slots::Holder;
 
 /// Between two looks for the new worker. A reload takes about 45 ms.
 const POLL_MS: u64 = 10;
+/// Questions to a master that does not listen, that far apart, before it is taken for gone.
+const MASTER_TRIES: usize = 20;
 /// A state file with no states: only its version.
 pub(crate) const EMPTY_STATE: &str = "1\n";
 
@@ -44,7 +46,7 @@ impl Edge {
         states: String,
     ) -> Result<(), EdgeError> {
         self.seen = None;
-        let before = self.processes().await?;
+        let before = self.processes_of_present_master().await?;
         let last_good = self.written.clone();
         let mut owed = self.slots.clone();
         owed.reload_owed = true;
@@ -149,6 +151,20 @@ impl Edge {
             });
         }
         Ok(processes)
+    }
+
+    /// A master replaces itself by a new program when it starts and when it reloads, and nobody
+    /// answers in between.
+    async fn processes_of_present_master(&self) -> Result<Processes, EdgeError> {
+        for _ in 1..MASTER_TRIES {
+            match self.processes().await {
+                Err(EdgeError::Down { .. }) => {
+                    tokio::time::sleep(Duration::from_millis(POLL_MS)).await;
+                }
+                other => return other,
+            }
+        }
+        self.processes().await
     }
 
     /// Asks for the reload and waits for a worker that was not there before; gives its pid.

@@ -20,13 +20,13 @@ async fn a_spoilt_configuration_file_is_placed_again() {
     let path = host.settings.config_path.clone();
     let spoilt = format!("{good}nonsense here\n");
 
-    let pid = host.edge.read().await.unwrap().pid;
+    let pid = host.read().await.pid;
     std::fs::write(&path, &spoilt).unwrap();
     host.tick_until("placed again", is_said("haproxy.cfg was changed"))
         .await;
     assert_eq!(host.config(), good);
     host.settle().await;
-    assert_eq!(host.edge.read().await.unwrap().pid, pid);
+    assert_eq!(host.read().await.pid, pid);
 
     host.crash_haproxy().await;
     let state = host.settings.state_path.clone();
@@ -58,7 +58,7 @@ async fn a_worker_that_read_a_changed_file_is_reloaded_from_the_right_one() {
     assert!(good.contains(&bind(port)), "{good}");
     let changed = good.replace(&bind(port), &bind(other));
     std::fs::write(&host.settings.config_path, changed).unwrap();
-    let pid = host.edge.read().await.unwrap().pid;
+    let pid = host.read().await.pid;
     signal(host.master_pid(), Signal::USR2);
     until("a new worker", async || match host.edge.read().await {
         Ok(seen) if seen.pid != pid => Ok(()),

@@ -24,7 +24,7 @@ async fn a_replica_killed_with_requests_waiting_does_not_take_haproxy_down() {
         .map(|_| tokio::spawn(get(port, "/slow", "x")))
         .collect();
     until("a queue", async || {
-        let snapshot = host.edge.read().await.unwrap();
+        let snapshot = host.read().await;
         let seen = snapshot.server(ReplicaId(1)).unwrap();
         let backend = &snapshot.backends[&key("shop/web")];
         if seen.sessions == 2 && backend.queued + seen.queued >= 6 {
@@ -103,7 +103,7 @@ async fn a_foreign_reload_and_a_hand_on_the_socket_are_noticed_and_repaired() {
     host.serve(1, list).await;
 
     let traffic = Traffic::start(port);
-    let before = host.edge.read().await.unwrap().pid;
+    let before = host.read().await.pid;
     signal(host.master_pid(), Signal::USR2);
     until("a new worker", async || match host.edge.read().await {
         Ok(seen) if seen.pid != before => Ok(()),
@@ -137,7 +137,7 @@ async fn a_foreign_reload_and_a_hand_on_the_socket_are_noticed_and_repaired() {
         ]
     );
     host.settle().await;
-    let seen = host.edge.read().await.unwrap();
+    let seen = host.read().await;
     assert!(
         seen.servers
             .values()
@@ -263,7 +263,7 @@ async fn a_worker_whose_socket_is_gone_is_driven_through_its_master() {
     let ticked = host.edge.tick().await.unwrap();
     assert!(!ticked.reloaded && ticked.repaired.is_empty(), "{ticked:?}");
     assert!(host.by_hand("show info").await.contains("Pid: "));
-    let seen = host.edge.read().await.unwrap();
+    let seen = host.read().await;
     assert!(seen.problems.is_empty(), "{:?}", seen.problems);
     assert!(
         host.config().contains("admin.sock mode"),
@@ -284,7 +284,7 @@ async fn a_worker_that_hangs_is_replaced_from_the_file() {
         vec![a.server(Serve), b.server(Serve)],
     )];
     host.serve(1, list).await;
-    let pid = host.edge.read().await.unwrap().pid;
+    let pid = host.read().await.pid;
     signal(pid, Signal::STOP);
     let started = Instant::now();
     let list = vec![http("shop/web", port, vec![b.server(Serve)])];
@@ -296,7 +296,7 @@ async fn a_worker_that_hangs_is_replaced_from_the_file() {
         started.elapsed()
     );
     assert!(applied.reloaded && applied.generation == 2, "{applied:?}");
-    let seen = host.edge.read().await.unwrap();
+    let seen = host.read().await;
     assert!(seen.pid != pid && seen.problems.is_empty(), "{seen:?}");
     host.settle().await;
     // None of them lands with the one that hung.
@@ -315,7 +315,7 @@ async fn a_worker_whose_master_is_silent_as_well_is_left_alone() {
     let list = vec![http("shop/web", port, vec![a.server(Serve)])];
     host.serve(1, list.clone()).await;
     let (slots, file) = (host.edge.slots().clone(), host.config());
-    let pid = host.edge.read().await.unwrap().pid;
+    let pid = host.read().await.pid;
     let both = [host.master_pid(), pid];
     for pid in both {
         signal(pid, Signal::STOP);
@@ -330,7 +330,7 @@ async fn a_worker_whose_master_is_silent_as_well_is_left_alone() {
     assert!(matches!(error, EdgeError::Silent { .. }), "{error}");
     assert_eq!((host.edge.slots(), host.config()), (&slots, file));
     assert!(host.edge.apply(&routes(3, list)).await.unwrap().converged);
-    assert_eq!(host.edge.read().await.unwrap().pid, pid);
+    assert_eq!(host.read().await.pid, pid);
     assert_eq!(get(port, "/", "x").await.unwrap(), (200, "r1".to_owned()));
 }
 
@@ -371,7 +371,7 @@ async fn an_old_worker_that_hangs_is_never_taken_for_idle() {
     let (a, b) = (Replica::start(1).await, Replica::start(2).await);
     let web = |mode| http("shop/web", port, vec![a.server(mode)]);
     host.serve(1, vec![web(Serve)]).await;
-    let old = host.edge.read().await.unwrap().pid;
+    let old = host.read().await.pid;
     // It has all the time that this test takes.
     let slow = tokio::spawn(async move { Client::connect(port).await.get("/slow").await });
     slow_arrived(&[&a], 1).await;
@@ -381,19 +381,10 @@ async fn an_old_worker_that_hangs_is_never_taken_for_idle() {
         .apply(&routes(3, vec![new(), web(Drain)]))
         .await
         .unwrap();
-    assert_eq!(
-        host.edge
-            .read()
-            .await
-            .unwrap()
-            .server(ReplicaId(1))
-            .unwrap()
-            .sessions,
-        1
-    );
+    assert_eq!(host.read().await.server(ReplicaId(1)).unwrap().sessions, 1);
 
     signal(old, Signal::STOP);
-    let seen = host.edge.read().await.unwrap();
+    let seen = host.read().await;
     assert_eq!(
         seen.server(ReplicaId(1)).unwrap().sessions,
         1,

@@ -98,7 +98,7 @@ async fn an_address_of_a_check_is_put_back_and_stays_so_over_a_reload() {
     // Its check asks itself: it falls with it.
     a.healthy.store(false, std::sync::atomic::Ordering::SeqCst);
     until("it is found ill", async || {
-        let seen = host.edge.read().await.unwrap();
+        let seen = host.read().await;
         match seen.server(ReplicaId(1)).unwrap().check {
             CheckState::Down => Ok(()),
             check => Err(format!("{check:?}")),
@@ -244,7 +244,7 @@ async fn repairs_are_kept_in_order_with_numbers_until_they_are_told() {
     host.meddle(&[&maint(1), &maint(2)]).await;
     host.settle().await;
     // Nobody's tick sees it restart: the next call is an `apply`.
-    let before = host.edge.read().await.unwrap().pid;
+    let before = host.read().await.pid;
     signal(host.master_pid(), Signal::USR2);
     until("a new worker", async || match host.edge.read().await {
         Ok(seen) if seen.pid != before => Ok(()),

@@ -17,7 +17,7 @@ async fn a_reload_does_not_fail_for_files_and_the_worker_takes_fewer_clients() {
     let (a, b) = (Replica::start(1).await, Replica::start(2).await);
     let web = || http("shop/web", port, vec![a.server(Serve)]);
     host.serve(1, vec![web()]).await;
-    assert!(host.edge.read().await.unwrap().problems.is_empty());
+    assert!(host.read().await.problems.is_empty());
     let traffic = Traffic::start(port);
 
     let few = Rlimit {
@@ -32,7 +32,7 @@ async fn a_reload_does_not_fail_for_files_and_the_worker_takes_fewer_clients() {
     let info = host.by_hand("show info").await;
     let (needs, takes) = (number(&info, "Maxsock:"), number(&info, "Maxconn:"));
     assert_eq!(takes, 500 - (needs - 600).div_ceil(2), "{info}");
-    let seen = host.edge.read().await.unwrap();
+    let seen = host.read().await;
     let said = format!("may open 600 files and would need {needs} for 500 connections");
     assert!(seen.problems[0].contains(&said), "{:?}", seen.problems);
     traffic.stop_without_failure().await;

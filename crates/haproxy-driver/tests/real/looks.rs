@@ -31,7 +31,7 @@ async fn a_report_is_of_the_look_of_the_tick_before_it_and_once() {
     host.settle().await;
     host.by_hand(&format!("set server {name}/slot1 state drain"))
         .await;
-    let read = host.edge.read().await.unwrap();
+    let read = host.read().await;
     assert_eq!(read.server(ReplicaId(1)).unwrap().admin, ServerAdmin::Drain);
     host.settle().await;
     let mut leaving = web;
@@ -59,7 +59,7 @@ async fn sessions_are_told_also_of_a_server_that_a_hand_took_out() {
     let name = host.edge.slots().backends.keys().next().unwrap().clone();
     host.by_hand(&format!("set server {name}/slot1 state maint"))
         .await;
-    let seen = host.edge.read().await.unwrap();
+    let seen = host.read().await;
     let out = seen.server(ReplicaId(1)).unwrap();
     assert_eq!((out.admin, out.sessions), (ServerAdmin::Maint, 2));
     assert_eq!(seen.server(ReplicaId(2)).unwrap().sessions, 2);

@@ -16,7 +16,7 @@ use longshore_model::spec::{Balance, RouteMode};
 
 /// What the edge says of a replica.
 async fn server_of(host: &mut Host, replica: u64) -> ServerObserved {
-    let snapshot = host.edge.read().await.unwrap();
+    let snapshot = host.read().await;
     snapshot.server(ReplicaId(replica)).unwrap()
 }
 
@@ -30,7 +30,7 @@ async fn a_joining_replica_costs_no_request_and_needs_no_reload() {
     assert!(first.reloaded, "{first:?}");
     host.settle().await;
     get_until(port, "x", "r1").await;
-    let pid = host.edge.read().await.unwrap().pid;
+    let pid = host.read().await.pid;
 
     let traffic = Traffic::start(port);
     let started = Instant::now();
@@ -60,7 +60,7 @@ async fn a_joining_replica_costs_no_request_and_needs_no_reload() {
         "first answer {answer_time:?}, apply {apply_time:?}, settled {ready_time:?}, slowest {slowest:?}, {answers:?}"
     );
 
-    let seen = host.edge.read().await.unwrap();
+    let seen = host.read().await;
     assert_eq!((seen.pid, seen.routes_generation), (pid, 2));
     let server = seen.server(ReplicaId(2)).unwrap();
     assert_eq!(
@@ -171,7 +171,7 @@ async fn a_replica_that_does_not_listen_or_fails_its_check_gets_no_traffic() {
     let traffic = Traffic::start(port);
     until("both are seen down", async || {
         host.edge.tick().await.unwrap();
-        let seen = host.edge.read().await.unwrap();
+        let seen = host.read().await;
         let [late, sick] = [2, 3].map(|id| seen.server(ReplicaId(id)).unwrap());
         assert_eq!(
             (late.admin, sick.admin),
@@ -228,7 +228,7 @@ async fn a_reload_keeps_drains_and_counts_the_sessions_of_the_old_worker() {
     host.settle().await;
     println!("new service ready after {:?}", started.elapsed());
     get_until(other_port, "x", "r3").await;
-    let seen = host.edge.read().await.unwrap();
+    let seen = host.read().await;
     let draining = seen.server(ReplicaId(1)).unwrap();
     assert_ne!(draining.admin, ServerAdmin::Ready);
     assert_eq!(
@@ -281,7 +281,7 @@ async fn a_pool_grows_at_run_time_and_survives_a_crash() {
         )]
     };
     host.serve(1, list(&replicas)).await;
-    let pid = host.edge.read().await.unwrap().pid;
+    let pid = host.read().await.pid;
     for id in 2..=7 {
         replicas.push(Replica::start(id).await);
     }
@@ -301,7 +301,7 @@ async fn a_pool_grows_at_run_time_and_survives_a_crash() {
         get_until(port, "x", &format!("r{}", replica.id)).await;
     }
     traffic.stop_without_failure().await;
-    assert_eq!(host.edge.read().await.unwrap().pid, pid);
+    assert_eq!(host.read().await.pid, pid);
 
     host.crash_haproxy().await;
     let error = host.edge.tick().await.unwrap_err();

@@ -69,7 +69,7 @@ async fn a_refusal_costs_one_service(names_the_line: bool) {
         list.push(http(&format!("new/w{i}"), *port, vec![b.server(Serve)]));
     }
     let applied = host.edge.apply(&routes(2, list.clone())).await.unwrap();
-    let reported = host.edge.read().await.unwrap().refused;
+    let reported = host.read().await.refused;
     assert_eq!(reported, host.edge.refused());
     assert_eq!(reported.len(), 1);
     assert_eq!(
@@ -124,7 +124,7 @@ async fn a_refused_change_leaves_the_structure_of_before_with_the_servers_of_now
     let (a, b) = (Replica::start(1).await, Replica::start(2).await);
     host.serve(1, vec![http("shop/web", port, vec![a.server(Serve)])])
         .await;
-    let pid = host.edge.read().await.unwrap().pid;
+    let pid = host.read().await.pid;
     let changed = vec![poisoned(http("shop/web", port, vec![b.server(Serve)]))];
     // An agent that starts anew knows what was good as well.
     for _ in 0..2 {
@@ -153,7 +153,7 @@ async fn a_refused_change_leaves_the_structure_of_before_with_the_servers_of_now
         );
         host.edge = Edge::open(host.settings.clone()).await.unwrap();
     }
-    assert_eq!(host.edge.read().await.unwrap().pid, pid);
+    assert_eq!(host.read().await.pid, pid);
     host.edge.apply(&routes(2, changed)).await.unwrap();
     // A HAProxy that crashes comes back with it.
     host.crash_haproxy().await;
@@ -190,7 +190,7 @@ async fn membership_goes_on_while_a_reload_fails() {
         http("old/web", gone, vec![a.server(Serve)]),
     ];
     host.serve(1, list).await;
-    let pid = host.edge.read().await.unwrap().pid;
+    let pid = host.read().await.pid;
     let mut edge = unbindable(&host).await;
     let (before, started) = (
         host.log().matches("Reloading HAProxy").count(),
@@ -262,7 +262,7 @@ async fn a_file_that_haproxy_refuses_for_nobodys_fault_changes_nothing() {
     let (a, b) = (Replica::start(1).await, Replica::start(2).await);
     host.serve(1, vec![http("shop/web", port, vec![a.server(Serve)])])
         .await;
-    let pid = host.edge.read().await.unwrap().pid;
+    let pid = host.read().await.pid;
     let mut settings = host.settings.clone();
     settings.process.user = Some("no-such-user".to_owned());
     let mut edge = Edge::open(settings).await.unwrap();
@@ -347,7 +347,7 @@ async fn a_way_in_that_is_removed_is_acknowledged_when_nobody_gets_there() {
     let done = |_: &Edge, _: &longshore_haproxy_driver::Ticked| true;
     until("acknowledged", async || {
         host.tick_until("a tick", done).await;
-        match host.edge.read().await.unwrap().routes_generation {
+        match host.read().await.routes_generation {
             3 => Ok(()),
             other => Err(other.to_string()),
         }

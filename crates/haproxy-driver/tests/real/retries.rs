@@ -153,7 +153,7 @@ async fn all_wait(host: &mut Host) {
 }
 
 async fn waiting(host: &mut Host) -> u32 {
-    let seen = host.edge.read().await.unwrap();
+    let seen = host.read().await;
     seen.backends[&key("shop/web")].queued
 }
 
@@ -226,26 +226,27 @@ async fn a_request_gets_past_all_replicas_of_a_dead_host() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_that_refuses_one_connection_stays() {
-    let mut host = unasked().await;
+    // Proven soon, and then not asked again while this lasts.
+    let mut host = Host::with(|settings| settings.check.inter_ms = 3_000).await;
     let port = free_port();
     let (a, b) = (Replica::start(1).await, Replica::start(2).await);
     let web = http("shop/web", port, vec![a.server(Serve), b.server(Serve)]);
     host.serve(1, vec![web]).await;
+    proven(&host, "slot2").await;
     let at = b.port;
     let mut b = b;
     for _ in 0..10 {
         killed(&b).await;
-        // In turns: one of the two is for it.
-        for _ in 0..2 {
-            assert_eq!(get(port, "/", "x").await, Ok((200, "r1".to_owned())));
-        }
+        // In turns, so half of these are for it.
+        assert_eq!(get(port, "/", "x").await, Ok((200, "r1".to_owned())));
         b = Replica::start_at(2, at).await;
+        // Whose turn it is after a redispatch differs between releases.
         let mut answers = Vec::new();
-        for _ in 0..2 {
+        for _ in 0..4 {
             answers.push(get(port, "/", "x").await.unwrap().1);
         }
-        answers.sort();
-        assert_eq!(answers, ["r1", "r2"], "it is asked again at once");
+        let is_asked = answers.iter().any(|answer| answer == "r2");
+        assert!(is_asked, "it is asked again at once: {answers:?}");
     }
     assert_eq!(check_of(&mut host, 2).await, CheckState::Up);
     assert_eq!(by_refusals(&host, "slot2").await, 0);

@@ -64,7 +64,7 @@ async fn a_second_haproxy_on_a_port_is_named_until_it_is_gone_and_old_workers_ar
     let web = || http("shop/web", port, vec![a.server(Serve)]);
     host.serve(1, vec![web()]).await;
     // A worker that drains for long, and does not even answer.
-    let old = host.edge.read().await.unwrap().pid;
+    let old = host.read().await.pid;
     let slow = tokio::spawn(get(port, "/slow", "x"));
     slow_arrived(&[&a], 1).await;
     let api = || http("shop/api", other, vec![b.server(Serve)]);
@@ -100,7 +100,7 @@ async fn a_second_haproxy_on_a_port_is_named_until_it_is_gone_and_old_workers_ar
     signal(old, Signal::CONT);
     let more = http("shop/more", free_port(), vec![b.server(Serve)]);
     assert!(host.serve(3, vec![web(), api(), more]).await.reloaded);
-    let seen = host.edge.read().await.unwrap();
+    let seen = host.read().await;
     assert_eq!(seen.sharers.keys().collect::<Vec<_>>(), [&by]);
     a.gate.add_permits(10);
     let _ = slow.await.unwrap();

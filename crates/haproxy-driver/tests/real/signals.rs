@@ -9,7 +9,7 @@ use longshore_model::spec::RouteMode;
 use crate::host::{Host, Replica, free_port, get, http, key, routes, slow_arrived};
 
 async fn seen(host: &mut Host) -> BackendObserved {
-    let mut snapshot = host.edge.read().await.unwrap();
+    let mut snapshot = host.read().await;
     snapshot.backends.remove(&key("shop/web")).unwrap()
 }
 

@@ -203,7 +203,7 @@ async fn a_renewal_is_live_without_a_reload_and_survives_a_restart() {
     let ways = |tls: &[&str]| vec![https("shop/web", port, "a.test", tls, &one)];
     host.serve(1, ways(&["cert"])).await;
     answers(port, "a.test", &old_der, "r1").await;
-    let pid = host.edge.read().await.unwrap().pid;
+    let pid = host.read().await.pid;
     let (stop, busy) = traffic(port, "a.test");
 
     let (new, new_der) = certificate("a.test");
@@ -232,7 +232,7 @@ async fn a_renewal_is_live_without_a_reload_and_survives_a_restart() {
 
     stop.store(true, Ordering::SeqCst);
     assert!(busy.await.unwrap() > 10);
-    assert_eq!(host.edge.read().await.unwrap().pid, pid);
+    assert_eq!(host.read().await.pid, pid);
 
     // Both the driver and HAProxy start again; nobody has told them anything yet.
     host.stop_haproxy();
@@ -316,6 +316,22 @@ async fn what_is_served_is_known_and_strays_are_swept() {
     assert_eq!(seen(&host), (Some(new.shown.clone()), None));
 }
 
+/// A certificate with another's key.
+fn with_key_of(a: &Certificate, b: &Certificate) -> Certificate {
+    let (half, other) = (a.pem.expose(), b.pem.expose());
+    let cut = |text: &str| text.find("-----BEGIN PRIVATE").unwrap();
+    let mixed = format!("{}{}", &half[..cut(half)], &other[cut(other)..]);
+    Certificate {
+        pem: SecretText::new(mixed),
+        shown: CertificateServed {
+            mark: "bad".into(),
+            until_ms: 9,
+        },
+        doubt: Some("a doubt".into()),
+        ..a.clone()
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_certificate_that_haproxy_refuses_costs_its_own_service() {
     let mut host = Host::start().await;
@@ -324,19 +340,7 @@ async fn a_certificate_that_haproxy_refuses_costs_its_own_service() {
     let (one, two) = (Replica::start(1).await, Replica::start(2).await);
     let (a, a_der) = certificate("a.test");
     let (b, b_der) = certificate("b.test");
-    // A certificate with another's key.
-    let (half, other) = (a.pem.expose(), b.pem.expose());
-    let cut = |text: &str| text.find("-----BEGIN PRIVATE").unwrap();
-    let mixed = format!("{}{}", &half[..cut(half)], &other[cut(other)..]);
-    let bad = Certificate {
-        pem: SecretText::new(mixed),
-        shown: CertificateServed {
-            mark: "bad".into(),
-            until_ms: 9,
-        },
-        doubt: Some("a doubt".into()),
-        ..a.clone()
-    };
+    let bad = with_key_of(&a, &b);
     let ways = || {
         vec![
             https("shop/web", port, "a.test", &["cert"], &one),
@@ -496,4 +500,44 @@ async fn a_certificate_that_was_spoilt_on_disk_holds_up_no_start() {
     host.start_haproxy().await;
     answers(port, "shop.org", &der, "r1").await;
     host.settle().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn neither_the_file_nor_the_renewal_of_one_service_holds_up_a_start() {
+    let mut host = Host::start().await;
+    let port = free_port();
+    let (a, b) = (Replica::start(1).await, Replica::start(2).await);
+    let (shop, shop_der) = certificate("shop.org");
+    let (blog, der) = certificate("blog.org");
+    host.edge
+        .set_certificates(told(&[("shop/cert", &shop), ("blog/cert", &blog)]));
+    let list = vec![
+        https("shop/web", port, "shop.org", &["cert"], &a),
+        https("blog/web", port, "blog.org", &["cert"], &b),
+    ];
+    host.serve(1, list.clone()).await;
+    answers(port, "shop.org", &shop_der, "r1").await;
+
+    // All that is left of it is what HAProxy refuses: on disk and from the controller.
+    host.crash_haproxy().await;
+    std::fs::write(
+        host.settings.certificates_path.join("shop_cert.pem"),
+        "spoilt\n",
+    )
+    .unwrap();
+    host.edge = Edge::open(host.settings.clone()).await.unwrap();
+    let bad = with_key_of(&shop, &blog);
+    host.edge
+        .set_certificates(told(&[("shop/cert", &bad), ("blog/cert", &blog)]));
+    host.edge.apply(&routes(2, list)).await.unwrap_err();
+    host.start_haproxy().await;
+    host.settle().await;
+    answers(port, "blog.org", &der, "r2").await;
+    let refused = host.edge.refused();
+    assert!(refused.keys().eq([&key("shop/web")]), "{refused:?}");
+
+    host.edge
+        .set_certificates(told(&[("shop/cert", &shop), ("blog/cert", &blog)]));
+    host.settle().await;
+    answers(port, "shop.org", &shop_der, "r1").await;
 }

@@ -142,7 +142,7 @@ async fn a_cookie_keeps_its_replica_until_that_one_leaves() {
     let (body, moved) = with_cookie(port, Some(&cookie)).await;
     assert_eq!(body, "r2", "nothing new comes to one that leaves");
     assert!(moved.is_some_and(|moved| moved != cookie));
-    let seen = host.edge.read().await.unwrap();
+    let seen = host.read().await;
     let seen = seen.server(ReplicaId(1)).unwrap();
     assert_eq!((seen.sessions, seen.admin), (0, ServerAdmin::Maint));
 }
@@ -196,7 +196,7 @@ async fn a_slow_start_is_up_and_no_drift() {
     };
     host.serve(1, backend(1)).await;
     host.serve(2, backend(2)).await;
-    let seen = host.edge.read().await.unwrap();
+    let seen = host.read().await;
     let second = seen.server(ReplicaId(2)).unwrap();
     assert_eq!(
         (second.check, second.admin),
@@ -272,7 +272,7 @@ async fn a_pool_that_grows_speaks_as_the_one_of_the_file_does() {
     host.serve(1, backend(1)).await;
     let grown = host.serve(2, backend(3)).await;
     assert!(!grown.reloaded, "{grown:?}");
-    let seen = host.edge.read().await.unwrap();
+    let seen = host.read().await;
     for id in 1..=3 {
         let seen = seen.server(ReplicaId(id)).unwrap();
         assert_eq!(
@@ -412,7 +412,7 @@ async fn plain_tcp_connections_last_through_a_drain() {
         assert_eq!(get(port, "/", "x").await.unwrap().1, "r2");
     }
     until("the connection is seen", async || {
-        let seen = host.edge.read().await.unwrap();
+        let seen = host.read().await;
         match seen.server(ReplicaId(1)).unwrap().sessions {
             1 => Ok(()),
             other => Err(format!("{other} sessions")),

@@ -140,13 +140,7 @@ async fn a_weight_set_by_hand_is_put_right_and_a_slow_start_is_not_drift() {
         "{ticked:?}"
     );
     assert_eq!(weights(&said(&host).await), ["100", "60"]);
-    let seen = host
-        .edge
-        .read()
-        .await
-        .unwrap()
-        .server(ReplicaId(2))
-        .unwrap();
+    let seen = host.read().await.server(ReplicaId(2)).unwrap();
     assert_eq!(seen.admin, ServerAdmin::Ready);
 }
 

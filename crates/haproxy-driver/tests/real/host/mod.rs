@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use longshore_haproxy_driver::{Applied, Edge, ProcessSettings, Settings, Ticked};
+use longshore_haproxy_driver::{Applied, Edge, EdgeSnapshot, ProcessSettings, Settings, Ticked};
 use longshore_model::routes::{Backend, Routes, Server, ServerMode};
 use longshore_model::spec::RouteSpec;
 use longshore_model::{ReplicaId, ServiceKey};
@@ -66,6 +66,15 @@ pub struct Host {
 }
 
 impl Host {
+    /// What HAProxy shows. Right after a reload a worker that is about to end may not say what it
+    /// still has.
+    pub async fn read(&mut self) -> EdgeSnapshot {
+        until("HAProxy can be read", async || {
+            self.edge.read().await.map_err(|error| error.to_string())
+        })
+        .await
+    }
+
     pub async fn start() -> Self {
         Self::with(|_| {}).await
     }
