@@ -159,7 +159,7 @@ pub fn servers_state(text: &str) -> Running {
 }
 
 /// Can the name be said in a command? HAProxy itself takes no others.
-fn is_plain(name: &str) -> bool {
+pub(crate) fn is_plain(name: &str) -> bool {
     let is_letter = |b: u8| b.is_ascii_alphanumeric() || b"-_.:".contains(&b);
     name.len() <= 200 && name.bytes().all(is_letter)
 }

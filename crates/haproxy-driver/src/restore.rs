@@ -11,7 +11,7 @@ use crate::edge::Edge;
 use crate::error::EdgeError;
 use crate::limits::connections_that_fit;
 use crate::look::Seen;
-use crate::readout::{Info, StatLine};
+use crate::readout::{Info, StatLine, is_plain};
 use crate::repairs::Repaired;
 use crate::slots::SlotMap;
 
@@ -65,11 +65,9 @@ fn amiss(info: &Info, stat: &[StatLine]) -> Vec<Amiss> {
     found
 }
 
-/// Frontends by names that can be said in a command; HAProxy itself takes no others.
 fn frontends(stat: &[StatLine]) -> impl Iterator<Item = &StatLine> {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.:".contains(&b);
     let frontends = stat.iter().filter(|line| line.server == "FRONTEND");
-    frontends.filter(move |line| line.proxy.bytes().all(plain))
+    frontends.filter(|line| is_plain(&line.proxy))
 }
 
 /// What only a reload from the file puts back, in words.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::host::{
     Host, Replica, Traffic, free_port, get, get_until, http, loopback, routes, signal, until,
 };
-use longshore_haproxy_driver::{Edge, Ticked};
+use longshore_haproxy_driver::{Edge, Repaired, Ticked};
 use longshore_model::ReplicaId;
 use longshore_model::observe::CheckState;
 use longshore_model::repair::Repair;
@@ -26,6 +26,21 @@ impl Host {
         let problems = self.edge.report().await.unwrap().problems;
         assert!(problems.is_empty(), "{problems:?}");
         ticked
+    }
+
+    /// Looks until HAProxy was reloaded, and what was said until then.
+    async fn reloaded(&mut self, what: &str) -> Vec<Repaired> {
+        let mut said = Vec::new();
+        until(what, async || {
+            let ticked = self.edge.tick().await.unwrap();
+            said.extend(ticked.repaired.clone());
+            match ticked.reloaded {
+                true => Ok(()),
+                false => Err(format!("{ticked:?}")),
+            }
+        })
+        .await;
+        said
     }
 }
 
@@ -160,16 +175,7 @@ async fn a_port_that_was_shut_down_is_loaded_anew() {
     host.by_hand(&format!("shutdown frontend fe_{port}")).await;
     let stat = host.by_hand(&format!("show stat fe_{port} 1 -1")).await;
     assert!(stat.contains(",STOP,"), "{stat}");
-    let mut said = Vec::new();
-    until("the port is open", async || {
-        let ticked = host.edge.tick().await.unwrap();
-        said.extend(ticked.repaired.clone());
-        match ticked.reloaded {
-            true => Ok(()),
-            false => Err(format!("{ticked:?}")),
-        }
-    })
-    .await;
+    let said = host.reloaded("the port is open").await;
     assert_eq!(said, [format!("fe_{port} was shut down")]);
     assert_eq!(get(port, "/", "x").await.unwrap(), (200, "r1".to_owned()));
     host.settle().await;
@@ -204,16 +210,7 @@ async fn servers_that_a_hand_added_get_no_requests() {
     let next = slots + 1;
     host.by_hand(&format!("add server {pool}/slot{next} {at}"))
         .await;
-    let mut said = Vec::new();
-    until("it is loaded anew", async || {
-        let ticked = host.edge.tick().await.unwrap();
-        said.extend(ticked.repaired.clone());
-        match ticked.reloaded {
-            true => Ok(()),
-            false => Err(format!("{ticked:?}")),
-        }
-    })
-    .await;
+    let said = host.reloaded("it is loaded anew").await;
     let loaded = format!("{pool} has a server without a check that somebody else added");
     assert!(said.iter().any(|said| *said == loaded), "{said:?}");
     let list = vec![http(
