@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use crate::blocking::blocking;
-use crate::decide::{Worker, decide, for_reload};
+use crate::decide::{Worker, decide};
 use crate::edge::Edge;
 use crate::error::EdgeError;
 use crate::intent::Intent;
@@ -14,7 +14,7 @@ use crate::name::BackendName;
 use crate::quarantine::{Quarantine, Search, blamed};
 use crate::render::{render, structure};
 use crate::settings::Settings;
-use crate::slots::SlotMap;
+use crate::slots::{SlotMap, for_reload};
 
 /// Questions to `haproxy -c` within one search; each takes 30 to 500 ms. What is left to suspect
 /// then is held back as a whole.

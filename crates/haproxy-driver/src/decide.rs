@@ -17,7 +17,7 @@ use crate::name::{BackendName, slot_name};
 use crate::readout::{Load, Running, RunningServer};
 use crate::render::{PARKED, server_options};
 use crate::settings::Settings;
-use crate::slots::{Holder, SlotMap, SlotNumber};
+use crate::slots::{Holder, SlotMap, SlotNumber, next_slot, pool_size};
 use crate::step::{Action, Step};
 use crate::versions::{Verb, Version};
 
@@ -35,6 +35,8 @@ pub struct Decision {
     pub joining: BTreeSet<ReplicaId>,
     /// Slots whose last sessions are not over.
     pub leaving: usize,
+    /// Servers that are to be drained once what waits for them is served.
+    pub finishing: usize,
     /// Replicas that should serve and found no slot: only a reload with a larger pool helps, and
     /// not beyond the limit.
     pub unplaced: BTreeSet<ReplicaId>,
@@ -92,6 +94,9 @@ pub fn decide(
         let mut look = Look {
             backend,
             running: running.unwrap_or(&none),
+            queued: worker
+                .running
+                .and_then(|r| r.queues.get(name.as_str()).copied()),
             loaded: running.is_some(),
             slots: slots
                 .backends
@@ -155,17 +160,11 @@ fn order(action: &Action) -> u8 {
     }
 }
 
-/// The first number from 1 that no slot has.
-fn next_slot(slots: &BTreeMap<SlotNumber, Holder>) -> SlotNumber {
-    slots
-        .keys()
-        .next_back()
-        .map_or(1, |last| last.saturating_add(1))
-}
-
 struct Look<'a> {
     backend: &'a BackendIntent,
     running: &'a BTreeMap<SlotNumber, RunningServer>,
+    /// Requests that wait for any server of the backend, where that was read.
+    queued: Option<u32>,
     loaded: bool,
     slots: BTreeMap<SlotNumber, Holder>,
     can_add: bool,
@@ -215,7 +214,10 @@ impl Look<'_> {
             match holder {
                 Holder::Replica { id, proven } => match self.backend.servers.get(id) {
                     None => *holder = Holder::Leaving,
-                    Some(server) if server.mode == ServerMode::Drain => *proven = false,
+                    // The last ones may be let in once more.
+                    Some(server) if server.mode == ServerMode::Drain => {
+                        *proven &= self.backend.closing;
+                    }
                     Some(_) => {}
                 },
                 Holder::Leaving => {
@@ -330,7 +332,11 @@ impl Look<'_> {
                         self.out.joining.insert(id);
                     }
                 }
-                (Holder::Replica { .. }, Some(_)) => self.drain(slot),
+                (Holder::Replica { proven, .. }, Some(server)) => {
+                    if !self.finishes(slot, server, proven) {
+                        self.drain(slot);
+                    }
+                }
                 _ => self.park(slot, holder),
             }
         }
@@ -409,11 +415,7 @@ impl Look<'_> {
                     passed || longshore_model::mutant::is(longshore_model::Mutant::OpensUnchecked);
                 if passed && now.up && now.check_enabled {
                     self.drifted(proven, slot, server, "was in drain");
-                    self.step(slot, Action::Ready);
-                    if self.limit > 0 {
-                        let maxconn = self.limit;
-                        self.step(slot, Action::Pull { maxconn });
-                    }
+                    self.open(slot);
                 }
                 false
             }
@@ -452,6 +454,38 @@ impl Look<'_> {
             self.step(slot, Action::EnableHealth);
         }
         self.step(slot, Action::Drain);
+    }
+
+    /// A server that is drained takes nothing of what waits for any server of its backend. Where
+    /// nobody follows, the last ones serve that first; one that was drained a moment before a request
+    /// had to wait is let in once more.
+    fn finishes(&mut self, slot: SlotNumber, server: &Server, proven: bool) -> bool {
+        let now = self.running.get(&slot);
+        // In maint it does not even serve what waits for itself.
+        let load = now.and_then(|now| now.load).unwrap_or_default();
+        let its_own = match &self.backend.sticky_cookie {
+            Some(_) => load.queued,
+            None => 0,
+        };
+        // What was not read changes nothing.
+        if !self.backend.closing || (self.queued == Some(0) && its_own == 0) {
+            return false;
+        }
+        self.out.finishing += 1;
+        let is_out =
+            now.is_some_and(|now| now.admin != ServerAdmin::Ready && points_at(now, server));
+        if is_out && proven && self.queued.is_some() {
+            self.open(slot);
+        }
+        true
+    }
+
+    fn open(&mut self, slot: SlotNumber) {
+        self.step(slot, Action::Ready);
+        if self.limit > 0 {
+            let maxconn = self.limit;
+            self.step(slot, Action::Pull { maxconn });
+        }
     }
 
     /// First half of recipe B. A server in maint takes nothing new either and keeps its sessions,
@@ -518,35 +552,6 @@ impl Look<'_> {
             action,
         });
     }
-}
-
-/// Slots that a pool with `used` of them in use gets when it is written anew.
-#[must_use]
-pub fn pool_size(used: usize, settings: &Settings) -> usize {
-    let twice = used.saturating_mul(2).next_power_of_two();
-    twice
-        .max(settings.slots_initial as usize)
-        .min((settings.slots_max as usize).max(used))
-}
-
-/// The map as a reload should load it: pools with room, and nobody leaving (the new worker starts
-/// without sessions; those of the old one are counted there).
-#[must_use]
-pub fn for_reload(decided: &SlotMap, settings: &Settings) -> SlotMap {
-    let mut slots = decided.clone();
-    for pool in slots.backends.values_mut() {
-        for holder in pool.values_mut() {
-            if *holder == Holder::Leaving {
-                *holder = Holder::Free;
-            }
-        }
-        let used = pool.values().filter(|h| **h != Holder::Free).count();
-        let size = pool_size(used, settings);
-        while pool.len() < size {
-            pool.insert(next_slot(pool), Holder::Free);
-        }
-    }
-    slots
 }
 
 fn points_at(now: &RunningServer, server: &Server) -> bool {

@@ -7,6 +7,7 @@ use longshore_model::spec::RouteSpec;
 use proptest::prelude::*;
 
 use super::*;
+use crate::slots::for_reload;
 
 const BACKEND: &str = "be_shop_web_80";
 const RELEASE: Option<Version> = Some(Version::new(2, 6, 12));
@@ -37,6 +38,7 @@ fn intent(servers: &[(u64, ServerMode)]) -> Intent {
             service: key,
             route,
             servers,
+            closing: false,
         }],
         ..Routes::default()
     };

@@ -291,6 +291,7 @@ impl Edge {
         Ok(Ticked {
             pending: outcome.decision.joining.len()
                 + outcome.decision.leaving
+                + outcome.decision.finishing
                 + outcome.decision.unplaced.len()
                 + usize::from(outcome.waits == Waits::Spaced)
                 + usize::from(self.kept.is_some()),

@@ -149,6 +149,8 @@ pub struct BackendIntent {
     pub check: Check,
     /// Its servers by replica.
     pub servers: BTreeMap<ReplicaId, Server>,
+    /// Nobody follows those that drain: see [`Backend::closing`].
+    pub closing: bool,
 }
 
 impl BackendIntent {
@@ -365,6 +367,7 @@ fn check_backend(backend: &Backend, reserved_port: u16) -> Result<BackendIntent,
             .collect::<Result<_, _>>()?,
         check,
         servers: check_servers(backend)?,
+        closing: backend.closing,
         service,
     })
 }

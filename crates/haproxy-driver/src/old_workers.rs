@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use crate::edge::Edge;
 use crate::error::EdgeError;
 use crate::name::{BackendName, parse_slot};
-use crate::readout::{self, Load, StatLine};
+use crate::readout::{self, BACKEND_LINE, Load, StatLine};
 use crate::snapshot::add;
 use crate::step::{Action, Step};
 
@@ -81,7 +81,7 @@ impl Edge {
             {
                 continue;
             }
-            let answer = self.master.ask(&format!("@!{pid} show stat -1 4 -1")).await;
+            let answer = self.master.ask(&format!("@!{pid} show stat -1 6 -1")).await;
             // The head of the table must be there: other words are the master's own.
             let is_silent = matches!(answer, Err(EdgeError::Silent { .. }));
             match answer
@@ -90,7 +90,9 @@ impl Edge {
             {
                 Some(text) => {
                     let lines = readout::stat(&text);
-                    self.old_workers.insert(pid, OldWorker::read(&lines));
+                    let queues = self.queues_of_leavers(&lines);
+                    let worker = OldWorker::read(&lines, &queues);
+                    self.old_workers.insert(pid, worker);
                     read.push((pid, lines));
                 }
                 None => self.note_unread(pid, is_silent).await,
@@ -115,17 +117,17 @@ impl Edge {
 
     /// A worker of an earlier configuration answers one more request of each client that kept
     /// its connection, from the list that it had. What does not serve any more is drained there
-    /// too.
+    /// too, once nothing waits that nobody else there would serve.
     pub(crate) async fn drain_old_workers(&mut self) -> Result<(), EdgeError> {
         for (pid, lines) in self.old_workers_stat().await? {
+            let queues = self.queues_of_leavers(&lines);
             for line in lines {
-                let is_out = line.status.starts_with("MAINT") || line.status.starts_with("DRAIN");
                 let named = BackendName::parse(&line.proxy).zip(parse_slot(&line.server));
-                let Some(((service, port), slot)) = named.filter(|_| !is_out) else {
+                let Some(((service, port), slot)) = named.filter(|_| !is_out(&line)) else {
                     continue;
                 };
                 let backend = BackendName::of(&service, port);
-                if !self.serves(&backend, &line.address) {
+                if !self.serves(&backend, &line.address) && !queues.contains_key(&line.proxy) {
                     let drain = Step {
                         action: self.way_out(&backend),
                         backend,
@@ -138,6 +140,25 @@ impl Edge {
             }
         }
         Ok(())
+    }
+
+    /// Requests that wait in backends of an old worker for servers of which none serves any more: a
+    /// server that is drained takes nothing of what waits.
+    fn queues_of_leavers(&self, lines: &[StatLine]) -> BTreeMap<String, u32> {
+        let waits = |line: &&StatLine| line.server == BACKEND_LINE && line.load.queued > 0;
+        let stays = |line: &StatLine| {
+            let name =
+                BackendName::parse(&line.proxy).filter(|_| parse_slot(&line.server).is_some());
+            let name = name.map(|(service, port)| BackendName::of(&service, port));
+            !is_out(line) && name.is_some_and(|name| self.serves(&name, &line.address))
+        };
+        let queues = lines.iter().filter(waits).filter(|queue| {
+            let mut servers = lines.iter().filter(|line| line.proxy == queue.proxy);
+            !servers.any(stays)
+        });
+        queues
+            .map(|queue| (queue.proxy.clone(), queue.load.queued))
+            .collect()
     }
 
     /// A cookie would bring clients back to a draining server.
@@ -158,13 +179,22 @@ impl Edge {
     }
 }
 
+/// It takes no new requests.
+fn is_out(line: &StatLine) -> bool {
+    line.status.starts_with("MAINT") || line.status.starts_with("DRAIN")
+}
+
 impl OldWorker {
-    fn read(lines: &[StatLine]) -> Self {
+    /// `queues`: what waits for servers that leave, by backend.
+    fn read(lines: &[StatLine], queues: &BTreeMap<String, u32>) -> Self {
         let mut loads = Loads::new();
         for line in lines {
             let load = loads.entry((line.proxy.clone(), line.address.clone()));
             let load = load.or_default();
             *load = add(*load, line.load);
+            if let Some(queued) = queues.get(&line.proxy).filter(|_| !is_out(line)) {
+                load.queued = load.queued.saturating_add(*queued);
+            }
         }
         Self {
             loads: Some(loads),

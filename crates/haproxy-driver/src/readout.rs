@@ -77,6 +77,8 @@ impl Load {
 pub struct Running {
     /// Servers of each backend. Servers that are no slots are left out.
     pub backends: BTreeMap<String, BTreeMap<SlotNumber, RunningServer>>,
+    /// Requests that wait for any server of a backend, where they were read.
+    pub queues: BTreeMap<String, u32>,
     /// Servers that are no slots and out of maint, with their backends: somebody else made them.
     pub strangers: Vec<(String, String)>,
     /// Head of `show servers state`: version and names of the columns.
@@ -226,6 +228,9 @@ impl RunningServer {
         self.check_address.is_some() || (port != 0 && port != self.port)
     }
 }
+
+/// What `show stat` calls a backend's own line.
+pub(crate) const BACKEND_LINE: &str = "BACKEND";
 
 /// One line of `show stat`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -12,7 +12,6 @@ use tokio::time::Instant;
 use crate::admit::Draft;
 use crate::blocking::blocking;
 use crate::converge::Outcome;
-use crate::decide::for_reload;
 use crate::edge::Edge;
 use crate::error::EdgeError;
 use crate::files;
@@ -22,6 +21,7 @@ use crate::readout::{Processes, Running};
 use crate::reload::EMPTY_STATE;
 use crate::repairs::Repaired;
 use crate::settings::Settings;
+use crate::slots::for_reload;
 
 /// The name under which the socket's renewals are counted.
 const SOCKET: &str = "administration socket";

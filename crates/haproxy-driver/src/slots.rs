@@ -9,6 +9,8 @@ use longshore_model::ReplicaId;
 use longshore_model::spec::RouteSpec;
 use serde::{Deserialize, Serialize};
 
+use crate::settings::Settings;
+
 /// Number of a slot; its server is called `slotN`.
 pub type SlotNumber = u32;
 
@@ -42,4 +44,41 @@ pub struct SlotMap {
     /// served with while HAProxy does not take what it should be served with.
     #[serde(default)]
     pub loaded: BTreeMap<String, RouteSpec>,
+}
+
+/// The first number from 1 that no slot has.
+pub(crate) fn next_slot(slots: &BTreeMap<SlotNumber, Holder>) -> SlotNumber {
+    slots
+        .keys()
+        .next_back()
+        .map_or(1, |last| last.saturating_add(1))
+}
+
+/// Slots that a pool with `used` of them in use gets when it is written anew.
+#[must_use]
+pub fn pool_size(used: usize, settings: &Settings) -> usize {
+    let twice = used.saturating_mul(2).next_power_of_two();
+    twice
+        .max(settings.slots_initial as usize)
+        .min((settings.slots_max as usize).max(used))
+}
+
+/// The map as a reload should load it: pools with room, and nobody leaving (the new worker starts
+/// without sessions; those of the old one are counted there).
+#[must_use]
+pub fn for_reload(decided: &SlotMap, settings: &Settings) -> SlotMap {
+    let mut slots = decided.clone();
+    for pool in slots.backends.values_mut() {
+        for holder in pool.values_mut() {
+            if *holder == Holder::Leaving {
+                *holder = Holder::Free;
+            }
+        }
+        let used = pool.values().filter(|h| **h != Holder::Free).count();
+        let size = pool_size(used, settings);
+        while pool.len() < size {
+            pool.insert(next_slot(pool), Holder::Free);
+        }
+    }
+    slots
 }

@@ -9,13 +9,15 @@ use longshore_model::observe::{
     BackendObserved, CheckState, ServerAdmin, ServerAnswers, ServerObserved, ServersByService,
 };
 
+use longshore_model::routes::ServerMode;
+
 use crate::edge::{Edge, EdgeSnapshot};
 use crate::error::EdgeError;
 use crate::intent::Intent;
 use crate::look::Depth;
 use crate::name::{BackendName, parse_slot};
 use crate::old_workers::Loads;
-use crate::readout::{Load, Running, RunningServer, StatLine};
+use crate::readout::{BACKEND_LINE, Load, Running, RunningServer, StatLine};
 use crate::settings::CheckSettings;
 use crate::slots::{Holder, SlotMap, SlotNumber};
 
@@ -23,6 +25,10 @@ impl Running {
     /// Fills in what the statistics say of each server.
     pub(crate) fn set_loads(&mut self, stat: &[StatLine]) {
         for line in stat {
+            if line.server == BACKEND_LINE {
+                self.queues.insert(line.proxy.clone(), line.load.queued);
+                continue;
+            }
             let server = parse_slot(&line.server)
                 .and_then(|slot| self.backends.get_mut(&line.proxy)?.get_mut(&slot));
             if let Some(server) = server {
@@ -100,6 +106,11 @@ pub fn servers(
         };
         let servers = services.entry(service).or_default();
         let pool = slots.backends.get(name.as_str());
+        // Whoever leaves last has all that waits before it.
+        let waiting = match backend.closing {
+            true => running.queues.get(name.as_str()).copied().unwrap_or(0),
+            false => 0,
+        };
         let running = running.backends.get(name.as_str());
         let slots = pool.into_iter().flatten();
         let held: BTreeMap<ReplicaId, (SlotNumber, bool)> = slots
@@ -114,6 +125,9 @@ pub fn servers(
             let check = backend.check_settings(check);
             let mut observed = now.map_or(ABSENT, |(now, proven)| observe(now, proven, &check));
             let address = SocketAddr::new(server.address, server.port).to_string();
+            if server.mode == ServerMode::Drain {
+                observed.queued = observed.queued.saturating_add(waiting);
+            }
             if let Some(load) = old.get(&(name.to_string(), address)) {
                 observed.sessions = observed.sessions.saturating_add(load.sessions);
                 observed.queued = observed.queued.saturating_add(load.queued);
@@ -224,7 +238,7 @@ fn merge(a: ServerObserved, b: ServerObserved) -> ServerObserved {
 
 fn backends(stat: &[StatLine]) -> BTreeMap<longshore_model::ServiceKey, BackendObserved> {
     let mut sums: BTreeMap<_, BackendObserved> = BTreeMap::new();
-    for line in stat.iter().filter(|line| line.server == "BACKEND") {
+    for line in stat.iter().filter(|line| line.server == BACKEND_LINE) {
         let Some((service, _)) = BackendName::parse(&line.proxy) else {
             continue;
         };

@@ -147,6 +147,7 @@ impl Edge {
                 service,
                 route,
                 servers: servers.into_values().collect(),
+                closing: false,
             });
         }
         Arc::new(driven)

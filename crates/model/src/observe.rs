@@ -390,6 +390,12 @@ impl EdgeObserved {
 }
 
 impl ServerObserved {
+    /// It has nothing to do and will get nothing.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.admin != ServerAdmin::Ready && self.sessions == 0 && self.queued == 0
+    }
+
     /// Its state alone.
     #[must_use]
     pub fn state(&self) -> ServerState {

@@ -63,14 +63,15 @@ impl EdgeSlot<'_> {
 }
 
 impl EdgeSlot<'_> {
-    /// Does it say that a replica which it was told to drain has no session there? An edge that
-    /// does not list the replica (its HAProxy does not answer, its agent has not looked yet) says
-    /// nothing, unless it cannot serve the service at all.
+    /// Does it say that a replica which it was told to drain has no session there, and gets none? An
+    /// edge that does not list the replica (its HAProxy does not answer, its agent has not looked yet)
+    /// says nothing, unless it cannot serve the service at all; and one may let a replica in on until
+    /// what waits for it is served.
     pub(crate) fn is_empty_of(&self, service: &ServiceKey, replica: ReplicaId) -> bool {
         self.seen.is_some_and(|seen| {
-            let listed = seen.server(service, replica).is_some();
             let refused = seen.refused.contains_key(service);
-            (listed || refused) && self.sessions(service, replica) == 0
+            let server = seen.server(service, replica);
+            server.map_or(refused, |server| server.is_over())
         })
     }
 }

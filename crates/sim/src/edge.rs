@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use longshore_haproxy_driver::decide::{Decision, Worker, decide, for_reload};
+use longshore_haproxy_driver::decide::{Decision, Worker, decide};
 use longshore_haproxy_driver::intent::{EQUAL, Intent};
 use longshore_haproxy_driver::name::BackendName;
-use longshore_haproxy_driver::slots::Holder;
+use longshore_haproxy_driver::slots::{Holder, for_reload};
 use longshore_haproxy_driver::snapshot::servers;
 use longshore_haproxy_driver::versions::Version;
 use longshore_haproxy_driver::{Action, Settings, SlotMap, Step};

@@ -184,8 +184,11 @@ impl Haproxy {
             let servers = servers.map(|(slot, now)| (*slot, server(now))).collect();
             (name.clone(), servers)
         });
+        // Its servers have seats for everybody.
+        let queues = self.worker.keys().map(|name| (name.clone(), 0));
         Running {
             backends: backends.collect(),
+            queues: queues.collect(),
             ..Running::default()
         }
     }

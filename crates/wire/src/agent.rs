@@ -15,7 +15,6 @@ use longshore_model::reason::FailReason;
 use longshore_model::receipt::Exit;
 use longshore_model::repair::Repair;
 use longshore_model::replica::{ReplicaState, ReplicaStatus};
-use longshore_model::routes::{Backend, CLOSED_MAX, Routes, Server, ServerMode};
 use longshore_model::{ReplicaId, ServiceKey, TemplateId};
 use longshore_proto::agent::v1 as pb;
 use serde::{Deserialize, Serialize};
@@ -23,13 +22,12 @@ use serde::{Deserialize, Serialize};
 use crate::edge;
 use crate::error::{WireError, bounded, invalid, list, named, port, required};
 use crate::reason::{exit_from_pb, exit_to_pb, fail_reason_from_pb, fail_reason_to_pb};
-use crate::route::{route_from_pb, route_spec_to_pb};
 use crate::spec::{container_spec_from_pb, container_spec_to_pb};
 
 /// Most replicas of one node, and servers of one backend, in a message.
-const REPLICAS_MAX: usize = 4096;
+pub(crate) const REPLICAS_MAX: usize = 4096;
 /// Most templates, and backends, in a message.
-const TEMPLATES_MAX: usize = 1024;
+pub(crate) const TEMPLATES_MAX: usize = 1024;
 /// Most labels of an engine that are passed on.
 const ENGINE_LABELS_MAX: usize = 64;
 /// Longest key of an engine label, in bytes.
@@ -148,89 +146,6 @@ pub fn assignment_from_pb(message: pb::Assignment) -> Result<(Fence, Assignment)
             templates,
         },
     ))
-}
-
-/// To the wire.
-#[must_use]
-pub fn routes_to_pb(routes: &Routes, fence: Fence) -> pb::Routes {
-    let server = |server: &Server| pb::Server {
-        replica_id: server.replica.0,
-        address: server.address.to_string(),
-        port: server.port.into(),
-        mode: match server.mode {
-            ServerMode::Serve => pb::ServerMode::Serve,
-            ServerMode::Drain => pb::ServerMode::Drain,
-        }
-        .into(),
-        weight: server.weight.unwrap_or(0).into(),
-    };
-    pb::Routes {
-        fence: Some(fence.into()),
-        generation: routes.generation,
-        backends: routes
-            .backends
-            .iter()
-            .map(|backend| pb::Backend {
-                service: backend.service.to_string(),
-                route: Some(route_spec_to_pb(&backend.route)),
-                servers: backend.servers.iter().map(server).collect(),
-            })
-            .collect(),
-        closed: routes.closed.iter().map(ToString::to_string).collect(),
-    }
-}
-
-/// From the wire, checked.
-///
-/// # Errors
-/// [`WireError`] names the field and the rule.
-pub fn routes_from_pb(message: pb::Routes) -> Result<(Fence, Routes), WireError> {
-    let fence = required("fence", message.fence)?.into();
-    let backends = list("backends", TEMPLATES_MAX, message.backends, |backend| {
-        Ok(Backend {
-            service: backend.service.parse().map_err(named("backends.service"))?,
-            route: route_from_pb(required("backends.route", backend.route)?)?,
-            servers: list(
-                "backends.servers",
-                REPLICAS_MAX,
-                backend.servers,
-                server_from,
-            )?,
-        })
-    })?;
-    Ok((
-        fence,
-        Routes {
-            generation: message.generation,
-            backends,
-            closed: list("closed", CLOSED_MAX, message.closed, |service| {
-                service.parse().map_err(named("closed"))
-            })?,
-        },
-    ))
-}
-
-fn server_from(server: pb::Server) -> Result<Server, WireError> {
-    let mode = match server.mode() {
-        pb::ServerMode::Serve => ServerMode::Serve,
-        pb::ServerMode::Drain => ServerMode::Drain,
-        pb::ServerMode::Unspecified => return Err(invalid("servers.mode", "is not known")),
-    };
-    let address = server
-        .address
-        .parse()
-        .map_err(|_| invalid("servers.address", "is no IP address"))?;
-    let port = port("servers.port", server.port)?;
-    // What a weight may be is the edge's to check, server by server.
-    let weight =
-        u8::try_from(server.weight).map_err(|_| invalid("servers.weight", "is above 255"))?;
-    Ok(Server {
-        replica: ReplicaId(server.replica_id),
-        address,
-        port,
-        mode,
-        weight: (weight > 0).then_some(weight),
-    })
 }
 
 /// What a node says about itself, whole.

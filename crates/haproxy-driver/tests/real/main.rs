@@ -11,6 +11,7 @@ mod limits;
 mod looks;
 mod membership;
 mod quarantine;
+mod queue;
 mod retries;
 mod sharers;
 mod signals;

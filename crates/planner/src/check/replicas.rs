@@ -172,7 +172,7 @@ fn no_sessions(view: &View<'_>, replica: &Replica) -> bool {
             .seen
             .is_some_and(|seen| seen.refused.contains_key(&replica.service));
         // Who does not list it says nothing of its sessions.
-        server.map_or(refused, |server| server.sessions == 0 && server.queued == 0)
+        server.map_or(refused, |server| server.is_over())
     })
 }
 

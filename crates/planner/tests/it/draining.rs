@@ -171,3 +171,32 @@ fn an_edge_that_lists_no_servers_does_not_say_that_their_sessions_are_over() {
     world.ticks(30);
     assert!(world.leaving("web").is_empty());
 }
+
+#[test]
+fn the_last_ones_stay_while_an_edge_lets_them_in_for_what_waits() {
+    let mut world = World::new(2);
+    world.apply("web", spec("web:1", 2));
+    world.ticks(20);
+    world.edge().has_queue = true;
+    world.scale("web", 0);
+    world.ticks(15);
+    // Between two requests it has no session.
+    let drained = |world: &World| {
+        let mut all = world.leaving("web").into_iter();
+        all.all(|(replica, _)| replica.traffic == plan::Traffic::Drain)
+    };
+    assert_eq!((world.leaving("web").len(), drained(&world)), (2, true));
+    let closing = |world: &World| world.plan.routes().backends[0].closing;
+    assert!(closing(&world));
+    // Somebody follows: each plan is checked, the generation of the routes with it.
+    world.scale("web", 1);
+    world.ticks(2);
+    assert!(!closing(&world));
+    world.ticks(20);
+    assert_eq!(world.leaving("web").len(), 0);
+    world.scale("web", 0);
+    world.ticks(3);
+    world.edge().has_queue = false;
+    world.ticks(8);
+    assert_eq!(world.replicas("web").len(), 0);
+}

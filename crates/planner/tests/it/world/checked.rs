@@ -1,16 +1,17 @@
 //! What HAProxy's checks find, and whom edges let in by that.
 
 use longshore_model::observe::{CheckState, ServerAdmin};
-use longshore_model::routes::{Server, ServerMode};
+use longshore_model::routes::{Backend, Server, ServerMode};
 use longshore_model::*;
 
 use super::heard::answers;
 use super::{SimEdge, SimNode, World};
 
 /// As the edge has set it.
-pub(super) fn admin_of(edge: &SimEdge, server: &Server) -> ServerAdmin {
+pub(super) fn admin_of(edge: &SimEdge, backend: &Backend, server: &Server) -> ServerAdmin {
     match server.mode {
         ServerMode::Serve if edge.let_in.contains(&server.replica) => ServerAdmin::Ready,
+        ServerMode::Drain if edge.has_queue && backend.closing => ServerAdmin::Ready,
         _ => ServerAdmin::Drain,
     }
 }

@@ -78,6 +78,8 @@ pub(crate) struct SimEdge {
     pub repairs: Vec<(u64, Repair)>,
     /// It reports no servers.
     pub deaf: bool,
+    /// Requests wait there for as long as anybody takes them.
+    pub has_queue: bool,
 }
 
 /// The desired state, shared with the planner until the next change.
@@ -448,7 +450,7 @@ impl World {
                 for server in &backend.servers {
                     let observed = ServerObserved {
                         check: self.check_of(edge, server.replica),
-                        admin: admin_of(edge, server),
+                        admin: admin_of(edge, backend, server),
                         sessions: edge.sessions.get(&server.replica).copied().unwrap_or(0),
                         queued: 0,
                         answers: edge

@@ -1,0 +1,145 @@
+//! What waits for a replica that leaves last, or that an old worker knows, is served all the same.
+
+use tokio::task::JoinHandle;
+
+use longshore_model::ReplicaId;
+use longshore_model::observe::ServerAdmin;
+use longshore_model::routes::Backend;
+use longshore_model::routes::ServerMode::{Drain, Serve};
+
+use crate::host::{Host, Replica, free_port, get, http, key, routes, slow_arrived, until};
+
+type Request = JoinHandle<Result<(u16, String), String>>;
+
+/// One seat, and so many who want it.
+const REQUESTS: usize = 6;
+
+/// A service with one replica of one seat.
+fn one_seat(port: u16, replica: &Replica) -> Backend {
+    let mut web = http("shop/web", port, vec![replica.server(Serve)]);
+    web.route.maxconn_per_replica = 1;
+    web
+}
+
+/// The same once its replica leaves and nobody follows.
+fn closing(mut web: Backend) -> Backend {
+    web.closing = true;
+    web.servers[0].mode = Drain;
+    web
+}
+
+/// One is at work, the others wait.
+async fn a_queue(host: &mut Host, port: u16, replica: &Replica) -> Vec<Request> {
+    let ask = || tokio::spawn(get(port, "/slow", "x"));
+    let requests = (0..REQUESTS).map(|_| ask()).collect();
+    slow_arrived(&[replica], 1).await;
+    until("the others wait", async || {
+        let seen = host.read().await.backends[&key("shop/web")].queued;
+        let waiting = usize::try_from(seen).unwrap();
+        (waiting == REQUESTS - 1)
+            .then_some(())
+            .ok_or(seen)
+            .map_err(|seen| format!("{seen} do"))
+    })
+    .await;
+    requests
+}
+
+async fn all_are_answered(requests: Vec<Request>, replica: &Replica) {
+    replica.gate.add_permits(REQUESTS);
+    for request in requests {
+        let name = format!("r{}", replica.id);
+        assert_eq!(request.await.unwrap(), Ok((200, name)));
+    }
+}
+
+/// Ticks until the first replica has nothing to do and gets nothing.
+async fn is_over(host: &mut Host) {
+    until("r1 is drained", async || {
+        host.edge.tick().await.unwrap();
+        let seen = host.read().await.server(ReplicaId(1)).unwrap();
+        seen.is_over().then_some(()).ok_or(format!("{seen:?}"))
+    })
+    .await;
+}
+
+async fn leaves_last(sticky: bool) {
+    let mut host = Host::start().await;
+    let port = free_port();
+    let a = Replica::start(1).await;
+    let mut web = one_seat(port, &a);
+    web.route.sticky_cookie = sticky.then(|| "seat".to_owned());
+    host.serve(1, vec![web.clone()]).await;
+    let requests = a_queue(&mut host, port, &a).await;
+
+    let web = closing(web);
+    let applied = host.edge.apply(&routes(2, vec![web])).await.unwrap();
+    assert_eq!(applied.generation, 2);
+    let ticked = host.edge.tick().await.unwrap();
+    assert!(ticked.pending > 0, "{ticked:?}");
+    let seen = host.read().await.server(ReplicaId(1)).unwrap();
+    assert_eq!(seen.admin, ServerAdmin::Ready);
+    let waiting = usize::try_from(seen.queued).unwrap();
+    assert_eq!(waiting, REQUESTS - 1, "{seen:?}");
+
+    all_are_answered(requests, &a).await;
+    is_over(&mut host).await;
+    host.settle().await;
+    assert_eq!(get(port, "/", "x").await.unwrap().0, 503, "nobody is left");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_last_one_serves_what_waits_before_it_is_drained() {
+    leaves_last(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn so_does_the_last_one_with_a_cookie() {
+    leaves_last(true).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_last_one_is_let_in_once_more_for_what_came_to_wait_meanwhile() {
+    let mut host = Host::start().await;
+    let port = free_port();
+    let a = Replica::start(1).await;
+    let web = one_seat(port, &a);
+    host.serve(1, vec![web.clone()]).await;
+    let requests = a_queue(&mut host, port, &a).await;
+    host.edge
+        .apply(&routes(2, vec![closing(web)]))
+        .await
+        .unwrap();
+    // As if it had been drained a moment before these came.
+    let drain = format!("set server be_shop_web_{port}/slot1 state drain");
+    assert_eq!(host.by_hand(&drain).await.trim(), "");
+    host.edge.tick().await.unwrap();
+    all_are_answered(requests, &a).await;
+    is_over(&mut host).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_in_an_old_worker_is_served_by_those_that_it_knows() {
+    let mut host = Host::start().await;
+    let (port, other_port) = (free_port(), free_port());
+    let (a, b) = (Replica::start(1).await, Replica::start(2).await);
+    let mut web = one_seat(port, &a);
+    host.serve(1, vec![web.clone()]).await;
+    let requests = a_queue(&mut host, port, &a).await;
+    let new = http("shop/api", other_port, vec![]);
+    let both = vec![new.clone(), web.clone()];
+    let applied = host.edge.apply(&routes(2, both)).await.unwrap();
+    assert!(applied.reloaded, "{applied:?}");
+
+    // Its successor is known to the new worker only.
+    web.servers = vec![a.server(Drain), b.server(Serve)];
+    host.serve(3, vec![new, web]).await;
+    let seen = host.read().await.server(ReplicaId(1)).unwrap();
+    assert_eq!(seen.admin, ServerAdmin::Drain);
+    let waiting = usize::try_from(seen.queued).unwrap();
+    assert_eq!(waiting, REQUESTS - 1, "{seen:?}");
+    assert_eq!(get(port, "/", "x").await, Ok((200, "r2".to_owned())));
+
+    all_are_answered(requests, &a).await;
+    is_over(&mut host).await;
+}
