@@ -30,6 +30,11 @@ impl Watch {
         }
     }
 
+    /// Since when the process has looked without a break, as of its last run.
+    pub(crate) fn since_ms(self) -> TimeMs {
+        self.since_ms
+    }
+
     /// A run begins: since when has the process looked without a break? Runs come each second. One
     /// that comes after a session's timeout was kept from coming (a stopped process, a machine that
     /// was suspended), and so was all that agents said meanwhile: it waits in sockets, unread.

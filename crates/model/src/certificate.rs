@@ -138,6 +138,9 @@ pub struct CertificateSaid {
     pub refused_mark: String,
     /// Those edges.
     pub refused_by: BTreeSet<NodeId>,
+    /// Edges that were not waited for when it was said of `mark` that edges serve it.
+    #[serde(default)]
+    pub late: BTreeSet<NodeId>,
 }
 
 /// What was said in events of certificates.

@@ -98,6 +98,21 @@ pub enum EventKind {
         /// Does it serve the one before?
         served: bool,
     },
+    /// An edge that was not waited for, or that refused it, serves a new certificate by now.
+    CertificateServed {
+        /// App.
+        app: AppName,
+        /// Its secret.
+        secret: SecretName,
+        /// Host names that it is for; of many the first ones.
+        names: Vec<String>,
+        /// Services that end TLS with it.
+        services: BTreeSet<ServiceKey>,
+        /// Last moment that it can be used in.
+        until_ms: TimeMs,
+        /// The edge.
+        node: NodeId,
+    },
     /// A count changed.
     Scaled {
         /// Service.
@@ -472,6 +487,7 @@ impl EventKind {
             | Self::PortsShared { node, .. }
             | Self::PortsOwn { node, .. }
             | Self::CertificateRefused { node, .. }
+            | Self::CertificateServed { node, .. }
             | Self::EdgeRepaired { node, .. }
             | Self::NodeDrained { node, .. }
             | Self::NodeDrainLate { node, .. }

@@ -1,4 +1,5 @@
-//! Events of certificates: when all edges serve a renewed one, and which edges refuse it.
+//! Events of certificates: when all edges serve a renewed one, which edges refuse it, and which ones
+//! come to serve it later.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -105,6 +106,7 @@ impl Looked {
             }
         }
         next.refused_by.retain(|node| !self.served.contains(node));
+        next.late.retain(|node| !self.served.contains(node));
         let all = !self.waits && self.refused.is_empty() && !self.served.is_empty();
         if next.mark.is_empty() {
             // The first look of this controller, or the first certificate: where an edge still serves
@@ -113,6 +115,7 @@ impl Looked {
             next.mark = known.unwrap_or_default();
         } else if next.mark != wanted.mark && all {
             next.mark.clone_from(&wanted.mark);
+            next.late.clone_from(&self.without);
             events.push(EventKind::CertificateRenewed {
                 app: key.app.clone(),
                 secret: key.name.clone(),
@@ -123,7 +126,31 @@ impl Looked {
                 edges: self.served,
                 without: self.without,
             });
+        } else {
+            let come = self.came_after(before, wanted).cloned();
+            events.extend(come.map(|node| EventKind::CertificateServed {
+                app: key.app.clone(),
+                secret: key.name.clone(),
+                names: wanted.names.clone(),
+                services: services.clone(),
+                until_ms: wanted.until_ms,
+                node,
+            }));
         }
         (next, events)
+    }
+
+    /// Edges that serve it by now, and of which it was said that they do not.
+    fn came_after<'l>(
+        &'l self,
+        before: &'l CertificateSaid,
+        wanted: &CertificateWanted,
+    ) -> impl Iterator<Item = &'l NodeId> {
+        let is_late = before.mark == wanted.mark;
+        let is_refused = before.refused_mark == wanted.mark;
+        self.served.iter().filter(move |node| {
+            (is_late && before.late.contains(*node))
+                || (is_refused && before.refused_by.contains(*node))
+        })
     }
 }

@@ -11,8 +11,8 @@ use longshore_model::report::NodeState;
 use longshore_model::spec::ZONE_LABEL;
 use longshore_model::{NodeId, ReplicaId, ServiceKey, SharedMap, TimeMs};
 
-use crate::PlanInput;
 use crate::place::pool::Pools;
+use crate::{PlanInput, PlannerConfig};
 
 use nodes::Duties;
 pub(crate) use nodes::{Held, NodeSlot, Noted, same_arc};
@@ -347,6 +347,35 @@ pub(crate) fn contact_ms(session: &SessionObserved) -> TimeMs {
     session.last_echo_ms.max(session.since_ms)
 }
 
+/// Whether an edge is there, as planning runs count it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EdgePresence {
+    /// Its session is alive: open, and answering.
+    pub connected: bool,
+    /// Its lease has run out: it no longer holds anything up.
+    pub gone: bool,
+}
+
+impl EdgePresence {
+    /// Of one edge. `listens_since_ms`: silence counts from here on.
+    #[must_use]
+    pub fn of(
+        seen: Option<&EdgeObserved>,
+        now_ms: TimeMs,
+        listens_since_ms: TimeMs,
+        config: &PlannerConfig,
+    ) -> Self {
+        let contact = seen.map_or(0, |seen| contact_ms(&seen.session));
+        let silent_ms = now_ms.saturating_sub(contact.max(listens_since_ms));
+        let connected =
+            seen.is_some_and(|seen| alive(&seen.session, now_ms, config.session_timeout_ms));
+        Self {
+            connected,
+            gone: !connected && silent_ms > config.edge_lease_ms,
+        }
+    }
+}
+
 /// Is the session open and answering?
 pub(crate) fn alive(session: &SessionObserved, now_ms: TimeMs, timeout_ms: u64) -> bool {
     session.connected && now_ms.saturating_sub(contact_ms(session)) <= timeout_ms
@@ -383,12 +412,8 @@ impl<'a, V: 'a, I: Iterator<Item = (&'a NodeId, &'a V)>> Cursor<I> {
 
 fn edge<'a>(input: &PlanInput<'a>, id: &'a NodeId) -> EdgeSlot<'a> {
     let seen = input.observed.edges.get(id).map(|seen| &**seen);
-    let contact = seen
-        .map_or(0, |seen| contact_ms(&seen.session))
-        .max(input.listens_since_ms());
-    let connected = seen
-        .is_some_and(|seen| alive(&seen.session, input.now_ms, input.config.session_timeout_ms));
-    let gone = !connected && input.now_ms.saturating_sub(contact) > input.config.edge_lease_ms;
+    let presence = EdgePresence::of(seen, input.now_ms, input.listens_since_ms(), input.config);
+    let EdgePresence { connected, gone } = presence;
     #[cfg(feature = "mutants")]
     let gone = gone
         || (!connected && longshore_model::mutant::is(longshore_model::Mutant::EdgeLeaseIgnored));

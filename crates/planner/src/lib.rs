@@ -56,6 +56,7 @@ use longshore_model::{Desired, Memory, Observed, Plan, Report, TimeMs};
 
 pub use cache::Cache;
 pub use check::{Checker, Violation, check};
+pub use cluster::EdgePresence;
 pub use config::{PlannerConfig, RebalanceMode};
 pub use progress::recompute_rollout;
 pub use recompute::recompute;

@@ -11,6 +11,7 @@ use longshore_model::observe::EdgeObserved;
 use longshore_model::{
     Desired, NodeId, Observed, Reason, SecretKey, ServiceKey, ServiceSpec, span,
 };
+use longshore_planner::{EdgePresence, PlannerConfig};
 use longshore_proto::control::v1 as pb;
 
 use crate::cluster::Cluster;
@@ -23,8 +24,31 @@ pub(super) struct Scene {
     desired: Arc<Desired>,
     observed: Observed,
     now_ms: u64,
-    started_ms: u64,
-    edge_lease_ms: u64,
+    listens_since_ms: u64,
+    planner: PlannerConfig,
+}
+
+/// One edge.
+struct Edge<'s> {
+    id: &'s NodeId,
+    /// What was heard of it, though it may be away by now.
+    seen: Option<&'s EdgeObserved>,
+    is_connected: bool,
+    /// It is away for so long that nothing waits for it any more.
+    is_gone: bool,
+}
+
+impl<'s> Edge<'s> {
+    /// What it says, while it is there to say it.
+    fn says(&self) -> Option<&'s EdgeObserved> {
+        self.seen.filter(|_| self.is_connected)
+    }
+
+    /// The certificate that it had when it was heard last; none: nobody knows of one.
+    fn served(&self, key: &SecretKey) -> Option<&'s CertificateServed> {
+        let seen = self.seen.filter(|seen| seen.silence().is_none())?;
+        seen.certificates.as_ref()?.get(key)?.served.as_ref()
+    }
 }
 
 /// Edges that serve another certificate than the wanted one, by that one's mark.
@@ -36,23 +60,26 @@ impl Scene {
             desired: cluster.desired(),
             observed: cluster.fleet.snapshot(),
             now_ms: cluster.now_ms(),
-            started_ms: cluster.started_ms,
-            edge_lease_ms: cluster.config.planner.edge_lease_ms,
+            listens_since_ms: cluster.started_ms.max(cluster.watch().since_ms()),
+            planner: cluster.config.planner.clone(),
         }
     }
 
-    /// All edges, with what was seen of each.
-    fn edges(&self) -> impl Iterator<Item = (&NodeId, Option<&EdgeObserved>)> {
+    /// All edges, as planning runs count them: a session that nothing ends may be open for long after
+    /// its edge was cut off.
+    fn edges(&self) -> impl Iterator<Item = Edge<'_>> {
         let edges = self.desired.nodes.values().filter(|node| node.roles.edge);
-        edges.map(|node| (&node.id, self.observed.edges.get(&node.id).map(Arc::as_ref)))
-    }
-
-    /// Is it away for so long that nothing waits for it any more?
-    fn is_gone(&self, edge: Option<&EdgeObserved>) -> bool {
-        let heard_ms = edge.map_or(0, |edge| {
-            edge.session.last_echo_ms.max(edge.session.since_ms)
-        });
-        self.now_ms.saturating_sub(heard_ms.max(self.started_ms)) > self.edge_lease_ms
+        edges.map(|node| {
+            let seen = self.observed.edges.get(&node.id).map(Arc::as_ref);
+            let presence =
+                EdgePresence::of(seen, self.now_ms, self.listens_since_ms, &self.planner);
+            Edge {
+                id: &node.id,
+                seen,
+                is_connected: presence.connected,
+                is_gone: presence.gone,
+            }
+        })
     }
 
     /// How each edge stands to the certificates that a service ends TLS with.
@@ -65,21 +92,21 @@ impl Scene {
         let used =
             certificates.filter(|(secret, _)| secret.app == key.app && is_used(spec, secret));
         let stands = used.flat_map(|(secret, wanted)| {
-            self.edges().map(move |(id, edge)| {
-                let state = wanted.state(secret, edge);
-                let is_awaited = state == CertificateState::Away && !self.is_gone(edge);
+            self.edges().map(move |edge| {
+                let state = wanted.state(secret, edge.says());
+                let is_awaited = state == CertificateState::Away && !edge.is_gone;
                 let why = match state {
                     CertificateState::Refused { why, .. } => why.to_owned(),
                     CertificateState::Away => "it is not connected".to_owned(),
                     CertificateState::Silent => {
-                        let silence = edge.and_then(EdgeObserved::silence);
+                        let silence = edge.seen.and_then(EdgeObserved::silence);
                         silence.unwrap_or_default().to_owned()
                     }
                     _ => String::new(),
                 };
                 pb::ServiceCertificate {
                     name: secret.name.to_string(),
-                    edge: id.to_string(),
+                    edge: edge.id.to_string(),
                     state: if is_awaited { "waits" } else { state.word() }.to_owned(),
                     why,
                 }
@@ -107,11 +134,11 @@ impl Scene {
         wanted: &'s CertificateWanted,
     ) -> impl Iterator<Item = (&'s NodeId, &'s str)> {
         self.edges()
-            .filter_map(|(id, edge)| match wanted.state(key, edge) {
+            .filter_map(|edge| match wanted.state(key, edge.says()) {
                 CertificateState::Refused {
                     why,
                     served: Some(_),
-                } => Some((id, why)),
+                } => Some((edge.id, why)),
                 _ => None,
             })
     }
@@ -120,10 +147,8 @@ impl Scene {
     fn others<'s>(&'s self, key: &SecretKey, wanted: &CertificateWanted) -> (Others<'s>, bool) {
         let mut others = Others::new();
         let mut is_served = false;
-        for (id, edge) in self.edges() {
-            let edge = edge.filter(|edge| edge.session.connected);
-            let seen = edge.and_then(|edge| edge.certificates.as_ref()?.get(key));
-            let Some(served) = seen.and_then(|seen| seen.served.as_ref()) else {
+        for edge in self.edges().filter(|edge| edge.is_connected) {
+            let Some(served) = edge.served(key) else {
                 continue;
             };
             if served.mark == wanted.mark {
@@ -131,7 +156,7 @@ impl Scene {
                 continue;
             }
             let edges = others.entry(&served.mark).or_insert((served, Vec::new()));
-            edges.1.push(id.as_str());
+            edges.1.push(edge.id.as_str());
         }
         let is_served = is_served || others.is_empty();
         (others, is_served)
@@ -152,6 +177,18 @@ impl Scene {
             (what, served.until_ms)
         });
         newest.into_iter().chain(others).collect()
+    }
+
+    /// Edges that are away, each with what is known of the certificate that it serves until it is
+    /// back; not those that have the newest one.
+    fn away<'s>(
+        &'s self,
+        key: &'s SecretKey,
+        wanted: &'s CertificateWanted,
+    ) -> impl Iterator<Item = (&'s NodeId, Option<&'s CertificateServed>)> {
+        let away = self.edges().filter(|edge| !edge.is_connected);
+        away.map(|edge| (edge.id, edge.served(key)))
+            .filter(|(_, served)| served.is_none_or(|served| served.mark != wanted.mark))
     }
 
     /// Certificates whose time is over, or soon will be, and those that edges refuse: a service that
@@ -178,6 +215,14 @@ impl Scene {
                     format!("{what} {when}: {then}; renew it and run controllerctl up -f FILE");
                 said.push((service.clone(), text, None));
             }
+            for (edge, served) in self.away(key, wanted) {
+                let served = served.filter(|served| served.until_ms < self.now_ms + SOON_MS);
+                if let Some(served) = served {
+                    let before = self.before_at(edge, key, served);
+                    let text = format!("{before}; {edge} gets the new one when it is back");
+                    said.push((service.clone(), text, None));
+                }
+            }
         }
         said
     }
@@ -195,6 +240,16 @@ impl Scene {
             lines.extend(
                 ends.map(|(what, until_ms)| format!("TLS: {what} {}", self.when(until_ms))),
             );
+            lines.extend(self.away(key, wanted).map(|(edge, served)| match served {
+                None => format!(
+                    "TLS: {edge} is away; which certificate {} it serves is not known",
+                    key.name
+                ),
+                Some(served) => {
+                    let before = self.before_at(edge, key, served);
+                    format!("TLS: {before}; {edge} serves it until it is back")
+                }
+            }));
             let (names, until) = (wanted.names.join(", "), day(wanted.until_ms));
             lines.extend(self.refusing(key, wanted).map(|(edge, why)| {
                 let name = &key.name;
@@ -206,6 +261,13 @@ impl Scene {
         lines
     }
 
+    /// `certificate cert, the one before at edge2, which is away, ends in 9 d 3 h, on 2026-12-01`
+    fn before_at(&self, edge: &NodeId, key: &SecretKey, served: &CertificateServed) -> String {
+        let when = self.when(served.until_ms);
+        let name = &key.name;
+        format!("certificate {name}, the one before at {edge}, which is away, {when}")
+    }
+
     /// `ends in 9 d 3 h, on 2026-12-01`
     fn when(&self, until_ms: u64) -> String {
         let when = match until_ms < self.now_ms {
@@ -215,3 +277,6 @@ impl Scene {
         format!("{when}, on {}", day(until_ms))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -39,7 +39,8 @@ fn is_about_service(kind: &EventKind, word: &str) -> bool {
         }
         EventKind::CertificateBrought { app, services, .. }
         | EventKind::CertificateRenewed { app, services, .. }
-        | EventKind::CertificateRefused { app, services, .. } => {
+        | EventKind::CertificateRefused { app, services, .. }
+        | EventKind::CertificateServed { app, services, .. } => {
             let is_named =
                 |key: &ServiceKey| key.service.as_str() == word || key.to_string() == word;
             app.as_str() == word || services.iter().any(is_named)

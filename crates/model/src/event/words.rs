@@ -101,6 +101,20 @@ impl fmt::Display for EventKind {
                     list(services)
                 )
             }
+            Self::CertificateServed {
+                app,
+                secret,
+                names,
+                services,
+                until_ms,
+                node,
+            } => write!(
+                f,
+                "{app}: {node} serves the new certificate {secret} ({}) by now, good until {} ({})",
+                names.join(", "),
+                day(*until_ms),
+                list(services)
+            ),
             Self::Scaled {
                 service,
                 from,

@@ -68,6 +68,7 @@ fn said(world: &mut World) -> Vec<String> {
         EventKind::CertificateRefused { node, served, .. } => {
             Some(format!("{node} refuses, served {served}"))
         }
+        EventKind::CertificateServed { node, .. } => Some(format!("{node} by now")),
         _ => None,
     });
     said.collect()
@@ -142,6 +143,49 @@ fn an_edge_that_is_away_is_waited_for_no_longer_than_its_lease() {
     world.edges.get_mut(&id("edge2")).unwrap().certificates = None;
     world.ticks(2);
     assert_eq!(said(&mut world), ["edge by ann without edge2"]);
+}
+
+#[test]
+fn an_edge_that_was_not_waited_for_is_said_once_it_serves_the_new_one() {
+    let mut world = world();
+    wanted(&mut world, "b");
+    serves(&mut world, "edge", "b", None);
+    world.edges.get_mut(&id("edge2")).unwrap().session = false;
+    let until = world.now + 2 * world.config.edge_lease_ms;
+    while world.now < until {
+        world.tick(500);
+    }
+    assert_eq!(said(&mut world), ["edge by ann without edge2"]);
+    world.edges.get_mut(&id("edge2")).unwrap().session = true;
+    world.ticks(4);
+    assert_eq!(said(&mut world), [""; 0], "it has the one before");
+    serves(&mut world, "edge2", "b", None);
+    world.ticks(4);
+    assert_eq!(said(&mut world), ["edge2 by now"]);
+    // With the next renewal it is one of all.
+    wanted(&mut world, "c");
+    world.ticks(2);
+    for edge in ["edge", "edge2"] {
+        serves(&mut world, edge, "c", None);
+    }
+    world.ticks(4);
+    assert_eq!(said(&mut world), ["edge+edge2 by ann without "]);
+}
+
+#[test]
+fn an_edge_that_refused_is_said_once_it_serves_it_after_all() {
+    let mut world = world();
+    wanted(&mut world, "b");
+    serves(&mut world, "edge2", "a", Some("b"));
+    world.ticks(4);
+    assert_eq!(said(&mut world), ["edge2 refuses, served true"]);
+    // The other one has yet to say.
+    serves(&mut world, "edge2", "b", None);
+    world.ticks(4);
+    assert_eq!(said(&mut world), ["edge2 by now"]);
+    serves(&mut world, "edge", "b", None);
+    world.ticks(4);
+    assert_eq!(said(&mut world), ["edge+edge2 by ann without "]);
 }
 
 #[test]
