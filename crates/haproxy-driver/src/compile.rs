@@ -44,11 +44,11 @@ impl Edge {
         for (service, why) in self.certificates.says(routes) {
             refuse(&mut refused, &service, &why);
         }
-        let ours = self
-            .written
-            .as_deref()
-            .map(listen_ports)
-            .unwrap_or_default();
+        // Where somebody removed the file, HAProxy has its ports all the same.
+        let loaded = self.slots.loaded.keys();
+        let loaded = loaded.filter_map(|name| Some(BackendName::parse(name)?.1));
+        let file = self.written.as_deref().map(listen_ports);
+        let ours: BTreeSet<u16> = file.into_iter().flatten().chain(loaded).collect();
         let new = intent
             .frontends()
             .into_keys()

@@ -113,8 +113,9 @@ impl Edge {
         if matches!(&result, Err(EdgeError::Silent { socket, .. }) if *socket == self.admin.path) {
             result = self.rescue(result, by_apply).await;
         }
-        match &result {
+        match &mut result {
             Ok(outcome) => {
+                outcome.repaired.extend(self.disk.take_unsaid());
                 self.last_problems.clone_from(&outcome.problems);
                 self.note_repairs(&outcome.repaired, by_apply);
             }
@@ -139,6 +140,8 @@ impl Edge {
                 self.note_taken(&taken);
             }
             self.prepare_start().await?;
+            let mended = self.disk.take_unsaid();
+            self.say_mended_while_down(mended);
             if let Some(ports) = held {
                 let held = EdgeError::Held { ports };
                 self.last_problems = vec![held.to_string()];

@@ -17,6 +17,7 @@ use crate::error::EdgeError;
 use crate::files;
 use crate::reload::EMPTY_STATE;
 use crate::repairs::Repaired;
+use crate::seal::seal;
 
 /// Between two looks while HAProxy runs.
 const LOOK_MS: u64 = 2_000;
@@ -30,9 +31,38 @@ pub(crate) struct Disk {
     looked_at: Option<Instant>,
     /// When the configuration file was last found changed.
     changed_at: Option<Instant>,
+    /// The configuration file is as somebody left it while no driver was there.
+    is_config_strange: bool,
+    /// What was changed while no driver was there: said once it is written anew.
+    unsaid: Vec<Repaired>,
 }
 
 impl Disk {
+    /// Somebody changed or removed this file while no driver was there.
+    pub(crate) fn was_changed(&mut self, path: &Path) {
+        let what = format!(
+            "{} was changed or removed by somebody else while the agent was away, and is written \
+             anew",
+            path.display()
+        );
+        self.unsaid.push(Repaired::new(RepairKind::File, what));
+    }
+
+    /// That file is the configuration, and is read for what the worker may have.
+    pub(crate) fn config_is_strange(&mut self) {
+        self.is_config_strange = true;
+    }
+
+    /// It was written.
+    pub(crate) fn config_is_ours(&mut self) {
+        self.is_config_strange = false;
+    }
+
+    /// What was changed meanwhile, once.
+    pub(crate) fn take_unsaid(&mut self) -> Vec<Repaired> {
+        std::mem::take(&mut self.unsaid)
+    }
+
     fn is_due(&self, now: Instant) -> bool {
         let pause = Duration::from_millis(LOOK_MS);
         self.looked_at.is_none_or(|at| now >= at + pause)
@@ -87,7 +117,12 @@ impl Edge {
             return;
         }
         self.disk.looked_at = Some(now);
-        let config = self.written.clone().map(Text::Plain);
+        // A strange one is written anew once it is known what it should be.
+        let config = self
+            .written
+            .as_ref()
+            .filter(|_| !self.disk.is_config_strange);
+        let config = config.cloned().map(seal).map(Text::Plain);
         let config = config.map(|text| (self.settings.config_path.clone(), text));
         let state = Text::Plain(EMPTY_STATE.to_owned());
         let mut written = vec![(self.settings.state_path.clone(), state)];
@@ -122,14 +157,18 @@ impl Edge {
     pub(crate) async fn mend_files_while_down(&mut self) {
         let mut outcome = Outcome::default();
         self.mend_files(true, &mut outcome).await;
-        self.repairs.note_down(&outcome.repaired, Instant::now());
-        for repaired in outcome.repaired {
-            // There is no result that its caller could say it from.
+        self.say_mended_while_down(std::mem::take(&mut outcome.repaired));
+        self.last_problems.append(&mut outcome.problems);
+    }
+
+    /// There is no result that its caller could say it from.
+    pub(crate) fn say_mended_while_down(&mut self, found: Vec<Repaired>) {
+        self.repairs.note_down(&found, Instant::now());
+        for repaired in found {
             tracing::warn!(
                 %repaired,
                 "HAProxy is down, and one of its files was not as written"
             );
         }
-        self.last_problems.append(&mut outcome.problems);
     }
 }

@@ -42,6 +42,7 @@ use crate::pending::Reloads;
 use crate::quarantine::Quarantine;
 use crate::render::{check_settings, render, structure};
 use crate::repairs::{Repaired, Repairs};
+use crate::seal::{self, Found};
 use crate::settings::Settings;
 use crate::sharers::Sharers;
 use crate::slots::SlotMap;
@@ -167,17 +168,43 @@ fn saved_slots(text: &str, settings: &Settings) -> SlotMap {
     })
 }
 
+/// Reads the file that an earlier driver left.
+fn saved_config(
+    settings: &Settings,
+    is_first: bool,
+    disk: &mut Disk,
+) -> Result<Option<String>, EdgeError> {
+    let path = &settings.config_path;
+    let found = files::read(path)?.map(seal::open);
+    // Before the first routes it may be anybody's.
+    if !is_first && matches!(found, None | Some(Found::Changed(_))) {
+        disk.was_changed(path);
+    }
+    match found {
+        None => Ok(None),
+        Some(Found::Whole(text)) => Ok(Some(text)),
+        Some(Found::Changed(text)) => {
+            disk.config_is_strange();
+            Ok(Some(text))
+        }
+        Some(Found::Unknown(text)) => {
+            files::replace_now(path, &seal::seal(text.clone()))?;
+            Ok(Some(text))
+        }
+    }
+}
+
 impl Edge {
     ///
     /// # Errors
     /// [`EdgeError::Setting`], [`EdgeError::File`], [`EdgeError::Binary`] where haproxy is not installed.
     pub async fn open(settings: Settings) -> Result<Self, EdgeError> {
         check_settings(&settings)?;
-        let slots = match files::read(&settings.slots_path)? {
-            None => SlotMap::default(),
-            Some(text) => saved_slots(&text, &settings),
-        };
-        let written = files::read(&settings.config_path)?;
+        let saved = files::read(&settings.slots_path)?;
+        let is_first = saved.is_none();
+        let slots = saved.map_or_else(SlotMap::default, |text| saved_slots(&text, &settings));
+        let mut disk = Disk::default();
+        let written = saved_config(&settings, is_first, &mut disk)?;
         let certain = !slots.reload_owed;
         let loaded = written.as_deref().filter(|_| certain).map(structure);
         let deadline = Duration::from_millis(settings.socket_deadline_ms);
@@ -200,7 +227,7 @@ impl Edge {
             acknowledged: 0,
             written,
             written_at: None,
-            disk: Disk::default(),
+            disk,
             loaded,
             old_workers: BTreeMap::new(),
             pid: 0,
@@ -335,13 +362,15 @@ impl Edge {
     }
 
     pub(crate) fn note_written(&mut self, text: String) {
+        self.disk.config_is_ours();
         self.written = Some(text);
         self.written_at = Some(Instant::now());
     }
 
     /// Writes the draft of the file and asks haproxy about it.
     pub(crate) async fn check_config(&self, text: &str) -> Result<(), EdgeError> {
-        let draft = files::write_draft(&self.settings.config_path, text.to_owned()).await?;
+        let sealed = seal::seal(text.to_owned());
+        let draft = files::write_draft(&self.settings.config_path, sealed).await?;
         let deadline = Duration::from_millis(self.settings.check_deadline_ms);
         files::check(&self.settings.binary, &draft, deadline).await
     }

@@ -97,11 +97,13 @@ pub(crate) fn remove_now(path: &Path) -> Result<(), EdgeError> {
 /// Replaces a file as a whole.
 pub(crate) async fn replace(path: &Path, text: String) -> Result<(), EdgeError> {
     let path = path.to_owned();
-    blocking(move || {
-        draft_now(&path, &text)?;
-        commit_now(&path)
-    })
-    .await
+    blocking(move || replace_now(&path, &text)).await
+}
+
+/// As [`replace`], on this thread.
+pub(crate) fn replace_now(path: &Path, text: &str) -> Result<(), EdgeError> {
+    draft_now(path, text)?;
+    commit_now(path)
 }
 
 /// Writes the draft of a file and makes sure that it is on disk.

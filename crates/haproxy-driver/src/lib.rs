@@ -40,6 +40,7 @@ pub mod render;
 pub mod repairs;
 mod rescue;
 mod restore;
+mod seal;
 pub mod settings;
 mod sharers;
 pub mod slots;

@@ -14,6 +14,7 @@ use crate::files;
 use crate::name::BackendName;
 use crate::quarantine::blamed;
 use crate::readout::{self, Processes, Running, state_line_enabled};
+use crate::seal::seal;
 use crate::slots::Holder;
 
 /// Between two looks for the new worker. A reload takes about 45 ms.
@@ -54,6 +55,7 @@ impl Edge {
         files::replace(&self.settings.state_path, states).await?;
         files::commit_draft(&self.settings.config_path).await?;
         self.written = Some(draft.text);
+        self.disk.config_is_ours();
 
         let result = self.load(&before).await;
         self.empty_state_file().await?;
@@ -71,7 +73,7 @@ impl Edge {
             }
             Err(error) => {
                 if let Some(text) = last_good {
-                    files::replace(&self.settings.config_path, text.clone()).await?;
+                    files::replace(&self.settings.config_path, seal(text.clone())).await?;
                     self.written = Some(text);
                 }
                 if let EdgeError::Reload { detail } = &error {

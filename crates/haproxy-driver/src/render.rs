@@ -11,6 +11,7 @@ use longshore_model::routes::ServerMode;
 use crate::error::EdgeError;
 use crate::intent::{BackendIntent, Check, Intent, certificates};
 use crate::name::{BackendName, CertificateName, slot_name};
+use crate::seal::is_line;
 use crate::settings::{CheckSettings, Settings};
 use crate::slots::{Holder, SlotMap};
 
@@ -165,7 +166,7 @@ pub fn render(intent: &Intent, slots: &SlotMap, settings: &Settings) -> String {
 #[must_use]
 pub fn structure(file: &str) -> String {
     file.lines()
-        .filter(|line| !line.starts_with(SERVER_LINE))
+        .filter(|line| !line.starts_with(SERVER_LINE) && !is_line(line))
         .fold(String::with_capacity(file.len()), |mut text, line| {
             text.push_str(line);
             text.push('\n');

@@ -33,6 +33,8 @@ use crate::settings::Settings;
 const AGAIN_MS: u64 = 600_000;
 /// After so long what could not be written is tried again.
 const RETRY_MS: u64 = 1_000;
+/// What each file begins with.
+const FIRST_LINE: &str = "-----BEGIN CERTIFICATE-----\n";
 /// Most files that are read at the start.
 const FILES_MAX: usize = 4_096;
 
@@ -59,6 +61,8 @@ pub(crate) struct CertificateFiles {
     told: Arc<Certificates>,
     /// Files in place: those that HAProxy took.
     files: BTreeMap<CertificateName, SecretText>,
+    /// Files that somebody spoilt while no driver was there, until they are placed.
+    spoilt: BTreeSet<CertificateName>,
     /// What may be said of these contents.
     known: BTreeMap<CertificateName, (SecretText, CertificateServed)>,
     /// What of it HAProxy did not take.
@@ -94,8 +98,15 @@ impl CertificateFiles {
         for key in keys {
             let name = CertificateName::of(&key);
             let text = files::read(&certificate_path(settings, &name))?;
-            if let Some(text) = text.filter(|text| is_plain_pem(text)) {
-                found.files.insert(name, SecretText::new(text));
+            match text {
+                Some(text) if is_plain_pem(&text) && text.starts_with(FIRST_LINE) => {
+                    found.files.insert(name, SecretText::new(text));
+                }
+                // None of ours ever held anything else.
+                Some(_) => {
+                    found.spoilt.insert(name);
+                }
+                None => {}
             }
         }
         Ok(found)
@@ -362,6 +373,10 @@ impl Edge {
             files::commit_draft(&certificate_path(&self.settings, name)).await?;
             self.certificates.files.insert(name.clone(), pem.clone());
             self.certificates.refused.remove(name);
+            if self.certificates.spoilt.remove(name) {
+                self.disk
+                    .was_changed(&certificate_path(&self.settings, name));
+            }
         }
         self.certificates.worker.look_now();
         Ok(())

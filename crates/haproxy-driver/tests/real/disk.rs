@@ -1,7 +1,8 @@
 //! Hands meddle with the files: what the next start or reload reads is what the driver wrote.
 
-use crate::host::{Host, Replica, free_port, get_until, http, signal, until};
+use crate::host::{Host, Replica, free_port, get_until, http, routes, signal, until};
 use longshore_haproxy_driver::{Edge, EdgeError, Ticked};
+use longshore_model::repair::RepairKind;
 use longshore_model::routes::ServerMode::Serve;
 use rustix::process::Signal;
 
@@ -71,4 +72,55 @@ async fn a_worker_that_read_a_changed_file_is_reloaded_from_the_right_one() {
     assert_eq!(host.config(), good);
     get_until(port, "x", "r1").await;
     host.settle().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_that_starts_anew_says_which_files_were_changed_meanwhile() {
+    let mut host = Host::start().await;
+    let port = free_port();
+    let a = Replica::start(1).await;
+    let list = || vec![http("shop/web", port, vec![a.server(Serve)])];
+    host.serve(1, list()).await;
+    let good = host.config();
+    let path = host.settings.config_path.clone();
+    let (unsealed, _) = good.trim_end().rsplit_once('\n').unwrap();
+    let whole = format!("{unsealed}\n");
+    let more = format!("{good}# by hand\n");
+    let changed = good.replace(
+        "timeout client",
+        "timeout client-fin 7s\n    timeout client",
+    );
+    assert_ne!(changed, good);
+    // One of an agent that knew no last line is nobody's fault, as one that is as it was.
+    let nobodys = [Some(&good), Some(&whole)].map(|text| (text, 0));
+    let somebodys = [Some(&more), Some(&changed), None].map(|text| (text, 1));
+    for (text, said) in nobodys.into_iter().chain(somebodys) {
+        match text {
+            Some(text) => std::fs::write(&path, text).unwrap(),
+            None => std::fs::remove_file(&path).unwrap(),
+        }
+        host.edge = Edge::open(host.settings.clone()).await.unwrap();
+        host.serve(1, list()).await;
+        assert_eq!(host.config(), good);
+        let repairs = host.edge.repairs();
+        let of_file = |r: &&(_, longshore_model::repair::Repair)| {
+            r.1.kind == RepairKind::File && r.1.what.contains("while the agent was away")
+        };
+        let found = repairs.iter().filter(of_file).count();
+        let as_it_was = |r: &(_, longshore_model::repair::Repair)| r.1.what.contains("as it was");
+        assert!(!repairs.iter().any(as_it_was), "{repairs:?}");
+        assert_eq!(
+            (found, repairs.len()),
+            (said, said),
+            "{text:?}: {repairs:?}"
+        );
+        get_until(port, "x", "r1").await;
+    }
+    // HAProxy is down as well.
+    host.crash_haproxy().await;
+    std::fs::write(&path, &more).unwrap();
+    host.edge = Edge::open(host.settings.clone()).await.unwrap();
+    host.edge.apply(&routes(1, list())).await.unwrap_err();
+    assert_eq!(host.config(), good);
+    assert_eq!(host.edge.repairs().len(), 1, "{:?}", host.edge.repairs());
 }

@@ -422,6 +422,13 @@ async fn what_a_hand_does_to_certificates_is_repaired() {
     answers(port, "b.test", &b_der, "r1").await;
 }
 
+/// Is it said that somebody spoilt the file while the agent was away?
+fn spoilt_is_said(host: &Host) -> bool {
+    let what = "blog_cert.pem was changed or removed by somebody else while the agent was away";
+    let repairs = host.edge.repairs();
+    repairs.iter().any(|(_, repair)| repair.what.contains(what))
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_certificate_that_was_spoilt_on_disk_is_its_own_services_matter() {
     let mut host = Host::start().await;
@@ -465,6 +472,14 @@ async fn a_certificate_that_was_spoilt_on_disk_is_its_own_services_matter() {
     assert!(refused.keys().eq([&key("blog/web")]), "{refused:?}");
     answers(port, "shop.org", &der, "r1").await;
     assert_eq!(get(other, "/", "x").await.unwrap().0, 200);
+    assert!(!spoilt_is_said(&host), "{:?}", host.edge.repairs());
+
+    // The controller is back.
+    let both = told(&[("shop/cert", &shop), ("blog/cert", &blog)]);
+    host.edge.set_certificates(both);
+    host.settle().await;
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), blog.pem.expose());
+    assert!(spoilt_is_said(&host), "{:?}", host.edge.repairs());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
