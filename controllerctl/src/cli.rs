@@ -191,16 +191,11 @@ pub struct InitArgs {
 }
 
 /// Compose files.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub struct FileArgs {
-    /// Compose file; more than one are merged. Default: compose.yaml and its like.
-    #[arg(
-        short,
-        long,
-        value_name = "FILE",
-        env = "COMPOSE_FILE",
-        value_delimiter = ':'
-    )]
+    /// Compose file, - for stdin; more than one are merged. Default: those of COMPOSE_FILE, or
+    /// compose.yaml and compose.override.yaml and their like.
+    #[arg(short, long, value_name = "FILE")]
     pub file: Vec<PathBuf>,
     /// Name of the app. Default: `name:` in the file, else its directory.
     #[arg(short, long, value_name = "NAME")]

@@ -20,7 +20,7 @@ use crate::text::{printable, replicas as counted};
 
 /// Reads the files; problems are drawn with their lines.
 pub(super) fn read(run: &Run, files: &FileArgs) -> Result<Loaded, Failure> {
-    match load(&files.file, files.project.as_deref(), &environment()) {
+    match load(&files.request(), &environment()) {
         Ok(loaded) => {
             eprint_drawn(&draw(&loaded.warnings, &loaded.sources, run.out.colour_err));
             Ok(loaded)
@@ -255,11 +255,7 @@ pub(super) async fn down(run: &Run, args: &DownArgs) -> Result<Exit, Failure> {
     let (app, pinned) = match &args.app {
         Some(app) => (app.clone(), None),
         None => {
-            let files = FileArgs {
-                file: Vec::new(),
-                project: None,
-            };
-            let loaded = read(run, &files)?;
+            let loaded = read(run, &FileArgs::default())?;
             (loaded.app.to_string(), loaded.context)
         }
     };

@@ -95,12 +95,11 @@ pub(super) fn config(run: &Run, args: &ConfigArgs) -> Result<Exit, Failure> {
 
 fn check(run: &Run, args: &ConfigArgs) -> Result<Exit, Failure> {
     let files = &args.files;
-    let (problems, sources, services) =
-        match load(&files.file, files.project.as_deref(), &environment()) {
-            Ok(loaded) => (loaded.warnings, loaded.sources, Some(loaded.services.len())),
-            Err(ComposeError::Problems { problems, sources }) => (problems, sources, None),
-            Err(other) => return Err(Failure::new(other.to_string()).exit(Exit::Usage)),
-        };
+    let (problems, sources, services) = match load(&files.request(), &environment()) {
+        Ok(loaded) => (loaded.warnings, loaded.sources, Some(loaded.services.len())),
+        Err(ComposeError::Problems { problems, sources }) => (problems, sources, None),
+        Err(other) => return Err(Failure::new(other.to_string()).exit(Exit::Usage)),
+    };
     let findings = problems.iter().map(|p| finding(p, &sources)).collect();
     let report = Report {
         ok: services.is_some(),

@@ -21,9 +21,10 @@ use std::time::Duration;
 
 use clap::CommandFactory;
 
-use crate::cli::{Cli, Command, Global};
+use crate::cli::{Cli, Command, FileArgs, Global};
 use crate::client::{self, Client};
 use crate::complete;
+use crate::compose::Request;
 use crate::compose::interpolate::Variables;
 use crate::failure::{EXIT_CODES, Exit, Failure};
 use crate::output::outcome::Version;
@@ -125,6 +126,17 @@ impl Run {
 pub(crate) fn environment() -> Variables {
     let pairs = std::env::vars_os();
     Variables::new(pairs.filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))))
+}
+
+impl FileArgs {
+    /// What they ask for.
+    fn request(&self) -> Request {
+        Request {
+            files: self.file.clone(),
+            project: self.project.clone(),
+            directory: std::path::PathBuf::new(),
+        }
+    }
 }
 
 /// Milliseconds of a duration from the command line.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::node::{Node, Value};
+use super::node::{Mark, Node, Value};
 use super::problem::Problems;
 
 /// Deepest `${A:-${B:-…}}`.
@@ -47,6 +47,10 @@ enum Fault {
 
 /// Replaces variables in all values of the tree, never in keys.
 pub fn interpolate(node: &mut Node, path: &str, variables: &Variables, problems: &mut Problems) {
+    // Nothing of it stays.
+    if node.mark == Some(Mark::Reset) {
+        return;
+    }
     match &mut node.value {
         Value::Null => {}
         Value::Scalar { text, .. } if !text.contains('$') => {}

@@ -1,98 +1,135 @@
-//! Several `-f` files as one: mappings merge, lists grow, what is a whole is replaced.
+//! Several files as one: mappings merge, lists grow, what is a whole is replaced.
 
-use std::collections::BTreeSet;
+mod rules;
 
-use super::node::{Key, Node, Value};
+use super::node::{Key, Mark, Node, Value};
+use super::problem::Problems;
+use rules::{Rule, identity, rule};
 
-/// Puts `over` on top of `base`.
+/// Puts `over` on top of `base`. Marks stay, for what is put below later: see [`settle`].
 #[must_use]
-pub fn merge(base: Node, over: Node) -> Node {
-    merge_at(&mut Vec::new(), base, over)
+pub fn merge(base: Node, over: Node, problems: &mut Problems) -> Node {
+    merge_at(&mut Vec::new(), base, over, problems)
 }
 
-fn merge_at(path: &mut Vec<String>, base: Node, over: Node) -> Node {
-    let (base, over) = if is_pairs(path) {
-        (pairs_to_map(base), pairs_to_map(over))
-    } else {
-        (base, over)
+/// As [`merge`], for one service.
+#[must_use]
+pub fn merge_service(name: &str, base: Node, over: Node, problems: &mut Problems) -> Node {
+    let mut path = vec!["services".to_owned(), name.to_owned()];
+    merge_at(&mut path, base, over, problems)
+}
+
+/// What marks leave when there is nothing more to put below them.
+#[must_use]
+pub fn settle(mut node: Node) -> Node {
+    if node.mark == Some(Mark::Reset) {
+        node.value = Value::Null;
+    }
+    node.mark = None;
+    let stays = |node: &Node| node.mark != Some(Mark::Reset);
+    node.value = match node.value {
+        Value::List(items) => {
+            let items = items.into_iter().filter(stays);
+            Value::List(items.map(settle).collect())
+        }
+        Value::Map(entries) => {
+            let entries = entries.into_iter().filter(|(_, node)| stays(node));
+            Value::Map(entries.map(|(key, node)| (key, settle(node))).collect())
+        }
+        value => value,
     };
+    node
+}
+
+fn merge_at(path: &mut Vec<String>, base: Node, over: Node, problems: &mut Problems) -> Node {
+    if over.mark.is_some() {
+        return over;
+    }
+    let rule = rule(path);
+    let (mut base, over) = (rule.long(base), rule.long(over));
+    // What was cut off from the files below stays so.
+    let mark = base.mark.map(|_| Mark::Override);
+    if base.mark == Some(Mark::Reset) {
+        base.value = Value::Null;
+    }
     let place = over.place;
     let value = match (base.value, over.value) {
         // A key with nothing after it does not take away what is there.
         (value, Value::Null) => value,
-        (Value::Map(mut entries), Value::Map(others)) => {
-            for (key, node) in others {
-                match entries.iter().position(|(k, _)| k.name == key.name) {
-                    Some(at) => {
-                        path.push(key.name.clone());
-                        let (_, old) = entries.remove(at);
-                        let node = merge_at(path, old, node);
-                        path.pop();
-                        entries.insert(at, (key, node));
-                    }
-                    None => entries.push((key, node)),
-                }
+        (_, value) if rule == Rule::Whole => value,
+        (Value::Map(entries), Value::Map(others)) => {
+            if rule == Rule::Logging && is_other_driver(&entries, &others) {
+                Value::Map(others)
+            } else {
+                map(path, entries, others, problems)
             }
-            Value::Map(entries)
         }
-        (Value::List(mut items), Value::List(others)) if !is_whole(path) => {
-            let mut seen: BTreeSet<String> = items.iter().filter_map(scalar).collect();
-            items.extend(
-                others
-                    .into_iter()
-                    .filter(|n| scalar(n).is_none_or(|t| seen.insert(t))),
-            );
-            Value::List(items)
+        (Value::List(items), Value::List(others)) => Value::List(list(path, items, others)),
+        (base @ (Value::List(_) | Value::Map(_)), value) if !rules::is_free(path) => {
+            let before = Node::new(base, place).kind();
+            let now = Node::new(value.clone(), place).kind();
+            let help = "write it as the other file does, or begin the value with !override";
+            let message = format!("cannot be merged: {now} here, {before} in the file below");
+            problems
+                .error("merge", place, &path.join("."), message)
+                .help(help)
+                .file();
+            value
         }
         (_, value) => value,
     };
-    Node { value, place }
+    Node { value, place, mark }
 }
 
-fn scalar(node: &Node) -> Option<String> {
-    match &node.value {
-        Value::Scalar { text, .. } => Some(text.clone()),
-        _ => None,
+fn map(
+    path: &mut Vec<String>,
+    mut entries: Vec<(Key, Node)>,
+    others: Vec<(Key, Node)>,
+    problems: &mut Problems,
+) -> Value {
+    for (key, node) in others {
+        match entries.iter_mut().find(|(k, _)| k.name == key.name) {
+            Some(entry) => {
+                path.push(key.name.clone());
+                let empty = Node::new(Value::Null, entry.1.place);
+                let old = std::mem::replace(&mut entry.1, empty);
+                *entry = (key, merge_at(path, old, node, problems));
+                path.pop();
+            }
+            None => entries.push((key, node)),
+        }
     }
+    Value::Map(entries)
 }
 
-/// A command is one thing, not a list that grows.
-fn is_whole(path: &[String]) -> bool {
-    let Some(last) = path.last() else {
-        return false;
+/// Appends, and puts what is there already under the same identity in its place.
+fn list(path: &[String], mut items: Vec<Node>, others: Vec<Node>) -> Vec<Node> {
+    let Some(identity) = identity(path) else {
+        items.extend(others);
+        return items;
     };
-    matches!(last.as_str(), "command" | "entrypoint")
-        || (last == "test" && path.iter().any(|part| part == "healthcheck"))
-}
-
-fn is_pairs(path: &[String]) -> bool {
-    path.len() == 3
-        && path[0] == "services"
-        && matches!(path[2].as_str(), "environment" | "labels" | "sysctls")
-}
-
-fn pairs_to_map(node: Node) -> Node {
-    let place = node.place;
-    let Value::List(items) = node.value else {
-        return node;
-    };
-    let entry = |item: Node| {
-        let place = item.place;
-        let text = scalar(&item).unwrap_or_default();
-        let (name, value) = match text.split_once('=') {
-            Some((name, value)) => (
-                name.to_owned(),
-                Value::Scalar {
-                    text: value.to_owned(),
-                    plain: false,
-                },
-            ),
-            None => (text, Value::Null),
-        };
-        (Key { name, place }, Node { value, place })
-    };
-    Node {
-        value: Value::Map(items.into_iter().map(entry).collect()),
-        place,
+    let mut at = std::collections::BTreeMap::new();
+    let all = std::mem::take(&mut items).into_iter().chain(others);
+    for item in all {
+        match identity(&item) {
+            Some(id) => {
+                let index = *at.entry(id).or_insert(items.len());
+                match items.get_mut(index) {
+                    Some(old) => *old = item,
+                    None => items.push(item),
+                }
+            }
+            None => items.push(item),
+        }
     }
+    items
+}
+
+/// Options of one driver mean nothing to another.
+fn is_other_driver(entries: &[(Key, Node)], others: &[(Key, Node)]) -> bool {
+    let driver = |entries: &[(Key, Node)]| {
+        let entry = entries.iter().find(|(key, _)| key.name == "driver");
+        entry.and_then(|(_, node)| node.as_text().map(str::to_owned))
+    };
+    matches!((driver(entries), driver(others)), (Some(a), Some(b)) if a != b)
 }

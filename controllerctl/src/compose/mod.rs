@@ -3,6 +3,7 @@
 //! Read → tree with places → variables → merge → typed reading that collects every problem.
 //! Fail closed: a key that is not understood is an error with its reason, never dropped.
 
+mod files;
 pub mod interpolate;
 pub mod merge;
 pub mod node;
@@ -12,26 +13,26 @@ pub mod source;
 pub mod units;
 
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use longshore_model::{AppName, SecretName, SecretText, ServiceName, ServiceSpec};
 
 use interpolate::Variables;
-use node::{INPUT_BYTES_MAX, Node};
+use node::Node;
 use problem::{Level, Problem, Problems};
 use source::Source;
 
-/// Most files of one app.
-const FILES_MAX: usize = 16;
-/// Names that are tried when no file is given.
-const DEFAULT_FILES: [&str; 4] = [
-    "compose.yaml",
-    "compose.yml",
-    "docker-compose.yaml",
-    "docker-compose.yml",
-];
+/// What is asked for on the command line.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    /// Files, in the order in which they are merged; none: `COMPOSE_FILE`, or the usual names.
+    pub files: Vec<PathBuf>,
+    /// Name of the app; overrides every other source of it.
+    pub project: Option<String>,
+    /// Where the command runs; empty for the process's own.
+    pub directory: PathBuf,
+}
 
 /// Where and when files are read.
 #[derive(Debug, Clone)]
@@ -68,7 +69,7 @@ pub enum ComposeError {
     #[error("there is no compose.yaml in this directory")]
     NoFile,
     /// More than are merged.
-    #[error("{0} files; at most {FILES_MAX} are merged")]
+    #[error("{0} files; at most {limit} are merged", limit = files::FILES_MAX)]
     TooMany(usize),
     /// The file system said no.
     #[error("cannot read {}", path.display())]
@@ -96,36 +97,20 @@ fn count(problems: &[Problem]) -> String {
     }
 }
 
-/// Loads files from disk. `project` overrides every other source of the app's name.
+/// Loads files from disk.
 ///
 /// # Errors
 /// [`ComposeError`]; with all problems of the files where they could be read.
-pub fn load(
-    files: &[PathBuf],
-    project: Option<&str>,
-    environment: &Variables,
-) -> Result<Loaded, ComposeError> {
-    let files = if files.is_empty() {
-        vec![default_file()?]
-    } else {
-        files.to_vec()
-    };
-    if files.len() > FILES_MAX {
-        return Err(ComposeError::TooMany(files.len()));
-    }
+pub fn load(request: &Request, environment: &Variables) -> Result<Loaded, ComposeError> {
+    let (files, variables) = files::choose(request, environment)?;
     let mut sources = Vec::new();
     for path in &files {
-        sources.push(Source::new(path.display().to_string(), &read_text(path)?));
+        let text = files::read_text(path)?;
+        sources.push(Source::new(path.display().to_string(), &text));
     }
-    let directory = Source::directory(&files[0]);
-    let mut variables = environment.clone();
-    let env_file = directory.join(".env");
-    if env_file.is_file() {
-        variables.add(interpolate::read_env_file(
-            &read_text(&env_file)?,
-            environment,
-        ));
-    }
+    let directory = files
+        .first()
+        .map_or(Path::new("."), |f| Source::directory(f));
     let fallback = directory
         .canonicalize()
         .ok()
@@ -134,7 +119,9 @@ pub fn load(
                 .map(|name| name.to_string_lossy().into_owned())
         })
         .unwrap_or_default();
-    let given = project
+    let given = request
+        .project
+        .as_deref()
         .or_else(|| variables.get("COMPOSE_PROJECT_NAME"))
         .map(str::to_owned);
     let here = Here {
@@ -142,40 +129,6 @@ pub fn load(
         now: SystemTime::now(),
     };
     parse(sources, given.as_deref(), &fallback, (&here, &variables))
-}
-
-fn default_file() -> Result<PathBuf, ComposeError> {
-    DEFAULT_FILES
-        .iter()
-        .map(PathBuf::from)
-        .find(|path| path.is_file())
-        .ok_or(ComposeError::NoFile)
-}
-
-/// Reads at most a little more than is allowed: the length is judged with the rest.
-fn read_text(path: &Path) -> Result<String, ComposeError> {
-    let io = |source| ComposeError::Io {
-        path: path.to_owned(),
-        source,
-    };
-    let mut bytes = Vec::new();
-    let limit = INPUT_BYTES_MAX as u64 + 1;
-    if path == Path::new("-") {
-        std::io::stdin()
-            .lock()
-            .take(limit)
-            .read_to_end(&mut bytes)
-            .map_err(io)?;
-    } else {
-        let file = std::fs::File::open(path).map_err(io)?;
-        file.take(limit).read_to_end(&mut bytes).map_err(io)?;
-    }
-    String::from_utf8(bytes).map_err(|_| {
-        io(std::io::Error::new(
-            std::io::ErrorKind::InvalidData,
-            "it is not UTF-8",
-        ))
-    })
 }
 
 /// Reads files that are already in memory. `given` names the app above all else, `fallback` below
@@ -198,7 +151,7 @@ pub fn parse(
                 read::fragments::unused(&node, &mut problems);
                 interpolate::interpolate(&mut node, "", variables, &mut problems);
                 tree = Some(match tree {
-                    Some(base) => merge::merge(base, node),
+                    Some(base) => merge::merge(base, node, &mut problems),
                     None => node,
                 });
             }
@@ -208,7 +161,7 @@ pub fn parse(
             }
         }
     }
-    let Some(tree) = tree.filter(|_| !unreadable) else {
+    let Some(tree) = tree.filter(|_| !unreadable).map(merge::settle) else {
         return Err(ComposeError::Problems {
             problems: problems.into_sorted(),
             sources,

@@ -7,7 +7,7 @@ use std::fmt;
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
-use serde_saphyr::{Location, Spanned};
+use serde_saphyr::{Location, Spanned, Tagged};
 
 use super::problem::{Level, Problem};
 use super::source::{Place, Source};
@@ -31,6 +31,17 @@ pub struct Node {
     pub value: Value,
     /// Its place: of an alias, the place of what it stands for.
     pub place: Place,
+    /// What its tag says about what stands below it in other files.
+    pub mark: Option<Mark>,
+}
+
+/// Tags of the specification for several files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mark {
+    /// `!reset`: as if nobody had written the key.
+    Reset,
+    /// `!override`: instead of what the files below say, not merged with it.
+    Override,
 }
 
 /// A value.
@@ -61,6 +72,51 @@ pub struct Key {
 }
 
 impl Node {
+    /// A node without a mark.
+    #[must_use]
+    pub fn new(value: Value, place: Place) -> Self {
+        let mark = None;
+        Self { value, place, mark }
+    }
+
+    /// A text, as if it stood in quotes.
+    #[must_use]
+    pub fn text(text: impl Into<String>, place: Place) -> Self {
+        let text = text.into();
+        Self::new(Value::Scalar { text, plain: false }, place)
+    }
+
+    /// The text of a scalar.
+    #[must_use]
+    pub fn as_text(&self) -> Option<&str> {
+        match &self.value {
+            Value::Scalar { text, .. } => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The entries of a mapping.
+    pub fn entries_mut(&mut self) -> Option<&mut Vec<(Key, Node)>> {
+        match &mut self.value {
+            Value::Map(entries) => Some(entries),
+            _ => None,
+        }
+    }
+
+    /// The value under `name`, to change it.
+    pub fn get_mut(&mut self, name: &str) -> Option<&mut Node> {
+        let mut entries = self.entries_mut()?.iter_mut();
+        let (_, node) = entries.find(|(key, _)| key.name == name)?;
+        Some(node)
+    }
+
+    /// Takes an entry out.
+    pub fn remove(&mut self, name: &str) -> Option<(Key, Node)> {
+        let entries = self.entries_mut()?;
+        let at = entries.iter().position(|(key, _)| key.name == name)?;
+        Some(entries.remove(at))
+    }
+
     /// The value under `name`, if this is a mapping that has it.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Node> {
@@ -90,17 +146,6 @@ impl Node {
 /// # Errors
 /// One [`Problem`] with the place of the first thing that is not YAML, or that goes over a limit.
 pub fn parse(source: &Source, file: usize) -> Result<Node, Box<Problem>> {
-    let problem = |code, place, message: String, help: Option<&str>| {
-        Box::new(Problem {
-            level: Level::Error,
-            code,
-            path: String::new(),
-            message,
-            label: "here".into(),
-            help: help.map(str::to_owned),
-            place,
-        })
-    };
     let at = |offset: usize| Place {
         file,
         offset,
@@ -118,39 +163,22 @@ pub fn parse(source: &Source, file: usize) -> Result<Node, Box<Problem>> {
         return Err(problem("not_text", at(offset), message, None));
     }
     let parsed = std::thread::scope(|scope| {
-        let parse = || -> Result<Option<Node>, Box<serde_saphyr::Error>> {
-            let raw: Option<Spanned<Raw>> =
-                serde_saphyr::from_str_with_options(&source.text, options())?;
-            Ok(raw.map(|raw| raw.value.place(&source.text, file, raw.defined)))
-        };
         let thread = std::thread::Builder::new().stack_size(STACK_BYTES);
+        let parse = || placed(&source.text, file);
         thread.spawn_scoped(scope, parse).ok()?.join().ok()
     });
     match parsed {
-        Some(Ok(Some(node))) => Ok(node),
-        Some(Ok(None)) => Ok(Node {
-            value: Value::Null,
-            place: at(0),
-        }),
+        Some(Ok((node, None))) => Ok(node),
+        Some(Ok((_, Some((place, tag))))) => {
+            let message = format!("the tag {tag:?} means nothing here");
+            let help = "drop it; of tags, !reset and !override are read";
+            Err(problem("tag", place, message, Some(help)))
+        }
         Some(Err(error)) => {
             let place = error
                 .location()
                 .map_or(at(0), |l| place_of(l, file, &source.text));
-            let help = "YAML nests by spaces, `key: value` needs the space, and text with \
-                        `: ` or ` #` or a leading `*`, `&`, `%`, `@` needs quotes; brackets and quotes must be \
-                        closed";
-            // Its first line is the message; the rest would be an excerpt, which we draw.
-            let text = error.without_snippet().to_string();
-            let said = text.lines().next().unwrap_or_default();
-            let (line, help) = match said.contains("mapping values are not allowed")
-                && key_before(&source.text, place) > KEY_CHARS_MAX
-            {
-                true => (
-                    format!("the key is too long: at most {KEY_CHARS_MAX} characters"),
-                    "shorten it",
-                ),
-                false => in_words(said, help),
-            };
+            let (line, help) = said(&error.without_snippet().to_string(), &source.text, place);
             Err(problem("yaml", place, line, Some(help)))
         }
         None => Err(problem(
@@ -160,6 +188,54 @@ pub fn parse(source: &Source, file: usize) -> Result<Node, Box<Problem>> {
             None,
         )),
     }
+}
+
+fn problem(code: &'static str, place: Place, message: String, help: Option<&str>) -> Box<Problem> {
+    Box::new(Problem {
+        level: Level::Error,
+        code,
+        path: String::new(),
+        message,
+        label: "here".into(),
+        help: help.map(str::to_owned),
+        place,
+    })
+}
+
+/// A tag that nobody knows, and where.
+type ForeignTag = Option<(Place, String)>;
+
+/// The tree of a text, and the first tag in it that nobody knows.
+fn placed(text: &str, file: usize) -> Result<(Node, ForeignTag), Box<serde_saphyr::Error>> {
+    let raw: Option<Marked> = serde_saphyr::from_str_with_options(text, options())?;
+    let foreign = None;
+    let mut placing = Placing {
+        text,
+        file,
+        foreign,
+    };
+    let place = Place {
+        file,
+        ..Place::default()
+    };
+    let node = raw.map(|raw| placing.node(raw));
+    let node = node.unwrap_or_else(|| Node::new(Value::Null, place));
+    Ok((node, placing.foreign))
+}
+
+/// A message of the parser in our words, and the way out.
+fn said(error: &str, text: &str, place: Place) -> (String, &'static str) {
+    const HELP: &str = "YAML nests by spaces, `key: value` needs the space, and text with \
+                        `: ` or ` #` or a leading `*`, `&`, `%`, `@` needs quotes; brackets and quotes must be \
+                        closed";
+    // Its first line is the message; the rest would be an excerpt, which we draw.
+    let line = error.lines().next().unwrap_or_default();
+    let is_key = line.contains("mapping values are not allowed");
+    if is_key && key_before(text, place) > KEY_CHARS_MAX {
+        let message = format!("the key is too long: at most {KEY_CHARS_MAX} characters");
+        return (message, "shorten it");
+    }
+    in_words(line, HELP)
 }
 
 /// Characters of the line before a place, without what it is indented by.
@@ -212,7 +288,6 @@ fn options() -> serde_saphyr::Options {
         budget: budget,
         strict_booleans: true,
         with_snippet: false,
-        reject_unsupported_tags: true,
     }
 }
 
@@ -251,19 +326,37 @@ enum Raw {
     Text(String),
     /// A number or truth value; its own rendering, used if the source does not have it.
     Plain(String),
-    List(Vec<Spanned<Raw>>),
-    Map(Vec<(Spanned<String>, Spanned<Raw>)>),
+    List(Vec<Marked>),
+    Map(Vec<(Spanned<Tagged<String>>, Marked)>),
 }
 
-impl Raw {
-    fn place(self, text: &str, file: usize, location: Location) -> Node {
-        let place = place_of(location, file, text);
-        let value = match self {
-            Self::Null => Value::Null,
-            Self::Text(text) => Value::Scalar { text, plain: false },
-            Self::Plain(rendered) => {
+type Marked = Spanned<Tagged<Raw>>;
+
+/// Puts places and texts of one file into its tree.
+struct Placing<'t> {
+    text: &'t str,
+    file: usize,
+    foreign: ForeignTag,
+}
+
+impl Placing<'_> {
+    fn node(&mut self, raw: Marked) -> Node {
+        let place = place_of(raw.defined, self.file, self.text);
+        let Tagged(value, tag) = raw.value;
+        let mark = match tag.as_deref() {
+            Some("!reset") => Some(Mark::Reset),
+            Some("!override") => Some(Mark::Override),
+            tag => {
+                self.tag(tag, place);
+                None
+            }
+        };
+        let value = match value {
+            Raw::Null => Value::Null,
+            Raw::Text(text) => Value::Scalar { text, plain: false },
+            Raw::Plain(rendered) => {
                 // `1.10` stays `1.10`: an image tag or a variable is no number to us.
-                let written = text.get(place.offset..place.offset + place.bytes);
+                let written = self.text.get(place.offset..place.offset + place.bytes);
                 let written = written
                     .map(str::trim)
                     .filter(|w| !w.is_empty() && !w.starts_with(['"', '\'', '!', '&', '|', '>']));
@@ -272,30 +365,40 @@ impl Raw {
                     plain: true,
                 }
             }
-            Self::List(items) => Value::List(
-                items
-                    .into_iter()
-                    .map(|i| i.value.place(text, file, i.defined))
-                    .collect(),
-            ),
-            Self::Map(entries) => Value::Map(
-                entries
-                    .into_iter()
-                    .map(|(key, node)| {
-                        let place = place_of(key.defined, file, text);
-                        let node = node.value.place(text, file, node.defined);
-                        (
-                            Key {
-                                name: key.value,
-                                place,
-                            },
-                            node,
-                        )
-                    })
-                    .collect(),
-            ),
+            Raw::List(items) => Value::List(items.into_iter().map(|i| self.node(i)).collect()),
+            Raw::Map(entries) => {
+                let entry = |(key, node): (Spanned<Tagged<String>>, Marked)| {
+                    let place = place_of(key.defined, self.file, self.text);
+                    let Tagged(name, tag) = key.value;
+                    self.tag(tag.as_deref(), place);
+                    (Key { name, place }, self.node(node))
+                };
+                Value::Map(entries.into_iter().map(entry).collect())
+            }
         };
-        Node { value, place }
+        Node { value, place, mark }
+    }
+
+    /// YAML's own tags were followed already.
+    fn tag(&mut self, tag: Option<&str>, place: Place) {
+        const OWN: &str = "tag:yaml.org,2002:";
+        const KNOWN: [&str; 10] = [
+            "str",
+            "int",
+            "float",
+            "bool",
+            "null",
+            "seq",
+            "map",
+            "timestamp",
+            "binary",
+            "merge",
+        ];
+        let Some(tag) = tag else { return };
+        let is_known = tag == "!" || tag.strip_prefix(OWN).is_some_and(|t| KNOWN.contains(&t));
+        if !is_known && self.foreign.is_none() {
+            self.foreign = Some((place, tag.to_owned()));
+        }
     }
 }
 
