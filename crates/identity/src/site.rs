@@ -79,10 +79,12 @@ pub enum SiteProblem {
         digest: &'static str,
     },
     /// OpenSSL does not serve it.
-    #[error("certificate {nth} in it has an RSA key of {bits} bits, which HAProxy refuses")]
+    #[error("certificate {nth} in it has {kind} key of {bits} bits, which HAProxy refuses")]
     WeakKey {
         /// Which one, from 1.
         nth: usize,
+        /// Of which kind, with its article.
+        kind: &'static str,
         /// Length of the key.
         bits: usize,
     },
@@ -97,7 +99,8 @@ impl SiteProblem {
                 "leave out the root and certificates that are not in the chain"
             }
             Self::WeakSignature { .. } | Self::WeakKey { .. } => {
-                "have it issued again, signed with SHA-256 and with keys of 2,048 bits or more"
+                "have it issued again by a chain that is signed with SHA-256 and has RSA keys of \
+                 2,048 bits or more, ECDSA P-256, P-384 or P-521, or Ed25519"
             }
             Self::Encrypted => "decrypt it: openssl pkey -in KEY -out PLAIN_KEY",
             _ => {
@@ -389,14 +392,22 @@ mod tests {
         // A root's signature is its own.
         assert_eq!(read(root).0, None);
         assert_eq!(read(&format!("{root}{sha1}")).0, weak(3, "SHA-1"));
-        let short = read(include_str!("../testdata/short.pem")).0;
-        assert_eq!(
-            short,
-            Some(SiteProblem::WeakKey {
-                nth: 2,
-                bits: 1_024
-            })
-        );
+        let dsa = include_str!("../testdata/sha1_dsa.pem");
+        assert_eq!(read(dsa).0, weak(2, "SHA-1"));
+        let short = |kind, bits| Some(SiteProblem::WeakKey { nth: 2, kind, bits });
+        let of = |more| read(more).0;
+        let rsa = of(include_str!("../testdata/short.pem"));
+        assert_eq!(rsa, short("an RSA", 1_024));
+        let longer = of(include_str!("../testdata/rsa1792.pem"));
+        assert_eq!(longer, short("an RSA", 1_792));
+        let dsa = of(include_str!("../testdata/dsa.pem"));
+        assert_eq!(dsa, short("a DSA", 1_024));
+        let curve = of(include_str!("../testdata/p192.pem"));
+        assert_eq!(curve, short("an elliptic curve", 192));
+        let said = curve.unwrap().to_string();
+        let words =
+            "certificate 2 in it has an elliptic curve key of 192 bits, which HAProxy refuses";
+        assert_eq!(said, words);
         assert_ne!(read("").1, read(root).1, "another chain is another renewal");
     }
 

@@ -92,6 +92,8 @@ fn without_paths(said: &str) -> String {
     words
         .join(" ")
         .replace(" .", ".")
+        // Of a certificate that this OpenSSL finds too weak: its age is not the cause.
+        .replace(". Make sure you are linking against Openssl >= 1.0.2", "")
         .trim_end_matches('.')
         .to_owned()
 }
@@ -107,8 +109,7 @@ mod tests {
                       '/d/shop_cert.pem.new'. Make sure you are linking against Openssl >= 1.0.2.; \
                       [ALERT]    (7) : config : Error(s) found in configuration file : \
                       /d/check.cfg.new; [ALERT]    (7) : config : Fatal errors found in configuration.";
-        let said = "unable to load chain certificate into SSL Context. Make sure you are linking \
-                    against Openssl >= 1.0.2";
+        let said = "unable to load chain certificate into SSL Context";
         assert_eq!(cause(output, None), said);
         assert_eq!(cause(output, Some("a doubt")), format!("a doubt; {said}"));
         let twice = format!("{output}; {output}");

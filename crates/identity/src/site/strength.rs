@@ -2,20 +2,26 @@
 //! what is certain: this refuses before anything is sent, and without asking HAProxy.
 
 use rustls_pki_types::CertificateDer;
+use x509_parser::asn1_rs::Integer;
 use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::public_key::PublicKey;
+use x509_parser::x509::SubjectPublicKeyInfo;
 
 use super::SiteProblem;
 
-/// RSA keys of up to so many bits are refused for certain. The keys of first certificates are
-/// held to more where they are read.
-const WEAK_RSA_BITS: usize = 1_536;
+/// RSA and DSA keys of up to so many bits are refused for certain: OpenSSL wants 112 bits of
+/// security, which it reckons them to have from somewhere between 1,960 and 2,000 on. The keys of
+/// first certificates are held to more where they are read.
+const WEAK_BITS: usize = 1_920;
+/// The same of elliptic curves: 224 is enough. Lengths are those of a coordinate in whole bytes.
+const WEAK_CURVE_BITS: usize = 216;
 
-/// By object identifier: of RSA, RSA, ECDSA.
-const WEAK_SIGNATURES: [(&str, &str); 3] = [
+/// By object identifier: of RSA, RSA, ECDSA, DSA.
+const WEAK_SIGNATURES: [(&str, &str); 4] = [
     ("1.2.840.113549.1.1.4", "MD5"),
     ("1.2.840.113549.1.1.5", "SHA-1"),
     ("1.2.840.10045.4.1", "SHA-1"),
+    ("1.2.840.10040.4.3", "SHA-1"),
 ];
 
 /// Why HAProxy will not take this chain, its first certificate first.
@@ -25,7 +31,10 @@ pub(super) fn weakness(chain: &[CertificateDer<'_>]) -> Option<SiteProblem> {
         let (_, certificate) = X509Certificate::from_der(der).ok()?;
         weak_signature(&certificate)
             .map(|digest| SiteProblem::WeakSignature { nth, digest })
-            .or_else(|| weak_key(&certificate).map(|bits| SiteProblem::WeakKey { nth, bits }))
+            .or_else(|| {
+                let (kind, bits) = weak_key(certificate.public_key())?;
+                Some(SiteProblem::WeakKey { nth, kind, bits })
+            })
     });
     found.next()
 }
@@ -40,9 +49,22 @@ fn weak_signature(certificate: &X509Certificate<'_>) -> Option<&'static str> {
     weak.map(|(_, digest)| *digest)
 }
 
-fn weak_key(certificate: &X509Certificate<'_>) -> Option<usize> {
-    match certificate.public_key().parsed() {
-        Ok(PublicKey::RSA(key)) => Some(key.key_size()).filter(|bits| *bits <= WEAK_RSA_BITS),
-        _ => None,
-    }
+/// Kind and length of a key that is too short. A length that nobody can tell is none.
+fn weak_key(key: &SubjectPublicKeyInfo<'_>) -> Option<(&'static str, usize)> {
+    let (kind, bits, weak) = match key.parsed().ok()? {
+        PublicKey::RSA(rsa) => ("an RSA", rsa.key_size(), WEAK_BITS),
+        PublicKey::EC(point) => ("an elliptic curve", point.key_size(), WEAK_CURVE_BITS),
+        PublicKey::DSA(_) => ("a DSA", prime_bits(key)?, WEAK_BITS),
+        _ => return None,
+    };
+    (1..=weak).contains(&bits).then_some((kind, bits))
+}
+
+/// Length of the first of a DSA key's parameters, in whole bytes.
+fn prime_bits(key: &SubjectPublicKeyInfo<'_>) -> Option<usize> {
+    let parameters = key.algorithm.parameters.as_ref()?;
+    let (_, prime) = Integer::from_der(parameters.data).ok()?;
+    let bytes: &[u8] = prime.as_ref();
+    let bytes = bytes.iter().skip_while(|byte| **byte == 0);
+    Some(bytes.count() * 8)
 }
