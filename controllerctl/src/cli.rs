@@ -200,6 +200,12 @@ pub struct FileArgs {
     /// Name of the app. Default: `name:` in the file, else its directory.
     #[arg(short, long, value_name = "NAME")]
     pub project: Option<String>,
+    /// File of variables; of several the later wins. Default: .env.
+    #[arg(long, value_name = "FILE")]
+    pub env_file: Vec<PathBuf>,
+    /// Services of this profile, too; * for all. Default: COMPOSE_PROFILES.
+    #[arg(long, value_name = "NAME")]
+    pub profile: Vec<String>,
 }
 
 /// `up`

@@ -12,7 +12,7 @@ use super::{Run, environment};
 use crate::cli::{DownArgs, FileArgs, PlanArgs, UpArgs};
 use crate::client::Client;
 use crate::compose::problem::draw;
-use crate::compose::{ComposeError, Loaded, load};
+use crate::compose::{ComposeError, LeftOut, Loaded, load};
 use crate::failure::{Exit, Failure};
 use crate::output::outcome::{Applied, TakenDown};
 use crate::output::{note, print, views};
@@ -23,6 +23,9 @@ pub(super) fn read(run: &Run, files: &FileArgs) -> Result<Loaded, Failure> {
     match load(&files.request(), &environment()) {
         Ok(loaded) => {
             eprint_drawn(&draw(&loaded.warnings, &loaded.sources, run.out.colour_err));
+            if !loaded.left_out.is_empty() {
+                note(&left_out(&loaded.left_out));
+            }
             Ok(loaded)
         }
         Err(error) => {
@@ -32,6 +35,16 @@ pub(super) fn read(run: &Run, files: &FileArgs) -> Result<Loaded, Failure> {
             Err(explain(error))
         }
     }
+}
+
+/// Services whose profiles nobody asked for.
+pub(super) fn left_out(services: &[LeftOut]) -> String {
+    let each = |out: &LeftOut| format!("{} ({})", out.service, out.profiles.join(", "));
+    let services: Vec<String> = services.iter().map(each).collect();
+    printable(&format!(
+        "left out, by profile: {}; --profile NAME takes them in",
+        services.join(", ")
+    ))
 }
 
 fn eprint_drawn(text: &str) {
@@ -46,6 +59,7 @@ fn explain(error: ComposeError) -> Failure {
         ComposeError::NoFile => Failure::new(message)
             .exit(Exit::Usage)
             .hint("name one with -f, or write one: controllerctl init"),
+        ComposeError::EnvFile { .. } => Failure::new(message).exit(Exit::Usage),
         ComposeError::Io { source, .. } => Failure::new(message).because(source),
         ComposeError::Problems { .. } => {
             Failure::new(message).hint("controllerctl config --check reports what is supported")

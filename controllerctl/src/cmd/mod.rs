@@ -134,6 +134,8 @@ impl FileArgs {
         Request {
             files: self.file.clone(),
             project: self.project.clone(),
+            env_files: self.env_file.clone(),
+            profiles: self.profile.clone(),
             directory: std::path::PathBuf::new(),
         }
     }

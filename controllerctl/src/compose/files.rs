@@ -3,10 +3,10 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::interpolate::{self, Variables};
+use super::interpolate::Variables;
 use super::node::INPUT_BYTES_MAX;
 use super::source::Source;
-use super::{ComposeError, Request};
+use super::{ComposeError, Request, dotenv};
 
 /// Most files of one app that are merged.
 pub(super) const FILES_MAX: usize = 16;
@@ -34,6 +34,18 @@ pub(super) fn choose(
     environment: &Variables,
 ) -> Result<(Vec<PathBuf>, Variables), ComposeError> {
     let mut variables = environment.clone();
+    let given = env_files(request, environment);
+    if given.len() > FILES_MAX {
+        return Err(ComposeError::TooMany(given.len()));
+    }
+    add_env_files(&given, &mut variables)?;
+    let dot_env = |directory: &Path, variables: &mut Variables| {
+        let path = directory.join(".env");
+        match given.is_empty() && path.is_file() {
+            true => add_env_files(&[path], variables),
+            false => Ok(()),
+        }
+    };
     dot_env(&request.directory, &mut variables)?;
     let files = named(request, &variables)?;
     if files.len() > FILES_MAX {
@@ -45,6 +57,43 @@ pub(super) fn choose(
         dot_env(Source::directory(first), &mut variables)?;
     }
     Ok((files, variables))
+}
+
+/// `--env-file`, else `COMPOSE_ENV_FILES`.
+fn env_files(request: &Request, environment: &Variables) -> Vec<PathBuf> {
+    let here = |file: &Path| request.directory.join(file);
+    if !request.env_files.is_empty() {
+        return request.env_files.iter().map(|file| here(file)).collect();
+    }
+    let set = environment.get("COMPOSE_ENV_FILES").unwrap_or_default();
+    let files = set.split(',').filter(|file| !file.is_empty());
+    files.map(|file| here(Path::new(file))).collect()
+}
+
+/// Adds what files say below what is known. A later file wins over an earlier one.
+pub(super) fn add_env_files(
+    files: &[PathBuf],
+    variables: &mut Variables,
+) -> Result<(), ComposeError> {
+    let mut pairs = Vec::new();
+    for path in files {
+        // What is set outside wins, then what the file before said.
+        let mut known = variables.clone();
+        known.add(pairs.iter().cloned());
+        let text = read_text(path)?;
+        let fault = |line, message| ComposeError::EnvFile {
+            path: path.clone(),
+            line,
+            message,
+        };
+        if text.len() > INPUT_BYTES_MAX {
+            return Err(fault(1, format!("more than {INPUT_BYTES_MAX} bytes")));
+        }
+        let read = dotenv::parse(&text, &known).map_err(|e| fault(e.line, e.message))?;
+        pairs.splice(0..0, read);
+    }
+    variables.add(pairs);
+    Ok(())
 }
 
 /// `-f`, else `COMPOSE_FILE`, else what is there under one of the usual names.
@@ -68,16 +117,6 @@ fn named(request: &Request, variables: &Variables) -> Result<Vec<PathBuf>, Compo
     };
     let base = first(&DEFAULT_FILES).ok_or(ComposeError::NoFile)?;
     Ok([base].into_iter().chain(first(&OVERRIDE_FILES)).collect())
-}
-
-fn dot_env(directory: &Path, variables: &mut Variables) -> Result<(), ComposeError> {
-    let path = directory.join(".env");
-    if path.is_file() {
-        let text = read_text(&path)?;
-        let pairs = interpolate::read_env_file(&text, variables);
-        variables.add(pairs);
-    }
-    Ok(())
 }
 
 /// Reads at most a little more than is allowed: the length is judged with the rest.

@@ -29,6 +29,11 @@ impl Variables {
         }
     }
 
+    /// Sets one, whatever it was.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.values.insert(name.to_owned(), value.to_owned());
+    }
+
     /// The value of `name`.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
@@ -232,51 +237,23 @@ fn braced(
     }
 }
 
-/// Reads a `.env` file: `NAME=value` lines, `export` allowed, quotes and comments as in a shell;
-/// values may name variables that are set before them.
-#[must_use]
-pub fn read_env_file(text: &str, environment: &Variables) -> Vec<(String, String)> {
-    let mut known = environment.clone();
-    let mut pairs = Vec::new();
-    for line in text.strip_prefix('\u{feff}').unwrap_or(text).lines() {
-        let line = line.trim();
-        let line = line.strip_prefix("export ").unwrap_or(line).trim_start();
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
-        let Some((name, value)) = line.split_once('=') else {
-            continue;
-        };
-        let name = name.trim();
-        if name.is_empty() || name_of(name) != name {
-            continue;
-        }
-        let value = env_value(value.trim(), &known);
-        known.add([(name.to_owned(), value.clone())]);
-        pairs.push((name.to_owned(), value));
-    }
-    pairs
+/// What a text of a file of variables stands for.
+pub(super) enum Expansion {
+    Text(String),
+    /// It holds a dollar that begins no variable.
+    NoVariable,
+    Missing {
+        name: String,
+        message: String,
+    },
 }
 
-fn env_value(raw: &str, known: &Variables) -> String {
-    if let Some(literal) = raw.strip_prefix('\'') {
-        return literal.split('\'').next().unwrap_or_default().to_owned();
+pub(super) fn expansion(text: &str, variables: &Variables) -> Expansion {
+    match expand(text, variables, &mut Vec::new(), 0) {
+        Ok(text) => Expansion::Text(text),
+        Err(Fault::Form(_)) => Expansion::NoVariable,
+        Err(Fault::Required { name, message }) => Expansion::Missing { name, message },
     }
-    let value = match raw.strip_prefix('"') {
-        Some(quoted) => quoted
-            .split('"')
-            .next()
-            .unwrap_or_default()
-            .replace("\\n", "\n"),
-        None => raw
-            .split(" #")
-            .next()
-            .unwrap_or_default()
-            .trim_end()
-            .to_owned(),
-    };
-    // A lone dollar is common in passwords: what is no variable stays as it is.
-    expand(&value, known, &mut Vec::new(), 0).unwrap_or(value)
 }
 
 #[cfg(test)]
@@ -327,21 +304,6 @@ mod tests {
         }
         let deep = format!("{}x{}", "${N:-".repeat(40), "}".repeat(40));
         assert!(matches!(run(&deep), Err(Fault::Form(_))));
-    }
-
-    #[test]
-    fn env_files_read_quotes_comments_and_earlier_names() {
-        let text = "# c\nexport A=1\nB=\"x y\" # c\nC='$A'\nD=${A}2 # c\n=bad\n1X=bad\nE=p$\n";
-        let read = read_env_file(text, &Variables::default());
-        let read: Vec<_> = read.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
-        let wanted = [
-            ("A", "1"),
-            ("B", "x y"),
-            ("C", "$A"),
-            ("D", "12"),
-            ("E", "p$"),
-        ];
-        assert_eq!(read, wanted);
     }
 
     proptest! {

@@ -133,3 +133,9 @@ fn is_other_driver(entries: &[(Key, Node)], others: &[(Key, Node)]) -> bool {
     };
     matches!((driver(entries), driver(others)), (Some(a), Some(b)) if a != b)
 }
+
+/// `[A=1]` as `{A: 1}`; anything else as it is.
+#[must_use]
+pub fn long_pairs(node: Node) -> Node {
+    Rule::Pairs.long(node)
+}

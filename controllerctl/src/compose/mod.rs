@@ -3,11 +3,14 @@
 //! Read → tree with places → variables → merge → typed reading that collects every problem.
 //! Fail closed: a key that is not understood is an error with its reason, never dropped.
 
+pub mod dotenv;
+mod env_file;
 mod files;
 pub mod interpolate;
 pub mod merge;
 pub mod node;
 pub mod problem;
+mod profiles;
 mod read;
 pub mod source;
 pub mod units;
@@ -21,6 +24,7 @@ use longshore_model::{AppName, SecretName, SecretText, ServiceName, ServiceSpec}
 use interpolate::Variables;
 use node::Node;
 use problem::{Level, Problem, Problems};
+pub use profiles::LeftOut;
 use source::Source;
 
 /// What is asked for on the command line.
@@ -30,6 +34,10 @@ pub struct Request {
     pub files: Vec<PathBuf>,
     /// Name of the app; overrides every other source of it.
     pub project: Option<String>,
+    /// Files of variables instead of `.env`.
+    pub env_files: Vec<PathBuf>,
+    /// Profiles whose services are wanted, together with those without one.
+    pub profiles: Vec<String>,
     /// Where the command runs; empty for the process's own.
     pub directory: PathBuf,
 }
@@ -56,6 +64,8 @@ pub struct Loaded {
     pub context: Option<String>,
     /// The files, merged, variables filled in.
     pub tree: Node,
+    /// Services whose profiles are not wanted.
+    pub left_out: Vec<LeftOut>,
     /// What somebody should know; no errors among them.
     pub warnings: Vec<Problem>,
     /// The files, for excerpts.
@@ -79,6 +89,16 @@ pub enum ComposeError {
         /// Cause.
         #[source]
         source: std::io::Error,
+    },
+    /// A file of variables holds something else.
+    #[error("{}:{line}: {message}", path.display())]
+    EnvFile {
+        /// The file.
+        path: PathBuf,
+        /// From 1.
+        line: usize,
+        /// What is wrong, and the way out.
+        message: String,
     },
     /// The files are read, and something is wrong with them.
     #[error("{}", count(problems))]
@@ -128,7 +148,24 @@ pub fn load(request: &Request, environment: &Variables) -> Result<Loaded, Compos
         directory: directory.to_owned(),
         now: SystemTime::now(),
     };
-    parse(sources, given.as_deref(), &fallback, (&here, &variables))
+    let naming = (given.as_deref(), fallback.as_str());
+    whole(
+        sources,
+        naming,
+        (&here, &variables),
+        &wanted(request, &variables),
+    )
+}
+
+/// `--profile`, else `COMPOSE_PROFILES`.
+fn wanted(request: &Request, variables: &Variables) -> Vec<String> {
+    if !request.profiles.is_empty() {
+        return request.profiles.clone();
+    }
+    let set = variables.get("COMPOSE_PROFILES").unwrap_or_default();
+    let names = set.split(',').map(str::trim);
+    let names = names.filter(|name| !name.is_empty());
+    names.map(str::to_owned).collect()
 }
 
 /// Reads files that are already in memory. `given` names the app above all else, `fallback` below
@@ -140,7 +177,16 @@ pub fn parse(
     sources: Vec<Source>,
     given: Option<&str>,
     fallback: &str,
+    surroundings: (&Here, &Variables),
+) -> Result<Loaded, ComposeError> {
+    whole(sources, (given, fallback), surroundings, &[])
+}
+
+fn whole(
+    sources: Vec<Source>,
+    (given, fallback): (Option<&str>, &str),
     (here, variables): (&Here, &Variables),
+    profiles: &[String],
 ) -> Result<Loaded, ComposeError> {
     let mut problems = Problems::default();
     let mut tree: Option<Node> = None;
@@ -161,12 +207,15 @@ pub fn parse(
             }
         }
     }
-    let Some(tree) = tree.filter(|_| !unreadable).map(merge::settle) else {
+    let Some(mut tree) = tree.filter(|_| !unreadable).map(merge::settle) else {
         return Err(ComposeError::Problems {
             problems: problems.into_sorted(),
             sources,
         });
     };
+    // What nobody asked for is not looked at any further.
+    let left_out = profiles::select(&mut tree, profiles, &mut problems);
+    env_file::read(&mut tree, &here.directory, variables, &mut problems);
     let named = tree.get("name").and_then(|node| match &node.value {
         node::Value::Scalar { text, .. } => Some((text.clone(), node.place)),
         _ => None,
@@ -190,6 +239,7 @@ pub fn parse(
             secrets: document.secrets,
             context: document.context,
             tree,
+            left_out,
             warnings: problems.into_sorted(),
             sources,
         }),

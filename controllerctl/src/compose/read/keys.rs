@@ -2,7 +2,10 @@
 //! "unknown" always means a typing mistake.
 
 /// The nearest of `words`, if it is near enough to be meant.
-pub(super) fn nearest<'w>(text: &str, words: impl IntoIterator<Item = &'w str>) -> Option<&'w str> {
+pub(in super::super) fn nearest<'w>(
+    text: &str,
+    words: impl IntoIterator<Item = &'w str>,
+) -> Option<&'w str> {
     words
         .into_iter()
         .map(|word| (strsim::jaro_winkler(text, word), word))
@@ -86,10 +89,6 @@ pub(super) const SERVICE: Reasons = &[
     ("dns_opt", NAMES),
     ("dns_search", NAMES),
     ("domainname", "set hostname"),
-    (
-        "env_file",
-        "put the variables into environment; ${…} reads .env beside the Compose file",
-    ),
     ("extends", "use YAML anchors and merge keys, or a second -f"),
     ("external_links", NAMES),
     ("extra_hosts", NAMES),
@@ -118,10 +117,6 @@ pub(super) const SERVICE: Reasons = &[
     (
         "pre_stop",
         "the program gets the stop signal and stop_grace_period",
-    ),
-    (
-        "profiles",
-        "keep such services in a file of their own and give it with a second -f",
     ),
     ("provider", "a provider is not a container"),
     ("runtime", "the node's default runtime is used"),

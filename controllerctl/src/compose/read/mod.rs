@@ -7,7 +7,7 @@ pub(super) mod fragments;
 mod haproxy;
 mod health;
 mod item;
-mod keys;
+pub(super) mod keys;
 mod placement;
 mod ports;
 mod secrets;
