@@ -380,7 +380,7 @@ impl Edge {
     }
 
     /// Sends commands; gives what HAProxy said to them beyond success.
-    async fn send(&self, steps: &[Step]) -> Result<Vec<String>, EdgeError> {
+    pub(crate) async fn send(&self, steps: &[Step]) -> Result<Vec<String>, EdgeError> {
         let mut complaints = Vec::new();
         for batch in steps.chunks(COMMANDS_MAX) {
             let lines: Vec<String> = batch.iter().map(Step::wire).collect();

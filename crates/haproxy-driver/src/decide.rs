@@ -554,7 +554,7 @@ impl Look<'_> {
     }
 }
 
-fn points_at(now: &RunningServer, server: &Server) -> bool {
+pub(crate) fn points_at(now: &RunningServer, server: &Server) -> bool {
     now.address == Some(server.address) && now.port == server.port
 }
 

@@ -147,6 +147,8 @@ pub struct Edge {
     /// When ports that other programs hold are asked for again.
     pub(crate) look_again: Option<Instant>,
     pub(crate) kept_down: KeptDown,
+    /// Since when a reload waits for somebody who serves what waits in HAProxy.
+    pub(crate) stranded_since: Option<Instant>,
     /// HAProxy is down, and haproxy has taken the file that it will start from, with all that this names.
     pub(crate) is_start_checked: bool,
     /// Other programs that listen on its ports.
@@ -241,6 +243,7 @@ impl Edge {
             via_master: false,
             look_again: None,
             kept_down: KeptDown::default(),
+            stranded_since: None,
             is_start_checked: false,
             sharers: Sharers::default(),
             repairs: Repairs::default(),

@@ -47,6 +47,7 @@ pub mod slots;
 pub mod snapshot;
 mod socket;
 pub mod step;
+mod stranded;
 mod structure;
 pub mod versions;
 

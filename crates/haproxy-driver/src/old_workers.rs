@@ -14,6 +14,7 @@ use crate::edge::Edge;
 use crate::error::EdgeError;
 use crate::name::{BackendName, parse_slot};
 use crate::readout::{self, BACKEND_LINE, Load, StatLine};
+use crate::slots::SlotNumber;
 use crate::snapshot::add;
 use crate::step::{Action, Step};
 
@@ -121,17 +122,16 @@ impl Edge {
     pub(crate) async fn drain_old_workers(&mut self) -> Result<(), EdgeError> {
         for (pid, lines) in self.old_workers_stat().await? {
             let queues = self.queues_of_leavers(&lines);
-            for line in lines {
-                let named = BackendName::parse(&line.proxy).zip(parse_slot(&line.server));
-                let Some(((service, port), slot)) = named.filter(|_| !is_out(&line)) else {
+            for line in &lines {
+                let Some((backend, slot)) = place(line).filter(|_| !is_out(line)) else {
                     continue;
                 };
-                let backend = BackendName::of(&service, port);
                 if !self.serves(&backend, &line.address) && !queues.contains_key(&line.proxy) {
+                    let action = self.way_out(&backend);
                     let drain = Step {
-                        action: self.way_out(&backend),
                         backend,
                         slot,
+                        action,
                     };
                     self.master
                         .ask(&format!("@!{pid} {}", drain.wire()))
@@ -147,10 +147,8 @@ impl Edge {
     fn queues_of_leavers(&self, lines: &[StatLine]) -> BTreeMap<String, u32> {
         let waits = |line: &&StatLine| line.server == BACKEND_LINE && line.load.queued > 0;
         let stays = |line: &StatLine| {
-            let name =
-                BackendName::parse(&line.proxy).filter(|_| parse_slot(&line.server).is_some());
-            let name = name.map(|(service, port)| BackendName::of(&service, port));
-            !is_out(line) && name.is_some_and(|name| self.serves(&name, &line.address))
+            let name = place(line).filter(|_| !is_out(line));
+            name.is_some_and(|(name, _)| self.serves(&name, &line.address))
         };
         let queues = lines.iter().filter(waits).filter(|queue| {
             let mut servers = lines.iter().filter(|line| line.proxy == queue.proxy);
@@ -177,6 +175,12 @@ impl Edge {
             })
         })
     }
+}
+
+/// The slot that a line is about; none for other servers and for sums.
+fn place(line: &StatLine) -> Option<(BackendName, SlotNumber)> {
+    let (service, port) = BackendName::parse(&line.proxy)?;
+    Some((BackendName::of(&service, port), parse_slot(&line.server)?))
 }
 
 /// It takes no new requests.

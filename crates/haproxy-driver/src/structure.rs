@@ -67,6 +67,9 @@ impl Edge {
         if self.reloads.due(wanted, now, spacing_ms) != Due::Now {
             return Ok(seen);
         }
+        if !self.leaves_nobody_waiting(outcome).await? {
+            return Ok(seen);
+        }
         match self.reload(&seen.running, &outcome.decision.reload).await {
             Ok(false) => seen = self.settle(outcome).await?,
             Ok(true) => {

@@ -143,3 +143,73 @@ async fn what_waits_in_an_old_worker_is_served_by_those_that_it_knows() {
     all_are_answered(requests, &a).await;
     is_over(&mut host).await;
 }
+
+/// Replicas that answered, with their names in order.
+async fn answered(requests: Vec<Request>) -> Vec<String> {
+    let mut names = Vec::new();
+    for request in requests {
+        let (status, name) = request.await.unwrap().unwrap();
+        assert_eq!(status, 200);
+        names.push(name);
+    }
+    names.sort();
+    names
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reload_waits_until_somebody_serves_what_waits() {
+    let mut host = Host::start().await;
+    let (port, other_port) = (free_port(), free_port());
+    let (a, b) = (Replica::start(1).await, Replica::start(2).await);
+    let mut web = one_seat(port, &a);
+    host.serve(1, vec![web.clone()]).await;
+    let requests = a_queue(&mut host, port, &a).await;
+    // Stopped before its successor is there, as an update may ask for.
+    web.servers[0].mode = Drain;
+    let drained = routes(2, vec![web.clone()]);
+    host.edge.apply(&drained).await.unwrap();
+    a.gate.add_permits(1);
+    is_over(&mut host).await;
+    web.servers.clear();
+    let new = http("shop/api", other_port, vec![]);
+    let both = vec![new.clone(), web.clone()];
+    let applied = host.edge.apply(&routes(3, both)).await.unwrap();
+    assert!(!applied.reloaded && !applied.converged, "{applied:?}");
+    let said = applied.problems.join("; ");
+    assert!(said.contains("5 requests wait in be_shop_web_"), "{said}");
+
+    web.servers = vec![b.server(Serve)];
+    b.gate.add_permits(REQUESTS);
+    let mut reloaded = host.serve(4, vec![new, web]).await.reloaded;
+    until("the reload", async || {
+        reloaded |= host.edge.tick().await.unwrap().reloaded;
+        reloaded |= host.config().contains("be_shop_api_");
+        reloaded.then_some(()).ok_or_else(|| host.config())
+    })
+    .await;
+    assert_eq!(
+        answered(requests).await,
+        ["r1", "r2", "r2", "r2", "r2", "r2"]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_leaves_as_haproxy_is_reloaded_serves_what_waits_there() {
+    let mut host = Host::start().await;
+    let (port, other_port) = (free_port(), free_port());
+    let a = Replica::start(1).await;
+    let mut web = one_seat(port, &a);
+    host.serve(1, vec![web.clone()]).await;
+    let requests = a_queue(&mut host, port, &a).await;
+    web.servers[0].mode = Drain;
+    let new = http("shop/api", other_port, vec![]);
+    let both = routes(2, vec![new, web]);
+    let applied = host.edge.apply(&both).await.unwrap();
+    assert!(applied.reloaded, "{applied:?}");
+    let seen = host.read().await.server(ReplicaId(1)).unwrap();
+    assert_ne!(seen.admin, ServerAdmin::Ready);
+    let waiting = usize::try_from(seen.queued).unwrap();
+    assert_eq!(waiting, REQUESTS - 1, "{seen:?}");
+    all_are_answered(requests, &a).await;
+    is_over(&mut host).await;
+}
