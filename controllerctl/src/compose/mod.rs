@@ -3,12 +3,14 @@
 //! Read → tree with places → variables → merge → typed reading that collects every problem.
 //! Fail closed: a key that is not understood is an error with its reason, never dropped.
 
+mod assembly;
 pub mod dotenv;
 mod env_file;
 mod files;
 pub mod interpolate;
 pub mod merge;
 pub mod node;
+mod paths;
 pub mod problem;
 mod profiles;
 mod read;
@@ -21,9 +23,10 @@ use std::time::SystemTime;
 
 use longshore_model::{AppName, SecretName, SecretText, ServiceName, ServiceSpec};
 
+use assembly::{Assembly, Scope};
 use interpolate::Variables;
 use node::Node;
-use problem::{Level, Problem, Problems};
+use problem::{Level, Problem};
 pub use profiles::LeftOut;
 use source::Source;
 
@@ -126,7 +129,8 @@ pub fn load(request: &Request, environment: &Variables) -> Result<Loaded, Compos
     let mut sources = Vec::new();
     for path in &files {
         let text = files::read_text(path)?;
-        sources.push(Source::new(path.display().to_string(), &text));
+        let source = Source::new(path.display().to_string(), &text);
+        sources.push((source, Some(path.clone())));
     }
     let directory = files
         .first()
@@ -179,35 +183,26 @@ pub fn parse(
     fallback: &str,
     surroundings: (&Here, &Variables),
 ) -> Result<Loaded, ComposeError> {
+    let sources = sources.into_iter().map(|source| (source, None)).collect();
     whole(sources, (given, fallback), surroundings, &[])
 }
 
 fn whole(
-    sources: Vec<Source>,
+    sources: Vec<(Source, Option<PathBuf>)>,
     (given, fallback): (Option<&str>, &str),
     (here, variables): (&Here, &Variables),
     profiles: &[String],
 ) -> Result<Loaded, ComposeError> {
-    let mut problems = Problems::default();
-    let mut tree: Option<Node> = None;
-    let mut unreadable = false;
-    for (index, source) in sources.iter().enumerate() {
-        match node::parse(source, index) {
-            Ok(mut node) => {
-                read::fragments::unused(&node, &mut problems);
-                interpolate::interpolate(&mut node, "", variables, &mut problems);
-                tree = Some(match tree {
-                    Some(base) => merge::merge(base, node, &mut problems),
-                    None => node,
-                });
-            }
-            Err(problem) => {
-                unreadable = true;
-                problems.push(*problem);
-            }
-        }
-    }
-    let Some(mut tree) = tree.filter(|_| !unreadable).map(merge::settle) else {
+    let scope = Scope {
+        directory: here.directory.clone(),
+        variables: variables.clone(),
+        id: 0,
+    };
+    let mut assembly = Assembly::default();
+    let tree = assembly.root(sources, &scope);
+    let tree = tree.filter(|_| !assembly.is_unreadable);
+    let (sources, mut problems) = (assembly.sources, assembly.problems);
+    let Some(mut tree) = tree else {
         return Err(ComposeError::Problems {
             problems: problems.into_sorted(),
             sources,

@@ -8,6 +8,7 @@ mod cli;
 mod compose;
 mod compose_autoscale;
 mod compose_env;
+mod compose_files;
 mod compose_merge;
 mod misplaced;
 mod output;

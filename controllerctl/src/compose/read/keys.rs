@@ -42,7 +42,6 @@ pub(super) const TOP: Reasons = &[
         "configs",
         "bake the file into the image, or bind a path that exists on the nodes",
     ),
-    ("include", "give the other file with a second -f"),
     ("models", "models are not containers"),
 ];
 
@@ -89,7 +88,6 @@ pub(super) const SERVICE: Reasons = &[
     ("dns_opt", NAMES),
     ("dns_search", NAMES),
     ("domainname", "set hostname"),
-    ("extends", "use YAML anchors and merge keys, or a second -f"),
     ("external_links", NAMES),
     ("extra_hosts", NAMES),
     ("gpus", "devices are not scheduled"),

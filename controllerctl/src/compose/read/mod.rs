@@ -77,6 +77,8 @@ pub(super) fn document(
     document.context = fields.take("x-context").and_then(|item| item.word(p));
     networks(fields.take("networks"), p);
     let volumes = volumes::top(fields.take("volumes"), app, p);
+    // What it names is here already.
+    fields.take("include");
     // Read once it is known who names them.
     fields.take("secrets");
     let services = fields.take("services");

@@ -96,7 +96,7 @@ fn has_key(item: &Item<'_>, name: &str) -> bool {
 /// Keys that are read and change nothing here.
 fn notes(fields: &mut Fields<'_>, p: &mut Problems) {
     // They were followed before anything of a service was read.
-    for name in ["env_file", "profiles"] {
+    for name in ["env_file", "extends", "profiles"] {
         fields.take(name);
     }
     const RESTART: [&str; 4] = ["no", "always", "on-failure", "unless-stopped"];
