@@ -66,7 +66,12 @@ struct EnvFile {
 fn entries(node: Node, path: &str, p: &mut Problems) -> Vec<EnvFile> {
     let items = match node.value {
         Value::List(items) => items,
-        Value::Null => Vec::new(),
+        Value::Null => {
+            p.error("empty", node.place, path, "there is nothing after the key")
+                .help("write a value, or drop the key")
+                .file();
+            Vec::new()
+        }
         value => vec![Node::new(value, node.place)],
     };
     if items.len() > FILES_MAX {

@@ -1,6 +1,6 @@
 //! What Compose files become, and what is said about those that become nothing.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use controllerctl::compose::interpolate::Variables;
 use controllerctl::compose::problem::{Level, Problem, draw};
@@ -496,43 +496,4 @@ fn byte_order_mark_and_windows_line_ends_are_fine() {
         "services:\r\n  web:\r\n    image: nginx\r\n    comand: a\r\n",
     );
     assert_eq!(source.line_column(found[0].place.offset), (4, 5));
-}
-
-#[test]
-fn real_files_give_an_app_or_problems_with_lines() {
-    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/compose/corpus");
-    if !corpus.is_dir() {
-        eprintln!("skipped: no collection of real files beside the repository");
-        return;
-    }
-    let (mut apps, mut refused) = (0, 0);
-    let mut stack: Vec<PathBuf> = vec![corpus];
-    while let Some(directory) = stack.pop() {
-        for entry in std::fs::read_dir(&directory).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                stack.push(path);
-            } else if path.extension().is_some_and(|e| e == "yaml" || e == "yml") {
-                let request = Request {
-                    files: vec![path.clone()],
-                    ..Request::default()
-                };
-                match load(&request, &Variables::default()) {
-                    Ok(_) => apps += 1,
-                    Err(ComposeError::Problems { problems, sources }) => {
-                        assert!(!problems.is_empty(), "{}", path.display());
-                        assert!(!draw(&problems, &sources, false).is_empty());
-                        let unknown = problems.iter().find(|p| p.code == "unknown_key");
-                        if let Some(problem) = unknown {
-                            eprintln!("{}: {problem}", path.display());
-                        }
-                        refused += 1;
-                    }
-                    Err(other) => panic!("{}: {other}", path.display()),
-                }
-            }
-        }
-    }
-    eprintln!("{apps} taken, {refused} refused with reasons");
-    assert!(apps + refused > 0);
 }

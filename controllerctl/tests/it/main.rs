@@ -7,6 +7,7 @@
 mod cli;
 mod compose;
 mod compose_autoscale;
+mod compose_corpus;
 mod compose_env;
 mod compose_files;
 mod compose_merge;

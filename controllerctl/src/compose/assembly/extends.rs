@@ -97,7 +97,6 @@ impl Assembly {
     /// None: it says nothing, or something is wrong with it, which is said.
     fn extends(&mut self, node: &Node, path: String) -> Option<Extends> {
         let (service, file) = match &node.value {
-            Value::Null => return None,
             Value::Map(_) => {
                 self.known(node, &["service", "file"], &path);
                 let text = |name| node.get(name).and_then(Node::as_text).map(str::to_owned);

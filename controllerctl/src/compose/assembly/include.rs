@@ -24,7 +24,6 @@ impl Assembly {
             return;
         };
         let items = match include.value {
-            Value::Null => return,
             Value::List(items) => items,
             _ => {
                 let help = "write for example: include: [other/compose.yaml]";

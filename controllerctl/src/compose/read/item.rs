@@ -374,7 +374,8 @@ pub(super) struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// The value of a key. A key with nothing after it counts as absent, as in Compose.
+    /// The value of a key. A key with nothing after it counts as absent: where that is wrong, it
+    /// is said elsewhere.
     pub(super) fn take(&mut self, name: &'static str) -> Option<Item<'a>> {
         self.known.push(name);
         let (_, item, taken) = self.entries.iter_mut().find(|(key, ..)| key.name == name)?;

@@ -117,6 +117,10 @@ pub(super) const SERVICE: Reasons = &[
         "the program gets the stop signal and stop_grace_period",
     ),
     ("provider", "a provider is not a container"),
+    (
+        "pull_refresh_after",
+        "write pull_policy: always, or name another tag",
+    ),
     ("runtime", "the node's default runtime is used"),
     ("scale", "use deploy.replicas"),
     (

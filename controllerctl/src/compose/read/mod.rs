@@ -12,6 +12,7 @@ mod placement;
 mod ports;
 mod secrets;
 mod service;
+mod shape;
 mod update;
 mod volumes;
 
@@ -65,10 +66,13 @@ pub(super) fn document(
             .file();
         return document;
     }
+    shape::check(&root, p);
     let Some(mut fields) = root.fields(p) else {
         return document;
     };
-    if let Some(item) = fields.take("version") {
+    if let Some(item) = fields.take("version")
+        && item.text(p).is_some()
+    {
         p.warn("obsolete", item.key, &item.path, "obsolete; it is ignored")
             .label("drop it")
             .file();

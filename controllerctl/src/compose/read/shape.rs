@@ -1,0 +1,174 @@
+//! What the specification asks of values before it is known what they mean: something after each
+//! key, texts where only texts are allowed, each entry of a list once.
+
+use std::collections::BTreeSet;
+
+use super::super::node::{Node, Value};
+use super::super::problem::Problems;
+use super::super::source::Place;
+use super::item::Item;
+
+/// A step into a list.
+const ITEM: &str = "[]";
+
+/// Says what is wrong anywhere in a document. What our own extensions hold is judged where they
+/// are read.
+pub(super) fn check(root: &Item<'_>, p: &mut Problems) {
+    visit(root, &mut Vec::new(), p);
+}
+
+fn visit<'a>(item: &Item<'a>, way: &mut Vec<&'a str>, p: &mut Problems) {
+    match &item.node.value {
+        Value::Null if wants_value(way) => {
+            p.error(
+                "empty",
+                item.key,
+                &item.path,
+                "there is nothing after the key",
+            )
+            .help("write a value, or drop the key")
+            .file();
+        }
+        Value::Scalar { text, plain: true } if wants_text(way) => {
+            let message = format!("must be a text, and {text} is a number or a truth value");
+            let help = format!("put it into quotes: \"{text}\"");
+            item.invalid_help(p, message, help);
+        }
+        Value::Null | Value::Scalar { .. } => {}
+        Value::List(items) => {
+            if wants_once(way) {
+                once(item, items, p);
+            }
+            for (index, node) in items.iter().enumerate() {
+                let item = Item {
+                    node,
+                    path: format!("{}[{index}]", item.path),
+                    key: node.place,
+                };
+                way.push(ITEM);
+                visit(&item, way, p);
+                way.pop();
+            }
+        }
+        Value::Map(entries) => {
+            for (key, node) in entries {
+                if !key.name.starts_with("x-") {
+                    way.push(&key.name);
+                    visit(&item.child(key, node), way, p);
+                    way.pop();
+                }
+            }
+        }
+    }
+}
+
+fn once(item: &Item<'_>, items: &[Node], p: &mut Problems) {
+    let mut seen = BTreeSet::new();
+    let texts = items
+        .iter()
+        .filter_map(|node| Some((node.as_text()?, node.place)));
+    let twice: Vec<(&str, Place)> = texts.filter(|(text, _)| !seen.insert(*text)).collect();
+    for (text, place) in twice {
+        let message = format!("{text:?} is there twice");
+        p.error("twice", place, &item.path, message)
+            .help("keep one of them")
+            .file();
+    }
+}
+
+/// May the key at the end of the way not be left without a value?
+fn wants_value(way: &[&str]) -> bool {
+    match way {
+        [] | [_] | ["secrets" | "configs", _] => true,
+        ["services", _] => false,
+        ["volumes" | "networks", _] => false,
+        [_, _, "labels", _] => false,
+        [
+            "services",
+            _,
+            "command" | "entrypoint" | "deploy" | "develop" | "pid",
+        ] => false,
+        [
+            "services",
+            _,
+            "annotations" | "environment" | "networks" | "sysctls",
+            name,
+        ] => *name == ITEM,
+        ["services", _, "deploy", "labels", _] | ["services", _, "logging", "options", _] => false,
+        // Not read any further.
+        [
+            "services",
+            _,
+            "build" | "gpus" | "post_start" | "pre_stop",
+            _,
+            ..,
+        ] => false,
+        _ => true,
+    }
+}
+
+fn wants_text(way: &[&str]) -> bool {
+    match way {
+        ["name" | "version"]
+        | [
+            "volumes" | "networks" | "secrets" | "configs",
+            _,
+            "name" | "file" | "environment",
+        ] => true,
+        ["services", _, rest @ ..] => matches!(
+            rest,
+            ["command"
+                | "container_name"
+                | "entrypoint"
+                | "hostname"
+                | "image"
+                | "platform"
+                | "stop_signal"
+                | "user"
+                | "working_dir"]
+                | [
+                    "annotations"
+                        | "cap_add"
+                        | "cap_drop"
+                        | "command"
+                        | "devices"
+                        | "entrypoint"
+                        | "environment"
+                        | "labels"
+                        | "profiles"
+                        | "security_opt"
+                        | "sysctls"
+                        | "tmpfs",
+                    ITEM
+                ]
+                | ["healthcheck", "test"]
+                | ["healthcheck", "test", ITEM]
+                | ["deploy", "resources", "limits" | "reservations", "memory"]
+        ),
+        _ => false,
+    }
+}
+
+fn wants_once(way: &[&str]) -> bool {
+    const KEYS: [&str; 18] = [
+        "annotations",
+        "cap_add",
+        "cap_drop",
+        "device_cgroup_rules",
+        "devices",
+        "dns",
+        "dns_search",
+        "environment",
+        "expose",
+        "external_links",
+        "labels",
+        "links",
+        "ports",
+        "profiles",
+        "security_opt",
+        "sysctls",
+        "tmpfs",
+        "volumes",
+    ];
+    matches!(way, ["services", _, key] if KEYS.contains(key))
+}
