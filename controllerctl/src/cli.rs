@@ -206,6 +206,9 @@ pub struct FileArgs {
     /// Services of this profile, too; * for all. Default: COMPOSE_PROFILES.
     #[arg(long, value_name = "NAME")]
     pub profile: Vec<String>,
+    /// Leave out what is known and not supported, with a warning for each.
+    #[arg(long)]
+    pub ignore_unsupported: bool,
 }
 
 /// `up`
@@ -259,7 +262,7 @@ pub struct ConfigArgs {
     /// Compose files.
     #[command(flatten)]
     pub files: FileArgs,
-    /// Report what is supported and what is not, instead of the file.
+    /// Report what becomes of each key, instead of the file.
     #[arg(long)]
     pub check: bool,
 }

@@ -53,7 +53,7 @@ fn eprint_drawn(text: &str) {
     }
 }
 
-fn explain(error: ComposeError) -> Failure {
+pub(super) fn explain(error: ComposeError) -> Failure {
     let message = error.to_string();
     match error {
         ComposeError::NoFile => Failure::new(message)
@@ -61,9 +61,10 @@ fn explain(error: ComposeError) -> Failure {
             .hint("name one with -f, or write one: controllerctl init"),
         ComposeError::EnvFile { .. } => Failure::new(message).exit(Exit::Usage),
         ComposeError::Io { source, .. } => Failure::new(message).because(source),
-        ComposeError::Problems { .. } => {
-            Failure::new(message).hint("controllerctl config --check reports what is supported")
-        }
+        ComposeError::Problems { .. } => Failure::new(message).hint(
+            "controllerctl config --check reports what is supported, --ignore-unsupported goes on \
+             without the rest",
+        ),
         ComposeError::TooMany(_) => Failure::new(message).exit(Exit::Usage),
     }
 }

@@ -6,12 +6,16 @@ use serde::Serialize;
 
 use super::{Run, environment};
 use crate::cli::{ConfigArgs, Format, InitArgs};
+use crate::compose;
 use crate::compose::problem::{Level, Problem, draw};
 use crate::compose::source::Source;
-use crate::compose::{ComposeError, load};
+use crate::compose::support::{Row, Status};
 use crate::failure::{Exit, Failure};
 use crate::output::{note, print};
+use crate::text::printable;
 
+/// Longer keys push their line to the right.
+const KEY_WIDTH_MAX: usize = 48;
 const STARTER: &str = include_str!("starter.yaml");
 
 pub(super) fn init(args: &InitArgs) -> Result<Exit, Failure> {
@@ -39,7 +43,50 @@ pub(super) fn init(args: &InitArgs) -> Result<Exit, Failure> {
 #[derive(Debug, Serialize)]
 struct Report {
     ok: bool,
+    keys: Vec<Support>,
+    left_out: Vec<String>,
     problems: Vec<Finding>,
+}
+
+/// What becomes of one key.
+#[derive(Debug, Serialize)]
+struct Support {
+    key: String,
+    status: &'static str,
+    reason: Option<String>,
+}
+
+fn support(row: Row) -> Support {
+    Support {
+        key: row.key,
+        status: match row.status {
+            Status::Supported => "supported",
+            Status::Conditional => "conditional",
+            Status::Dropped => "dropped",
+            Status::Refused => "refused",
+        },
+        reason: row.reason,
+    }
+}
+
+/// One line a key.
+fn table(keys: &[Support]) -> String {
+    let width = keys.iter().map(|row| row.key.len()).max().unwrap_or(0);
+    let width = width.min(KEY_WIDTH_MAX);
+    let line = |row: &Support| {
+        let word = match row.status {
+            "conditional" => "with a condition",
+            word => word,
+        };
+        let reason = row.reason.as_deref().unwrap_or_default();
+        let reason = reason.strip_prefix("not supported: ").unwrap_or(reason);
+        let reason = reason
+            .strip_prefix("left out, not supported: ")
+            .unwrap_or(reason);
+        let colon = if reason.is_empty() { "" } else { ": " };
+        printable(&format!("{:width$}  {word}{colon}{reason}", row.key)) + "\n"
+    };
+    keys.iter().map(line).collect()
 }
 
 /// One finding.
@@ -94,23 +141,28 @@ pub(super) fn config(run: &Run, args: &ConfigArgs) -> Result<Exit, Failure> {
 }
 
 fn check(run: &Run, args: &ConfigArgs) -> Result<Exit, Failure> {
-    let files = &args.files;
-    let (problems, sources, services) = match load(&files.request(), &environment()) {
-        Ok(loaded) => (loaded.warnings, loaded.sources, Some(loaded.services.len())),
-        Err(ComposeError::Problems { problems, sources }) => (problems, sources, None),
-        Err(other) => return Err(Failure::new(other.to_string()).exit(Exit::Usage)),
-    };
-    let findings = problems.iter().map(|p| finding(p, &sources)).collect();
+    let checked = compose::check(&args.files.request(), &environment());
+    let checked = checked.map_err(|error| super::app::explain(error).exit(Exit::Usage))?;
+    let (problems, sources) = (&checked.problems, &checked.sources);
+    let out = checked.left_out.iter().map(|out| out.service.clone());
     let report = Report {
-        ok: services.is_some(),
-        problems: findings,
+        ok: checked.services().is_some(),
+        keys: checked.support().into_iter().map(support).collect(),
+        left_out: out.collect(),
+        problems: problems.iter().map(|p| finding(p, sources)).collect(),
     };
     print(&run.out.document(&report, || {
-        let end = match services {
-            Some(n) => format!("{n} services; everything in the file is supported\n"),
-            None => "the file cannot be used as it is\n".into(),
+        let dropped = report.keys.iter().any(|row| row.status == "dropped");
+        let end = match (checked.services(), dropped) {
+            (Some(n), false) => format!("{n} services; everything in the file is supported\n"),
+            (Some(n), true) => format!("{n} services; what is dropped above has no effect\n"),
+            (None, _) => "the file cannot be used as it is\n".into(),
         };
-        draw(&problems, &sources, run.out.colour) + &end
+        let out = match checked.left_out.as_slice() {
+            [] => String::new(),
+            out => super::app::left_out(out) + "\n",
+        };
+        draw(problems, sources, run.out.colour) + &table(&report.keys) + &out + &end
     }))?;
     Ok(if report.ok { Exit::Done } else { Exit::Failed })
 }

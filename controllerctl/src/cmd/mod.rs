@@ -136,6 +136,7 @@ impl FileArgs {
             project: self.project.clone(),
             env_files: self.env_file.clone(),
             profiles: self.profile.clone(),
+            ignore_unsupported: self.ignore_unsupported,
             directory: std::path::PathBuf::new(),
         }
     }

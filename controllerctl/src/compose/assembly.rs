@@ -56,6 +56,14 @@ pub(super) struct Assembly {
 }
 
 impl Assembly {
+    /// Nothing read so far.
+    pub(super) fn new(ignores_unsupported: bool) -> Self {
+        Self {
+            problems: Problems::new(ignores_unsupported),
+            ..Self::default()
+        }
+    }
+
     /// The tree of files that are in memory, one on top of the other. A file from disk has its
     /// path.
     pub(super) fn root(

@@ -15,9 +15,10 @@ pub mod problem;
 mod profiles;
 mod read;
 pub mod source;
+pub mod support;
 pub mod units;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -25,10 +26,10 @@ use longshore_model::{AppName, SecretName, SecretText, ServiceName, ServiceSpec}
 
 use assembly::{Assembly, Scope};
 use interpolate::Variables;
-use node::Node;
-use problem::{Level, Problem};
+use node::{Node, Value};
+use problem::{Level, NOT_SUPPORTED, Problem};
 pub use profiles::LeftOut;
-use source::Source;
+use source::{Place, Source};
 
 /// What is asked for on the command line.
 #[derive(Debug, Clone, Default)]
@@ -41,6 +42,8 @@ pub struct Request {
     pub env_files: Vec<PathBuf>,
     /// Profiles whose services are wanted, together with those without one.
     pub profiles: Vec<String>,
+    /// Leave out what is known and not supported, and say so.
+    pub ignore_unsupported: bool,
     /// Where the command runs; empty for the process's own.
     pub directory: PathBuf,
 }
@@ -120,11 +123,85 @@ fn count(problems: &[Problem]) -> String {
     }
 }
 
+/// What is found in files, whether they are taken or not.
+#[derive(Debug)]
+pub struct Checked {
+    /// The files, merged, variables filled in, if they could be read.
+    pub tree: Option<Node>,
+    /// Errors and warnings, by place.
+    pub problems: Vec<Problem>,
+    /// The files, for excerpts.
+    pub sources: Vec<Source>,
+    /// Services whose profiles are not wanted.
+    pub left_out: Vec<LeftOut>,
+    /// The app, if nothing is wrong.
+    app: Option<(AppName, read::Document)>,
+}
+
+impl Checked {
+    /// How many services are in the app; none: it is refused.
+    #[must_use]
+    pub fn services(&self) -> Option<usize> {
+        self.app.as_ref().map(|(_, app)| app.services.len())
+    }
+
+    /// What becomes of each key.
+    #[must_use]
+    pub fn support(&self) -> Vec<support::Row> {
+        let tree = self.tree.as_ref();
+        tree.map_or_else(Vec::new, |tree| support::table(tree, &self.problems))
+    }
+
+    fn loaded(self) -> Result<Loaded, ComposeError> {
+        let (problems, sources) = (self.problems, self.sources);
+        let (Some((app, document)), Some(mut tree)) = (self.app, self.tree) else {
+            return Err(ComposeError::Problems { problems, sources });
+        };
+        let left_out = problems.iter().filter(|p| p.code == NOT_SUPPORTED);
+        drop_keys(&mut tree, &left_out.map(|p| p.place).collect());
+        Ok(Loaded {
+            app,
+            services: document.services,
+            secrets: document.secrets,
+            context: document.context,
+            tree,
+            left_out: self.left_out,
+            warnings: problems,
+            sources,
+        })
+    }
+}
+
+/// Takes out keys that nothing follows from.
+fn drop_keys(node: &mut Node, keys: &BTreeSet<Place>) {
+    if keys.is_empty() {
+        return;
+    }
+    match &mut node.value {
+        Value::Map(entries) => {
+            entries.retain(|(key, _)| !keys.contains(&key.place));
+            entries
+                .iter_mut()
+                .for_each(|(_, node)| drop_keys(node, keys));
+        }
+        Value::List(items) => items.iter_mut().for_each(|node| drop_keys(node, keys)),
+        Value::Null | Value::Scalar { .. } => {}
+    }
+}
+
 /// Loads files from disk.
 ///
 /// # Errors
 /// [`ComposeError`]; with all problems of the files where they could be read.
 pub fn load(request: &Request, environment: &Variables) -> Result<Loaded, ComposeError> {
+    check(request, environment)?.loaded()
+}
+
+/// Reads files from disk and says all about them.
+///
+/// # Errors
+/// [`ComposeError`], but no [`ComposeError::Problems`].
+pub fn check(request: &Request, environment: &Variables) -> Result<Checked, ComposeError> {
     let (files, variables) = files::choose(request, environment)?;
     let mut sources = Vec::new();
     for path in &files {
@@ -153,12 +230,11 @@ pub fn load(request: &Request, environment: &Variables) -> Result<Loaded, Compos
         now: SystemTime::now(),
     };
     let naming = (given.as_deref(), fallback.as_str());
-    whole(
-        sources,
-        naming,
-        (&here, &variables),
-        &wanted(request, &variables),
-    )
+    let wants = Wants {
+        profiles: wanted(request, &variables),
+        ignore_unsupported: request.ignore_unsupported,
+    };
+    Ok(whole(sources, naming, (&here, &variables), &wants))
 }
 
 /// `--profile`, else `COMPOSE_PROFILES`.
@@ -184,73 +260,74 @@ pub fn parse(
     surroundings: (&Here, &Variables),
 ) -> Result<Loaded, ComposeError> {
     let sources = sources.into_iter().map(|source| (source, None)).collect();
-    whole(sources, (given, fallback), surroundings, &[])
+    let wants = Wants::default();
+    whole(sources, (given, fallback), surroundings, &wants).loaded()
+}
+
+/// What is wanted of files, apart from what they say.
+#[derive(Default)]
+struct Wants {
+    profiles: Vec<String>,
+    ignore_unsupported: bool,
 }
 
 fn whole(
     sources: Vec<(Source, Option<PathBuf>)>,
-    (given, fallback): (Option<&str>, &str),
+    naming: (Option<&str>, &str),
     (here, variables): (&Here, &Variables),
-    profiles: &[String],
-) -> Result<Loaded, ComposeError> {
+    wants: &Wants,
+) -> Checked {
     let scope = Scope {
         directory: here.directory.clone(),
         variables: variables.clone(),
         id: 0,
     };
-    let mut assembly = Assembly::default();
+    let mut assembly = Assembly::new(wants.ignore_unsupported);
     let tree = assembly.root(sources, &scope);
     let tree = tree.filter(|_| !assembly.is_unreadable);
     let (sources, mut problems) = (assembly.sources, assembly.problems);
     let Some(mut tree) = tree else {
-        return Err(ComposeError::Problems {
+        return Checked {
+            tree: None,
             problems: problems.into_sorted(),
             sources,
-        });
+            left_out: Vec::new(),
+            app: None,
+        };
     };
     // What nobody asked for is not looked at any further.
-    let left_out = profiles::select(&mut tree, profiles, &mut problems);
+    let left_out = profiles::select(&mut tree, &wants.profiles, &mut problems);
     env_file::read(&mut tree, &here.directory, variables, &mut problems);
-    let named = tree.get("name").and_then(|node| match &node.value {
-        node::Value::Scalar { text, .. } => Some((text.clone(), node.place)),
-        _ => None,
-    });
-    let place = named
-        .as_ref()
-        .map_or_else(source::Place::default, |(_, place)| *place);
-    let name = match (given, &named) {
-        (Some(given), _) => given.to_owned(),
-        (None, Some((name, _))) => name.clone(),
+    let (name, place) = name(&tree, naming);
+    let app = AppName::new(name.as_str());
+    let document = read::document(&tree, &name, (here, variables), &mut problems);
+    if let Err(error) = &app {
+        problems
+            .error("name", place, "name", error.to_string())
+            .help(format!("name: {}, or -p {0}", tame_name(&name)))
+            .file();
+    }
+    let app = app.ok().filter(|_| problems.errors() == 0);
+    Checked {
+        tree: Some(tree),
+        problems: problems.into_sorted(),
+        sources,
+        left_out,
+        app: app.map(|app| (app, document)),
+    }
+}
+
+/// What the app is called, and where that is said.
+fn name(tree: &Node, (given, fallback): (Option<&str>, &str)) -> (String, Place) {
+    let named = tree.get("name");
+    let place = named.map_or_else(Place::default, |node| node.place);
+    let name = match (given, named.and_then(Node::as_text)) {
+        (Some(name), _) | (None, Some(name)) => name.to_owned(),
         // Most of its letters would be lost: somebody else must say what it is called.
         (None, None) if !fallback.is_ascii() => fallback.to_owned(),
         (None, None) => tame_name(fallback),
     };
-    let app = AppName::new(name.as_str());
-    let document = read::document(&tree, &name, (here, variables), &mut problems);
-    match app {
-        Ok(app) if problems.errors() == 0 => Ok(Loaded {
-            app,
-            services: document.services,
-            secrets: document.secrets,
-            context: document.context,
-            tree,
-            left_out,
-            warnings: problems.into_sorted(),
-            sources,
-        }),
-        app => {
-            if let Err(error) = app {
-                problems
-                    .error("name", place, "name", error.to_string())
-                    .help(format!("name: {}, or -p {0}", tame_name(&name)))
-                    .file();
-            }
-            Err(ComposeError::Problems {
-                problems: problems.into_sorted(),
-                sources,
-            })
-        }
-    }
+    (name, place)
 }
 
 /// The nearest name that is allowed.

@@ -19,6 +19,9 @@ const MESSAGE_CHARS_MAX: usize = 300;
 /// Code of a key that nobody knows.
 pub const UNKNOWN_KEY: &str = "unknown_key";
 
+/// Code of a key that is known and does nothing here.
+pub const NOT_SUPPORTED: &str = "not_supported";
+
 /// The way out of a word that is nearly another.
 #[must_use]
 pub fn did_you_mean(near: &str) -> String {
@@ -68,9 +71,25 @@ impl fmt::Display for Problem {
 pub struct Problems {
     list: Vec<Problem>,
     dropped: usize,
+    ignores_unsupported: bool,
 }
 
 impl Problems {
+    /// None so far. With `ignores_unsupported`, what is known and not supported is a warning.
+    #[must_use]
+    pub fn new(ignores_unsupported: bool) -> Self {
+        Self {
+            ignores_unsupported,
+            ..Self::default()
+        }
+    }
+
+    /// Is what is not supported only left out?
+    #[must_use]
+    pub fn ignores_unsupported(&self) -> bool {
+        self.ignores_unsupported
+    }
+
     /// Keeps one more, up to [`PROBLEMS_MAX`].
     pub fn push(&mut self, mut problem: Problem) {
         // A message quotes the file; a file must not make it endless.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use super::super::node::{Key, Node, Value};
-use super::super::problem::{Problems, UNKNOWN_KEY, did_you_mean};
+use super::super::problem::{NOT_SUPPORTED, Problems, UNKNOWN_KEY, did_you_mean};
 use super::super::source::Place;
 use super::super::units;
 use super::keys;
@@ -87,12 +87,18 @@ impl<'a> Item<'a> {
     }
 
     pub(super) fn unsupported(&self, p: &mut Problems, reason: &str) {
-        p.error(
-            "not_supported",
-            self.key,
-            &self.path,
-            format!("not supported: {reason}"),
-        )
+        let (place, path) = (self.key, &self.path);
+        if p.ignores_unsupported() {
+            let message = format!("left out, not supported: {reason}");
+            p.warn(NOT_SUPPORTED, place, path, message)
+        } else {
+            p.error(
+                NOT_SUPPORTED,
+                place,
+                path,
+                format!("not supported: {reason}"),
+            )
+        }
         .label("not supported here")
         .file();
     }

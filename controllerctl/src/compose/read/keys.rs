@@ -24,7 +24,7 @@ const EXTENSIONS: Reasons = &[
 ];
 
 /// What an extension of ours belongs to.
-pub(super) fn belongs(name: &str) -> Option<&'static str> {
+pub(in super::super) fn belongs(name: &str) -> Option<&'static str> {
     let mut ours = EXTENSIONS.iter();
     ours.find(|(ours, _)| *ours == name).map(|(_, at)| *at)
 }

@@ -65,7 +65,9 @@ pub(super) fn read(item: &Item<'_>, shared: &Shared<'_>, p: &mut Problems) -> Op
         !ports.routes.is_empty(),
         p,
     );
-    if spec.image.is_empty() && !has_key(item, "build") && !has_key(item, "image") {
+    // A build is refused with its own words, unless it is left out.
+    let is_said = has_key(item, "build") && !p.ignores_unsupported();
+    if spec.image.is_empty() && !is_said && !has_key(item, "image") {
         item.invalid_help(p, "has no image", "add for example: image: nginx:1.29");
     }
     fields.finish(p, keys::SERVICE);

@@ -1,6 +1,7 @@
 //! The program from outside: what it prints where, and with which code it ends.
 
 mod certificates;
+mod config;
 mod explain;
 mod fake;
 mod rollouts;

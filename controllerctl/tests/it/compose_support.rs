@@ -1,0 +1,104 @@
+//! What becomes of each key, and files that are taken without some of theirs.
+
+use controllerctl::compose::interpolate::Variables;
+use controllerctl::compose::support::{Row, Status};
+use controllerctl::compose::{Checked, Request, check};
+
+use crate::compose_env::{directory, load_with, refused, taken};
+
+const FILE: &str = "name: shop\nnetworks: { back: {} }\nservices:\n  web:\n    image: a\n    build: .\n    \
+                    hostname: w\n    environment: { A: 1 }\n    networks: [back]\n    deploy:\n      \
+                    replicas: 1\n      labels: { a: b }\n    x-haproxy: { drain: 5s }\n    ports: [\"80:80\"]\n    \
+                    x-mine: 1\n  db:\n    image: b\n    profiles: [data]\n    frob: 1\n";
+
+fn checked(text: &str, ignore_unsupported: bool) -> Checked {
+    let dir = directory(&[("compose.yaml", text)]);
+    let request = Request {
+        directory: dir.path().to_owned(),
+        ignore_unsupported,
+        ..Request::default()
+    };
+    check(&request, &Variables::default()).unwrap()
+}
+
+fn line(row: &Row) -> String {
+    format!(
+        "{} {:?} {}",
+        row.key,
+        row.status,
+        row.reason.as_deref().unwrap_or("-")
+    )
+}
+
+#[test]
+fn each_key_is_in_the_table_once_with_what_becomes_of_it() {
+    let checked = checked(FILE, false);
+    assert_eq!(checked.services(), None);
+    let rows: Vec<String> = checked.support().iter().map(line).collect();
+    let starts = [
+        "name Supported -",
+        "networks.back Refused not supported: replicas are reached",
+        "services.web.image Supported -",
+        "services.web.build Refused not supported: build the image",
+        "services.web.hostname Conditional for one replica only",
+        "services.web.environment Supported -",
+        "services.web.networks Refused not supported",
+        "services.web.deploy.replicas Supported -",
+        "services.web.deploy.labels Refused not supported: use the service's labels",
+        "services.web.x-haproxy.drain Supported -",
+        "services.web.ports Supported -",
+    ];
+    assert_eq!(rows.len(), starts.len(), "{rows:#?}");
+    for (row, start) in rows.iter().zip(starts) {
+        assert!(row.starts_with(start), "{row} is not {start}");
+    }
+}
+
+#[test]
+fn unknown_keys_and_wrong_values_are_refused_in_the_table() {
+    let text = "services:\n  a: &a { image: a, comand: x, read_only: maybe }\n  b: *a\n";
+    let rows = checked(text, true).support();
+    let of = |key: &str| rows.iter().find(|row| row.key == key).unwrap();
+    for service in ["a", "b"] {
+        let row = of(&format!("services.{service}.comand"));
+        let said = (row.status, row.reason.as_deref());
+        assert_eq!(said, (Status::Refused, Some("unknown key `comand`")));
+        let row = of(&format!("services.{service}.read_only"));
+        assert_eq!(row.status, Status::Refused);
+        let row = of(&format!("services.{service}.image"));
+        assert_eq!((row.status, &row.reason), (Status::Supported, &None));
+    }
+}
+
+#[test]
+fn what_is_not_supported_may_be_left_out_and_what_is_unknown_may_not() {
+    let dir = directory(&[("compose.yaml", FILE)]);
+    assert!(refused(load_with(dir.path(), &[], |_| {})).contains("not supported"));
+    let loaded = taken(load_with(dir.path(), &[], |r| r.ignore_unsupported = true));
+    let said: Vec<&str> = loaded.warnings.iter().map(|p| p.path.as_str()).collect();
+    let dropped = [
+        "networks.back",
+        "services.web.build",
+        "services.web.networks",
+        "services.web.deploy.labels",
+    ];
+    for path in dropped {
+        assert!(said.contains(&path), "{path}: {said:?}");
+    }
+    let text = serde_json::to_string(&loaded.tree).unwrap();
+    assert!(
+        !text.contains("build") && !text.contains("\"a\":\"b\""),
+        "{text}"
+    );
+    let table = checked(FILE, true).support();
+    let dropped = table.iter().filter(|row| row.status == Status::Dropped);
+    assert_eq!(dropped.count(), 4);
+
+    let dir = directory(&[("compose.yaml", "services: { web: { image: a, frob: 1 } }\n")]);
+    let said = refused(load_with(dir.path(), &[], |r| r.ignore_unsupported = true));
+    assert!(said.contains("unknown key `frob`"), "{said}");
+    // There is nothing to run without what is left out.
+    let dir = directory(&[("compose.yaml", "services: { web: { build: . } }\n")]);
+    let said = refused(load_with(dir.path(), &[], |r| r.ignore_unsupported = true));
+    assert!(said.contains("has no image"), "{said}");
+}
