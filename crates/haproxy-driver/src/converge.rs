@@ -316,6 +316,7 @@ impl Edge {
                 running: Some(&seen.running),
                 version,
                 vouched: vouched.as_ref().unwrap_or(&nobody),
+                over: &self.over,
             };
             let mut decision = decide(&driven, &self.slots, worker, &self.settings);
             self.save_slots(decision.slots.clone()).await?;

@@ -55,8 +55,11 @@ pub struct Worker<'a> {
     pub version: Option<Version>,
     /// Joining servers that answered this host's own probe a moment ago.
     pub vouched: &'a BTreeSet<(BackendName, ReplicaId)>,
+    /// Replicas that were said to be drained: they may be stopped at any moment.
+    pub over: &'a BTreeSet<ReplicaId>,
 }
 
+static NONE: BTreeSet<ReplicaId> = BTreeSet::new();
 static NOBODY: BTreeSet<(BackendName, ReplicaId)> = BTreeSet::new();
 
 impl Worker<'static> {
@@ -65,6 +68,7 @@ impl Worker<'static> {
         running: None,
         version: None,
         vouched: &NOBODY,
+        over: &NONE,
     };
 }
 
@@ -106,6 +110,7 @@ pub fn decide(
             can_add: can_add(backend, worker.version),
             limit: loaded_route.unwrap_or(&backend.route).maxconn_per_replica,
             vouched: worker.vouched,
+            over: worker.over,
             settings,
             out: &mut out,
         };
@@ -171,6 +176,7 @@ struct Look<'a> {
     /// Requests that a server takes at a time in what HAProxy has loaded; 0 without a limit.
     limit: u32,
     vouched: &'a BTreeSet<(BackendName, ReplicaId)>,
+    over: &'a BTreeSet<ReplicaId>,
     settings: &'a Settings,
     out: &'a mut Decision,
 }
@@ -468,7 +474,8 @@ impl Look<'_> {
             None => 0,
         };
         // What was not read changes nothing.
-        if !self.backend.closing || (self.queued == Some(0) && its_own == 0) {
+        let nobody_waits = self.queued == Some(0) && its_own == 0;
+        if !self.backend.closing || nobody_waits || self.over.contains(&server.replica) {
             return false;
         }
         self.out.finishing += 1;

@@ -102,6 +102,7 @@ fn look(intent: &Intent, slots: &SlotMap, running: &Running) -> Decision {
         running: Some(running),
         version: RELEASE,
         vouched: &vouched,
+        over: &NONE,
     };
     decide(intent, slots, worker, &Settings::default())
 }
@@ -164,6 +165,7 @@ fn a_probe_of_a_moment_ago_counts_unless_haproxy_says_down() {
             running: Some(&running),
             version: RELEASE,
             vouched: &vouched,
+            over: &NONE,
         };
         wire(&decide(
             &want,
@@ -251,6 +253,7 @@ fn an_old_haproxy_gets_a_larger_pool_by_reload() {
         running: Some(&running),
         version: Version::parse("2.4.29"),
         vouched: &vouched,
+        over: &NONE,
     };
     let decision = decide(
         &want,
@@ -277,6 +280,7 @@ fn second_replica(balance: Balance, version: &str) -> (usize, Vec<&'static str>)
         running: Some(&running),
         version: Version::parse(version),
         vouched: &BTreeSet::new(),
+        over: &NONE,
     };
     let pools = slots(&[(1, held(7, true))]);
     let decision = decide(&want, &pools, worker, &Settings::default());
@@ -312,6 +316,7 @@ fn a_larger_pool_is_asked_for_until_it_is_loaded() {
         running: Some(&loaded),
         version: Version::parse("2.4.29"),
         vouched: &vouched,
+        over: &NONE,
     };
     let decision = decide(&want, &pools, worker, &Settings::default());
     let reasons: Vec<&str> = decision.reload.values().copied().collect();

@@ -18,14 +18,14 @@
 //! - A HAProxy that is down is not started: its supervisor does that. The files are kept current
 //!   and whole meanwhile.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use longshore_model::certificate::CertificatesObserved;
 use longshore_model::observe::{BackendObserved, PortsBySharer, ServersByService};
 use longshore_model::repair::Repair;
-use longshore_model::{Routes, ServiceKey};
+use longshore_model::{ReplicaId, Routes, ServiceKey};
 use tokio::time::Instant;
 
 use crate::certificates::CertificateFiles;
@@ -147,6 +147,8 @@ pub struct Edge {
     /// When ports that other programs hold are asked for again.
     pub(crate) look_again: Option<Instant>,
     pub(crate) kept_down: KeptDown,
+    /// Replicas that leave and were said to have nothing left to do: they may be stopped at any moment.
+    pub(crate) over: BTreeSet<ReplicaId>,
     /// Since when a reload waits for somebody who serves what waits in HAProxy.
     pub(crate) stranded_since: Option<Instant>,
     /// HAProxy is down, and haproxy has taken the file that it will start from, with all that this names.
@@ -243,6 +245,7 @@ impl Edge {
             via_master: false,
             look_again: None,
             kept_down: KeptDown::default(),
+            over: BTreeSet::new(),
             stranded_since: None,
             is_start_checked: false,
             sharers: Sharers::default(),

@@ -1,6 +1,6 @@
 //! What HAProxy really runs, in the controller's words.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -69,15 +69,17 @@ impl Edge {
         let mut problems = self.say_sharers();
         problems.extend(self.last_problems.iter().cloned());
         let old = self.old_workers_load(&mut problems).await?;
+        let servers = servers(
+            &self.intent,
+            &self.slots,
+            &self.settings.check,
+            &seen.running,
+            &old,
+        );
+        self.note_over(&servers);
         Ok(EdgeSnapshot {
             routes_generation: self.acknowledged,
-            servers: servers(
-                &self.intent,
-                &self.slots,
-                &self.settings.check,
-                &seen.running,
-                &old,
-            ),
+            servers,
             backends: backends(seen.stat.as_deref().unwrap_or_default()),
             haproxy_version: seen.info.version.clone(),
             pid: seen.info.pid,
@@ -86,6 +88,20 @@ impl Edge {
             sharers: self.sharers(),
             certificates: self.certificates(),
         })
+    }
+}
+
+impl Edge {
+    /// Whoever was said to be drained is not let in again: its stop may be under way.
+    fn note_over(&mut self, said: &ServersByService) {
+        let servers = self.intent.backends.values();
+        let servers = servers.flat_map(|backend| backend.servers.values());
+        let drains = servers.filter(|server| server.mode == ServerMode::Drain);
+        let drains: BTreeSet<ReplicaId> = drains.map(|server| server.replica).collect();
+        self.over.retain(|id| drains.contains(id));
+        let all = said.values().flatten();
+        let over = all.filter(|(id, server)| drains.contains(id) && server.is_over());
+        self.over.extend(over.map(|(id, _)| *id));
     }
 }
 
@@ -125,7 +141,7 @@ pub fn servers(
             let check = backend.check_settings(check);
             let mut observed = now.map_or(ABSENT, |(now, proven)| observe(now, proven, &check));
             let address = SocketAddr::new(server.address, server.port).to_string();
-            if server.mode == ServerMode::Drain {
+            if server.mode == ServerMode::Drain && observed.admin == ServerAdmin::Ready {
                 observed.queued = observed.queued.saturating_add(waiting);
             }
             if let Some(load) = old.get(&(name.to_string(), address)) {

@@ -77,9 +77,10 @@ impl Edge {
             Holder::Replica { id, .. } => {
                 let server = backend.servers.get(id);
                 let now = running.get(slot);
-                server
+                let is_there = server
                     .zip(now)
-                    .is_some_and(|(server, now)| now.up && points_at(now, server))
+                    .is_some_and(|(server, now)| now.up && points_at(now, server));
+                is_there && !self.over.contains(id)
             }
             Holder::Leaving | Holder::Free => false,
         });

@@ -167,6 +167,7 @@ impl Driver {
             running: None,
             version: None,
             vouched: &BTreeSet::new(),
+            over: &BTreeSet::new(),
         };
         let decision = decide(&self.intent, &self.slots, worker, &settings);
         let mut slots = for_reload(&decision.slots, &settings);
@@ -234,6 +235,8 @@ impl Driver {
                 running: Some(&running),
                 version: Version::parse(self.release()),
                 vouched: vouched.as_ref().unwrap_or(&nobody),
+                // Nobody waits for servers there, so that nobody is let in again.
+                over: &BTreeSet::new(),
             };
             let mut decision = decide(&self.intent, &self.slots, worker, &Settings::default());
             self.slots = decision.slots.clone();

@@ -36,6 +36,7 @@ pub(crate) fn first_slots(intent: &Intent) -> SlotMap {
         running: None,
         version: None,
         vouched: &BTreeSet::new(),
+        over: &BTreeSet::new(),
     };
     decide(intent, &SlotMap::default(), worker, &settings()).slots
 }

@@ -442,6 +442,7 @@ fn commands_are_clean(intent: &Intent) {
         running: Some(&running),
         version: Some(Version::new(3, 2, 26)),
         vouched: &BTreeSet::new(),
+        over: &BTreeSet::new(),
     };
     for step in decide(intent, &SlotMap::default(), worker, &settings()).steps {
         let line = step.wire();

@@ -170,11 +170,13 @@ async fn a_reload_waits_until_somebody_serves_what_waits() {
     host.edge.apply(&drained).await.unwrap();
     a.gate.add_permits(1);
     is_over(&mut host).await;
-    web.servers.clear();
+    // It was said to be over: it may be stopped at any moment, and is not let in again.
     let new = http("shop/api", other_port, vec![]);
     let both = vec![new.clone(), web.clone()];
     let applied = host.edge.apply(&routes(3, both)).await.unwrap();
     assert!(!applied.reloaded && !applied.converged, "{applied:?}");
+    let leaver = host.read().await.server(ReplicaId(1)).unwrap();
+    assert!(leaver.is_over(), "{leaver:?}");
     let said = applied.problems.join("; ");
     assert!(said.contains("5 requests wait in be_shop_web_"), "{said}");
 
