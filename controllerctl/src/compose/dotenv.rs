@@ -2,6 +2,9 @@
 
 use super::interpolate::{Expansion, Variables, expansion};
 
+/// Most variables of one file.
+const PAIRS_MAX: usize = 4_096;
+
 /// What is wrong with a file of variables. It quotes nothing: values may be secrets.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {message}")]
@@ -40,6 +43,7 @@ pub fn parse(text: &str, environment: &Variables) -> Result<Vec<(String, String)
         if environment.get(name).is_none() {
             known.set(name, &value);
         }
+        limit(&pairs, line)?;
         match pairs.iter_mut().find(|(other, _)| other == name) {
             Some(pair) => pair.1 = value,
             None => pairs.push((name.to_owned(), value)),
@@ -64,9 +68,18 @@ pub fn parse_raw(text: &str, environment: &Variables) -> Result<Vec<(String, Str
             None => (start.trim_end(), environment.get(start.trim_end())),
         };
         named(name, index + 1)?;
+        limit(&pairs, index + 1)?;
         pairs.extend(value.map(|value| (name.to_owned(), value.to_owned())));
     }
     Ok(pairs)
+}
+
+fn limit(pairs: &[(String, String)], line: usize) -> Result<(), EnvFault> {
+    if pairs.len() < PAIRS_MAX {
+        return Ok(());
+    }
+    let message = format!("more than {PAIRS_MAX} variables");
+    Err(EnvFault { line, message })
 }
 
 fn is_name(c: char) -> bool {
@@ -282,6 +295,14 @@ mod tests {
             parse_raw("A=1\nB C=2\n", &environment()).unwrap_err().line,
             2
         );
+    }
+
+    #[test]
+    fn there_are_only_so_many_variables() {
+        let text: String = (0..=PAIRS_MAX).map(|n| format!("A{n}=1\n")).collect();
+        let last = PAIRS_MAX + 1;
+        assert_eq!(parse(&text, &environment()).unwrap_err().line, last);
+        assert_eq!(parse_raw(&text, &environment()).unwrap_err().line, last);
     }
 
     #[test]

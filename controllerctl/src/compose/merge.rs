@@ -47,8 +47,6 @@ fn merge_at(path: &mut Vec<String>, base: Node, over: Node, problems: &mut Probl
     }
     let rule = rule(path);
     let (mut base, over) = (rule.long(base), rule.long(over));
-    // What was cut off from the files below stays so.
-    let mark = base.mark.map(|_| Mark::Override);
     if base.mark == Some(Mark::Reset) {
         base.value = Value::Null;
     }
@@ -78,7 +76,7 @@ fn merge_at(path: &mut Vec<String>, base: Node, over: Node, problems: &mut Probl
         }
         (_, value) => value,
     };
-    Node { value, place, mark }
+    Node::new(value, place)
 }
 
 fn map(

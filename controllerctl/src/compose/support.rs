@@ -143,8 +143,8 @@ impl Table<'_> {
     /// The worst that is said about a key; with `all`, about what is below it, too.
     fn at(&self, key: &Key, path: &str, all: bool) -> Option<(Status, String)> {
         let here = self.places.get(&key.place).into_iter().flatten().copied();
-        // What extends copied stands in one place, under several services.
-        let here = here.filter(|p| p.code == UNKNOWN_KEY && path.starts_with(&p.path));
+        // Such a problem names the mapping that holds the key.
+        let here = here.filter(|p| p.code == UNKNOWN_KEY);
         let below = self.problems.iter().filter(|p| {
             let rest = p.path.strip_prefix(path);
             let is_below = rest.is_some_and(|rest| all && rest.starts_with(['.', '[']));

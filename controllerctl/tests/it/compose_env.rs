@@ -230,6 +230,12 @@ fn wrong_profiles_and_those_that_others_need_are_said() {
         let said = refused(load_with(dir.path(), &[], |_| {}));
         assert!(said.contains(wanted), "{key}: {said}");
     }
+    // It can do without.
+    let text = "services:\n  web: { image: a, depends_on: { db: { required: false } } }\n  db: { image: b, \
+                profiles: [data] }\n";
+    let dir = directory(&[("compose.yaml", text)]);
+    let request = |r: &mut controllerctl::compose::Request| r.ignore_unsupported = true;
+    taken(load_with(dir.path(), &[], request));
     let dir = directory(&[("compose.yaml", PROFILES)]);
     let loaded = taken(load_with(dir.path(), &[], |r| {
         r.profiles = vec!["dat".into()];

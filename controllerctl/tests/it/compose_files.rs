@@ -80,6 +80,23 @@ fn a_reset_holds_for_what_is_extended_and_for_files_below() {
     assert_eq!(tree["services"]["web"], serde_json::json!({"image": "b"}));
 }
 
+/// What the extended service takes away is not taken away from the one that extends it.
+#[test]
+fn a_reset_is_of_the_service_that_says_it() {
+    let tree = tree(&[
+        (
+            "compose.yaml",
+            "services: { web: { image: a, ports: [\"80:80\"] } }\n",
+        ),
+        (
+            "compose.override.yaml",
+            "services:\n  base: { image: b, ports: !reset [\"${NONE:?nobody asks for it}\"] }\n  web: { extends: base }\n",
+        ),
+    ]);
+    let wanted = serde_json::json!({"image": "b", "ports": ["80:80"]});
+    assert_eq!(tree["services"]["web"], wanted);
+}
+
 #[test]
 fn circles_and_what_is_not_there_are_said_by_name() {
     let circle =
