@@ -10,9 +10,9 @@ use longshore_model::{
 };
 use longshore_proto::control::v1 as pb;
 use longshore_wire::service_spec_from_pb;
-use serde_json::Value;
 use tonic::Status;
 
+use super::differences::differences;
 use super::lists::is_shut_out;
 use super::{beforehand, find, secrets};
 use crate::cluster::Cluster;
@@ -22,8 +22,6 @@ use crate::grpc::Refusal;
 /// Most replicas of one service.
 pub(super) const REPLICAS_MAX: u32 = longshore_model::AutoscaleSpec::REPLICAS_MAX;
 const SERVICES_MAX: usize = 256;
-/// Lines of differences said of one service.
-const DETAILS_MAX: usize = 64;
 /// Ports of the edges that are not for apps: HAProxy's own page and the controller.
 const STATS_PORT: u16 = 8404;
 
@@ -232,46 +230,6 @@ pub(super) fn plan_app(
         changes,
         warnings,
     })
-}
-
-/// `field: old -> new`, one line each.
-pub(super) fn differences(old: &ServiceSpec, new: &ServiceSpec) -> Vec<String> {
-    let json = |spec: &ServiceSpec| serde_json::to_value(spec).unwrap_or(Value::Null);
-    let mut lines = Vec::new();
-    compare("", &json(old), &json(new), &mut lines);
-    lines.truncate(DETAILS_MAX);
-    lines
-}
-
-fn compare(path: &str, old: &Value, new: &Value, lines: &mut Vec<String>) {
-    match (old, new) {
-        (Value::Object(a), Value::Object(b)) => {
-            let mut keys: Vec<&String> = a.keys().chain(b.keys()).collect();
-            keys.sort();
-            keys.dedup();
-            for key in keys {
-                let path = if path.is_empty() {
-                    key.clone()
-                } else {
-                    format!("{path}.{key}")
-                };
-                let (old, new) = (a.get(key), b.get(key));
-                // Values of the environment may be secrets: which one changed is enough.
-                if path.starts_with("container.env.") && old != new {
-                    lines.push(format!("{path}: changed"));
-                } else {
-                    compare(
-                        &path,
-                        old.unwrap_or(&Value::Null),
-                        new.unwrap_or(&Value::Null),
-                        lines,
-                    );
-                }
-            }
-        }
-        (old, new) if old != new => lines.push(format!("{path}: {old} -> {new}")),
-        _ => {}
-    }
 }
 
 /// A restart that somebody asked for is no part of a file, so the next file does not undo it.

@@ -5,6 +5,7 @@ mod autoscale;
 mod beforehand;
 mod certificates;
 mod decisions;
+mod differences;
 mod events;
 mod exec;
 mod find;

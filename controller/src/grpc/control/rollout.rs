@@ -15,6 +15,7 @@ use longshore_wire::to_struct;
 use tonic::Status;
 
 use self::older::older;
+use super::differences::differences;
 use super::lists::is_shut_out;
 use super::{apply, find};
 use crate::cluster::{Cluster, Ledger, View};
@@ -192,7 +193,7 @@ pub(super) fn history(
         if before == Some(spec) {
             continue;
         }
-        let changes = before.map(|old| apply::differences(old, spec));
+        let changes = before.map(|old| differences(old, spec));
         rows.push(pb::Revision {
             changes: changes.unwrap_or_default(),
             good: good.is_some_and(|good| good.revision == record.app.revision),
