@@ -2,6 +2,7 @@
 
 use longshore_model::record::{GateLook, RolloutAnswer, RolloutRecord};
 use longshore_model::rollout::Direction;
+use longshore_model::ways::refused_in_words;
 
 use super::words::{counted, span};
 
@@ -77,7 +78,9 @@ fn answer(record: &RolloutRecord) -> String {
                 (all, true) => (format!("all {all} replicas"), "are new and were"),
                 (all, false) => (format!("all {all} replicas"), "have returned and were"),
             };
-            format!("{all} {have} watched")
+            let refused = refused_in_words(&record.refused_by);
+            let refused = refused.map_or_else(String::new, |said| format!("; {said}"));
+            format!("{all} {have} watched{refused}")
         }
     }
 }
@@ -97,6 +100,7 @@ mod tests {
     use longshore_model::record::{GateSide, RolloutStage};
     use longshore_model::rollout::Trouble;
     use longshore_model::spec::{GateSpec, UpdateSpec};
+    use longshore_model::ways::RefusedBy;
 
     use super::*;
 
@@ -122,6 +126,7 @@ mod tests {
             trouble: None,
             setback: None,
             gate: None,
+            refused_by: RefusedBy::new(),
             answer,
         }
     }
@@ -158,6 +163,9 @@ mod tests {
         opens_back.direction = Direction::Back;
         let mut nobody = look(RolloutAnswer::Finishes);
         nobody.target = 0;
+        let mut refused = look(RolloutAnswer::Finishes);
+        let why = "port 443: HAProxy refuses certificate cert: unable to load it";
+        refused.refused_by = [("edge1".parse().unwrap(), why.to_owned())].into();
         let why = Trouble::Errors {
             new_permille: 31,
             old_permille: 4,
@@ -176,7 +184,7 @@ mod tests {
             RolloutAnswer::Reopens,
         ];
         let looks = plain.into_iter().map(look);
-        let looks = looks.chain([gated, back, opens_back, nobody]);
+        let looks = looks.chain([gated, back, opens_back, nobody, refused]);
         let lines: Vec<String> = looks.map(|look| summary(&look)).collect();
         insta::assert_snapshot!("rollout", lines.join("\n"));
     }

@@ -30,6 +30,13 @@ fn app(name: &str, revision: u64) -> App {
     }
 }
 
+fn finished() -> RolloutNews {
+    RolloutNews::Finished {
+        after_ms: 5,
+        refused_by: Default::default(),
+    }
+}
+
 fn event(revision: u64, news: RolloutNews) -> Event {
     let service = "shop/web".parse().unwrap();
     let kind = EventKind::Rollout {
@@ -90,7 +97,7 @@ fn a_revision_remembers_how_it_ended_and_why() {
         revisions(&*store, &"shop".parse().unwrap()).unwrap()
     };
     let rows = commit(&[
-        event(1, RolloutNews::Finished { after_ms: 5 }),
+        event(1, finished()),
         event(
             2,
             RolloutNews::RollsBack {
@@ -99,7 +106,7 @@ fn a_revision_remembers_how_it_ended_and_why() {
             },
         ),
         // Before the history began.
-        event(77, RolloutNews::Finished { after_ms: 5 }),
+        event(77, finished()),
     ]);
     let of = |row: &RevisionRecord| row.outcomes[&"web".parse::<ServiceName>().unwrap()].clone();
     assert_eq!(of(&rows[0]).state, "finished");

@@ -30,6 +30,7 @@ pub mod shared;
 mod span;
 pub mod spec;
 mod update;
+pub mod ways;
 pub mod weight;
 
 pub use app::{App, Desired, ManualScale};

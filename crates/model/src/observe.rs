@@ -14,6 +14,7 @@ use crate::certificate::CertificatesObserved;
 use crate::id::{NodeId, ReplicaId, ServiceKey};
 use crate::node::Capacity;
 use crate::replica::ReplicaStatus;
+use crate::ways::RefusedBy;
 
 /// Everything that was seen of nodes and edges.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -30,6 +31,20 @@ pub struct Observed {
     /// not hear while its process was stopped it knows nothing.
     #[serde(default)]
     pub watched_since_ms: TimeMs,
+}
+
+impl Observed {
+    /// Edges that say that they cannot serve a service as wanted. Not those that are away: what they
+    /// said may be long mended.
+    #[must_use]
+    pub fn refused_by(&self, service: &ServiceKey) -> RefusedBy {
+        let edges = self.edges.iter().filter(|(_, seen)| seen.session.connected);
+        let refused = edges.filter_map(|(edge, seen)| {
+            let why = seen.refused.get(service)?;
+            Some((edge.clone(), why.clone()))
+        });
+        refused.collect()
+    }
 }
 
 /// What one query outside the cluster answered.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::id::{NodeId, ReplicaId, TemplateId};
 use crate::reason::FailReason;
 use crate::spec::ServiceSpec;
+use crate::ways::{RefusedBy, refused_in_words};
 use crate::{TimeMs, span};
 
 /// The present or the last rollout of a service. It stays in the plan after its end, so that
@@ -337,6 +338,9 @@ pub enum RolloutNews {
     Finished {
         /// From its start to here.
         after_ms: u64,
+        /// Edges that did not serve the service as wanted then.
+        #[serde(default, skip_serializing_if = "RefusedBy::is_empty")]
+        refused_by: RefusedBy,
     },
     /// No replica is wanted, so nothing was exchanged and nothing proved: the first replicas that
     /// are wanted again are a rollout of their own.
@@ -392,7 +396,16 @@ impl fmt::Display for RolloutNews {
             }
             Self::Held { by } => write!(f, "rollout held by {by}"),
             Self::Resumed { by } => write!(f, "rollout resumed by {by}"),
-            Self::Finished { after_ms } => write!(f, "rollout finished after {}", span(*after_ms)),
+            Self::Finished {
+                after_ms,
+                refused_by,
+            } => {
+                write!(f, "rollout finished after {}", span(*after_ms))?;
+                match refused_in_words(refused_by) {
+                    Some(said) => write!(f, ", but the service is {said}"),
+                    None => Ok(()),
+                }
+            }
             Self::Unproved { good_revision } => {
                 f.write_str("rollout over with no replica wanted, so the revision is unproved")?;
                 match good_revision {

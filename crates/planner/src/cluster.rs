@@ -9,6 +9,7 @@ use std::sync::Arc;
 use longshore_model::observe::{CheckState, EdgeObserved, ServerAdmin, SessionObserved};
 use longshore_model::report::NodeState;
 use longshore_model::spec::ZONE_LABEL;
+use longshore_model::ways::RefusedBy;
 use longshore_model::{NodeId, ReplicaId, ServiceKey, SharedMap, TimeMs};
 
 use crate::place::pool::Pools;
@@ -59,6 +60,18 @@ impl EdgeSlot<'_> {
         let sessions = self.seen.and_then(|seen| seen.sessions.get(service));
         let server = sessions.and_then(|sessions| sessions.get(&replica));
         server.map_or(0, |server| server.sessions.saturating_add(server.queued))
+    }
+}
+
+impl Cluster<'_> {
+    /// Edges that say that they cannot serve a service as wanted, be it by one of its ways in.
+    pub(crate) fn refused_by(&self, service: &ServiceKey) -> RefusedBy {
+        let edges = self.edges.iter().filter(|edge| edge.connected);
+        let refused = edges.filter_map(|edge| {
+            let why = edge.seen?.refused.get(service)?;
+            Some((edge.id.clone(), why.clone()))
+        });
+        refused.collect()
     }
 }
 

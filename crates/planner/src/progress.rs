@@ -5,12 +5,13 @@
 //! Which replicas come and go for it is the business of [`crate::rollout`].
 
 mod decide;
+mod end;
 mod waits;
 
 use std::sync::Arc;
 
 use longshore_model::record::{RolloutAnswer, RolloutRecord, RolloutStage, Setback};
-use longshore_model::rollout::{Direction, Good, PauseCause, Phase, Rollout, RolloutNews, Said};
+use longshore_model::rollout::{Direction, PauseCause, Phase, Rollout, RolloutNews, Said};
 use longshore_model::spec::{FailureAction, UpdateOrder, UpdateSpec};
 use longshore_model::{Decision, EventKind, Reason, ServiceSpec, TemplateId};
 
@@ -18,6 +19,7 @@ use crate::draft::{Draft, same_spec};
 use crate::{gate, place, record, verdict};
 
 pub use decide::recompute_rollout;
+use end::{finish, keep_good};
 pub(crate) use waits::say_waits;
 
 /// Steps that one run can take for one service: it begins, fails, goes back, is held, opens a
@@ -410,6 +412,7 @@ pub(crate) fn look(draft: &Draft<'_>, service: usize) -> Option<RolloutRecord> {
         trouble: rollout.trouble.clone(),
         setback: None,
         gate: gate.map(|gate| gate::look(draft, service, &rollout.to, gate)),
+        refused_by: draft.cluster.refused_by(&draft.services[service].key),
         answer: RolloutAnswer::WaitsForReplicas,
     };
     // More may be wanted than fits. The old ones stay beside a batch that a gate watches: there
@@ -533,67 +536,4 @@ fn monitor(draft: &mut Draft<'_>, service: usize, until_ms: u64) {
         let look_ms = draft.input.now_ms.saturating_add(gate::LOOK_MS);
         draft.look_again(service, look_ms);
     }
-}
-
-/// Every replica is new and was watched; or none is wanted, so that nothing is proved.
-fn finish(draft: &mut Draft<'_>, service: usize, proved: bool) -> bool {
-    let Some(rollout) = of(draft, service) else {
-        return false;
-    };
-    let after_ms = draft.input.now_ms.saturating_sub(rollout.started_ms);
-    let entry = draft.planned(service);
-    let to_revision = entry
-        .and_then(|entry| entry.good.as_ref())
-        .map(|g| g.revision);
-    let known = entry.is_some_and(|entry| {
-        let good = entry.good.as_ref();
-        good.is_some_and(|good| good.template == rollout.to)
-    });
-    let direction = rollout.direction;
-    let news = match direction {
-        Direction::Forward if proved || known => RolloutNews::Finished { after_ms },
-        Direction::Forward => RolloutNews::Unproved {
-            good_revision: to_revision.unwrap_or_default(),
-        },
-        Direction::Back => RolloutNews::RolledBack {
-            to_revision: to_revision.unwrap_or_default(),
-        },
-    };
-    enter(draft, service, Phase::Done);
-    change(draft, service, |rollout| rollout.open = false);
-    gate::forget(draft, service);
-    say(draft, service, news);
-    if proved && direction == Direction::Forward {
-        set_good(draft, service);
-    }
-    true
-}
-
-/// What was proved may say other things of the service by now (routes, counts) without another
-/// template: a later failure goes back to that.
-fn keep_good(draft: &mut Draft<'_>, service: usize) -> bool {
-    let (Some(rollout), Some(spec)) = (of(draft, service), draft.services[service].spec) else {
-        return false;
-    };
-    let forward = rollout.direction == Direction::Forward && rollout.phase == Phase::Done;
-    let good = draft.planned(service).and_then(|entry| entry.good.as_ref());
-    let good = good.filter(|good| good.template == rollout.to);
-    let newer = good.is_some_and(|good| !same_spec(&good.spec, spec));
-    if forward && newer {
-        set_good(draft, service);
-    }
-    forward && newer
-}
-
-/// What the rollout went to is what a later failure goes back to.
-fn set_good(draft: &mut Draft<'_>, service: usize) {
-    let (Some(rollout), Some(spec)) = (of(draft, service), draft.services[service].spec) else {
-        return;
-    };
-    let good = Good {
-        revision: revision(draft, service),
-        template: rollout.to.clone(),
-        spec: Arc::clone(spec),
-    };
-    draft.entry(service).good = Some(good);
 }

@@ -172,16 +172,8 @@ fn say_refused(draft: &mut Draft<'_>, service: usize) {
     if slot.spec.is_none() {
         return;
     }
-    let edges = draft.cluster.edges.iter().filter(|edge| edge.connected);
-    let refused = edges.filter_map(|edge| {
-        let detail = edge.seen?.refused.get(&slot.key)?;
-        Some(Reason::NotRouted {
-            edge: edge.id.clone(),
-            detail: detail.clone(),
-        })
-    });
-    for reason in refused.collect::<Vec<_>>() {
-        draft.wait(service, reason);
+    for (edge, detail) in draft.cluster.refused_by(&slot.key) {
+        draft.wait(service, Reason::NotRouted { edge, detail });
     }
 }
 

@@ -179,6 +179,27 @@ impl Scene {
         newest.into_iter().chain(others).collect()
     }
 
+    /// Edges that refuse it and serve none of that name in its place, and why.
+    fn lacking<'s>(
+        &'s self,
+        key: &'s SecretKey,
+        wanted: &'s CertificateWanted,
+    ) -> impl Iterator<Item = (&'s NodeId, &'s str)> {
+        self.edges()
+            .filter_map(|edge| match wanted.state(key, edge.says()) {
+                CertificateState::Refused { why, served: None } => Some((edge.id, why)),
+                _ => None,
+            })
+    }
+
+    /// Is any edge known to serve one under this name, or one there whose agent does not say?
+    fn may_be_served(&self, key: &SecretKey, wanted: &CertificateWanted) -> bool {
+        self.edges().any(|edge| {
+            let is_untold = wanted.state(key, edge.says()) == CertificateState::Untold;
+            is_untold || edge.served(key).is_some()
+        })
+    }
+
     /// Edges that are away, each with what is known of the certificate that it serves until it is
     /// back; not those that have the newest one.
     fn away<'s>(
@@ -227,7 +248,8 @@ impl Scene {
         said
     }
 
-    /// Each certificate that a service is served with, in a line, and who refuses a newer one.
+    /// Each certificate that a service is served with, in a line, or that no edge serves it; who
+    /// refuses it.
     pub(super) fn lines(&self, service: &ServiceKey) -> Vec<String> {
         let Some((_, spec)) = self.desired.service(service) else {
             return Vec::new();
@@ -236,10 +258,15 @@ impl Scene {
         let of_app = self.desired.certificates.iter();
         let of_app = of_app.filter(|(key, _)| key.app == service.app && is_used(spec, key));
         for (key, wanted) in of_app {
+            let nobody = match self.may_be_served(key, wanted) {
+                true => "",
+                false => "no edge is known to serve ",
+            };
             let ends = self.ends(key, wanted).into_iter();
-            lines.extend(
-                ends.map(|(what, until_ms)| format!("TLS: {what} {}", self.when(until_ms))),
-            );
+            lines.extend(ends.map(|(what, until_ms)| {
+                let which = if nobody.is_empty() { "" } else { ", which" };
+                format!("TLS: {nobody}{what}{which} {}", self.when(until_ms))
+            }));
             lines.extend(self.away(key, wanted).map(|(edge, served)| match served {
                 None => format!(
                     "TLS: {edge} is away; which certificate {} it serves is not known",
@@ -255,6 +282,12 @@ impl Scene {
                 let name = &key.name;
                 format!(
                     "TLS: {edge} refuses the new certificate {name} ({names}), good until {until}: {why}"
+                )
+            }));
+            lines.extend(self.lacking(key, wanted).map(|(edge, why)| {
+                format!(
+                    "TLS: {edge} refuses certificate {} and has none before it: {why}",
+                    key.name
                 )
             }));
         }

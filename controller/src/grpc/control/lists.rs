@@ -8,6 +8,7 @@ use longshore_model::observe::{CheckState, EdgeObserved, NodeObserved, mean};
 use longshore_model::plan::{Replica, Traffic};
 use longshore_model::report::{NodeState, ScaleReport, ServiceReport};
 use longshore_model::spec::RouteMode;
+use longshore_model::ways::refused_in_words;
 use longshore_model::{
     AutoscaleMode, Desired, NodeId, Observed, Plan, ReplicaId, ReplicaState, ServiceKey,
     ServiceSpec, TimeMs,
@@ -394,6 +395,10 @@ fn convert(
             Some(format!("{}: {}", replica.node, absence(node_state)))
         }
         None if is_down => shut_out(&replica.service, observed),
+        // Reached, but not by every way in, or not through every edge.
+        None if replica.traffic == Traffic::Serve => {
+            refused_in_words(&observed.refused_by(&replica.service))
+        }
         reason => reason.map(ToString::to_string),
     };
     let address = replica
@@ -499,59 +504,4 @@ fn checks(replica: &Replica, observed: &Observed) -> (HashMap<String, String>, u
 }
 
 #[cfg(test)]
-mod tests {
-    use longshore_model::observe::{ServerAdmin, ServerObserved, ServersByService};
-
-    use super::*;
-
-    /// What an edge says of `shop/web`'s first replica: the state of its server, a refusal.
-    fn edge(check: Option<CheckState>, refused: bool) -> EdgeObserved {
-        let key: ServiceKey = "shop/web".parse().expect("a key");
-        let mut edge = EdgeObserved::default();
-        let server = check.map(|check| ServerObserved {
-            check,
-            admin: ServerAdmin::Ready,
-            sessions: 0,
-            queued: 0,
-            answers: Default::default(),
-        });
-        let servers = server.map(|server| (key.clone(), [(ReplicaId(1), server)].into()));
-        edge.take_servers(&servers.into_iter().collect::<ServersByService>());
-        if refused {
-            edge.refused = Arc::new([(key, "port 80 is taken".to_owned())].into());
-        }
-        edge
-    }
-
-    #[test]
-    fn a_replica_serves_unless_every_edge_that_speaks_of_it_keeps_requests_away() {
-        use CheckState::{Down, Unknown, Up};
-        let silent = EdgeObserved {
-            problem: Some("HAProxy is not running".into()),
-            ..EdgeObserved::default()
-        };
-        let cases: [(&[EdgeObserved], bool); 10] = [
-            (&[], false),
-            (&[edge(None, false)], false),
-            (&[edge(Some(Up), false)], false),
-            (&[edge(Some(Unknown), false)], false),
-            (&[edge(Some(Down), false)], true),
-            (&[edge(None, true)], true),
-            (&[edge(None, true), edge(Some(Up), false)], false),
-            (std::slice::from_ref(&silent), true),
-            (&[silent.clone(), edge(Some(Up), false)], false),
-            // Refused for one port, served by another.
-            (&[edge(Some(Up), true)], false),
-        ];
-        for (at, (edges, shut_out)) in cases.iter().enumerate() {
-            let mut observed = Observed::default();
-            for (number, edge) in edges.iter().enumerate() {
-                let id = format!("edge{number}").parse().expect("an id");
-                observed.edges.insert(id, Arc::new(edge.clone()));
-            }
-            let key: ServiceKey = "shop/web".parse().expect("a key");
-            let said = is_shut_out(&key, ReplicaId(1), &observed);
-            assert_eq!(said, *shut_out, "case {at}");
-        }
-    }
-}
+mod tests;

@@ -342,7 +342,7 @@ fn weight<'a>(scene: &'a Scene<'_>, key: &ServiceKey, id: ReplicaId) -> Option<&
 }
 
 /// What an edge says of a replica, if it says anything.
-fn edge_says(seen: &EdgeObserved, key: &ServiceKey, id: ReplicaId) -> Option<String> {
+pub(super) fn edge_says(seen: &EdgeObserved, key: &ServiceKey, id: ReplicaId) -> Option<String> {
     let Some(server) = seen.server(key, id) else {
         let refused = seen
             .refused
@@ -351,8 +351,10 @@ fn edge_says(seen: &EdgeObserved, key: &ServiceKey, id: ReplicaId) -> Option<Str
         return refused.or_else(|| seen.silence().map(str::to_owned));
     };
     let check = word(&server.check);
+    let refused = seen.refused.get(key);
+    let refused = refused.map_or_else(String::new, |why| format!("; not served as wanted: {why}"));
     Some(format!(
-        "check {check}, {} sessions, {} queued",
+        "check {check}, {} sessions, {} queued{refused}",
         server.sessions, server.queued
     ))
 }

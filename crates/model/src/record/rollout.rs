@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::TimeMs;
 use crate::rollout::{Direction, Trouble};
 use crate::update::{GateSpec, UpdateSpec};
+use crate::ways::RefusedBy;
 
 /// One look at a rollout that is not over: what it goes by, and what follows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -50,6 +51,10 @@ pub struct RolloutRecord {
     pub setback: Option<Setback>,
     /// HAProxy's numbers, where the file has a gate.
     pub gate: Option<GateLook>,
+    /// Edges that do not serve the service as wanted, where its replicas are reached by another way
+    /// in. Nothing follows from it: no other replica would mend that.
+    #[serde(default, skip_serializing_if = "RefusedBy::is_empty")]
+    pub refused_by: RefusedBy,
     /// What follows.
     pub answer: RolloutAnswer,
 }

@@ -55,7 +55,7 @@ fn its_first_replicas_are_watched_like_a_rollout_and_then_it_is_good() {
     );
     assert_eq!(good_revision(&world), 2);
     let took = news(&world).into_iter().rev().find_map(|news| match news {
-        RolloutNews::Finished { after_ms } => Some(*after_ms),
+        RolloutNews::Finished { after_ms, .. } => Some(*after_ms),
         _ => None,
     });
     assert!(

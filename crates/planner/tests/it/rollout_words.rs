@@ -343,3 +343,43 @@ fn the_reason_names_what_is_tolerated_when_it_is_too_much() {
         ("paused", 2, 1)
     );
 }
+
+/// Of two ways in one is refused: the replicas are reached by the other one.
+#[test]
+fn a_rollout_that_ends_while_an_edge_refuses_a_way_in_says_so() {
+    let mut world = World::new(2);
+    let why = "port 443: HAProxy refuses certificate cert".to_owned();
+    world.edge().refused = [(key("web"), why.clone())].into();
+    world.apply("web", with(OLD, 2, update(FailureAction::Pause)));
+    let mut looks = Vec::new();
+    for _ in 0..30 {
+        world.tick(500);
+        let records = world.report.records.iter();
+        looks.extend(records.filter_map(|record| match &record.decision {
+            Decision::Rollout(look) if look.answer == RolloutAnswer::Finishes => {
+                Some(look.refused_by.clone())
+            }
+            _ => None,
+        }));
+    }
+    assert_eq!(rollout(&world).phase, Phase::Done);
+    let refused: longshore_model::ways::RefusedBy = [(id("edge"), why)].into();
+    assert_eq!(looks, std::slice::from_ref(&refused));
+    let last = news(&world).into_iter().last().unwrap();
+    let RolloutNews::Finished {
+        after_ms,
+        refused_by,
+    } = last
+    else {
+        panic!("{last}");
+    };
+    assert_eq!(*refused_by, refused);
+    assert_eq!(
+        last.to_string(),
+        format!(
+            "rollout finished after {}, but the service is not reachable as wanted through edge: \
+             port 443: HAProxy refuses certificate cert",
+            span(*after_ms)
+        )
+    );
+}

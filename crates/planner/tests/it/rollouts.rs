@@ -108,7 +108,7 @@ fn the_first_rollout_ends_when_all_have_served_for_the_monitoring_time() {
     let took: Vec<_> = news(&world)
         .into_iter()
         .filter_map(|news| match news {
-            RolloutNews::Finished { after_ms } => Some(*after_ms),
+            RolloutNews::Finished { after_ms, .. } => Some(*after_ms),
             _ => None,
         })
         .collect();

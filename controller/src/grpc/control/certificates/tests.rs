@@ -151,3 +151,44 @@ fn why_says_what_an_edge_that_is_away_serves_until_it_is_back() {
     assert_eq!(lines(&scene), [""; 0]);
     assert!(scene.problems().is_empty());
 }
+
+/// An edge that is there refuses the wanted certificate, and serves none in its place.
+fn refuses(scene: &mut Scene, edge: &str) {
+    heard(scene, edge, 100, "");
+    let id: NodeId = edge.parse().unwrap();
+    let seen = CertificateObserved {
+        served: None,
+        refused: Some(CertificateRefused {
+            mark: "new".into(),
+            why: "unable to load it".into(),
+        }),
+    };
+    let edge = Arc::make_mut(scene.observed.edges.get_mut(&id).unwrap());
+    edge.certificates = Some(Arc::new([(secret(), seen)].into()));
+    edge.refused = Arc::new([(web(), "port 443: it is refused".to_owned())].into());
+}
+
+#[test]
+fn why_says_of_a_refused_certificate_that_no_edge_serves_it() {
+    let mut scene = scene();
+    let says = |edge: &str| {
+        format!("TLS: {edge} refuses certificate cert and has none before it: unable to load it")
+    };
+    let ends = "certificate cert (a.test)";
+    // One edge has it.
+    refuses(&mut scene, "edge2");
+    let served = format!("TLS: {ends} ends in 90 d, on 2025-01-02");
+    assert_eq!(scene.lines(&web()), [served, says("edge2")]);
+    // None has it.
+    refuses(&mut scene, "edge1");
+    let nobody =
+        format!("TLS: no edge is known to serve {ends}, which ends in 90 d, on 2025-01-02");
+    let lines = [nobody, says("edge1"), says("edge2")];
+    assert_eq!(scene.lines(&web()), lines);
+    // An agent that does not say may serve it.
+    heard(&mut scene, "edge1", 100, "");
+    let id: NodeId = "edge1".parse().unwrap();
+    Arc::make_mut(scene.observed.edges.get_mut(&id).unwrap()).certificates = None;
+    let may = format!("TLS: {ends} ends in 90 d, on 2025-01-02");
+    assert_eq!(scene.lines(&web()), [may, says("edge2")]);
+}
