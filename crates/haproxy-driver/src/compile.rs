@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::edge::Edge;
 use crate::held::{TAKEN, is_taken};
-use crate::intent::{BackendIntent, Intent};
+use crate::intent::{BackendIntent, Intent, RouteError};
 use crate::name::BackendName;
 use crate::render::listen_ports;
 
@@ -38,7 +38,9 @@ impl Edge {
         let reserved_port = self.settings.stats_port;
         let (intent, errors) = Intent::compile_lacking(routes, &served, reserved_port, lacking);
         let mut refused = Refused::new();
-        for error in errors {
+        // Of certificates more is said below, also where a port has another one.
+        let is_other = |error: &RouteError| !matches!(error, RouteError::Certificate { .. });
+        for error in errors.into_iter().filter(is_other) {
             refuse(&mut refused, error.service(), &error.rule());
         }
         for (service, why) in self.certificates.says(routes) {

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use longshore_model::certificate::CertificateServed;
+use longshore_model::event::ports_in_words;
 use longshore_model::secret::PEM_BYTES_MAX;
 use longshore_model::{Routes, SecretKey, SecretText, ServiceKey};
 use tokio::time::Instant;
@@ -163,12 +164,20 @@ impl CertificateFiles {
         lacking.collect()
     }
 
-    /// What is to be said of services.
+    /// What is to be said of services: by which of their ways in nobody gets what, and why.
     pub(crate) fn says(&self, routes: &Routes) -> Vec<(ServiceKey, String)> {
         let asked = asked(routes).into_iter();
-        asked
-            .filter_map(|(service, key)| Some((service, self.why_not(&key)?)))
-            .collect()
+        let says = asked.filter_map(|(service, key)| {
+            let why = self.why_not(&key)?;
+            let of_service = routes.backends.iter().filter(|b| b.service == service);
+            let with = |b: &&longshore_model::routes::Backend| {
+                b.route.tls.iter().any(|text| text == key.name.as_str())
+            };
+            let ports = of_service.filter(with).map(|b| b.route.listen_port);
+            let ports = ports_in_words(&ports.collect());
+            Some((service, format!("{ports}: {why}")))
+        });
+        says.collect()
     }
 }
 

@@ -358,7 +358,7 @@ async fn a_certificate_that_haproxy_refuses_costs_its_own_service() {
     let refused = host.edge.refused();
     let said = refused[&key("shop/web")].clone();
     assert!(
-        said.starts_with("HAProxy refuses certificate cert"),
+        said.starts_with(&format!("port {port}: HAProxy refuses certificate cert: ")),
         "{said}"
     );
     assert!(!refused.contains_key(&key("blog/web")), "{refused:?}");
