@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use longshore_model::ServiceSpec;
+use longshore_model::spec::{EngineRules, Mount};
 use longshore_planner::PlannerConfig;
 use serde::Deserialize;
 
@@ -187,10 +188,13 @@ pub struct Policy {
     pub sysctls: Vec<String>,
     /// Directories of hosts that may be mounted, and everything below them.
     pub bind_mounts: Vec<String>,
+    /// What else containers may ask of the engine.
+    pub engine: EngineRules,
 }
 
 impl Policy {
-    /// The first option of `spec` that is not let through, with the key that would allow it.
+    /// The first option of `spec` that is not let through, with the line that would allow it;
+    /// empty where none would.
     #[must_use]
     pub fn refusal(&self, spec: &ServiceSpec) -> Option<(String, String)> {
         let asked = &spec.container.privileges;
@@ -240,9 +244,11 @@ impl Policy {
                 return Some((format!("{name}: {value}"), format!("{name} = [{value:?}]")));
             }
         }
-        let mut binds = spec.container.mounts.iter().filter(|mount| mount.bind);
-        let refused = binds.find(|mount| !self.allows_bind(&mount.source))?;
-        let source = &refused.source;
+        if let Err(refused) = self.engine.check(&spec.container) {
+            return Some(refused);
+        }
+        let mut binds = spec.container.mounts.iter().filter_map(Mount::bound_path);
+        let source = binds.find(|path| !self.allows_bind(path))?;
         Some((
             format!("bind mount of {source}"),
             format!("bind_mounts = [{source:?}]"),
@@ -266,7 +272,6 @@ impl Policy {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use longshore_model::spec::Mount;
 
     fn bind(source: &str) -> ServiceSpec {
         let mut spec: ServiceSpec = crate::testing::service_spec();
@@ -275,6 +280,7 @@ mod tests {
             target: "/x".into(),
             read_only: false,
             bind: true,
+            ..Mount::default()
         }];
         spec
     }
@@ -352,5 +358,23 @@ mod tests {
                 "{bad} was let through"
             );
         }
+    }
+
+    #[test]
+    fn engine_options_and_volumes_that_show_the_node_are_judged_too() {
+        let mut spec = crate::testing::service_spec();
+        spec.container.engine.runtime = Some("runsc".into());
+        let (_, line) = Policy::default().refusal(&spec).unwrap();
+        let config: Config = toml::from_str(&format!("[policy]\n{line}")).unwrap();
+        assert_eq!(config.policy.refusal(&spec), None, "{line}");
+
+        let mut spec = bind("data");
+        let mount = &mut spec.container.mounts[0];
+        mount.bind = false;
+        let opts = [("o", "bind"), ("device", "/srv/data")];
+        let opts = opts.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        mount.options.driver_opts = opts.into();
+        let (_, line) = Policy::default().refusal(&spec).unwrap();
+        assert_eq!(line, "bind_mounts = [\"/srv/data\"]");
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 
 use longshore_model::ContainerSpec;
 use longshore_model::reason::FailReason;
-use longshore_model::spec::Mount;
+use longshore_model::spec::{EngineRules, Mount};
 use serde::Deserialize;
 
 use crate::files::{FileError, read_optional};
@@ -45,6 +45,8 @@ pub struct Rules {
     pub sysctls: Vec<String>,
     /// The engine's socket and directories that hold it.
     pub allow_engine_socket: bool,
+    /// What else containers may ask of the engine.
+    pub engine: EngineRules,
 }
 
 /// The rules and where they come from.
@@ -145,6 +147,16 @@ impl Policy {
                 return Err(self.refuse_item("sysctls", name));
             }
         }
+        rules
+            .engine
+            .check(spec)
+            .map_err(|(option, line)| match line.is_empty() {
+                false => self.refuse(option, &line),
+                true => FailReason::PolicyRefused {
+                    option,
+                    hint: "no policy allows it".into(),
+                },
+            })?;
         spec.mounts
             .iter()
             .try_for_each(|mount| self.check_mount(mount))
@@ -154,21 +166,26 @@ impl Policy {
         if !mount.bind {
             // A volume's name with a slash would be taken as a host path by the engine.
             let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
-            if mount.source.bytes().all(plain) {
-                return Ok(());
+            if !mount.source.bytes().all(plain) {
+                return Err(FailReason::PolicyRefused {
+                    option: format!("volume {:?}", mount.source),
+                    hint: "a volume's name holds only letters, digits, '_', '.' and '-'".into(),
+                });
             }
-            return Err(FailReason::PolicyRefused {
-                option: format!("volume {:?}", mount.source),
-                hint: "a volume's name holds only letters, digits, '_', '.' and '-'".into(),
-            });
         }
-        let written = PathBuf::from(&mount.source);
+        mount
+            .bound_path()
+            .map_or(Ok(()), |path| self.check_path(path))
+    }
+
+    fn check_path(&self, source: &str) -> Result<(), FailReason> {
+        let written = PathBuf::from(source);
         let climbs = written
             .components()
             .any(|part| part == Component::ParentDir);
         if !written.is_absolute() || climbs {
             return Err(FailReason::PolicyRefused {
-                option: format!("bind of {:?}", mount.source),
+                option: format!("bind of {source:?}"),
                 hint: "a bind's host path is absolute and without '..'".into(),
             });
         }
@@ -180,7 +197,7 @@ impl Policy {
                 socket.starts_with(path)
             });
             if holds_socket && !self.rules.allow_engine_socket {
-                let option = format!("bind of {}", mount.source);
+                let option = format!("bind of {source}");
                 return Err(self.refuse(option, "allow_engine_socket = true"));
             }
             if !self
@@ -228,11 +245,34 @@ mod tests {
             target: "/x".into(),
             read_only: true,
             bind: true,
+            ..Mount::default()
         };
         ContainerSpec {
             mounts: vec![mount],
             ..ContainerSpec::default()
         }
+    }
+
+    /// A volume that is a directory of the node.
+    fn bind_volume(path: &str) -> ContainerSpec {
+        let mut mount = Mount {
+            source: "data".into(),
+            target: "/x".into(),
+            ..Mount::default()
+        };
+        let opts = [("type", "none"), ("o", "bind"), ("device", path)];
+        let opts = opts.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        mount.options.driver_opts = opts.into();
+        ContainerSpec {
+            mounts: vec![mount],
+            ..ContainerSpec::default()
+        }
+    }
+
+    fn runtime(name: &str) -> ContainerSpec {
+        let mut spec = ContainerSpec::default();
+        spec.engine.runtime = Some(name.into());
+        spec
     }
 
     fn asks(change: impl FnOnce(&mut Privileges)) -> ContainerSpec {
@@ -272,6 +312,8 @@ mod tests {
                 "sysctls = [\"net.core.somaxconn\"]",
             ),
             (bind("/srv/data"), "bind_paths = [\"/srv/data\"]"),
+            (bind_volume("/srv/data"), "bind_paths = [\"/srv/data\"]"),
+            (runtime("runsc"), "engine.runtimes = [\"runsc\"]"),
         ];
         for (spec, line) in table {
             let refused = Policy::default().check(&spec).unwrap_err().to_string();
@@ -295,6 +337,7 @@ mod tests {
         ] {
             let refused = all.check(&bind(path)).unwrap_err().to_string();
             assert!(refused.contains("allow_engine_socket"), "{path}: {refused}");
+            assert!(all.check(&bind_volume(path)).is_err(), "{path} as a volume");
         }
         let really = policy("bind_paths = [\"/\"]\nallow_engine_socket = true");
         assert_eq!(really.check(&bind("/run")), Ok(()));

@@ -6,6 +6,14 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+mod engine;
+mod engine_rules;
+mod mount;
+
+pub use engine::{EngineOptions, LogSpec, Ulimit};
+pub use engine_rules::EngineRules;
+pub use mount::{Mount, MountOptions};
+
 use crate::autoscale::AutoscaleSpec;
 use crate::id::TemplateId;
 pub use crate::route::{
@@ -85,6 +93,9 @@ pub struct ContainerSpec {
     /// Options that open the host; refused unless a node's own policy allows them.
     #[serde(default)]
     pub privileges: Privileges,
+    /// What the engine is told beyond that. Left out of the canonical form when nothing is said.
+    #[serde(default, skip_serializing_if = "engine::is_default")]
+    pub engine: EngineOptions,
     /// When a person last asked for a restart: makes an otherwise equal spec another template.
     /// Never in a file; the controller sets it and keeps it across applies. 0: never.
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -199,6 +210,10 @@ pub struct ExecCheck {
     pub retries: u32,
     /// Time after the start in which failures do not count.
     pub start_period_ms: u64,
+    /// Time between two runs within the start period; engines before 25 do not know it. Left out
+    /// of the canonical form when absent: the agent's own then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_interval_ms: Option<u64>,
 }
 
 /// A health check that the agent runs against the container's published port.
@@ -247,21 +262,6 @@ pub struct Resources {
     /// Memory set aside for it.
     #[serde(default)]
     pub memory_reserved_bytes: u64,
-}
-
-/// A volume or a bind.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Mount {
-    /// Volume name, or an absolute host path for a bind.
-    pub source: String,
-    /// Path inside the container.
-    pub target: String,
-    /// No writes.
-    #[serde(default)]
-    pub read_only: bool,
-    /// True for a bind of a host path.
-    #[serde(default)]
-    pub bind: bool,
 }
 
 /// Options that give a container power over its host.

@@ -1,10 +1,12 @@
 //! `longshore.spec.v1`.
 
+mod engine;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use longshore_model::spec::{
     Constraint, ContainerSpec, ENGINE_LABELS, ExecCheck, FailureAction, GateSpec, LABEL_BYTES_MAX,
-    Mount, NodeAttribute, PlacementPolicy, PlacementSpec, Platform, Privileges, Probe, PullPolicy,
+    NodeAttribute, PlacementPolicy, PlacementSpec, Platform, Privileges, Probe, PullPolicy,
     Resources, ServiceSpec, UpdateOrder, UpdateSpec,
 };
 use longshore_proto::spec::v1 as pb;
@@ -79,6 +81,7 @@ pub fn container_spec_to_pb(spec: &ContainerSpec) -> pb::ContainerSpec {
             timeout_ms: check.timeout_ms,
             retries: check.retries,
             start_period_ms: check.start_period_ms,
+            start_interval_ms: check.start_interval_ms,
         }),
         probe: spec.probe.as_ref().map(|probe| pb::Probe {
             port: probe.port.into(),
@@ -95,16 +98,7 @@ pub fn container_spec_to_pb(spec: &ContainerSpec) -> pb::ContainerSpec {
             cpu_reserved_milli: spec.resources.cpu_reserved_milli,
             memory_reserved_bytes: spec.resources.memory_reserved_bytes,
         }),
-        mounts: spec
-            .mounts
-            .iter()
-            .map(|mount| pb::Mount {
-                source: mount.source.clone(),
-                target: mount.target.clone(),
-                read_only: mount.read_only,
-                bind: mount.bind,
-            })
-            .collect(),
+        mounts: spec.mounts.iter().map(engine::mount_to).collect(),
         privileges: Some(privileges_to(&spec.privileges)),
         fixed_ports: spec
             .fixed_ports
@@ -116,6 +110,7 @@ pub fn container_spec_to_pb(spec: &ContainerSpec) -> pb::ContainerSpec {
             arch: platform.arch.clone(),
             variant: platform.variant.clone(),
         }),
+        engine: engine::options_to(&spec.engine),
     }
 }
 
@@ -195,15 +190,13 @@ pub fn container_spec_from_pb(spec: pb::ContainerSpec) -> Result<ContainerSpec, 
         healthcheck: spec.healthcheck.map(exec_check_from).transpose()?,
         probe: spec.probe.map(probe_from).transpose()?,
         resources: spec.resources.map(resources_from).unwrap_or_default(),
-        mounts: list("mounts", 128, spec.mounts, |mount| {
-            Ok(Mount {
-                source: mount.source,
-                target: mount.target,
-                read_only: mount.read_only,
-                bind: mount.bind,
-            })
-        })?,
+        mounts: list("mounts", 128, spec.mounts, engine::mount_from)?,
         privileges: privileges_from(spec.privileges.unwrap_or_default())?,
+        engine: spec
+            .engine
+            .map(engine::options_from)
+            .transpose()?
+            .unwrap_or_default(),
         // Not for callers to say: the controller keeps it.
         restarted_ms: 0,
     })
@@ -258,6 +251,10 @@ fn exec_check_from(check: pb::ExecCheck) -> Result<ExecCheck, WireError> {
         timeout_ms: duration("healthcheck.timeout_ms", check.timeout_ms)?,
         retries: check.retries,
         start_period_ms: duration("healthcheck.start_period_ms", check.start_period_ms)?,
+        start_interval_ms: check
+            .start_interval_ms
+            .map(|ms| duration("healthcheck.start_interval_ms", ms))
+            .transpose()?,
     })
 }
 

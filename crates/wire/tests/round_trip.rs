@@ -75,6 +75,7 @@ fn container() -> ContainerSpec {
             timeout_ms: 500,
             retries: 3,
             start_period_ms: 0,
+            start_interval_ms: Some(200),
         }),
         probe: Some(Probe {
             port: 8000,
@@ -89,7 +90,7 @@ fn container() -> ContainerSpec {
             source: "data".into(),
             target: "/data".into(),
             read_only: true,
-            bind: false,
+            ..Mount::default()
         }],
         ..ContainerSpec::default()
     }

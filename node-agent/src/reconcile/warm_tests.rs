@@ -356,6 +356,7 @@ async fn the_engines_verdict_from_before_a_pause_is_not_believed() {
         timeout_ms: 1_000,
         retries: 3,
         start_period_ms: 0,
+        start_interval_ms: None,
     };
     let with_check = |spec: &mut ContainerSpec| spec.healthcheck = Some(check.clone());
     rig.assign_spec(&[standby(1)], with_check);

@@ -1,10 +1,12 @@
 //! From a replica to what the engine is asked to make. Pure.
 
+mod options;
+
 use std::collections::HashMap;
 
 use bollard::models::{
-    ContainerCreateBody, DeviceMapping, HealthConfig, HostConfig, HostConfigLogConfig, Mount,
-    MountType, PortBinding, RestartPolicy, RestartPolicyNameEnum,
+    ContainerCreateBody, DeviceMapping, HealthConfig, HostConfig, PortBinding, RestartPolicy,
+    RestartPolicyNameEnum,
 };
 use longshore_model::ContainerSpec;
 use longshore_model::spec::ExecCheck;
@@ -18,8 +20,6 @@ pub const LABEL_CLUSTER: &str = "longshore.cluster";
 /// Label with the replica's id.
 pub const LABEL_REPLICA: &str = "longshore.replica";
 
-/// Most processes and threads of one container: a fork bomb stays inside.
-const PIDS_MAX: i64 = 4096;
 const NANOS_PER_MS: u64 = 1_000_000;
 
 /// `longshore-<app>-<service>-<slot>-<replica id>`: unique, so that the engine itself refuses a
@@ -45,6 +45,9 @@ pub fn create_body(launch: &Launch) -> ContainerCreateBody {
         image: Some(spec.image.clone()),
         // The host's own name is the only one with the host's network.
         hostname: (!spec.privileges.host_network).then_some(hostname),
+        domainname: spec.engine.domainname.clone(),
+        tty: spec.engine.tty.then_some(true),
+        open_stdin: spec.engine.stdin_open.then_some(true),
         user: spec.user.clone(),
         exposed_ports: Some(ports.collect()),
         env: Some(
@@ -60,7 +63,7 @@ pub fn create_body(launch: &Launch) -> ContainerCreateBody {
         stop_timeout: Some(signed(spec.stop_grace_ms.div_ceil(1000))),
         healthcheck: Some(spec.healthcheck.as_ref().map_or_else(no_check, check)),
         labels: Some(labels(launch)),
-        host_config: Some(host_config(launch)),
+        host_config: Some(options::with_options(host_config(launch), &spec.engine)),
         ..ContainerCreateBody::default()
     }
 }
@@ -104,7 +107,11 @@ fn check(check: &ExecCheck) -> HealthConfig {
         retries: Some(check.retries.into()),
         start_period: nanos(check.start_period_ms),
         // Engines from 25 on ask more often while it starts; older ones ignore it.
-        start_interval: nanos(check.interval_ms.min(1_000)),
+        start_interval: nanos(
+            check
+                .start_interval_ms
+                .unwrap_or(check.interval_ms.min(1_000)),
+        ),
     }
 }
 
@@ -136,23 +143,14 @@ fn host_config(launch: &Launch) -> HostConfig {
         // Relative weight under contention: 1,024 for a whole core.
         cpu_shares: some(resources.cpu_reserved_milli.saturating_mul(1024) / 1000)
             .map(|shares| shares.max(2)),
-        pids_limit: Some(PIDS_MAX),
         init: Some(spec.init),
         readonly_rootfs: Some(spec.read_only),
         tmpfs: Some(spec.tmpfs.iter().map(|entry| tmpfs(entry)).collect()),
-        mounts: Some(spec.mounts.iter().map(mount).collect()),
+        mounts: Some(spec.mounts.iter().map(options::mount).collect()),
         // The agent restarts what crashed: the engine cannot tell a crash from a stop by hand.
         restart_policy: Some(RestartPolicy {
             name: Some(RestartPolicyNameEnum::NO),
             maximum_retry_count: None,
-        }),
-        log_config: Some(HostConfigLogConfig {
-            typ: Some("local".into()),
-            config: Some(
-                [("max-size", "10m"), ("max-file", "3")]
-                    .map(|(key, value)| (key.to_owned(), value.to_owned()))
-                    .into(),
-            ),
         }),
         ..HostConfig::default()
     }
@@ -217,20 +215,6 @@ fn device_mapping(text: &str) -> DeviceMapping {
 fn tmpfs(entry: &str) -> (String, String) {
     let (path, options) = entry.split_once(':').unwrap_or((entry, ""));
     (path.to_owned(), options.to_owned())
-}
-
-fn mount(mount: &longshore_model::spec::Mount) -> Mount {
-    Mount {
-        source: Some(mount.source.clone()),
-        target: Some(mount.target.clone()),
-        typ: Some(if mount.bind {
-            MountType::BIND
-        } else {
-            MountType::VOLUME
-        }),
-        read_only: Some(mount.read_only),
-        ..Mount::default()
-    }
 }
 
 fn signed(value: u64) -> i64 {

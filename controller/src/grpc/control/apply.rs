@@ -99,6 +99,9 @@ fn check(spec: &ServiceSpec, policy: &Policy) -> Result<(), Status> {
     }
     match policy.refusal(spec) {
         None => Ok(()),
+        Some((option, key)) if key.is_empty() => Err(Status::failed_precondition(format!(
+            "{option} is allowed by no policy; remove it"
+        ))),
         Some((option, key)) => Err(Status::failed_precondition(format!(
             "{option} gives a container power over its node and is not allowed here; remove it, \
              or set `{key}` under [policy] in controller.toml (each node's own policy decides \

@@ -178,8 +178,7 @@ mod tests {
         Mount {
             source: source.into(),
             target: target.into(),
-            read_only: false,
-            bind: false,
+            ..Mount::default()
         }
     }
 
