@@ -8,7 +8,7 @@ use crate::compose_env::{directory, load_with, refused, taken};
 
 const FILE: &str = "name: shop\nnetworks: { back: {} }\nservices:\n  web:\n    image: a\n    build: .\n    \
                     hostname: w\n    environment: { A: 1 }\n    networks: [back]\n    deploy:\n      \
-                    replicas: 1\n      labels: { a: b }\n    x-haproxy: { drain: 5s }\n    ports: [\"80:80\"]\n    \
+                    replicas: 1\n      endpoint_mode: dnsrr\n    x-haproxy: { drain: 5s }\n    ports: [\"80:80\"]\n    \
                     x-mine: 1\n  db:\n    image: b\n    profiles: [data]\n    frob: 1\n";
 
 fn checked(text: &str, ignore_unsupported: bool) -> Checked {
@@ -44,7 +44,7 @@ fn each_key_is_in_the_table_once_with_what_becomes_of_it() {
         "services.web.environment Supported -",
         "services.web.networks Refused not supported",
         "services.web.deploy.replicas Supported -",
-        "services.web.deploy.labels Refused not supported: use the service's labels",
+        "services.web.deploy.endpoint_mode Refused not supported: every service",
         "services.web.x-haproxy.drain Supported -",
         "services.web.ports Supported -",
     ];
@@ -80,16 +80,13 @@ fn what_is_not_supported_may_be_left_out_and_what_is_unknown_may_not() {
         "networks.back",
         "services.web.build",
         "services.web.networks",
-        "services.web.deploy.labels",
+        "services.web.deploy.endpoint_mode",
     ];
     for path in dropped {
         assert!(said.contains(&path), "{path}: {said:?}");
     }
     let text = serde_json::to_string(&loaded.tree).unwrap();
-    assert!(
-        !text.contains("build") && !text.contains("\"a\":\"b\""),
-        "{text}"
-    );
+    assert!(!text.contains("build") && !text.contains("dnsrr"), "{text}");
     let table = checked(FILE, true).support();
     let dropped = table.iter().filter(|row| row.status == Status::Dropped);
     assert_eq!(dropped.count(), 4);

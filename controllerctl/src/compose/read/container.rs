@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use longshore_model::spec::{ContainerSpec, Platform, Privileges, PullPolicy};
+use longshore_model::spec::{ContainerSpec, EngineOptions, Platform, Privileges, PullPolicy};
 
 use super::super::problem::Problems;
-use super::Shared;
 use super::item::{Fields, Item};
+use super::{Shared, engine};
 
 const STOP_GRACE_MS: u64 = 10_000;
 /// Most words or entries that the wire takes of one kind.
@@ -67,6 +67,7 @@ pub(super) fn read(
         }
     }
     spec.privileges = privileges(fields, p);
+    engine::read(fields, &mut spec, p);
     spec
 }
 
@@ -127,7 +128,7 @@ pub(super) fn absolute(item: &Item<'_>, p: &mut Problems) -> Option<String> {
     None
 }
 
-fn host_name(item: &Item<'_>, p: &mut Problems) -> Option<String> {
+pub(super) fn host_name(item: &Item<'_>, p: &mut Problems) -> Option<String> {
     let name = item.word(p)?;
     let label = |l: &str| {
         !l.is_empty()
@@ -149,12 +150,15 @@ fn tmpfs(item: &Item<'_>, p: &mut Problems) -> Vec<String> {
         item.invalid(p, format!("has {} paths; at most {TMPFS_MAX}", paths.len()));
     }
     for path in &paths {
-        if !path.starts_with('/') {
-            item.invalid(p, format!("{path:?} must be a path from /"));
-        } else if path.contains(':') {
-            item.invalid(
+        let (target, words) = path.split_once(':').unwrap_or((path, ""));
+        let mut words = words.split(',').filter(|word| !word.is_empty());
+        if !target.starts_with('/') {
+            item.invalid(p, format!("{target:?} must be a path from /"));
+        } else if let Some(word) = words.find(|word| !EngineOptions::is_tmpfs_word(word)) {
+            item.invalid_help(
                 p,
-                format!("{path:?}: options are not supported, only the path"),
+                format!("{path:?}: option {word:?} is not supported"),
+                "size=64m, mode=1777, uid=1000, gid=1000, noexec, nosuid and nodev are",
             );
         }
     }
@@ -211,6 +215,5 @@ fn privileges(fields: &mut Fields<'_>, p: &mut Problems) -> Privileges {
     };
     privileges.host_network = host("network_mode", p);
     privileges.host_pid = host("pid", p);
-    privileges.host_ipc = host("ipc", p);
     privileges
 }

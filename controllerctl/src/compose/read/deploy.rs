@@ -5,7 +5,7 @@ use longshore_model::spec::{ContainerSpec, PlacementSpec, UpdateSpec};
 
 use super::super::problem::Problems;
 use super::item::Item;
-use super::{keys, placement, update};
+use super::{engine, keys, limits, placement, update};
 
 /// Most replicas that a file may ask for: what the controller takes.
 pub(super) const REPLICAS_MAX: u32 = AutoscaleSpec::REPLICAS_MAX;
@@ -47,6 +47,20 @@ pub(super) fn read(item: Option<Item<'_>>, spec: &mut ContainerSpec, p: &mut Pro
     if let Some(i) = fields.take("restart_policy") {
         update::restart_policy(&i, p);
     }
+    if let Some(i) = fields.take("labels")
+        && !i.pairs(p).is_empty()
+    {
+        engine::ignored(
+            &i,
+            p,
+            "nothing reads labels of a service; `labels` beside image is kept",
+        );
+    }
+    if let Some(i) = fields.take("endpoint_mode")
+        && i.choice(p, &[("vip", true), ("dnsrr", false)]) == Some(false)
+    {
+        i.unsupported(p, "every service is balanced by HAProxy, which is vip");
+    }
     fields.finish(p, keys::DEPLOY);
     deploy
 }
@@ -55,6 +69,7 @@ fn resources(item: &Item<'_>, spec: &mut ContainerSpec, p: &mut Problems) {
     let Some(mut fields) = item.fields(p) else {
         return;
     };
+    let mut pids = None;
     let mut side = |name, p: &mut Problems| -> (u64, u64) {
         let item: Option<Item<'_>> = fields.take(name);
         let Some(mut fields) = item.and_then(|i| i.fields(p)) else {
@@ -65,12 +80,16 @@ fn resources(item: &Item<'_>, spec: &mut ContainerSpec, p: &mut Problems) {
             .and_then(|i| i.cpu_milli(p))
             .unwrap_or(0);
         let memory = fields.take("memory").and_then(|i| i.bytes(p)).unwrap_or(0);
+        if name == "limits" {
+            pids = fields.take("pids").and_then(|i| limits::pids(&i, p));
+        }
         fields.finish(p, keys::RESOURCES);
         (cpus, memory)
     };
     let r = &mut spec.resources;
     (r.cpu_limit_milli, r.memory_limit_bytes) = side("limits", p);
     (r.cpu_reserved_milli, r.memory_reserved_bytes) = side("reservations", p);
+    spec.engine.pids_max = pids.unwrap_or(0);
     fields.finish(p, &[]);
     let over = |reserved, limit| limit > 0 && reserved > limit;
     if over(r.cpu_reserved_milli, r.cpu_limit_milli) {

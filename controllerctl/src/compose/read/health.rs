@@ -4,7 +4,6 @@ use longshore_model::spec::ExecCheck;
 
 use super::super::problem::Problems;
 use super::item::Item;
-use super::keys;
 
 /// The engine's own defaults, as in Docker.
 const INTERVAL_MS: u64 = 30_000;
@@ -26,8 +25,11 @@ pub(super) fn read(item: Option<Item<'_>>, p: &mut Problems) -> Option<ExecCheck
     let interval_ms = time("interval", INTERVAL_MS, p);
     let timeout_ms = time("timeout", TIMEOUT_MS, p);
     let start_period_ms = time("start_period", 0, p);
+    let start_interval_ms = fields
+        .take("start_interval")
+        .and_then(|item| item.span_ms(p));
     let retries = fields.take("retries").and_then(|i| i.number(p, 1, 1_000));
-    fields.finish(p, keys::HEALTHCHECK);
+    fields.finish(p, &[]);
     let Some(test) = test else {
         if !disabled {
             item.invalid_help(
@@ -46,6 +48,7 @@ pub(super) fn read(item: Option<Item<'_>>, p: &mut Problems) -> Option<ExecCheck
         timeout_ms,
         retries,
         start_period_ms,
+        start_interval_ms,
     })
 }
 

@@ -181,6 +181,17 @@ impl<'a> Item<'a> {
         matches!(self.node.value, Value::List(_))
     }
 
+    /// `KEY: value` entries alone, without the form of a list.
+    pub(super) fn table(&self, p: &mut Problems) -> BTreeMap<String, (Option<String>, Item<'a>)> {
+        match self.is_list() {
+            true => {
+                self.expected(p, "a mapping");
+                BTreeMap::new()
+            }
+            false => self.pairs(p),
+        }
+    }
+
     pub(super) fn is_map(&self) -> bool {
         matches!(self.node.value, Value::Map(_))
     }

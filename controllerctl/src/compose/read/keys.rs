@@ -45,14 +45,10 @@ pub(super) const TOP: Reasons = &[
     ("models", "models are not containers"),
 ];
 
-const LIMITS: &str = "use deploy.resources.limits and deploy.resources.reservations";
-const LINUX_CPU: &str = "CPU is limited by deploy.resources.limits.cpus";
+const LINUX_CPU: &str = "CPU is limited by cpus or deploy.resources.limits.cpus";
 const NAMES: &str = "replicas are reached through HAProxy, not by name";
-const LOGS: &str = "logs are read through the node's agent";
 
 pub(super) const SERVICE: Reasons = &[
-    ("annotations", "use labels"),
-    ("attach", "`up` follows the rollout, `logs` the output"),
     ("blkio_config", "block I/O is not scheduled"),
     (
         "build",
@@ -64,19 +60,10 @@ pub(super) const SERVICE: Reasons = &[
         "configs",
         "bake the file into the image, or bind a path that exists on the nodes",
     ),
-    (
-        "container_name",
-        "each replica has its own name, SERVICE.SLOT",
-    ),
     ("cpu_count", LINUX_CPU),
     ("cpu_percent", LINUX_CPU),
-    ("cpu_period", LINUX_CPU),
-    ("cpu_quota", LINUX_CPU),
     ("cpu_rt_period", LINUX_CPU),
     ("cpu_rt_runtime", LINUX_CPU),
-    ("cpu_shares", LINUX_CPU),
-    ("cpus", LINUX_CPU),
-    ("cpuset", LINUX_CPU),
     ("credential_spec", "only Linux containers are run"),
     (
         "depends_on",
@@ -84,33 +71,13 @@ pub(super) const SERVICE: Reasons = &[
     ),
     ("develop", "it is for one machine"),
     ("device_cgroup_rules", "name single devices in devices"),
-    ("dns", NAMES),
-    ("dns_opt", NAMES),
-    ("dns_search", NAMES),
-    ("domainname", "set hostname"),
     ("external_links", NAMES),
-    ("extra_hosts", NAMES),
     ("gpus", "devices are not scheduled"),
-    ("group_add", "set user to user:group"),
     ("isolation", "only Linux containers are run"),
     ("label_file", "put the labels into labels"),
     ("links", NAMES),
-    ("logging", LOGS),
-    ("mac_address", NAMES),
-    ("mem_limit", LIMITS),
-    ("mem_reservation", LIMITS),
-    ("mem_swappiness", LIMITS),
-    ("memswap_limit", LIMITS),
+    ("mac_address", "the replicas of a service cannot share one"),
     ("models", "models are not containers"),
-    (
-        "oom_kill_disable",
-        "a replica over its memory limit is ended and replaced",
-    ),
-    (
-        "oom_score_adj",
-        "a replica over its memory limit is ended and replaced",
-    ),
-    ("pids_limit", "the number of processes is not limited"),
     ("post_start", "start it from the image's entry point"),
     (
         "pre_stop",
@@ -121,40 +88,22 @@ pub(super) const SERVICE: Reasons = &[
         "pull_refresh_after",
         "write pull_policy: always, or name another tag",
     ),
-    ("runtime", "the node's default runtime is used"),
-    ("scale", "use deploy.replicas"),
     (
         "secrets",
         "certificates are named in x-haproxy.tls; hand other secrets over as environment variables \
          for now",
     ),
-    ("shm_size", "mount a tmpfs"),
-    ("stdin_open", "replicas run without a terminal; use exec -i"),
-    ("storage_opt", "the node's storage options are used"),
-    ("tty", "replicas run without a terminal; use exec -t"),
-    ("ulimits", "the engine's limits are used"),
     ("use_api_socket", "containers get no engine socket"),
-    ("userns_mode", "the engine's user namespace is used"),
     ("uts", "each replica has its own host name"),
     ("volumes_from", "name the volume in both services"),
 ];
 
-pub(super) const DEPLOY: Reasons = &[
-    ("endpoint_mode", "every service is balanced by HAProxy"),
-    ("labels", "use the service's labels"),
-    ("job_timeout", "only services are run"),
-];
+pub(super) const DEPLOY: Reasons = &[("job_timeout", "only services are run")];
 
 pub(super) const RESOURCES: Reasons = &[
-    ("pids", "the number of processes is not limited"),
     ("devices", "devices are not scheduled"),
     ("generic_resources", "only cpus and memory are scheduled"),
 ];
-
-pub(super) const HEALTHCHECK: Reasons = &[(
-    "start_interval",
-    "a starting replica is checked often by itself",
-)];
 
 pub(super) const AUTOSCALE: Reasons = &[("dry_run", "write mode: dry-run")];
 
@@ -179,15 +128,17 @@ pub(super) const HAPROXY_TIMEOUTS: Reasons = &[(
     "a client may be silent for as long as a replica may: write server",
 )];
 
-pub(super) const VOLUME: Reasons = &[
-    ("bind", "binds are mounted as they are"),
-    ("volume", "volumes are mounted as they are"),
-    ("tmpfs", "tmpfs mounts take the engine's options"),
-    ("image", "only volumes, binds and tmpfs are mounted"),
-    ("consistency", "it has no meaning on Linux"),
+pub(super) const VOLUME: Reasons = &[("image", "only volumes, binds and tmpfs are mounted")];
+
+pub(super) const BIND: Reasons = &[
+    ("recursive", "what is mounted below a bind is bound with it"),
+    ("selinux", "label the directory on the nodes"),
 ];
 
-pub(super) const TOP_VOLUME: Reasons = &[
-    ("driver_opts", "only plain local volumes"),
-    ("labels", "volumes are labelled by the agent"),
+pub(super) const VOLUME_OPTIONS: Reasons = &[
+    ("labels", "they belong to the volume: write them at the top"),
+    (
+        "subpath",
+        "engines before 26 do not know it: name a volume of its own",
+    ),
 ];

@@ -3,11 +3,13 @@
 mod autoscale;
 mod container;
 mod deploy;
+mod engine;
 pub(super) mod fragments;
 mod haproxy;
 mod health;
 mod item;
 pub(super) mod keys;
+mod limits;
 mod placement;
 mod ports;
 mod secrets;

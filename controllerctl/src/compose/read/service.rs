@@ -1,12 +1,12 @@
 //! One entry of `services`.
 
 use longshore_model::ServiceSpec;
-use longshore_model::spec::{ContainerSpec, Probe, RouteMode};
+use longshore_model::spec::{ContainerSpec, Mount, Probe, RouteMode};
 
 use super::super::problem::Problems;
 use super::haproxy::{Check, Haproxy};
 use super::item::{Fields, Item};
-use super::{Shared, autoscale, container, deploy, haproxy, health, keys, ports, volumes};
+use super::{Shared, autoscale, container, deploy, haproxy, health, keys, limits, ports, volumes};
 
 /// Time between two probes of a healthy replica where the file is silent.
 const PROBE_INTERVAL_MS: u64 = 2_000;
@@ -51,7 +51,9 @@ pub(super) fn read(item: &Item<'_>, shared: &Shared<'_>, p: &mut Problems) -> Op
     if let Some(volumes) = fields.take("volumes") {
         volumes::service(&volumes, shared, &mut spec, p);
     }
-    let deploy = deploy::read(fields.take("deploy"), &mut spec, p);
+    let mut deploy = deploy::read(fields.take("deploy"), &mut spec, p);
+    limits::read(&mut fields, &mut spec, &mut deploy, p);
+    let container_name = fields.take("container_name");
     if let Some(item) = fields.empty("x-autoscale") {
         item.invalid_help(
             p,
@@ -72,12 +74,9 @@ pub(super) fn read(item: &Item<'_>, shared: &Shared<'_>, p: &mut Problems) -> Op
     }
     fields.finish(p, keys::SERVICE);
     let replicas = replicas(item, deploy.replicas, autoscale.as_ref(), p);
-    one_only(
-        item,
-        &spec,
-        replicas.max(autoscale.as_ref().map_or(0, |a| a.max)),
-        p,
-    );
+    let most = replicas.max(autoscale.as_ref().map_or(0, |a| a.max));
+    one_only(item, &spec, most, p);
+    named(container_name, most, p);
     (p.errors() == errors_before).then_some(ServiceSpec {
         container: spec,
         replicas,
@@ -195,12 +194,43 @@ fn one_only(item: &Item<'_>, spec: &ContainerSpec, most: u32, p: &mut Problems) 
         let message = format!("hostname cannot be the same for up to {most} replicas");
         item.invalid_help(p, message, "drop hostname: each replica has its own name");
     }
-    let named = spec.mounts.iter().any(|mount| !mount.bind);
-    if most > 1 && named {
+    let is_local = spec.mounts.iter().any(Mount::is_of_one_node);
+    if most > 1 && is_local {
         let message = "a named volume is local to its node: replicas on other nodes see another, \
                        empty one";
         p.warn("volume_local", item.key, &item.path, message)
             .help("pin the service: deploy.placement.constraints: [node.hostname == NAME]")
             .file();
     }
+}
+
+/// `container_name`. Containers keep names of their own: while one replica follows another there
+/// are two of them, side by side, and a node has each name once.
+fn named(item: Option<Item<'_>>, most: u32, p: &mut Problems) {
+    let Some(item) = item else { return };
+    let Some(name) = item.word(p) else { return };
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"_.-".contains(&b);
+    let first = name
+        .bytes()
+        .next()
+        .is_some_and(|b| b.is_ascii_alphanumeric());
+    if !first || name.len() < 2 || name.len() > 255 || !name.bytes().all(plain) {
+        let message = format!("{name:?} is no name of a container");
+        item.invalid_help(p, message, "write at least two of: letters, digits, _ . -");
+        return;
+    }
+    if most > 1 {
+        let message = format!("cannot be the same for up to {most} replicas");
+        item.invalid_help(p, message, "drop it: each replica has its own name");
+        return;
+    }
+    let service = item.path.rsplit('.').nth(1).unwrap_or_default();
+    let message = format!("the container is not called {name:?}");
+    p.warn("container_name", item.place(), &item.path, message)
+        .label("no container has this name")
+        .help(format!(
+            "its replica is {service}.1 in `ps` and `logs`: while it is updated there are two, so \
+             containers have names of their own"
+        ))
+        .file();
 }

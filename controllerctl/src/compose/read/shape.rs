@@ -113,16 +113,21 @@ fn wants_text(way: &[&str]) -> bool {
         | [
             "volumes" | "networks" | "secrets" | "configs",
             _,
-            "name" | "file" | "environment",
-        ] => true,
+            "name" | "file" | "environment" | "driver",
+        ]
+        | ["volumes", _, "labels", ITEM] => true,
         ["services", _, rest @ ..] => matches!(
             rest,
             ["command"
                 | "container_name"
+                | "cpuset"
+                | "dns_search"
+                | "domainname"
                 | "entrypoint"
                 | "hostname"
                 | "image"
                 | "platform"
+                | "runtime"
                 | "stop_signal"
                 | "user"
                 | "working_dir"]
@@ -132,6 +137,8 @@ fn wants_text(way: &[&str]) -> bool {
                         | "cap_drop"
                         | "command"
                         | "devices"
+                        | "dns_opt"
+                        | "dns_search"
                         | "entrypoint"
                         | "environment"
                         | "labels"
@@ -141,6 +148,8 @@ fn wants_text(way: &[&str]) -> bool {
                         | "tmpfs",
                     ITEM
                 ]
+                | ["deploy", "labels", ITEM]
+                | ["logging", "driver"]
                 | ["healthcheck", "test"]
                 | ["healthcheck", "test", ITEM]
                 | ["deploy", "resources", "limits" | "reservations", "memory"]
@@ -150,17 +159,19 @@ fn wants_text(way: &[&str]) -> bool {
 }
 
 fn wants_once(way: &[&str]) -> bool {
-    const KEYS: [&str; 18] = [
+    const KEYS: [&str; 20] = [
         "annotations",
         "cap_add",
         "cap_drop",
         "device_cgroup_rules",
         "devices",
         "dns",
+        "dns_opt",
         "dns_search",
         "environment",
         "expose",
         "external_links",
+        "group_add",
         "labels",
         "links",
         "ports",
@@ -170,5 +181,9 @@ fn wants_once(way: &[&str]) -> bool {
         "tmpfs",
         "volumes",
     ];
-    matches!(way, ["services", _, key] if KEYS.contains(key))
+    match way {
+        ["services", _, key] => KEYS.contains(key),
+        ["services", _, "deploy", "labels"] | ["volumes", _, "labels"] => true,
+        _ => false,
+    }
 }

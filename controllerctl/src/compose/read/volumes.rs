@@ -2,23 +2,33 @@
 
 use std::collections::BTreeMap;
 
-use longshore_model::spec::{ContainerSpec, Mount};
+use longshore_model::spec::{ContainerSpec, Mount, MountOptions};
 
 use super::super::node::Value;
 use super::super::problem::Problems;
 use super::Shared;
 use super::container::absolute;
-use super::item::Item;
+use super::engine::{ignored, positive_bytes};
+use super::item::{Fields, Item};
 use super::keys;
 
 /// Most mounts of one container, as the wire allows.
 const MOUNTS_MAX: usize = 128;
+
+/// Most options or labels of one volume, as the wire allows.
+const OPTIONS_MAX: usize = 64;
+const LOCAL_OPTIONS: [&str; 4] = ["type", "device", "o", "size"];
+const PROPAGATION: [&str; 6] = [
+    "private", "rprivate", "shared", "rshared", "slave", "rslave",
+];
 
 /// A volume that the file declares.
 #[derive(Debug)]
 pub(super) struct TopVolume {
     /// What the engine calls it.
     engine_name: String,
+    /// What makes it.
+    options: MountOptions,
 }
 
 /// Reads `volumes` at the top.
@@ -35,21 +45,25 @@ pub(super) fn top(
         }
         // As Compose names them, so that data of an app that moves here is found again.
         let mut engine_name = format!("{app}_{}", key.name);
+        let mut options = MountOptions::default();
         if !matches!(item.node.value, Value::Null) {
             let Some(mut fields) = item.fields(p) else {
                 continue;
             };
-            if let Some(i) = fields.take("driver")
-                && i.text(p) != Some("local")
-            {
-                i.invalid(p, "only the local driver is supported");
-            }
+            options = top_options(&mut fields, p);
             if fields
                 .take("external")
                 .and_then(|i| i.boolean(p))
                 .unwrap_or(false)
             {
                 engine_name.clone_from(&key.name);
+                if options != MountOptions::default() {
+                    item.invalid_help(
+                        p,
+                        "is external, so it is there already and nothing makes it",
+                        "drop driver, driver_opts and labels, or external",
+                    );
+                }
             }
             if let Some(i) = fields.take("name")
                 && let Some(name) = i.word(p)
@@ -60,11 +74,64 @@ pub(super) fn top(
                     i.invalid(p, format!("{name:?} is no volume name"));
                 }
             }
-            fields.finish(p, keys::TOP_VOLUME);
+            fields.finish(p, &[]);
         }
-        volumes.insert(key.name.clone(), TopVolume { engine_name });
+        let volume = TopVolume {
+            engine_name,
+            options,
+        };
+        volumes.insert(key.name.clone(), volume);
     }
     volumes
+}
+
+fn few<'a>(
+    item: Option<Item<'a>>,
+    is_table: bool,
+    p: &mut Problems,
+) -> BTreeMap<String, (Option<String>, Item<'a>)> {
+    let Some(item) = item else {
+        return BTreeMap::new();
+    };
+    let pairs = if is_table {
+        item.table(p)
+    } else {
+        item.pairs(p)
+    };
+    if pairs.len() > OPTIONS_MAX {
+        let message = format!("has {} entries; at most {OPTIONS_MAX}", pairs.len());
+        item.invalid(p, message);
+    }
+    pairs
+}
+
+/// What makes the volume where a node does not have it.
+fn top_options(fields: &mut Fields<'_>, p: &mut Problems) -> MountOptions {
+    let mut options = MountOptions::default();
+    if let Some(item) = fields.take("driver")
+        && let Some(name) = item.word(p)
+    {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"_.-/:".contains(&b);
+        if name.len() > 255 || !name.bytes().all(plain) {
+            item.invalid(p, format!("{name:?} is no name of a driver"));
+        } else if name != "local" {
+            options.driver = Some(name);
+        }
+    }
+    for (name, (value, entry)) in few(fields.take("driver_opts"), true, p) {
+        if options.is_local() && !LOCAL_OPTIONS.contains(&name.as_str()) {
+            let message = format!("the local driver has no option {name:?}");
+            entry.invalid_help(p, message, "it has: type, device, o and size");
+        }
+        options.driver_opts.insert(name, value.unwrap_or_default());
+    }
+    for (name, (value, entry)) in few(fields.take("labels"), false, p) {
+        if name.starts_with("longshore.") {
+            entry.invalid(p, "labels that begin with longshore. belong to Longshore");
+        }
+        options.labels.insert(name, value.unwrap_or_default());
+    }
+    options
 }
 
 fn name_ok(name: &str) -> bool {
@@ -128,15 +195,20 @@ fn short(item: &Item<'_>, shared: &Shared<'_>, p: &mut Problems) -> Option<Mount
         return None;
     }
     let mut read_only = false;
+    let mut options = MountOptions::default();
     for option in parts.next().unwrap_or_default().split(',') {
         match option {
             "ro" => read_only = true,
             // Docker Desktop's words; no meaning on Linux.
             "" | "rw" | "cached" | "delegated" | "consistent" => {}
+            "nocopy" => options.no_copy = true,
+            mode if PROPAGATION.contains(&mode) => options.propagation = Some(mode.to_owned()),
             other => {
                 item.invalid(
                     p,
-                    format!("option {other:?} is not supported: only ro and rw"),
+                    format!(
+                        "option {other:?} is not supported: only ro, rw, nocopy and propagation"
+                    ),
                 );
                 return None;
             }
@@ -149,7 +221,36 @@ fn short(item: &Item<'_>, shared: &Shared<'_>, p: &mut Problems) -> Option<Mount
         );
         return None;
     }
-    mount(item, shared, source, target, read_only, None, p)
+    let mut mount = mount(item, shared, source, target, None, p)?;
+    mount.read_only = read_only;
+    with_options(item, mount, options, p)
+}
+
+/// Each option belongs to one kind of mount: at the other the engine would refuse it.
+fn with_options(
+    item: &Item<'_>,
+    mut mount: Mount,
+    asked: MountOptions,
+    p: &mut Problems,
+) -> Option<Mount> {
+    let foreign = match mount.bind {
+        true => asked
+            .no_copy
+            .then_some("nocopy is for volumes, and this is a bind"),
+        false => (asked.propagation.is_some() || asked.create_host_path)
+            .then_some("propagation and create_host_path are for binds, and this is a volume"),
+    };
+    if let Some(message) = foreign {
+        item.invalid(p, message);
+        return None;
+    }
+    mount.options = MountOptions {
+        propagation: asked.propagation,
+        create_host_path: asked.create_host_path,
+        no_copy: asked.no_copy,
+        ..mount.options
+    };
+    Some(mount)
 }
 
 fn mount(
@@ -157,7 +258,6 @@ fn mount(
     shared: &Shared<'_>,
     source: &str,
     target: &str,
-    read_only: bool,
     bind: Option<bool>,
     p: &mut Problems,
 ) -> Option<Mount> {
@@ -175,8 +275,8 @@ fn mount(
         return Some(Mount {
             source,
             target: target.to_owned(),
-            read_only,
             bind: true,
+            ..Mount::default()
         });
     }
     let Some(volume) = shared.volumes.get(source) else {
@@ -193,8 +293,8 @@ fn mount(
     Some(Mount {
         source,
         target: target.to_owned(),
-        read_only,
-        bind: false,
+        options: volume.options.clone(),
+        ..Mount::default()
     })
 }
 
@@ -222,6 +322,11 @@ fn long(item: &Item<'_>, shared: &Shared<'_>, spec: &mut ContainerSpec, p: &mut 
         .take("read_only")
         .and_then(|i| i.boolean(p))
         .unwrap_or(false);
+    let options = long_options(&mut fields, p);
+    let tmpfs = fields.take("tmpfs").and_then(|item| tmpfs(&item, p));
+    if let Some(i) = fields.take("consistency") {
+        ignored(&i, p, "it has no meaning on Linux");
+    }
     fields.finish(p, keys::VOLUME);
     let (Some(kind), Some(target)) = (kind, target) else {
         if item.node.get("target").is_none() {
@@ -230,13 +335,65 @@ fn long(item: &Item<'_>, shared: &Shared<'_>, spec: &mut ContainerSpec, p: &mut 
         return;
     };
     match (kind, source) {
-        (Kind::Tmpfs, _) => spec.tmpfs.push(target),
+        (Kind::Tmpfs, _) if target.contains(':') => {
+            item.invalid(p, format!("{target:?} holds a colon"));
+        }
+        (Kind::Tmpfs, _) => spec.tmpfs.push(match tmpfs.unwrap_or_default() {
+            words if words.is_empty() => target,
+            words => format!("{target}:{words}"),
+        }),
         (_, None) => item.invalid(p, format!("the mount at {target:?} has no source")),
         (kind, Some(source)) => {
             let bind = Some(kind == Kind::Bind);
-            if let Some(mount) = mount(item, shared, &source, &target, read_only, bind, p) {
+            let found = mount(item, shared, &source, &target, bind, p);
+            let found = found.and_then(|mount| with_options(item, mount, options, p));
+            if let Some(mut mount) = found {
+                mount.read_only = read_only;
                 push(item, mount, spec, p);
             }
         }
     }
+}
+
+/// `bind` and `volume` of a mount.
+fn long_options(fields: &mut Fields<'_>, p: &mut Problems) -> MountOptions {
+    let mut options = MountOptions::default();
+    if let Some(mut fields) = fields.take("bind").and_then(|item| item.fields(p)) {
+        let modes = PROPAGATION.map(|mode| (mode, mode));
+        let mode = fields.take("propagation").and_then(|i| i.choice(p, &modes));
+        options.propagation = mode.map(str::to_owned);
+        let create = fields.take("create_host_path");
+        options.create_host_path = create.and_then(|i| i.boolean(p)).unwrap_or(false);
+        fields.finish(p, keys::BIND);
+    }
+    if let Some(mut fields) = fields.take("volume").and_then(|item| item.fields(p)) {
+        let no_copy = fields.take("nocopy");
+        options.no_copy = no_copy.and_then(|i| i.boolean(p)).unwrap_or(false);
+        fields.finish(p, keys::VOLUME_OPTIONS);
+    }
+    options
+}
+
+/// `size` and `mode` in the words of the engine.
+fn tmpfs(item: &Item<'_>, p: &mut Problems) -> Option<String> {
+    let mut fields = item.fields(p)?;
+    let mut words = Vec::new();
+    if let Some(bytes) = fields.take("size").and_then(|i| positive_bytes(&i, p)) {
+        words.push(format!("size={bytes}"));
+    }
+    if let Some(item) = fields.take("mode")
+        && let Some(text) = item.text(p)
+    {
+        let digits = text.trim_start_matches("0o");
+        match u32::from_str_radix(digits, 8) {
+            Ok(mode) if mode <= 0o7777 => words.push(format!("mode={mode:o}")),
+            _ => item.invalid_help(
+                p,
+                format!("{text:?} is no mode of a file"),
+                "write octal digits, for example 1777",
+            ),
+        }
+    }
+    fields.finish(p, &[]);
+    Some(words.join(","))
 }
