@@ -17,15 +17,44 @@ const KEYS: [&str; 3] = ["listen_port", "target", "name"];
 
 /// `field: old -> new`, one line each.
 pub(super) fn differences(old: &ServiceSpec, new: &ServiceSpec) -> Vec<String> {
-    let json = |spec: &ServiceSpec| serde_json::to_value(spec).unwrap_or(Value::Null);
+    let mut hidden = Vec::new();
+    let mut json = |spec: &ServiceSpec| {
+        let mut json = serde_json::to_value(spec).unwrap_or(Value::Null);
+        hide("", &mut json, &mut hidden);
+        json
+    };
+    let (old, new) = (json(old), json(new));
     let mut lines = Vec::new();
-    compare("", &json(old), &json(new), &mut lines);
+    compare("", &old, &new, &mut lines);
     if lines.len() > DETAILS_MAX {
         let more = lines.len() - (DETAILS_MAX - 1);
         lines.truncate(DETAILS_MAX - 1);
         lines.push(format!("{more} more differences"));
     }
     lines
+}
+
+/// Options of log and volume drivers may be passwords: which of them are the same is enough.
+fn hide(path: &str, value: &mut Value, hidden: &mut Vec<Value>) {
+    let is_secret = path.ends_with(".log.options") || path.ends_with(".driver_opts");
+    match value {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                if is_secret {
+                    let known = hidden.iter().position(|known| known == value);
+                    let number = known.unwrap_or(hidden.len());
+                    if known.is_none() {
+                        hidden.push(value.clone());
+                    }
+                    *value = format!("(hidden {})", number + 1).into();
+                } else {
+                    hide(&format!("{path}.{name}"), value, hidden);
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| hide(path, item, hidden)),
+        _ => {}
+    }
 }
 
 fn compare(path: &str, old: &Value, new: &Value, lines: &mut Vec<String>) {
@@ -268,5 +297,28 @@ mod tests {
         let lines = differences(&old, &new);
         assert_eq!(lines.len(), DETAILS_MAX);
         assert_eq!(lines.last().unwrap(), "38 more differences");
+    }
+
+    #[test]
+    fn options_of_drivers_are_not_said() {
+        let mut old = service_spec();
+        let log = |token: &str| {
+            Some(longshore_model::spec::LogSpec {
+                driver: "splunk".into(),
+                options: [("splunk-token".to_owned(), token.to_owned())].into(),
+            })
+        };
+        let without = old.clone();
+        old.container.engine.log = log("swordfish");
+        let mut new = old.clone();
+        new.container.engine.log = log("mackerel");
+        let said = differences(&old, &new);
+        assert_eq!(
+            said,
+            [r#"container.engine.log.options.splunk-token: "(hidden 1)" -> "(hidden 2)""#]
+        );
+        let added = differences(&without, &new).join("; ");
+        assert!(!added.contains("mackerel"), "{added}");
+        assert!(differences(&new, &new).is_empty());
     }
 }
