@@ -54,7 +54,7 @@ pub(super) fn haproxy_file(port: u16, stats: u16, servers: &[Server]) -> String 
         "global\n    maxconn 4000\n    hard-stop-after 5m\n\
          defaults\n    mode http\n    timeout connect 1s\n    timeout client 60s\n    \
          timeout server 60s\n    timeout queue 30s\n    timeout tunnel 1h\n    \
-         timeout http-request 10s\n    timeout http-keep-alive 60s\n    retries 10\n    \
+         timeout http-request 10s\n    timeout http-keep-alive 60s\n    retries 50\n    \
          option redispatch 1\n    default-server inter 2s fastinter 500ms rise 2 fall 3\n\
          frontend stats\n    bind :{stats}\n    stats enable\n    stats uri /stats\n    \
          http-request use-service prometheus-exporter if {{ path /metrics }}\n\

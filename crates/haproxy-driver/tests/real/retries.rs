@@ -225,6 +225,40 @@ async fn a_request_gets_past_all_replicas_of_a_dead_host() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_waits_alone_outlasts_all_refusals_of_a_dead_host() {
+    let mut host = unasked().await;
+    let port = free_port();
+    let mut replicas = Vec::new();
+    for id in 1..=6 {
+        replicas.push(Replica::start(id).await);
+    }
+    let servers = replicas.iter().map(|r| r.server(Serve)).collect();
+    let mut web = http("shop/web", port, servers);
+    web.route.maxconn_per_replica = 1;
+    host.serve(1, vec![web]).await;
+    let slow: Vec<_> = (0..6)
+        .map(|_| tokio::spawn(get(port, "/slow", "x")))
+        .collect();
+    slow_arrived(&replicas.iter().collect::<Vec<_>>(), 6).await;
+    let alone = tokio::spawn(get(port, "/", "x"));
+    until("it waits", async || match waiting(&mut host).await {
+        1 => Ok(()),
+        count => Err(format!("{count} do")),
+    })
+    .await;
+    // Their seats come free at once, and nobody else wants them.
+    for dead in &replicas[1..] {
+        dead.kill();
+    }
+    for dead in 2..=6 {
+        seen_as(&mut host, dead, CheckState::Down).await;
+    }
+    replicas[0].gate.add_permits(1);
+    assert_eq!(alone.await.unwrap(), Ok((200, "r1".to_owned())));
+    drop(slow);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_that_refuses_one_connection_stays() {
     // Proven soon, and then not asked again while this lasts.
     let mut host = Host::with(|settings| settings.check.inter_ms = 3_000).await;
