@@ -63,6 +63,18 @@ async fn is_over(host: &mut Host) {
     .await;
 }
 
+/// Does this release keep what waits while no server takes requests? 3.0 answers it with 503 at once, so
+/// that nothing can be saved any more; 2.6 lets it wait for a successor. Which release between them began
+/// with it is not known.
+async fn keeps_what_waits(host: &mut Host) -> bool {
+    let version = host.read().await.haproxy_version;
+    let keeps = version.starts_with("2.");
+    if !keeps {
+        println!("not asked: HAProxy {version} keeps nothing waiting without a server");
+    }
+    keeps
+}
+
 async fn leaves_last(sticky: bool) {
     let mut host = Host::start().await;
     let port = free_port();
@@ -101,6 +113,9 @@ async fn so_does_the_last_one_with_a_cookie() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_last_one_is_let_in_once_more_for_what_came_to_wait_meanwhile() {
     let mut host = Host::start().await;
+    if !keeps_what_waits(&mut host).await {
+        return;
+    }
     let port = free_port();
     let a = Replica::start(1).await;
     let web = one_seat(port, &a);
@@ -159,6 +174,9 @@ async fn answered(requests: Vec<Request>) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reload_waits_until_somebody_serves_what_waits() {
     let mut host = Host::start().await;
+    if !keeps_what_waits(&mut host).await {
+        return;
+    }
     let (port, other_port) = (free_port(), free_port());
     let (a, b) = (Replica::start(1).await, Replica::start(2).await);
     let mut web = one_seat(port, &a);
@@ -198,6 +216,9 @@ async fn a_reload_waits_until_somebody_serves_what_waits() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_that_leaves_as_haproxy_is_reloaded_serves_what_waits_there() {
     let mut host = Host::start().await;
+    if !keeps_what_waits(&mut host).await {
+        return;
+    }
     let (port, other_port) = (free_port(), free_port());
     let a = Replica::start(1).await;
     let mut web = one_seat(port, &a);
