@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use longshore_model::observe::ServerAdmin;
+use longshore_model::routes::ServerMode;
 use tokio::time::Instant;
 
 use crate::converge::Outcome;
@@ -76,6 +77,8 @@ impl Edge {
         let leaves = pool.iter().filter(|(slot, holder)| match holder {
             Holder::Replica { id, .. } => {
                 let server = backend.servers.get(id);
+                // A newcomer proves itself first.
+                let server = server.filter(|server| server.mode == ServerMode::Drain);
                 let now = running.get(slot);
                 let is_there = server
                     .zip(now)
