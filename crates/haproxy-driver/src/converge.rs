@@ -211,7 +211,7 @@ impl Edge {
 
     async fn converge(&mut self, by_apply: bool) -> Result<Outcome, EdgeError> {
         let mut outcome = Outcome {
-            depth: match by_apply && !self.is_closing() {
+            depth: match by_apply && !self.intent.queues_matter() {
                 true => Depth::States,
                 false => Depth::Loads,
             },
@@ -277,11 +277,6 @@ impl Edge {
         let said = unplaced.map(|id| format!("{id} has no slot in HAProxy"));
         outcome.problems.extend(said);
         Ok(outcome)
-    }
-
-    /// May what waits for servers matter? See [`crate::intent::BackendIntent::closing`].
-    fn is_closing(&self) -> bool {
-        self.intent.backends.values().any(|backend| backend.closing)
     }
 
     /// What goes wrong with certificates holds up nothing else.

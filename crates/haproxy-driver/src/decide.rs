@@ -19,6 +19,7 @@ use crate::render::{PARKED, server_options};
 use crate::settings::Settings;
 use crate::slots::{Holder, SlotMap, SlotNumber, next_slot, pool_size};
 use crate::step::{Action, Step};
+use crate::stranded::is_served;
 use crate::versions::{Verb, Version};
 
 /// Why a backend with a server that was made without a check is loaded anew.
@@ -111,10 +112,12 @@ pub fn decide(
             limit: loaded_route.unwrap_or(&backend.route).maxconn_per_replica,
             vouched: worker.vouched,
             over: worker.over,
+            served: false,
             settings,
             out: &mut out,
         };
         look.adopt();
+        look.served = is_served(backend, &look.slots, look.running);
         look.vacate();
         look.assign();
         look.restore();
@@ -177,6 +180,8 @@ struct Look<'a> {
     limit: u32,
     vouched: &'a BTreeSet<(BackendName, ReplicaId)>,
     over: &'a BTreeSet<ReplicaId>,
+    /// Does one that is to serve take requests?
+    served: bool,
     settings: &'a Settings,
     out: &'a mut Decision,
 }
@@ -222,7 +227,7 @@ impl Look<'_> {
                     None => *holder = Holder::Leaving,
                     // The last ones may be let in once more.
                     Some(server) if server.mode == ServerMode::Drain => {
-                        *proven &= self.backend.closing;
+                        *proven &= !self.served;
                     }
                     Some(_) => {}
                 },
@@ -462,9 +467,10 @@ impl Look<'_> {
         self.step(slot, Action::Drain);
     }
 
-    /// A server that is drained takes nothing of what waits for any server of its backend. Where
-    /// nobody follows, the last ones serve that first; one that was drained a moment before a request
-    /// had to wait is let in once more.
+    /// A server that is drained takes nothing of what waits for any server of its backend, and some
+    /// releases answer that with 503 as soon as no server is left. Where nobody else takes requests yet,
+    /// those that leave serve it first; one that was drained a moment before a request had to wait is
+    /// let in once more.
     fn finishes(&mut self, slot: SlotNumber, server: &Server, proven: bool) -> bool {
         let now = self.running.get(&slot);
         // In maint it does not even serve what waits for itself.
@@ -475,12 +481,12 @@ impl Look<'_> {
         };
         // What was not read changes nothing.
         let nobody_waits = self.queued == Some(0) && its_own == 0;
-        if !self.backend.closing || nobody_waits || self.over.contains(&server.replica) {
+        let is_there = now.is_some_and(|now| now.up && points_at(now, server));
+        if self.served || nobody_waits || !is_there || self.over.contains(&server.replica) {
             return false;
         }
         self.out.finishing += 1;
-        let is_out =
-            now.is_some_and(|now| now.admin != ServerAdmin::Ready && points_at(now, server));
+        let is_out = now.is_some_and(|now| now.admin != ServerAdmin::Ready);
         if is_out && proven && self.queued.is_some() {
             self.open(slot);
         }

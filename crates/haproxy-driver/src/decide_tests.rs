@@ -38,7 +38,6 @@ fn intent(servers: &[(u64, ServerMode)]) -> Intent {
             service: key,
             route,
             servers,
-            closing: false,
         }],
         ..Routes::default()
     };
@@ -92,6 +91,7 @@ fn running(list: &[(SlotNumber, RunningServer)]) -> Running {
     let pool = list.iter().cloned().collect();
     Running {
         backends: BTreeMap::from([(BACKEND.to_owned(), pool)]),
+        queues: BTreeMap::from([(BACKEND.to_owned(), 0)]),
         ..Running::default()
     }
 }
@@ -548,3 +548,5 @@ proptest! {
 
 #[path = "decide_hand_tests.rs"]
 mod hands;
+#[path = "decide_queue_tests.rs"]
+mod queues;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use longshore_model::route::{
     Balance, CheckTimes, Clash, RouteMode, RouteProblem, RouteSpec, Weights,
 };
-use longshore_model::routes::{Backend, Routes, Server};
+use longshore_model::routes::{Backend, Routes, Server, ServerMode};
 use longshore_model::weight::{WEIGHT_MAX, WEIGHT_MIN};
 use longshore_model::{ReplicaId, SecretKey, SecretName, ServiceKey};
 
@@ -149,8 +149,6 @@ pub struct BackendIntent {
     pub check: Check,
     /// Its servers by replica.
     pub servers: BTreeMap<ReplicaId, Server>,
-    /// Nobody follows those that drain: see [`Backend::closing`].
-    pub closing: bool,
 }
 
 impl BackendIntent {
@@ -209,6 +207,14 @@ pub fn certificates<'b>(
 }
 
 impl Intent {
+    /// Does what waits in HAProxy decide something? Where all servers of a backend leave, nobody else
+    /// takes it.
+    pub(crate) fn queues_matter(&self) -> bool {
+        let leaves = |server: &Server| server.mode == ServerMode::Drain;
+        let mut backends = self.backends.values().map(|backend| &backend.servers);
+        backends.any(|servers| !servers.is_empty() && servers.values().all(leaves))
+    }
+
     /// Checks `routes`. Backends named in `served` come first, so that a newcomer never takes a
     /// port or a host name from one that serves. `reserved_port` is the statistics port.
     #[must_use]
@@ -367,7 +373,6 @@ fn check_backend(backend: &Backend, reserved_port: u16) -> Result<BackendIntent,
             .collect::<Result<_, _>>()?,
         check,
         servers: check_servers(backend)?,
-        closing: backend.closing,
         service,
     })
 }

@@ -20,6 +20,7 @@ use crate::old_workers::Loads;
 use crate::readout::{BACKEND_LINE, Load, Running, RunningServer, StatLine};
 use crate::settings::CheckSettings;
 use crate::slots::{Holder, SlotMap, SlotNumber};
+use crate::stranded::is_served;
 
 impl Running {
     /// Fills in what the statistics say of each server.
@@ -75,6 +76,7 @@ impl Edge {
             &self.settings.check,
             &seen.running,
             &old,
+            &self.over,
         );
         self.note_over(&servers);
         Ok(EdgeSnapshot {
@@ -106,7 +108,7 @@ impl Edge {
 }
 
 /// What a worker has of each replica of the routes. `old`: what workers of earlier configurations
-/// still finish, by backend and address.
+/// still finish, by backend and address. `over`: replicas that were said to be drained.
 #[must_use]
 pub fn servers(
     intent: &Intent,
@@ -114,6 +116,7 @@ pub fn servers(
     check: &CheckSettings,
     running: &Running,
     old: &Loads,
+    over: &BTreeSet<ReplicaId>,
 ) -> ServersByService {
     let mut services = ServersByService::new();
     for (name, backend) in &intent.backends {
@@ -122,12 +125,12 @@ pub fn servers(
         };
         let servers = services.entry(service).or_default();
         let pool = slots.backends.get(name.as_str());
-        // Whoever leaves last has all that waits before it.
-        let waiting = match backend.closing {
-            true => running.queues.get(name.as_str()).copied().unwrap_or(0),
-            false => 0,
-        };
+        // Whoever leaves last has all that waits before it, and is let in for it.
+        let queue = running.queues.get(name.as_str()).copied().unwrap_or(0);
         let running = running.backends.get(name.as_str());
+        let served = pool.zip(running);
+        let served = served.is_some_and(|(pool, running)| is_served(backend, pool, running));
+        let waiting = if served { 0 } else { queue };
         let slots = pool.into_iter().flatten();
         let held: BTreeMap<ReplicaId, (SlotNumber, bool)> = slots
             .filter_map(|(slot, holder)| match holder {
@@ -141,7 +144,7 @@ pub fn servers(
             let check = backend.check_settings(check);
             let mut observed = now.map_or(ABSENT, |(now, proven)| observe(now, proven, &check));
             let address = SocketAddr::new(server.address, server.port).to_string();
-            if server.mode == ServerMode::Drain && observed.admin == ServerAdmin::Ready {
+            if server.mode == ServerMode::Drain && !over.contains(&server.replica) {
                 observed.queued = observed.queued.saturating_add(waiting);
             }
             if let Some(load) = old.get(&(name.to_string(), address)) {

@@ -1,9 +1,10 @@
-//! What waits in HAProxy when it is about to be reloaded.
+//! What waits in HAProxy while no server that is to serve takes requests.
 //!
-//! The worker that becomes an old one goes on with the servers that it has, and takes no command about
-//! them any more ("Proxy is disabled", seen on 2.6.12). What waits there for a server that is not let in
-//! yet, as in an update that stops first, would wait for nobody.
+//! Those that leave serve it ([`crate::decide`] holds them in). Where they are gone already, it waits for
+//! a successor, and must not be left behind by a reload: the worker that becomes an old one goes on with
+//! the servers that it has, and takes no command about them any more ("Proxy is disabled", seen on 2.6.12).
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use longshore_model::observe::ServerAdmin;
@@ -16,37 +17,31 @@ use crate::edge::Edge;
 use crate::error::EdgeError;
 use crate::intent::BackendIntent;
 use crate::look::Depth;
-use crate::readout::Running;
-use crate::slots::Holder;
-use crate::step::{Action, Step};
+use crate::readout::{Running, RunningServer};
+use crate::slots::{Holder, SlotNumber};
 
 /// So long a reload waits for somebody who serves what waits: as long as requests wait by default.
 const WAIT_MS_MAX: u64 = 30_000;
 
+type Pool = BTreeMap<SlotNumber, Holder>;
+type Servers = BTreeMap<SlotNumber, RunningServer>;
+
 impl Edge {
-    /// Sees to it that somebody serves what waits in the worker of now, also once it is an old one: those
-    /// that leave are let in once more. False: nobody is there yet, so that the reload has to wait.
+    /// Does nothing wait in the worker of now for a server that only a new one would get? False: the
+    /// reload has to wait.
     pub(crate) async fn leaves_nobody_waiting(
         &mut self,
         outcome: &mut Outcome,
     ) -> Result<bool, EdgeError> {
         let seen = self.look(Depth::Loads).await?;
-        let mut steps = Vec::new();
         let mut waits = Vec::new();
-        for backend in self.intent.backends.values() {
-            let queued = stranded(&seen.running, backend);
+        for name in self.intent.backends.keys() {
+            let queued = stranded(&seen.running, name.as_str());
             // Where the reload itself brings room for the one that follows, nothing is gained.
-            if queued == 0 || outcome.decision.reload.contains_key(&backend.name) {
-                continue;
-            }
-            let let_in = self.let_in_once_more(&seen.running, backend);
-            if let_in.is_empty() {
-                let name = &backend.name;
+            if queued > 0 && !outcome.decision.reload.contains_key(name) {
                 waits.push(format!("{queued} requests wait in {name} for a replica"));
             }
-            steps.extend(let_in);
         }
-        self.send(&steps).await?;
         if waits.is_empty() {
             self.stranded_since = None;
             return Ok(true);
@@ -61,54 +56,30 @@ impl Edge {
         }
         Ok(is_late)
     }
+}
 
-    /// Lets servers of a backend in that leave and are still there.
-    fn let_in_once_more(&self, running: &Running, backend: &BackendIntent) -> Vec<Step> {
-        let name = &backend.name;
-        let pools = self.slots.backends.get(name.as_str());
-        let pools = pools.zip(running.backends.get(name.as_str()));
-        let Some((pool, running)) = pools else {
-            return Vec::new();
+/// Does a server that is to serve take requests?
+pub(crate) fn is_served(backend: &BackendIntent, pool: &Pool, running: &Servers) -> bool {
+    pool.iter().any(|(slot, holder)| {
+        let Holder::Replica { id, .. } = holder else {
+            return false;
         };
-        let limit = self.slots.loaded.get(name.as_str());
-        let maxconn = limit.map_or(backend.route.maxconn_per_replica, |route| {
-            route.maxconn_per_replica
-        });
-        let leaves = pool.iter().filter(|(slot, holder)| match holder {
-            Holder::Replica { id, .. } => {
-                let server = backend.servers.get(id);
-                // A newcomer proves itself first.
-                let server = server.filter(|server| server.mode == ServerMode::Drain);
-                let now = running.get(slot);
-                let is_there = server
-                    .zip(now)
-                    .is_some_and(|(server, now)| now.up && points_at(now, server));
-                is_there && !self.over.contains(id)
-            }
-            Holder::Leaving | Holder::Free => false,
-        });
-        let step = |slot, action| Step {
-            backend: name.clone(),
-            slot,
-            action,
-        };
-        leaves
-            .flat_map(|(slot, _)| {
-                let pull = (maxconn > 0).then_some(Action::Pull { maxconn });
-                let steps = [Some(Action::Ready), pull].into_iter().flatten();
-                steps.map(move |action| step(*slot, action))
-            })
-            .collect()
+        let server = backend.servers.get(id);
+        let server = server.filter(|server| server.mode == ServerMode::Serve);
+        let mut both = server.zip(running.get(slot)).into_iter();
+        both.any(|(server, now)| takes_requests(now) && points_at(now, server))
+    })
+}
+
+/// Requests that wait for any server of a backend while none takes requests, not even one that leaves.
+fn stranded(running: &Running, name: &str) -> u32 {
+    let mut servers = running.backends.get(name).into_iter().flatten();
+    match servers.any(|(_, now)| takes_requests(now)) {
+        true => 0,
+        false => running.queues.get(name).copied().unwrap_or(0),
     }
 }
 
-/// Requests that wait for any server of a backend while none takes requests.
-fn stranded(running: &Running, backend: &BackendIntent) -> u32 {
-    let name = backend.name.as_str();
-    let servers = running.backends.get(name).into_iter().flatten();
-    let mut takers = servers.filter(|(_, now)| now.admin == ServerAdmin::Ready && now.up);
-    match takers.next() {
-        Some(_) => 0,
-        None => running.queues.get(name).copied().unwrap_or(0),
-    }
+fn takes_requests(now: &RunningServer) -> bool {
+    now.admin == ServerAdmin::Ready && now.up
 }

@@ -150,7 +150,6 @@ impl Edge {
                 service,
                 route,
                 servers: servers.into_values().collect(),
-                closing: false,
             });
         }
         Arc::new(driven)

@@ -407,18 +407,9 @@ impl ServicePlan {
             Backend {
                 service: key.clone(),
                 servers: servers.collect(),
-                closing: self.is_closing(),
                 route,
             }
         })
-    }
-
-    /// Do its last replicas leave the routes, with nobody wanted after them?
-    #[must_use]
-    pub fn is_closing(&self) -> bool {
-        let mut replicas = self.replicas.values();
-        let drains = |replica: &Arc<Replica>| replica.traffic == Traffic::Drain;
-        self.target == 0 && replicas.any(|replica| drains(replica) && self.leads_to(replica))
     }
 
     /// Were all replicas that serve started to answer this path?

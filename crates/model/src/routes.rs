@@ -32,10 +32,6 @@ pub struct Backend {
     pub route: RouteSpec,
     /// Its servers in replica order.
     pub servers: Vec<Server>,
-    /// Nobody follows the servers that leave: what waits for one of them must be served by them
-    /// before they are drained, for nobody else will.
-    #[serde(default)]
-    pub closing: bool,
 }
 
 /// One replica behind a backend.

@@ -20,9 +20,6 @@ pub(crate) fn run(draft: &mut Draft<'_>) -> Outcome {
         match next_service(draft, number) {
             Next::Same => {}
             Next::Changed(entry) => {
-                let before = draft.services[number].before;
-                let was_closing = before.is_some_and(|before| before.is_closing());
-                routes_changed |= entry.is_closing() != was_closing;
                 changed.push((draft.services[number].key.clone(), Some(entry)));
             }
             Next::Gone => {

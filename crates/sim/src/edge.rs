@@ -345,6 +345,7 @@ impl Driver {
             &check,
             &haproxy.look(),
             &haproxy.old_loads(),
+            &BTreeSet::new(),
         );
         let mut backends: BTreeMap<ServiceKey, BackendObserved> = BTreeMap::new();
         for (name, pool) in &haproxy.worker {

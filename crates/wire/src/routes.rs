@@ -32,7 +32,6 @@ pub fn routes_to_pb(routes: &Routes, fence: Fence) -> pb::Routes {
                 service: backend.service.to_string(),
                 route: Some(route_spec_to_pb(&backend.route)),
                 servers: backend.servers.iter().map(server).collect(),
-                closing: backend.closing,
             })
             .collect(),
         closed: routes.closed.iter().map(ToString::to_string).collect(),
@@ -55,7 +54,6 @@ pub fn routes_from_pb(message: pb::Routes) -> Result<(Fence, Routes), WireError>
                 backend.servers,
                 server_from,
             )?,
-            closing: backend.closing,
         })
     })?;
     Ok((

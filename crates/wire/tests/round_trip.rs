@@ -289,7 +289,6 @@ fn routes_come_back_the_same() {
                 mode: ServerMode::Drain,
                 weight: Some(40),
             }],
-            closing: true,
         }],
         closed: vec!["hello/jobs".parse().unwrap()],
     };

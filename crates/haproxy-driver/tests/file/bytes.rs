@@ -141,7 +141,6 @@ pub(crate) fn backends(bytes: &[u8]) -> Vec<Backend> {
             service,
             route,
             servers,
-            closing: false,
         })
     });
     backends.into_iter().flatten().collect()

@@ -32,7 +32,6 @@ fn backend(service: &str, port: u16, domains: &[&str]) -> Backend {
             ..RouteSpec::new(port, 80)
         },
         servers: Vec::new(),
-        closing: false,
     }
 }
 

@@ -186,12 +186,8 @@ fn the_last_ones_stay_while_an_edge_lets_them_in_for_what_waits() {
         all.all(|(replica, _)| replica.traffic == plan::Traffic::Drain)
     };
     assert_eq!((world.leaving("web").len(), drained(&world)), (2, true));
-    let closing = |world: &World| world.plan.routes().backends[0].closing;
-    assert!(closing(&world));
-    // Somebody follows: each plan is checked, the generation of the routes with it.
+    // Somebody follows.
     world.scale("web", 1);
-    world.ticks(2);
-    assert!(!closing(&world));
     world.ticks(20);
     assert_eq!(world.leaving("web").len(), 0);
     world.scale("web", 0);
@@ -199,4 +195,32 @@ fn the_last_ones_stay_while_an_edge_lets_them_in_for_what_waits() {
     world.edge().has_queue = false;
     world.ticks(8);
     assert_eq!(world.replicas("web").len(), 0);
+}
+
+#[test]
+fn an_update_that_stops_first_waits_for_what_waits_and_not_beyond_the_deadline() {
+    let stop_first = |image: &str| {
+        let mut spec = spec(image, 1);
+        spec.update.order = spec::UpdateOrder::StopFirst;
+        spec
+    };
+    for ends in [true, false] {
+        let mut world = World::new(1);
+        world.apply("web", stop_first("web:1"));
+        world.ticks(20);
+        world.edge().has_queue = true;
+        world.apply("web", stop_first("web:2"));
+        world.ticks(15);
+        let leaver = world.leaving("web").first().map(|(r, _)| r.traffic);
+        assert_eq!(leaver, Some(plan::Traffic::Drain));
+        assert_eq!(world.active("web").len(), 0);
+        world.edge().has_queue = !ends;
+        world.ticks(if ends { 15 } else { 80 });
+        let revisions: Vec<_> = world.active("web").iter().map(|r| r.revision).collect();
+        assert_eq!(
+            (revisions, world.leaving("web").len()),
+            (vec![2], 0),
+            "ends: {ends}"
+        );
+    }
 }

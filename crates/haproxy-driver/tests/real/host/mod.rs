@@ -473,7 +473,6 @@ pub fn http(service: &str, listen_port: u16, servers: Vec<Server>) -> Backend {
             ..RouteSpec::new(listen_port, 80)
         },
         servers,
-        closing: false,
     }
 }
 

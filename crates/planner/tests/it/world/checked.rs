@@ -11,9 +11,14 @@ use super::{SimEdge, SimNode, World};
 pub(super) fn admin_of(edge: &SimEdge, backend: &Backend, server: &Server) -> ServerAdmin {
     match server.mode {
         ServerMode::Serve if edge.let_in.contains(&server.replica) => ServerAdmin::Ready,
-        ServerMode::Drain if edge.has_queue && backend.closing => ServerAdmin::Ready,
+        ServerMode::Drain if edge.has_queue && all_leave(backend) => ServerAdmin::Ready,
         _ => ServerAdmin::Drain,
     }
+}
+
+fn all_leave(backend: &Backend) -> bool {
+    let mut servers = backend.servers.iter();
+    servers.all(|server| server.mode == ServerMode::Drain)
 }
 
 impl World {
