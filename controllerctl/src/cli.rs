@@ -1,5 +1,6 @@
 //! The command tree.
 
+mod apps;
 mod rollout;
 mod values;
 
@@ -12,6 +13,7 @@ use clap_complete::engine::ArgValueCandidates;
 use crate::complete;
 use values::{parse_count, some_time};
 
+pub use self::apps::{ConfigArgs, DownArgs, FileArgs, InitArgs, PlanArgs, UpArgs};
 pub use self::rollout::{RestartArgs, RolloutCommand, RolloutStatusArgs, ServiceArgs, UndoArgs};
 
 mod explain;
@@ -123,7 +125,7 @@ pub enum Progress {
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Write a commented compose.yaml to start from.
+    /// Write a commented compose.yaml to start from, or convert an older file.
     Init(InitArgs),
     /// Apply Compose files and follow the rollout; Ctrl-C detaches.
     #[command(visible_alias = "deploy")]
@@ -180,91 +182,6 @@ pub enum Command {
     Version,
     /// Print help for a command or topic.
     Help(HelpArgs),
-}
-
-/// `init`
-#[derive(Debug, Args)]
-pub struct InitArgs {
-    /// File to write; it must not be there.
-    #[arg(default_value = "compose.yaml")]
-    pub file: PathBuf,
-}
-
-/// Compose files.
-#[derive(Debug, Clone, Default, Args)]
-pub struct FileArgs {
-    /// Compose file, - for stdin; more than one are merged. Default: those of COMPOSE_FILE, or
-    /// compose.yaml and compose.override.yaml and their like.
-    #[arg(short, long, value_name = "FILE")]
-    pub file: Vec<PathBuf>,
-    /// Name of the app. Default: `name:` in the file, else its directory.
-    #[arg(short, long, value_name = "NAME")]
-    pub project: Option<String>,
-    /// File of variables; of several the later wins. Default: .env.
-    #[arg(long, value_name = "FILE")]
-    pub env_file: Vec<PathBuf>,
-    /// Services of this profile, too; * for all. Default: COMPOSE_PROFILES.
-    #[arg(long, value_name = "NAME")]
-    pub profile: Vec<String>,
-    /// Leave out what is known and not supported, with a warning for each.
-    #[arg(long)]
-    pub ignore_unsupported: bool,
-}
-
-/// `up`
-#[derive(Debug, Args)]
-pub struct UpArgs {
-    /// Compose files.
-    #[command(flatten)]
-    pub files: FileArgs,
-    /// Do not follow the rollout.
-    #[arg(short, long)]
-    pub detach: bool,
-    /// Give up following after this time; the rollout goes on.
-    #[arg(long, default_value = "10m", value_parser = humantime::parse_duration, value_name = "TIME")]
-    pub wait_timeout: Duration,
-    /// Only say what would change.
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Refuse if the present revision is another.
-    #[arg(long, value_name = "N")]
-    pub check_revision: Option<u64>,
-}
-
-/// `plan`
-#[derive(Debug, Args)]
-pub struct PlanArgs {
-    /// Compose files.
-    #[command(flatten)]
-    pub files: FileArgs,
-    /// Exit with 3 if there are changes.
-    #[arg(long)]
-    pub detailed_exitcode: bool,
-}
-
-/// `down`
-#[derive(Debug, Args)]
-pub struct DownArgs {
-    /// App. Default: the one of the Compose file here.
-    #[arg(add = ArgValueCandidates::new(complete::apps))]
-    pub app: Option<String>,
-    /// Do not wait until nothing is left.
-    #[arg(short, long)]
-    pub detach: bool,
-    /// Give up waiting after this time; it goes on.
-    #[arg(long, default_value = "5m", value_parser = humantime::parse_duration, value_name = "TIME")]
-    pub wait_timeout: Duration,
-}
-
-/// `config`
-#[derive(Debug, Args)]
-pub struct ConfigArgs {
-    /// Compose files.
-    #[command(flatten)]
-    pub files: FileArgs,
-    /// Report what becomes of each key, instead of the file.
-    #[arg(long)]
-    pub check: bool,
 }
 
 /// `-w`

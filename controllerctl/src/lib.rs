@@ -10,6 +10,7 @@ mod cmd;
 pub mod complete;
 pub mod compose;
 pub mod context;
+pub mod convert;
 pub mod failure;
 pub mod output;
 pub mod progress;

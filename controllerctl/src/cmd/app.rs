@@ -47,7 +47,7 @@ pub(super) fn left_out(services: &[LeftOut]) -> String {
     ))
 }
 
-fn eprint_drawn(text: &str) {
+pub(super) fn eprint_drawn(text: &str) {
     if !text.is_empty() {
         note(text.trim_end());
     }

@@ -1,43 +1,19 @@
-//! `init` and `config`: Compose files without a controller.
-
-use std::io::Write;
+//! `config`: Compose files without a controller.
 
 use serde::Serialize;
 
 use super::{Run, environment};
-use crate::cli::{ConfigArgs, Format, InitArgs};
+use crate::cli::{ConfigArgs, Format};
 use crate::compose;
 use crate::compose::problem::{Level, Problem, draw};
 use crate::compose::source::Source;
 use crate::compose::support::{Row, Status};
 use crate::failure::{Exit, Failure};
-use crate::output::{note, print};
+use crate::output::print;
 use crate::text::printable;
 
 /// Longer keys push their line to the right.
 const KEY_WIDTH_MAX: usize = 48;
-const STARTER: &str = include_str!("starter.yaml");
-
-pub(super) fn init(args: &InitArgs) -> Result<Exit, Failure> {
-    let path = args.file.display();
-    let mut options = std::fs::OpenOptions::new();
-    let mut file = options
-        .write(true)
-        .create_new(true)
-        .open(&args.file)
-        .map_err(|error| {
-            let taken = error.kind() == std::io::ErrorKind::AlreadyExists;
-            let failure = Failure::new(format!("cannot write {path}")).because(error);
-            if taken {
-                failure.hint("name another: controllerctl init FILE")
-            } else {
-                failure
-            }
-        })?;
-    file.write_all(STARTER.as_bytes())?;
-    note(&format!("wrote {path}; try: controllerctl plan -f {path}"));
-    Ok(Exit::Done)
-}
 
 /// `config --check -o json`
 #[derive(Debug, Serialize)]

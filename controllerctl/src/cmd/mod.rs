@@ -7,6 +7,7 @@ mod config;
 mod context;
 mod exec;
 mod follow;
+mod init;
 mod lists;
 mod logs;
 mod moment;
@@ -155,7 +156,7 @@ pub(crate) async fn run(cli: Cli) -> Result<Exit, Failure> {
         out,
     };
     match cli.command {
-        Command::Init(args) => config::init(&args),
+        Command::Init(args) => init::init(&run, &args),
         Command::Up(args) => app::up(&run, &args).await,
         Command::Plan(args) => app::plan(&run, &args).await,
         Command::Down(args) => app::down(&run, &args).await,

@@ -4,6 +4,7 @@ mod certificates;
 mod config;
 mod explain;
 mod fake;
+mod init_from;
 mod rollouts;
 
 use std::time::{Duration, SystemTime};

@@ -1,0 +1,100 @@
+//! Arguments of the verbs that read Compose files.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use clap_complete::engine::ArgValueCandidates;
+
+use crate::complete;
+
+/// `init`
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    /// File to write; it must not be there. Default: compose.yaml, beside the old file.
+    pub file: Option<PathBuf>,
+    /// Convert an older Compose file (version 1 or 2, links, tutum/haproxy, dockercloud/haproxy),
+    /// and say what is changed and why.
+    #[arg(long, value_name = "FILE")]
+    pub from: Option<PathBuf>,
+    /// Leave out what has no counterpart, and say so.
+    #[arg(long, requires = "from")]
+    pub ignore_unsupported: bool,
+}
+
+/// Compose files.
+#[derive(Debug, Clone, Default, Args)]
+pub struct FileArgs {
+    /// Compose file, - for stdin; more than one are merged. Default: those of COMPOSE_FILE, or
+    /// compose.yaml and compose.override.yaml and their like.
+    #[arg(short, long, value_name = "FILE")]
+    pub file: Vec<PathBuf>,
+    /// Name of the app. Default: `name:` in the file, else its directory.
+    #[arg(short, long, value_name = "NAME")]
+    pub project: Option<String>,
+    /// File of variables; of several the later wins. Default: .env.
+    #[arg(long, value_name = "FILE")]
+    pub env_file: Vec<PathBuf>,
+    /// Services of this profile, too; * for all. Default: COMPOSE_PROFILES.
+    #[arg(long, value_name = "NAME")]
+    pub profile: Vec<String>,
+    /// Leave out what is known and not supported, with a warning for each.
+    #[arg(long)]
+    pub ignore_unsupported: bool,
+}
+
+/// `up`
+#[derive(Debug, Args)]
+pub struct UpArgs {
+    /// Compose files.
+    #[command(flatten)]
+    pub files: FileArgs,
+    /// Do not follow the rollout.
+    #[arg(short, long)]
+    pub detach: bool,
+    /// Give up following after this time; the rollout goes on.
+    #[arg(long, default_value = "10m", value_parser = humantime::parse_duration, value_name = "TIME")]
+    pub wait_timeout: Duration,
+    /// Only say what would change.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Refuse if the present revision is another.
+    #[arg(long, value_name = "N")]
+    pub check_revision: Option<u64>,
+}
+
+/// `plan`
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    /// Compose files.
+    #[command(flatten)]
+    pub files: FileArgs,
+    /// Exit with 3 if there are changes.
+    #[arg(long)]
+    pub detailed_exitcode: bool,
+}
+
+/// `down`
+#[derive(Debug, Args)]
+pub struct DownArgs {
+    /// App. Default: the one of the Compose file here.
+    #[arg(add = ArgValueCandidates::new(complete::apps))]
+    pub app: Option<String>,
+    /// Do not wait until nothing is left.
+    #[arg(short, long)]
+    pub detach: bool,
+    /// Give up waiting after this time; it goes on.
+    #[arg(long, default_value = "5m", value_parser = humantime::parse_duration, value_name = "TIME")]
+    pub wait_timeout: Duration,
+}
+
+/// `config`
+#[derive(Debug, Args)]
+pub struct ConfigArgs {
+    /// Compose files.
+    #[command(flatten)]
+    pub files: FileArgs,
+    /// Report what becomes of each key, instead of the file.
+    #[arg(long)]
+    pub check: bool,
+}

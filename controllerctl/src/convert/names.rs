@@ -1,0 +1,80 @@
+//! Names of services: today's are names of hosts, too.
+
+use super::{Work, words};
+use crate::compose::node::Value;
+use crate::compose::tame_name;
+
+/// Keys of services that name other services.
+const NAMING: [&str; 4] = ["links", "depends_on", "volumes_from", "extends"];
+
+pub(super) fn rename(work: &mut Work) {
+    let names = work.service_names();
+    for old in &names {
+        let new = tame_name(old);
+        if new == *old {
+            continue;
+        }
+        let place = super::place_of(&work.tree, &format!("services.{old}"));
+        if names.contains(&new) {
+            let why = format!("{old:?} is no name of a service today, and {new:?} is taken");
+            let path = format!("services.{old}");
+            work.refuse(place, &path, &why, "give it another name");
+            continue;
+        }
+        for (key, service) in work.services().into_iter().flatten() {
+            if key.name == *old {
+                key.name.clone_from(&new);
+            }
+            for naming in NAMING {
+                if let Some(node) = service.get_mut(naming) {
+                    each_name(node, old, &new);
+                }
+            }
+        }
+        let why = format!(
+            "names hold a-z, 0-9 and '-'; programs that reach it as {old:?} must say {new:?} now"
+        );
+        let was = format!("service {old}");
+        work.look(place, was, Some(format!("service {new}")), &why);
+    }
+}
+
+/// Puts the new name where the old one is: `old`, `old:alias`, a key, `extends.service`.
+fn each_name(node: &mut crate::compose::node::Node, old: &str, new: &str) {
+    let renamed = |text: &mut String| {
+        let (name, rest) = match text.split_once(':') {
+            Some((name, rest)) => (name.to_owned(), Some(rest.to_owned())),
+            None => (text.clone(), None),
+        };
+        if name == old {
+            *text = match rest {
+                Some(rest) => format!("{new}:{rest}"),
+                None => new.to_owned(),
+            };
+        }
+    };
+    if words(node).is_empty() {
+        return;
+    }
+    match &mut node.value {
+        Value::Scalar { text, .. } => renamed(text),
+        Value::List(items) => {
+            for item in items {
+                if let Value::Scalar { text, .. } = &mut item.value {
+                    renamed(text);
+                }
+            }
+        }
+        Value::Map(entries) => {
+            for (key, value) in entries {
+                renamed(&mut key.name);
+                if let (true, Value::Scalar { text, .. }) =
+                    (key.name == "service", &mut value.value)
+                {
+                    renamed(text);
+                }
+            }
+        }
+        Value::Null => {}
+    }
+}
