@@ -20,5 +20,6 @@ pub(crate) fn service_spec() -> ServiceSpec {
         autoscale: None,
         routes: vec![RouteSpec::new(80, 8080)],
         drain_ms: 1_000,
+        ..ServiceSpec::default()
     }
 }

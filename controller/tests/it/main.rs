@@ -6,5 +6,6 @@
 mod cluster;
 mod enrolment;
 mod explain;
+mod neighbours;
 mod secrets;
 mod support;

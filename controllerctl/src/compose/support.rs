@@ -31,7 +31,7 @@ pub struct Row {
 }
 
 /// Keys whose mappings hold names of the user's own.
-const FREE: [&str; 11] = [
+const FREE: [&str; 13] = [
     "additional_contexts",
     "annotations",
     "args",
@@ -42,7 +42,9 @@ const FREE: [&str; 11] = [
     "labels",
     "logging",
     "options",
+    "storage_opt",
     "sysctls",
+    "ulimits",
 ];
 
 const POLICY: &str = "each node's own policy must allow it";

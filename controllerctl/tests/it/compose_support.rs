@@ -6,7 +6,7 @@ use controllerctl::compose::{Checked, Request, check};
 
 use crate::compose_env::{directory, load_with, refused, taken};
 
-const FILE: &str = "name: shop\nnetworks: { back: {} }\nservices:\n  web:\n    image: a\n    build: .\n    \
+const FILE: &str = "name: shop\nnetworks: { back: { internal: true } }\nservices:\n  web:\n    image: a\n    build: .\n    \
                     hostname: w\n    environment: { A: 1 }\n    networks: [back]\n    deploy:\n      \
                     replicas: 1\n      endpoint_mode: dnsrr\n    x-haproxy: { drain: 5s }\n    ports: [\"80:80\"]\n    \
                     x-mine: 1\n  db:\n    image: b\n    profiles: [data]\n    frob: 1\n";
@@ -37,12 +37,12 @@ fn each_key_is_in_the_table_once_with_what_becomes_of_it() {
     let rows: Vec<String> = checked.support().iter().map(line).collect();
     let starts = [
         "name Supported -",
-        "networks.back Refused not supported: replicas are reached",
+        "networks.back.internal Refused not supported: containers reach",
         "services.web.image Supported -",
         "services.web.build Refused not supported: build the image",
         "services.web.hostname Conditional for one replica only",
         "services.web.environment Supported -",
-        "services.web.networks Refused not supported",
+        "services.web.networks Supported -",
         "services.web.deploy.replicas Supported -",
         "services.web.deploy.endpoint_mode Refused not supported: every service",
         "services.web.x-haproxy.drain Supported -",
@@ -77,9 +77,8 @@ fn what_is_not_supported_may_be_left_out_and_what_is_unknown_may_not() {
     let loaded = taken(load_with(dir.path(), &[], |r| r.ignore_unsupported = true));
     let said: Vec<&str> = loaded.warnings.iter().map(|p| p.path.as_str()).collect();
     let dropped = [
-        "networks.back",
+        "networks.back.internal",
         "services.web.build",
-        "services.web.networks",
         "services.web.deploy.endpoint_mode",
     ];
     for path in dropped {
@@ -89,7 +88,7 @@ fn what_is_not_supported_may_be_left_out_and_what_is_unknown_may_not() {
     assert!(!text.contains("build") && !text.contains("dnsrr"), "{text}");
     let table = checked(FILE, true).support();
     let dropped = table.iter().filter(|row| row.status == Status::Dropped);
-    assert_eq!(dropped.count(), 4);
+    assert_eq!(dropped.count(), 3);
 
     let dir = directory(&[("compose.yaml", "services: { web: { image: a, frob: 1 } }\n")]);
     let said = refused(load_with(dir.path(), &[], |r| r.ignore_unsupported = true));

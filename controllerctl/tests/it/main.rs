@@ -14,6 +14,7 @@ mod compose_merge;
 mod compose_support;
 mod engine_keys;
 mod misplaced;
+mod networks;
 mod output;
 mod placement;
 mod ports;

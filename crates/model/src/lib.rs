@@ -12,6 +12,7 @@ pub mod id;
 pub mod memory;
 #[cfg(feature = "mutants")]
 pub mod mutant;
+pub mod networks;
 pub mod node;
 pub mod observe;
 pub mod plan;

@@ -1,6 +1,6 @@
 //! What a user asks for: the services of an app.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -15,7 +15,7 @@ pub use engine_rules::EngineRules;
 pub use mount::{Mount, MountOptions};
 
 use crate::autoscale::AutoscaleSpec;
-use crate::id::TemplateId;
+use crate::id::{ServiceName, TemplateId};
 pub use crate::route::{
     Balance, CheckTimes, ProxyProtocol, RouteMode, RouteSpec, Timeouts, Weights,
 };
@@ -297,7 +297,7 @@ pub struct Privileges {
 }
 
 /// One service of an app.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct ServiceSpec {
     /// What each replica runs.
     pub container: ContainerSpec,
@@ -324,6 +324,13 @@ pub struct ServiceSpec {
     pub routes: Vec<RouteSpec>,
     /// How long a leaving replica may finish its sessions.
     pub drain_ms: u64,
+    /// Its networks, with its further names there; empty: the default one. See
+    /// [`crate::networks`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub networks: BTreeMap<String, BTreeSet<String>>,
+    /// Names that it alone has for other services.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub links: BTreeMap<String, ServiceName>,
 }
 
 /// Longest name or value of a label.

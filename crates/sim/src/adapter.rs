@@ -227,6 +227,7 @@ impl Wish {
             drain_ms: self.drain_ms,
             gate: self.policies.gate.clone(),
             rollback: Default::default(),
+            ..ServiceSpec::default()
         })
     }
 

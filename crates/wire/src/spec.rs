@@ -1,6 +1,7 @@
 //! `longshore.spec.v1`.
 
 mod engine;
+mod neighbours;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -301,6 +302,8 @@ pub fn service_spec_to_pb(spec: &ServiceSpec) -> pb::ServiceSpec {
         autoscale: spec.autoscale.as_ref().map(autoscale_to),
         routes: spec.routes.iter().map(route_spec_to_pb).collect(),
         drain_ms: spec.drain_ms,
+        networks: neighbours::networks_to(&spec.networks),
+        links: neighbours::links_to(&spec.links),
     }
 }
 
@@ -328,6 +331,8 @@ pub fn service_spec_from_pb(spec: pb::ServiceSpec) -> Result<ServiceSpec, WireEr
         autoscale: spec.autoscale.map(autoscale_from).transpose()?,
         routes: list("routes", 32, spec.routes, route_spec_from_pb)?,
         drain_ms: duration("drain_ms", spec.drain_ms)?,
+        networks: neighbours::networks_from(spec.networks)?,
+        links: neighbours::links_from(spec.links)?,
     })
 }
 

@@ -222,6 +222,7 @@ fn service() -> ServiceSpec {
         }),
         routes: vec![route(), redirect],
         drain_ms: 30_000,
+        ..ServiceSpec::default()
     }
 }
 

@@ -208,12 +208,32 @@ fn privileges(fields: &mut Fields<'_>, p: &mut Problems) -> Privileges {
             .map(|(k, (v, _))| (k, v.unwrap_or_default()))
             .collect();
     }
-    let mut host = |name, p: &mut Problems| {
-        let item: Option<Item<'_>> = fields.take(name);
-        item.and_then(|item| item.choice(p, &[("host", true)]))
-            .unwrap_or(false)
-    };
-    privileges.host_network = host("network_mode", p);
-    privileges.host_pid = host("pid", p);
+    if let Some(item) = fields.take("pid") {
+        privileges.host_pid = item.choice(p, &[("host", true)]).unwrap_or(false);
+    }
+    if let Some(item) = fields.take("network_mode")
+        && let Some(mode) = item.word(p)
+    {
+        privileges.host_network = network_mode(&item, &mode, p);
+    }
     privileges
+}
+
+/// Is it the host's network?
+fn network_mode(item: &Item<'_>, mode: &str, p: &mut Problems) -> bool {
+    match mode.split_once(':').map_or(mode, |(kind, _)| kind) {
+        "host" if mode == "host" => return true,
+        "bridge" | "default" if !mode.contains(':') => {}
+        "none" => item.unsupported(p, "containers are on the bridge of their node's engine"),
+        "service" | "container" => item.unsupported(
+            p,
+            "replicas have network devices of their own: reach the other by its name",
+        ),
+        _ => item.invalid_help(
+            p,
+            format!("{mode:?} is no network mode"),
+            "write host, or name networks",
+        ),
+    }
+    false
 }

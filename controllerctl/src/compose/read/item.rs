@@ -103,6 +103,11 @@ impl<'a> Item<'a> {
         .file();
     }
 
+    /// The key is taken, and something about it is worth a word.
+    pub(super) fn note(&self, p: &mut Problems, code: &'static str, message: &str) {
+        p.warn(code, self.key, &self.path, message).file();
+    }
+
     fn expected(&self, p: &mut Problems, what: &str) {
         let kind = self.node.kind();
         p.error(
@@ -398,6 +403,11 @@ impl<'a> Fields<'a> {
         let (_, item, taken) = self.entries.iter_mut().find(|(key, ..)| key.name == name)?;
         *taken = true;
         (!matches!(item.node.value, Value::Null)).then(|| item.clone())
+    }
+
+    /// Is there such a key, taken or not?
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.entries.iter().any(|(key, ..)| key.name == name)
     }
 
     /// The key, where it has nothing after it.

@@ -46,7 +46,6 @@ pub(super) const TOP: Reasons = &[
 ];
 
 const LINUX_CPU: &str = "CPU is limited by cpus or deploy.resources.limits.cpus";
-const NAMES: &str = "replicas are reached through HAProxy, not by name";
 
 pub(super) const SERVICE: Reasons = &[
     ("blkio_config", "block I/O is not scheduled"),
@@ -71,11 +70,13 @@ pub(super) const SERVICE: Reasons = &[
     ),
     ("develop", "it is for one machine"),
     ("device_cgroup_rules", "name single devices in devices"),
-    ("external_links", NAMES),
+    (
+        "external_links",
+        "services see those of their own app: put both into one app, and write links",
+    ),
     ("gpus", "devices are not scheduled"),
     ("isolation", "only Linux containers are run"),
     ("label_file", "put the labels into labels"),
-    ("links", NAMES),
     ("mac_address", "the replicas of a service cannot share one"),
     ("models", "models are not containers"),
     ("post_start", "start it from the image's entry point"),
@@ -96,6 +97,18 @@ pub(super) const SERVICE: Reasons = &[
     ("use_api_socket", "containers get no engine socket"),
     ("uts", "each replica has its own host name"),
     ("volumes_from", "name the volume in both services"),
+];
+
+const DEVICE: &str = "the engine of each node gives its containers their network device";
+
+/// What a service says of one of its networks.
+pub(super) const ATTACHMENT: Reasons = &[
+    ("driver_opts", DEVICE),
+    ("interface_name", DEVICE),
+    ("ipv4_address", DEVICE),
+    ("ipv6_address", DEVICE),
+    ("link_local_ips", DEVICE),
+    ("mac_address", "the replicas of a service cannot share one"),
 ];
 
 pub(super) const DEPLOY: Reasons = &[("job_timeout", "only services are run")];

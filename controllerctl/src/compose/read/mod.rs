@@ -10,6 +10,7 @@ mod health;
 mod item;
 pub(super) mod keys;
 mod limits;
+mod networks;
 mod placement;
 mod ports;
 mod secrets;
@@ -25,10 +26,11 @@ use longshore_model::{SecretName, SecretText, ServiceName, ServiceSpec};
 
 use super::Here;
 use super::interpolate::Variables;
-use super::node::{Node, Value};
+use super::node::{Key, Node, Value};
 use super::problem::Problems;
 use super::source::Place;
 use item::{Item, join};
+use networks::Networks;
 use volumes::TopVolume;
 
 /// Most services of one app, as the wire allows.
@@ -51,6 +53,7 @@ pub(super) struct Document {
 struct Shared<'a> {
     variables: &'a Variables,
     volumes: BTreeMap<String, TopVolume>,
+    networks: Networks<'a>,
 }
 
 /// Reads a whole document. `app` is the app's name, which named volumes carry.
@@ -81,7 +84,7 @@ pub(super) fn document(
     }
     document.name = fields.take("name").and_then(|item| item.word(p));
     document.context = fields.take("x-context").and_then(|item| item.word(p));
-    networks(fields.take("networks"), p);
+    let networks = networks::top(fields.take("networks"), p);
     let volumes = volumes::top(fields.take("volumes"), app, p);
     // What it names is here already.
     fields.take("include");
@@ -93,7 +96,11 @@ pub(super) fn document(
         return document;
     }
     fields.finish(p, keys::TOP);
-    let shared = Shared { variables, volumes };
+    let shared = Shared {
+        variables,
+        volumes,
+        networks,
+    };
     let entries = services
         .and_then(|item| item.entries(p))
         .unwrap_or_default();
@@ -107,7 +114,19 @@ pub(super) fn document(
         );
         return document;
     }
-    let mut listeners = Vec::new();
+    each(entries, &shared, &mut document, p);
+    document.secrets = secrets::read(&root, &document.services, (here, variables), p);
+    document
+}
+
+/// Reads the services, and what can be said once all of them are known.
+fn each<'a>(
+    entries: Vec<(&'a Key, Item<'a>)>,
+    shared: &Shared<'_>,
+    document: &mut Document,
+    p: &mut Problems,
+) {
+    let (mut listeners, mut items) = (Vec::new(), BTreeMap::new());
     for (key, item) in entries {
         let name = match ServiceName::new(key.name.as_str()) {
             Ok(name) => Some(name),
@@ -122,15 +141,16 @@ pub(super) fn document(
                 None
             }
         };
-        let spec = service::read(&item, &shared, p);
-        if let (Some(name), Some(spec)) = (name, spec) {
+        let spec = service::read(&item, shared, p);
+        let Some(name) = name else { continue };
+        if let Some(spec) = spec {
             listeners.push((name.clone(), item.key));
-            document.services.insert(name, spec);
+            document.services.insert(name.clone(), spec);
         }
+        items.insert(name, item);
     }
-    port_clashes(&document, &listeners, p);
-    document.secrets = secrets::read(&root, &document.services, (here, variables), p);
-    document
+    networks::check(&shared.networks, &document.services, &items, p);
+    port_clashes(document, &listeners, p);
 }
 
 /// A file without `services:` is a v1 file if its entries look like services.
@@ -160,22 +180,6 @@ fn v1_or_missing(node: &Node, p: &mut Problems) {
                 "there is no `services:` in the file",
             )
             .file();
-        }
-    }
-}
-
-fn networks(item: Option<Item<'_>>, p: &mut Problems) {
-    let Some(item) = item else { return };
-    for (key, network) in item.entries(p).unwrap_or_default() {
-        let empty = match &network.node.value {
-            Value::Null => true,
-            Value::Map(entries) => entries.is_empty(),
-            _ => false,
-        };
-        if key.name != "default" || !empty {
-            let reason = "replicas are reached through HAProxy and published ports; only an empty \
-                          `default` network is taken";
-            network.unsupported(p, reason);
         }
     }
 }

@@ -6,7 +6,9 @@ use longshore_model::spec::{ContainerSpec, Mount, Probe, RouteMode};
 use super::super::problem::Problems;
 use super::haproxy::{Check, Haproxy};
 use super::item::{Fields, Item};
-use super::{Shared, autoscale, container, deploy, haproxy, health, keys, limits, ports, volumes};
+use super::{
+    Shared, autoscale, container, deploy, haproxy, health, keys, limits, networks, ports, volumes,
+};
 
 /// Time between two probes of a healthy replica where the file is silent.
 const PROBE_INTERVAL_MS: u64 = 2_000;
@@ -22,6 +24,7 @@ pub(super) fn read(item: &Item<'_>, shared: &Shared<'_>, p: &mut Problems) -> Op
     let mut fields = item.fields(p)?;
     let mut spec = container::read(&mut fields, shared, p);
     notes(&mut fields, p);
+    let sight = networks::service(&mut fields, &shared.networks, p);
     let health = health::read(fields.take("healthcheck"), p);
     spec.healthcheck = health;
     let has_haproxy = fields.take("x-haproxy");
@@ -67,11 +70,7 @@ pub(super) fn read(item: &Item<'_>, shared: &Shared<'_>, p: &mut Problems) -> Op
         !ports.routes.is_empty(),
         p,
     );
-    // A build is refused with its own words, unless it is left out.
-    let is_said = has_key(item, "build") && !p.ignores_unsupported();
-    if spec.image.is_empty() && !is_said && !has_key(item, "image") {
-        item.invalid_help(p, "has no image", "add for example: image: nginx:1.29");
-    }
+    image(item, &spec, p);
     fields.finish(p, keys::SERVICE);
     let replicas = replicas(item, deploy.replicas, autoscale.as_ref(), p);
     let most = replicas.max(autoscale.as_ref().map_or(0, |a| a.max));
@@ -87,7 +86,17 @@ pub(super) fn read(item: &Item<'_>, shared: &Shared<'_>, p: &mut Problems) -> Op
         autoscale,
         routes: ports.routes,
         drain_ms: haproxy.drain_ms,
+        networks: sight.networks,
+        links: sight.links,
     })
+}
+
+fn image(item: &Item<'_>, spec: &ContainerSpec, p: &mut Problems) {
+    // A build is refused with its own words, unless it is left out.
+    let is_said = has_key(item, "build") && !p.ignores_unsupported();
+    if spec.image.is_empty() && !is_said && !has_key(item, "image") {
+        item.invalid_help(p, "has no image", "add for example: image: nginx:1.29");
+    }
 }
 
 fn has_key(item: &Item<'_>, name: &str) -> bool {
@@ -110,23 +119,6 @@ fn notes(fields: &mut Fields<'_>, p: &mut Problems) {
             p.warn("restart", item.place(), &item.path, message).file();
         } else if !RESTART.contains(&word) {
             item.invalid(p, format!("{text:?} is none of: {}", RESTART.join(", ")));
-        }
-    }
-    if let Some(item) = fields.take("networks") {
-        let names: Vec<String> = if item.is_map() {
-            item.entries(p)
-                .unwrap_or_default()
-                .iter()
-                .map(|(k, _)| k.name.clone())
-                .collect()
-        } else {
-            item.words(p)
-        };
-        if names.iter().any(|name| name != "default") {
-            item.unsupported(
-                p,
-                "replicas are reached through HAProxy and published ports",
-            );
         }
     }
 }

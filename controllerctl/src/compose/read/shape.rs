@@ -115,7 +115,7 @@ fn wants_text(way: &[&str]) -> bool {
             _,
             "name" | "file" | "environment" | "driver",
         ]
-        | ["volumes", _, "labels", ITEM] => true,
+        | ["volumes" | "networks", _, "labels", ITEM] => true,
         ["services", _, rest @ ..] => matches!(
             rest,
             ["command"
@@ -142,12 +142,15 @@ fn wants_text(way: &[&str]) -> bool {
                         | "entrypoint"
                         | "environment"
                         | "labels"
+                        | "links"
+                        | "networks"
                         | "profiles"
                         | "security_opt"
                         | "sysctls"
                         | "tmpfs",
                     ITEM
                 ]
+                | ["networks", _, "aliases", ITEM]
                 | ["deploy", "labels", ITEM]
                 | ["logging", "driver"]
                 | ["healthcheck", "test"]
@@ -159,7 +162,7 @@ fn wants_text(way: &[&str]) -> bool {
 }
 
 fn wants_once(way: &[&str]) -> bool {
-    const KEYS: [&str; 20] = [
+    const KEYS: [&str; 21] = [
         "annotations",
         "cap_add",
         "cap_drop",
@@ -174,6 +177,7 @@ fn wants_once(way: &[&str]) -> bool {
         "group_add",
         "labels",
         "links",
+        "networks",
         "ports",
         "profiles",
         "security_opt",
@@ -183,7 +187,8 @@ fn wants_once(way: &[&str]) -> bool {
     ];
     match way {
         ["services", _, key] => KEYS.contains(key),
-        ["services", _, "deploy", "labels"] | ["volumes", _, "labels"] => true,
+        ["services", _, "networks", _, "aliases"] => true,
+        ["services", _, "deploy", "labels"] | ["volumes" | "networks", _, "labels"] => true,
         _ => false,
     }
 }

@@ -142,6 +142,7 @@ impl Rig {
             autoscale: Some(policy),
             routes: vec![RouteSpec::new(80, 8000)],
             drain_ms: 0,
+            ..ServiceSpec::default()
         };
         let key = key();
         let revision = self.desired.apps.get(&key.app).map_or(0, |a| a.revision) + 1;

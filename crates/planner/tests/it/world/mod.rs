@@ -150,6 +150,7 @@ pub(crate) fn spec(image: &str, replicas: u32) -> ServiceSpec {
         autoscale: None,
         routes: vec![RouteSpec::new(80, 8000)],
         drain_ms: 10_000,
+        ..ServiceSpec::default()
     }
 }
 
