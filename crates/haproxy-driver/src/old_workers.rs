@@ -36,6 +36,14 @@ pub(crate) struct OldWorker {
     silent_until: Option<Instant>,
 }
 
+/// What one of them has.
+struct Answer {
+    pid: u32,
+    lines: Vec<StatLine>,
+    /// See [`Edge::queues_of_leavers`].
+    queues: BTreeMap<String, u32>,
+}
+
 impl Edge {
     /// Sessions that workers of earlier configurations still finish. A worker that is silent has
     /// what it had when it was last read.
@@ -67,8 +75,8 @@ impl Edge {
         Ok(sum)
     }
 
-    /// Servers of the workers of earlier configurations that answer, by pid.
-    async fn old_workers_stat(&mut self) -> Result<Vec<(u32, Vec<StatLine>)>, EdgeError> {
+    /// The workers of earlier configurations that answer.
+    async fn old_workers_stat(&mut self) -> Result<Vec<Answer>, EdgeError> {
         let mut alive = self.processes().await?.old_workers;
         alive.truncate(OLD_WORKERS_MAX);
         self.old_workers.retain(|pid, _| alive.contains(pid));
@@ -94,7 +102,7 @@ impl Edge {
                     let queues = self.queues_of_leavers(&lines);
                     let worker = OldWorker::read(&lines, &queues);
                     self.old_workers.insert(pid, worker);
-                    read.push((pid, lines));
+                    read.push(Answer { pid, lines, queues });
                 }
                 None => self.note_unread(pid, is_silent).await,
             }
@@ -120,8 +128,7 @@ impl Edge {
     /// its connection, from the list that it had. What does not serve any more is drained there
     /// too, once nothing waits that nobody else there would serve.
     pub(crate) async fn drain_old_workers(&mut self) -> Result<(), EdgeError> {
-        for (pid, lines) in self.old_workers_stat().await? {
-            let queues = self.queues_of_leavers(&lines);
+        for Answer { pid, lines, queues } in self.old_workers_stat().await? {
             for line in &lines {
                 let Some((backend, slot)) = place(line).filter(|_| !is_out(line)) else {
                     continue;

@@ -127,18 +127,19 @@ impl Scene {
             })
     }
 
-    /// Edges that refuse it and serve the one before, and why.
+    /// Edges that refuse it, and why: those that serve the one before in its place, or those that
+    /// serve none.
     fn refusing<'s>(
         &'s self,
         key: &'s SecretKey,
         wanted: &'s CertificateWanted,
+        serves_before: bool,
     ) -> impl Iterator<Item = (&'s NodeId, &'s str)> {
         self.edges()
-            .filter_map(|edge| match wanted.state(key, edge.says()) {
-                CertificateState::Refused {
-                    why,
-                    served: Some(_),
-                } => Some((edge.id, why)),
+            .filter_map(move |edge| match wanted.state(key, edge.says()) {
+                CertificateState::Refused { why, served } if served.is_some() == serves_before => {
+                    Some((edge.id, why))
+                }
                 _ => None,
             })
     }
@@ -179,19 +180,6 @@ impl Scene {
         newest.into_iter().chain(others).collect()
     }
 
-    /// Edges that refuse it and serve none of that name in its place, and why.
-    fn lacking<'s>(
-        &'s self,
-        key: &'s SecretKey,
-        wanted: &'s CertificateWanted,
-    ) -> impl Iterator<Item = (&'s NodeId, &'s str)> {
-        self.edges()
-            .filter_map(|edge| match wanted.state(key, edge.says()) {
-                CertificateState::Refused { why, served: None } => Some((edge.id, why)),
-                _ => None,
-            })
-    }
-
     /// Is any edge known to serve one under this name, or one there whose agent does not say?
     fn may_be_served(&self, key: &SecretKey, wanted: &CertificateWanted) -> bool {
         self.edges().any(|edge| {
@@ -217,7 +205,7 @@ impl Scene {
     pub(super) fn problems(&self) -> Vec<(ServiceKey, String, Option<Reason>)> {
         let mut said = Vec::new();
         for (service, key, wanted) in self.used() {
-            for (edge, why) in self.refusing(key, wanted) {
+            for (edge, why) in self.refusing(key, wanted, true) {
                 let reason = Reason::CertificateRefused {
                     edge: edge.clone(),
                     secret: key.name.clone(),
@@ -278,13 +266,13 @@ impl Scene {
                 }
             }));
             let (names, until) = (wanted.names.join(", "), day(wanted.until_ms));
-            lines.extend(self.refusing(key, wanted).map(|(edge, why)| {
+            lines.extend(self.refusing(key, wanted, true).map(|(edge, why)| {
                 let name = &key.name;
                 format!(
                     "TLS: {edge} refuses the new certificate {name} ({names}), good until {until}: {why}"
                 )
             }));
-            lines.extend(self.lacking(key, wanted).map(|(edge, why)| {
+            lines.extend(self.refusing(key, wanted, false).map(|(edge, why)| {
                 format!(
                     "TLS: {edge} refuses certificate {} and has none before it: {why}",
                     key.name
