@@ -40,6 +40,22 @@ build: ## Builds the three programs in release mode, into .lab/bin
 	    { cp $(TARGET)/release/$$p .lab/bin/$$p.new && mv -f .lab/bin/$$p.new .lab/bin/$$p; }; \
 	done
 
+.PHONY: man
+man: build ## Writes manual pages of controllerctl, into .lab/man/man1
+	@.lab/bin/controllerctl man .lab/man/man1
+
+PREFIX ?= /usr/local
+SHARE := $(DESTDIR)$(PREFIX)/share
+
+.PHONY: install
+install: man ## Installs programs, manual pages and completions (PREFIX=/usr/local DESTDIR=)
+	install -D -t $(DESTDIR)$(PREFIX)/bin $(PROGRAMS:%=.lab/bin/%)
+	install -D -m 644 -t $(SHARE)/man/man1 .lab/man/man1/*.1
+	install -d $(SHARE)/bash-completion/completions $(SHARE)/zsh/site-functions $(SHARE)/fish/vendor_completions.d
+	.lab/bin/controllerctl completion bash > $(SHARE)/bash-completion/completions/controllerctl
+	.lab/bin/controllerctl completion zsh > $(SHARE)/zsh/site-functions/_controllerctl
+	.lab/bin/controllerctl completion fish > $(SHARE)/fish/vendor_completions.d/controllerctl.fish
+
 .PHONY: lab
 lab: ## Brings the lab up: an edge and three workers, with the demo app (NODES=3 EDGES=1 LAB_NET=192.168.56)
 	@lab/setup.sh lab

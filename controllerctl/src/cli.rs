@@ -1,6 +1,7 @@
 //! The command tree.
 
 mod apps;
+mod looks;
 mod rollout;
 mod values;
 
@@ -14,6 +15,9 @@ use crate::complete;
 use values::{parse_count, some_time};
 
 pub use self::apps::{ConfigArgs, DownArgs, FileArgs, InitArgs, PlanArgs, UpArgs};
+pub use self::looks::{
+    BackendsArgs, DoctorArgs, InspectArgs, ManArgs, ProxyCommand, StatsArgs, SystemCommand, TopArgs,
+};
 pub use self::rollout::{RestartArgs, RolloutCommand, RolloutStatusArgs, ServiceArgs, UndoArgs};
 
 mod explain;
@@ -90,6 +94,8 @@ pub enum Format {
     Json,
     /// One stable document a line.
     Jsonl,
+    /// The same document as with json.
+    Yaml,
     /// Only names.
     Name,
 }
@@ -145,6 +151,12 @@ pub enum Command {
     Ls(WatchArgs),
     /// List replicas.
     Ps(PsArgs),
+    /// What replicas use: CPU, memory, sessions.
+    Stats(StatsArgs),
+    /// Nodes, services and replicas on one screen: what they use, again and again.
+    Top(TopArgs),
+    /// All that is known of apps, services, replicas and nodes, as YAML.
+    Inspect(InspectArgs),
     /// Print logs of services or replicas; all without a target.
     Logs(LogsArgs),
     /// Print what happened.
@@ -173,11 +185,22 @@ pub enum Command {
     /// Nodes.
     #[command(subcommand)]
     Node(NodeCommand),
+    /// Edges and what is behind them.
+    #[command(subcommand)]
+    Proxy(ProxyCommand),
+    /// Look for the usual faults, each with the way out.
+    Doctor(DoctorArgs),
+    /// The cluster as a whole.
+    #[command(subcommand)]
+    System(SystemCommand),
     /// Contexts: which cluster, as whom.
     #[command(subcommand)]
     Context(ContextCommand),
     /// Print the line that turns completion on in a shell.
     Completion(CompletionArgs),
+    /// Write manual pages for packages.
+    #[command(hide = true)]
+    Man(ManArgs),
     /// Print the version.
     Version,
     /// Print help for a command or topic.
@@ -210,7 +233,7 @@ pub struct PsArgs {
 #[derive(Debug, Args)]
 pub struct LogsArgs {
     /// Services or replicas (web, web.3). Default: all.
-    #[arg(add = ArgValueCandidates::new(complete::services))]
+    #[arg(add = ArgValueCandidates::new(complete::targets))]
     pub targets: Vec<String>,
     /// Go on with new lines, replicas that join later included.
     #[arg(short, long)]
@@ -258,7 +281,7 @@ impl std::str::FromStr for Tail {
 #[derive(Debug, Args)]
 pub struct ScaleArgs {
     /// Service and count.
-    #[arg(required = true, value_name = "SERVICE=N", value_parser = parse_count)]
+    #[arg(required = true, value_name = "SERVICE=N", value_parser = parse_count, add = ArgValueCandidates::new(complete::counts))]
     pub counts: Vec<(String, u32)>,
     /// Keep the autoscaler's hands off for so long.
     #[arg(long, value_name = "TIME", value_parser = some_time)]
@@ -290,7 +313,7 @@ pub struct ExecArgs {
     #[arg(long, value_name = "DIR")]
     pub workdir: Option<String>,
     /// Service (its first replica) or replica (web.3).
-    #[arg(add = ArgValueCandidates::new(complete::services))]
+    #[arg(add = ArgValueCandidates::new(complete::targets))]
     pub target: String,
     /// Command and arguments.
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]

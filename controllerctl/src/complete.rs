@@ -7,6 +7,8 @@ use clap::CommandFactory;
 use clap_complete::engine::CompletionCandidate;
 use clap_complete::env::{CompleteEnv, Shells};
 
+use longshore_proto::control::v1::ListReplicasRequest;
+
 use crate::cli::{Cli, Shell};
 use crate::client::Client;
 use crate::failure::Failure;
@@ -16,6 +18,8 @@ use crate::{client, context};
 const VARIABLE: &str = "COMPLETE";
 /// A person has pressed a key and waits.
 const PATIENCE: Duration = Duration::from_millis(700);
+/// More than anybody reads.
+const CANDIDATES_MAX: usize = 1_000;
 
 /// Answers a shell that asks for candidates and exits; does nothing otherwise.
 pub fn answer() {
@@ -70,6 +74,38 @@ pub fn services() -> Vec<CompletionCandidate> {
     })
 }
 
+/// Names of services and of their replicas.
+pub fn targets() -> Vec<CompletionCandidate> {
+    live(names)
+}
+
+/// Names of apps, services, replicas and nodes.
+pub fn everything() -> Vec<CompletionCandidate> {
+    live(async |client: &mut Client| {
+        let mut all = names(client).await?;
+        all.extend(client.services().await?.into_iter().map(|s| s.app));
+        all.extend(client.nodes().await?.into_iter().map(|n| n.id));
+        Ok(all)
+    })
+}
+
+/// `SERVICE=`, for a count to follow.
+pub fn counts() -> Vec<CompletionCandidate> {
+    live(async |client: &mut Client| {
+        let list = client.services().await?;
+        Ok(list.into_iter().map(|s| s.name + "=").collect())
+    })
+}
+
+async fn names(client: &mut Client) -> Result<Vec<String>, Failure> {
+    let services = client.services().await?;
+    let all = ListReplicasRequest { services: vec![] };
+    let replicas = client.replicas(all).await?.replicas;
+    let mut names: Vec<String> = services.into_iter().map(|s| s.name).collect();
+    names.extend(replicas.into_iter().map(|r| r.name));
+    Ok(names)
+}
+
 /// Names of nodes.
 pub fn nodes() -> Vec<CompletionCandidate> {
     live(async |client: &mut Client| Ok(client.nodes().await?.into_iter().map(|n| n.id).collect()))
@@ -96,6 +132,7 @@ where
     let mut names = names.unwrap_or_default();
     names.sort();
     names.dedup();
+    names.truncate(CANDIDATES_MAX);
     names
         .iter()
         .map(|name| CompletionCandidate::new(OsStr::new(name)))

@@ -11,6 +11,7 @@ pub mod complete;
 pub mod compose;
 pub mod context;
 pub mod convert;
+pub mod doctor;
 pub mod failure;
 pub mod output;
 pub mod progress;

@@ -11,7 +11,7 @@ use crate::complete;
 #[derive(Debug, Args)]
 pub struct WhyArgs {
     /// Service, replica (web.3, r17) or node (node/NAME); also one that is gone.
-    #[arg(add = ArgValueCandidates::new(complete::services))]
+    #[arg(add = ArgValueCandidates::new(complete::everything))]
     pub target: String,
     /// As it was then: 10m (ago), 12:04:10 (UTC), a date, RFC 3339 or Unix time.
     #[arg(long, value_name = "TIME")]
@@ -136,10 +136,13 @@ pub struct BoundsArgs {
 /// `approve`
 #[derive(Debug, Args)]
 pub struct ApproveArgs {
-    /// Service.
-    #[arg(add = ArgValueCandidates::new(complete::services))]
-    pub service: String,
+    /// Service. With -i, default: all.
+    #[arg(required_unless_present = "interactive", add = ArgValueCandidates::new(complete::services))]
+    pub service: Option<String>,
     /// Refuse if it asks for another count by now.
     #[arg(long, value_name = "N")]
     pub count: Option<u32>,
+    /// Wait for services that ask, and ask back each time: Enter agrees.
+    #[arg(short, long, conflicts_with = "count")]
+    pub interactive: bool,
 }

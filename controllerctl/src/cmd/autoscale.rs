@@ -15,6 +15,9 @@ use crate::output::{note, now_ms, print};
 use crate::text::printable;
 
 pub(super) async fn autoscale(run: &Run, command: &AutoscaleCommand) -> Result<Exit, Failure> {
+    if let AutoscaleCommand::Approve(args) = command {
+        return approve(run, args).await;
+    }
     let mut client = run.connect(None).await?;
     match command {
         AutoscaleCommand::Ls => {
@@ -35,13 +38,16 @@ pub(super) async fn autoscale(run: &Run, command: &AutoscaleCommand) -> Result<E
             tell(run, &mut client, &args.service, action).await?;
         }
         AutoscaleCommand::Set(args) => bounds(run, &mut client, args).await?,
-        AutoscaleCommand::Approve(args) => say_yes(run, &mut client, args).await?,
+        AutoscaleCommand::Approve(_) => {}
     }
     Ok(Exit::Done)
 }
 
 /// `controllerctl approve`, the short form.
 pub(super) async fn approve(run: &Run, args: &ApproveArgs) -> Result<Exit, Failure> {
+    if args.interactive {
+        return super::approve::interactive(run, args).await;
+    }
     let mut client = run.connect(None).await?;
     say_yes(run, &mut client, args).await?;
     Ok(Exit::Done)
@@ -92,7 +98,13 @@ async fn bounds(run: &Run, client: &mut Client, args: &BoundsArgs) -> Result<(),
 
 async fn say_yes(run: &Run, client: &mut Client, args: &ApproveArgs) -> Result<(), Failure> {
     let action = Action::Approve(pb::ApproveAutoscale { count: args.count });
-    tell(run, client, &args.service, action).await
+    tell(
+        run,
+        client,
+        args.service.as_deref().unwrap_or_default(),
+        action,
+    )
+    .await
 }
 
 /// Says it and shows what holds now.

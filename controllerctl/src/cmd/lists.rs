@@ -38,15 +38,7 @@ fn status_text(view: &views::Status, s: &pb::GetStatusResponse) -> String {
         s.services_total, s.replicas_serving, s.replicas_wanted
     ));
     for edge in &view.edges {
-        let state = match (&edge.problem, edge.connected, edge.in_step) {
-            (Some(problem), ..) => problem.clone(),
-            (None, false, _) => "not connected".into(),
-            (None, true, true) => "in step".into(),
-            (None, true, false) => format!(
-                "behind: routes {} of {}",
-                edge.routes_generation, edge.routes_generation_wanted
-            ),
-        };
+        let state = edge.state();
         let version = edge.haproxy_version.as_deref().unwrap_or("?");
         lines.push(format!(
             "edge     {}  HAProxy {version}  {state}",

@@ -13,7 +13,7 @@ use super::moment::since_ms;
 use crate::cli::{EventsArgs, FilterKey, Format, LogsArgs, Tail};
 use crate::client::Client;
 use crate::failure::{Exit, Failure};
-use crate::output::{jsonl, note, now_ms, print, views};
+use crate::output::{jsonl, note, now_ms, print, views, yaml};
 use crate::text::printable;
 
 /// Positions that the controller takes.
@@ -100,7 +100,7 @@ fn marks(read: &Positions) -> Vec<pb::LogMark> {
 
 fn log_line(run: &Run, args: &LogsArgs, message: &pb::LogsResponse) -> Result<(), Failure> {
     let notice = !message.notice.is_empty();
-    if matches!(run.out.format, Format::Json | Format::Jsonl) {
+    if matches!(run.out.format, Format::Json | Format::Jsonl | Format::Yaml) {
         let stream = match (notice, message.stderr) {
             (true, _) => "notice",
             (false, true) => "stderr",
@@ -112,13 +112,18 @@ fn log_line(run: &Run, args: &LogsArgs, message: &pb::LogsResponse) -> Result<()
             &message.line
         };
         let (name, node) = (message.name.clone(), message.node.clone());
-        return print(&jsonl(&views::LogLine {
+        let view = views::LogLine {
             name,
             node,
             stream,
             time: views::time(message.time_ns / 1_000_000),
             line: line.clone(),
-        }));
+        };
+        return print(&match run.out.format {
+            // Lists of one are one list, one after the other.
+            Format::Yaml => yaml(&[view]),
+            _ => jsonl(&view),
+        });
     }
     let prefix = match args.no_prefix {
         true => String::new(),
@@ -201,6 +206,7 @@ impl Reading for Happened<'_> {
                 Ok(())
             }
             (None, Format::Json | Format::Jsonl) => print(&jsonl(&view)),
+            (None, Format::Yaml) => print(&yaml(&[view])),
             (None, Format::Name) => print(&format!("{}\n", printable(&view.kind))),
             (None, _) => {
                 let time = view.time.as_deref().unwrap_or("-");

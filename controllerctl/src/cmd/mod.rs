@@ -1,20 +1,27 @@
 //! The verbs, one module a family.
 
 mod app;
+mod approve;
 mod autoscale;
 mod certificates;
 mod config;
 mod context;
+mod doctor;
 mod exec;
 mod follow;
 mod init;
+mod inspect;
 mod lists;
 mod logs;
+mod man;
 mod moment;
 mod node;
+mod proxy;
 mod rollout;
 mod scale;
 mod settle;
+mod stats;
+mod top;
 mod wait;
 
 use std::io::{BufRead, IsTerminal, Write};
@@ -22,7 +29,7 @@ use std::time::Duration;
 
 use clap::CommandFactory;
 
-use crate::cli::{Cli, Command, FileArgs, Global};
+use crate::cli::{Cli, Command, FileArgs, Global, SystemCommand};
 use crate::client::{self, Client};
 use crate::complete;
 use crate::compose::Request;
@@ -79,9 +86,9 @@ impl Run {
         watch: bool,
         mut render: impl AsyncFnMut(&mut Client) -> Result<String, Failure>,
     ) -> Result<Exit, Failure> {
-        if watch && self.out.format == crate::cli::Format::Json {
+        if watch && self.out.prints_one_document() {
             return Err(
-                Failure::new("-o json prints one document, and -w prints many")
+                Failure::new("-o json and -o yaml print one document, and -w prints many")
                     .exit(Exit::Usage)
                     .hint("-w -o jsonl prints one document a line"),
             );
@@ -164,6 +171,9 @@ pub(crate) async fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Status(args) => lists::status(&run, args).await,
         Command::Ls(args) => lists::services(&run, args).await,
         Command::Ps(args) => lists::replicas(&run, &args).await,
+        Command::Stats(args) => stats::stats(&run, &args).await,
+        Command::Top(args) => top::top(&run, &args).await,
+        Command::Inspect(args) => inspect::inspect(&run, &args).await,
         Command::Logs(args) => logs::logs(&run, &args).await,
         Command::Events(args) => logs::events(&run, &args).await,
         Command::Why(args) => lists::why(&run, &args).await,
@@ -176,11 +186,15 @@ pub(crate) async fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Wait(args) => wait::wait(&run, &args).await,
         Command::Token(command) => node::token(&run, &command).await,
         Command::Node(command) => node::node(&run, &command).await,
+        Command::Proxy(command) => proxy::proxy(&run, &command).await,
+        Command::Doctor(args) => doctor::doctor(&run, &args).await,
+        Command::System(SystemCommand::Info) => doctor::info(&run).await,
         Command::Context(command) => context::context(&run, &command),
         Command::Completion(args) => {
             print(&complete::script(args.shell)?)?;
             Ok(Exit::Done)
         }
+        Command::Man(args) => man::man(&args),
         Command::Version => {
             let version = env!("CARGO_PKG_VERSION");
             let people = || format!("controllerctl {version}\n");

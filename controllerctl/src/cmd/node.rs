@@ -32,7 +32,7 @@ pub(super) async fn token(run: &Run, command: &TokenCommand) -> Result<Exit, Fai
     let token = create_token(run, args).await?;
     print(&run.out.document(&token, || printable(&token.token) + "\n"))?;
     // Documents hold the line already; a secret is not said once more than asked for.
-    if !matches!(run.out.format, Format::Json | Format::Jsonl) {
+    if !matches!(run.out.format, Format::Json | Format::Jsonl | Format::Yaml) {
         note(&printable(&format!("join with: {}", token.join_command)));
     }
     Ok(Exit::Done)

@@ -1,9 +1,11 @@
 //! Everything that goes to stdout.
 
 pub mod explained;
+pub mod inspected;
 pub mod outcome;
 pub mod rollouts;
 pub mod rows;
+pub mod usage;
 pub mod views;
 
 use std::io::{IsTerminal, Write};
@@ -122,6 +124,7 @@ impl Printer {
         match self.format {
             Format::Json => json(&rows),
             Format::Jsonl => rows.iter().map(jsonl).collect(),
+            Format::Yaml => yaml(&rows),
             Format::Name => rows
                 .iter()
                 .map(|row| printable(&row.name()) + "\n")
@@ -130,12 +133,19 @@ impl Printer {
         }
     }
 
+    /// A form that ends with its one document.
+    #[must_use]
+    pub fn prints_one_document(&self) -> bool {
+        matches!(self.format, Format::Json | Format::Yaml)
+    }
+
     /// One document: `people` is its form for people.
     #[must_use]
     pub fn document(&self, value: &impl Serialize, people: impl FnOnce() -> String) -> String {
         match self.format {
             Format::Json => json(value),
             Format::Jsonl => jsonl(value),
+            Format::Yaml => yaml(value),
             _ => people(),
         }
     }
@@ -183,6 +193,11 @@ impl Printer {
 /// An indented document.
 pub fn json(value: &impl Serialize) -> String {
     serde_json::to_string_pretty(value).unwrap_or_default() + "\n"
+}
+
+/// The same as YAML.
+pub fn yaml(value: &impl Serialize) -> String {
+    serde_saphyr::to_string(value).unwrap_or_default()
 }
 
 /// A document on one line.

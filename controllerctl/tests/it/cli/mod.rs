@@ -5,6 +5,9 @@ mod config;
 mod explain;
 mod fake;
 mod init_from;
+mod looks;
+mod pages;
+mod prompts;
 mod rollouts;
 
 use std::time::{Duration, SystemTime};

@@ -1,0 +1,82 @@
+//! Arguments of the verbs that look at things: `inspect`, `stats`, `top`, `proxy`, `doctor`, `system`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use clap_complete::engine::ArgValueCandidates;
+
+use super::WatchArgs;
+use crate::complete;
+
+/// `inspect`
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// Apps, services, replicas (web.3), nodes; KIND/NAME where that is not clear: node/web.
+    #[arg(required = true, value_name = "TARGET", add = ArgValueCandidates::new(complete::everything))]
+    pub targets: Vec<String>,
+}
+
+/// `stats`
+#[derive(Debug, Args)]
+pub struct StatsArgs {
+    /// Services or replicas (web, web.3). Default: all.
+    #[arg(add = ArgValueCandidates::new(complete::targets))]
+    pub targets: Vec<String>,
+    /// Once, and not again and again.
+    #[arg(long)]
+    pub no_stream: bool,
+}
+
+/// `top`
+#[derive(Debug, Args)]
+pub struct TopArgs {
+    /// Print once what the screen would show.
+    #[arg(long)]
+    pub once: bool,
+    /// Time between two looks.
+    #[arg(long, default_value = "2s", value_parser = super::values::some_time, value_name = "TIME")]
+    pub interval: Duration,
+}
+
+/// `proxy`
+#[derive(Debug, Subcommand)]
+pub enum ProxyCommand {
+    /// Edges: whether their HAProxy runs what it should.
+    Status(WatchArgs),
+    /// Replicas behind the edges: whether each edge's check reaches them.
+    Backends(BackendsArgs),
+}
+
+/// `proxy backends`
+#[derive(Debug, Args)]
+pub struct BackendsArgs {
+    /// Services. Default: all.
+    #[arg(add = ArgValueCandidates::new(complete::services))]
+    pub services: Vec<String>,
+    /// Repaint.
+    #[command(flatten)]
+    pub watch: WatchArgs,
+}
+
+/// `doctor`
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Only these nodes.
+    #[arg(long, value_name = "NODE", add = ArgValueCandidates::new(complete::nodes))]
+    pub node: Vec<String>,
+}
+
+/// `system`
+#[derive(Debug, Subcommand)]
+pub enum SystemCommand {
+    /// Versions, counts, and who is asking.
+    Info,
+}
+
+/// `man`
+#[derive(Debug, Args)]
+pub struct ManArgs {
+    /// Directory to write to; it is made if it is not there.
+    pub directory: PathBuf,
+}
