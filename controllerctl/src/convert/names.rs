@@ -1,11 +1,11 @@
 //! Names of services: today's are names of hosts, too.
 
 use super::{Work, words};
-use crate::compose::node::Value;
+use crate::compose::node::{Node, Value};
 use crate::compose::tame_name;
 
 /// Keys of services that name other services.
-const NAMING: [&str; 4] = ["links", "depends_on", "volumes_from", "extends"];
+const NAMING: [&str; 3] = ["depends_on", "volumes_from", "extends"];
 
 pub(super) fn rename(work: &mut Work) {
     let names = work.service_names();
@@ -25,22 +25,32 @@ pub(super) fn rename(work: &mut Work) {
             if key.name == *old {
                 key.name.clone_from(&new);
             }
+            // Who linked it goes on to know it by its old name.
+            if let Some(links) = service.get_mut("links") {
+                each_name(
+                    links,
+                    old,
+                    &format!("{new}:{}", old.to_ascii_lowercase()),
+                    &new,
+                );
+            }
             for naming in NAMING {
                 if let Some(node) = service.get_mut(naming) {
-                    each_name(node, old, &new);
+                    each_name(node, old, &new, &new);
                 }
             }
         }
         let why = format!(
-            "names hold a-z, 0-9 and '-'; programs that reach it as {old:?} must say {new:?} now"
+            "names hold a-z, 0-9 and '-'; who linked it knows it as {old:?} still, others must say {new:?} now"
         );
         let was = format!("service {old}");
         work.look(place, was, Some(format!("service {new}")), &why);
     }
 }
 
-/// Puts the new name where the old one is: `old`, `old:alias`, a key, `extends.service`.
-fn each_name(node: &mut crate::compose::node::Node, old: &str, new: &str) {
+/// Puts the new name where the old one is: `alone` for `old`, a key and `extends.service`, `new` in
+/// `old:alias`.
+fn each_name(node: &mut Node, old: &str, alone: &str, new: &str) {
     let renamed = |text: &mut String| {
         let (name, rest) = match text.split_once(':') {
             Some((name, rest)) => (name.to_owned(), Some(rest.to_owned())),
@@ -49,7 +59,7 @@ fn each_name(node: &mut crate::compose::node::Node, old: &str, new: &str) {
         if name == old {
             *text = match rest {
                 Some(rest) => format!("{new}:{rest}"),
-                None => new.to_owned(),
+                None => alone.to_owned(),
             };
         }
     };
