@@ -58,6 +58,9 @@ pub struct UpArgs {
     /// Only say what would change.
     #[arg(long)]
     pub dry_run: bool,
+    /// So many replicas of a service, whatever the files say.
+    #[arg(long, value_name = "SERVICE=N", value_parser = super::values::parse_count, add = ArgValueCandidates::new(complete::counts))]
+    pub scale: Vec<(String, u32)>,
     /// Refuse if the present revision is another.
     #[arg(long, value_name = "N")]
     pub check_revision: Option<u64>,
@@ -97,4 +100,10 @@ pub struct ConfigArgs {
     /// Report what becomes of each key, instead of the file.
     #[arg(long)]
     pub check: bool,
+    /// Only the names of the services.
+    #[arg(long, conflicts_with_all = ["check", "images"])]
+    pub services: bool,
+    /// Only the images, each once.
+    #[arg(long, conflicts_with = "check")]
+    pub images: bool,
 }

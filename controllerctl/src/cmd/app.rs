@@ -8,7 +8,7 @@ use longshore_proto::control::v1 as pb;
 use longshore_wire::service_spec_to_pb;
 
 use super::settle::{Goal, follow, settled};
-use super::{Run, environment};
+use super::{Run, counts, environment};
 use crate::cli::{DownArgs, FileArgs, PlanArgs, UpArgs};
 use crate::client::Client;
 use crate::compose::problem::draw;
@@ -165,18 +165,20 @@ pub(super) async fn plan(run: &Run, args: &PlanArgs) -> Result<Exit, Failure> {
 }
 
 pub(super) async fn up(run: &Run, args: &UpArgs) -> Result<Exit, Failure> {
-    let loaded = read(run, &args.files)?;
+    let mut loaded = read(run, &args.files)?;
     let mut client = run.connect(loaded.context.as_deref()).await?;
+    let later = match args.scale.is_empty() {
+        true => counts::Later::new(),
+        false => counts::take(&mut loaded, &args.scale, &client.services().await?)?,
+    };
     let plan = planned(&mut client, &loaded).await?;
+    let text = plan_text(&plan, &client.context) + &counts::text(&later);
     if args.dry_run {
-        print(
-            &run.out
-                .document(&plan, || plan_text(&plan, &client.context)),
-        )?;
+        print(&run.out.document(&plan, || text))?;
         return Ok(Exit::Done);
     }
-    note(plan_text(&plan, &client.context).trim_end());
-    if plan.changed {
+    note(text.trim_end());
+    if plan.changed || !later.is_empty() {
         run.confirm("Apply this?", &client.context)?;
     }
     let request = pb::ApplyAppRequest {
@@ -200,6 +202,7 @@ pub(super) async fn up(run: &Run, args: &UpArgs) -> Result<Exit, Failure> {
             "certificate {name}: a new one is sent to the edges"
         )));
     }
+    counts::set(&mut client, &later).await?;
     let app = loaded.app.to_string();
     if args.detach {
         note(&format!(

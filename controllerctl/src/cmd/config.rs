@@ -1,5 +1,7 @@
 //! `config`: Compose files without a controller.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
 use super::{Run, environment};
@@ -101,6 +103,18 @@ pub(super) fn config(run: &Run, args: &ConfigArgs) -> Result<Exit, Failure> {
         return check(run, args);
     }
     let loaded = super::app::read(run, &args.files)?;
+    if args.services || args.images {
+        let services = loaded.services.iter();
+        let names: BTreeSet<String> = match args.services {
+            true => services.map(|(name, _)| name.to_string()).collect(),
+            false => services
+                .map(|(_, spec)| spec.container.image.to_string())
+                .collect(),
+        };
+        let people = || names.iter().map(|name| printable(name) + "\n").collect();
+        print(&run.out.document(&names, people))?;
+        return Ok(Exit::Done);
+    }
     let text = match run.out.format {
         Format::Json => crate::output::json(&loaded.tree),
         Format::Jsonl => crate::output::jsonl(&loaded.tree),

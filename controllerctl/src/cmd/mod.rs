@@ -6,6 +6,7 @@ mod autoscale;
 mod certificates;
 mod config;
 mod context;
+mod counts;
 mod doctor;
 mod exec;
 mod follow;

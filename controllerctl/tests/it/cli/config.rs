@@ -55,6 +55,23 @@ fn the_table_says_what_becomes_of_each_key() {
 }
 
 #[test]
+fn services_and_images_are_lists() {
+    let cluster = Cluster::start();
+    let text = "services: { web: { image: a }, api: { image: b }, more: { image: a } }\n";
+    std::fs::write(cluster.dir.path().join("compose.yaml"), text).unwrap();
+    assert_eq!(
+        run(&cluster, &["config", "--services"]).1,
+        "api\nmore\nweb\n"
+    );
+    assert_eq!(run(&cluster, &["config", "--images"]).1, "a\nb\n");
+    let (_, out, _) = run(&cluster, &["config", "--images", "-o", "json"]);
+    assert_eq!(
+        serde_json::from_str::<Vec<String>>(&out).unwrap(),
+        ["a", "b"]
+    );
+}
+
+#[test]
 fn profiles_env_files_and_what_is_left_out_reach_the_plan() {
     let cluster = Cluster::start();
     let write = |name: &str, text: &str| {

@@ -399,7 +399,8 @@ impl ControlService for Fake {
         let pb::ScaleRequest { service, count, .. } = request.into_inner();
         let mut world = self.world();
         let overrules = world.overrules.clone();
-        let Some(found) = world.services.iter_mut().find(|s| s.name == service) else {
+        let is_it = |s: &&mut pb::Service| s.name == service || s.key == service;
+        let Some(found) = world.services.iter_mut().find(is_it) else {
             let message = format!("there is no service {service:?}; did you mean hello?");
             return Err(Status::not_found(message));
         };

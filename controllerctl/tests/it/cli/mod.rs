@@ -2,6 +2,7 @@
 
 mod certificates;
 mod config;
+mod counts;
 mod explain;
 mod fake;
 mod init_from;
