@@ -49,7 +49,17 @@ async fn names_that_lead_nowhere_or_to_two_are_refused_and_new_ones_replace_nobo
         refused.message(),
         "shop/web: links name db, which is not in the app"
     );
-    change(&mut shop, "web", |web| web.links.clear());
+    change(&mut shop, "web", |web| {
+        web.links.clear();
+        web.depends_on
+            .insert("web".into(), spec::Until::Healthy.into());
+    });
+    let refused = apply(&lab, shop.clone()).await.unwrap_err();
+    assert_eq!(
+        refused.message(),
+        "shop/web: depends_on is a circle: web -> web"
+    );
+    change(&mut shop, "web", |web| web.depends_on.clear());
     let first = apply(&lab, shop.clone()).await.unwrap();
     lab.until_serving("web", 2).await;
     let before = replicas(&lab).await;

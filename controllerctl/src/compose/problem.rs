@@ -167,6 +167,13 @@ impl Problems {
         })
     }
 
+    /// Is something of this kind said of the key at `path`?
+    #[must_use]
+    pub fn says(&self, code: &str, path: &str) -> bool {
+        let mut list = self.list.iter();
+        list.any(|p| p.code == code && p.path == path)
+    }
+
     /// All findings, by place in the files, each once.
     #[must_use]
     pub fn into_sorted(mut self) -> Vec<Problem> {

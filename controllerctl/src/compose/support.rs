@@ -54,6 +54,10 @@ const CONDITIONS: &[(&str, &str)] = &[
     ("cap_add", POLICY),
     ("devices", POLICY),
     ("hostname", "for one replica only"),
+    (
+        "depends_on",
+        "it holds for the first start; what once ran in full comes back at once",
+    ),
     ("ipc", POLICY),
     ("network_mode", POLICY),
     ("pid", POLICY),

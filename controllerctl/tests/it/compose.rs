@@ -285,13 +285,13 @@ fn rollouts_that_cannot_be_meant_are_refused() {
 
 #[test]
 fn what_is_not_there_yet_says_so() {
-    let text = faults("    build: .\n    depends_on: [db]\n");
+    let text = faults("    build: .\n    develop: {}\n");
     assert!(
         text.contains("services.web.build: not supported: build the image"),
         "{text}"
     );
     assert!(
-        text.contains("services.web.depends_on: not supported"),
+        text.contains("services.web.develop: not supported"),
         "{text}"
     );
 }

@@ -229,13 +229,13 @@ fn wrong_profiles_and_those_that_others_need_are_said() {
         let dir = directory(&[("compose.yaml", &text)]);
         let said = refused(load_with(dir.path(), &[], |_| {}));
         assert!(said.contains(wanted), "{key}: {said}");
+        assert!(!said.contains("which is not in the app"), "{key}: {said}");
     }
     // It can do without.
-    let text = "services:\n  web: { image: a, depends_on: { db: { required: false } } }\n  db: { image: b, \
-                profiles: [data] }\n";
+    let text = "services:\n  web: { image: a, depends_on: { db: { condition: service_healthy, required: false } } }\n  \
+                db: { image: b, profiles: [data] }\n";
     let dir = directory(&[("compose.yaml", text)]);
-    let request = |r: &mut controllerctl::compose::Request| r.ignore_unsupported = true;
-    taken(load_with(dir.path(), &[], request));
+    taken(load_with(dir.path(), &[], |_| {}));
     let dir = directory(&[("compose.yaml", PROFILES)]);
     let loaded = taken(load_with(dir.path(), &[], |r| {
         r.profiles = vec!["dat".into()];

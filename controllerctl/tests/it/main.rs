@@ -12,6 +12,7 @@ mod compose_env;
 mod compose_files;
 mod compose_merge;
 mod compose_support;
+mod depends;
 mod engine_keys;
 mod misplaced;
 mod networks;

@@ -10,17 +10,17 @@ use longshore_model::{ServiceName, ServiceSpec};
 use crate::compose::{drawn, read};
 use crate::compose_env::{directory, load_with, refused};
 
-fn taken(text: &str) -> Loaded {
+pub(crate) fn taken(text: &str) -> Loaded {
     read(text).unwrap_or_else(|error| panic!("{text}\n{}", drawn(&error)))
 }
 
-fn warnings(loaded: &Loaded) -> Vec<String> {
+pub(crate) fn warnings(loaded: &Loaded) -> Vec<String> {
     let warnings = loaded.warnings.iter();
     warnings.map(ToString::to_string).collect()
 }
 
 /// All that is said of a file that is not taken, a line each.
-fn errors(text: &str) -> String {
+pub(crate) fn errors(text: &str) -> String {
     let Err(ComposeError::Problems { problems, .. }) = read(text) else {
         panic!("taken:\n{text}");
     };
@@ -29,7 +29,7 @@ fn errors(text: &str) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-fn name(text: &str) -> ServiceName {
+pub(crate) fn name(text: &str) -> ServiceName {
     text.parse().unwrap()
 }
 

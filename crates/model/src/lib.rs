@@ -7,6 +7,7 @@
 pub mod app;
 pub mod autoscale;
 pub mod certificate;
+pub mod depends;
 pub mod event;
 pub mod id;
 pub mod memory;

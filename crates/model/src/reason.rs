@@ -5,7 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::TimeMs;
-use crate::id::{NodeId, ReplicaId, SecretName};
+use crate::depends::Until;
+use crate::id::{NodeId, ReplicaId, SecretName, ServiceName};
 pub use crate::refusal::{Refusal, RefusalCount};
 use crate::report::{BoundReport, BoundSource, measured};
 use crate::rollout::{PauseCause, Trouble};
@@ -348,6 +349,13 @@ pub enum Reason {
         /// What is wrong, in its agent's words.
         problem: String,
     },
+    /// Its first start waits for another service of its app.
+    WaitsForService {
+        /// The other one.
+        service: ServiceName,
+        /// What it must be.
+        until: Until,
+    },
     /// Written by another version, which knew a reason that this one does not: what was stored or
     /// sent with it is read all the same.
     #[serde(other)]
@@ -498,6 +506,10 @@ impl fmt::Display for Reason {
                 }
             }
             Self::WaitsForEdge { edge, problem } => write!(f, "waits for {edge}: {problem}"),
+            Self::WaitsForService { service, until } => match until {
+                Until::Started => write!(f, "its first start waits until {service} runs"),
+                Until::Healthy => write!(f, "its first start waits until {service} is healthy"),
+            },
             Self::Foreign => f.write_str("a reason that this version does not know"),
             Self::RolloutPaused {
                 revision,

@@ -15,6 +15,7 @@ pub use engine_rules::EngineRules;
 pub use mount::{Mount, MountOptions};
 
 use crate::autoscale::AutoscaleSpec;
+use crate::depends::Until;
 use crate::id::{ServiceName, TemplateId};
 pub use crate::route::{
     Balance, CheckTimes, ProxyProtocol, RouteMode, RouteSpec, Timeouts, Weights,
@@ -331,6 +332,9 @@ pub struct ServiceSpec {
     /// Names that it alone has for other services.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub links: BTreeMap<String, ServiceName>,
+    /// Services that must be there before it starts for the first time.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub depends_on: BTreeMap<ServiceName, Until>,
 }
 
 /// Longest name or value of a label.

@@ -24,6 +24,7 @@ mod certificates;
 pub mod check;
 mod cluster;
 mod config;
+mod depends;
 mod draft;
 mod drains;
 mod failures;

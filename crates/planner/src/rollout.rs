@@ -17,7 +17,7 @@ use crate::failures::{backs_off, failures, forgive, is_outdated};
 use crate::place::{self, Order, constraint_refusal};
 use crate::progress;
 use crate::verdict;
-use crate::{health, reach, rebalance, warm};
+use crate::{depends, health, reach, rebalance, warm};
 
 mod leaving;
 mod places;
@@ -239,7 +239,7 @@ fn create(
     let woken = warm::wake(draft, service, missing, &template);
     sorted.keep.extend(&woken);
     let missing = missing.saturating_sub(count(&woken));
-    if missing == 0 || backs_off(draft, service, terms.stopped) {
+    if missing == 0 || depends::waits(draft, service) || backs_off(draft, service, terms.stopped) {
         return count(&woken);
     }
     let order = Order {

@@ -304,6 +304,7 @@ pub fn service_spec_to_pb(spec: &ServiceSpec) -> pb::ServiceSpec {
         drain_ms: spec.drain_ms,
         networks: neighbours::networks_to(&spec.networks),
         links: neighbours::links_to(&spec.links),
+        depends_on: neighbours::depends_to(&spec.depends_on),
     }
 }
 
@@ -333,6 +334,7 @@ pub fn service_spec_from_pb(spec: pb::ServiceSpec) -> Result<ServiceSpec, WireEr
         drain_ms: duration("drain_ms", spec.drain_ms)?,
         networks: neighbours::networks_from(spec.networks)?,
         links: neighbours::links_from(spec.links)?,
+        depends_on: neighbours::depends_from(spec.depends_on)?,
     })
 }
 

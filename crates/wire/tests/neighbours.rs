@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use longshore_model::depends::{DEPENDS_MAX, Until};
 use longshore_model::networks::{ALIASES_MAX, LINKS_MAX, NETWORKS_MAX};
 use longshore_model::{ContainerSpec, ServiceSpec};
 use longshore_proto::spec::v1 as pb;
@@ -21,6 +22,10 @@ fn spec() -> ServiceSpec {
             ("front_1".into(), BTreeSet::new()),
         ]),
         links: BTreeMap::from([("store".into(), "db".parse().unwrap())]),
+        depends_on: BTreeMap::from([
+            ("cache".parse().unwrap(), Until::Started),
+            ("db".parse().unwrap(), Until::Healthy),
+        ]),
         ..ServiceSpec::default()
     }
 }
@@ -71,4 +76,11 @@ fn wrong_names_and_too_many_are_refused() {
     assert_eq!(links(vec![("a".into(), "D")]), "links");
     let many = (0..=LINKS_MAX).map(|n| (format!("l{n}"), "db")).collect();
     assert!(links(many).contains("at most 64"));
+
+    let on = |on: Vec<(String, i32)>| refused(|m| m.depends_on = on.into_iter().collect());
+    assert!(on(vec![("db".into(), 0)]).contains("waits for what is not known"));
+    assert!(on(vec![("db".into(), 7)]).contains("waits for what is not known"));
+    assert_eq!(on(vec![("D".into(), 1)]), "depends_on");
+    let many = (0..=DEPENDS_MAX).map(|n| (format!("s{n}"), 1)).collect();
+    assert!(on(many).contains("at most 64"));
 }

@@ -7,7 +7,7 @@ use longshore_model::plan::Traffic;
 use longshore_model::route::RouteSpec;
 use longshore_model::{
     App, AppName, Desired, Event, EventKind, ServiceKey, ServiceName, ServiceSpec, SharedMap,
-    networks,
+    depends, networks,
 };
 use longshore_proto::control::v1 as pb;
 use longshore_wire::service_spec_from_pb;
@@ -56,13 +56,16 @@ fn read(app: Option<pb::App>, policy: &Policy) -> Result<(AppName, Services), St
         })?;
         services.insert(service, Arc::new(spec));
     }
-    check_names(&name, &services)?;
+    check_neighbours(&name, &services)?;
     Ok((name, services))
 }
 
-/// Each name leads to one service of the app.
-fn check_names(name: &AppName, services: &Services) -> Result<(), Status> {
-    match networks::faults(services).first() {
+/// Each name leads to one service of the app, and no two wait for each other.
+fn check_neighbours(name: &AppName, services: &Services) -> Result<(), Status> {
+    let names = networks::faults(services).into_iter().next();
+    let waits = depends::faults(services).into_iter().next();
+    let fault = names.map(|fault| fault.to_string());
+    match fault.or_else(|| waits.map(|fault| fault.to_string())) {
         None => Ok(()),
         Some(fault) => Err(Status::invalid_argument(format!("{name}/{fault}"))),
     }
@@ -266,7 +269,7 @@ pub(super) fn check_again(cluster: &Cluster, desired: &Desired, app: &App) -> Re
             Status::new(status.code(), format!("{key}: {}", status.message()))
         })?;
     }
-    check_names(&app.name, &app.services)?;
+    check_neighbours(&app.name, &app.services)?;
     secrets::check_present(cluster, &app.name, &app.services)?;
     check_ports(cluster, desired, &app.name, &app.services)
 }

@@ -50,6 +50,11 @@ impl<'a> Item<'a> {
         }
     }
 
+    /// Is there such a key in it?
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.node.get(name).is_some()
+    }
+
     /// The place to underline: the value if it is one line, else the key.
     pub(super) fn place(&self) -> Place {
         match self.node.value {

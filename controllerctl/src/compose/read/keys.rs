@@ -64,10 +64,6 @@ pub(super) const SERVICE: Reasons = &[
     ("cpu_rt_period", LINUX_CPU),
     ("cpu_rt_runtime", LINUX_CPU),
     ("credential_spec", "only Linux containers are run"),
-    (
-        "depends_on",
-        "services start independently; let the program retry until the other answers",
-    ),
     ("develop", "it is for one machine"),
     ("device_cgroup_rules", "name single devices in devices"),
     (

@@ -2,6 +2,7 @@
 
 mod autoscale;
 mod container;
+mod depends;
 mod deploy;
 mod engine;
 pub(super) mod fragments;
@@ -20,6 +21,7 @@ mod update;
 mod volumes;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use longshore_model::spec::RouteSpec;
 use longshore_model::{SecretName, SecretText, ServiceName, ServiceSpec};
@@ -149,7 +151,12 @@ fn each<'a>(
         }
         items.insert(name, item);
     }
-    networks::check(&shared.networks, &document.services, &items, p);
+    let services = document.services.iter();
+    let services = services
+        .map(|(name, spec)| (name.clone(), Arc::new(spec.clone())))
+        .collect();
+    networks::check(&shared.networks, &services, &items, p);
+    depends::check(&services, &items, p);
     port_clashes(document, &listeners, p);
 }
 

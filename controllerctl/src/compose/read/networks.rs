@@ -2,13 +2,12 @@
 //! network: what only an interface of its own could do is refused.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
+use longshore_model::ServiceName;
 use longshore_model::networks::{
     ALIASES_MAX, DEFAULT, Fault, LINKS_MAX, NETWORKS_MAX, Services, faults, is_alias, is_network,
     share,
 };
-use longshore_model::{ServiceName, ServiceSpec};
 
 use super::super::node::Value;
 use super::super::problem::{Problems, did_you_mean};
@@ -287,15 +286,11 @@ fn links(item: &Item<'_>, p: &mut Problems) -> BTreeMap<String, ServiceName> {
 /// What can be said once all services are known.
 pub(super) fn check(
     known: &Networks<'_>,
-    services: &BTreeMap<ServiceName, ServiceSpec>,
+    services: &Services,
     items: &BTreeMap<ServiceName, Item<'_>>,
     p: &mut Problems,
 ) {
-    let shared: Services = services
-        .iter()
-        .map(|(name, spec)| (name.clone(), Arc::new(spec.clone())))
-        .collect();
-    for fault in faults(&shared) {
+    for fault in faults(services) {
         let (at, key) = fault.at();
         let Some(item) = items.get(at) else { continue };
         // One that could not be read has its own words.

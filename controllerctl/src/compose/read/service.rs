@@ -7,7 +7,8 @@ use super::super::problem::Problems;
 use super::haproxy::{Check, Haproxy};
 use super::item::{Fields, Item};
 use super::{
-    Shared, autoscale, container, deploy, haproxy, health, keys, limits, networks, ports, volumes,
+    Shared, autoscale, container, depends, deploy, haproxy, health, keys, limits, networks, ports,
+    volumes,
 };
 
 /// Time between two probes of a healthy replica where the file is silent.
@@ -25,22 +26,14 @@ pub(super) fn read(item: &Item<'_>, shared: &Shared<'_>, p: &mut Problems) -> Op
     let mut spec = container::read(&mut fields, shared, p);
     notes(&mut fields, p);
     let sight = networks::service(&mut fields, &shared.networks, p);
+    let depends_on = depends::read(&mut fields, &sight.links, p);
     let health = health::read(fields.take("healthcheck"), p);
     spec.healthcheck = health;
     let has_haproxy = fields.take("x-haproxy");
     let haproxy = haproxy::read(has_haproxy.clone(), p);
     let mut ports = ports::read(fields.take("ports"), fields.take("expose"), &haproxy, p);
-    if let (Some(item), true) = (&has_haproxy, ports.routes.is_empty()) {
-        item.invalid_help(
-            p,
-            "the service publishes no port, so HAProxy has nothing to do for it",
-            "add for example: ports: [\"80:8000\"]",
-        );
-    }
-    if let Some(item) = &has_haproxy
-        && !ports.routes.is_empty()
-    {
-        haproxy.join_tls(item, &mut ports.routes, p);
+    if let Some(item) = &has_haproxy {
+        join(item, &haproxy, &mut ports, p);
     }
     if spec.privileges.host_network && !ports.published.is_empty() {
         item.invalid(
@@ -88,19 +81,29 @@ pub(super) fn read(item: &Item<'_>, shared: &Shared<'_>, p: &mut Problems) -> Op
         drain_ms: haproxy.drain_ms,
         networks: sight.networks,
         links: sight.links,
+        depends_on,
     })
+}
+
+/// What `x-haproxy` says holds for ways in.
+fn join(item: &Item<'_>, haproxy: &Haproxy, ports: &mut ports::Ports, p: &mut Problems) {
+    if ports.routes.is_empty() {
+        item.invalid_help(
+            p,
+            "the service publishes no port, so HAProxy has nothing to do for it",
+            "add for example: ports: [\"80:8000\"]",
+        );
+    } else {
+        haproxy.join_tls(item, &mut ports.routes, p);
+    }
 }
 
 fn image(item: &Item<'_>, spec: &ContainerSpec, p: &mut Problems) {
     // A build is refused with its own words, unless it is left out.
-    let is_said = has_key(item, "build") && !p.ignores_unsupported();
-    if spec.image.is_empty() && !is_said && !has_key(item, "image") {
+    let is_said = item.has("build") && !p.ignores_unsupported();
+    if spec.image.is_empty() && !is_said && !item.has("image") {
         item.invalid_help(p, "has no image", "add for example: image: nginx:1.29");
     }
-}
-
-fn has_key(item: &Item<'_>, name: &str) -> bool {
-    item.node.get(name).is_some()
 }
 
 /// Keys that are read and change nothing here.

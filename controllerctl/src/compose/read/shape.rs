@@ -136,6 +136,7 @@ fn wants_text(way: &[&str]) -> bool {
                         | "cap_add"
                         | "cap_drop"
                         | "command"
+                        | "depends_on"
                         | "devices"
                         | "dns_opt"
                         | "dns_search"
@@ -162,10 +163,11 @@ fn wants_text(way: &[&str]) -> bool {
 }
 
 fn wants_once(way: &[&str]) -> bool {
-    const KEYS: [&str; 21] = [
+    const KEYS: [&str; 22] = [
         "annotations",
         "cap_add",
         "cap_drop",
+        "depends_on",
         "device_cgroup_rules",
         "devices",
         "dns",

@@ -5,6 +5,7 @@
 use crate::world::acts::Act;
 use crate::world::*;
 use longshore_model::autoscale::{Behavior, RateAmount, RatePolicy};
+use longshore_model::depends::Until;
 use longshore_model::plan::ScaleChange;
 use longshore_model::reason::ScaleCause;
 use longshore_model::spec::{PlacementPolicy, Resources, UpdateOrder, Weights};
@@ -66,6 +67,14 @@ fn shaped(service: usize, image: u8, replicas: u32, shape: u8) -> ServiceSpec {
     }
     if service == 1 {
         spec.routes[0].weights = Weights::Load;
+    }
+    if service == 0 && bit(6) {
+        let until = if bit(7) {
+            Until::Healthy
+        } else {
+            Until::Started
+        };
+        spec.depends_on.insert(SERVICES[1].parse().unwrap(), until);
     }
     if bit(4) {
         spec.routes.clear();

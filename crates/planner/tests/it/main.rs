@@ -8,6 +8,7 @@ mod certificates;
 mod checks;
 mod choosing;
 mod clocks;
+mod depends;
 mod draining;
 mod endings;
 mod facts;

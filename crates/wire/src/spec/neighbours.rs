@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use longshore_model::ServiceName;
+use longshore_model::depends::{DEPENDS_MAX, Until};
 use longshore_model::networks::{ALIASES_MAX, LINKS_MAX, NETWORKS_MAX, is_alias, is_network};
 use longshore_proto::spec::v1 as pb;
 
@@ -64,6 +65,31 @@ pub(super) fn links_from(
         Ok((host("links", name)?, to))
     };
     links.map(link).collect()
+}
+
+pub(super) fn depends_to(on: &BTreeMap<ServiceName, Until>) -> HashMap<String, i32> {
+    let on = on.iter();
+    let until = |until: &Until| match until {
+        Until::Started => pb::Until::Started,
+        Until::Healthy => pb::Until::Healthy,
+    };
+    on.map(|(name, what)| (name.to_string(), until(what).into()))
+        .collect()
+}
+
+pub(super) fn depends_from(
+    on: HashMap<String, i32>,
+) -> Result<BTreeMap<ServiceName, Until>, WireError> {
+    let on = bounded("depends_on", DEPENDS_MAX, on.into_iter().collect())?;
+    let one = |(name, until): (String, i32)| {
+        let until = match pb::Until::try_from(until) {
+            Ok(pb::Until::Started) => Until::Started,
+            Ok(pb::Until::Healthy) => Until::Healthy,
+            _ => return Err(invalid("depends_on", "waits for what is not known")),
+        };
+        Ok((ServiceName::new(name).map_err(named("depends_on"))?, until))
+    };
+    on.into_iter().map(one).collect()
 }
 
 fn host(field: &'static str, name: String) -> Result<String, WireError> {
