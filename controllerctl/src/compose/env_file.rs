@@ -1,4 +1,5 @@
-//! `env_file` of services: what the files say becomes part of `environment`.
+//! `env_file` and `label_file` of services: what the files say becomes part of `environment` and
+//! `labels`.
 
 use std::path::Path;
 
@@ -13,6 +14,28 @@ use super::{dotenv, files};
 /// Most files of one service.
 const FILES_MAX: usize = 64;
 
+/// A key that names files, and the one that has what they say.
+#[derive(Clone, Copy)]
+struct Kind {
+    key: &'static str,
+    into: &'static str,
+    /// A name alone has its value from where the command runs.
+    takes_ours: bool,
+}
+
+const KINDS: [Kind; 2] = [
+    Kind {
+        key: "env_file",
+        into: "environment",
+        takes_ours: true,
+    },
+    Kind {
+        key: "label_file",
+        into: "labels",
+        takes_ours: false,
+    },
+];
+
 /// Reads the files of all services. `directory` is what their names start from.
 pub(super) fn read(tree: &mut Node, directory: &Path, variables: &Variables, p: &mut Problems) {
     let Some(services) = tree.get_mut("services").and_then(Node::entries_mut) else {
@@ -20,41 +43,49 @@ pub(super) fn read(tree: &mut Node, directory: &Path, variables: &Variables, p: 
     };
     for (key, service) in services {
         let path = format!("services.{}", key.name);
-        let Some((_, files)) = service.remove("env_file") else {
-            continue;
-        };
-        let files = entries(files, &format!("{path}.env_file"), p);
-        let environment = service.remove("environment");
-        let place = environment.as_ref().map(|(_, node)| node.place);
-        let own = environment.map(|(_, node)| merge::long_pairs(node));
-        let (files, own) = match own.map(|node| node.value) {
-            None | Some(Value::Null) => (files, Vec::new()),
-            Some(Value::Map(own)) => (files, own),
-            // The reader says what is wrong with it.
-            Some(value) => {
-                let node = Node::new(value, place.unwrap_or_default());
-                put(service, node);
-                continue;
-            }
-        };
-        let all = together(&files, own, (directory, variables), p);
-        let place = place.or_else(|| files.first().map(|file| file.place));
-        put(
-            service,
-            Node::new(Value::Map(all), place.unwrap_or_default()),
-        );
+        for kind in KINDS {
+            one(kind, (service, &path), (directory, variables), p);
+        }
     }
 }
 
-fn put(service: &mut Node, environment: Node) {
-    let place = environment.place;
-    let name = "environment".to_owned();
+fn one(
+    kind: Kind,
+    (service, path): (&mut Node, &str),
+    from: (&Path, &Variables),
+    p: &mut Problems,
+) {
+    let Some((_, files)) = service.remove(kind.key) else {
+        return;
+    };
+    let files = entries(files, kind, &format!("{path}.{}", kind.key), p);
+    let own = service.remove(kind.into);
+    let place = own.as_ref().map(|(_, node)| node.place);
+    let own = own.map(|(_, node)| merge::long_pairs(node));
+    let (files, own) = match own.map(|node| node.value) {
+        None | Some(Value::Null) => (files, Vec::new()),
+        Some(Value::Map(own)) => (files, own),
+        // The reader says what is wrong with it.
+        Some(value) => {
+            put(service, kind, Node::new(value, place.unwrap_or_default()));
+            return;
+        }
+    };
+    let all = together(kind, &files, own, from, p);
+    let place = place.or_else(|| files.first().map(|file| file.place));
+    let node = Node::new(Value::Map(all), place.unwrap_or_default());
+    put(service, kind, node);
+}
+
+fn put(service: &mut Node, kind: Kind, pairs: Node) {
+    let place = pairs.place;
+    let name = kind.into.to_owned();
     if let Some(entries) = service.entries_mut() {
-        entries.push((Key { name, place }, environment));
+        entries.push((Key { name, place }, pairs));
     }
 }
 
-/// One entry of `env_file`.
+/// One entry of such a key.
 struct EnvFile {
     name: String,
     is_required: bool,
@@ -63,7 +94,7 @@ struct EnvFile {
     path: String,
 }
 
-fn entries(node: Node, path: &str, p: &mut Problems) -> Vec<EnvFile> {
+fn entries(node: Node, kind: Kind, path: &str, p: &mut Problems) -> Vec<EnvFile> {
     let items = match node.value {
         Value::List(items) => items,
         Value::Null => {
@@ -81,11 +112,11 @@ fn entries(node: Node, path: &str, p: &mut Problems) -> Vec<EnvFile> {
     }
     items
         .iter()
-        .filter_map(|item| entry(item, path, p))
+        .filter_map(|item| entry(item, kind, path, p))
         .collect()
 }
 
-fn entry(item: &Node, path: &str, p: &mut Problems) -> Option<EnvFile> {
+fn entry(item: &Node, kind: Kind, path: &str, p: &mut Problems) -> Option<EnvFile> {
     let mut file = EnvFile {
         name: String::new(),
         is_required: true,
@@ -98,7 +129,8 @@ fn entry(item: &Node, path: &str, p: &mut Problems) -> Option<EnvFile> {
     };
     match &item.value {
         Value::Scalar { text, .. } => file.name.clone_from(text),
-        Value::Map(fields) => {
+        // Files of labels have no options.
+        Value::Map(fields) if kind.takes_ours => {
             for (key, node) in fields {
                 let text = node.as_text().unwrap_or_default();
                 match (key.name.as_str(), text) {
@@ -134,7 +166,7 @@ fn entry(item: &Node, path: &str, p: &mut Problems) -> Option<EnvFile> {
         wrong(
             item.place,
             "names no file".into(),
-            "write env_file: ./app.env",
+            &format!("write {}: ./app.env", kind.key),
         );
         return None;
     }
@@ -143,6 +175,7 @@ fn entry(item: &Node, path: &str, p: &mut Problems) -> Option<EnvFile> {
 
 /// What the files say, the later above the earlier, and what the service says itself above both.
 fn together(
+    kind: Kind,
     files: &[EnvFile],
     own: Vec<(Key, Node)>,
     (directory, variables): (&Path, &Variables),
@@ -166,12 +199,12 @@ fn together(
         let is_unset = matches!(node.value, Value::Null);
         let in_file = all.iter().any(|(other, _)| other.name == key.name);
         match (is_unset, variables.get(&key.name)) {
-            (true, Some(value)) => {
+            (true, Some(value)) if kind.takes_ours => {
                 let node = Node::text(value, node.place);
                 set(&mut all, key, node);
             }
             // What a file says is better than nothing.
-            (true, None) if in_file => {}
+            (true, None) if in_file && kind.takes_ours => {}
             _ => set(&mut all, key, node),
         }
     }

@@ -51,6 +51,7 @@ const POLICY: &str = "each node's own policy must allow it";
 
 /// Keys of a service that hold under a condition, whatever their value.
 const CONDITIONS: &[(&str, &str)] = &[
+    ("annotations", POLICY),
     ("cap_add", POLICY),
     ("devices", POLICY),
     ("hostname", "for one replica only"),
@@ -64,8 +65,11 @@ const CONDITIONS: &[(&str, &str)] = &[
     ("platform", "there must be nodes of it"),
     ("privileged", POLICY),
     ("restart", "what ends is always started again"),
+    ("runtime", POLICY),
     ("security_opt", POLICY),
+    ("storage_opt", "the node's engine must be able to"),
     ("sysctls", POLICY),
+    ("userns_mode", POLICY),
     (
         "volumes",
         "a named volume is local to its node, a path must exist on the nodes",

@@ -324,7 +324,10 @@ fn contradictions_are_found_before_anything_is_sent() {
         ("    volumes: [\"./conf:/x\"]\n", "on your machine"),
         ("    volumes: [\"/a/../etc:/x\"]\n", "on your machine"),
         ("    labels: { longshore.app: x }\n", "belong to Longshore"),
-        ("    deploy: { mode: global }\n", "only mode replicated"),
+        (
+            "    deploy: { mode: global }\n",
+            "a count is fixed or follows the load",
+        ),
         (
             "    deploy: { resources: { limits: { memory: 1M }, reservations: { memory: 2M } } }\n",
             "above limits",

@@ -243,3 +243,32 @@ fn wrong_profiles_and_those_that_others_need_are_said() {
     let said = &loaded.warnings[0];
     assert_eq!(said.help.as_deref(), Some("did you mean `data`?"), "{said}");
 }
+
+#[test]
+fn label_files_give_labels_below_those_of_the_service() {
+    let text = "services:\n  web:\n    image: a\n    label_file: [one.labels, two.labels]\n    labels: [own=1, HOME]\n";
+    let files = [
+        ("compose.yaml", text),
+        ("one.labels", "own=0\nfirst=1\nboth=1\n"),
+        ("two.labels", "both=2\nquoted=\"a b\"\n"),
+    ];
+    let dir = directory(&files);
+    let loaded = taken(load_with(dir.path(), &[("HOME", "/root")], |_| {}));
+    let labels = &loaded.services.values().next().unwrap().container.labels;
+    let labels: Vec<String> = labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
+    assert_eq!(
+        labels,
+        ["HOME=", "both=2", "first=1", "own=1", "quoted=a b"]
+    );
+    let wrong = [
+        ("none.labels", "cannot read"),
+        ("{ path: one.labels }", "names no file; write label_file"),
+    ];
+    for (value, words) in wrong {
+        let text = format!("services: {{ web: {{ image: a, label_file: {value} }} }}\n");
+        let dir = directory(&[("compose.yaml", &text), files[1]]);
+        let said = refused(load_with(dir.path(), &[], |_| {}));
+        let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(said.contains(words.split(';').next().unwrap()), "{said}");
+    }
+}

@@ -98,3 +98,48 @@ fn what_is_not_supported_may_be_left_out_and_what_is_unknown_may_not() {
     let said = refused(load_with(dir.path(), &[], |r| r.ignore_unsupported = true));
     assert!(said.contains("has no image"), "{said}");
 }
+
+#[test]
+fn keys_that_hold_under_a_condition_are_said_with_it_and_names_of_ones_own_are_no_keys() {
+    let text = "services:\n  web:\n    image: a\n    annotations: { a: b }\n    runtime: runsc\n    userns_mode: \
+                host\n    storage_opt: { size: 1G }\n    ulimits: { nofile: { soft: 1, hard: 2 } }\n    depends_on: \
+                [db]\n  db: { image: b }\n";
+    let rows = checked(text, false).support();
+    let of = |key: &str| rows.iter().find(|row| row.key == key);
+    for key in [
+        "annotations",
+        "runtime",
+        "userns_mode",
+        "storage_opt",
+        "depends_on",
+    ] {
+        let row = of(&format!("services.web.{key}")).unwrap();
+        assert_eq!(row.status, Status::Conditional, "{}", line(row));
+    }
+    let row = of("services.web.ulimits").unwrap();
+    assert_eq!(row.status, Status::Supported);
+}
+
+#[test]
+fn modes_that_count_nodes_or_end_are_refused_with_their_reason() {
+    let of = |mode: &str| {
+        let text = format!("services: {{ web: {{ image: a, deploy: {{ mode: {mode} }} }} }}\n");
+        let dir = directory(&[("compose.yaml", &text)]);
+        load_with(dir.path(), &[], |_| {})
+    };
+    taken(of("replicated"));
+    assert!(refused(of("global")).contains("a count is fixed"));
+    assert!(refused(of("replicated-job")).contains("kept running"));
+    assert!(refused(of("globl")).contains("did you mean `global`?"));
+}
+
+#[test]
+fn two_services_with_one_container_name_are_refused() {
+    let text = "services:\n  a: { image: a, container_name: app }\n  b: { image: b, container_name: app }\n";
+    let dir = directory(&[("compose.yaml", text)]);
+    let said = refused(load_with(dir.path(), &[], |_| {}));
+    assert!(
+        said.contains("service `a` has the container_name \"app\", too"),
+        "{said}"
+    );
+}

@@ -27,10 +27,8 @@ pub(super) fn read(item: Option<Item<'_>>, spec: &mut ContainerSpec, p: &mut Pro
     deploy.replicas = fields
         .take("replicas")
         .and_then(|i| i.number(p, 0, REPLICAS_MAX));
-    if let Some(i) = fields.take("mode")
-        && i.text(p) != Some("replicated")
-    {
-        i.invalid(p, "only mode replicated is supported");
+    if let Some(i) = fields.take("mode") {
+        mode(&i, p);
     }
     if let Some(i) = fields.take("resources") {
         resources(&i, spec, p);
@@ -63,6 +61,21 @@ pub(super) fn read(item: Option<Item<'_>>, spec: &mut ContainerSpec, p: &mut Pro
     }
     fields.finish(p, keys::DEPLOY);
     deploy
+}
+
+fn mode(item: &Item<'_>, p: &mut Problems) {
+    const JOB: &str = "services are kept running: no job is run until its end";
+    const GLOBAL: &str = "a count is fixed or follows the load, not the nodes: write replicas: N and \
+                          placement.max_replicas_per_node: 1";
+    let choices = [
+        ("replicated", None),
+        ("global", Some(GLOBAL)),
+        ("replicated-job", Some(JOB)),
+        ("global-job", Some(JOB)),
+    ];
+    if let Some(Some(reason)) = item.choice(p, &choices) {
+        item.unsupported(p, reason);
+    }
 }
 
 fn resources(item: &Item<'_>, spec: &mut ContainerSpec, p: &mut Problems) {

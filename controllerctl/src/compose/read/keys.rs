@@ -72,7 +72,6 @@ pub(super) const SERVICE: Reasons = &[
     ),
     ("gpus", "devices are not scheduled"),
     ("isolation", "only Linux containers are run"),
-    ("label_file", "put the labels into labels"),
     ("mac_address", "the replicas of a service cannot share one"),
     ("models", "models are not containers"),
     ("post_start", "start it from the image's entry point"),

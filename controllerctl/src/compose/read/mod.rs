@@ -157,6 +157,7 @@ fn each<'a>(
         .collect();
     networks::check(&shared.networks, &services, &items, p);
     depends::check(&services, &items, p);
+    container_names(&items, p);
     port_clashes(document, &listeners, p);
 }
 
@@ -187,6 +188,20 @@ fn v1_or_missing(node: &Node, p: &mut Problems) {
                 "there is no `services:` in the file",
             )
             .file();
+        }
+    }
+}
+
+/// No two services have one `container_name`: a file with that is a mistake, here as in Compose.
+fn container_names(items: &BTreeMap<ServiceName, Item<'_>>, p: &mut Problems) {
+    let mut taken: BTreeMap<&str, &ServiceName> = BTreeMap::new();
+    for (service, item) in items {
+        let name = item.node.get("container_name").and_then(Node::as_text);
+        let Some(name) = name else { continue };
+        if let Some(other) = taken.insert(name, service) {
+            let message = format!("service `{other}` has the container_name {name:?}, too");
+            let help = "give each its own, or drop both";
+            item.at("container_name").invalid_help(p, message, help);
         }
     }
 }

@@ -109,7 +109,7 @@ fn image(item: &Item<'_>, spec: &ContainerSpec, p: &mut Problems) {
 /// Keys that are read and change nothing here.
 fn notes(fields: &mut Fields<'_>, p: &mut Problems) {
     // They were followed before anything of a service was read.
-    for name in ["env_file", "extends", "profiles"] {
+    for name in ["env_file", "extends", "label_file", "profiles"] {
         fields.take(name);
     }
     const RESTART: [&str; 4] = ["no", "always", "on-failure", "unless-stopped"];
