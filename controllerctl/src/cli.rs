@@ -14,7 +14,7 @@ use clap_complete::engine::ArgValueCandidates;
 use crate::complete;
 use values::{parse_count, some_time};
 
-pub use self::apps::{ConfigArgs, DownArgs, FileArgs, InitArgs, PlanArgs, UpArgs};
+pub use self::apps::{ConfigArgs, DownArgs, ExplainArgs, FileArgs, InitArgs, PlanArgs, UpArgs};
 pub use self::looks::{
     BackendsArgs, DoctorArgs, InspectArgs, ManArgs, ProxyCommand, StatsArgs, SystemCommand, TopArgs,
 };
@@ -144,6 +144,8 @@ pub enum Command {
     /// Print the resolved Compose file, or check it.
     #[command(visible_alias = "render")]
     Config(ConfigArgs),
+    /// Print the documentation of a key of Compose files.
+    Explain(ExplainArgs),
     /// Cluster at a glance, problems first.
     Status(WatchArgs),
     /// List services.

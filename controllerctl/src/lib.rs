@@ -15,6 +15,7 @@ pub mod doctor;
 pub mod failure;
 pub mod output;
 pub mod progress;
+pub mod schema;
 pub mod text;
 
 use std::process::ExitCode;

@@ -91,6 +91,13 @@ pub struct DownArgs {
     pub wait_timeout: Duration,
 }
 
+/// `explain`
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// Key with the way to it: services.x-autoscale.metrics, or from the extension on.
+    pub key: String,
+}
+
 /// `config`
 #[derive(Debug, Args)]
 pub struct ConfigArgs {

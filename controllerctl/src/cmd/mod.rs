@@ -9,6 +9,7 @@ mod context;
 mod counts;
 mod doctor;
 mod exec;
+mod explain;
 mod follow;
 mod init;
 mod inspect;
@@ -169,6 +170,7 @@ pub(crate) async fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Plan(args) => app::plan(&run, &args).await,
         Command::Down(args) => app::down(&run, &args).await,
         Command::Config(args) => config::config(&run, &args),
+        Command::Explain(args) => explain::explain(&run, &args),
         Command::Status(args) => lists::status(&run, args).await,
         Command::Ls(args) => lists::services(&run, args).await,
         Command::Ps(args) => lists::replicas(&run, &args).await,

@@ -29,6 +29,7 @@ use interpolate::Variables;
 use node::{Node, Value};
 use problem::{Level, NOT_SUPPORTED, Problem};
 pub use profiles::LeftOut;
+pub(crate) use read::keys::nearest;
 use source::{Place, Source};
 
 /// What is asked for on the command line.

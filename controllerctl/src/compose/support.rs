@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::node::{Key, Node, Value};
 use super::problem::{Level, NOT_SUPPORTED, Problem, UNKNOWN_KEY};
+use super::read::keys::SERVICE;
 use super::source::Place;
 
 /// What becomes of a key.
@@ -170,6 +171,23 @@ impl Table<'_> {
         });
         found.max_by_key(|(status, _)| *status)
     }
+}
+
+/// What is so of a key of a service whatever stands there, if anything is: a word and why.
+#[must_use]
+pub fn of_service(name: &str) -> Option<(&'static str, &'static str)> {
+    let of = |list: &'static [(&'static str, &'static str)]| {
+        list.iter()
+            .find(|(key, _)| *key == name)
+            .map(|(_, why)| *why)
+    };
+    let condition = of(CONDITIONS).map(|why| ("with a condition", why));
+    condition.or_else(|| of(SERVICE).map(|why| ("not supported", why)))
+}
+
+/// Keys of a service of which [`of_service`] knows something.
+pub fn service_keys() -> impl Iterator<Item = &'static str> {
+    CONDITIONS.iter().chain(SERVICE).map(|(key, _)| *key)
 }
 
 fn condition(path: &str) -> Option<&'static str> {

@@ -14,7 +14,7 @@ fn shared() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/compose")
 }
 
-fn files_below(directory: PathBuf) -> Vec<PathBuf> {
+pub(crate) fn files_below(directory: PathBuf) -> Vec<PathBuf> {
     let mut stack = vec![directory];
     let mut files = Vec::new();
     while let Some(directory) = stack.pop() {
@@ -42,7 +42,7 @@ fn required(text: &str) -> Variables {
 }
 
 /// With the types that YAML has.
-fn json(node: &Node) -> Value {
+pub(crate) fn json(node: &Node) -> Value {
     match &node.value {
         Yaml::Null => Value::Null,
         Yaml::List(items) => items.iter().map(json).collect(),

@@ -19,6 +19,7 @@ mod networks;
 mod output;
 mod placement;
 mod ports;
+mod schema;
 mod secrets;
 mod tree;
 

@@ -2,10 +2,7 @@
 //! "unknown" always means a typing mistake.
 
 /// The nearest of `words`, if it is near enough to be meant.
-pub(in super::super) fn nearest<'w>(
-    text: &str,
-    words: impl IntoIterator<Item = &'w str>,
-) -> Option<&'w str> {
+pub(crate) fn nearest<'w>(text: &str, words: impl IntoIterator<Item = &'w str>) -> Option<&'w str> {
     words
         .into_iter()
         .map(|word| (strsim::jaro_winkler(text, word), word))
@@ -47,7 +44,7 @@ pub(super) const TOP: Reasons = &[
 
 const LINUX_CPU: &str = "CPU is limited by cpus or deploy.resources.limits.cpus";
 
-pub(super) const SERVICE: Reasons = &[
+pub(in super::super) const SERVICE: Reasons = &[
     ("blkio_config", "block I/O is not scheduled"),
     (
         "build",

@@ -105,3 +105,20 @@ fn profiles_env_files_and_what_is_left_out_reach_the_plan() {
         "{err}"
     );
 }
+
+#[test]
+fn keys_are_explained_without_a_controller() {
+    let cluster = Cluster::start();
+    let (code, out, _) = run(&cluster, &["explain", "services.x-autoscale.mode"]);
+    assert_eq!(code, 0);
+    assert!(
+        out.contains("takes    on | dry-run | approve") && out.contains("default  on"),
+        "{out}"
+    );
+    let (_, out, _) = run(&cluster, &["explain", "x-haproxy.check", "-o", "json"]);
+    let page: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(page["keys"][0]["name"], "path");
+    let (code, _, err) = run(&cluster, &["explain", "x-haproxy.balanec"]);
+    assert_eq!(code, 1);
+    assert!(err.contains("did you mean `balance`?"), "{err}");
+}

@@ -1,0 +1,140 @@
+//! What a key does, in words.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::{EXTENSIONS, Key};
+use crate::compose::support;
+
+/// What is known of a key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Page {
+    /// Where it stands.
+    pub path: String,
+    /// What may stand there; none: as the Compose Specification says.
+    pub form: Option<String>,
+    /// What it does.
+    pub doc: String,
+    /// What follows when it is left away.
+    pub default: Option<&'static str>,
+    /// Values as one writes them in YAML.
+    pub examples: &'static [&'static str],
+    /// Keys below it.
+    pub keys: Vec<Below>,
+}
+
+/// A key below another one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Below {
+    /// Its name.
+    pub name: &'static str,
+    /// What it does.
+    pub doc: &'static str,
+}
+
+/// Nothing is known of such a key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("nothing is known of a key {path:?}")]
+pub struct NoSuchKey {
+    /// As asked.
+    pub path: String,
+    /// What may be meant.
+    pub near: Option<String>,
+}
+
+/// The documentation of a key: `services.x-autoscale.metrics`, with or without the service's name,
+/// or from the extension on.
+///
+/// # Errors
+/// [`NoSuchKey`] names the nearest one that there is.
+pub fn explain(path: &str) -> Result<Page, NoSuchKey> {
+    let is_step = |part: &&str| !part.is_empty() && !part.bytes().all(|b| b.is_ascii_digit());
+    let parts: Vec<&str> = path.split(['.', '[', ']']).filter(is_step).collect();
+    let Some(start) = parts.iter().position(|part| part.starts_with("x-")) else {
+        return compose(path, &parts);
+    };
+    let name = parts[start];
+    let tops = EXTENSIONS.iter();
+    let Some((at, key)) = tops.clone().find(|(_, key)| key.name == name) else {
+        return Err(none(path, name, tops.map(|(_, key)| key.name)));
+    };
+    let (mut key, mut way) = (key, vec![*at, name]);
+    way.retain(|part| !part.is_empty());
+    for part in &parts[start + 1..] {
+        let keys = key.form.keys();
+        let Some(next) = keys.iter().find(|key| key.name == *part) else {
+            return Err(none(path, part, keys.iter().map(|key| key.name)));
+        };
+        key = next;
+        way.push(key.name);
+    }
+    Ok(page(way.join("."), key))
+}
+
+fn none<'w>(path: &str, part: &str, words: impl Iterator<Item = &'w str>) -> NoSuchKey {
+    NoSuchKey {
+        path: path.to_owned(),
+        near: crate::compose::nearest(part, words).map(str::to_owned),
+    }
+}
+
+/// A key of the Compose Specification itself: what is different here.
+fn compose(path: &str, parts: &[&str]) -> Result<Page, NoSuchKey> {
+    let name = match parts {
+        ["services", name] | ["services", _, name] => *name,
+        _ => return Err(none(path, path, EXTENSIONS.iter().map(|(_, key)| key.name))),
+    };
+    let Some((status, words)) = support::of_service(name) else {
+        return Err(none(path, name, support::service_keys()));
+    };
+    Ok(Page {
+        path: format!("services.NAME.{name}"),
+        form: None,
+        doc: format!("{status}: {words}. docs/compose.md"),
+        default: None,
+        examples: &[],
+        keys: Vec::new(),
+    })
+}
+
+fn page(path: String, key: &Key) -> Page {
+    let below = |key: &Key| Below {
+        name: key.name,
+        doc: key.doc,
+    };
+    Page {
+        path,
+        form: Some(key.form.words()),
+        doc: key.doc.to_owned(),
+        default: key.default,
+        examples: key.examples,
+        keys: key.form.keys().iter().map(below).collect(),
+    }
+}
+
+impl fmt::Display for Page {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}\n\n  {}\n", self.path, self.doc)?;
+        if let Some(form) = &self.form {
+            writeln!(f, "  takes    {form}")?;
+        }
+        if let Some(default) = self.default {
+            writeln!(f, "  default  {default}")?;
+        }
+        let name = self.path.rsplit('.').next().unwrap_or_default();
+        for example in self.examples {
+            writeln!(f, "  example  {name}: {example}")?;
+        }
+        if self.keys.is_empty() {
+            return Ok(());
+        }
+        let wide = self.keys.iter().map(|key| key.name.len()).max();
+        let wide = wide.unwrap_or(0);
+        writeln!(f, "\nKeys below it:\n")?;
+        for key in &self.keys {
+            writeln!(f, "  {:wide$}  {}", key.name, key.doc)?;
+        }
+        Ok(())
+    }
+}
