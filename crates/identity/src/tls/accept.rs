@@ -1,6 +1,5 @@
 //! Accept loop: bounded handshakes, identity per connection, a switch that cuts revoked peers.
 
-use std::collections::HashSet;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -11,7 +10,7 @@ use std::time::Duration;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, mpsc};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
@@ -100,26 +99,15 @@ async fn handshake(
     acceptor: TlsAcceptor,
     tcp: TcpStream,
     remote: std::net::SocketAddr,
-    trust: &TrustHolder,
+    trust: &Arc<TrustHolder>,
 ) -> io::Result<TlsIo> {
     tcp.set_nodelay(true)?;
     let stream = acceptor.accept(tcp).await?;
     let peer = peer_info(stream.get_ref().1.peer_certificates(), remote)
         .map_err(|error| io::Error::new(io::ErrorKind::PermissionDenied, error))?;
-    let cut = Box::pin(revoked(trust.watch_revoked(), peer.serial.clone()));
+    let (trust, serial) = (Arc::clone(trust), peer.serial.clone());
+    let cut = Box::pin(async move { trust.until_revoked(&serial).await });
     Ok(TlsIo { stream, peer, cut })
-}
-
-/// Ends once the serial is revoked.
-async fn revoked(mut list: watch::Receiver<Arc<HashSet<String>>>, serial: String) {
-    let hit = list
-        .wait_for(|set| !serial.is_empty() && set.contains(&serial))
-        .await
-        .is_ok();
-    if !hit {
-        // The list's owner is gone: nobody can revoke any more.
-        std::future::pending::<()>().await;
-    }
 }
 
 /// One accepted connection.

@@ -172,6 +172,20 @@ impl TrustHolder {
     pub(super) fn watch_revoked(&self) -> watch::Receiver<Arc<HashSet<String>>> {
         self.revoked.subscribe()
     }
+
+    /// Ends once the certificate with this serial is revoked; a connection of its holder is cut
+    /// then.
+    pub async fn until_revoked(&self, serial: &str) {
+        let hit = self
+            .watch_revoked()
+            .wait_for(|set| !serial.is_empty() && set.contains(serial))
+            .await
+            .is_ok();
+        if !hit {
+            // The list's owner is gone: nobody can revoke any more.
+            std::future::pending::<()>().await;
+        }
+    }
 }
 
 impl fmt::Debug for TrustHolder {

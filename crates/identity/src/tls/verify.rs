@@ -39,7 +39,7 @@ pub fn server_config(
 }
 
 #[derive(Debug)]
-struct ClientVerifier(Arc<TrustHolder>);
+pub(super) struct ClientVerifier(pub(super) Arc<TrustHolder>);
 
 impl ClientVerifier {
     fn inner(&self) -> Arc<dyn ClientCertVerifier> {
