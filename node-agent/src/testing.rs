@@ -1,5 +1,6 @@
 //! Small builders for tests.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use longshore_model::plan::{AssignedReplica, PortBinding};
@@ -25,6 +26,8 @@ pub(crate) fn replica(id: u64) -> AssignedReplica {
         }],
         stop: false,
         paused: false,
+        drain_ms: 0,
+        hosts: BTreeMap::new(),
     }
 }
 

@@ -13,6 +13,7 @@ pub mod id;
 pub mod memory;
 #[cfg(feature = "mutants")]
 pub mod mutant;
+pub mod names;
 pub mod networks;
 pub mod node;
 pub mod observe;
@@ -44,6 +45,7 @@ pub use id::{
 pub use memory::Memory;
 #[cfg(feature = "mutants")]
 pub use mutant::Mutant;
+pub use names::Names;
 pub use node::{Availability, Node, Roles};
 pub use observe::Observed;
 pub use plan::{Assignment, Plan, Replica};

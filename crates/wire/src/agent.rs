@@ -136,6 +136,8 @@ pub fn assignment_from_pb(message: pb::Assignment) -> Result<(Fence, Assignment)
             })?,
             stop: replica.stop,
             paused: replica.paused,
+            drain_ms: 0,
+            hosts: BTreeMap::new(),
         })
     })?;
     Ok((

@@ -253,6 +253,8 @@ fn an_assignment_comes_back_the_same() {
             }],
             stop: true,
             paused: true,
+            drain_ms: 0,
+            hosts: BTreeMap::new(),
         }],
         templates: BTreeMap::from([(template, Arc::new(spec))]),
     };
