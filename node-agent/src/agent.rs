@@ -1,10 +1,15 @@
 //! `node-agent run`: loads what is on disk, starts the parts, waits for a signal.
 
+use std::collections::HashSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use longshore_haproxy_driver::{Certificates, Edge, EdgeError, Settings};
+use longshore_identity::PkiError;
+use longshore_identity::tls::{NodeTls, TrustHolder};
+use longshore_model::Names;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -13,8 +18,9 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Config, ConfigError};
 use crate::edge::{self, EdgeReading};
 use crate::files::FileError;
-use crate::identity::{IdentityDir, IdentityError, NodeIdentity};
+use crate::identity::{IdentityDir, IdentityError, NodeFile, NodeIdentity};
 use crate::ledger::Ledger;
+use crate::mesh::{self, Doors, Mesh};
 use crate::policy::{Policy, PolicyError};
 use crate::reconcile::{AgentClock, Chain, Core, Place, Reconciler, Snapshot};
 use crate::renewal;
@@ -49,6 +55,9 @@ pub enum AgentError {
     /// HAProxy's settings.
     #[error("the edge cannot work")]
     Edge(#[from] EdgeError),
+    /// Keys or trust for connections between services.
+    #[error("connections between services cannot work")]
+    Names(#[from] PkiError),
     /// Signals.
     #[error("cannot listen to signals")]
     Signals(#[source] std::io::Error),
@@ -98,23 +107,21 @@ pub async fn run(data_dir: &Path, config_path: &Path) -> Result<(), AgentError> 
     let runtime = Arc::new(DockerRuntime::new(&config.engine_socket, &file.cluster));
     let (engine_out, mut engine) = watch::channel(EngineInfo::default());
     let (snapshots_out, snapshots) = watch::channel(Snapshot::default());
-    let mut assignments = None;
+    let (mut assignments, mut names) = (None, None);
     if file.roles.worker {
         let (sender, receiver) = watch::channel(book.assignment);
         assignments = Some(sender);
-        let place = Place {
-            cluster: file.cluster.into(),
-            address: file.address,
-            policy,
-        };
+        let handle = start_mesh(&config, &identity, book.names, &mut parts, &stop)?;
         let reconciler = Reconciler {
             runtime: Arc::clone(&runtime),
-            core: Core::new(place, book.failed),
+            core: Core::new(place(&file, policy), book.failed),
             clock,
             ledger: Arc::clone(&ledger),
             assignments: receiver,
             snapshots: snapshots_out,
+            doors: Arc::clone(&handle.doors),
         };
+        names = Some(handle);
         parts.spawn(reconciler.run(stop.clone()));
         parts.spawn(preflight(Arc::clone(&runtime), engine_out, stop.clone()));
         // Not there yet is fine: the reports say so.
@@ -142,6 +149,7 @@ pub async fn run(data_dir: &Path, config_path: &Path) -> Result<(), AgentError> 
         assignments,
         routes,
         certificates,
+        names,
         snapshots,
         edge_reports,
         runtime,
@@ -154,6 +162,49 @@ pub async fn run(data_dir: &Path, config_path: &Path) -> Result<(), AgentError> 
     let signal = wait_for_signal(&mut parts).await;
     end(parts, &stop).await;
     signal.map_err(AgentError::Signals)
+}
+
+fn place(file: &NodeFile, policy: Policy) -> Place {
+    Place {
+        cluster: file.cluster.as_str().into(),
+        address: file.address,
+        policy,
+    }
+}
+
+/// Starts the data path between services, with the directory that the ledger has.
+fn start_mesh(
+    config: &Config,
+    identity: &NodeIdentity,
+    known: Option<Arc<Names>>,
+    parts: &mut JoinSet<()>,
+    stop: &CancellationToken,
+) -> Result<mesh::Handle, PkiError> {
+    let trust = TrustHolder::new(&identity.ca_pem, HashSet::new())?;
+    let (sender, names) = watch::channel(known.unwrap_or_default());
+    let doors = Arc::new(Doors::default());
+    let mesh = Arc::new(Mesh::new(mesh::Parts {
+        node: identity.file.node.clone(),
+        tls: NodeTls::new(Arc::clone(&identity.certs), trust)?,
+        doors: Arc::clone(&doors),
+        names,
+        range: config.names_range,
+        callers: config.names_callers.clone(),
+        limits: mesh::Limits::default(),
+    }));
+    let all = match identity.file.address {
+        IpAddr::V4(_) => IpAddr::from(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(_) => IpAddr::from(Ipv6Addr::UNSPECIFIED),
+    };
+    let port = config.names_peer_port;
+    let peers = (port > 0).then(|| SocketAddr::new(all, port));
+    let (running, stop) = (Arc::clone(&mesh), stop.clone());
+    parts.spawn(async move { running.run(peers, stop).await });
+    Ok(mesh::Handle {
+        names: sender,
+        mesh,
+        doors,
+    })
 }
 
 type Certified = (

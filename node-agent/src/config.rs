@@ -1,11 +1,13 @@
 //! `node-agent.toml`: where things are on this host. Absent means: all defaults.
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use longshore_haproxy_driver::Settings;
 use serde::Deserialize;
 
 use crate::files::{FileError, read_optional};
+use crate::mesh::Range;
 
 /// Settings of the host's owner.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -17,6 +19,13 @@ pub struct Config {
     pub policy_file: PathBuf,
     /// HAProxy, on edges.
     pub haproxy: Settings,
+    /// The addresses that services have by name, the same on all nodes.
+    pub names_range: Range,
+    /// Port on which this node's agent takes connections of other nodes' agents to services here;
+    /// 0: it takes none.
+    pub names_peer_port: u16,
+    /// Networks beyond the bridges of this host whose machines may call services by name here.
+    pub names_callers: Vec<Range>,
 }
 
 impl Default for Config {
@@ -25,6 +34,9 @@ impl Default for Config {
             engine_socket: PathBuf::from("/var/run/docker.sock"),
             policy_file: PathBuf::from("/etc/longshore/policy.toml"),
             haproxy: Settings::default(),
+            names_range: Range::around(Ipv4Addr::new(10, 213, 0, 0), 16),
+            names_peer_port: 7447,
+            names_callers: Vec::new(),
         }
     }
 }
@@ -75,6 +87,23 @@ mod tests {
             error.contains("engine_sock") && error.contains("node-agent.toml"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_range_that_is_none_is_an_error_that_says_what_one_looks_like() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("node-agent.toml");
+        std::fs::write(
+            &path,
+            "names_range = \"10.77.0.0/16\"\nnames_peer_port = 0\n",
+        )
+        .unwrap();
+        let config = Config::load(&path).unwrap();
+        assert_eq!(config.names_range.to_string(), "10.77.0.0/16");
+        assert_eq!(config.names_peer_port, 0);
+        std::fs::write(&path, "names_range = \"10.77.0.1/16\"\n").unwrap();
+        let error = Config::load(&path).unwrap_err().to_string();
+        assert!(error.contains("10.213.0.0/16"), "{error}");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What the node was told last, on disk: the fence, its assignment, its routes, and which
+//! What the node was told last, on disk: the fence, its assignment, its routes, its names, and which
 //! replicas have failed for good. It is written and synced before anything is obeyed, so that an
 //! agent that restarts without a controller goes on with exactly this.
 //!
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use longshore_model::reason::FailReason;
-use longshore_model::{Assignment, ReplicaId, Routes};
+use longshore_model::{Assignment, Names, ReplicaId, Routes};
 use longshore_wire::Fence;
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +26,9 @@ pub struct Book {
     /// Last routes accepted.
     #[serde(default)]
     pub routes: Option<Arc<Routes>>,
+    /// Last directory of names accepted.
+    #[serde(default)]
+    pub names: Option<Arc<Names>>,
     /// Replicas that failed for good, so that a restart of the agent does not try them again.
     #[serde(default)]
     pub failed: BTreeMap<ReplicaId, FailReason>,
@@ -61,6 +64,21 @@ impl Book {
         let accepted = admit(self.fence, have, fence, routes.generation)?;
         self.fence = fence;
         self.routes = Some(routes);
+        Ok(accepted)
+    }
+}
+
+impl Book {
+    /// Takes a directory of names in, or refuses it and stays as it is.
+    ///
+    /// # Errors
+    /// As [`Self::take_assignment`].
+    pub fn take_names(&mut self, fence: Fence, names: Arc<Names>) -> Result<Accepted, Refusal> {
+        let have = self.names.as_ref();
+        let have = have.map(|have| (have.generation, **have == *names));
+        let accepted = admit(self.fence, have, fence, names.generation)?;
+        self.fence = fence;
+        self.names = Some(names);
         Ok(accepted)
     }
 }
@@ -194,6 +212,18 @@ impl Ledger {
     ) -> Result<Accepted, LedgerError> {
         self.write(move |book| book.take_routes(fence, routes))
             .await
+    }
+
+    /// Takes a directory of names in, or refuses it. On return it is on disk.
+    ///
+    /// # Errors
+    /// As [`Self::accept_assignment`].
+    pub async fn accept_names(
+        self: &Arc<Self>,
+        fence: Fence,
+        names: Arc<Names>,
+    ) -> Result<Accepted, LedgerError> {
+        self.write(move |book| book.take_names(fence, names)).await
     }
 
     /// Remembers which replicas have failed for good.
@@ -360,6 +390,25 @@ mod tests {
         let refused = why(ledger.accept_routes(fence(1, 3), routes(6)).await);
         assert_eq!(refused, "an older generation");
         assert_eq!(open(&dir).book().routes, Some(routes(7)), "also on disk");
+    }
+
+    #[tokio::test]
+    async fn names_are_there_after_a_restart_and_an_older_leader_changes_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = open(&dir);
+        let names = |generation| {
+            Arc::new(Names {
+                generation,
+                ..Names::default()
+            })
+        };
+        let accepted = ledger.accept_names(fence(1, 3), names(7)).await;
+        assert_eq!(accepted.unwrap(), Accepted::New);
+        let refused = why(ledger.accept_names(fence(1, 2), names(8)).await);
+        assert_eq!(refused, "an older leadership");
+        let refused = why(ledger.accept_names(fence(1, 3), names(6)).await);
+        assert_eq!(refused, "an older generation");
+        assert_eq!(open(&dir).book().names, Some(names(7)), "also on disk");
     }
 
     #[tokio::test]

@@ -1,8 +1,8 @@
 //! The agent of one node. It dials the controller, runs the containers that it is assigned, keeps
 //! HAProxy in step on edges, and goes on with what it was told last when nobody answers.
 //!
-//! It listens on nothing, never runs a shell, and never stops a container because somebody else
-//! is away.
+//! On workers it listens for connections between services (`mesh`), and on nothing else. It never
+//! runs a shell, and never stops a container because somebody else is away.
 
 pub mod agent;
 pub mod backoff;
@@ -13,6 +13,7 @@ pub mod files;
 pub mod identity;
 pub mod join;
 pub mod ledger;
+pub mod mesh;
 pub mod policy;
 pub mod probe;
 pub mod reconcile;

@@ -261,6 +261,8 @@ impl Engine {
             replica: c.replica,
             condition: c.condition,
             health: None::<ExecHealth>,
+            address: None,
+            exposed: BTreeSet::new(),
         };
         self.containers.iter().map(one).collect()
     }

@@ -17,6 +17,7 @@ pub use self::view::{Snapshot, View};
 use super::AgentMs;
 use super::action::Done;
 use super::tracked::{Tracked, Wanted};
+use crate::mesh::Local;
 use crate::policy::Policy;
 use crate::runtime::{Condition, Container, ContainerId, ErrorKind, Inspection, RuntimeError};
 
@@ -113,6 +114,22 @@ impl Core {
                 // It was named before and is not any more: that is as good as an order to stop.
                 tracked.unknown_since_ms = None;
             }
+        }
+    }
+
+    /// What the doors of this node's replicas must be now: told to them before the connections of
+    /// [`Self::connected`] are read.
+    #[must_use]
+    pub fn locals(&self) -> BTreeMap<ReplicaId, Local> {
+        let host = self.place.address;
+        let local = |(id, tracked): (&ReplicaId, &Tracked)| Some((*id, tracked.local(host)?));
+        self.replicas.iter().filter_map(local).collect()
+    }
+
+    /// Takes in how many connections by name each replica has; one that is not named has none.
+    pub fn connected(&mut self, counts: &BTreeMap<ReplicaId, u32>) {
+        for (id, tracked) in &mut self.replicas {
+            tracked.connections = counts.get(id).copied().unwrap_or(0);
         }
     }
 

@@ -14,6 +14,8 @@ pub mod action;
 mod carry;
 pub mod core;
 #[cfg(test)]
+mod drain_tests;
+#[cfg(test)]
 mod exit_tests;
 #[cfg(test)]
 mod tests;
@@ -39,6 +41,7 @@ use self::carry::{carry_out, log};
 pub use self::core::{Core, Place, Snapshot, View};
 use crate::backoff::Backoff;
 use crate::ledger::Ledger;
+use crate::mesh::Doors;
 use crate::runtime::{Container, Runtime, RuntimeError};
 
 /// Between two listings while something is on its way or the engine's events do not flow.
@@ -94,6 +97,8 @@ pub struct Reconciler<R> {
     pub assignments: watch::Receiver<Option<Arc<Assignment>>>,
     /// What is reported.
     pub snapshots: watch::Sender<Snapshot>,
+    /// Where connections by name come in. Their counts are an input of the decisions.
+    pub doors: Arc<Doors>,
 }
 
 enum Finished {
@@ -121,9 +126,13 @@ impl<R: Runtime> Reconciler<R> {
         let mut last_list = None;
         let mut last_event = None;
         let mut listing = false;
+        let mut left = self.doors.changes();
         self.take_assignment();
         loop {
             let now_ms = self.clock.now_ms();
+            // In this order: a replica that shall stop gets nothing new after it was counted.
+            self.doors.set(&self.core.locals());
+            self.core.connected(&self.doors.counts());
             for action in self.core.plan(now_ms) {
                 let runtime = Arc::clone(&self.runtime);
                 work.spawn(async move { Finished::Step(carry_out(&*runtime, action).await) });
@@ -156,6 +165,7 @@ impl<R: Runtime> Reconciler<R> {
                     Err(error) => tracing::error!(%error, "a step of the reconciler broke"),
                 },
                 Ok(()) = self.assignments.changed() => self.take_assignment(),
+                Ok(()) = left.changed() => {}
                 () = changed.notified() => {
                     last_event = Some(Instant::now());
                     self.core.look();

@@ -1,5 +1,6 @@
 //! The whole reconciler against an engine in memory, on a paused clock.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use longshore_model::plan::AssignedReplica;
@@ -17,6 +18,7 @@ pub(super) struct Rig {
     assignments: watch::Sender<Option<Arc<Assignment>>>,
     snapshots: watch::Receiver<Snapshot>,
     generation: u64,
+    pub(super) doors: Arc<Doors>,
     stop: CancellationToken,
     _dir: tempfile::TempDir,
 }
@@ -48,6 +50,7 @@ pub(super) fn rig(runtime: FakeRuntime, first: Option<Assignment>) -> Rig {
         policy: Policy::default(),
     };
     let stop = CancellationToken::new();
+    let doors = Arc::new(Doors::default());
     let reconciler = Reconciler {
         runtime: Arc::clone(&runtime),
         core: Core::new(place, BTreeMap::new()),
@@ -55,6 +58,7 @@ pub(super) fn rig(runtime: FakeRuntime, first: Option<Assignment>) -> Rig {
         ledger: Arc::new(ledger),
         assignments: receiver,
         snapshots: snapshots_out,
+        doors: Arc::clone(&doors),
     };
     tokio::spawn(reconciler.run(stop.clone()));
     Rig {
@@ -62,6 +66,7 @@ pub(super) fn rig(runtime: FakeRuntime, first: Option<Assignment>) -> Rig {
         assignments,
         snapshots,
         generation,
+        doors,
         stop,
         _dir: dir,
     }
@@ -343,6 +348,8 @@ fn what_ended_while_the_engine_was_away_is_not_called_healthy_once_it_is_back() 
             replica: ReplicaId(1),
             condition,
             health: None,
+            address: None,
+            exposed: BTreeSet::new(),
         };
         let away = RuntimeError {
             kind: ErrorKind::Down,

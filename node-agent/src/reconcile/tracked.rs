@@ -1,6 +1,6 @@
 //! One replica on this node: what is wanted, what is there, what was reported.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +12,7 @@ use longshore_model::spec::ExecCheck;
 use longshore_model::{ContainerSpec, ReplicaState};
 
 use super::AgentMs;
+use crate::mesh::Local;
 use crate::probe::Target;
 use crate::runtime::{Condition, Container, ContainerId, ExecHealth, Inspection};
 
@@ -88,6 +89,10 @@ pub(crate) struct Tracked {
     pub(crate) container: Option<ContainerId>,
     pub(crate) condition: Condition,
     pub(crate) health: Option<ExecHealth>,
+    /// Where its container is reached from this host, once that was listed.
+    pub(crate) address: Option<IpAddr>,
+    /// Ports that its container says it listens on.
+    pub(crate) exposed: BTreeSet<u16>,
     pub(crate) state: ReplicaState,
     pub(crate) reason: Option<FailReason>,
     pub(crate) op: Option<Op>,
@@ -98,6 +103,10 @@ pub(crate) struct Tracked {
     pub(crate) restarts: u32,
     /// No new attempt before this time.
     pub(crate) retry_at_ms: AgentMs,
+    /// When it was first known that it shall stop: from then on it takes nothing new by name.
+    pub(crate) shut_ms: Option<AgentMs>,
+    /// Connections by name that it has.
+    pub(crate) connections: u32,
     /// When it was first told to stop.
     pub(crate) told_ms: Option<AgentMs>,
     /// How it ended, once it is gone.
@@ -133,6 +142,8 @@ impl Tracked {
             container: None,
             condition: Condition::Created,
             health: None,
+            address: None,
+            exposed: BTreeSet::new(),
             state: ReplicaState::Assigned,
             reason: None,
             op: None,
@@ -141,6 +152,8 @@ impl Tracked {
             healthy_ms: None,
             restarts: 0,
             retry_at_ms: AgentMs::MIN,
+            shut_ms: None,
+            connections: 0,
             told_ms: None,
             exit: None,
             stop_failed: false,
@@ -178,6 +191,27 @@ impl Tracked {
         let asked = self.runs().is_some() && self.state != ReplicaState::Failed;
         let ended = self.container.is_some() && self.condition == Condition::Exited;
         asked && ended && !self.exit_known
+    }
+
+    /// How its door stands: `host` is this node's own address, for what shares its network.
+    pub(crate) fn local(&self, host: IpAddr) -> Option<Local> {
+        self.container.as_ref()?;
+        let shares = |wanted: &&Wanted| wanted.spec.privileges.host_network;
+        let shares = self.wanted.as_ref().filter(shares).is_some();
+        Some(Local {
+            address: if shares { Some(host) } else { self.address },
+            accepts: self.is_running() && self.runs().is_some_and(|w| !w.assigned.paused),
+        })
+    }
+
+    /// Not before this time is it told to stop as long as it has connections.
+    pub(crate) fn drained_ms(&self) -> Option<AgentMs> {
+        let drain_ms = self.wanted.as_ref()?.assigned.drain_ms;
+        (self.connections > 0).then(|| {
+            self.shut_ms
+                .unwrap_or(AgentMs::MAX)
+                .saturating_add(signed(drain_ms))
+        })
     }
 
     pub(crate) fn is_running(&self) -> bool {
@@ -218,6 +252,11 @@ impl Tracked {
             Condition::Exited if was_up || !same => self.exit_known = false,
             _ => {}
         }
+        self.address = container.address;
+        // The engine lists them only of what runs; they are its image's and its file's for good.
+        if !container.exposed.is_empty() {
+            self.exposed.clone_from(&container.exposed);
+        }
     }
 
     /// A container has started: everything known of the one before it is void.
@@ -225,6 +264,7 @@ impl Tracked {
         self.condition = Condition::Running;
         self.started_ms = started_ms;
         self.exit_known = false;
+        self.address = None;
         self.told_ms = None;
         self.begin_proof(false, now_ms);
     }

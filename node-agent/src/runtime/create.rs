@@ -145,6 +145,7 @@ fn host_config(launch: &Launch) -> HostConfig {
             .map(|shares| shares.max(2)),
         init: Some(spec.init),
         readonly_rootfs: Some(spec.read_only),
+        extra_hosts: Some(extra_hosts(launch)),
         tmpfs: Some(spec.tmpfs.iter().map(|entry| tmpfs(entry)).collect()),
         mounts: Some(spec.mounts.iter().map(options::mount).collect()),
         // The agent restarts what crashed: the engine cannot tell a crash from a stop by hand.
@@ -154,6 +155,14 @@ fn host_config(launch: &Launch) -> HostConfig {
         }),
         ..HostConfig::default()
     }
+}
+
+/// Names of services. With the host's network the container has a file of its own all the same.
+fn extra_hosts(launch: &Launch) -> Vec<String> {
+    let hosts = launch.replica.hosts.iter();
+    hosts
+        .map(|(name, address)| format!("{name}:{address}"))
+        .collect()
 }
 
 fn port_bindings(launch: &Launch) -> HashMap<String, Option<Vec<PortBinding>>> {
@@ -254,6 +263,17 @@ mod tests {
         let ports = host.port_bindings.unwrap();
         let binding = ports["8080/tcp"].clone().unwrap();
         assert_eq!(binding[0].host_port.as_deref(), Some("30007"));
+    }
+
+    #[test]
+    fn services_are_known_by_name() {
+        let mut replica = replica(1);
+        replica.hosts = [("redis", [10, 213, 0, 7]), ("api", [10, 213, 0, 9])]
+            .map(|(name, address)| (name.to_owned(), address.into()))
+            .into();
+        let host = create_body(&launch(replica, spec("hello:1"))).host_config;
+        let hosts = host.unwrap().extra_hosts.unwrap();
+        assert_eq!(hosts, ["api:10.213.0.9", "redis:10.213.0.7"]);
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! The Docker Engine over its socket. Works with 20.10 and later: the version of the API is
 //! negotiated at the first call after each loss of the socket.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -9,7 +10,10 @@ use std::time::{Duration, SystemTime};
 use bollard::container::LogOutput;
 use bollard::errors::Error;
 use bollard::exec::{CreateExecOptions, StartExecOptions, StartExecResults};
-use bollard::models::{ContainerState, ContainerSummary, ContainerSummaryStateEnum};
+use bollard::models::{
+    ContainerState, ContainerSummary, ContainerSummaryStateEnum, EndpointSettings,
+    PortSummaryTypeEnum,
+};
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, CreateImageOptionsBuilder, EventsOptionsBuilder,
     InspectContainerOptions, ListContainersOptionsBuilder, LogsOptionsBuilder,
@@ -23,8 +27,8 @@ use tokio::time::timeout;
 use super::create::{LABEL_CLUSTER, LABEL_MANAGED, LABEL_REPLICA, container_name, create_body};
 use super::words::{sort, stuck, unless_said};
 use super::{
-    Channel, Condition, Container, ContainerId, EngineInfo, ErrorKind, ExecHealth, ExecOptions,
-    ExecRun, Inspection, Launch, LogOptions, Output, Runtime, RuntimeError,
+    Channel, Condition, Container, ContainerId, EXPOSED_MAX, EngineInfo, ErrorKind, ExecHealth,
+    ExecOptions, ExecRun, Inspection, Launch, LogOptions, Output, Runtime, RuntimeError,
 };
 
 const LOOK_DEADLINE: Duration = Duration::from_secs(5);
@@ -150,12 +154,38 @@ fn container_of(summary: ContainerSummary) -> Option<Container> {
     let health = health
         .into_iter()
         .find(|(words, _)| status.ends_with(words));
+    let exposed = summary.ports.unwrap_or_default().into_iter();
+    let exposed = exposed
+        .filter(|port| port.typ == Some(PortSummaryTypeEnum::TCP) && port.private_port > 0)
+        .map(|port| port.private_port);
+    let networks = summary.network_settings.and_then(|all| all.networks);
     Some(Container {
         id: summary.id?,
         replica,
         condition,
         health: health.map(|(_, h)| h),
+        address: address_of(networks.unwrap_or_default()),
+        exposed: exposed
+            .collect::<BTreeSet<u16>>()
+            .into_iter()
+            .take(EXPOSED_MAX)
+            .collect(),
     })
+}
+
+/// Where the host reaches a container: on the engine's own bridge, else on the first network that
+/// gave it an address.
+fn address_of(networks: HashMap<String, EndpointSettings>) -> Option<IpAddr> {
+    let mut found: Vec<(bool, String, IpAddr)> = networks
+        .into_iter()
+        .filter_map(|(name, at)| {
+            let text = at.ip_address.filter(|text| !text.is_empty());
+            let text = text.or(at.global_ipv6_address)?;
+            Some((name != "bridge", name, text.parse().ok()?))
+        })
+        .collect();
+    found.sort();
+    found.first().map(|(.., address)| *address)
 }
 
 fn inspection_of(state: &ContainerState, now: SystemTime) -> Inspection {
@@ -475,6 +505,27 @@ mod tests {
             labels,
             expected.map(|(k, v)| (k.to_owned(), v.to_owned())).into()
         );
+    }
+
+    #[test]
+    fn where_a_container_is_reached_and_what_it_exposes() {
+        let listed = r#"{"Id": "c1", "State": "running", "Status": "Up 3 seconds",
+            "Labels": {"longshore.replica": "r7"},
+            "Ports": [{"PrivatePort": 6379, "Type": "tcp"}, {"PrivatePort": 53, "Type": "udp"},
+                {"IP": "0.0.0.0", "PrivatePort": 80, "PublicPort": 30001, "Type": "tcp"}],
+            "NetworkSettings": {"Networks": {"aaa": {"IPAddress": "172.18.0.9"},
+                "bridge": {"IPAddress": "172.17.0.5"}, "none": {"IPAddress": ""}}}}"#;
+        let summary: ContainerSummary = serde_json::from_str(listed).unwrap();
+        let container = container_of(summary.clone()).unwrap();
+        assert_eq!(container.address, Some("172.17.0.5".parse().unwrap()));
+        assert_eq!(container.exposed, [80, 6379].into());
+        let stopped = ContainerSummary {
+            network_settings: None,
+            ports: None,
+            ..summary
+        };
+        let stopped = container_of(stopped).unwrap();
+        assert_eq!((stopped.address, stopped.exposed.len()), (None, 0));
     }
 
     #[test]

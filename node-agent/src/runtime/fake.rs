@@ -1,6 +1,7 @@
 //! An engine in memory that fails on request.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -12,6 +13,9 @@ use super::{
     Condition, Container, ContainerId, EngineInfo, ErrorKind, ExecHealth, ExecOptions, ExecRun,
     Inspection, Launch, LogOptions, Output, Runtime, RuntimeError,
 };
+
+/// Where every container that runs is.
+pub(crate) const FAKE_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(172, 17, 0, 5));
 
 #[derive(Debug, Clone)]
 pub(crate) struct FakeContainer {
@@ -203,6 +207,8 @@ impl Runtime for FakeRuntime {
             replica: c.replica,
             condition: c.condition,
             health: c.health,
+            address: (c.condition == Condition::Running).then_some(FAKE_ADDRESS),
+            exposed: [6379].into(),
         };
         Ok(state.containers.iter().map(container).collect())
     }

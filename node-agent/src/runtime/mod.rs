@@ -12,7 +12,8 @@ pub mod docker;
 pub(crate) mod fake;
 mod words;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -23,6 +24,9 @@ use tokio::io::AsyncWrite;
 
 /// The engine's id of a container.
 pub type ContainerId = String;
+
+/// Most ports of one container that are told.
+pub const EXPOSED_MAX: usize = 32;
 
 /// What a container does, as the engine lists it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +64,11 @@ pub struct Container {
     pub condition: Condition,
     /// The engine's own check, if it has one.
     pub health: Option<ExecHealth>,
+    /// Its address on this host's bridge; none: it has none, or does not run.
+    pub address: Option<IpAddr>,
+    /// TCP ports that it says it listens on: its image's and its file's, at most
+    /// [`EXPOSED_MAX`]. Empty unless it runs.
+    pub exposed: BTreeSet<u16>,
 }
 
 /// Details of one container.

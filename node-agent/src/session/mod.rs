@@ -24,6 +24,7 @@ use crate::backoff::Backoff;
 use crate::edge::EdgeReading;
 use crate::identity::{IdentityDir, NodeIdentity};
 use crate::ledger::Ledger;
+use crate::mesh;
 use crate::reconcile::{AgentClock, Chain, Snapshot};
 use crate::runtime::{EngineInfo, Runtime};
 use crate::sampler::Sampler;
@@ -50,6 +51,8 @@ pub struct SessionParts<R> {
     pub routes: Option<watch::Sender<Option<Arc<Routes>>>>,
     /// To the edge, as [`Self::routes`].
     pub certificates: Option<watch::Sender<Arc<Certificates>>>,
+    /// The data path between services, with its directory; none on a node that is no worker.
+    pub names: Option<mesh::Handle>,
     /// From the reconciler.
     pub snapshots: watch::Receiver<Snapshot>,
     /// From the edge.

@@ -295,6 +295,7 @@ fn start(dir: &Path, runtime: FakeRuntime) -> Agent {
         ledger: Arc::clone(&ledger),
         assignments: receiver,
         snapshots: snapshots_out,
+        doors: Arc::default(),
     };
     tokio::spawn(reconciler.run(stop.clone()));
     let renewed = Arc::new(Notify::new());
@@ -305,6 +306,7 @@ fn start(dir: &Path, runtime: FakeRuntime) -> Agent {
         assignments: Some(assignments),
         routes: None,
         certificates: Some(watch::channel(Arc::default()).0),
+        names: None,
         snapshots,
         edge_reports: watch::channel(EdgeReading::default()).1,
         runtime,

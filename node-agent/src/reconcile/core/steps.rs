@@ -26,6 +26,7 @@ impl Core {
     /// [`Self::done`].
     pub fn plan(&mut self, now_ms: AgentMs) -> Vec<Action> {
         self.settle(now_ms);
+        self.shut_doors(now_ms);
         let mut actions = Vec::new();
         if self.engine == EngineState::Ok && self.first_listed_ms.is_some() {
             self.plan_freezes(now_ms, &mut actions);
@@ -36,6 +37,16 @@ impl Core {
         }
         self.plan_probes(now_ms, &mut actions);
         actions
+    }
+
+    /// From now on counts the time that connections by name get to end.
+    fn shut_doors(&mut self, now_ms: AgentMs) {
+        for tracked in self.replicas.values_mut() {
+            match tracked.runs() {
+                Some(_) => tracked.shut_ms = None,
+                None => drop(tracked.shut_ms.get_or_insert(now_ms)),
+            }
+        }
     }
 
     fn in_flight(&self, op: Op) -> usize {
@@ -58,9 +69,11 @@ impl Core {
             .map(|since| since + ORPHAN_GRACE_MS);
         // Nobody ever said what shall run here: nothing may be swept.
         (self.told || orphaned.is_none()).then(|| {
+            let drained = tracked.drained_ms().unwrap_or(AgentMs::MIN);
             orphaned
                 .unwrap_or(AgentMs::MIN)
                 .max(tracked.retry_at_ms_of_stop())
+                .max(drained)
         })
     }
 

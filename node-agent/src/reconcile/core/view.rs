@@ -1,6 +1,7 @@
 //! What the reconciler tells others.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use longshore_model::observe::EngineState;
 use longshore_model::reason::FailReason;
@@ -36,6 +37,10 @@ pub struct View {
     pub restarts: u32,
     /// How it ended, once it is gone.
     pub exit: Option<Exit>,
+    /// Where its container is reached from this host.
+    pub address: Option<IpAddr>,
+    /// TCP ports that its container says it listens on.
+    pub exposed: BTreeSet<u16>,
 }
 
 /// Everything that a report says about containers.
@@ -128,6 +133,8 @@ impl Core {
             healthy_ms: tracked.healthy_ms,
             restarts: tracked.restarts,
             exit: tracked.exit,
+            address: tracked.address,
+            exposed: tracked.exposed.clone(),
         })
     }
 }

@@ -1,0 +1,124 @@
+//! Who may speak with an agent's port for other agents.
+
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+
+use longshore_identity::{Identity, OperatorRole};
+use longshore_model::ReplicaId;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::super::*;
+use super::rig::{Node, ca, call, certs, connect, echo, node_id, tls};
+use super::{pair, rig};
+
+/// What a caller gets that asks for replica 1: the answer, or an error.
+async fn ask(tls: &NodeTls, at: SocketAddr) -> io::Result<u8> {
+    let tcp = TcpStream::connect(at).await?;
+    let mut peer = tls.dial(&node_id("b"), tcp).await?;
+    peer.stream
+        .write_all(&[1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 80])
+        .await?;
+    peer.stream.flush().await?;
+    peer.stream.read_u8().await
+}
+
+#[tokio::test]
+async fn only_nodes_of_this_cluster_are_served() {
+    let (ours, theirs) = (ca(), ca());
+    let there = Node::start(&ours, "b", Limits::default()).await;
+    let node = Identity::Node(node_id("a"));
+    let good = tls(&ours, certs(&ours, &node));
+    assert_eq!(ask(&good, there.peers).await.unwrap(), 2, "it is not there");
+    let operator = Identity::Operator {
+        name: "ana".into(),
+        role: OperatorRole::Admin,
+    };
+    let revoked = certs(&ours, &node);
+    there.mesh.trust().revoke([rig::serial(&revoked)]);
+    for (who, certs, alert) in [
+        ("a foreign node", certs(&theirs, &node), "UnknownCA"),
+        ("an operator", certs(&ours, &operator), "AccessDenied"),
+        (
+            "a controller",
+            certs(&ours, &Identity::Controller("c1".into())),
+            "AccessDenied",
+        ),
+        ("a revoked node", revoked, "Revoked"),
+    ] {
+        let refused = ask(&tls(&ours, certs), there.peers).await.expect_err(who);
+        assert!(refused.to_string().contains(alert), "{who}: {refused}");
+    }
+    // Nor does a node of ours speak with a foreign one.
+    let foreign = Node::start(&theirs, "b", Limits::default()).await;
+    let refused = ask(&good, foreign.peers).await.unwrap_err();
+    assert!(refused.to_string().contains("UnknownIssuer"), "{refused}");
+}
+
+#[tokio::test]
+async fn another_node_in_the_place_of_the_right_one_gets_nothing() {
+    let ca = ca();
+    let other = Node::start(&ca, "c", Limits::default()).await;
+    let good = tls(&ca, certs(&ca, &Identity::Node(node_id("a"))));
+    let refused = ask(&good, other.peers).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::PermissionDenied);
+    assert!(
+        refused
+            .to_string()
+            .contains("node c answers where b should"),
+        "{refused}"
+    );
+}
+
+#[tokio::test]
+async fn a_revoked_node_loses_the_connections_that_it_has() {
+    for cut_by_server in [true, false] {
+        let (here, there, name) = pair(Limits::default()).await;
+        let (mut stream, _) = call(name).await;
+        echo(&mut stream).await;
+        if cut_by_server {
+            there.mesh.trust().revoke([here.serial.clone()]);
+        } else {
+            here.mesh.trust().revoke([there.serial.clone()]);
+        }
+        let cut = stream.read_u8().await.unwrap_err();
+        assert_eq!(cut.kind(), ErrorKind::ConnectionReset);
+        rig::until("counted out", || there.doors.connections(ReplicaId(1)) == 0).await;
+    }
+}
+
+#[tokio::test]
+async fn whoever_is_slow_to_say_what_it_wants_is_closed() {
+    let hasty = Limits {
+        greeting: Duration::from_millis(100),
+        greetings_max: 2,
+        ..Limits::default()
+    };
+    let ca = ca();
+    let there = Node::start(&ca, "b", hasty).await;
+    let good = tls(&ca, certs(&ca, &Identity::Node(node_id("a"))));
+    // Silent from the start, and in the middle of its head; twice as many as there are places.
+    let mut silent = Vec::new();
+    for _ in 0..2 {
+        silent.push(connect(there.peers).await);
+    }
+    let mut halting = Vec::new();
+    for _ in 0..2 {
+        let tcp = connect(there.peers).await;
+        let mut peer = good.dial(&node_id("b"), tcp).await.unwrap();
+        peer.stream.write_all(&[1, 0, 0]).await.unwrap();
+        peer.stream.flush().await.unwrap();
+        halting.push(peer);
+    }
+    for stream in &mut silent {
+        assert_eq!(stream.read(&mut [0; 8]).await.unwrap_or(0), 0);
+    }
+    for peer in &mut halting {
+        assert!(peer.stream.read_u8().await.is_err());
+    }
+    assert_eq!(
+        ask(&good, there.peers).await.unwrap(),
+        2,
+        "others are served"
+    );
+}
