@@ -22,6 +22,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::fleet::Fleet;
 use crate::history::{self, History};
+use crate::reconcile::names::Directory;
 use crate::reconcile::observe::Watch;
 use crate::secrets::Secrets;
 use crate::store::{
@@ -93,6 +94,8 @@ pub struct Cluster {
     watch: Mutex<Watch>,
     /// What the check of plans has found good; the loop's alone.
     checking: Mutex<Checker>,
+    /// What nodes are told of services by name.
+    naming: Mutex<Directory>,
     desired: ArcSwap<Desired>,
     secrets: ArcSwap<Secrets>,
     view: ArcSwap<View>,
@@ -178,6 +181,7 @@ impl Cluster {
             planning: Mutex::default(),
             watch: Mutex::new(Watch::new(started_ms)),
             checking: Mutex::default(),
+            naming: Mutex::default(),
             desired: ArcSwap::from_pointee(desired),
             secrets: ArcSwap::from_pointee(secrets),
             view: ArcSwap::from_pointee(view),
@@ -294,6 +298,18 @@ impl Cluster {
         let checker = self.checking.lock();
         let mut checker = checker.unwrap_or_else(PoisonError::into_inner);
         checker.check(input, outcome)
+    }
+
+    /// Looks at what nodes are told of services by name.
+    pub(crate) fn names<T>(&self, look: impl FnOnce(&mut Directory) -> T) -> T {
+        let naming = self.naming.lock();
+        look(&mut naming.unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// It began a short while ago: nodes that were not heard of may still come.
+    #[must_use]
+    pub fn is_observing(&self) -> bool {
+        self.now_ms() < self.config.planner.observe_until(self.started_ms)
     }
 
     /// The lock that every write goes through.

@@ -66,10 +66,13 @@ fn service(name: &str, address: Ipv4Addr, port: u16, node: &str, peer_port: u16)
         address,
         ports: [port].into(),
         replicas: vec![replica],
+        hosts: Default::default(),
+        drain_ms: 0,
     };
     Names {
         generation: 1,
         services: [(name.parse().unwrap(), named)].into(),
+        ..Names::default()
     }
 }
 

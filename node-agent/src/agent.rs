@@ -111,7 +111,7 @@ pub async fn run(data_dir: &Path, config_path: &Path) -> Result<(), AgentError> 
     if file.roles.worker {
         let (sender, receiver) = watch::channel(book.assignment);
         assignments = Some(sender);
-        let handle = start_mesh(&config, &identity, book.names, &mut parts, &stop)?;
+        let (handle, doors) = start_mesh(&config, &identity, book.names, &mut parts, &stop)?;
         let reconciler = Reconciler {
             runtime: Arc::clone(&runtime),
             core: Core::new(place(&file, policy), book.failed),
@@ -119,7 +119,8 @@ pub async fn run(data_dir: &Path, config_path: &Path) -> Result<(), AgentError> 
             ledger: Arc::clone(&ledger),
             assignments: receiver,
             snapshots: snapshots_out,
-            doors: Arc::clone(&handle.doors),
+            doors,
+            names: handle.names.subscribe(),
         };
         names = Some(handle);
         parts.spawn(reconciler.run(stop.clone()));
@@ -179,9 +180,9 @@ fn start_mesh(
     known: Option<Arc<Names>>,
     parts: &mut JoinSet<()>,
     stop: &CancellationToken,
-) -> Result<mesh::Handle, PkiError> {
+) -> Result<(mesh::Handle, Arc<Doors>), PkiError> {
     let trust = TrustHolder::new(&identity.ca_pem, HashSet::new())?;
-    let (sender, names) = watch::channel(known.unwrap_or_default());
+    let (sender, names) = watch::channel(Arc::default());
     let doors = Arc::new(Doors::default());
     let mesh = Arc::new(Mesh::new(mesh::Parts {
         node: identity.file.node.clone(),
@@ -200,11 +201,13 @@ fn start_mesh(
     let peers = (port > 0).then(|| SocketAddr::new(all, port));
     let (running, stop) = (Arc::clone(&mesh), stop.clone());
     parts.spawn(async move { running.run(peers, stop).await });
-    Ok(mesh::Handle {
+    let handle = mesh::Handle {
         names: sender,
         mesh,
-        doors,
-    })
+        peer_port: port,
+    };
+    handle.tell(&known.unwrap_or_default());
+    Ok((handle, doors))
 }
 
 type Certified = (

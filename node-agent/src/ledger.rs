@@ -29,6 +29,9 @@ pub struct Book {
     /// Last directory of names accepted.
     #[serde(default)]
     pub names: Option<Arc<Names>>,
+    /// The fence that it came under.
+    #[serde(default)]
+    pub names_fence: Fence,
     /// Replicas that failed for good, so that a restart of the agent does not try them again.
     #[serde(default)]
     pub failed: BTreeMap<ReplicaId, FailReason>,
@@ -69,15 +72,16 @@ impl Book {
 }
 
 impl Book {
-    /// Takes a directory of names in, or refuses it and stays as it is.
+    /// Takes a directory of names in, or refuses it and stays as it is. Each leader works it out and
+    /// counts its generations anew.
     ///
     /// # Errors
     /// As [`Self::take_assignment`].
     pub fn take_names(&mut self, fence: Fence, names: Arc<Names>) -> Result<Accepted, Refusal> {
-        let have = self.names.as_ref();
+        let have = self.names.as_ref().filter(|_| fence <= self.names_fence);
         let have = have.map(|have| (have.generation, **have == *names));
         let accepted = admit(self.fence, have, fence, names.generation)?;
-        self.fence = fence;
+        (self.fence, self.names_fence) = (fence, fence);
         self.names = Some(names);
         Ok(accepted)
     }
@@ -409,6 +413,10 @@ mod tests {
         let refused = why(ledger.accept_names(fence(1, 3), names(6)).await);
         assert_eq!(refused, "an older generation");
         assert_eq!(open(&dir).book().names, Some(names(7)), "also on disk");
+        let accepted = ledger.accept_names(fence(1, 4), names(1)).await;
+        assert_eq!(accepted.unwrap(), Accepted::New, "a new leader counts anew");
+        let accepted = open(&dir).accept_names(fence(1, 4), names(1)).await;
+        assert_eq!(accepted.unwrap(), Accepted::Same);
     }
 
     #[tokio::test]

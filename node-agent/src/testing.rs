@@ -26,8 +26,6 @@ pub(crate) fn replica(id: u64) -> AssignedReplica {
         }],
         stop: false,
         paused: false,
-        drain_ms: 0,
-        hosts: BTreeMap::new(),
     }
 }
 
@@ -53,6 +51,7 @@ pub(crate) fn launch(replica: AssignedReplica, spec: ContainerSpec) -> Launch {
         cluster: "test".into(),
         replica,
         spec: Arc::new(spec),
+        hosts: BTreeMap::new(),
         ipv6: false,
     }
 }

@@ -11,6 +11,8 @@ use super::words::{Clock, counted, reason};
 
 /// Services shown that the node refuses.
 const REFUSED_SHOWN: usize = 6;
+/// Problems shown of the node.
+const PROBLEMS_SHOWN: usize = 16;
 
 /// Replicas named that a node had.
 const THERE_SHOWN: usize = 8;
@@ -36,6 +38,8 @@ pub struct NodeStory<'a> {
     pub refused: Option<(TimeMs, CertificateRefusal)>,
     /// Services that wait and that it refuses.
     pub refuses: Vec<(&'a ServiceKey, &'a Refusal)>,
+    /// What does not work there, in its agent's words.
+    pub problems: &'a [String],
 }
 
 /// In words, the cause first.
@@ -84,6 +88,11 @@ pub fn node(story: &NodeStory<'_>, clock: Clock) -> Vec<String> {
             report.memory_reserved_bytes >> 20
         ));
     }
+    if !story.problems.is_empty() {
+        lines.push("does not work".into());
+    }
+    let problems = story.problems.iter().take(PROBLEMS_SHOWN);
+    lines.extend(problems.map(|text| format!("  {text}")));
     if !story.refuses.is_empty() {
         lines.push("refuses".into());
     }

@@ -284,6 +284,7 @@ fn a_node() {
         connected: true,
         refused: None,
         refuses: vec![(&service, &refusal)],
+        problems: &["no way to 10.213.0.0/16".into()],
     };
     insta::assert_snapshot!("node", said(node(&story, CLOCK)));
 }

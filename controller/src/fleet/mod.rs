@@ -17,7 +17,7 @@ use longshore_model::{NodeId, Observed, ServiceKey, TimeMs};
 use longshore_wire::{EdgeReport, NodeReport};
 use tokio_util::sync::CancellationToken;
 
-pub use outbox::{Outbox, OutboxReader, Outgoing};
+pub use outbox::{Command, Outbox, OutboxReader, Outgoing};
 pub use rings::SAMPLES_MAX;
 pub use streams::{StreamEvent, StreamGuard, StreamHub};
 
@@ -34,6 +34,8 @@ pub struct Greeting {
     pub agent_version: String,
     /// Version of its engine.
     pub engine_version: String,
+    /// Port on which other nodes' agents reach its replicas by name; 0: they cannot.
+    pub peer_port: u16,
 }
 
 /// A live session, as the one who serves it holds it.
@@ -127,6 +129,7 @@ impl Fleet {
         seen.assignment_generation = greeting.assignment_generation;
         seen.agent_version = greeting.agent_version;
         seen.engine_version = greeting.engine_version;
+        seen.peer_port = greeting.peer_port;
         if edge {
             let edge = entry.edge.get_or_insert_default();
             Arc::make_mut(edge).session = session;
@@ -258,10 +261,10 @@ impl Fleet {
     }
 
     /// An agent refused a command and keeps generation `have`; see [`Outbox::refused`].
-    pub fn refused(&self, node: &NodeId, session: u64, routes: bool, have: u64) {
+    pub fn refused(&self, node: &NodeId, session: u64, what: Command, have: u64) {
         self.with_live(node, session, |entry| {
             if let Some(live) = &entry.live {
-                live.outbox.refused(routes, have);
+                live.outbox.refused(what, have);
             }
         });
     }
@@ -392,6 +395,9 @@ fn merge_node(node: &mut NodeObserved, report: NodeReport, now_ms: TimeMs) -> bo
     if *node.images != report.images {
         node.images = Arc::new(report.images);
     }
+    if *node.problems != report.problems {
+        node.problems = Arc::new(report.problems);
+    }
     node.reported_ms = now_ms;
     let samples = Arc::make_mut(&mut node.samples);
     samples.memory_used_bytes = report.memory_used_bytes;
@@ -451,6 +457,7 @@ mod tests {
             memory_sample_bytes: None,
             cpu_milli: Some(500.0),
             exit: None,
+            exposed: Default::default(),
         }
     }
 

@@ -1,10 +1,10 @@
-//! What waits to be sent to one agent. Assignments and routes are whole, so only the newest of
+//! What waits to be sent to one agent. Assignments, routes and names are whole, so only the newest of
 //! each waits; stream messages wait in a bounded queue and are refused when it is full.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use longshore_model::{Assignment, Routes};
+use longshore_model::{Assignment, Names, Routes};
 use longshore_proto::agent::v1 as pb;
 use tokio::sync::{mpsc, watch};
 
@@ -19,6 +19,7 @@ pub struct Outbox {
     assignment: Arc<watch::Sender<Option<Arc<Assignment>>>>,
     routes: Arc<watch::Sender<Option<Arc<Routes>>>>,
     certificates: Arc<watch::Sender<Option<Arc<Secrets>>>>,
+    names: Arc<watch::Sender<Option<Arc<Names>>>>,
     refused: Arc<Refused>,
     queue: mpsc::Sender<pb::session_response::Message>,
 }
@@ -28,6 +29,18 @@ pub struct Outbox {
 struct Refused {
     assignment: AtomicBool,
     routes: AtomicBool,
+    names: AtomicBool,
+}
+
+/// What an agent may refuse.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Command {
+    /// What its node runs.
+    Assignment,
+    /// What its edge serves.
+    Routes,
+    /// What its containers reach by name.
+    Names,
 }
 
 /// The session's side.
@@ -35,6 +48,7 @@ pub struct OutboxReader {
     assignment: watch::Receiver<Option<Arc<Assignment>>>,
     routes: watch::Receiver<Option<Arc<Routes>>>,
     certificates: watch::Receiver<Option<Arc<Secrets>>>,
+    names: watch::Receiver<Option<Arc<Names>>>,
     queue: mpsc::Receiver<pb::session_response::Message>,
 }
 
@@ -45,6 +59,8 @@ pub enum Outgoing {
     Assignment(Arc<Assignment>),
     /// All certificates.
     Certificates(Arc<Secrets>),
+    /// What its containers reach by name.
+    Names(Arc<Names>),
     /// The newest routes.
     Routes(Arc<Routes>),
     /// A message of a log or exec stream.
@@ -58,11 +74,13 @@ impl Outbox {
         let (assignment, assignment_reader) = watch::channel(None);
         let (routes, routes_reader) = watch::channel(None);
         let (certificates, certificates_reader) = watch::channel(None);
+        let (names, names_reader) = watch::channel(None);
         let (queue, queue_reader) = mpsc::channel(QUEUE_MAX);
         let writer = Self {
             assignment: Arc::new(assignment),
             routes: Arc::new(routes),
             certificates: Arc::new(certificates),
+            names: Arc::new(names),
             refused: Arc::default(),
             queue,
         };
@@ -70,6 +88,7 @@ impl Outbox {
             assignment: assignment_reader,
             routes: routes_reader,
             certificates: certificates_reader,
+            names: names_reader,
             queue: queue_reader,
         };
         (writer, reader)
@@ -111,6 +130,23 @@ impl Outbox {
         self.certificates.send_replace(Some(secrets));
     }
 
+    /// Replaces the names that wait, if these are others than were handed over last.
+    pub fn name(&self, names: &Arc<Names>) {
+        if self.names_generation() != Some(names.generation) {
+            self.refused.names.store(false, Ordering::Relaxed);
+            self.names.send_replace(Some(Arc::clone(names)));
+        }
+    }
+
+    /// Generation of the names handed over last; none if the agent could not take them.
+    #[must_use]
+    pub fn names_generation(&self) -> Option<u64> {
+        if self.refused.names.load(Ordering::Relaxed) {
+            return None;
+        }
+        self.names.borrow().as_ref().map(|names| names.generation)
+    }
+
     /// Replaces the assignment that waits.
     pub fn assign(&self, assignment: Assignment) {
         self.refused.assignment.store(false, Ordering::Relaxed);
@@ -126,14 +162,15 @@ impl Outbox {
     /// The agent keeps generation `have` instead of the newer one that it was sent, because it
     /// could not take that one: it is sent again with the next planning run. One that keeps a
     /// newer one, or the same with other content, is not asked twice.
-    pub fn refused(&self, routes: bool, have: u64) {
+    pub fn refused(&self, what: Command, have: u64) {
         #[cfg(feature = "mutants")]
         if longshore_model::mutant::is(longshore_model::Mutant::RefusedIsForgotten) {
             return;
         }
-        let (sent, flag) = match routes {
-            true => (self.routes_generation(), &self.refused.routes),
-            false => (self.assignment_generation(), &self.refused.assignment),
+        let (sent, flag) = match what {
+            Command::Routes => (self.routes_generation(), &self.refused.routes),
+            Command::Assignment => (self.assignment_generation(), &self.refused.assignment),
+            Command::Names => (self.names_generation(), &self.refused.names),
         };
         if sent.is_some_and(|sent| have < sent) {
             flag.store(true, Ordering::Relaxed);
@@ -155,6 +192,11 @@ impl Outbox {
 impl OutboxReader {
     /// The next thing to send, without waiting; none if nothing waits or the session is over.
     pub fn waiting(&mut self) -> Option<Outgoing> {
+        // Before an assignment whose containers are made with them.
+        if self.names.has_changed().unwrap_or(false) {
+            let newest = self.names.borrow_and_update().clone();
+            return newest.map(Outgoing::Names);
+        }
         if self.assignment.has_changed().unwrap_or(false) {
             let newest = self.assignment.borrow_and_update().clone();
             return newest.map(Outgoing::Assignment);
@@ -175,6 +217,10 @@ impl OutboxReader {
     pub async fn next(&mut self) -> Option<Outgoing> {
         tokio::select! {
             biased;
+            changed = self.names.changed() => {
+                changed.ok()?;
+                self.names.borrow_and_update().clone().map(Outgoing::Names)
+            }
             changed = self.assignment.changed() => {
                 changed.ok()?;
                 self.assignment.borrow_and_update().clone().map(Outgoing::Assignment)
@@ -220,13 +266,34 @@ mod tests {
     fn what_could_not_be_taken_counts_as_never_sent() {
         let (outbox, _reader) = Outbox::new();
         outbox.assign(assignment(3));
-        outbox.refused(false, 3);
-        outbox.refused(true, 0);
+        outbox.refused(Command::Assignment, 3);
+        outbox.refused(Command::Routes, 0);
+        outbox.refused(Command::Names, 0);
         assert_eq!(outbox.assignment_generation(), Some(3));
-        outbox.refused(false, 2);
+        outbox.refused(Command::Assignment, 2);
         assert_eq!(outbox.assignment_generation(), None);
         outbox.assign(assignment(3));
         assert_eq!(outbox.assignment_generation(), Some(3));
+    }
+
+    #[test]
+    fn names_are_sent_once_for_each_generation_and_again_if_they_could_not_be_taken() {
+        let (outbox, mut reader) = Outbox::new();
+        let names = |generation| {
+            Arc::new(Names {
+                generation,
+                ..Names::default()
+            })
+        };
+        let mut sent = |names: &Arc<Names>| {
+            outbox.name(names);
+            matches!(reader.waiting(), Some(Outgoing::Names(next)) if next == *names)
+        };
+        assert!(sent(&names(3)));
+        assert!(!sent(&names(3)));
+        outbox.refused(Command::Names, 2);
+        assert!(sent(&names(3)));
+        assert!(sent(&names(4)));
     }
 
     #[test]
@@ -237,6 +304,8 @@ mod tests {
         outbox.certify(Arc::default());
         outbox.assign(assignment(1));
         outbox.assign(assignment(2));
+        outbox.name(&Arc::default());
+        assert!(matches!(reader.waiting(), Some(Outgoing::Names(_))));
         assert!(matches!(reader.waiting(), Some(Outgoing::Assignment(a)) if a.generation == 2));
         assert!(matches!(reader.waiting(), Some(Outgoing::Certificates(_))));
         assert!(matches!(reader.waiting(), Some(Outgoing::Routes(_))));

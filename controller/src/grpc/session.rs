@@ -7,7 +7,7 @@ use std::time::Duration;
 use longshore_model::NodeId;
 use longshore_proto::agent::v1 as pb;
 use longshore_wire::{
-    assignment_to_pb, capacity_from_pb, certificates_to_pb, edge_report_from_pb,
+    assignment_to_pb, capacity_from_pb, certificates_to_pb, edge_report_from_pb, names_to_pb,
     node_report_from_pb, routes_to_pb,
 };
 use pb::session_request::Message as Request;
@@ -18,7 +18,7 @@ use tonic::{Status, Streaming};
 
 use super::{enroll, quoted};
 use crate::cluster::Cluster;
-use crate::fleet::{Greeting, OutboxReader, Outgoing, Session};
+use crate::fleet::{Command, Greeting, OutboxReader, Outgoing, Session};
 
 /// The first message must come within this.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
@@ -111,6 +111,7 @@ fn greeting(hello: pb::Hello) -> Greeting {
         routes_generation: hello.routes_generation,
         agent_version: short(hello.agent_version),
         engine_version: short(hello.engine_version),
+        peer_port: u16::try_from(hello.peer_port).unwrap_or(0),
     }
 }
 
@@ -146,6 +147,7 @@ async fn send(
                 Some(Outgoing::Assignment(assignment)) => {
                     Response::Assignment(assignment_to_pb(&assignment, cluster.fence))
                 }
+                Some(Outgoing::Names(names)) => Response::Names(names_to_pb(&names, cluster.fence)),
                 Some(Outgoing::Routes(routes)) => Response::Routes(routes_to_pb(&routes, cluster.fence)),
                 Some(Outgoing::Certificates(secrets)) => {
                     Response::Certificates(certificates_to_pb(&secrets.all, cluster.fence))
@@ -241,9 +243,12 @@ fn hear_refusal(cluster: &Cluster, node: &NodeId, session: u64, refused: pb::Ref
     );
     let have: longshore_wire::Fence = refused.have.map(Into::into).unwrap_or_default();
     if have <= cluster.fence {
-        let routes = refused.what.starts_with("routes");
-        cluster
-            .fleet
-            .refused(node, session, routes, refused.have_generation);
+        let what = match refused.what.split_ascii_whitespace().next() {
+            Some("routes") => Command::Routes,
+            Some("names") => Command::Names,
+            _ => Command::Assignment,
+        };
+        let fleet = &cluster.fleet;
+        fleet.refused(node, session, what, refused.have_generation);
     }
 }

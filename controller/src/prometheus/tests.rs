@@ -168,6 +168,7 @@ fn desired(queries: &[(&str, Option<&str>)]) -> Desired {
         services: [("web".parse().unwrap(), Arc::new(spec))].into(),
         applied_ms: 1,
         applied_by: "ana".into(),
+        numbers: Default::default(),
     };
     let mut desired = Desired::default();
     desired.apps.insert(app.name.clone(), app);

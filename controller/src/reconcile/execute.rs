@@ -1,10 +1,12 @@
 //! Execute: everybody is sent what they have not acknowledged. Idempotent; agents drop what they
 //! have already.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use longshore_model::{NodeId, Observed, Plan};
 
+use super::names::Scene;
 use crate::cluster::Cluster;
 use crate::fleet::Link;
 
@@ -13,7 +15,9 @@ use crate::fleet::Link;
 pub(super) fn execute(cluster: &Cluster, observed: &Observed) {
     let view = cluster.view();
     send_certificates(cluster, observed);
+    // Whoever is sent an assignment below has been told the names.
     let mut links = cluster.fleet.links();
+    send_names(cluster, observed, &links);
     links.retain(|node, link| {
         let generation = view.plan.generations.get(node).copied().unwrap_or(0);
         generation > 0 && link.outbox.assignment_generation() != Some(generation)
@@ -51,6 +55,26 @@ fn send_certificates(cluster: &Cluster, observed: &Observed) {
             link.outbox.certify(Arc::clone(&secrets));
         }
     }
+}
+
+/// Tells workers what their containers reach by name, before they make containers that use it.
+fn send_names(cluster: &Cluster, observed: &Observed, links: &BTreeMap<NodeId, Link>) {
+    let (plan, desired) = (Arc::clone(&cluster.view().plan), cluster.desired());
+    let scene = Scene {
+        plan: &plan,
+        desired: &desired,
+        observed,
+        revoked: &cluster.trust.revoked(),
+        waits: cluster.is_observing(),
+    };
+    cluster.names(|directory| {
+        let told = directory.look(&scene);
+        for (node, link) in links {
+            if let Some(names) = told.get(node) {
+                link.outbox.name(names);
+            }
+        }
+    });
 }
 
 fn wants_routes(plan: &Plan, observed: &Observed, node: &NodeId, link: &Link) -> bool {

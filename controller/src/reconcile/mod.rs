@@ -12,6 +12,7 @@
 
 mod commit;
 mod execute;
+pub(crate) mod names;
 pub(crate) mod observe;
 mod plan;
 

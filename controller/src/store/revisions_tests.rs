@@ -27,6 +27,7 @@ fn app(name: &str, revision: u64) -> App {
         services: [("web".parse().unwrap(), Arc::new(spec))].into(),
         applied_ms: revision,
         applied_by: "ana".into(),
+        numbers: Default::default(),
     }
 }
 

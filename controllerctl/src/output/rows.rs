@@ -59,8 +59,13 @@ impl Row for Of<'_, pb::Node> {
         } else {
             format!("{} {}", n.state, n.availability)
         };
+        let status = match n.problems.len() {
+            0 => status,
+            1 => format!("{status}, 1 problem"),
+            many => format!("{status}, {many} problems"),
+        };
         let tone = match n.state.as_str() {
-            "ready" if active => Tone::Good,
+            "ready" if active && n.problems.is_empty() => Tone::Good,
             "ready" | "unknown" => Tone::Busy,
             _ => Tone::Bad,
         };
@@ -83,8 +88,10 @@ impl Row for Of<'_, pb::Node> {
             age(n.last_seen_ms, now_ms).into(),
         ];
         if wide {
+            let problems = n.problems.iter().map(String::as_str);
             let why: Vec<&str> = [n.note.as_str(), n.reason.as_str()]
                 .into_iter()
+                .chain(problems)
                 .filter(|t| !t.is_empty())
                 .collect();
             cells.extend([

@@ -179,6 +179,8 @@ pub struct Node {
     pub drain: Option<Drain>,
     /// Labels of its engine.
     pub engine_labels: BTreeMap<String, String>,
+    /// What does not work there.
+    pub problems: Vec<String>,
 }
 
 /// How a node's drain goes.
@@ -237,6 +239,7 @@ impl From<&pb::Node> for Node {
             reason: filled(&n.reason),
             drain: n.drain.as_ref().map(Drain::from),
             engine_labels: n.engine_labels.clone().into_iter().collect(),
+            problems: n.problems.clone(),
         }
     }
 }

@@ -42,6 +42,7 @@ fn node() {
             waits: vec![text("shop/web: r7 waits until its replacement serves")],
         }),
         engine_labels: [(text("rack"), text("7"))].into(),
+        problems: vec![text("no way to 10.213.0.0/16")],
     };
     insta::assert_snapshot!("node", json(&views::Node::from(&node)));
     let never = pb::Node {

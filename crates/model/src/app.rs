@@ -28,6 +28,10 @@ pub struct App {
     pub applied_ms: TimeMs,
     /// By whom.
     pub applied_by: String,
+    /// Numbers of its services' addresses ([`crate::names::address`]), those of services that it no
+    /// longer has included.
+    #[serde(default)]
+    pub numbers: BTreeMap<ServiceName, u16>,
 }
 
 /// `controllerctl scale`: a count set by a person.

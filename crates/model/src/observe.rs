@@ -146,6 +146,12 @@ pub struct NodeObserved {
     /// Version of its engine.
     #[serde(default)]
     pub engine_version: String,
+    /// Port on which other nodes' agents reach its replicas by name; 0: they cannot.
+    #[serde(default)]
+    pub peer_port: u16,
+    /// What does not work there, in words with the way out.
+    #[serde(default)]
+    pub problems: Arc<Vec<String>>,
 }
 
 /// What a node and its replicas use: changes with every report.

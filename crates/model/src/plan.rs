@@ -1,7 +1,7 @@
 //! The plan: immutable result of one planning run, and what follows from it.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -297,14 +297,6 @@ pub struct AssignedReplica {
     /// paused goes on and proves its health anew.
     #[serde(default)]
     pub paused: bool,
-    /// Told to stop, it takes no new connections by name, and gets its stop signal once those that
-    /// it has are over or this time is; 0: at once.
-    #[serde(default)]
-    pub drain_ms: u64,
-    /// Names of services that its container shall know, with their name addresses. They are given
-    /// to it when it is made, and are no part of its template: another address makes no replica new.
-    #[serde(default)]
-    pub hosts: BTreeMap<String, Ipv4Addr>,
 }
 
 impl Plan {
@@ -451,8 +443,6 @@ impl Replica {
             ports: self.ports.clone(),
             stop: self.stop,
             paused: self.paused,
-            drain_ms: 0,
-            hosts: BTreeMap::new(),
         }
     }
 

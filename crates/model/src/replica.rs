@@ -1,5 +1,8 @@
 //! Replicas as nodes see them.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::TimeMs;
@@ -76,6 +79,9 @@ pub struct ReplicaStatus {
     /// How it ended, once it is gone; none: that is not known.
     #[serde(default)]
     pub exit: Option<Exit>,
+    /// TCP ports that its image says it listens on; none: it says none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exposed: Option<Arc<BTreeSet<u16>>>,
 }
 
 #[cfg(test)]

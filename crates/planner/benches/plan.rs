@@ -143,6 +143,7 @@ impl Fixture {
             services: services.collect(),
             applied_ms: NOW_MS - 100_000,
             applied_by: "ana".into(),
+            numbers: Default::default(),
         };
         desired.apps.insert(app.name.clone(), app);
         let mut fixture = Self {
@@ -206,6 +207,7 @@ impl Fixture {
                 healthy_ms: Some(NOW_MS - 90_000),
                 restarts: 0,
                 exit: None,
+                exposed: None,
             };
             let of_node = statuses.entry(&replica.node).or_default();
             of_node.insert(replica.id, status);

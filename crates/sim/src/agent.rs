@@ -1,6 +1,7 @@
 //! The agent's process: the real reconciler core and the real law of the ledger, with the
 //! simulation's clock, engine and wires around them.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use longshore_model::ReplicaState;
@@ -302,6 +303,7 @@ impl World {
                 memory_sample_bytes: regular.then_some(1 << 20),
                 cpu_milli: milli,
                 exit: view.exit,
+                exposed: BTreeSet::new(),
             });
         }
         let load = self.hosts[host].load;
@@ -315,6 +317,7 @@ impl World {
             replicas,
             images: snapshot.images.clone(),
             capacity: crate::control::capacity(),
+            problems: Vec::new(),
         }
     }
 

@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use controller::clock::Clock;
 use controller::cluster::{Cluster, Parts};
 use controller::config::Config;
-use controller::fleet::{Greeting, Outgoing, Session};
+use controller::fleet::{Command, Greeting, Outgoing, Session};
 use controller::reconcile;
 use longshore_identity::ca::ClusterCa;
 use longshore_model::node::Capacity;
@@ -95,6 +95,13 @@ fn authority() -> Option<ClusterCa> {
     });
     let (cert, key) = pem.as_ref()?;
     ClusterCa::load("sim", cert, key).ok()
+}
+
+fn command(routes: bool) -> Command {
+    match routes {
+        true => Command::Routes,
+        false => Command::Assignment,
+    }
 }
 
 impl World {
@@ -305,7 +312,7 @@ impl World {
                     Outgoing::Assignment(a) => out.push((*conn, Down::Assign(fence, a))),
                     Outgoing::Routes(r) => out.push((*conn, Down::Route(fence, r))),
                     // Apps of the simulation have none.
-                    Outgoing::Certificates(_) | Outgoing::Stream(_) => {}
+                    Outgoing::Certificates(_) | Outgoing::Names(_) | Outgoing::Stream(_) => {}
                 }
             }
             true
@@ -360,6 +367,8 @@ impl World {
                 routes_generation: book.routes.as_ref().map_or(0, |r| r.generation),
                 agent_version: "sim".into(),
                 engine_version: "sim".into(),
+                // Its services reach each other by no name.
+                peer_port: 0,
             };
             let edge = known.roles.edge;
             let session = cluster.fleet.connect(&node, edge, greeting, now_ms);
@@ -392,7 +401,7 @@ impl World {
             }
             Up::Refused(routes, have_fence, have) => {
                 if have_fence <= cluster.fence {
-                    fleet.refused(&node, session.id, routes, have);
+                    fleet.refused(&node, session.id, command(routes), have);
                 }
                 false
             }

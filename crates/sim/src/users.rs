@@ -269,6 +269,7 @@ impl World {
             services: [(key.service.clone(), spec)].into(),
             applied_ms: at_ms,
             applied_by: "sim".into(),
+            numbers: Default::default(),
         };
         let kind = EventKind::AppApplied {
             app: name.clone(),

@@ -1,6 +1,6 @@
 //! `longshore.agent.v1`: assignments and routes down, reports up.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use longshore_model::TimeMs;
@@ -28,6 +28,11 @@ use crate::spec::{container_spec_from_pb, container_spec_to_pb};
 pub(crate) const REPLICAS_MAX: usize = 4096;
 /// Most templates, and backends, in a message.
 pub(crate) const TEMPLATES_MAX: usize = 1024;
+/// Most ports that an image says it listens on.
+const EXPOSED_MAX: usize = 32;
+/// Most problems of one node, and their length in characters.
+const PROBLEMS_MAX: usize = 64;
+const PROBLEM_CHARS_MAX: usize = 500;
 /// Most labels of an engine that are passed on.
 const ENGINE_LABELS_MAX: usize = 64;
 /// Longest key of an engine label, in bytes.
@@ -136,8 +141,6 @@ pub fn assignment_from_pb(message: pb::Assignment) -> Result<(Fence, Assignment)
             })?,
             stop: replica.stop,
             paused: replica.paused,
-            drain_ms: 0,
-            hosts: BTreeMap::new(),
         })
     })?;
     Ok((
@@ -167,6 +170,8 @@ pub struct NodeReport {
     pub images: Vec<String>,
     /// What it has.
     pub capacity: Capacity,
+    /// What does not work there, in words with the way out; at most 64.
+    pub problems: Vec<String>,
 }
 
 /// What a node says about one replica. Ages instead of times: clocks of nodes are not trusted.
@@ -194,6 +199,8 @@ pub struct ReplicaReport {
     pub cpu_milli: Option<f64>,
     /// How its container ended, once it is gone; none: not known.
     pub exit: Option<Exit>,
+    /// TCP ports that its image says it listens on.
+    pub exposed: BTreeSet<u16>,
 }
 
 impl ReplicaReport {
@@ -209,6 +216,7 @@ impl ReplicaReport {
             healthy_ms: self.healthy_ago_ms.map(|ago| now_ms.saturating_sub(ago)),
             restarts: self.restarts,
             exit: self.exit.filter(|_| self.state == ReplicaState::Gone),
+            exposed: (!self.exposed.is_empty()).then(|| Arc::new(self.exposed.clone())),
         }
     }
 }
@@ -229,6 +237,7 @@ pub fn node_report_to_pb(report: &NodeReport) -> pb::NodeReport {
         replicas: report.replicas.iter().map(replica_to).collect(),
         images: report.images.clone(),
         capacity: Some(capacity_to_pb(&report.capacity)),
+        problems: report.problems.clone(),
     }
 }
 
@@ -296,6 +305,9 @@ pub fn node_report_from_pb(report: pb::NodeReport) -> Result<NodeReport, WireErr
         replicas: list("replicas", REPLICAS_MAX, report.replicas, replica_from)?,
         images: bounded("images", 256, report.images)?,
         capacity: report.capacity.map(capacity_from_pb).unwrap_or_default(),
+        problems: list("problems", PROBLEMS_MAX, report.problems, |text| {
+            Ok(text.chars().take(PROBLEM_CHARS_MAX).collect())
+        })?,
     })
 }
 
@@ -323,6 +335,11 @@ fn replica_to(replica: &ReplicaReport) -> pb::ReplicaStatus {
         memory_sample_bytes: replica.memory_sample_bytes,
         cpu_milli: replica.cpu_milli,
         exit: replica.exit.map(exit_to_pb),
+        exposed_ports: replica
+            .exposed
+            .iter()
+            .map(|port| u32::from(*port))
+            .collect(),
     }
 }
 
@@ -352,6 +369,14 @@ fn replica_from(replica: pb::ReplicaStatus) -> Result<ReplicaReport, WireError> 
         memory_sample_bytes: replica.memory_sample_bytes,
         cpu_milli: replica.cpu_milli,
         exit: replica.exit.map(exit_from_pb),
+        exposed: list(
+            "replicas.exposed_ports",
+            EXPOSED_MAX,
+            replica.exposed_ports,
+            |exposed| port("replicas.exposed_ports", exposed),
+        )?
+        .into_iter()
+        .collect(),
     })
 }
 

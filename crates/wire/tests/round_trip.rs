@@ -253,8 +253,6 @@ fn an_assignment_comes_back_the_same() {
             }],
             stop: true,
             paused: true,
-            drain_ms: 0,
-            hosts: BTreeMap::new(),
         }],
         templates: BTreeMap::from([(template, Arc::new(spec))]),
     };
@@ -344,6 +342,7 @@ fn failed_replica() -> ReplicaReport {
         memory_sample_bytes: Some(5),
         cpu_milli: Some(12.5),
         exit: None,
+        exposed: [80, 6379].into(),
     }
 }
 
@@ -354,6 +353,7 @@ fn reports_come_back_the_same() {
         engine: EngineState::Stuck,
         cpu_ratio: Some(0.25),
         replicas: vec![failed_replica()],
+        problems: vec!["no port".into()],
         ..NodeReport::default()
     };
     assert_eq!(

@@ -10,7 +10,7 @@ use longshore_model::names::NamedReplica;
 use longshore_model::{NodeId, ReplicaId, ServiceKey};
 use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional_with_sizes};
 use tokio::net::TcpStream;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::doors::{Guest, Shut};
 use super::{BUFFER_BYTES, Shared, peer, prepare, reset};
@@ -19,6 +19,8 @@ use crate::backoff::Backoff;
 /// Between two rounds over all replicas, if the directory does not change before.
 const ROUND_FIRST: Duration = Duration::from_millis(50);
 const ROUND_CAP: Duration = Duration::from_millis(500);
+/// So long it is said that connections were refused.
+const LATELY: Duration = Duration::from_secs(60);
 
 /// Why a replica did not take a connection.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +49,7 @@ struct Counts {
     /// Counts choices: replicas that are equal otherwise take turns.
     turn: usize,
     refused: u64,
+    refused_at: Option<Instant>,
 }
 
 fn less<K: Ord>(counts: &mut BTreeMap<K, u32>, key: &K) {
@@ -93,6 +96,19 @@ impl Outgoing {
         self.lock().refused
     }
 
+    /// The same in words, if one was a short while ago.
+    pub(super) fn refused_lately(&self) -> Option<String> {
+        let counts = self.lock();
+        let last = counts.refused_at?;
+        (last.elapsed() < LATELY).then(|| {
+            format!(
+                "connections by name are reset, as there are too many at a time ({} since the agent \
+                 began); let programs keep and share them, or spread their replicas over more nodes",
+                counts.refused
+            )
+        })
+    }
+
     pub(super) fn taken(&self, service: &ServiceKey) -> u32 {
         self.lock().services.get(service).copied().unwrap_or(0)
     }
@@ -102,6 +118,7 @@ impl Outgoing {
         let taken = counts.services.get(service).copied().unwrap_or(0);
         if counts.total >= max.0 || taken >= max.1 {
             counts.refused += 1;
+            counts.refused_at = Some(Instant::now());
             return None;
         }
         counts.total += 1;
@@ -123,7 +140,11 @@ impl Outgoing {
         let mut counts = self.lock();
         let live = |named: &NamedReplica| counts.replicas.get(&named.replica).copied().unwrap_or(0);
         let rank = |named: &&NamedReplica| (live(named), named.node != *node);
-        let free = || replicas.iter().filter(|r| !tried.contains(&r.replica));
+        let can = |named: &&NamedReplica| named.node == *node || named.peer_port > 0;
+        let free = || {
+            let untried = replicas.iter().filter(|r| !tried.contains(&r.replica));
+            untried.filter(can)
+        };
         let best = free().map(|named| rank(&named)).min()?;
         let equal: Vec<&NamedReplica> = free().filter(|named| rank(named) == best).collect();
         let named = (*equal.get(counts.turn % equal.len())?).clone();
@@ -261,6 +282,33 @@ mod tests {
             address: "127.0.0.1".parse().unwrap(),
             peer_port: 7447,
         }
+    }
+
+    #[test]
+    fn one_whose_node_takes_nobody_is_for_its_own_node() {
+        let outgoing = Arc::new(Outgoing::default());
+        let alone = NamedReplica {
+            peer_port: 0,
+            ..named(1, "a")
+        };
+        let choose = |node: &str| {
+            let node = NodeId::new(node).unwrap();
+            outgoing.choose(std::slice::from_ref(&alone), &node, &BTreeSet::new())
+        };
+        assert!(choose("b").is_none());
+        assert!(choose("a").is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn refusals_are_said_for_a_while() {
+        let outgoing = Arc::new(Outgoing::default());
+        let service: ServiceKey = "demo/redis".parse().unwrap();
+        assert_eq!(outgoing.refused_lately(), None);
+        assert!(outgoing.seat(&service, (1, 0)).is_none());
+        let said = outgoing.refused_lately().unwrap();
+        assert!(said.contains("1 since"), "{said}");
+        tokio::time::advance(LATELY).await;
+        assert_eq!(outgoing.refused_lately(), None);
     }
 
     #[test]

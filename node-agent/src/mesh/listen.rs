@@ -72,7 +72,7 @@ fn wanted(shared: &Shared, directory: &Names) -> BTreeMap<At, ServiceKey> {
     let mut over = 0;
     for (service, named) in directory.services.iter().take(NAMES_MAX) {
         if !shared.range.contains(named.address) {
-            outside = Some((service, named.address));
+            outside = Some(service);
             continue;
         }
         for port in named.ports.iter().take(PORTS_MAX).filter(|port| **port > 0) {
@@ -86,10 +86,11 @@ fn wanted(shared: &Shared, directory: &Names) -> BTreeMap<At, ServiceKey> {
     let range = shared.range;
     match outside {
         None => shared.problems.clear("directory"),
-        Some((service, address)) => {
+        Some(service) => {
             let text = format!(
-                "{service} has the name address {address}, which is not in this node's range \
-                 {range}: set the same `names_range` on every node and in the controller"
+                "containers of this node do not reach {service}: its name address is beyond the last \
+                 one of {range}; give this node a larger range (`names_range` in node-agent.toml: a \
+                 /16 has room for all)"
             );
             shared.problems.say("directory", text);
         }

@@ -20,6 +20,7 @@ mod address;
 pub mod doors;
 mod forward;
 mod guests;
+mod handle;
 mod listen;
 mod peer;
 mod problems;
@@ -44,6 +45,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::doors::{Doors, Local};
 use self::forward::Outgoing;
 use self::guests::Guests;
+pub use self::handle::Handle;
 use self::problems::Problems;
 pub use self::range::Range;
 
@@ -100,16 +102,6 @@ pub struct Parts {
     pub callers: Vec<Range>,
     /// Bounds.
     pub limits: Limits,
-}
-
-/// What a session needs of the data path.
-pub struct Handle {
-    /// The directory goes in here.
-    pub names: watch::Sender<Arc<Names>>,
-    /// What does not work, and whom it trusts.
-    pub mesh: Arc<Mesh>,
-    /// This node's replicas.
-    pub doors: Arc<Doors>,
 }
 
 /// One agent's part of the data path.
@@ -170,10 +162,12 @@ impl Mesh {
         tokio::join!(listen::run(&self.0, ready, &stop), peers);
     }
 
-    /// What does not work at present, in words with the way out; at most 64.
+    /// What does not work at present, in words with the way out; at most 64 and one.
     #[must_use]
     pub fn problems(&self) -> Vec<String> {
-        self.0.problems.list()
+        let mut all = self.0.problems.list();
+        all.extend(self.0.outgoing.refused_lately());
+        all
     }
 
     /// Whom it trusts: certificates that are revoked there are refused, and connections of their
@@ -187,6 +181,17 @@ impl Mesh {
     #[must_use]
     pub fn refused(&self) -> u64 {
         self.0.outgoing.refused()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn complain(&self, text: &str) {
+        self.0.problems.say("test", text.to_owned());
+    }
+
+    /// Where services have their addresses on this node.
+    #[must_use]
+    pub fn range(&self) -> Range {
+        self.0.range
     }
 
     /// Connections that are taken by name on this node now, by service.

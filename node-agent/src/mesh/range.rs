@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::Ipv4Addr;
 use std::str::FromStr;
 
+use longshore_model::names::RANGE_BITS;
 use serde::Deserialize;
 
 /// All addresses that begin with the same bits.
@@ -46,6 +47,15 @@ impl Range {
     #[must_use]
     pub fn contains(&self, address: Ipv4Addr) -> bool {
         address.to_bits() & mask(self.bits) == self.base.to_bits()
+    }
+
+    /// The same place in this range as `address` has in the one that services are numbered in; none:
+    /// this range ends before.
+    #[must_use]
+    pub fn place(&self, address: Ipv4Addr) -> Option<Ipv4Addr> {
+        let offset = address.to_bits() & !mask(RANGE_BITS);
+        let placed = Ipv4Addr::from_bits(self.base.to_bits() | offset);
+        (offset & mask(self.bits) == 0).then_some(placed)
     }
 
     /// Do the two share an address?
@@ -93,6 +103,22 @@ impl fmt::Display for Range {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_number_has_its_place_in_every_range_that_is_large_enough() {
+        let place = |range: &str, number: [u8; 2]| {
+            let [high, low] = number;
+            let range: Range = range.parse().unwrap();
+            let placed = range.place(Ipv4Addr::new(10, 213, high, low));
+            placed.map(|address| address.to_string())
+        };
+        let at = |address: &str| Some(address.to_owned());
+        assert_eq!(place("10.213.0.0/16", [7, 9]), at("10.213.7.9"));
+        assert_eq!(place("10.77.0.0/16", [7, 9]), at("10.77.7.9"));
+        assert_eq!(place("127.0.0.0/8", [7, 9]), at("127.0.7.9"));
+        assert_eq!(place("192.168.16.0/20", [7, 9]), at("192.168.23.9"));
+        assert_eq!(place("192.168.16.0/20", [16, 0]), None);
+    }
 
     #[test]
     fn ranges_read_back_and_know_their_addresses() {

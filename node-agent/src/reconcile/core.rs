@@ -11,7 +11,7 @@ use std::sync::Arc;
 use longshore_model::observe::EngineState;
 use longshore_model::reason::FailReason;
 use longshore_model::spec::PullPolicy;
-use longshore_model::{Assignment, ReplicaId, ReplicaState};
+use longshore_model::{Assignment, Names, ReplicaId, ReplicaState};
 
 pub use self::view::{Snapshot, View};
 use super::AgentMs;
@@ -42,6 +42,7 @@ pub struct Core {
     told: bool,
     generation: u64,
     images_wanted: BTreeSet<String>,
+    names: Arc<Names>,
     replicas: BTreeMap<ReplicaId, Tracked>,
     images: BTreeSet<String>,
     pulls: BTreeSet<String>,
@@ -70,6 +71,7 @@ impl Core {
             told: false,
             generation: 0,
             images_wanted: BTreeSet::new(),
+            names: Arc::default(),
             replicas: failed.into_iter().map(remembered).collect(),
             images: BTreeSet::new(),
             pulls: BTreeSet::new(),
@@ -115,6 +117,11 @@ impl Core {
                 tracked.unknown_since_ms = None;
             }
         }
+    }
+
+    /// Takes in what containers reach by name, and for how long those who do may finish.
+    pub fn name(&mut self, names: Arc<Names>) {
+        self.names = names;
     }
 
     /// What the doors of this node's replicas must be now: told to them before the connections of

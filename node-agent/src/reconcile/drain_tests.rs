@@ -10,20 +10,33 @@ use super::tests::{Rig, portless, rig};
 use super::*;
 use crate::mesh::doors::{Guest, Shut};
 use crate::runtime::fake::{FAKE_ADDRESS, FakeRuntime};
+use longshore_model::names::Named;
 
 const ONE: ReplicaId = ReplicaId(1);
 
-fn stopping(drain_ms: u64) -> AssignedReplica {
+fn stopping() -> AssignedReplica {
     AssignedReplica {
         stop: true,
-        drain_ms,
         ..portless(1)
     }
 }
 
+/// Its service, as the directory has it.
+fn named(drain_ms: u64) -> Named {
+    let address = [10, 213, 0, 7].into();
+    Named {
+        address,
+        ports: [6379].into(),
+        replicas: Vec::new(),
+        hosts: [("redis".to_owned(), address)].into(),
+        drain_ms,
+    }
+}
+
 /// Replica 1 serves and has one connection.
-async fn serving() -> (Rig, Guest) {
+async fn serving(drain_ms: u64) -> (Rig, Guest) {
     let mut rig = rig(FakeRuntime::with_images(&["hello:1"]), None);
+    rig.name(named(drain_ms));
     rig.assign(&[portless(1)]);
     let seen = rig
         .until("reached by name", |snapshot| {
@@ -52,8 +65,8 @@ async fn until_gone(rig: &mut Rig) -> Duration {
 
 #[tokio::test(start_paused = true)]
 async fn a_stop_waits_for_connections_and_goes_on_with_the_last() {
-    let (mut rig, guest) = serving().await;
-    rig.assign(&[stopping(600_000)]);
+    let (mut rig, guest) = serving(600_000).await;
+    rig.assign(&[stopping()]);
     let seen = rig
         .until("stopping", |s| {
             s.replicas[0].state == ReplicaState::Stopping
@@ -71,8 +84,8 @@ async fn a_stop_waits_for_connections_and_goes_on_with_the_last() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_left_after_the_drain_time_is_cut_by_the_stop() {
-    let (mut rig, guest) = serving().await;
-    rig.assign(&[stopping(10_000)]);
+    let (mut rig, guest) = serving(10_000).await;
+    rig.assign(&[stopping()]);
     let took = until_gone(&mut rig).await;
     let late = Duration::from_millis(10_100);
     assert!(took >= Duration::from_secs(10) && took < late, "{took:?}");
@@ -83,22 +96,22 @@ async fn what_is_left_after_the_drain_time_is_cut_by_the_stop() {
 
 #[tokio::test(start_paused = true)]
 async fn without_a_drain_time_or_connections_nothing_waits() {
-    let (mut rig, guest) = serving().await;
-    rig.assign(&[stopping(0)]);
+    let (mut rig, guest) = serving(0).await;
+    rig.assign(&[stopping()]);
     let took = until_gone(&mut rig).await;
     assert!(took < Duration::from_millis(100), "{took:?}");
     drop(guest);
 
-    let (mut rig, guest) = serving().await;
+    let (mut rig, guest) = serving(600_000).await;
     drop(guest);
-    rig.assign(&[stopping(600_000)]);
+    rig.assign(&[stopping()]);
     let took = until_gone(&mut rig).await;
     assert!(took < Duration::from_millis(100), "{took:?}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_crashed_or_paused_replica_takes_nothing_by_name() {
-    let (mut rig, guest) = serving().await;
+    let (mut rig, guest) = serving(0).await;
     drop(guest);
     rig.assign(&[AssignedReplica {
         paused: true,

@@ -30,7 +30,7 @@ use std::time::Duration;
 
 use longshore_model::observe::EngineState;
 use longshore_model::reason::FailReason;
-use longshore_model::{Assignment, ReplicaId};
+use longshore_model::{Assignment, Names, ReplicaId};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -99,6 +99,8 @@ pub struct Reconciler<R> {
     pub snapshots: watch::Sender<Snapshot>,
     /// Where connections by name come in. Their counts are an input of the decisions.
     pub doors: Arc<Doors>,
+    /// What containers reach by name.
+    pub names: watch::Receiver<Arc<Names>>,
 }
 
 enum Finished {
@@ -128,6 +130,7 @@ impl<R: Runtime> Reconciler<R> {
         let mut listing = false;
         let mut left = self.doors.changes();
         self.take_assignment();
+        self.core.name(self.names.borrow_and_update().clone());
         loop {
             let now_ms = self.clock.now_ms();
             // In this order: a replica that shall stop gets nothing new after it was counted.
@@ -164,6 +167,10 @@ impl<R: Runtime> Reconciler<R> {
                     Ok(Finished::Nothing) => {}
                     Err(error) => tracing::error!(%error, "a step of the reconciler broke"),
                 },
+                // Before an assignment whose containers are made with them.
+                Ok(()) = self.names.changed() => {
+                    self.core.name(self.names.borrow_and_update().clone());
+                }
                 Ok(()) = self.assignments.changed() => self.take_assignment(),
                 Ok(()) = left.changed() => {}
                 () = changed.notified() => {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use longshore_model::names::Named;
 use longshore_model::plan::AssignedReplica;
 use longshore_model::{ContainerSpec, ReplicaState};
 use proptest::prelude::*;
@@ -19,6 +20,7 @@ pub(super) struct Rig {
     snapshots: watch::Receiver<Snapshot>,
     generation: u64,
     pub(super) doors: Arc<Doors>,
+    names: watch::Sender<Arc<Names>>,
     stop: CancellationToken,
     _dir: tempfile::TempDir,
 }
@@ -51,6 +53,7 @@ pub(super) fn rig(runtime: FakeRuntime, first: Option<Assignment>) -> Rig {
     };
     let stop = CancellationToken::new();
     let doors = Arc::new(Doors::default());
+    let (names, names_out) = watch::channel(Arc::default());
     let reconciler = Reconciler {
         runtime: Arc::clone(&runtime),
         core: Core::new(place, BTreeMap::new()),
@@ -59,6 +62,7 @@ pub(super) fn rig(runtime: FakeRuntime, first: Option<Assignment>) -> Rig {
         assignments: receiver,
         snapshots: snapshots_out,
         doors: Arc::clone(&doors),
+        names: names_out,
     };
     tokio::spawn(reconciler.run(stop.clone()));
     Rig {
@@ -67,12 +71,22 @@ pub(super) fn rig(runtime: FakeRuntime, first: Option<Assignment>) -> Rig {
         snapshots,
         generation,
         doors,
+        names,
         stop,
         _dir: dir,
     }
 }
 
 impl Rig {
+    /// What is known of the replicas' service by name.
+    pub(super) fn name(&self, named: Named) {
+        let services = [(replica(1).service, named)].into();
+        self.names.send_replace(Arc::new(Names {
+            services,
+            ..Names::default()
+        }));
+    }
+
     pub(super) fn assign(&mut self, replicas: &[AssignedReplica]) {
         self.generation += 1;
         self.assignments

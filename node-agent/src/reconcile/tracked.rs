@@ -204,16 +204,6 @@ impl Tracked {
         })
     }
 
-    /// Not before this time is it told to stop as long as it has connections.
-    pub(crate) fn drained_ms(&self) -> Option<AgentMs> {
-        let drain_ms = self.wanted.as_ref()?.assigned.drain_ms;
-        (self.connections > 0).then(|| {
-            self.shut_ms
-                .unwrap_or(AgentMs::MAX)
-                .saturating_add(signed(drain_ms))
-        })
-    }
-
     pub(crate) fn is_running(&self) -> bool {
         self.container.is_some() && self.condition == Condition::Running
     }

@@ -145,7 +145,7 @@ fn host_config(launch: &Launch) -> HostConfig {
             .map(|shares| shares.max(2)),
         init: Some(spec.init),
         readonly_rootfs: Some(spec.read_only),
-        extra_hosts: Some(extra_hosts(launch)),
+        extra_hosts: Some(extra_hosts(launch)).filter(|hosts| !hosts.is_empty()),
         tmpfs: Some(spec.tmpfs.iter().map(|entry| tmpfs(entry)).collect()),
         mounts: Some(spec.mounts.iter().map(options::mount).collect()),
         // The agent restarts what crashed: the engine cannot tell a crash from a stop by hand.
@@ -157,12 +157,17 @@ fn host_config(launch: &Launch) -> HostConfig {
     }
 }
 
-/// Names of services. With the host's network the container has a file of its own all the same.
+/// Those of its file, and names of services that the file does not lead elsewhere. With the host's
+/// network the container has a list of its own all the same.
 fn extra_hosts(launch: &Launch) -> Vec<String> {
-    let hosts = launch.replica.hosts.iter();
-    hosts
-        .map(|(name, address)| format!("{name}:{address}"))
-        .collect()
+    let own = &launch.spec.engine.extra_hosts;
+    let led = |name: &str| {
+        let mut own = own.iter().filter_map(|entry| entry.split_once(':'));
+        own.any(|(word, _)| word == name)
+    };
+    let named = launch.hosts.iter().filter(|(name, _)| !led(name));
+    let named = named.map(|(name, address)| format!("{name}:{address}"));
+    own.iter().cloned().chain(named).collect()
 }
 
 fn port_bindings(launch: &Launch) -> HashMap<String, Option<Vec<PortBinding>>> {
@@ -232,6 +237,8 @@ fn signed(value: u64) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::testing::{launch, replica, spec};
 
@@ -267,13 +274,19 @@ mod tests {
 
     #[test]
     fn services_are_known_by_name() {
-        let mut replica = replica(1);
-        replica.hosts = [("redis", [10, 213, 0, 7]), ("api", [10, 213, 0, 9])]
+        let mut launch = launch(replica(1), spec("hello:1"));
+        assert_eq!(create_body(&launch).host_config.unwrap().extra_hosts, None);
+        launch.hosts = [("redis", [10, 213, 0, 7]), ("api", [10, 213, 0, 9])]
             .map(|(name, address)| (name.to_owned(), address.into()))
             .into();
-        let host = create_body(&launch(replica, spec("hello:1"))).host_config;
-        let hosts = host.unwrap().extra_hosts.unwrap();
-        assert_eq!(hosts, ["api:10.213.0.9", "redis:10.213.0.7"]);
+        let hosts = |launch: &Launch| create_body(launch).host_config.unwrap().extra_hosts;
+        let named = ["api:10.213.0.9", "redis:10.213.0.7"].map(str::to_owned);
+        assert_eq!(hosts(&launch).unwrap(), named);
+        // What the file says goes first.
+        let own = ["db:10.0.0.1", "redis:::1"].map(str::to_owned);
+        Arc::make_mut(&mut launch.spec).engine.extra_hosts = own.to_vec();
+        let all = ["db:10.0.0.1", "redis:::1", "api:10.213.0.9"];
+        assert_eq!(hosts(&launch).unwrap(), all);
     }
 
     #[test]

@@ -31,6 +31,8 @@ pub(crate) struct FakeContainer {
 pub(crate) struct State {
     pub(crate) containers: BTreeMap<ContainerId, FakeContainer>,
     pub(crate) images: Vec<String>,
+    /// Names that the containers made so far were told.
+    pub(crate) hosts: Vec<BTreeMap<String, Ipv4Addr>>,
     /// Every call fails so.
     pub(crate) away: Option<ErrorKind>,
     /// The next creations fail so.
@@ -245,6 +247,7 @@ impl Runtime for FakeRuntime {
             {
                 return Err(error(ErrorKind::NameTaken));
             }
+            state.hosts.push(launch.hosts.clone());
         }
         Ok(self.put(launch.replica.id.0, Condition::Created))
     }

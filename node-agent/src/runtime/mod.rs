@@ -13,7 +13,7 @@ pub(crate) mod fake;
 mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -112,6 +112,8 @@ pub struct Launch {
     pub replica: AssignedReplica,
     /// What it runs.
     pub spec: Arc<ContainerSpec>,
+    /// Names of services that it shall know.
+    pub hosts: BTreeMap<String, Ipv4Addr>,
     /// Publish on IPv6 as well as the node's address is one.
     pub ipv6: bool,
 }

@@ -13,7 +13,8 @@ use longshore_proto::agent::v1::agent_service_client::AgentServiceClient;
 use longshore_proto::agent::v1::session_request::Message as Out;
 use longshore_proto::agent::v1::session_response::Message as In;
 use longshore_wire::{
-    WireError, assignment_from_pb, capacity_to_pb, certificates_from_pb, routes_from_pb,
+    WireError, assignment_from_pb, capacity_to_pb, certificates_from_pb, names_from_pb,
+    routes_from_pb,
 };
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -293,6 +294,11 @@ impl Live {
                     self.send(Out::Refused(refused))?;
                 }
             }
+            Some(In::Names(names)) => {
+                if let Some(refused) = take_names(parts, names).await? {
+                    self.send(Out::Refused(refused))?;
+                }
+            }
             Some(In::Certificates(certificates)) => {
                 if let Some(refused) = take_certificates(parts, certificates)? {
                     self.send(Out::Refused(refused))?;
@@ -325,6 +331,10 @@ fn hello<R: Runtime>(parts: &SessionParts<R>) -> pb::Hello {
             .map_or(0, |assignment| assignment.generation),
         routes_generation: book.routes.map_or(0, |routes| routes.generation),
         engine_version: engine.version,
+        peer_port: parts
+            .names
+            .as_ref()
+            .map_or(0, |names| names.peer_port.into()),
     }
 }
 
@@ -384,6 +394,28 @@ async fn take_routes<R: Runtime>(
         }
         Ok(Accepted::Same) => Ok(None),
         Err(error) => Ok(Some(refusal(parts, "routes", generation, &error))),
+    }
+}
+
+async fn take_names<R: Runtime>(
+    parts: &SessionParts<R>,
+    message: pb::Names,
+) -> Result<Option<pb::Refused>, SessionError> {
+    let (fence, names) = names_from_pb(message)?;
+    let generation = names.generation;
+    let Some(handle) = &parts.names else {
+        return Ok(None);
+    };
+    let names = Arc::new(names);
+    match parts.ledger.accept_names(fence, Arc::clone(&names)).await {
+        Ok(Accepted::New) => {
+            let services = names.services.len();
+            tracing::info!(generation, services, term = fence.term, "names accepted");
+            handle.tell(&names);
+            Ok(None)
+        }
+        Ok(Accepted::Same) => Ok(None),
+        Err(error) => Ok(Some(refusal(parts, "names", generation, &error))),
     }
 }
 

@@ -53,6 +53,9 @@ impl Lane {
     }
 }
 
+/// Most problems in a report.
+const PROBLEMS_MAX: usize = 64;
+
 impl Reporter {
     pub(super) fn new(interval: Duration, edge: bool) -> Self {
         Self {
@@ -152,6 +155,7 @@ impl Reporter {
             replicas: snapshot.replicas.iter().map(replica).collect(),
             images: snapshot.images,
             capacity: parts.sampler.capacity(&parts.engine.borrow()),
+            problems: problems(parts),
         };
         Some(Out::NodeReport(node_report_to_pb(&report)))
     }
@@ -177,6 +181,14 @@ impl Reporter {
                 .and_then(|used| used.cpu_milli)
                 .filter(|_| measured && view.state != ReplicaState::Paused),
             exit: view.exit,
+            exposed: view.exposed.clone(),
         }
     }
+}
+
+/// What does not work on this node.
+fn problems<R: Runtime>(parts: &SessionParts<R>) -> Vec<String> {
+    let names = parts.names.as_ref();
+    let problems = names.map(|names| names.mesh.problems()).unwrap_or_default();
+    problems.into_iter().take(PROBLEMS_MAX).collect()
 }

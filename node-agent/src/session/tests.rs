@@ -8,7 +8,7 @@ use longshore_identity::ca::ClusterCa;
 use longshore_identity::tls::{AcceptLimits, CertHolder, TrustHolder, accept, server_config};
 use longshore_identity::{Identity, JoinToken};
 use longshore_model::plan::AssignedReplica;
-use longshore_model::{NodeId, ReplicaId, ReplicaState, node::Roles};
+use longshore_model::{Names, NodeId, ReplicaId, ReplicaState, node::Roles};
 use longshore_proto::agent::v1 as pb;
 use longshore_proto::agent::v1::agent_service_server::{AgentService, AgentServiceServer};
 use longshore_proto::agent::v1::enrollment_service_server::{
@@ -26,6 +26,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 mod joining;
+mod names;
 
 use super::*;
 use crate::identity::IdentityDir;
@@ -267,6 +268,9 @@ impl Peer {
 struct Agent {
     stop: CancellationToken,
     renewed: Arc<Notify>,
+    runtime: Arc<FakeRuntime>,
+    mesh: Arc<mesh::Mesh>,
+    names: watch::Receiver<Arc<Names>>,
 }
 
 impl Drop for Agent {
@@ -283,6 +287,10 @@ fn start(dir: &Path, runtime: FakeRuntime) -> Agent {
     let (clock, stop) = (AgentClock::start(), CancellationToken::new());
     let (assignments, receiver) = watch::channel(ledger.book().assignment);
     let (snapshots_out, snapshots) = watch::channel(Snapshot::default());
+    let handle = names::handle(&identity);
+    handle.tell(&ledger.book().names.unwrap_or_default());
+    let mesh = Arc::clone(&handle.mesh);
+    let names = handle.names.subscribe();
     let place = Place {
         cluster: "test".into(),
         address: identity.file.address,
@@ -296,6 +304,7 @@ fn start(dir: &Path, runtime: FakeRuntime) -> Agent {
         assignments: receiver,
         snapshots: snapshots_out,
         doors: Arc::default(),
+        names: names.clone(),
     };
     tokio::spawn(reconciler.run(stop.clone()));
     let renewed = Arc::new(Notify::new());
@@ -306,17 +315,23 @@ fn start(dir: &Path, runtime: FakeRuntime) -> Agent {
         assignments: Some(assignments),
         routes: None,
         certificates: Some(watch::channel(Arc::default()).0),
-        names: None,
+        names: Some(handle),
         snapshots,
         edge_reports: watch::channel(EdgeReading::default()).1,
-        runtime,
+        runtime: Arc::clone(&runtime),
         engine: watch::channel(EngineInfo::default()).1,
         clock,
         renewed: Arc::clone(&renewed),
         sampler: Sampler::new(Roots::default()),
     };
     tokio::spawn(run(parts, stop.clone()));
-    Agent { stop, renewed }
+    Agent {
+        stop,
+        renewed,
+        runtime,
+        mesh,
+        names,
+    }
 }
 
 fn portless(id: u64) -> AssignedReplica {

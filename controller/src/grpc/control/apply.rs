@@ -1,8 +1,9 @@
 //! Apps: what a file would change, changing it, taking it down.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use longshore_model::names::numbered;
 use longshore_model::plan::Traffic;
 use longshore_model::route::RouteSpec;
 use longshore_model::{
@@ -214,6 +215,7 @@ pub(super) fn plan_app(
     let app = desired.apps.get(&name);
     let before = app.map_or(&none, |app| &app.services);
     let services = keep_restarts(services, before);
+    numbers(cluster, &desired, &name, &services)?;
     let mut changes = Vec::new();
     for (service, spec) in &services {
         let (action, details) = match before.get(service) {
@@ -274,6 +276,22 @@ pub(super) fn check_again(cluster: &Cluster, desired: &Desired, app: &App) -> Re
     check_ports(cluster, desired, &app.name, &app.services)
 }
 
+/// Numbers of the services' addresses, beside those of other apps and of what is on its way out.
+fn numbers(
+    cluster: &Cluster,
+    desired: &Desired,
+    name: &AppName,
+    services: &Services,
+) -> Result<BTreeMap<ServiceName, u16>, Status> {
+    let known = desired.apps.get(name).map(|app| &app.numbers);
+    let others = desired.apps.values().filter(|app| app.name != *name);
+    let mut taken: BTreeSet<u16> = cluster.names(|directory| directory.numbers().collect());
+    taken.extend(others.flat_map(|app| app.numbers.values().copied()));
+    let known = known.cloned().unwrap_or_default();
+    numbered(&known, services.keys(), &taken)
+        .map_err(|full| Status::resource_exhausted(format!("app {name}: {full}")))
+}
+
 /// Applies an app; the same content again changes nothing.
 pub(super) fn apply_app(
     cluster: &Cluster,
@@ -300,7 +318,9 @@ pub(super) fn apply_app(
         let services = keep_restarts(services, present.map_or(&none, |app| &app.services));
         let next = secrets::next(cluster, &name, &services, &sent)?;
         let mut renewed = next.events(cluster, &name, &services, by);
-        if present.is_some_and(|app| app.services == services) {
+        let numbers = numbers(cluster, desired, &name, &services)?;
+        let same = |app: &App| app.services == services && app.numbers == numbers;
+        if present.is_some_and(same) {
             let repository = &mut ledger.repository;
             let stored = repository.apply_app(None, &next.changes, &renewed)?;
             next.publish(cluster, desired, by);
@@ -319,6 +339,7 @@ pub(super) fn apply_app(
             services,
             applied_ms: at_ms,
             applied_by: by.into(),
+            numbers,
         };
         let kind = EventKind::AppApplied {
             app: name.clone(),

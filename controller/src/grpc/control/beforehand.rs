@@ -1,13 +1,18 @@
 //! What is allowed, and worth a word before it begins: what will wait, and what nobody serves
 //! meanwhile.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use longshore_model::networks::names_seen;
 use longshore_model::node::{Availability, Capacity};
 use longshore_model::spec::{Resources, UpdateOrder};
 use longshore_model::{App, AppName, Desired, ServiceKey, ServiceName, ServiceSpec, SharedMap};
 
 use crate::cluster::{Cluster, View};
+
+/// Names shown that replicas do not know.
+const NAMES_SHOWN: usize = 8;
 
 /// What is allowed but will wait, and what an exchange of replicas costs.
 pub(super) fn warnings(
@@ -37,10 +42,43 @@ pub(super) fn warnings(
             lines.extend(gap.map(|gap| format!("{service}: {gap}")));
         }
     }
+    lines.extend(unnamed(services, before));
     if services.values().any(|spec| !spec.routes.is_empty()) && observed.edges.is_empty() {
         lines.push("no edge has connected yet: nothing will be reachable from outside".into());
     }
     lines
+}
+
+/// Names that replicas which stay do not know: a container learns names when it is made.
+fn unnamed(
+    services: &SharedMap<ServiceName, Arc<ServiceSpec>>,
+    before: Option<&App>,
+) -> Option<String> {
+    let before = before?;
+    let (mut news, mut those) = (BTreeSet::new(), Vec::new());
+    for (service, spec) in services {
+        let old = before.services.get(service);
+        if old.is_none_or(|old| old.container != spec.container) {
+            continue;
+        }
+        let knew = names_seen(&before.services, service);
+        let mut sees = names_seen(services, service);
+        sees.retain(|name, to| knew.get(name) != Some(to));
+        if !sees.is_empty() {
+            those.push(format!("{}/{service}", before.name));
+        }
+        news.extend(sees.into_keys());
+    }
+    let names: Vec<String> = news.into_iter().take(NAMES_SHOWN).collect();
+    (!names.is_empty()).then(|| {
+        format!(
+            "replicas of {} that run already do not learn what is new among the names ({}); where they \
+             need it: controllerctl restart {}",
+            those.join(", "),
+            names.join(", "),
+            those.join(" ")
+        )
+    })
 }
 
 /// Reservations that no worker has, or not all workers together.

@@ -113,6 +113,9 @@ fn problems(cluster: &Cluster, view: &View, observed: &Observed) -> Vec<pb::Prob
             ..problem(id, text)
         });
     }
+    for (id, node) in &observed.nodes {
+        list.extend(node.problems.iter().map(|text| problem(id, text)));
+    }
     for (id, edge) in &observed.edges {
         list.extend(edge.problem.iter().map(|text| problem(id, text)));
     }
@@ -221,6 +224,7 @@ pub(super) fn nodes(cluster: &Cluster) -> Vec<pb::Node> {
                     .unwrap_or_default(),
                 drain,
                 engine_labels: seen.capacity.engine_labels.clone().into_iter().collect(),
+                problems: seen.problems.to_vec(),
             }
         })
         .collect()

@@ -380,6 +380,7 @@ fn node(scene: &Scene<'_>, id: &NodeId, response: &mut pb::WhyResponse) {
         connected: seen.is_some_and(|seen| seen.session.connected),
         refused: refused(scene.cluster, id, seen.map(AsRef::as_ref)),
         refuses: refuses(scene.view, id),
+        problems: seen.map_or(&[], |seen| &seen.problems[..]),
     };
     response.lines = explain::node(&story, scene.clock);
     response.report = Some(to_struct(report));

@@ -242,9 +242,11 @@ pub(crate) struct Told {
     pub(crate) assignment: Option<agent::Assignment>,
     pub(crate) routes: Option<agent::Routes>,
     pub(crate) certificates: Option<agent::Certificates>,
+    pub(crate) names: Option<agent::Names>,
     pub(crate) ended: Option<String>,
 }
 
+type Ails = Arc<std::sync::Mutex<Vec<String>>>;
 type Says = Arc<std::sync::Mutex<Option<agent::CertificatesSeen>>>;
 
 pub(crate) struct FakeAgent {
@@ -252,6 +254,8 @@ pub(crate) struct FakeAgent {
     pub(crate) told: watch::Receiver<Told>,
     /// What it says of certificates, as an edge, with its next reports.
     pub(crate) says: Says,
+    /// What does not work on it, by its next reports.
+    pub(crate) ails: Ails,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -262,13 +266,15 @@ impl FakeAgent {
             .await
             .unwrap();
         let (sender, told) = watch::channel(Told::default());
-        let says = Says::default();
-        let fake = serve(channel, sender, edge, name.to_owned(), Arc::clone(&says));
+        let (says, ails) = (Says::default(), Ails::default());
+        let heard = (Arc::clone(&says), Arc::clone(&ails));
+        let fake = serve(channel, sender, edge, name.to_owned(), heard);
         let task = tokio::spawn(fake);
         Self {
             certs,
             told,
             says,
+            ails,
             task,
         }
     }
@@ -307,12 +313,18 @@ struct Fake {
     edge: bool,
     node: agent::NodeReport,
     routes: agent::EdgeReport,
-    says: Says,
+    heard: (Says, Ails),
 }
 
 type Up = agent::session_request::Message;
 
-async fn serve(channel: Channel, told: watch::Sender<Told>, edge: bool, name: String, says: Says) {
+async fn serve(
+    channel: Channel,
+    told: watch::Sender<Told>,
+    edge: bool,
+    name: String,
+    heard: (Says, Ails),
+) {
     let (sender, requests) = mpsc::channel(64);
     let capacity = Some(agent::Capacity {
         cpu_milli: 4_000,
@@ -324,6 +336,7 @@ async fn serve(channel: Channel, told: watch::Sender<Told>, edge: bool, name: St
     let hello = agent::Hello {
         capacity: capacity.clone(),
         boot_id: name,
+        peer_port: 7447,
         ..Default::default()
     };
     let engine = agent::EngineState::Ok.into();
@@ -344,7 +357,7 @@ async fn serve(channel: Channel, told: watch::Sender<Told>, edge: bool, name: St
         edge,
         node,
         routes: agent::EdgeReport::default(),
-        says,
+        heard,
     };
     let ended = async {
         let mut stream = client
@@ -377,7 +390,8 @@ impl Fake {
             }
             Down::Ping(ping) => {
                 let echo = Up::Echo(agent::Echo { nonce: ping.nonce });
-                self.routes.certificates = self.says.lock().unwrap().clone();
+                self.routes.certificates = self.heard.0.lock().unwrap().clone();
+                self.node.problems = self.heard.1.lock().unwrap().clone();
                 let mut answers = vec![echo, Up::NodeReport(self.node.clone())];
                 answers.extend(self.edge.then(|| Up::EdgeReport(self.routes.clone())));
                 answers
@@ -402,6 +416,10 @@ impl Fake {
                 Vec::new()
             }
             Down::OpenStream(open) => answer(&open),
+            Down::Names(names) => {
+                self.told.send_modify(|told| told.names = Some(names));
+                Vec::new()
+            }
             Down::StreamData(_) | Down::StreamEnd(_) => Vec::new(),
         }
     }
@@ -415,6 +433,7 @@ fn healthy(replica: &agent::AssignedReplica) -> agent::ReplicaStatus {
         started_ago_ms: Some(10),
         healthy_ago_ms: Some(5),
         cpu_milli: Some(100.0),
+        exposed_ports: vec![6379],
         ..Default::default()
     }
 }

@@ -169,6 +169,12 @@ impl TrustHolder {
         all.insert(identity, refused);
     }
 
+    /// All serials that are refused.
+    #[must_use]
+    pub fn revoked(&self) -> Arc<HashSet<String>> {
+        Arc::clone(&self.revoked.borrow())
+    }
+
     pub(super) fn watch_revoked(&self) -> watch::Receiver<Arc<HashSet<String>>> {
         self.revoked.subscribe()
     }

@@ -140,12 +140,15 @@ impl Node {
             address: *at.ip(),
             ports: [at.port()].into(),
             replicas: replicas.to_vec(),
+            hosts: BTreeMap::new(),
+            drain_ms: 0,
         };
         let services = [(service(), named)].into();
         let generation = self.names.borrow().generation + 1;
         let names = Names {
             generation,
             services,
+            ..Names::default()
         };
         self.names.send_replace(Arc::new(names));
     }

@@ -69,12 +69,21 @@ impl Core {
             .map(|since| since + ORPHAN_GRACE_MS);
         // Nobody ever said what shall run here: nothing may be swept.
         (self.told || orphaned.is_none()).then(|| {
-            let drained = tracked.drained_ms().unwrap_or(AgentMs::MIN);
+            let drained = self.drained_ms(tracked).unwrap_or(AgentMs::MIN);
             orphaned
                 .unwrap_or(AgentMs::MIN)
                 .max(tracked.retry_at_ms_of_stop())
                 .max(drained)
         })
+    }
+
+    /// Not before this time is it told to stop as long as it has connections by name.
+    fn drained_ms(&self, tracked: &Tracked) -> Option<AgentMs> {
+        let wanted = tracked.wanted.as_ref()?;
+        let named = self.names.services.get(&wanted.assigned.service)?;
+        let since_ms = tracked.shut_ms.unwrap_or(AgentMs::MAX);
+        let drain_ms = i64::try_from(named.drain_ms).unwrap_or(AgentMs::MAX);
+        (tracked.connections > 0).then(|| since_ms.saturating_add(drain_ms))
     }
 
     fn plan_stops(&mut self, now_ms: AgentMs, actions: &mut Vec<Action>) {
@@ -184,8 +193,10 @@ impl Core {
             if free > 0 {
                 free -= 1;
                 tracked.op = Some(Op::Launch);
+                let named = self.names.services.get(&wanted.assigned.service);
                 let launch = Launch {
                     cluster: Arc::clone(&self.place.cluster),
+                    hosts: named.map(|named| named.hosts.clone()).unwrap_or_default(),
                     replica: wanted.assigned,
                     spec: wanted.spec,
                     ipv6: self.place.address.is_ipv6(),

@@ -28,7 +28,6 @@ pub(super) fn with_options(host: HostConfig, e: &EngineOptions) -> HostConfig {
                 hard: Some(limit.hard),
             }
         }),
-        extra_hosts: list(&e.extra_hosts, String::clone),
         dns: list(&e.dns, String::clone),
         dns_search: list(&e.dns_search, String::clone),
         dns_options: list(&e.dns_options, String::clone),

@@ -48,6 +48,7 @@ fn scene() -> Scene {
         services: [("web".parse().unwrap(), Arc::new(spec))].into(),
         applied_ms: 1,
         applied_by: "ann".into(),
+        numbers: Default::default(),
     };
     let wanted = CertificateWanted {
         mark: "new".into(),

@@ -135,6 +135,7 @@ mod tests {
                 revision,
                 applied_ms: 1,
                 applied_by: "ana".into(),
+                numbers: Default::default(),
                 services: [(web(), spec(image))].into(),
             },
             origin: Origin::Applied,

@@ -152,6 +152,7 @@ impl Rig {
             services: [(key.service, Arc::new(spec))].into(),
             applied_ms: self.now,
             applied_by: "test".into(),
+            numbers: Default::default(),
         };
         self.desired.apps.insert(key.app, app);
     }
@@ -180,6 +181,7 @@ impl Rig {
                 healthy_ms: Some(self.started),
                 restarts: 0,
                 exit: None,
+                exposed: None,
             };
             let of_replica = ReplicaSamples {
                 memory_bytes: 0,

@@ -59,5 +59,6 @@ pub(super) fn status(id: ReplicaId, now: u64) -> ReplicaStatus {
         healthy_ms: None,
         restarts: 0,
         exit: None,
+        exposed: None,
     }
 }

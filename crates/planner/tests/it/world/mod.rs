@@ -249,6 +249,7 @@ impl World {
             services,
             applied_ms: self.now,
             applied_by: "ana".into(),
+            numbers: Default::default(),
         };
         self.desired.apps.insert(of, app);
     }
