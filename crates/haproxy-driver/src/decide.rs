@@ -473,12 +473,8 @@ impl Look<'_> {
     /// let in once more.
     fn finishes(&mut self, slot: SlotNumber, server: &Server, proven: bool) -> bool {
         let now = self.running.get(&slot);
-        // In maint it does not even serve what waits for itself.
-        let load = now.and_then(|now| now.load).unwrap_or_default();
-        let its_own = match &self.backend.sticky_cookie {
-            Some(_) => load.queued,
-            None => 0,
-        };
+        // A hash or a cookie makes requests wait for this very server.
+        let its_own = now.and_then(|now| now.load).unwrap_or_default().queued;
         // What was not read changes nothing.
         let nobody_waits = self.queued == Some(0) && its_own == 0;
         let is_there = now.is_some_and(|now| now.up && points_at(now, server));

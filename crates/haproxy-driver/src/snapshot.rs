@@ -257,18 +257,22 @@ fn merge(a: ServerObserved, b: ServerObserved) -> ServerObserved {
 
 fn backends(stat: &[StatLine]) -> BTreeMap<longshore_model::ServiceKey, BackendObserved> {
     let mut sums: BTreeMap<_, BackendObserved> = BTreeMap::new();
-    for line in stat.iter().filter(|line| line.server == BACKEND_LINE) {
+    for line in stat {
         let Some((service, _)) = BackendName::parse(&line.proxy) else {
             continue;
         };
         let sum = sums.entry(service).or_default();
+        // What a hash or a cookie makes wait for one server is not in the backend's own queue.
+        sum.queued = sum.queued.saturating_add(line.load.queued);
+        if line.server != BACKEND_LINE {
+            continue;
+        }
         // The mean of two ways in is that of the busier one: rates are what weighs it.
         if line.rate >= sum.rate || sum.response_ms == 0 {
             sum.response_ms = line.response_ms;
         }
         sum.rate = sum.rate.saturating_add(line.rate);
         sum.sessions = sum.sessions.saturating_add(line.load.sessions);
-        sum.queued = sum.queued.saturating_add(line.load.queued);
         // Over HTTP, too, each request is a session of its own here and counts as it comes.
         // `req_tot` counts answers: it stands still while a service chokes on its queue.
         sum.requests_total = sum.requests_total.saturating_add(line.sessions_total);
@@ -318,7 +322,7 @@ mod tests {
         let expected = BackendObserved {
             rate: 22,
             sessions: 14,
-            queued: 3,
+            queued: 4,
             requests_total: 440,
             errors_total: 8,
             response_ms: 205,

@@ -4,8 +4,10 @@ use tokio::task::JoinHandle;
 
 use longshore_model::ReplicaId;
 use longshore_model::observe::ServerAdmin;
+use longshore_model::route::Balance;
 use longshore_model::routes::Backend;
 use longshore_model::routes::ServerMode::{Drain, Serve};
+use longshore_model::spec::RouteSpec;
 
 use crate::host::{Host, Replica, free_port, get, http, key, routes, slow_arrived, until};
 
@@ -73,12 +75,12 @@ async fn keeps_what_waits(host: &mut Host) -> bool {
     keeps
 }
 
-async fn leaves_last(sticky: bool) {
+async fn leaves_last(change: impl FnOnce(&mut RouteSpec)) {
     let mut host = Host::start().await;
     let port = free_port();
     let a = Replica::start(1).await;
     let mut web = one_seat(port, &a);
-    web.route.sticky_cookie = sticky.then(|| "seat".to_owned());
+    change(&mut web.route);
     host.serve(1, vec![web.clone()]).await;
     let requests = a_queue(&mut host, port, &a).await;
 
@@ -100,12 +102,17 @@ async fn leaves_last(sticky: bool) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_last_one_serves_what_waits_before_it_is_drained() {
-    leaves_last(false).await;
+    leaves_last(|_| {}).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn so_does_the_last_one_with_a_cookie() {
-    leaves_last(true).await;
+    leaves_last(|route| route.sticky_cookie = Some("seat".to_owned())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn so_does_one_that_a_hash_makes_them_wait_for() {
+    leaves_last(|route| route.balance = Balance::Source).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
