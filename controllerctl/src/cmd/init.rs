@@ -162,8 +162,8 @@ fn refused(run: &Run, problems: &[Problem], sources: &[Source]) -> Failure {
     super::app::eprint_drawn(&draw(problems, sources, run.out.colour_err));
     let errors = problems.iter().filter(|p| p.level == Level::Error).count();
     let what = match errors {
-        1 => "1 thing has no counterpart".into(),
-        n => format!("{n} things have no counterpart"),
+        1 => "1 thing is in the way".into(),
+        n => format!("{n} things are in the way"),
     };
     Failure::new(format!("{what}; nothing was written")).hint(
         "change them in the old file as said above, then again; --ignore-unsupported leaves out what \

@@ -305,6 +305,7 @@ fn read(balancer: &Balancer, target: &str, work: &mut Work) -> Option<Behind> {
     let mut vars = balancer.vars.clone();
     vars.retain(|var| !own.iter().any(|own| own.name == var.name));
     vars.extend(own);
+    vars.retain(|var| are_ports(var, work));
     let hosts = vars
         .iter()
         .rev()
@@ -321,6 +322,30 @@ fn read(balancer: &Balancer, target: &str, work: &mut Work) -> Option<Behind> {
         vars,
         hosts,
     })
+}
+
+/// False for what should be ports and is not, which is refused.
+fn are_ports(var: &Var, work: &mut Work) -> bool {
+    const PORTS: [&str; 6] = [
+        "BACKEND_PORT",
+        "EXCLUDE_PORTS",
+        "PORT",
+        "SERVICE_PORTS",
+        "STATS_PORT",
+        "TCP_PORTS",
+    ];
+    let is_port = |text: &str| {
+        let number = text.trim().split('/').next().unwrap_or_default();
+        number.parse::<u16>().is_ok_and(|port| port > 0)
+    };
+    // One without a value is as one that is not there.
+    let text = var.text();
+    if !PORTS.contains(&var.name.as_str()) || text.is_empty() || text.split(',').all(is_port) {
+        return true;
+    }
+    let why = format!("{text:?} is no list of ports");
+    work.refuse(var.place, &var.path(), &why, "write numbers: 8000, 9000");
+    false
 }
 
 /// Requests that name no host went to all services without one, in turn; a way in has one service.

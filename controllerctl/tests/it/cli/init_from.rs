@@ -265,7 +265,9 @@ services:
 }
 
 /// What has no counterpart, and the words that say so.
-const REFUSED: [(&str, &str, &str); 12] = [
+const REFUSED: [(&str, &str, &str); 14] = [
+    ("web", "TCP_PORTS=9000,b", "is no list of ports"),
+    ("lb", "BACKEND_PORT=$PORT", "is no list of ports"),
     ("web", "HTTP_CHECK=$CHECK", "its value is a variable"),
     (
         "web",
