@@ -469,21 +469,21 @@ impl Look<'_> {
 
     /// A server that is drained takes nothing of what waits for any server of its backend, and some
     /// releases answer that with 503 as soon as no server is left. Where nobody else takes requests yet,
-    /// those that leave serve it first; one that was drained a moment before a request had to wait is
-    /// let in once more.
+    /// those that leave serve it first, also what waits at another edge for them; one that was drained a
+    /// moment before a request had to wait is let in once more.
     fn finishes(&mut self, slot: SlotNumber, server: &Server, proven: bool) -> bool {
         let now = self.running.get(&slot);
         // A hash or a cookie makes requests wait for this very server.
         let its_own = now.and_then(|now| now.load).unwrap_or_default().queued;
         // What was not read changes nothing.
-        let nobody_waits = self.queued == Some(0) && its_own == 0;
+        let nobody_waits = self.queued == Some(0) && its_own == 0 && !self.backend.holds;
         let is_there = now.is_some_and(|now| now.up && points_at(now, server));
         if self.served || nobody_waits || !is_there || self.over.contains(&server.replica) {
             return false;
         }
         self.out.finishing += 1;
         let is_out = now.is_some_and(|now| now.admin != ServerAdmin::Ready);
-        if is_out && proven && self.queued.is_some() {
+        if is_out && proven && (self.queued.is_some() || self.backend.holds) {
             self.open(slot);
         }
         true

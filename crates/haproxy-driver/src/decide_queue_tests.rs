@@ -77,3 +77,18 @@ fn who_was_said_to_be_drained_is_not_let_in_again() {
     let decision = decide(&want, &map, worker, &Settings::default());
     assert_eq!((wire(&decision), decision.finishing), (vec![], 0));
 }
+
+#[test]
+fn it_stays_in_for_what_waits_at_another_edge() {
+    let mut want = intent(&[(1, Drain)]);
+    want.backends.values_mut().next().unwrap().holds = true;
+    let map = slots(&[(1, held(1, true))]);
+    let stays = look(&want, &map, &running(&[(1, now(1, Ready, 2))]));
+    assert_eq!((wire(&stays), stays.finishing), (vec![], 1));
+    // After a restart, or drained a moment before the word came.
+    let comes_back = look(&want, &map, &running(&[(1, now(1, Draining, 2))]));
+    assert!(wire(&comes_back)[0].ends_with("slot1 state ready"));
+    want = intent(&[(1, Drain)]);
+    let goes = look(&want, &map, &running(&[(1, now(1, Ready, 2))]));
+    assert_eq!(wire(&goes), [DRAIN]);
+}

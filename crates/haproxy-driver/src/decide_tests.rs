@@ -38,6 +38,7 @@ fn intent(servers: &[(u64, ServerMode)]) -> Intent {
             service: key,
             route,
             servers,
+            holds: false,
         }],
         ..Routes::default()
     };

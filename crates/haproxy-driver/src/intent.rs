@@ -149,6 +149,8 @@ pub struct BackendIntent {
     pub check: Check,
     /// Its servers by replica.
     pub servers: BTreeMap<ReplicaId, Server>,
+    /// Those that leave stay in: see [`Backend::holds`].
+    pub holds: bool,
 }
 
 impl BackendIntent {
@@ -373,6 +375,7 @@ fn check_backend(backend: &Backend, reserved_port: u16) -> Result<BackendIntent,
             .collect::<Result<_, _>>()?,
         check,
         servers: check_servers(backend)?,
+        holds: backend.holds,
         service,
     })
 }

@@ -32,6 +32,8 @@ pub(crate) type Loads = BTreeMap<(String, String), Load>;
 pub(crate) struct OldWorker {
     /// What it had when it was last read; none: it never was.
     loads: Option<Loads>,
+    /// What its backends have in all.
+    sums: BTreeMap<String, Load>,
     /// Until then it is not asked again.
     silent_until: Option<Instant>,
 }
@@ -73,6 +75,16 @@ impl Edge {
             }
         }
         Ok(sum)
+    }
+
+    /// What backends of earlier configurations have, as far as it is known.
+    pub(crate) fn old_workers_sums(&self) -> BTreeMap<String, Load> {
+        let mut sums = BTreeMap::<String, Load>::new();
+        for (name, load) in self.old_workers.values().flat_map(|worker| &worker.sums) {
+            let known = sums.entry(name.clone()).or_default();
+            *known = add(*known, *load);
+        }
+        sums
     }
 
     /// The workers of earlier configurations that answer.
@@ -199,7 +211,13 @@ impl OldWorker {
     /// `queues`: what waits for servers that leave, by backend.
     fn read(lines: &[StatLine], queues: &BTreeMap<String, u32>) -> Self {
         let mut loads = Loads::new();
+        let mut sums = BTreeMap::<String, Load>::new();
         for line in lines {
+            let sum = sums.entry(line.proxy.clone()).or_default();
+            sum.queued = sum.queued.saturating_add(line.load.queued);
+            if line.server == BACKEND_LINE {
+                sum.sessions = sum.sessions.saturating_add(line.load.sessions);
+            }
             let load = loads.entry((line.proxy.clone(), line.address.clone()));
             let load = load.or_default();
             *load = add(*load, line.load);
@@ -209,6 +227,7 @@ impl OldWorker {
         }
         Self {
             loads: Some(loads),
+            sums,
             silent_until: None,
         }
     }

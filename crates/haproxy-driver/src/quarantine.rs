@@ -97,6 +97,7 @@ pub(crate) fn with_route(backend: &BackendIntent, route: &RouteSpec) -> Backend 
         service: backend.service.clone(),
         route: route.clone(),
         servers: backend.servers.values().cloned().collect(),
+        holds: backend.holds,
     }
 }
 

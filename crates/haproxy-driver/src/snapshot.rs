@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use longshore_model::ReplicaId;
 use longshore_model::observe::{
     BackendObserved, CheckState, ServerAdmin, ServerAnswers, ServerObserved, ServersByService,
 };
+use longshore_model::{ReplicaId, ServiceKey};
 
 use longshore_model::routes::ServerMode;
 
@@ -82,7 +82,10 @@ impl Edge {
         Ok(EdgeSnapshot {
             routes_generation: self.acknowledged,
             servers,
-            backends: backends(seen.stat.as_deref().unwrap_or_default()),
+            backends: backends(
+                seen.stat.as_deref().unwrap_or_default(),
+                &self.old_workers_sums(),
+            ),
             haproxy_version: seen.info.version.clone(),
             pid: seen.info.pid,
             problems,
@@ -255,8 +258,19 @@ fn merge(a: ServerObserved, b: ServerObserved) -> ServerObserved {
     }
 }
 
-fn backends(stat: &[StatLine]) -> BTreeMap<longshore_model::ServiceKey, BackendObserved> {
+/// What services have at an edge. `old`: what workers of earlier configurations still have, by backend.
+fn backends(
+    stat: &[StatLine],
+    old: &BTreeMap<String, Load>,
+) -> BTreeMap<ServiceKey, BackendObserved> {
     let mut sums: BTreeMap<_, BackendObserved> = BTreeMap::new();
+    for (name, load) in old {
+        if let Some((service, _)) = BackendName::parse(name) {
+            let sum = sums.entry(service).or_default();
+            sum.sessions = sum.sessions.saturating_add(load.sessions);
+            sum.queued = sum.queued.saturating_add(load.queued);
+        }
+    }
     for line in stat {
         let Some((service, _)) = BackendName::parse(&line.proxy) else {
             continue;
@@ -300,7 +314,7 @@ mod tests {
 
     fn read(lines: &[&str]) -> BTreeMap<String, BackendObserved> {
         let text = format!("{HEAD}{}\n\n", lines.join("\n"));
-        let seen = backends(&readout::stat(&text));
+        let seen = backends(&readout::stat(&text), &BTreeMap::new());
         seen.into_iter()
             .map(|(key, b)| (key.to_string(), b))
             .collect()

@@ -150,6 +150,7 @@ impl Edge {
                 service,
                 route,
                 servers: servers.into_values().collect(),
+                holds: false,
             });
         }
         Arc::new(driven)

@@ -75,6 +75,9 @@ pub struct ServicePlan {
     /// It had ways in, and its file has none any more.
     #[serde(default)]
     pub ways_closed: bool,
+    /// Its last replicas leave and something waits at an edge: see [`Backend::holds`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub holds: bool,
     /// The present or last rollout.
     #[serde(default)]
     pub rollout: Option<Rollout>,
@@ -114,6 +117,7 @@ impl ServicePlan {
             failures: self.failures.clone(),
             drain_ms: self.drain_ms,
             ways_closed: self.ways_closed,
+            holds: self.holds,
             moves: self.moves.clone(),
             weights: self.weights.clone(),
             rollout: self.rollout.clone(),
@@ -407,6 +411,7 @@ impl ServicePlan {
             Backend {
                 service: key.clone(),
                 servers: servers.collect(),
+                holds: self.holds,
                 route,
             }
         })

@@ -32,6 +32,10 @@ pub struct Backend {
     pub route: RouteSpec,
     /// Its servers in replica order.
     pub servers: Vec<Server>,
+    /// Something waits at some edge for those that leave, and nobody else serves: until that is over,
+    /// all edges let them in, so that none answers new requests with 503 while they run.
+    #[serde(default)]
+    pub holds: bool,
 }
 
 /// One replica behind a backend.

@@ -61,6 +61,13 @@ impl EdgeSlot<'_> {
         let server = sessions.and_then(|sessions| sessions.get(&replica));
         server.map_or(0, |server| server.sessions.saturating_add(server.queued))
     }
+
+    /// Requests that wait for a replica there.
+    pub(crate) fn queued(&self, service: &ServiceKey, replica: ReplicaId) -> u32 {
+        let sessions = self.seen.and_then(|seen| seen.sessions.get(service));
+        let server = sessions.and_then(|sessions| sessions.get(&replica));
+        server.map_or(0, |server| server.queued)
+    }
 }
 
 impl Cluster<'_> {

@@ -125,6 +125,7 @@ fn same_decision(after: &ServicePlan, before: &ServicePlan) -> bool {
         failures,
         drain_ms,
         ways_closed,
+        holds,
         rollout,
         good: _,
         refused,
@@ -144,6 +145,7 @@ fn same_decision(after: &ServicePlan, before: &ServicePlan) -> bool {
         && *failures == before.failures
         && *drain_ms == before.drain_ms
         && *ways_closed == before.ways_closed
+        && *holds == before.holds
         && *rollout == before.rollout
         && *refused == before.refused
         && same_good(after, before)

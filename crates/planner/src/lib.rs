@@ -38,6 +38,7 @@ mod place;
 mod policy;
 mod progress;
 mod put_back;
+mod queues;
 mod reach;
 mod rebalance;
 mod recompute;
@@ -139,6 +140,7 @@ pub fn plan_with(input: &PlanInput<'_>, cache: &mut Cache) -> Outcome {
     warm::run(&mut draft);
     let leaving = std::mem::take(&mut draft.leaving_now);
     handover::run(&mut draft, &leaving);
+    queues::run(&mut draft);
     weights::run(&mut draft);
     report::run(&mut draft, part.as_ref());
     drains::run(&mut draft);

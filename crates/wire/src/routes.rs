@@ -32,6 +32,7 @@ pub fn routes_to_pb(routes: &Routes, fence: Fence) -> pb::Routes {
                 service: backend.service.to_string(),
                 route: Some(route_spec_to_pb(&backend.route)),
                 servers: backend.servers.iter().map(server).collect(),
+                holds: backend.holds,
             })
             .collect(),
         closed: routes.closed.iter().map(ToString::to_string).collect(),
@@ -54,6 +55,7 @@ pub fn routes_from_pb(message: pb::Routes) -> Result<(Fence, Routes), WireError>
                 backend.servers,
                 server_from,
             )?,
+            holds: backend.holds,
         })
     })?;
     Ok((

@@ -290,6 +290,7 @@ fn routes_come_back_the_same() {
                 mode: ServerMode::Drain,
                 weight: Some(40),
             }],
+            holds: true,
         }],
         closed: vec!["hello/jobs".parse().unwrap()],
     };

@@ -141,6 +141,7 @@ pub(crate) fn backends(bytes: &[u8]) -> Vec<Backend> {
             service,
             route,
             servers,
+            holds: false,
         })
     });
     backends.into_iter().flatten().collect()

@@ -32,6 +32,7 @@ fn backend(service: &str, port: u16, domains: &[&str]) -> Backend {
             ..RouteSpec::new(port, 80)
         },
         servers: Vec::new(),
+        holds: false,
     }
 }
 

@@ -198,6 +198,37 @@ fn the_last_ones_stay_while_an_edge_lets_them_in_for_what_waits() {
 }
 
 #[test]
+fn an_edge_where_nothing_waits_holds_the_last_ones_as_long_as_another() {
+    let mut world = World::new(2);
+    world.add_edge("edge2");
+    world.apply("web", spec("web:1", 2));
+    world.ticks(20);
+    world.edge().has_queue = true;
+    world.ticks(2);
+    let holds = |world: &World| world.plan.routes().backends[0].holds;
+    world.scale("web", 1);
+    world.ticks(10);
+    assert_eq!(
+        (world.replicas("web").len(), holds(&world)),
+        (1, false),
+        "one stays"
+    );
+    world.scale("web", 0);
+    world.ticks(10);
+    assert_eq!((world.leaving("web").len(), holds(&world)), (1, true));
+    world.edge().has_queue = false;
+    world.ticks(1);
+    assert!(!holds(&world));
+    // It began again at an edge: the others have said by now that they are done.
+    world.edge().has_queue = true;
+    world.ticks(3);
+    assert_eq!((world.leaving("web").len(), holds(&world)), (1, false));
+    world.edge().has_queue = false;
+    world.ticks(8);
+    assert_eq!(world.replicas("web").len(), 0);
+}
+
+#[test]
 fn an_update_that_stops_first_waits_for_what_waits_and_not_beyond_the_deadline() {
     let stop_first = |image: &str| {
         let mut spec = spec(image, 1);

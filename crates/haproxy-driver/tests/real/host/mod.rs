@@ -473,6 +473,7 @@ pub fn http(service: &str, listen_port: u16, servers: Vec<Server>) -> Backend {
             ..RouteSpec::new(listen_port, 80)
         },
         servers,
+        holds: false,
     }
 }
 

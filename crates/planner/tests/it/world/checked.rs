@@ -1,24 +1,50 @@
 //! What HAProxy's checks find, and whom edges let in by that.
 
-use longshore_model::observe::{CheckState, ServerAdmin};
+use std::collections::BTreeMap;
+
+use longshore_model::observe::{
+    BackendObserved, CheckState, ServerAdmin, ServerObserved, ServersByService,
+};
 use longshore_model::routes::{Backend, Server, ServerMode};
 use longshore_model::*;
 
 use super::heard::answers;
 use super::{SimEdge, SimNode, World};
 
+/// Requests that wait where some do.
+const QUEUED: u32 = 3;
+
 /// As the edge has set it.
-pub(super) fn admin_of(edge: &SimEdge, backend: &Backend, server: &Server) -> ServerAdmin {
+fn admin_of(edge: &SimEdge, backend: &Backend, server: &Server) -> ServerAdmin {
     match server.mode {
         ServerMode::Serve if edge.let_in.contains(&server.replica) => ServerAdmin::Ready,
-        ServerMode::Drain if edge.has_queue && all_leave(backend) => ServerAdmin::Ready,
+        ServerMode::Drain if queued_of(edge, backend, server) > 0 || backend.holds => {
+            ServerAdmin::Ready
+        }
         _ => ServerAdmin::Drain,
     }
 }
 
-fn all_leave(backend: &Backend) -> bool {
+/// What waits counts at each of those that leave last.
+fn queued_of(edge: &SimEdge, backend: &Backend, server: &Server) -> u32 {
     let mut servers = backend.servers.iter();
-    servers.all(|server| server.mode == ServerMode::Drain)
+    let all_leave = servers.all(|server| server.mode == ServerMode::Drain);
+    match server.mode {
+        ServerMode::Drain if all_leave && edge.has_queue => QUEUED,
+        _ => 0,
+    }
+}
+
+/// What waits for each service.
+pub(super) fn queues_of(edge: &SimEdge) -> BTreeMap<ServiceKey, BackendObserved> {
+    let queue = BackendObserved {
+        queued: if edge.has_queue { QUEUED } else { 0 },
+        ..BackendObserved::default()
+    };
+    let backends = edge.routes.backends.iter();
+    backends
+        .map(|backend| (backend.service.clone(), queue.clone()))
+        .collect()
 }
 
 impl World {
@@ -41,6 +67,27 @@ impl World {
             there && runs.is_some_and(answers) && !shut_out(sim)
         });
         if up { CheckState::Up } else { CheckState::Down }
+    }
+
+    /// What it says of its servers.
+    pub(super) fn servers_of(&self, edge: &SimEdge) -> ServersByService {
+        let mut servers = ServersByService::default();
+        let backends = edge.routes.backends.iter();
+        for backend in backends.filter(|_| !self.is_deaf(edge)) {
+            for server in &backend.servers {
+                let id = server.replica;
+                let observed = ServerObserved {
+                    check: self.check_of(edge, id),
+                    admin: admin_of(edge, backend, server),
+                    sessions: edge.sessions.get(&id).copied().unwrap_or(0),
+                    queued: queued_of(edge, backend, server),
+                    answers: edge.answers.get(&id).copied().unwrap_or_default(),
+                };
+                let of_service = servers.entry(backend.service.clone()).or_default();
+                of_service.insert(id, observed);
+            }
+        }
+        servers
     }
 
     /// A new server is drained until its check passes.

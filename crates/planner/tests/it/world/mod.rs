@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use checked::admin_of;
+use checked::queues_of;
 use diff::differing;
 pub(crate) use follows::clamps;
 use follows::follows;
@@ -19,9 +19,7 @@ use heard::{connect, ends, push, status};
 use longshore_model::autoscale::{Behavior, Metric, Signal, TargetKind};
 use longshore_model::certificate::CertificatesObserved;
 use longshore_model::node::{Capacity, DrainOrder, Node};
-use longshore_model::observe::{
-    CheckState, EngineState, PortsBySharer, ServerAnswers, ServerObserved, ServersByService,
-};
+use longshore_model::observe::{CheckState, EngineState, PortsBySharer, ServerAnswers};
 use longshore_model::plan::{Assignment, Leaving, Replica};
 use longshore_model::reason::FailReason;
 use longshore_model::receipt::Exit;
@@ -446,25 +444,7 @@ impl World {
         }
         self.let_in();
         for (name, edge) in &self.edges {
-            let mut servers = ServersByService::default();
-            let backends = edge.routes.backends.iter().filter(|_| !self.is_deaf(edge));
-            for backend in backends {
-                for server in &backend.servers {
-                    let observed = ServerObserved {
-                        check: self.check_of(edge, server.replica),
-                        admin: admin_of(edge, backend, server),
-                        sessions: edge.sessions.get(&server.replica).copied().unwrap_or(0),
-                        queued: 0,
-                        answers: edge
-                            .answers
-                            .get(&server.replica)
-                            .copied()
-                            .unwrap_or_default(),
-                    };
-                    let of_service = servers.entry(backend.service.clone()).or_default();
-                    of_service.insert(server.replica, observed);
-                }
-            }
+            let servers = self.servers_of(edge);
             let seen = self.observed.edges.entry(name.clone()).or_default();
             let seen = Arc::make_mut(seen);
             connect(&mut seen.session, edge.session, self.now);
@@ -474,6 +454,7 @@ impl World {
             seen.routes_generation = edge.routes.generation;
             seen.reported_ms = self.now;
             seen.take_servers(&servers);
+            seen.backends = queues_of(edge);
             seen.problem.clone_from(&edge.problem);
             seen.sharers = Arc::new(edge.sharers.clone());
             seen.certificates = edge.certificates.clone().map(Arc::new);
