@@ -56,12 +56,15 @@ fn what_once_ran_comes_back_without_asking() {
     world.apply("web", after("web:1", 2, &[("db", Until::Healthy)]));
     world.ticks(60);
     assert_eq!(world.answering("web"), 2);
-    // The other one fails for good, and all is lost at once.
-    world.broken.push("db:2".into());
-    world.apply("db", spec("db:2", 1));
     world.scale("web", 0);
     world.ticks(60);
-    assert_eq!((world.answering("web"), world.active("web").len()), (0, 0));
+    assert!(world.active("web").is_empty());
+    // The other one fails, and does not come back.
+    world.broken.push("db:1".into());
+    let db = world.active("db")[0].id;
+    world.fail(db);
+    world.ticks(20);
+    assert_eq!(world.answering("db"), 0);
     world.scale("web", 2);
     world.ticks(20);
     assert_eq!(world.answering("web"), 2, "{:?}", waits(&world, "web"));
@@ -83,9 +86,15 @@ fn a_service_that_runs_waits_for_nobody_that_its_file_names_later() {
     world.tick(500);
     world.broken.push("db:1".into());
     world.apply("db", spec("db:1", 1));
-    world.apply("web", after("web:2", 2, &[("db", Until::Started)]));
+    world.apply("web", after("web:2", 2, &[("db", Until::Healthy)]));
     world.ticks(40);
     assert_eq!(world.answering("web"), 2);
+    let images = world.active("web").into_iter();
+    let images: Vec<&str> = images
+        .filter_map(|replica| world.plan.template(replica))
+        .map(|container| container.image.as_str())
+        .collect();
+    assert_eq!(images, ["web:2", "web:2"]);
     assert!(waits(&world, "web").is_empty());
 }
 
