@@ -36,7 +36,7 @@ pub(super) enum AddressError {
     Socket(#[source] io::Error),
     #[error(
         "names of services do not work here: the range {range} overlaps with {route}, which this \
-         host uses already; give all nodes another range that is free on each (`names_range` in \
+         host uses already; give this node another range, a /16 that is free here (`names_range` in \
          node-agent.toml)"
     )]
     Overlap { range: Range, route: String },
