@@ -52,6 +52,15 @@ pub fn replica(story: &ReplicaStory<'_>, clock: Clock) -> Vec<String> {
             lines.push(format!("  restarted {times} in place"));
         }
     }
+    let leaving = story
+        .planned
+        .filter(|planned| planned.traffic == Traffic::Drain);
+    if let Some(leaving) = leaving.and_then(|planned| planned.leaving.as_ref()) {
+        let until = clock.at(leaving.deadline_ms);
+        lines.push(format!(
+            "  finishes what it has and what waits for it, until {until} at most"
+        ));
+    }
     if story.planned.is_some() && !story.connected {
         lines.push("  its node is not connected: that may be old".into());
     }

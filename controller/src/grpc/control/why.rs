@@ -5,8 +5,8 @@ use std::time::SystemTime;
 
 use longshore_identity::Identity;
 use longshore_identity::tls::CertificateRefusal;
-use longshore_model::observe::{EdgeObserved, NodeObserved};
-use longshore_model::plan::Replica;
+use longshore_model::observe::{EdgeObserved, NodeObserved, ServerAdmin};
+use longshore_model::plan::{Replica, Traffic};
 use longshore_model::reason::Refusal as NodeRefusal;
 use longshore_model::weight::WeightLook;
 use longshore_model::{
@@ -299,7 +299,11 @@ fn replica(
     let planned = planned.filter(|_| !scene.past);
     let node = planned.and_then(|replica| observed.nodes.get(&replica.node));
     let edges = observed.edges.iter().filter(|_| planned.is_some());
-    let edges = edges.filter_map(|(edge, seen)| Some((edge.clone(), edge_says(seen, key, id)?)));
+    let drains = planned.is_some_and(|planned| planned.traffic == Traffic::Drain);
+    let edges = edges.filter_map(|(edge, seen)| {
+        let said = edge_says(seen, key, id, drains)?;
+        Some((edge.clone(), said))
+    });
     let story = ReplicaStory {
         id,
         service: key,
@@ -341,8 +345,13 @@ fn weight<'a>(scene: &'a Scene<'_>, key: &ServiceKey, id: ReplicaId) -> Option<&
     report.weights.iter().find(|look| look.replica == id)
 }
 
-/// What an edge says of a replica, if it says anything.
-pub(super) fn edge_says(seen: &EdgeObserved, key: &ServiceKey, id: ReplicaId) -> Option<String> {
+/// What an edge says of a replica, if it says anything. `drains`: it is to finish what it has.
+pub(super) fn edge_says(
+    seen: &EdgeObserved,
+    key: &ServiceKey,
+    id: ReplicaId,
+    drains: bool,
+) -> Option<String> {
     let Some(server) = seen.server(key, id) else {
         let refused = seen
             .refused
@@ -353,8 +362,13 @@ pub(super) fn edge_says(seen: &EdgeObserved, key: &ServiceKey, id: ReplicaId) ->
     let check = word(&server.check);
     let refused = seen.refused.get(key);
     let refused = refused.map_or_else(String::new, |why| format!("; not served as wanted: {why}"));
+    // Its deadline ends that, too.
+    let held = match drains && server.admin == ServerAdmin::Ready {
+        true => "; let in until nothing waits or another serves",
+        false => "",
+    };
     Some(format!(
-        "check {check}, {} sessions, {} queued{refused}",
+        "check {check}, {} sessions, {} queued{held}{refused}",
         server.sessions, server.queued
     ))
 }

@@ -107,12 +107,16 @@ fn the_reason_of_a_replica_names_the_way_in_that_is_refused_beside_one_that_work
 #[test]
 fn an_edge_that_checks_a_replica_and_refuses_a_way_in_says_both() {
     let key: ServiceKey = "shop/web".parse().expect("a key");
-    let said =
-        |check, refused| super::super::why::edge_says(&edge(check, refused), &key, ReplicaId(1));
+    let says = |check, refused, drains| {
+        super::super::why::edge_says(&edge(check, refused), &key, ReplicaId(1), drains)
+    };
+    let said = |check, refused| says(check, refused, false);
     let up = "check up, 0 sessions, 0 queued";
     assert_eq!(said(Some(CheckState::Up), false).expect("words"), up);
     let both = format!("{up}; not served as wanted: port 80 is taken");
     assert_eq!(said(Some(CheckState::Up), true).expect("words"), both);
+    let held = format!("{up}; let in until nothing waits or another serves");
+    assert_eq!(says(Some(CheckState::Up), false, true), Some(held));
     assert_eq!(
         said(None, true).expect("words"),
         "not served: port 80 is taken"
