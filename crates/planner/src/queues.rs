@@ -21,31 +21,23 @@ pub(crate) fn run(draft: &mut Draft<'_>) {
 }
 
 /// A hold begins with the drain of the last ones, and only then: who was said to be drained somewhere
-/// is not let in again.
+/// is not let in again. One that is only not well drains, too, and is not held.
 fn holds(draft: &Draft<'_>, service: usize, held: bool) -> bool {
-    let slot = &draft.services[service];
-    let in_routes = |row: &usize| {
-        let replica = draft.replica(*row);
-        let replica = replica.filter(|replica| draft.has_route(service, replica));
-        replica.map_or(Traffic::Out, |replica| replica.traffic)
+    let with = |traffic| {
+        let rows = draft.services[service].rows.iter().copied();
+        rows.filter(move |row| {
+            let replica = draft.replica(*row);
+            replica.is_some_and(|r| r.traffic == traffic && draft.has_route(service, r))
+        })
     };
-    let mut drains = slot
-        .rows
-        .iter()
-        .filter(|row| in_routes(row) == Traffic::Drain);
-    if held {
-        return drains.any(|row| waits_for(draft, service, *row));
-    }
-    let mut serve = slot
-        .rows
-        .iter()
-        .filter(|row| in_routes(row) == Traffic::Serve);
-    let begins = drains.all(|row| draft.rows[*row].was == Traffic::Serve);
-    let mut drains = slot
-        .rows
-        .iter()
-        .filter(|row| in_routes(row) == Traffic::Drain);
-    begins && drains.next().is_some() && serve.next().is_none() && anything_waits(draft, service)
+    let leaves = |row: &usize| draft.replica(*row).is_some_and(|r| r.leaving.is_some());
+    let drains = || with(Traffic::Drain).filter(leaves);
+    let begins = || {
+        let at_once = drains().all(|row| draft.rows[row].was == Traffic::Serve);
+        at_once && with(Traffic::Serve).next().is_none() && anything_waits(draft, service)
+    };
+    // Asked of a hold that begins, too: the next run asks the same.
+    drains().any(|row| waits_for(draft, service, row)) && (held || begins())
 }
 
 /// Does anything wait for the service at an edge, as it said last?

@@ -81,6 +81,28 @@ fn what_agents_forgot_leaves_half_of_the_service_in_the_routes() {
 }
 
 #[test]
+fn one_that_proves_itself_anew_is_not_held_in_for_what_waits() {
+    let mut world = World::new(1);
+    world.apply("web", spec("web:1", 1));
+    world.ticks(8);
+    world.edge().has_queue = true;
+    world.ticks(2);
+    all_become(&mut world, ReplicaState::Assigned);
+    for sim in world.nodes.values_mut() {
+        for status in sim.containers.values_mut() {
+            status.reason = Some(FailReason::Exited {
+                code: 1,
+                oom: false,
+                last_line: String::new(),
+            });
+        }
+    }
+    world.tick(500);
+    assert_eq!(world.active("web")[0].traffic, Traffic::Drain);
+    assert!(!world.plan.routes().backends[0].holds);
+}
+
+#[test]
 fn one_check_that_fails_is_taken_out_and_said() {
     let mut world = World::new(3);
     world.apply("web", spec("web:1", 3));
