@@ -40,6 +40,10 @@ build: ## Builds the three programs in release mode, into .lab/bin
 	    { cp $(TARGET)/release/$$p .lab/bin/$$p.new && mv -f .lab/bin/$$p.new .lab/bin/$$p; }; \
 	done
 
+.PHONY: route-test
+route-test: ## Tests the route of service names, in a network namespace of its own
+	unshare -rn cargo test --offline -p node-agent --lib -- --ignored the_kernel
+
 .PHONY: man
 man: build ## Writes manual pages of controllerctl, into .lab/man/man1
 	@.lab/bin/controllerctl man .lab/man/man1

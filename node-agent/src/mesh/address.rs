@@ -215,10 +215,9 @@ mod tests {
         }
     }
 
-    /// Changes the host's routes: run it in a network namespace of its own
-    /// (`unshare -rn cargo test -p node-agent -- --ignored the_kernel`).
+    /// Changes the host's routes: `make route-test` runs it in a network namespace of its own.
     #[tokio::test]
-    #[ignore = "needs a network namespace of its own"]
+    #[ignore = "needs a network namespace of its own: make route-test"]
     async fn the_kernel_takes_the_range_and_keeps_it() {
         let range: Range = "10.213.0.0/16".parse().unwrap();
         ensure(range).await.unwrap();
