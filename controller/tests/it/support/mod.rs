@@ -55,7 +55,7 @@ impl Lab {
         // In one process the last calls of a stopped controller must end before the file is free.
         let opening = async {
             loop {
-                match Controller::open(&data, Config::default()).await {
+                match Controller::open(&data, patient()).await {
                     Err(error) if controller::chain(&error).contains("already open") => {
                         tokio::task::yield_now().await;
                     }
@@ -78,9 +78,7 @@ impl Lab {
         let text = |key: &str| context[key].as_str().unwrap().to_owned();
         let certs = CertHolder::from_pem(&text("cert"), &text("key")).unwrap();
         let ca = text("ca");
-        let channel = connect(&url, Some(certs), ServerTrust::Ca(ca.clone()))
-            .await
-            .unwrap();
+        let channel = reach(&url, Some(certs), ServerTrust::Ca(ca.clone())).await;
         Self {
             dir,
             ca,
@@ -221,6 +219,32 @@ impl Lab {
     }
 }
 
+/// A machine that stands still for seconds, as busy ones do, has not lost its nodes: what is
+/// tested here is not when somebody is away.
+fn patient() -> Config {
+    let mut config = Config::default();
+    let planner = &mut config.planner;
+    planner.session_timeout_ms = 60_000;
+    planner.edge_lease_ms = 60_000;
+    planner.sample_stale_ms = 60_000;
+    planner.edge_report_stale_ms = 60_000;
+    config
+}
+
+/// Connects; a handshake that the machine was too busy for is tried again.
+async fn reach(url: &str, certs: Option<Arc<CertHolder>>, trust: ServerTrust) -> Channel {
+    let reaching = async {
+        loop {
+            match connect(url, certs.clone(), trust.clone()).await {
+                Ok(channel) => return channel,
+                Err(error) => eprintln!("{}", controller::chain(&error)),
+            }
+        }
+    };
+    let reached = tokio::time::timeout(BOUND, reaching).await;
+    reached.unwrap_or_else(|_| panic!("{url}: not reached within {BOUND:?}"))
+}
+
 pub(crate) fn holder(joined: &agent::JoinResponse, key: &KeyPair) -> Arc<CertHolder> {
     let pem = joined
         .certificate_chain_der
@@ -262,9 +286,7 @@ pub(crate) struct FakeAgent {
 impl FakeAgent {
     pub(crate) async fn start(lab: &Lab, name: &str, certs: Arc<CertHolder>, edge: bool) -> Self {
         let trust = ServerTrust::Ca(lab.ca.clone());
-        let channel = connect(&lab.url, Some(Arc::clone(&certs)), trust)
-            .await
-            .unwrap();
+        let channel = reach(&lab.url, Some(Arc::clone(&certs)), trust).await;
         let (sender, told) = watch::channel(Told::default());
         let (says, ails) = (Says::default(), Ails::default());
         let heard = (Arc::clone(&says), Arc::clone(&ails));
