@@ -225,9 +225,9 @@ impl Look<'_> {
             match holder {
                 Holder::Replica { id, proven } => match self.backend.servers.get(id) {
                     None => *holder = Holder::Leaving,
-                    // The last ones may be let in once more.
+                    // The last ones may be let in once more, also by a worker that starts.
                     Some(server) if server.mode == ServerMode::Drain => {
-                        *proven &= !self.served;
+                        *proven &= !self.served && !self.over.contains(id);
                     }
                     Some(_) => {}
                 },

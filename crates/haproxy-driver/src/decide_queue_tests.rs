@@ -76,6 +76,8 @@ fn who_was_said_to_be_drained_is_not_let_in_again() {
     };
     let decision = decide(&want, &map, worker, &Settings::default());
     assert_eq!((wire(&decision), decision.finishing), (vec![], 0));
+    // Nor by a worker that starts from the file.
+    assert_eq!(decision.slots.backends[BACKEND][&1], held(1, false));
 }
 
 #[test]

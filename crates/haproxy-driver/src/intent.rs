@@ -166,6 +166,16 @@ impl BackendIntent {
         }
     }
 
+    /// May a server that has proven itself take new requests? Those that leave do while something waits
+    /// for them at some edge and nobody follows.
+    #[must_use]
+    pub fn lets_in(&self, server: &Server) -> bool {
+        match server.mode {
+            ServerMode::Serve => true,
+            ServerMode::Drain => self.holds,
+        }
+    }
+
     /// How its servers are checked: as the edge does, but for what the way in says.
     #[must_use]
     pub fn check_settings(&self, edge: &CheckSettings) -> CheckSettings {

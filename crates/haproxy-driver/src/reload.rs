@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use longshore_model::routes::ServerMode;
 use longshore_model::spec::RouteSpec;
 use tokio::time::Instant;
 
@@ -107,8 +106,8 @@ impl Edge {
         files::replace(&self.settings.state_path, EMPTY_STATE.to_owned()).await
     }
 
-    /// States of the servers that serve now, so that one that is down does not start as up and
-    /// that not all are checked at once. Those that drain or were not proven are left out: the
+    /// States of the servers that are let in now, so that one that is down does not start as up and
+    /// that not all are checked at once. The others, and those not proven, are left out: the
     /// file has them disabled, and the next decision takes them from there.
     pub(crate) fn state_file(&self, running: &Running) -> String {
         if running.header.is_empty() {
@@ -126,11 +125,8 @@ impl Edge {
                 let Holder::Replica { id, proven: true } = holder else {
                     continue;
                 };
-                if intent
-                    .servers
-                    .get(id)
-                    .is_none_or(|s| s.mode != ServerMode::Serve)
-                {
+                let server = intent.servers.get(id);
+                if !server.is_some_and(|server| intent.lets_in(server)) {
                     continue;
                 }
                 let line = servers.get(slot).map(|server| server.line.as_str());

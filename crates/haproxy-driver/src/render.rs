@@ -6,7 +6,6 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use longshore_model::route::{Balance, ProxyProtocol, RouteMode};
-use longshore_model::routes::ServerMode;
 
 use crate::error::EdgeError;
 use crate::intent::{BackendIntent, Check, Intent, certificates};
@@ -447,7 +446,7 @@ fn render_servers(out: &mut String, backend: &BackendIntent, slots: &SlotMap) {
         // Only a server that has proven itself and that takes new requests may start by itself:
         // the file is what a HAProxy restarted without its agent serves.
         let proven = matches!(holder, Holder::Replica { proven: true, .. });
-        let enabled = proven && server.is_some_and(|s| s.mode == ServerMode::Serve);
+        let enabled = proven && server.is_some_and(|server| backend.lets_in(server));
         let disabled = if enabled { "" } else { " disabled" };
         let weight = server.and_then(|server| backend.weight(server));
         let weight = weight.map_or(String::new(), |weight| format!(" weight {weight}"));

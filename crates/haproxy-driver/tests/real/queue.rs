@@ -266,3 +266,64 @@ async fn a_replica_that_leaves_as_haproxy_is_reloaded_serves_what_waits_there() 
     all_are_answered(requests, &a).await;
     is_over(&mut host).await;
 }
+
+/// One replica leaves, and the routes hold it for what waits at some edge; something waits here, too.
+async fn a_hold(host: &mut Host, port: u16, a: &Replica) -> (Backend, Vec<Request>) {
+    let web = one_seat(port, a);
+    host.serve(1, vec![web.clone()]).await;
+    let requests = a_queue(host, port, a).await;
+    let mut web = leaving(web);
+    web.holds = true;
+    let held = routes(2, vec![web.clone()]);
+    host.edge.apply(&held).await.unwrap();
+    (web, requests)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reload_in_a_hold_starts_with_those_that_are_held() {
+    let mut host = Host::start().await;
+    let (port, other_port) = (free_port(), free_port());
+    let a = Replica::start(1).await;
+    let (mut web, requests) = a_hold(&mut host, port, &a).await;
+    let new = http("shop/api", other_port, vec![]);
+    let both = vec![new.clone(), web.clone()];
+    let applied = host.edge.apply(&routes(3, both)).await.unwrap();
+    assert!(applied.reloaded, "{applied:?}");
+    // Whoever comes now comes to the new worker.
+    let name = "r1".to_owned();
+    assert_eq!(get(port, "/", "x").await, Ok((200, name)));
+    let seen = host.read().await.server(ReplicaId(1)).unwrap();
+    assert_eq!(seen.admin, ServerAdmin::Ready);
+
+    all_are_answered(requests, &a).await;
+    web.holds = false;
+    host.edge.apply(&routes(4, vec![new, web])).await.unwrap();
+    is_over(&mut host).await;
+    assert_eq!(get(port, "/", "x").await.unwrap().0, 503, "nobody is left");
+    assert!(!host.config().contains("check\n"), "{}", host.config());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_haproxy_that_is_killed_in_a_hold_starts_with_those_that_are_held() {
+    let mut host = Host::start().await;
+    let port = free_port();
+    let a = Replica::start(1).await;
+    let (mut web, requests) = a_hold(&mut host, port, &a).await;
+    host.crash_haproxy().await;
+    for request in requests {
+        assert!(request.await.unwrap().is_err(), "it is gone");
+    }
+    host.start_haproxy().await;
+    // Before the driver says a word, and after.
+    let name = || Ok((200, "r1".to_owned()));
+    assert_eq!(get(port, "/", "x").await, name());
+    host.edge.tick().await.unwrap();
+    assert_eq!(get(port, "/", "x").await, name());
+
+    web.holds = false;
+    host.edge.apply(&routes(3, vec![web])).await.unwrap();
+    is_over(&mut host).await;
+    host.crash_haproxy().await;
+    host.start_haproxy().await;
+    assert_eq!(get(port, "/", "x").await.unwrap().0, 503, "it was drained");
+}
