@@ -16,7 +16,7 @@ mod words;
 mod tests;
 
 pub use node::{NodeStory, NodeThen, Seen, node, node_then};
-pub use replica::{ReplicaStory, replica};
+pub use replica::{LET_IN, ReplicaStory, finishes_until, replica};
 pub use service::{ServiceStory, service, slot};
 pub use words::Clock;
 

@@ -10,6 +10,9 @@ use longshore_model::{Event, EventKind, NodeId, ReplicaId, ServiceKey, TimeMs};
 use super::words::{Clock, counted, span};
 use super::{placement, victims};
 
+/// An edge that takes in requests for a replica that drains. Its deadline ends that, too.
+pub const LET_IN: &str = "let in until nothing waits or another serves";
+
 /// What is known of a replica at one time.
 #[derive(Debug)]
 pub struct ReplicaStory<'a> {
@@ -56,10 +59,7 @@ pub fn replica(story: &ReplicaStory<'_>, clock: Clock) -> Vec<String> {
         .planned
         .filter(|planned| planned.traffic == Traffic::Drain);
     if let Some(leaving) = leaving.and_then(|planned| planned.leaving.as_ref()) {
-        let until = clock.at(leaving.deadline_ms);
-        lines.push(format!(
-            "  finishes what it has and what waits for it, until {until} at most"
-        ));
+        lines.push(format!("  {}", finishes_until(leaving.deadline_ms, clock)));
     }
     if story.planned.is_some() && !story.connected {
         lines.push("  its node is not connected: that may be old".into());
@@ -74,6 +74,13 @@ pub fn replica(story: &ReplicaStory<'_>, clock: Clock) -> Vec<String> {
     let steps = steps.into_iter();
     lines.extend(steps.map(|(at_ms, said)| format!("  {}  {said}", clock.at(at_ms))));
     lines
+}
+
+/// What a draining replica does, and for how long.
+#[must_use]
+pub fn finishes_until(deadline_ms: TimeMs, clock: Clock) -> String {
+    let until = clock.at(deadline_ms);
+    format!("finishes what it has and what waits for it, until {until} UTC at most")
 }
 
 fn head(story: &ReplicaStory<'_>) -> String {

@@ -21,6 +21,7 @@ use super::certificates::Scene;
 use super::find::{self, Target};
 use super::nodes::availability_word;
 use crate::cluster::{Cluster, View};
+use crate::explain::Clock;
 
 /// Words of a list of services.
 const SERVICES_MAX: usize = 256;
@@ -251,6 +252,8 @@ pub(super) fn services(cluster: &Cluster) -> Vec<pb::Service> {
         .map(|n| n.address)
         .collect();
     let certificates = Scene::of(cluster);
+    let now_ms = cluster.now_ms();
+    let clock = Clock { now_ms };
     let mut list: BTreeMap<_, pb::Service> = BTreeMap::new();
     for (key, app, spec) in desired.services() {
         let report = view.report.services.get(&key).cloned().unwrap_or_default();
@@ -261,12 +264,18 @@ pub(super) fn services(cluster: &Cluster) -> Vec<pb::Service> {
         let gap = super::beforehand::gap(&view, &desired, &key, spec);
         service.gap = gap.unwrap_or_default();
         service.certificates = certificates.of_service(&key, spec);
-        service.rollout = Some(super::rollout::state(&view, &desired, &observed, &key));
+        service.rollout = Some(super::rollout::state(
+            &view, &desired, &observed, &key, clock,
+        ));
         list.insert(key, service);
     }
     for (key, report) in view.report.services.iter() {
         let leaving = || service(&key.to_string(), report);
         list.entry(key.clone()).or_insert_with(leaving);
+    }
+    for (key, service) in &mut list {
+        let report = view.report.services.get(key).map(|report| &**report);
+        service.waits = super::leavers::waits(report, &view.plan, &observed, key, clock);
     }
     list.into_values().collect()
 }
@@ -300,7 +309,6 @@ fn service(key: &str, report: &ServiceReport) -> pb::Service {
         min: report.scale.min,
         max: report.scale.max,
         signals: signal_values(&report.scale),
-        waits: report.waits.iter().map(ToString::to_string).collect(),
         scale_reasons: report
             .scale
             .reasons

@@ -9,6 +9,7 @@ mod differences;
 mod events;
 mod exec;
 mod find;
+mod leavers;
 mod lists;
 mod logs;
 mod nodes;

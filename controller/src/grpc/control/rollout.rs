@@ -17,8 +17,9 @@ use tonic::Status;
 use self::older::older;
 use super::differences::differences;
 use super::lists::is_shut_out;
-use super::{apply, find};
+use super::{apply, find, leavers};
 use crate::cluster::{Cluster, Ledger, View};
+use crate::explain::Clock;
 use crate::grpc::Refusal;
 use crate::store::{Origin, RevisionRecord, StoreError, StoredEvent, put_rollout, revisions};
 
@@ -48,7 +49,8 @@ pub(super) fn list(cluster: &Cluster, words: &[String]) -> Result<Vec<pb::Rollou
             .collect::<Result<_, _>>()?,
     };
     let observed = cluster.fleet.snapshot();
-    let of = |key| state(&view, &desired, &observed, &key);
+    let now_ms = cluster.now_ms();
+    let of = |key| state(&view, &desired, &observed, &key, Clock { now_ms });
     Ok(keys.into_iter().map(of).collect())
 }
 
@@ -58,6 +60,7 @@ pub(super) fn state(
     desired: &Desired,
     observed: &Observed,
     key: &ServiceKey,
+    clock: Clock,
 ) -> pb::Rollout {
     let spec = desired.service(key).map(|(_, spec)| spec);
     let report = view.report.services.get(key);
@@ -65,9 +68,13 @@ pub(super) fn state(
         service: key.to_string(),
         state: "none".into(),
         wanted: report.map_or(0, |report| report.wanted),
-        waits: report
-            .map(|report| report.waits.iter().map(ToString::to_string).collect())
-            .unwrap_or_default(),
+        waits: leavers::waits(
+            report.map(|report| &**report),
+            &view.plan,
+            observed,
+            key,
+            clock,
+        ),
         image: spec
             .map(|spec| spec.container.image.clone())
             .unwrap_or_default(),

@@ -19,6 +19,7 @@ use tonic::Status;
 use super::decisions;
 use super::events::is_about;
 use super::find::{self, Target};
+use super::leavers;
 use super::lists::word;
 use super::nodes::availability_word;
 use crate::cluster::{Cluster, View};
@@ -96,6 +97,10 @@ pub(super) fn why(cluster: &Cluster, request: &pb::WhyRequest) -> Result<pb::Why
             response.target = key.to_string();
             service(&scene, key, None, &mut response)?;
             if !scene.past {
+                let (plan, observed) = (&scene.view.plan, cluster.fleet.snapshot());
+                let leavers = leavers::leavers(plan, &observed, key, scene.clock).into_iter();
+                let leavers = leavers.map(|said| format!("waits: {said}"));
+                response.lines.extend(leavers);
                 let certificates = super::certificates::Scene::of(cluster);
                 response.lines.extend(certificates.lines(key));
             }
@@ -362,10 +367,9 @@ pub(super) fn edge_says(
     let check = word(&server.check);
     let refused = seen.refused.get(key);
     let refused = refused.map_or_else(String::new, |why| format!("; not served as wanted: {why}"));
-    // Its deadline ends that, too.
     let held = match drains && server.admin == ServerAdmin::Ready {
-        true => "; let in until nothing waits or another serves",
-        false => "",
+        true => format!("; {}", explain::LET_IN),
+        false => String::new(),
     };
     Some(format!(
         "check {check}, {} sessions, {} queued{held}{refused}",
