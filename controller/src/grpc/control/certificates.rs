@@ -215,9 +215,11 @@ impl Scene {
             }
             let ends = self.ends(key, wanted).into_iter();
             for (what, until_ms) in ends.filter(|(_, until_ms)| *until_ms < self.now_ms + SOON_MS) {
-                let then = match until_ms < self.now_ms {
-                    true => "clients refuse it",
-                    false => "clients will refuse it then",
+                let then = match (self.may_be_served(key, wanted), until_ms < self.now_ms) {
+                    // What no client sees, none can refuse.
+                    (false, _) => "no edge is known to serve it",
+                    (true, true) => "clients refuse it",
+                    (true, false) => "clients will refuse it then",
                 };
                 let when = self.when(until_ms);
                 let text =

@@ -193,3 +193,30 @@ fn why_says_of_a_refused_certificate_that_no_edge_serves_it() {
     let may = format!("TLS: {ends} ends in 90 d, on 2025-01-02");
     assert_eq!(scene.lines(&web()), [may, says("edge2")]);
 }
+
+#[test]
+fn status_says_of_a_refused_certificate_that_soon_ends_that_no_edge_serves_it() {
+    let mut scene = scene();
+    let desired = Arc::make_mut(&mut scene.desired);
+    let certificates = Arc::make_mut(&mut desired.certificates);
+    certificates.get_mut(&secret()).unwrap().until_ms = NOW_MS + 9 * DAY_MS;
+    let says = |scene: &Scene| {
+        let problems = scene.problems().into_iter();
+        problems.map(|(_, text, _)| text).collect::<Vec<_>>()
+    };
+    let said = |then: &str| {
+        format!(
+            "certificate cert (a.test) ends in 9 d, on 2024-10-13: {then}; renew it and run \
+             controllerctl up -f FILE"
+        )
+    };
+    refuses(&mut scene, "edge2");
+    assert_eq!(says(&scene), [said("clients will refuse it then")]);
+    refuses(&mut scene, "edge1");
+    assert_eq!(says(&scene), [said("no edge is known to serve it")]);
+    // One that is served in its place is what clients see.
+    heard(&mut scene, "edge1", 100, "old");
+    let before = "certificate cert, the one before at edge1, ends in 9 d, on 2024-10-13: clients \
+                  will refuse it then; renew it and run controllerctl up -f FILE";
+    assert_eq!(says(&scene), [before]);
+}
