@@ -27,6 +27,8 @@ pub enum Exit {
     Unreachable,
     /// Timed out waiting.
     TimedOut,
+    /// Somebody else applied the app or took it down meanwhile.
+    Overtaken,
     /// `exec`: the command's own code.
     Command(u8),
     /// Interrupted by Ctrl-C.
@@ -46,6 +48,7 @@ impl Exit {
             Self::Unplaceable => 5,
             Self::Unreachable => 6,
             Self::TimedOut => 7,
+            Self::Overtaken => 8,
             Self::Command(code) => code,
             Self::Interrupted => 130,
         }
@@ -64,6 +67,7 @@ Exit codes of controllerctl:
     5  accepted, but something cannot be placed, or not be reached through an edge
     6  the controller cannot be reached, or it refuses the credentials
     7  timed out waiting
+    8  overtaken: meanwhile somebody applied the app anew, or took it down
   125  exec: the command could not be run
     n  exec: the command's own code
   130  interrupted

@@ -221,6 +221,7 @@ pub(super) async fn up(run: &Run, args: &UpArgs) -> Result<Exit, Failure> {
         counts: Vec::new(),
         certificates: Some(renewed),
         judge: true,
+        leaves: false,
         again: format!("controllerctl wait {app} --for stable"),
     };
     let exit = follow(run, &mut client, &title, &goal, args.wait_timeout).await?;
@@ -330,6 +331,7 @@ async fn gone(
         counts: Vec::new(),
         certificates: None,
         judge: false,
+        leaves: true,
         again: format!("controllerctl wait {app} --for deleted"),
     };
     let exit = follow(run, client, &format!("Removing {app}"), &goal, timeout).await?;

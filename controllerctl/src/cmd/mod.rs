@@ -18,6 +18,7 @@ mod logs;
 mod man;
 mod moment;
 mod node;
+mod overtaken;
 mod proxy;
 mod rollout;
 mod scale;

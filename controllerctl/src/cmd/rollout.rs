@@ -133,14 +133,17 @@ async fn watch(
     timeout: std::time::Duration,
 ) -> Result<Exit, Failure> {
     let again = format!("controllerctl rollout status {}", services.join(" "));
+    let asked = services.len();
     let goal = Goal {
         services,
         app: None,
         revision,
-        done: Box::new(|services| services.iter().all(settled)),
+        // One that was taken down meanwhile is not as wanted.
+        done: Box::new(move |services| services.len() == asked && services.iter().all(settled)),
         counts: Vec::new(),
         certificates: None,
         judge: true,
+        leaves: false,
         again,
     };
     follow(run, client, &title, &goal, timeout).await

@@ -88,6 +88,7 @@ async fn serving(
         counts,
         certificates: None,
         judge: true,
+        leaves: false,
         again,
     };
     follow(run, client, &title, &goal, timeout).await

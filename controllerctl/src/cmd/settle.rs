@@ -8,7 +8,7 @@ use longshore_proto::control::v1 as pb;
 use longshore_wire::struct_to_json;
 use tokio_stream::StreamExt;
 
-use super::{Run, certificates};
+use super::{Run, certificates, overtaken};
 use crate::client::Client;
 use crate::failure::{Exit, Failure};
 use crate::output::note;
@@ -43,6 +43,8 @@ pub(super) struct Goal {
     pub(super) certificates: Option<Vec<String>>,
     /// Stop early on failures and on what cannot be placed.
     pub(super) judge: bool,
+    /// It was taken down: nothing of it shall be left.
+    pub(super) leaves: bool,
     /// How to look again after Ctrl-C.
     pub(super) again: String,
 }
@@ -214,7 +216,8 @@ async fn look(
                     let more = format!("controllerctl rollout status {}", service.key);
                     return Err(failed(client, why, service, replicas, more).await);
                 }
-                if current && (goal.done)(services) {
+                if current && (goal.done)(services) && overtaken::by_later(goal, services).is_none()
+                {
                     match goal.certificates_done(services) {
                         Some(Ok(news)) => {
                             let words = went_on(services, goal.revision);
@@ -224,22 +227,14 @@ async fn look(
                         None => {}
                     }
                 }
-                if goal.judge && current {
-                    let overruled = overruled(goal, services);
-                    let doubted = overruled.is_some();
-                    let failure = match overruled {
-                        Some(failure) => Some(failure),
-                        None => judge(client, &seen).await,
-                    };
-                    match failure {
-                        None => doubt_since = None,
-                        Some(failure) if doubted || failure.exit == Exit::Unplaceable => {
-                            let since = *doubt_since.get_or_insert_with(Instant::now);
-                            if since.elapsed() >= DOUBT_HOLDS {
-                                return Err(failure);
-                            }
+                match verdict(client, goal, &seen, current).await {
+                    None => doubt_since = None,
+                    Some((failure, Sure(true))) => return Err(failure),
+                    Some((failure, Sure(false))) => {
+                        let since = *doubt_since.get_or_insert_with(Instant::now);
+                        if since.elapsed() >= DOUBT_HOLDS {
+                            return Err(failure);
                         }
-                        Some(failure) => return Err(failure),
                     }
                 }
             }
@@ -253,6 +248,30 @@ async fn look(
             changes.next().await?;
         }
     }
+}
+
+/// It is so already; else it must hold for a while before it is believed.
+struct Sure(bool);
+
+/// Why waiting does not help any more, if it does not.
+async fn verdict(
+    client: &mut Client,
+    goal: &Goal,
+    seen: &Seen,
+    current: bool,
+) -> Option<(Failure, Sure)> {
+    if let Some(failure) = overtaken::overtaken(goal, &seen.services) {
+        return Some((failure, Sure(false)));
+    }
+    if !(goal.judge && current) {
+        return None;
+    }
+    if let Some(failure) = overruled(goal, &seen.services) {
+        return Some((failure, Sure(false)));
+    }
+    let failure = judge(client, seen).await?;
+    let sure = Sure(failure.exit != Exit::Unplaceable);
+    Some((failure, sure))
 }
 
 /// What is so now.

@@ -51,6 +51,7 @@ pub(super) async fn wait(run: &Run, args: &WaitArgs) -> Result<Exit, Failure> {
         counts: Vec::new(),
         certificates: None,
         judge: false,
+        leaves: false,
         again: format!("controllerctl wait {} --for {word}", args.target),
     };
     let title = format!("Waiting for {} to be {word}", args.target);

@@ -42,6 +42,8 @@ pub(crate) struct World {
     pub(crate) lingering: u32,
     /// Count and reason of an autoscaler that has the last word.
     pub(crate) overrules: Option<(u32, String)>,
+    /// What somebody else leaves of all services right after the next change.
+    pub(crate) meanwhile: Option<Vec<pb::Service>>,
     pub(crate) calls: Vec<String>,
     pub(crate) autoscale: pb::AutoscaleState,
 }
@@ -96,6 +98,14 @@ impl Fake {
     pub(crate) fn backs_off(&self, service: &str) {
         let problem = problem(service, &backoff());
         self.world().problems.push(problem);
+    }
+
+    /// Somebody else's change comes right after this one.
+    fn somebody_else(&self) {
+        let mut world = self.world();
+        if let Some(services) = world.meanwhile.take() {
+            world.services = services;
+        }
     }
 
     fn call(&self, name: &str) {
@@ -375,10 +385,13 @@ impl ControlService for Fake {
             action: "renew".into(),
             name: c.name.clone(),
         });
+        let secrets = renew.collect();
+        drop(world);
+        self.somebody_else();
         Ok(Response::new(pb::ApplyAppResponse {
             revision,
             changed: true,
-            secrets: renew.collect(),
+            secrets,
         }))
     }
 
@@ -388,9 +401,10 @@ impl ControlService for Fake {
         let app = request.into_inner().app;
         for service in &mut self.world().services {
             if service.app == app {
-                (service.wanted, service.leaving) = (0, 2);
+                (service.wanted, service.leaving, service.revision) = (0, 2, 0);
             }
         }
+        self.somebody_else();
         Ok(Response::new(pb::DownAppResponse { replicas: 2 }))
     }
 
@@ -415,6 +429,8 @@ impl ControlService for Fake {
             }];
         }
         let service = found.key.clone();
+        drop(world);
+        self.somebody_else();
         Ok(Response::new(pb::ScaleResponse {
             service,
             from,
@@ -495,10 +511,16 @@ impl ControlService for Fake {
         request: Request<pb::RestartServicesRequest>,
     ) -> Answer<pb::RestartServicesResponse> {
         Self::needs(&request, OperatorRole::Deployer)?;
-        let services = request.into_inner().services;
-        self.call(&format!("restart {}", services.join(" ")));
+        let named = request.into_inner().services;
+        self.call(&format!("restart {}", named.join(" ")));
+        self.somebody_else();
+        // As the controller does: keys.
+        let services = named.iter().map(|word| match word.contains('/') {
+            true => word.clone(),
+            false => format!("hello/{word}"),
+        });
         Ok(Response::new(pb::RestartServicesResponse {
-            services,
+            services: services.collect(),
             revision: 1,
         }))
     }

@@ -7,6 +7,7 @@ mod explain;
 mod fake;
 mod init_from;
 mod looks;
+mod overtaken;
 mod pages;
 mod prompts;
 mod rollouts;
