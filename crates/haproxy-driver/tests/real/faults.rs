@@ -275,7 +275,7 @@ async fn a_worker_whose_socket_is_gone_is_driven_through_its_master() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_that_hangs_is_replaced_from_the_file() {
-    let mut host = Host::with(|settings| settings.socket_deadline_ms = 500).await;
+    let mut host = Host::with(|settings| settings.socket_deadline_ms = 2_000).await;
     let port = free_port();
     let (a, b) = (Replica::start(1).await, Replica::start(2).await);
     let list = vec![http(
@@ -309,7 +309,7 @@ async fn a_worker_that_hangs_is_replaced_from_the_file() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_whose_master_is_silent_as_well_is_left_alone() {
-    let mut host = Host::with(|settings| settings.socket_deadline_ms = 500).await;
+    let mut host = Host::with(|settings| settings.socket_deadline_ms = 2_000).await;
     let port = free_port();
     let a = Replica::start(1).await;
     let list = vec![http("shop/web", port, vec![a.server(Serve)])];
@@ -365,8 +365,8 @@ async fn a_damaged_slot_map_is_built_again_without_a_failed_request() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_old_worker_that_hangs_is_never_taken_for_idle() {
-    // With the usual deadline: on a busy host a shorter one takes those for silent that are not.
-    let mut host = Host::start().await;
+    // The usual deadline: on a busy host a shorter one takes those for silent that are not.
+    let mut host = Host::with(|settings| settings.socket_deadline_ms = 2_000).await;
     let (port, other) = (free_port(), free_port());
     let (a, b) = (Replica::start(1).await, Replica::start(2).await);
     let web = |mode| http("shop/web", port, vec![a.server(mode)]);

@@ -20,7 +20,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 /// Longest wait for anything.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Looks again and again until `look` finds what it wants, and gives that; what it saw instead is
 /// what the test says when its patience ends.
@@ -111,6 +111,10 @@ impl Host {
             connections_max: 500,
             // Tests change structure one after the other.
             reload_spacing_ms: 0,
+            // A busy machine may stand still for seconds. Tests of silence have their own.
+            socket_deadline_ms: 15_000,
+            check_deadline_ms: 30_000,
+            reload_deadline_ms: 15_000,
             ..Settings::default()
         };
         change(&mut settings);
