@@ -34,7 +34,11 @@ fn write_new(path: &Path, text: &str) -> Result<(), Failure> {
     let mut options = std::fs::OpenOptions::new();
     let options = options.write(true).create_new(true);
     let written = options.open(path);
-    let written = written.and_then(|mut file| file.write_all(text.as_bytes()));
+    // Half of it would be what `up` takes next.
+    let written = written.and_then(|mut file| {
+        let whole = file.write_all(text.as_bytes());
+        whole.inspect_err(|_| remove(path))
+    });
     written.map_err(|error| {
         let taken = error.kind() == std::io::ErrorKind::AlreadyExists;
         let failure = Failure::new(format!("cannot write {}", path.display())).because(error);

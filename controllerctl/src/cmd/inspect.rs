@@ -28,7 +28,12 @@ pub(super) async fn inspect(run: &Run, args: &InspectArgs) -> Result<Exit, Failu
         Format::Json => json(&found),
         Format::Jsonl => found.iter().map(jsonl).collect(),
         Format::Name => found.iter().map(|f| printable(&f.name()) + "\n").collect(),
-        Format::Table | Format::Wide | Format::Yaml => yaml(&found),
+        Format::Yaml => yaml(&found),
+        // For people: a container's last words are in it.
+        Format::Table | Format::Wide => {
+            let text = yaml(&found);
+            text.lines().map(|line| printable(line) + "\n").collect()
+        }
     })?;
     Ok(Exit::Done)
 }

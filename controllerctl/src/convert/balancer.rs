@@ -5,6 +5,7 @@ use super::vars::{self, Var};
 use super::{Work, certificates, entry, is_empty, map, ports, retain, settings, words};
 use crate::compose::node::{Node, Value};
 use crate::compose::source::Place;
+use crate::compose::tame_name;
 
 const IMAGES: [&str; 2] = ["tutum/haproxy", "dockercloud/haproxy"];
 pub(super) const HTTPS: u16 = 443;
@@ -179,7 +180,7 @@ fn behind(balancer: &Balancer, work: &mut Work) -> Vec<String> {
     let links = balancer.node.get("links").map(words).unwrap_or_default();
     let links = links.iter().map(|(text, place)| {
         let name = text.split(':').next().unwrap_or_default();
-        (name.to_owned(), *place)
+        (name.to_owned(), "links", *place)
     });
     let more = balancer
         .vars
@@ -192,15 +193,18 @@ fn behind(balancer: &Balancer, work: &mut Work) -> Vec<String> {
             .map(str::trim)
             .filter(|t| !t.is_empty());
         names.map(|text| {
+            let name = text.rsplit(':').next().unwrap_or_default();
+            // Services have today's names by now.
             (
-                text.rsplit(':').next().unwrap_or_default().to_owned(),
+                tame_name(name),
+                "environment.ADDITIONAL_SERVICES",
                 var.place,
             )
         })
     });
-    for (name, place) in links.chain(more).collect::<Vec<_>>() {
+    for (name, key, place) in links.chain(more).collect::<Vec<_>>() {
         if work.service(&name).is_none() {
-            let path = format!("services.{}.links", balancer.name);
+            let path = format!("services.{}.{key}", balancer.name);
             let why = format!("there is no service {name:?}");
             work.refuse(place, &path, &why, "name one of this file, or drop it");
         } else if !out.contains(&name) {

@@ -6,7 +6,6 @@ use super::balancer::Behind;
 use super::vars::Var;
 use super::{Work, entry, key, map, plain, words};
 use crate::compose::node::{Node, Value};
-use crate::compose::source::Place;
 use crate::compose::tame_name;
 
 /// Most files of one folder.
@@ -83,8 +82,8 @@ fn variable(var: &Var, work: &mut Work) -> Option<String> {
         return None;
     };
     let name = name.to_owned();
-    let secret = secret(work, &name, Source::Variable(name.clone()), var.place);
-    let was = format!("{}.{}", var.of, var.name);
+    let secret = secret(work, &name, &Source::Variable(name.clone()), var)?;
+    let was = var.named();
     let now = format!("secrets.{secret} from the variable {name}, x-haproxy.tls: {secret}");
     let why = "line ends must be line ends there, no longer \\n: the text of a PEM file as it is";
     work.look(var.place, was, Some(now), why);
@@ -104,12 +103,24 @@ fn folder(balancer: &Node, var: &Var, work: &mut Work) -> Vec<String> {
         let help = "put certificates there (certificate, chain and key in one file), then again";
         work.refuse(var.place, &var.path(), &why, help);
     }
+    if files.len() > FILES_MAX {
+        let why = format!(
+            "there are {} .pem files in {host}; {FILES_MAX} are taken at most",
+            files.len()
+        );
+        let help = "take out those that are not in use, or put several names into one certificate";
+        work.refuse(var.place, &var.path(), &why, help);
+        return Vec::new();
+    }
     let mut secrets = Vec::new();
     for file in files {
         let stem = Path::new(&file).file_stem().unwrap_or_default();
         let path = Path::new(&host).join(&file);
         let shown = path.display().to_string();
-        let secret = secret(work, &stem.to_string_lossy(), Source::File(path), var.place);
+        let source = Source::File(path);
+        let Some(secret) = secret(work, &stem.to_string_lossy(), &source, var) else {
+            continue;
+        };
         let now = format!("secrets.{secret} from {shown}, x-haproxy.tls: {secret}");
         work.now(var.place, var.was(), now, "certificates are secrets");
         secrets.push(secret);
@@ -135,22 +146,27 @@ fn pem_files(directory: &Path) -> Vec<String> {
     let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
     let mut names: Vec<String> = names.filter(|name| name.ends_with(".pem")).collect();
     names.sort();
-    names.truncate(FILES_MAX);
     names
 }
 
-/// Adds a secret, unless it is there; its name.
-fn secret(work: &mut Work, name: &str, source: Source, place: Place) -> String {
-    let name = tame_name(name);
+/// Adds a secret, unless it is there; its name. Another one of that name stays as it is.
+fn secret(work: &mut Work, name: &str, source: &Source, var: &Var) -> Option<String> {
+    let (name, place) = (tame_name(name), var.place);
     let (word, text) = match source {
-        Source::Variable(name) => ("environment", name),
+        Source::Variable(name) => ("environment", name.clone()),
         Source::File(path) => ("file", path.display().to_string()),
     };
-    let node = map(vec![(key(word, place), Node::text(text, place))], place);
-    if let Some(secrets) = entry(&mut work.tree, "secrets", Value::Map(Vec::new()), place)
-        && let Some(entry) = entry(secrets, &name, Value::Null, place)
-    {
-        *entry = node;
+    let secrets = entry(&mut work.tree, "secrets", Value::Map(Vec::new()), place)?;
+    if let Some(known) = secrets.get(&name) {
+        if known.get(word).and_then(Node::as_text) == Some(&text) {
+            return Some(name);
+        }
+        let why =
+            format!("{text} would be the secret {name:?}, and there is another one of that name");
+        work.refuse(place, &var.path(), &why, "give one of them another name");
+        return None;
     }
-    name
+    let node = map(vec![(key(word, place), Node::text(text, place))], place);
+    *entry(secrets, &name, Value::Null, place)? = node;
+    Some(name)
 }

@@ -1,5 +1,7 @@
 //! Names of services: today's are names of hosts, too.
 
+use std::collections::BTreeSet;
+
 use super::{Work, words};
 use crate::compose::node::{Node, Value};
 use crate::compose::tame_name;
@@ -9,13 +11,14 @@ const NAMING: [&str; 3] = ["depends_on", "volumes_from", "extends"];
 
 pub(super) fn rename(work: &mut Work) {
     let names = work.service_names();
+    let mut taken: BTreeSet<String> = names.iter().cloned().collect();
     for old in &names {
         let new = tame_name(old);
         if new == *old {
             continue;
         }
         let place = super::place_of(&work.tree, &format!("services.{old}"));
-        if names.contains(&new) {
+        if !taken.insert(new.clone()) {
             let why = format!("{old:?} is no name of a service today, and {new:?} is taken");
             let path = format!("services.{old}");
             work.refuse(place, &path, &why, "give it another name");

@@ -207,14 +207,14 @@ pub(super) fn apply(var: &Var, x: &mut Node, work: &mut Work) {
         return read(var, x, work);
     }
     match FATES.iter().find(|(known, _)| *known == name) {
-        Some((_, Fate::Gone(why))) => work.gone(var.place, var.was(), why),
+        Some((_, Fate::Gone(why))) => work.gone(var.place, var.named(), why),
         Some((_, Fate::Refused(why, help))) => work.refuse(var.place, &var.path(), why, help),
         None if RAW_NAMES.iter().any(|raw| name.starts_with(raw)) => {
             work.refuse(var.place, &var.path(), RAW, RAW_HELP);
         }
         None => work.gone(
             var.place,
-            var.was(),
+            var.named(),
             "the balancer is gone, and nobody else reads it",
         ),
     }

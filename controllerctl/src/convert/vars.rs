@@ -20,6 +20,11 @@ impl Var {
         self.value.as_deref().unwrap_or_default().trim()
     }
 
+    /// Which it was, for a change that drops it: its value may be a password.
+    pub(super) fn named(&self) -> String {
+        format!("{}.{}", self.of, self.name)
+    }
+
     /// What it was, for a change.
     pub(super) fn was(&self) -> String {
         format!("{}.{}={}", self.of, self.name, self.text())

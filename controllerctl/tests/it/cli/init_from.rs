@@ -129,10 +129,12 @@ services:
         "  docker-compose.yml:27  lb.ports 80:80 -> services.web.ports 80:8000: ",
         "  docker-compose.yml:28  lb.ports 1936:1936 is gone: statistics",
         "  docker-compose.yml:30  lb.BACKEND_PORT=8000 is gone: ",
+        "  docker-compose.yml:31  lb.STATS_AUTH is gone: ",
         "  docker-compose.yml:32  lb.TIMEOUT client 50000 is gone: a client may be silent",
     ] {
         assert!(said.contains(line), "no {line:?}: {said}");
     }
+    assert!(!said.contains("admin:secret"), "a password: {said}");
     let left = std::fs::read_to_string(old.path("docker-compose.yml")).unwrap();
     assert_eq!(left, V1, "the old file is as it was");
     let (code, _, err) = old.ctl(&["init", "--from", "docker-compose.yml"]);
@@ -220,8 +222,8 @@ fn every_setting_of_docker_clouds_balancer_becomes_a_key() {
     assert_eq!(sorted(&text), sorted(CLOUD_TODAY), "{text}");
     for line in [
         "web.ports 8000 is gone: it has the balancer's port now",
-        "lb.MAXCONN=4096 is gone: ",
-        "web.VIRTUAL_HOST_WEIGHT=10 is gone: ",
+        "lb.MAXCONN is gone: ",
+        "web.VIRTUAL_HOST_WEIGHT is gone: ",
         "lb.ports 443:443 is gone: no certificate was named",
         "lb.volumes is gone: the edges need no engine",
     ] {
@@ -262,6 +264,50 @@ services:
     let line =
         "lb.CERT_FOLDER=/certs/ -> secrets.shop-1 from ./certs/Shop_1.pem, x-haproxy.tls: shop-1";
     assert!(said.contains(line), "{said}");
+}
+
+/// Two services behind a balancer with certificates, that come to the same names today.
+const ALIKE: &str = "version: '2'
+secrets:
+  shop: { file: ./other.pem }
+services:
+  web_1:
+    image: shop/web:1
+    expose: [8000]
+  lb:
+    image: dockercloud/haproxy
+    links: [web_1]
+    volumes: ['./certs:/certs']
+    environment: ['CERT_FOLDER=/certs/', 'ADDITIONAL_SERVICES=shop:web_1,shop:nobody']
+    ports: ['80:80', '443:443']
+";
+
+#[test]
+fn names_that_would_be_one_are_refused_and_none_is_lost() {
+    let old = Old::new(&ALIKE.replace("  lb:\n", "  web.1:\n    image: shop/web:2\n  lb:\n"));
+    let said = old.refused();
+    assert!(said.contains("\"web-1\" is taken"), "{said}");
+
+    let old = Old::new(ALIKE);
+    std::fs::create_dir(old.path("certs")).unwrap();
+    for name in ["1.example.pem", "2.example.pem", "shop.pem"] {
+        std::fs::write(old.path("certs").join(name), "").unwrap();
+    }
+    let said = old.refused();
+    for why in [
+        "./certs/2.example.pem would be the secret \"example\"",
+        "./certs/shop.pem would be the secret \"shop\"",
+        "services.lb.environment.ADDITIONAL_SERVICES: there is no service \"nobody\"",
+    ] {
+        assert!(said.contains(why), "no {why}: {said}");
+    }
+    assert!(!said.contains("no service \"web"), "{said}");
+
+    for number in 0..65 {
+        std::fs::write(old.path(&format!("certs/{number}.pem")), "").unwrap();
+    }
+    let said = old.refused();
+    assert!(said.contains("there are 68 .pem files"), "{said}");
 }
 
 /// What has no counterpart, and the words that say so.
