@@ -44,6 +44,10 @@ build: ## Builds the three programs in release mode, into .lab/bin
 route-test: ## Tests the route of service names, in a network namespace of its own
 	unshare -rn cargo test --offline -p node-agent --lib -- --ignored the_kernel
 
+.PHONY: engine-test
+engine-test: ## Tests secrets and configs on the engine of this machine: IMAGE=NAME, any with sh, cat, ls
+	LONGSHORE_ENGINE_IMAGE=$(IMAGE) cargo test --offline -p node-agent --lib -- --ignored real_engine
+
 .PHONY: man
 man: build ## Writes manual pages of controllerctl, into .lab/man/man1
 	@.lab/bin/controllerctl man .lab/man/man1

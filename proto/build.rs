@@ -19,7 +19,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         // Written by hand: what they hold must not be seen.
         .skip_debug([
             ".longshore.agent.v1.Certificate",
+            ".longshore.agent.v1.Contents",
             ".longshore.control.v1.Secret",
+            ".longshore.control.v1.FileContents",
         ])
         .compile_fds(descriptors)?;
     Ok(())

@@ -20,6 +20,7 @@ use tokio::sync::{Notify, broadcast, watch};
 
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::contents::Contents;
 use crate::fleet::Fleet;
 use crate::history::{self, History};
 use crate::reconcile::names::Directory;
@@ -98,6 +99,7 @@ pub struct Cluster {
     naming: Mutex<Directory>,
     desired: ArcSwap<Desired>,
     secrets: ArcSwap<Secrets>,
+    contents: ArcSwap<Contents>,
     view: ArcSwap<View>,
     planned: watch::Sender<()>,
     events: broadcast::Sender<Arc<StoredEvent>>,
@@ -118,6 +120,11 @@ pub struct Parts {
     pub clock: Clock,
     /// Port that the server listens on.
     pub port: u16,
+}
+
+fn advertised(config: &Config, meta: &Meta) -> Vec<String> {
+    let own = config.advertise.clone();
+    own.unwrap_or_else(|| meta.advertise.clone())
 }
 
 impl Cluster {
@@ -142,6 +149,7 @@ impl Cluster {
             tokens,
             plan,
             secrets,
+            contents,
         } = loaded;
         let secrets = Secrets::loaded(secrets);
         desired.certificates = Arc::clone(&secrets.shown);
@@ -159,10 +167,7 @@ impl Cluster {
             ..View::default()
         };
         Ok(Arc::new(Self {
-            advertise: config
-                .advertise
-                .clone()
-                .unwrap_or_else(|| meta.advertise.clone()),
+            advertise: advertised(&config, &meta),
             fence: Fence {
                 cluster_generation: meta.cluster_generation,
                 term,
@@ -184,6 +189,7 @@ impl Cluster {
             naming: Mutex::default(),
             desired: ArcSwap::from_pointee(desired),
             secrets: ArcSwap::from_pointee(secrets),
+            contents: ArcSwap::from_pointee(Contents { all: contents }),
             view: ArcSwap::from_pointee(view),
             planned: watch::Sender::new(()),
             events: broadcast::Sender::new(EVENTS_WAITING_MAX),
@@ -214,6 +220,17 @@ impl Cluster {
     /// writers apart.
     pub fn set_secrets(&self, secrets: Secrets) {
         self.secrets.store(Arc::new(secrets));
+    }
+
+    /// Contents of secrets and configs of all apps, now.
+    #[must_use]
+    pub fn contents(&self) -> Arc<Contents> {
+        self.contents.load_full()
+    }
+
+    /// Publishes contents that were stored. As [`Self::set_secrets`].
+    pub fn set_contents(&self, contents: Contents) {
+        self.contents.store(Arc::new(contents));
     }
 
     /// What was planned last.

@@ -8,6 +8,7 @@ pub mod cli;
 pub mod clock;
 pub mod cluster;
 pub mod config;
+pub mod contents;
 pub mod explain;
 pub mod files;
 pub mod fleet;

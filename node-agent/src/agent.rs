@@ -107,11 +107,11 @@ pub async fn run(data_dir: &Path, config_path: &Path) -> Result<(), AgentError> 
     let runtime = Arc::new(DockerRuntime::new(&config.engine_socket, &file.cluster));
     let (engine_out, mut engine) = watch::channel(EngineInfo::default());
     let (snapshots_out, snapshots) = watch::channel(Snapshot::default());
-    let (mut assignments, mut names) = (None, None);
+    let (mut assignments, mut names, mut contents) = (None, None, None);
     if file.roles.worker {
         let (sender, receiver) = watch::channel(book.assignment);
-        assignments = Some(sender);
         let (handle, doors) = start_mesh(&config, &identity, book.names, &mut parts, &stop)?;
+        let (holds, held) = watch::channel(Arc::default());
         let reconciler = Reconciler {
             runtime: Arc::clone(&runtime),
             core: Core::new(place(&file, policy), book.failed),
@@ -121,8 +121,9 @@ pub async fn run(data_dir: &Path, config_path: &Path) -> Result<(), AgentError> 
             snapshots: snapshots_out,
             doors,
             names: handle.names.subscribe(),
+            contents: held,
         };
-        names = Some(handle);
+        (assignments, names, contents) = (Some(sender), Some(handle), Some(holds));
         parts.spawn(reconciler.run(stop.clone()));
         parts.spawn(preflight(Arc::clone(&runtime), engine_out, stop.clone()));
         // Not there yet is fine: the reports say so.
@@ -150,6 +151,7 @@ pub async fn run(data_dir: &Path, config_path: &Path) -> Result<(), AgentError> 
         assignments,
         routes,
         certificates,
+        contents,
         names,
         snapshots,
         edge_reports,

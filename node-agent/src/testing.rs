@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use longshore_model::plan::{AssignedReplica, PortBinding};
+use longshore_model::spec::{ContentDigest, FileKind, FileSpec};
 use longshore_model::{Assignment, ContainerSpec, ReplicaId, TemplateId};
 
 use crate::runtime::Launch;
@@ -38,6 +39,19 @@ pub(crate) fn spec(image: &str) -> ContainerSpec {
     }
 }
 
+pub(crate) fn file(target: &str, contents: &[u8]) -> FileSpec {
+    FileSpec {
+        kind: FileKind::Secret,
+        name: "pw".into(),
+        target: target.into(),
+        uid: 0,
+        gid: 0,
+        mode: 0o444,
+        bytes: contents.len() as u64,
+        digest: ContentDigest::of(contents),
+    }
+}
+
 pub(crate) fn assignment(generation: u64, replicas: &[AssignedReplica]) -> Assignment {
     Assignment {
         generation,
@@ -52,6 +66,7 @@ pub(crate) fn launch(replica: AssignedReplica, spec: ContainerSpec) -> Launch {
         replica,
         spec: Arc::new(spec),
         hosts: BTreeMap::new(),
+        files: Vec::new(),
         ipv6: false,
     }
 }

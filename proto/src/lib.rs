@@ -29,6 +29,20 @@ mod redacted {
         }
     }
 
+    impl fmt::Debug for super::agent::v1::Contents {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            let bytes = self.contents.len();
+            write!(f, "Contents(sha256:{}, {bytes} bytes)", self.digest)
+        }
+    }
+
+    impl fmt::Debug for super::control::v1::FileContents {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            let bytes = self.contents.len();
+            write!(f, "FileContents(sha256:{}, {bytes} bytes)", self.digest)
+        }
+    }
+
     impl fmt::Debug for super::control::v1::Secret {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             write!(f, "Secret({}, {} secret bytes)", self.name, self.pem.len())

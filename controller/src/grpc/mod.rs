@@ -26,8 +26,8 @@ use crate::store::StoreError;
 
 /// Largest message of an agent.
 const AGENT_BYTES_MAX: usize = 1 << 20;
-/// Largest message of an operator.
-const CONTROL_BYTES_MAX: usize = 4 << 20;
+/// Largest message of an operator: an app with 8 MiB of secrets and configs.
+const CONTROL_BYTES_MAX: usize = 16 << 20;
 /// Largest assignment or routes.
 const COMMAND_BYTES_MAX: usize = 64 << 20;
 /// Calls at the same time on one connection.

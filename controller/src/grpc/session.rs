@@ -7,8 +7,8 @@ use std::time::Duration;
 use longshore_model::NodeId;
 use longshore_proto::agent::v1 as pb;
 use longshore_wire::{
-    assignment_to_pb, capacity_from_pb, certificates_to_pb, edge_report_from_pb, names_to_pb,
-    node_report_from_pb, routes_to_pb,
+    assignment_to_pb, capacity_from_pb, certificates_to_pb, contents_to_pb, edge_report_from_pb,
+    names_to_pb, node_report_from_pb, routes_to_pb,
 };
 use pb::session_request::Message as Request;
 use pb::session_response::Message as Response;
@@ -18,6 +18,7 @@ use tonic::{Status, Streaming};
 
 use super::{enroll, quoted};
 use crate::cluster::Cluster;
+use crate::contents::Held;
 use crate::fleet::{Command, Greeting, OutboxReader, Outgoing, Session};
 
 /// The first message must come within this.
@@ -132,6 +133,7 @@ async fn send(
     if !say(responses, welcome).await {
         return;
     }
+    let mut held = Held::default();
     let mut pings = interval(PING_PERIOD);
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -145,6 +147,12 @@ async fn send(
             }
             next = outbox.next() => match next {
                 Some(Outgoing::Assignment(assignment)) => {
+                    for (digest, contents) in held.before(&assignment, &cluster.contents()) {
+                        let contents = contents_to_pb(&digest, &contents, cluster.fence);
+                        if !say(responses, Response::Contents(contents)).await {
+                            return;
+                        }
+                    }
                     Response::Assignment(assignment_to_pb(&assignment, cluster.fence))
                 }
                 Some(Outgoing::Names(names)) => Response::Names(names_to_pb(&names, cluster.fence)),

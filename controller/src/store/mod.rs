@@ -14,6 +14,7 @@
 //! Every error of a write but a guard and a full disk is fatal to the process: an engine that
 //! failed once must be reopened and checked, never asked again.
 
+mod contents;
 mod control;
 mod history;
 mod mem;
@@ -28,6 +29,7 @@ mod secrets;
 #[cfg(test)]
 mod laws;
 
+pub use self::contents::ContentChanges;
 pub use self::history::{Group, HistoryBatch, Span};
 pub use self::mem::MemStore;
 pub use self::redb::RedbStore;
@@ -77,11 +79,13 @@ pub enum Table {
     Revisions,
     /// Secrets by app and name.
     Secrets,
+    /// Contents of secrets and configs by app and digest.
+    Contents,
 }
 
 impl Table {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Meta,
         Self::Apps,
         Self::Nodes,
@@ -100,6 +104,7 @@ impl Table {
         Self::Rollout,
         Self::Revisions,
         Self::Secrets,
+        Self::Contents,
     ];
 
     /// Its name in the file.
@@ -124,6 +129,7 @@ impl Table {
             Self::Rollout => "rollout",
             Self::Revisions => "revisions",
             Self::Secrets => "secrets",
+            Self::Contents => "contents",
         }
     }
 }

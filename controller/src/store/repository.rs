@@ -16,7 +16,7 @@ use super::history::HistoryBatch;
 use super::record::{decode, encode};
 use super::revisions::{self, Origin};
 use super::rows::{Loaded, Meta, NodeRecord, SCHEMA, SCHEMA_READ_MIN, StoredEvent, TokenRecord};
-use super::{Batch, Change, Guard, Store, StoreError, Table, plan, secrets};
+use super::{Batch, Change, Guard, Store, StoreError, Table, contents, plan, secrets};
 
 /// Events kept; older ones leave as new ones come.
 pub const EVENTS_MAX: u64 = 10_000;
@@ -197,7 +197,7 @@ impl Repository {
         })
     }
 
-    /// Removes an app, its past revisions, its secrets and what operators said of its services.
+    /// Removes an app, its past revisions, its secrets and contents, and what operators said of its services.
     ///
     /// # Errors
     /// As [`Store::write`].
@@ -476,6 +476,7 @@ fn load(store: &dyn Store, meta: Meta, term: u64) -> Result<Loaded, StoreError> 
         tokens: Vec::new(),
         plan: plan::load(store)?,
         secrets: secrets::load(store)?,
+        contents: contents::load(store)?,
     };
     read_all(store, Table::Apps, |_, app: App| {
         loaded.desired.apps.insert(app.name.clone(), app);

@@ -112,7 +112,12 @@ pub(super) fn added(app: &App, origin: Origin) -> Result<Vec<Change>, StoreError
 pub(super) fn forgotten(store: &dyn Store, app: &AppName) -> Result<Vec<Change>, StoreError> {
     let prefix = format!("{app}/").into_bytes();
     let mut changes = Vec::new();
-    for table in [Table::Revisions, Table::Rollout, Table::Secrets] {
+    for table in [
+        Table::Revisions,
+        Table::Rollout,
+        Table::Secrets,
+        Table::Contents,
+    ] {
         let rows = store.scan(table, &prefix, ROWS_MAX)?;
         let of_app = rows.into_iter().filter(|(key, _)| key.starts_with(&prefix));
         changes.extend(of_app.map(|(key, _)| Change {

@@ -2,8 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use longshore_model::spec::FileContents;
 use longshore_model::{Desired, Event, Node, NodeId, Plan, SecretKey, SecretText, TimeMs};
 use serde::{Deserialize, Serialize};
+
+use crate::contents::ContentKey;
 
 /// Version of the rows that this program reads and writes.
 pub(super) const SCHEMA: u32 = 2;
@@ -108,4 +111,6 @@ pub struct Loaded {
     pub plan: Plan,
     /// Secrets of all apps.
     pub secrets: BTreeMap<SecretKey, SecretText>,
+    /// Contents of secrets and configs of all apps.
+    pub contents: BTreeMap<ContentKey, FileContents>,
 }

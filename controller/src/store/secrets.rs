@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::repository::{Repository, bad_key, put, read_all, remove};
 use super::revisions::{self, Origin};
-use super::{Change, Store, StoreError, StoredEvent, Table};
+use super::{Change, ContentChanges, Store, StoreError, StoredEvent, Table, contents};
 
 /// What is stored of one. Not `Debug`.
 #[derive(Serialize, Deserialize)]
@@ -48,8 +48,8 @@ pub(super) fn load(store: &dyn Store) -> Result<BTreeMap<SecretKey, SecretText>,
 }
 
 impl Repository {
-    /// Writes an app that a file brought, where it changed, with its secrets that did, in one
-    /// batch.
+    /// Writes an app that a file brought, where it changed, with its certificates and contents
+    /// of files that did, in one batch.
     ///
     /// # Errors
     /// As [`Store::write`].
@@ -57,10 +57,12 @@ impl Repository {
         &mut self,
         app: Option<&App>,
         secrets: &SecretChanges,
+        files: &ContentChanges,
         events: &[Event],
     ) -> Result<Vec<StoredEvent>, StoreError> {
         self.write_with(events, |batch| {
             batch.changes.extend(changes(secrets)?);
+            batch.changes.extend(contents::changes(files)?);
             if let Some(app) = app {
                 batch
                     .changes
@@ -103,9 +105,14 @@ mod tests {
             (key("shop/b"), text("hunter2")),
             (key("shop-b/a"), text("hunter3")),
         ];
-        repository.apply_app(None, &first.into(), &[]).unwrap();
+        let none = ContentChanges::new();
+        repository
+            .apply_app(None, &first.into(), &none, &[])
+            .unwrap();
         let second = [(key("shop/a"), text("hunter4")), (key("shop/b"), None)];
-        repository.apply_app(None, &second.into(), &[]).unwrap();
+        repository
+            .apply_app(None, &second.into(), &none, &[])
+            .unwrap();
         let (mut repository, loaded) = Repository::open(Arc::clone(&store)).unwrap();
         let kept = [
             (key("shop/a"), SecretText::new("hunter4")),

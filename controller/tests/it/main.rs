@@ -6,6 +6,7 @@
 mod cluster;
 mod enrolment;
 mod explain;
+mod files;
 mod names;
 mod neighbours;
 mod secrets;

@@ -8,10 +8,12 @@ use sha2::{Digest, Sha256};
 
 mod engine;
 mod engine_rules;
+pub mod file;
 mod mount;
 
 pub use engine::{EngineOptions, LogSpec, Ulimit};
 pub use engine_rules::EngineRules;
+pub use file::{ContentDigest, ContentMap, FileContents, FileKind, FileSpec};
 pub use mount::{Mount, MountOptions};
 
 use crate::autoscale::AutoscaleSpec;
@@ -91,6 +93,10 @@ pub struct ContainerSpec {
     /// Volumes and binds.
     #[serde(default)]
     pub mounts: Vec<Mount>,
+    /// Secrets and configs. Left out of the canonical form when empty, so that templates keep
+    /// their ids.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<FileSpec>,
     /// Options that open the host; refused unless a node's own policy allows them.
     #[serde(default)]
     pub privileges: Privileges,

@@ -4,6 +4,7 @@
 mod agent;
 mod autoscale;
 mod certificates;
+mod contents;
 mod control;
 mod edge;
 mod error;
@@ -20,6 +21,7 @@ pub use agent::{
     node_report_from_pb, node_report_to_pb,
 };
 pub use certificates::{certificates_from_pb, certificates_to_pb};
+pub use contents::{checked_contents, contents_from_pb, contents_to_pb};
 pub use control::{event_to_pb, event_type, json_to_struct, struct_to_json, to_struct};
 pub use error::WireError;
 pub use logs::{LogPosition, LogResume};

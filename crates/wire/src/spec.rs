@@ -1,6 +1,7 @@
 //! `longshore.spec.v1`.
 
 mod engine;
+mod files;
 mod neighbours;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -112,6 +113,7 @@ pub fn container_spec_to_pb(spec: &ContainerSpec) -> pb::ContainerSpec {
             variant: platform.variant.clone(),
         }),
         engine: engine::options_to(&spec.engine),
+        files: spec.files.iter().map(files::to).collect(),
     }
 }
 
@@ -170,7 +172,7 @@ pub fn container_spec_from_pb(spec: pb::ContainerSpec) -> Result<ContainerSpec, 
     }
     let ports = list("ports", 32, spec.ports, |value| port("ports", value))?;
     let fixed_ports = fixed_ports_from(&ports, &spec.fixed_ports)?;
-    Ok(ContainerSpec {
+    files::checked(ContainerSpec {
         image: spec.image,
         pull_policy,
         entrypoint: words_from("entrypoint", spec.entrypoint)?,
@@ -192,6 +194,7 @@ pub fn container_spec_from_pb(spec: pb::ContainerSpec) -> Result<ContainerSpec, 
         probe: spec.probe.map(probe_from).transpose()?,
         resources: spec.resources.map(resources_from).unwrap_or_default(),
         mounts: list("mounts", 128, spec.mounts, engine::mount_from)?,
+        files: files::from(spec.files)?,
         privileges: privileges_from(spec.privileges.unwrap_or_default())?,
         engine: spec
             .engine

@@ -79,11 +79,23 @@ async fn start<R: Runtime>(runtime: &R, launch: &Launch, existing: Option<Contai
     };
     match made {
         Err(error) => failed(None, error),
-        Ok(container) => match runtime.start(&container).await {
+        Ok(container) => match fill_and_start(runtime, launch, &container).await {
             Ok(()) => Done::Launched { replica, container },
             Err(error) => failed(Some(container), error),
         },
     }
+}
+
+/// A container that the engine or this agent left between the two gets its files again.
+async fn fill_and_start<R: Runtime>(
+    runtime: &R,
+    launch: &Launch,
+    container: &str,
+) -> Result<(), RuntimeError> {
+    if !launch.files.is_empty() {
+        runtime.put_files(container, launch).await?;
+    }
+    runtime.start(container).await
 }
 
 async fn stop<R: Runtime>(

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use longshore_model::observe::EngineState;
 use longshore_model::reason::FailReason;
-use longshore_model::spec::PullPolicy;
+use longshore_model::spec::{ContentMap, PullPolicy};
 use longshore_model::{Assignment, Names, ReplicaId, ReplicaState};
 
 pub use self::view::{Snapshot, View};
@@ -43,6 +43,7 @@ pub struct Core {
     generation: u64,
     images_wanted: BTreeSet<String>,
     names: Arc<Names>,
+    contents: Arc<ContentMap>,
     replicas: BTreeMap<ReplicaId, Tracked>,
     images: BTreeSet<String>,
     pulls: BTreeSet<String>,
@@ -72,6 +73,7 @@ impl Core {
             generation: 0,
             images_wanted: BTreeSet::new(),
             names: Arc::default(),
+            contents: Arc::default(),
             replicas: failed.into_iter().map(remembered).collect(),
             images: BTreeSet::new(),
             pulls: BTreeSet::new(),
@@ -122,6 +124,11 @@ impl Core {
     /// Takes in what containers reach by name, and for how long those who do may finish.
     pub fn name(&mut self, names: Arc<Names>) {
         self.names = names;
+    }
+
+    /// Takes in the contents of secrets and configs that are here.
+    pub fn hold(&mut self, contents: Arc<ContentMap>) {
+        self.contents = contents;
     }
 
     /// What the doors of this node's replicas must be now: told to them before the connections of

@@ -18,6 +18,8 @@ mod drain_tests;
 #[cfg(test)]
 mod exit_tests;
 #[cfg(test)]
+mod file_tests;
+#[cfg(test)]
 mod tests;
 mod tracked;
 #[cfg(test)]
@@ -30,6 +32,7 @@ use std::time::Duration;
 
 use longshore_model::observe::EngineState;
 use longshore_model::reason::FailReason;
+use longshore_model::spec::ContentMap;
 use longshore_model::{Assignment, Names, ReplicaId};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
@@ -101,6 +104,8 @@ pub struct Reconciler<R> {
     pub doors: Arc<Doors>,
     /// What containers reach by name.
     pub names: watch::Receiver<Arc<Names>>,
+    /// Contents of secrets and configs, as the controller sends them.
+    pub contents: watch::Receiver<Arc<ContentMap>>,
 }
 
 enum Finished {
@@ -131,6 +136,7 @@ impl<R: Runtime> Reconciler<R> {
         let mut left = self.doors.changes();
         self.take_assignment();
         self.core.name(self.names.borrow_and_update().clone());
+        self.core.hold(self.contents.borrow_and_update().clone());
         loop {
             let now_ms = self.clock.now_ms();
             // In this order: a replica that shall stop gets nothing new after it was counted.
@@ -170,6 +176,9 @@ impl<R: Runtime> Reconciler<R> {
                 // Before an assignment whose containers are made with them.
                 Ok(()) = self.names.changed() => {
                     self.core.name(self.names.borrow_and_update().clone());
+                }
+                Ok(()) = self.contents.changed() => {
+                    self.core.hold(self.contents.borrow_and_update().clone());
                 }
                 Ok(()) = self.assignments.changed() => self.take_assignment(),
                 Ok(()) = left.changed() => {}

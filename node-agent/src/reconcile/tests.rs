@@ -21,6 +21,7 @@ pub(super) struct Rig {
     generation: u64,
     pub(super) doors: Arc<Doors>,
     names: watch::Sender<Arc<Names>>,
+    pub(super) contents: watch::Sender<Arc<ContentMap>>,
     stop: CancellationToken,
     _dir: tempfile::TempDir,
 }
@@ -54,6 +55,7 @@ pub(super) fn rig(runtime: FakeRuntime, first: Option<Assignment>) -> Rig {
     let stop = CancellationToken::new();
     let doors = Arc::new(Doors::default());
     let (names, names_out) = watch::channel(Arc::default());
+    let (contents, held) = watch::channel(Arc::default());
     let reconciler = Reconciler {
         runtime: Arc::clone(&runtime),
         core: Core::new(place, BTreeMap::new()),
@@ -63,6 +65,7 @@ pub(super) fn rig(runtime: FakeRuntime, first: Option<Assignment>) -> Rig {
         snapshots: snapshots_out,
         doors: Arc::clone(&doors),
         names: names_out,
+        contents: held,
     };
     tokio::spawn(reconciler.run(stop.clone()));
     Rig {
@@ -72,6 +75,7 @@ pub(super) fn rig(runtime: FakeRuntime, first: Option<Assignment>) -> Rig {
         generation,
         doors,
         names,
+        contents,
         stop,
         _dir: dir,
     }

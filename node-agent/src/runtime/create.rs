@@ -5,11 +5,12 @@ mod options;
 use std::collections::HashMap;
 
 use bollard::models::{
-    ContainerCreateBody, DeviceMapping, HealthConfig, HostConfig, PortBinding, RestartPolicy,
-    RestartPolicyNameEnum,
+    ContainerCreateBody, DeviceMapping, HealthConfig, HostConfig, Mount, MountType, PortBinding,
+    RestartPolicy, RestartPolicyNameEnum,
 };
 use longshore_model::ContainerSpec;
 use longshore_model::spec::ExecCheck;
+use longshore_model::spec::file::SECRETS_DIRECTORY;
 
 use super::Launch;
 
@@ -147,7 +148,7 @@ fn host_config(launch: &Launch) -> HostConfig {
         readonly_rootfs: Some(spec.read_only),
         extra_hosts: Some(extra_hosts(launch)).filter(|hosts| !hosts.is_empty()),
         tmpfs: Some(spec.tmpfs.iter().map(|entry| tmpfs(entry)).collect()),
-        mounts: Some(spec.mounts.iter().map(options::mount).collect()),
+        mounts: Some(mounts(spec)),
         // The agent restarts what crashed: the engine cannot tell a crash from a stop by hand.
         restart_policy: Some(RestartPolicy {
             name: Some(RestartPolicyNameEnum::NO),
@@ -155,6 +156,18 @@ fn host_config(launch: &Launch) -> HostConfig {
         }),
         ..HostConfig::default()
     }
+}
+
+/// Those of its file; and where the engine could not write secrets, a volume without a name, which
+/// goes with the container.
+fn mounts(spec: &ContainerSpec) -> Vec<Mount> {
+    let secrets = spec.has_secrets_volume().then(|| Mount {
+        typ: Some(MountType::VOLUME),
+        target: Some(SECRETS_DIRECTORY.to_owned()),
+        ..Mount::default()
+    });
+    let own = spec.mounts.iter().map(options::mount);
+    own.chain(secrets).collect()
 }
 
 /// Those of its file, and names of services that the file does not lead elsewhere. With the host's

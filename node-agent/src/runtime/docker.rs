@@ -18,12 +18,14 @@ use bollard::query_parameters::{
     CreateContainerOptionsBuilder, CreateImageOptionsBuilder, EventsOptionsBuilder,
     InspectContainerOptions, ListContainersOptionsBuilder, LogsOptionsBuilder,
     RemoveContainerOptionsBuilder, StartContainerOptions, StopContainerOptionsBuilder,
+    UploadToContainerOptionsBuilder,
 };
 use bollard::{API_DEFAULT_VERSION, Docker};
 use futures_util::StreamExt;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
+use super::archive::archives;
 use super::create::{LABEL_CLUSTER, LABEL_MANAGED, LABEL_REPLICA, container_name, create_body};
 use super::words::{sort, stuck, unless_said};
 use super::{
@@ -289,6 +291,23 @@ impl Runtime for DockerRuntime {
             .call("creating the container", CHANGE_DEADLINE, make)
             .await?;
         Ok(made.id)
+    }
+
+    async fn put_files(&self, id: &str, launch: &Launch) -> Result<(), RuntimeError> {
+        for archive in archives(&launch.spec, &launch.files) {
+            // A directory in the image is no place for a file.
+            let options = UploadToContainerOptionsBuilder::new()
+                .path(archive.directory)
+                .no_overwrite_dir_non_dir("true")
+                .build();
+            let body = bollard::body_full(archive.tar.into());
+            let put = |docker: Docker| async move {
+                docker.upload_to_container(id, Some(options), body).await
+            };
+            let attempted = "putting secrets and configs into the container";
+            self.call(attempted, CHANGE_DEADLINE, put).await?;
+        }
+        Ok(())
     }
 
     async fn start(&self, id: &str) -> Result<(), RuntimeError> {

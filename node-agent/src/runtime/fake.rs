@@ -25,6 +25,8 @@ pub(crate) struct FakeContainer {
     pub(crate) inspection: Inspection,
     pub(crate) starts: u32,
     pub(crate) ended_at: Option<Instant>,
+    /// Files that were put into it, by path.
+    pub(crate) files: BTreeMap<String, Vec<u8>>,
 }
 
 #[derive(Debug, Default)]
@@ -37,6 +39,8 @@ pub(crate) struct State {
     pub(crate) away: Option<ErrorKind>,
     /// The next creations fail so.
     pub(crate) create_errors: VecDeque<ErrorKind>,
+    /// The next files are not taken so.
+    pub(crate) file_errors: VecDeque<ErrorKind>,
     /// The next starts fail so.
     pub(crate) start_errors: VecDeque<ErrorKind>,
     /// The next pauses fail so.
@@ -97,6 +101,7 @@ impl FakeRuntime {
             inspection,
             starts: 0,
             ended_at: None,
+            files: BTreeMap::new(),
         };
         state.containers.insert(id.clone(), container);
         id
@@ -250,6 +255,23 @@ impl Runtime for FakeRuntime {
             state.hosts.push(launch.hosts.clone());
         }
         Ok(self.put(launch.replica.id.0, Condition::Created))
+    }
+
+    async fn put_files(&self, id: &str, launch: &Launch) -> Result<(), RuntimeError> {
+        let mut state = self.check()?;
+        if let Some(kind) = state.file_errors.pop_front() {
+            return Err(error(kind));
+        }
+        let Some(container) = state.containers.get_mut(id) else {
+            return Err(error(ErrorKind::NotFound));
+        };
+        if container.condition != Condition::Created {
+            return Err(error(ErrorKind::Refused));
+        }
+        let files = launch.files.iter();
+        let files = files.map(|(file, bytes)| (file.target.clone(), bytes.expose().to_vec()));
+        container.files.extend(files);
+        Ok(())
     }
 
     async fn start(&self, id: &str) -> Result<(), RuntimeError> {

@@ -6,10 +6,13 @@
 //! # Assumptions
 //! A container carries its replica's id as a label; the engine keeps that over restarts.
 
+pub mod archive;
 pub mod create;
 pub mod docker;
 #[cfg(test)]
 pub(crate) mod fake;
+#[cfg(test)]
+mod real_tests;
 mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,6 +22,7 @@ use std::sync::Arc;
 
 use futures_util::Stream;
 use longshore_model::plan::AssignedReplica;
+use longshore_model::spec::{FileContents, FileSpec};
 use longshore_model::{ContainerSpec, ReplicaId};
 use tokio::io::AsyncWrite;
 
@@ -114,6 +118,8 @@ pub struct Launch {
     pub spec: Arc<ContainerSpec>,
     /// Names of services that it shall know.
     pub hosts: BTreeMap<String, Ipv4Addr>,
+    /// Its secrets and configs, where they are not in its container yet.
+    pub files: Vec<(FileSpec, FileContents)>,
     /// Publish on IPv6 as well as the node's address is one.
     pub ipv6: bool,
 }
@@ -217,6 +223,14 @@ pub trait Runtime: Send + Sync + 'static {
         &self,
         launch: &Launch,
     ) -> impl Future<Output = Result<ContainerId, RuntimeError>> + Send;
+
+    /// Puts its secrets and configs into a container that was never started. Again is the same.
+    /// Deadline 30 s.
+    fn put_files(
+        &self,
+        id: &str,
+        launch: &Launch,
+    ) -> impl Future<Output = Result<(), RuntimeError>> + Send;
 
     /// Starts one. Deadline 30 s.
     fn start(&self, id: &str) -> impl Future<Output = Result<(), RuntimeError>> + Send;

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, Streaming};
 
 use super::SessionParts;
+use super::contents::{forget_others, take_contents};
 use super::reports::Reporter;
 use super::streams::Streams;
 use crate::edge;
@@ -304,6 +305,11 @@ impl Live {
                     self.send(Out::Refused(refused))?;
                 }
             }
+            Some(In::Contents(contents)) => {
+                if let Some(refused) = take_contents(parts, contents)? {
+                    self.send(Out::Refused(refused))?;
+                }
+            }
             Some(In::OpenStream(open)) => {
                 let snapshot = parts.snapshots.borrow().clone();
                 self.streams
@@ -369,10 +375,14 @@ async fn take_assignment<R: Runtime>(
                 term = fence.term,
                 "assignment accepted"
             );
+            forget_others(parts, &assignment);
             sender.send_replace(Some(assignment));
             Ok(None)
         }
-        Ok(Accepted::Same) => Ok(None),
+        Ok(Accepted::Same) => {
+            forget_others(parts, &assignment);
+            Ok(None)
+        }
         Err(error) => Ok(Some(refusal(parts, "assignment", generation, &error))),
     }
 }

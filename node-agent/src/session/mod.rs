@@ -3,6 +3,7 @@
 //! Nothing that happens here stops a container or changes HAProxy: losing the controller loses
 //! only news.
 
+mod contents;
 mod live;
 mod reports;
 pub mod streams;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use longshore_haproxy_driver::Certificates;
+use longshore_model::spec::ContentMap;
 use longshore_model::{Assignment, Routes};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep};
@@ -51,6 +53,9 @@ pub struct SessionParts<R> {
     pub routes: Option<watch::Sender<Option<Arc<Routes>>>>,
     /// To the edge, as [`Self::routes`].
     pub certificates: Option<watch::Sender<Arc<Certificates>>>,
+    /// Contents of secrets and configs, to the reconciler; in memory alone. None on a node that
+    /// is no worker.
+    pub contents: Option<watch::Sender<Arc<ContentMap>>>,
     /// The data path between services, with its directory; none on a node that is no worker.
     pub names: Option<mesh::Handle>,
     /// From the reconciler.

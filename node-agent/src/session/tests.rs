@@ -25,6 +25,7 @@ use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
+mod contents;
 mod joining;
 mod names;
 
@@ -271,6 +272,7 @@ struct Agent {
     runtime: Arc<FakeRuntime>,
     mesh: Arc<mesh::Mesh>,
     names: watch::Receiver<Arc<Names>>,
+    contents: watch::Receiver<Arc<ContentMap>>,
 }
 
 impl Drop for Agent {
@@ -296,6 +298,8 @@ fn start(dir: &Path, runtime: FakeRuntime) -> Agent {
         address: identity.file.address,
         policy: Policy::default(),
     };
+    let (holds, held) = watch::channel(Arc::default());
+    let contents = held.clone();
     let reconciler = Reconciler {
         runtime: Arc::clone(&runtime),
         core: Core::new(place, ledger.book().failed),
@@ -305,6 +309,7 @@ fn start(dir: &Path, runtime: FakeRuntime) -> Agent {
         snapshots: snapshots_out,
         doors: Arc::default(),
         names: names.clone(),
+        contents: held,
     };
     tokio::spawn(reconciler.run(stop.clone()));
     let renewed = Arc::new(Notify::new());
@@ -315,6 +320,7 @@ fn start(dir: &Path, runtime: FakeRuntime) -> Agent {
         assignments: Some(assignments),
         routes: None,
         certificates: Some(watch::channel(Arc::default()).0),
+        contents: Some(holds),
         names: Some(handle),
         snapshots,
         edge_reports: watch::channel(EdgeReading::default()).1,
@@ -331,6 +337,7 @@ fn start(dir: &Path, runtime: FakeRuntime) -> Agent {
         runtime,
         mesh,
         names,
+        contents,
     }
 }
 

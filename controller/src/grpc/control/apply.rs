@@ -16,7 +16,7 @@ use tonic::Status;
 
 use super::differences::differences;
 use super::lists::is_shut_out;
-use super::{beforehand, find, secrets};
+use super::{beforehand, files, find, secrets};
 use crate::cluster::Cluster;
 use crate::config::Policy;
 use crate::grpc::Refusal;
@@ -273,6 +273,7 @@ pub(super) fn check_again(cluster: &Cluster, desired: &Desired, app: &App) -> Re
     }
     check_neighbours(&app.name, &app.services)?;
     secrets::check_present(cluster, &app.name, &app.services)?;
+    files::check_present(cluster, &app.name, &app.services)?;
     check_ports(cluster, desired, &app.name, &app.services)
 }
 
@@ -300,6 +301,7 @@ pub(super) fn apply_app(
 ) -> Result<pb::ApplyAppResponse, Refusal> {
     let (name, services) = read(request.app, &cluster.config.policy).map_err(Refusal)?;
     let sent = secrets::read(request.secrets, &name, &services, true).map_err(Refusal)?;
+    let brought = files::read(request.files, &name, &services).map_err(Refusal)?;
     let at_ms = cluster.now_ms();
     cluster.change(|ledger, desired| {
         let present = desired.apps.get(&name);
@@ -317,13 +319,15 @@ pub(super) fn apply_app(
         let none = Services::new();
         let services = keep_restarts(services, present.map_or(&none, |app| &app.services));
         let next = secrets::next(cluster, &name, &services, &sent)?;
+        let contents = files::next(cluster, &name, &services, &brought)?;
         let mut renewed = next.events(cluster, &name, &services, by);
         let numbers = numbers(cluster, desired, &name, &services)?;
         let same = |app: &App| app.services == services && app.numbers == numbers;
         if present.is_some_and(same) {
             let repository = &mut ledger.repository;
-            let stored = repository.apply_app(None, &next.changes, &renewed)?;
+            let stored = repository.apply_app(None, &next.changes, &contents, &renewed)?;
             next.publish(cluster, desired, by);
+            files::publish(cluster, &contents);
             let secrets = next.said;
             let answer = pb::ApplyAppResponse {
                 revision,
@@ -349,8 +353,9 @@ pub(super) fn apply_app(
         renewed.push(Event { at_ms, kind });
         let events = ledger
             .repository
-            .apply_app(Some(&app), &next.changes, &renewed)?;
+            .apply_app(Some(&app), &next.changes, &contents, &renewed)?;
         next.publish(cluster, desired, by);
+        files::publish(cluster, &contents);
         desired.apps.insert(name, app);
         Ok((
             pb::ApplyAppResponse {
@@ -385,6 +390,7 @@ pub(super) fn down_app(
             .repository
             .remove_app(&name, &spoken, &[Event { at_ms, kind }])?;
         secrets::forget(cluster, desired, &name);
+        files::forget(cluster, &name);
         desired.apps.remove(&name);
         desired.manual.retain(|key, _| key.app != name);
         desired.rollout.retain(|key, _| key.app != name);

@@ -39,6 +39,9 @@ fn hide(path: &str, value: &mut Value, hidden: &mut Vec<Value>) {
     let is_secret = path.ends_with(".log.options") || path.ends_with(".driver_opts");
     match value {
         Value::Object(fields) => {
+            if path.ends_with(".files") {
+                shorten(fields);
+            }
             for (name, value) in fields {
                 if is_secret {
                     let known = hidden.iter().position(|known| known == value);
@@ -54,6 +57,18 @@ fn hide(path: &str, value: &mut Value, hidden: &mut Vec<Value>) {
         }
         Value::Array(items) => items.iter_mut().for_each(|item| hide(path, item, hidden)),
         _ => {}
+    }
+}
+
+/// A secret or config as people read it.
+fn shorten(file: &mut Map<String, Value>) {
+    if let Some(digest) = file.get("digest").and_then(Value::as_str) {
+        let short = digest.get(..12).unwrap_or_default();
+        let short = format!("sha256:{short}");
+        file.insert("digest".to_owned(), short.into());
+    }
+    if let Some(mode) = file.get("mode").and_then(Value::as_u64) {
+        file.insert("mode".to_owned(), format!("{mode:04o}").into());
     }
 }
 

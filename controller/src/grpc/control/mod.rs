@@ -8,6 +8,7 @@ mod decisions;
 mod differences;
 mod events;
 mod exec;
+mod files;
 mod find;
 mod leavers;
 mod lists;

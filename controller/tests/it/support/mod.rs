@@ -267,6 +267,9 @@ pub(crate) struct Told {
     pub(crate) routes: Option<agent::Routes>,
     pub(crate) certificates: Option<agent::Certificates>,
     pub(crate) names: Option<agent::Names>,
+    /// All of them, in their order; and how many there were before the last assignment.
+    pub(crate) contents: Vec<agent::Contents>,
+    pub(crate) contents_before: usize,
     pub(crate) ended: Option<String>,
 }
 
@@ -422,8 +425,10 @@ impl Fake {
                 self.node.assignment_generation = assignment.generation;
                 let running = assignment.replicas.iter().filter(|r| !r.stop);
                 self.node.replicas = running.map(healthy).collect();
-                self.told
-                    .send_modify(|told| told.assignment = Some(assignment));
+                self.told.send_modify(|told| {
+                    told.assignment = Some(assignment);
+                    told.contents_before = told.contents.len();
+                });
                 vec![Up::NodeReport(self.node.clone())]
             }
             Down::Routes(routes) => {
@@ -435,6 +440,10 @@ impl Fake {
             Down::Certificates(certificates) => {
                 self.told
                     .send_modify(|told| told.certificates = Some(certificates));
+                Vec::new()
+            }
+            Down::Contents(contents) => {
+                self.told.send_modify(|told| told.contents.push(contents));
                 Vec::new()
             }
             Down::OpenStream(open) => answer(&open),

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use longshore_model::observe::EngineState;
-use longshore_model::spec::PullPolicy;
-use longshore_model::{ReplicaId, ReplicaState};
+use longshore_model::spec::{ContentMap, FileContents, FileSpec, PullPolicy};
+use longshore_model::{ContainerSpec, Names, ReplicaId, ReplicaState};
 
 use super::super::AgentMs;
 use super::super::action::Action;
-use super::super::tracked::{Op, Question, Tracked};
-use super::Core;
+use super::super::tracked::{Op, Question, Tracked, Wanted};
+use super::{Core, Place};
 use crate::runtime::{Condition, Launch};
 
 /// Two give the engine's full rate at a sixth of the latency of eight.
@@ -20,6 +20,39 @@ const FREEZES_MAX: usize = 4;
 const PULLS_MAX: usize = 2;
 /// A container that no assignment ever named is left alone for so long.
 const ORPHAN_GRACE_MS: i64 = 10_000;
+
+/// The files that its container does not have yet, or the first one whose contents are not here.
+/// One that has run has them all.
+fn missing_files<'s>(
+    tracked: &Tracked,
+    spec: &'s ContainerSpec,
+    contents: &ContentMap,
+) -> Result<Vec<(FileSpec, FileContents)>, &'s FileSpec> {
+    if tracked.container.is_some() && tracked.condition != Condition::Created {
+        return Ok(Vec::new());
+    }
+    let with = |file: &'s FileSpec| {
+        let contents = contents.get(&file.digest).ok_or(file)?;
+        Ok((file.clone(), contents.clone()))
+    };
+    spec.files.iter().map(with).collect()
+}
+
+fn launch(
+    (place, names): (&Place, &Names),
+    wanted: Wanted,
+    files: Vec<(FileSpec, FileContents)>,
+) -> Box<Launch> {
+    let named = names.services.get(&wanted.assigned.service);
+    Box::new(Launch {
+        cluster: Arc::clone(&place.cluster),
+        hosts: named.map(|named| named.hosts.clone()).unwrap_or_default(),
+        replica: wanted.assigned,
+        spec: wanted.spec,
+        files,
+        ipv6: place.address.is_ipv6(),
+    })
+}
 
 impl Core {
     /// The steps to take now. They are marked as in flight: each must be answered by
@@ -190,22 +223,19 @@ impl Core {
                 }
                 continue;
             }
+            let files = match missing_files(tracked, &wanted.spec, &self.contents) {
+                Ok(files) => files,
+                Err(file) => {
+                    tracked.lacks(file);
+                    continue;
+                }
+            };
             if free > 0 {
                 free -= 1;
                 tracked.op = Some(Op::Launch);
-                let named = self.names.services.get(&wanted.assigned.service);
-                let launch = Launch {
-                    cluster: Arc::clone(&self.place.cluster),
-                    hosts: named.map(|named| named.hosts.clone()).unwrap_or_default(),
-                    replica: wanted.assigned,
-                    spec: wanted.spec,
-                    ipv6: self.place.address.is_ipv6(),
-                };
+                let launch = launch((&self.place, &self.names), wanted, files);
                 let existing = tracked.container.clone();
-                actions.push(Action::Launch {
-                    launch: Box::new(launch),
-                    existing,
-                });
+                actions.push(Action::Launch { launch, existing });
             }
         }
     }
