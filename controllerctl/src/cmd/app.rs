@@ -1,8 +1,10 @@
 //! `up`, `plan`, `down`: apps.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use longshore_identity::site::digest;
+use longshore_model::spec::ContentDigest;
 use longshore_model::{SecretName, SecretText};
 use longshore_proto::control::v1 as pb;
 use longshore_wire::service_spec_to_pb;
@@ -90,6 +92,21 @@ fn secrets_to_pb(loaded: &Loaded, with_contents: bool) -> Vec<pb::Secret> {
         },
     };
     loaded.secrets.iter().map(secret).collect()
+}
+
+/// What is in the secrets and configs of the app.
+fn files_to_pb(loaded: &Loaded) -> Vec<pb::FileContents> {
+    let services = loaded.services.values();
+    let files = services.flat_map(|spec| &spec.container.files);
+    let named: BTreeSet<&ContentDigest> = files.map(|file| &file.digest).collect();
+    let contents = loaded.contents.iter();
+    let contents = contents.filter(|(digest, _)| named.contains(digest));
+    contents
+        .map(|(digest, contents)| pb::FileContents {
+            digest: digest.to_string(),
+            contents: contents.expose().to_vec(),
+        })
+        .collect()
 }
 
 async fn planned(client: &mut Client, loaded: &Loaded) -> Result<views::Plan, Failure> {
@@ -184,6 +201,7 @@ pub(super) async fn up(run: &Run, args: &UpArgs) -> Result<Exit, Failure> {
     let request = pb::ApplyAppRequest {
         app: Some(to_pb(&loaded)),
         secrets: secrets_to_pb(&loaded, true),
+        files: files_to_pb(&loaded),
         // What was shown is what is applied, even if nobody asked for the check.
         check_revision: Some(args.check_revision.unwrap_or(plan.revision)),
     };

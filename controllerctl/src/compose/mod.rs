@@ -22,6 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use longshore_model::spec::{ContentDigest, ContentMap};
 use longshore_model::{AppName, SecretName, SecretText, ServiceName, ServiceSpec};
 
 use assembly::{Assembly, Scope};
@@ -67,6 +68,8 @@ pub struct Loaded {
     pub services: BTreeMap<ServiceName, ServiceSpec>,
     /// Certificates that they name, with their keys.
     pub secrets: BTreeMap<SecretName, SecretText>,
+    /// Contents of the secrets and configs that containers are given.
+    pub contents: ContentMap,
     /// `x-context`: the cluster that it belongs to.
     pub context: Option<String>,
     /// The files, merged, variables filled in.
@@ -160,16 +163,32 @@ impl Checked {
         };
         let left_out = problems.iter().filter(|p| p.code == NOT_SUPPORTED);
         drop_keys(&mut tree, &left_out.map(|p| p.place).collect());
+        hide_contents(&mut tree);
         Ok(Loaded {
             app,
             services: document.services,
             secrets: document.secrets,
+            contents: document.contents,
             context: document.context,
             tree,
             left_out: self.left_out,
             warnings: problems,
             sources,
         })
+    }
+}
+
+/// What configs hold is not printed: its length and digest tell as much as one needs.
+fn hide_contents(tree: &mut Node) {
+    let configs = tree.get_mut("configs").and_then(Node::entries_mut);
+    for (_, config) in configs.into_iter().flatten() {
+        if let Some(content) = config.get_mut("content")
+            && let Some(text) = content.as_text()
+        {
+            let (bytes, digest) = (text.len(), ContentDigest::of(text.as_bytes()));
+            let shown = format!("({bytes} bytes, sha256:{})", digest.short());
+            *content = Node::text(shown, content.place);
+        }
     }
 }
 

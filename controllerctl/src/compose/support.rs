@@ -73,7 +73,8 @@ const CONDITIONS: &[(&str, &str)] = &[
     ("userns_mode", POLICY),
     (
         "volumes",
-        "a named volume is local to its node, a path must exist on the nodes",
+        "a named volume is local to its node, a path must exist on the nodes, a small file of the \
+         project is sent where it is bound read-only",
     ),
 ];
 

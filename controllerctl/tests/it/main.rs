@@ -14,6 +14,7 @@ mod compose_merge;
 mod compose_support;
 mod depends;
 mod engine_keys;
+mod files;
 mod misplaced;
 mod networks;
 mod output;

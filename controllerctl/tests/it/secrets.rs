@@ -156,7 +156,7 @@ fn what_does_not_fit_together_has_its_place_and_its_way_out() {
         "tls: certs",
         &[undefined, "did you mean `cert`?"],
     );
-    let external = "bring the certificate with the file that names it";
+    let external = "what is in it comes with the file that names it";
     changed("{ file: ./shop.pem }", "{ external: true }", &[external]);
     changed(
         "file: ./shop.pem",
@@ -174,7 +174,11 @@ fn what_does_not_fit_together_has_its_place_and_its_way_out() {
         &["tls: needs mode http"],
     );
     changed("tls: cert", "redirect_https: true", &["no port with TLS"]);
-    changed("  cert:", "  Cert_1:", &["for example to `cert-1`"]);
+    let renamed = "there is no secret `cert` in the file";
+    changed("  cert:", "  Cert_1:", &[renamed]);
+    let misnamed = file(TLS).replace("cert", "Cert_1");
+    let why = "x-haproxy.tls: secret name \"Cert_1\" may hold only a-z, 0-9";
+    says(dir.path(), &misnamed, &[why]);
     let bare = "    ports: [{ target: 1, published: 2, app_protocol: https }]\n";
     says(
         dir.path(),
@@ -184,8 +188,10 @@ fn what_does_not_fit_together_has_its_place_and_its_way_out() {
     let api = "  api:\n    image: nginx\n    ports: [\"443:1\"]\n";
     let shared = "a port takes TLS for all its services or for none";
     says(dir.path(), &(file(TLS) + api), &[shared]);
-    let mounted = "certificates are named in x-haproxy.tls";
-    says(dir.path(), &file("    secrets: [cert]\n"), &[mounted]);
+    // A container may be given the same file.
+    let both = format!("{TLS}    secrets: [cert]\n");
+    let loaded = read_at(dir.path(), 1_050, &file(&both)).unwrap();
+    assert_eq!((loaded.secrets.len(), loaded.contents.len()), (1, 1));
 }
 
 #[test]

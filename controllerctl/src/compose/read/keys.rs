@@ -34,13 +34,7 @@ pub(super) fn misplaced(name: &str, path: &str) -> Option<&'static str> {
 
 type Reasons = &'static [(&'static str, &'static str)];
 
-pub(super) const TOP: Reasons = &[
-    (
-        "configs",
-        "bake the file into the image, or bind a path that exists on the nodes",
-    ),
-    ("models", "models are not containers"),
-];
+pub(super) const TOP: Reasons = &[("models", "models are not containers")];
 
 const LINUX_CPU: &str = "CPU is limited by cpus or deploy.resources.limits.cpus";
 
@@ -52,10 +46,6 @@ pub(in super::super) const SERVICE: Reasons = &[
     ),
     ("cgroup", "a replica lives in its own control group"),
     ("cgroup_parent", "a replica lives in its own control group"),
-    (
-        "configs",
-        "bake the file into the image, or bind a path that exists on the nodes",
-    ),
     ("cpu_count", LINUX_CPU),
     ("cpu_percent", LINUX_CPU),
     ("cpu_rt_period", LINUX_CPU),
@@ -80,11 +70,6 @@ pub(in super::super) const SERVICE: Reasons = &[
     (
         "pull_refresh_after",
         "write pull_policy: always, or name another tag",
-    ),
-    (
-        "secrets",
-        "certificates are named in x-haproxy.tls; hand other secrets over as environment variables \
-         for now",
     ),
     ("use_api_socket", "containers get no engine socket"),
     ("uts", "each replica has its own host name"),
@@ -114,16 +99,24 @@ pub(super) const AUTOSCALE: Reasons = &[("dry_run", "write mode: dry-run")];
 
 pub(super) const HAPROXY: Reasons = &[("raw", "not supported yet")];
 
-pub(super) const TOP_SECRET: Reasons = &[
+/// What a secret or config at the top says of itself.
+pub(super) const TOP_FILE: Reasons = &[
+    (
+        "content",
+        "who reads the file would read the secret: write file or environment",
+    ),
     (
         "external",
-        "bring the certificate with the file that names it: file or environment",
+        "what is in it comes with the file that names it: write file or environment",
     ),
     ("name", "it has the name of its key"),
-    ("labels", "secrets have no labels"),
+    ("labels", "secrets and configs have no labels"),
     ("driver", "secrets are kept by the controller"),
     ("driver_opts", "secrets are kept by the controller"),
-    ("template_driver", "secrets are taken as they are"),
+    (
+        "template_driver",
+        "secrets and configs are taken as they are",
+    ),
 ];
 
 pub(super) const HAPROXY_CHECK: Reasons = &[("inter", "write interval")];

@@ -5,6 +5,7 @@ mod container;
 mod depends;
 mod deploy;
 mod engine;
+mod files;
 pub(super) mod fragments;
 mod haproxy;
 mod health;
@@ -23,7 +24,7 @@ mod volumes;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use longshore_model::spec::RouteSpec;
+use longshore_model::spec::{ContentMap, RouteSpec};
 use longshore_model::{SecretName, SecretText, ServiceName, ServiceSpec};
 
 use super::Here;
@@ -31,6 +32,7 @@ use super::interpolate::Variables;
 use super::node::{Key, Node, Value};
 use super::problem::Problems;
 use super::source::Place;
+use files::Files;
 use item::{Item, join};
 use networks::Networks;
 use volumes::TopVolume;
@@ -49,6 +51,8 @@ pub(super) struct Document {
     pub(super) services: BTreeMap<ServiceName, ServiceSpec>,
     /// Certificates that they name.
     pub(super) secrets: BTreeMap<SecretName, SecretText>,
+    /// Contents of the files that their containers are given.
+    pub(super) contents: ContentMap,
 }
 
 /// What all services of a file share.
@@ -56,6 +60,7 @@ struct Shared<'a> {
     variables: &'a Variables,
     volumes: BTreeMap<String, TopVolume>,
     networks: Networks<'a>,
+    files: Files<'a>,
 }
 
 /// Reads a whole document. `app` is the app's name, which named volumes carry.
@@ -90,8 +95,7 @@ pub(super) fn document(
     let volumes = volumes::top(fields.take("volumes"), app, p);
     // What it names is here already.
     fields.take("include");
-    // Read once it is known who names them.
-    fields.take("secrets");
+    let files = files::top(&mut fields, here, variables, p);
     let services = fields.take("services");
     if services.is_none() {
         v1_or_missing(node, p);
@@ -102,6 +106,7 @@ pub(super) fn document(
         variables,
         volumes,
         networks,
+        files,
     };
     let entries = services
         .and_then(|item| item.entries(p))
@@ -117,14 +122,16 @@ pub(super) fn document(
         return document;
     }
     each(entries, &shared, &mut document, p);
-    document.secrets = secrets::read(&root, &document.services, (here, variables), p);
+    let files = (&shared.files, here.now);
+    document.secrets = secrets::read(&root, &document.services, files, p);
+    document.contents = shared.files.into_contents();
     document
 }
 
 /// Reads the services, and what can be said once all of them are known.
 fn each<'a>(
     entries: Vec<(&'a Key, Item<'a>)>,
-    shared: &Shared<'_>,
+    shared: &Shared<'a>,
     document: &mut Document,
     p: &mut Problems,
 ) {

@@ -1,17 +1,16 @@
-//! `secrets` at the top, and who names them: certificates that the edges end TLS with.
+//! Secrets that services name in `x-haproxy.tls`: certificates that the edges end TLS with.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read as _;
 use std::path::Path;
 use std::time::SystemTime;
 
 use longshore_identity::site::{SITE_TEXT_BYTES_MAX, SiteCertificate, Validity};
 use longshore_model::secret::SECRETS_MAX;
+use longshore_model::spec::FileKind;
 use longshore_model::{SecretName, SecretText, ServiceName, ServiceSpec};
 
-use super::super::Here;
-use super::super::interpolate::Variables;
 use super::super::problem::Problems;
+use super::files::{Files, Source, read_file};
 use super::item::Item;
 use super::keys;
 
@@ -22,13 +21,9 @@ type Sites = BTreeMap<SecretName, SiteCertificate>;
 pub(super) fn read(
     root: &Item<'_>,
     services: &BTreeMap<ServiceName, ServiceSpec>,
-    (here, variables): (&Here, &Variables),
+    (files, now): (&Files<'_>, SystemTime),
     p: &mut Problems,
 ) -> BTreeMap<SecretName, SecretText> {
-    let top = root.at("secrets");
-    let is_there = top.path == "secrets";
-    let entries = is_there.then(|| top.entries(p)).flatten();
-    let entries = entries.unwrap_or_default();
     let named = named(services);
     if named.len() > SECRETS_MAX {
         let message = format!("{} certificates; at most {SECRETS_MAX}", named.len());
@@ -37,33 +32,18 @@ pub(super) fn read(
     }
     let mut sites = Sites::new();
     let mut known = BTreeSet::new();
-    for (key, item) in entries {
-        known.insert(key.name.clone());
-        let Ok(name) = SecretName::new(&key.name) else {
-            let message = format!(
-                "{:?}: a name may hold only a-z, 0-9 and '-', and must start with a letter",
-                key.name
-            );
-            let help = format!(
-                "rename it, for example to `{}`",
-                super::super::tame_name(&key.name)
-            );
-            p.error("name", key.place, &item.path, message)
-                .help(help)
-                .file();
-            continue;
-        };
-        let text = source(&item, here, variables, p);
-        if !named.contains(&name) {
-            let message = "no service uses it: only certificates are taken, in x-haproxy.tls";
-            p.warn("secret_unused", key.place, &item.path, message)
-                .file();
-        } else if let Some(text) = text
-            && let Some(site) = site(text, here.now, p)
+    for (text, top) in files.tops(FileKind::Secret) {
+        known.insert(text.to_owned());
+        let name = SecretName::new(text).ok();
+        if let Some(name) = name.filter(|name| named.contains(name))
+            && let Some(source) = &top.source
+            && let Some(site) = site(source, now, p)
         {
             sites.insert(name, site);
         }
     }
+    let in_tls = named.iter().map(ToString::to_string).collect();
+    files.unused(&in_tls, p);
     for (service, spec) in services {
         let at = root.at("services").at(service.as_str()).at("x-haproxy");
         undefined(&at.at("tls"), spec, &known, p);
@@ -72,60 +52,19 @@ pub(super) fn read(
     sites.into_iter().map(|(name, s)| (name, s.pem)).collect()
 }
 
-/// Where the contents of a secret are.
-enum Source<'a> {
-    File(Item<'a>, String),
-    Text(Item<'a>, String),
-}
-
-fn source<'a>(
-    item: &Item<'a>,
-    here: &Here,
-    variables: &Variables,
-    p: &mut Problems,
-) -> Option<Source<'a>> {
-    let mut fields = item.fields(p)?;
-    let file = fields.take("file");
-    let variable = fields.take("environment");
-    fields.finish(p, keys::TOP_SECRET);
-    match (file, variable) {
-        (Some(item), None) => {
-            let path = item.word(p)?;
-            let path = path.strip_prefix("./").unwrap_or(&path);
-            let path = match here.directory == Path::new(".") {
-                true => path.to_owned(),
-                false => here.directory.join(path).display().to_string(),
-            };
-            Some(Source::File(item, path))
-        }
-        (None, Some(item)) => {
-            let name = item.word(p)?;
-            match variables.get(&name) {
-                Some(text) => Some(Source::Text(item, text.to_owned())),
-                None => {
-                    item.invalid(p, format!("the variable {name} is not set"));
-                    None
+fn site(source: &Source<'_>, now: SystemTime, p: &mut Problems) -> Option<SiteCertificate> {
+    let (item, what, bytes) = match source {
+        Source::Text(item, text) => (item, "its value", text.clone().into_bytes()),
+        Source::File(item, path) => {
+            let bytes_max = SITE_TEXT_BYTES_MAX as u64;
+            match read_file(Path::new(path), bytes_max) {
+                Ok((bytes, _)) => (item, path.as_str(), bytes),
+                Err(error) => {
+                    item.invalid(p, format!("cannot read {path}: {error}"));
+                    return None;
                 }
             }
         }
-        _ => {
-            let help = "write for example: shop-cert: { file: ./shop.pem }";
-            item.invalid_help(p, "must have one of: file, environment", help);
-            None
-        }
-    }
-}
-
-fn site(source: Source<'_>, now: SystemTime, p: &mut Problems) -> Option<SiteCertificate> {
-    let (item, what, bytes) = match source {
-        Source::Text(item, text) => (item, "its value".to_owned(), text.into_bytes()),
-        Source::File(item, path) => match read_file(Path::new(&path)) {
-            Ok(bytes) => (item, path, bytes),
-            Err(error) => {
-                item.invalid(p, format!("cannot read {path}: {error}"));
-                return None;
-            }
-        },
     };
     let site = match SiteCertificate::read_new(&bytes) {
         Ok(site) => site,
@@ -145,15 +84,6 @@ fn site(source: Source<'_>, now: SystemTime, p: &mut Problems) -> Option<SiteCer
         .help("clients refuse a certificate outside of its time")
         .file();
     Some(site)
-}
-
-/// Reads a little more than is allowed: the length is judged with the rest.
-fn read_file(path: &Path) -> std::io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let file = std::fs::File::open(path)?;
-    let limit = SITE_TEXT_BYTES_MAX as u64 + 1;
-    file.take(limit).read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
 
 fn names(spec: &ServiceSpec) -> BTreeSet<&str> {

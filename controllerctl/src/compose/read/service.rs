@@ -4,6 +4,7 @@ use longshore_model::ServiceSpec;
 use longshore_model::spec::{ContainerSpec, Mount, Probe, RouteMode};
 
 use super::super::problem::Problems;
+use super::files::Given;
 use super::haproxy::{Check, Haproxy};
 use super::item::{Fields, Item};
 use super::{
@@ -20,7 +21,11 @@ const PROBE_RETRIES: u32 = 3;
 const PROBE_START_MS_MAX: u64 = 60_000;
 
 /// Reads one service. None: it could not be read far enough to make anything of it.
-pub(super) fn read(item: &Item<'_>, shared: &Shared<'_>, p: &mut Problems) -> Option<ServiceSpec> {
+pub(super) fn read<'a>(
+    item: &Item<'a>,
+    shared: &Shared<'a>,
+    p: &mut Problems,
+) -> Option<ServiceSpec> {
     let errors_before = p.errors();
     let mut fields = item.fields(p)?;
     let mut spec = container::read(&mut fields, shared, p);
@@ -44,9 +49,12 @@ pub(super) fn read(item: &Item<'_>, shared: &Shared<'_>, p: &mut Problems) -> Op
     spec.probe = probe(&ports, &haproxy, &spec);
     spec.ports = ports.published;
     spec.fixed_ports = ports.fixed;
+    let mut given = Given::default();
+    given.take(&mut fields, &shared.files, p);
     if let Some(volumes) = fields.take("volumes") {
-        volumes::service(&volumes, shared, &mut spec, p);
+        volumes::service(&volumes, shared, (&mut spec, &mut given), p);
     }
+    given.finish(item, &mut spec, p);
     let mut deploy = deploy::read(fields.take("deploy"), &mut spec, p);
     limits::read(&mut fields, &mut spec, &mut deploy, p);
     let container_name = fields.take("container_name");

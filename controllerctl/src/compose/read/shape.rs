@@ -113,7 +113,7 @@ fn wants_text(way: &[&str]) -> bool {
         | [
             "volumes" | "networks" | "secrets" | "configs",
             _,
-            "name" | "file" | "environment" | "driver",
+            "name" | "file" | "environment" | "driver" | "content",
         ]
         | ["volumes" | "networks", _, "labels", ITEM] => true,
         ["services", _, rest @ ..] => matches!(
@@ -152,6 +152,12 @@ fn wants_text(way: &[&str]) -> bool {
                     ITEM
                 ]
                 | ["networks", _, "aliases", ITEM]
+                | ["secrets" | "configs", ITEM]
+                | [
+                    "secrets" | "configs",
+                    ITEM,
+                    "source" | "target" | "uid" | "gid"
+                ]
                 | ["deploy", "labels", ITEM]
                 | ["logging", "driver"]
                 | ["healthcheck", "test"]

@@ -9,6 +9,7 @@ use super::super::problem::Problems;
 use super::Shared;
 use super::container::absolute;
 use super::engine::{ignored, positive_bytes};
+use super::files::Given;
 use super::item::{Fields, Item};
 use super::keys;
 
@@ -146,10 +147,10 @@ fn name_ok(name: &str) -> bool {
 }
 
 /// Reads `volumes` of a service into its mounts.
-pub(super) fn service(
-    item: &Item<'_>,
-    shared: &Shared<'_>,
-    spec: &mut ContainerSpec,
+pub(super) fn service<'a>(
+    item: &Item<'a>,
+    shared: &Shared<'a>,
+    (spec, given): (&mut ContainerSpec, &mut Given<'a>),
     p: &mut Problems,
 ) {
     let items = item.items(p);
@@ -162,8 +163,8 @@ pub(super) fn service(
     }
     for entry in items {
         if entry.is_map() {
-            long(&entry, shared, spec, p);
-        } else if let Some(mount) = short(&entry, shared, p) {
+            long(&entry, shared, (&mut *spec, &mut *given), p);
+        } else if let Some(mount) = short(&entry, shared, given, p) {
             push(&entry, mount, spec, p);
         }
     }
@@ -178,7 +179,12 @@ fn push(item: &Item<'_>, mount: Mount, spec: &mut ContainerSpec, p: &mut Problem
 }
 
 /// `name:/path`, `/host:/path:ro`.
-fn short(item: &Item<'_>, shared: &Shared<'_>, p: &mut Problems) -> Option<Mount> {
+fn short<'a>(
+    item: &Item<'a>,
+    shared: &Shared<'a>,
+    given: &mut Given<'a>,
+    p: &mut Problems,
+) -> Option<Mount> {
     let text = item.text(p)?;
     let mut parts = text.split(':');
     let source = parts.next().unwrap_or_default();
@@ -221,9 +227,44 @@ fn short(item: &Item<'_>, shared: &Shared<'_>, p: &mut Problems) -> Option<Mount
         );
         return None;
     }
+    if is_of_project(source) {
+        bind(
+            item,
+            shared,
+            given,
+            (source, target),
+            (read_only, &options),
+            p,
+        );
+        return None;
+    }
     let mut mount = mount(item, shared, source, target, None, p)?;
     mount.read_only = read_only;
     with_options(item, mount, options, p)
+}
+
+/// Is it on the machine where the file is, seen from there?
+fn is_of_project(source: &str) -> bool {
+    source.starts_with('.')
+}
+
+/// A file of the project: what a mount may say beside `ro` has no meaning for it.
+fn bind<'a>(
+    item: &Item<'a>,
+    shared: &Shared<'a>,
+    given: &mut Given<'a>,
+    mount: (&str, &str),
+    (read_only, options): (bool, &MountOptions),
+    p: &mut Problems,
+) {
+    if options.no_copy || options.propagation.is_some() {
+        item.invalid(
+            p,
+            "nocopy and propagation have no meaning for a file that is sent",
+        );
+        return;
+    }
+    given.bind(item, &shared.files, mount, read_only, p);
 }
 
 /// Each option belongs to one kind of mount: at the other the engine would refuse it.
@@ -298,7 +339,12 @@ fn mount(
     })
 }
 
-fn long(item: &Item<'_>, shared: &Shared<'_>, spec: &mut ContainerSpec, p: &mut Problems) {
+fn long<'a>(
+    item: &Item<'a>,
+    shared: &Shared<'a>,
+    (spec, given): (&mut ContainerSpec, &mut Given<'a>),
+    p: &mut Problems,
+) {
     #[derive(Clone, Copy, PartialEq)]
     enum Kind {
         Volume,
@@ -343,6 +389,10 @@ fn long(item: &Item<'_>, shared: &Shared<'_>, spec: &mut ContainerSpec, p: &mut 
             words => format!("{target}:{words}"),
         }),
         (_, None) => item.invalid(p, format!("the mount at {target:?} has no source")),
+        (Kind::Bind, Some(source)) if !source.starts_with(['/', '~', '\\']) => {
+            let mount = (source.as_str(), target.as_str());
+            bind(item, shared, given, mount, (read_only, &options), p);
+        }
         (kind, Some(source)) => {
             let bind = Some(kind == Kind::Bind);
             let found = mount(item, shared, &source, &target, bind, p);
