@@ -21,7 +21,7 @@ use crate::error::EdgeError;
 use crate::intent::Intent;
 use crate::look::Seen;
 use crate::name::BackendName;
-use crate::pending::Due;
+use crate::pending::{Due, spacing_ms};
 use crate::quarantine::bounded;
 use crate::readout::Running;
 use crate::render::with_servers;
@@ -58,13 +58,22 @@ impl Edge {
         mut seen: Arc<Seen>,
         outcome: &mut Outcome,
     ) -> Result<Arc<Seen>, EdgeError> {
+        let usual_ms = self.settings.reload_spacing_ms;
+        let old_workers = self.old_workers.len();
         let spacing_ms = match outcome.lost.is_empty() {
-            true => self.settings.reload_spacing_ms,
+            true => spacing_ms(usual_ms, old_workers),
             // It served until a hand took it away.
-            false => self.settings.reload_spacing_ms.min(LOST_SPACING_MS),
+            false => usual_ms.min(LOST_SPACING_MS),
         };
-        let now = Instant::now();
-        if self.reloads.due(wanted, now, spacing_ms) != Due::Now {
+        let due = self.reloads.due(wanted, Instant::now(), spacing_ms);
+        if due == Due::Spaced && spacing_ms > usual_ms {
+            outcome.problems.push(format!(
+                "a change of structure waits, {} s after the last one: {old_workers} old workers still \
+                 have connections, which more reloads would cut",
+                spacing_ms.div_ceil(1_000)
+            ));
+        }
+        if due != Due::Now {
             return Ok(seen);
         }
         if !self.leaves_nobody_waiting(outcome).await? {

@@ -141,3 +141,43 @@ async fn hundreds_come_drain_and_go_and_the_file_follows() {
     assert_eq!(pool(&host), grown, "slots that are free are used again");
     get_until(port, "x", "ok").await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reloads_come_ever_more_slowly_while_old_workers_have_connections() {
+    let mut host = Host::with(|settings| settings.reload_spacing_ms = 500).await;
+    let (port, a) = (free_port(), Replica::start(1).await);
+    let mut list = vec![http("shop/web", port, vec![a.server(Serve)])];
+    host.serve(1, list.clone()).await;
+    let mut kept = Vec::new();
+    for generation in 2..6 {
+        kept.push(tokio::spawn(get(port, "/slow", "x")));
+        slow_arrived(&[&a], kept.len()).await;
+        // Another way in is another structure.
+        let way = format!("shop/way{generation}");
+        list.push(http(&way, free_port(), vec![a.server(Serve)]));
+        host.edge
+            .apply(&routes(generation, list.clone()))
+            .await
+            .unwrap();
+        host.tick_until("the reload", |edge, ticked| {
+            ticked.pending == 0 && edge.slots().loaded.len() == list.len()
+        })
+        .await;
+    }
+    list.push(http("shop/more", free_port(), vec![a.server(Serve)]));
+    let applied = host.edge.apply(&routes(6, list.clone())).await.unwrap();
+    assert!(!applied.reloaded, "{applied:?}");
+    let said = applied.problems.join("; ");
+    assert!(
+        said.contains("2 s after the last one: 4 old workers"),
+        "{said}"
+    );
+
+    a.gate.add_permits(kept.len());
+    for request in kept {
+        assert_eq!(request.await.unwrap(), Ok((200, "r1".to_owned())));
+    }
+    // They are gone, and nothing holds it up any more.
+    host.settle().await;
+    assert_eq!(host.edge.slots().loaded.len(), list.len());
+}
