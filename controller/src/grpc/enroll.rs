@@ -24,9 +24,13 @@ const NODE_VALIDITY: Duration = Duration::from_secs(90 * 86_400);
 /// Failed tries that an address has per [`TRY_PERIOD_MS`].
 const TRIES_MAX: usize = 5;
 const TRY_PERIOD_MS: u64 = 60_000;
-/// Addresses remembered; beyond it the oldest is forgotten.
-const ADDRESSES_MAX: usize = 4_096;
-/// Certificates of one node that may be valid at the same time.
+/// Addresses or nodes remembered; beyond it one is forgotten.
+const TRIERS_MAX: usize = 4_096;
+/// Certificates that a node gets per [`RENEWAL_PERIOD_MS`]: answers may be lost, but each more of them
+/// is one more to refuse once the node is removed, and only so many are told to all nodes.
+const RENEWALS_MAX: usize = 16;
+const RENEWAL_PERIOD_MS: u64 = 86_400_000;
+/// Certificates of one node that may be valid at the same time; beyond it the oldest is refused.
 const SERIALS_MAX: usize = 8;
 const TOKEN_BYTES_MAX: usize = 256;
 const LABELS_MAX: usize = 64;
@@ -34,53 +38,63 @@ const LABELS_MAX: usize = 64;
 /// See the module.
 pub(super) struct Enrollment {
     cluster: Arc<Cluster>,
-    tries: Arc<Tries>,
+    tries: Tries<IpAddr>,
+    renewals: Tries<NodeId>,
 }
 
 impl Enrollment {
     pub(super) fn new(cluster: Arc<Cluster>) -> Self {
         Self {
             cluster,
-            tries: Arc::new(Tries::default()),
+            tries: Tries::new(TRIES_MAX, TRY_PERIOD_MS),
+            renewals: Tries::new(RENEWALS_MAX, RENEWAL_PERIOD_MS),
         }
     }
 }
 
-/// Failed tries by address. Joins that succeed cost nothing, so that a rack behind one address
-/// can join in a row; guessing is what is slowed down.
-#[derive(Default)]
-struct Tries(Mutex<BTreeMap<IpAddr, Vec<TimeMs>>>);
+/// What was done lately, by whom: failed joins by address, renewals by node. Joins that succeed
+/// cost nothing, so that a rack behind one address can join in a row; guessing is what is slowed
+/// down.
+struct Tries<K> {
+    max: usize,
+    period_ms: u64,
+    times: Mutex<BTreeMap<K, Vec<TimeMs>>>,
+}
 
-impl Tries {
-    fn check(&self, from: IpAddr, now_ms: TimeMs) -> Result<(), Status> {
-        let mut tries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(times) = tries.get_mut(&from) else {
-            return Ok(());
-        };
-        times.retain(|at| now_ms.saturating_sub(*at) < TRY_PERIOD_MS);
-        if times.len() < TRIES_MAX {
-            return Ok(());
+impl<K: Ord + Clone> Tries<K> {
+    fn new(max: usize, period_ms: u64) -> Self {
+        Self {
+            max,
+            period_ms,
+            times: Mutex::default(),
         }
-        Err(Status::resource_exhausted(format!(
-            "{TRIES_MAX} failed joins from {from} within a minute; try again in a minute"
-        )))
     }
 
-    fn failed(&self, from: IpAddr, now_ms: TimeMs) {
-        let mut tries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if tries.len() >= ADDRESSES_MAX && !tries.contains_key(&from) {
+    /// Has it any left?
+    fn may(&self, who: &K, now_ms: TimeMs) -> bool {
+        let mut tries = self.times.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(times) = tries.get_mut(who) else {
+            return true;
+        };
+        times.retain(|at| now_ms.saturating_sub(*at) < self.period_ms);
+        times.len() < self.max
+    }
+
+    fn count(&self, who: &K, now_ms: TimeMs) {
+        let mut tries = self.times.lock().unwrap_or_else(PoisonError::into_inner);
+        if tries.len() >= TRIERS_MAX && !tries.contains_key(who) {
             tries.retain(|_, times| {
                 times
                     .iter()
-                    .any(|at| now_ms.saturating_sub(*at) < TRY_PERIOD_MS)
+                    .any(|at| now_ms.saturating_sub(*at) < self.period_ms)
             });
-            if tries.len() >= ADDRESSES_MAX {
+            if tries.len() >= TRIERS_MAX {
                 tries.pop_first();
             }
         }
-        let times = tries.entry(from).or_default();
+        let times = tries.entry(who.clone()).or_default();
         times.push(now_ms);
-        if times.len() > TRIES_MAX {
+        if times.len() > self.max {
             times.remove(0);
         }
     }
@@ -101,7 +115,11 @@ impl EnrollmentService for Enrollment {
     ) -> Result<Response<pb::JoinResponse>, Status> {
         let from = auth::peer(&request)?.remote.ip();
         let now_ms = self.cluster.now_ms();
-        self.tries.check(from, now_ms)?;
+        if !self.tries.may(&from, now_ms) {
+            return Err(Status::resource_exhausted(format!(
+                "{TRIES_MAX} failed joins from {from} within a minute; try again in a minute"
+            )));
+        }
         let wanted = wanted(request.into_inner(), now_ms);
         let joined = match wanted {
             Ok(wanted) => {
@@ -113,7 +131,7 @@ impl EnrollmentService for Enrollment {
             Err(status) => Err(status),
         };
         let (chain, name) = joined.inspect_err(|status| {
-            self.tries.failed(from, now_ms);
+            self.tries.count(&from, now_ms);
             tracing::info!(%from, why = status.message(), "a join was refused");
         })?;
         tracing::info!(node = %name, %from, "a node joined");
@@ -129,12 +147,21 @@ impl EnrollmentService for Enrollment {
         &self,
         request: Request<pb::RenewRequest>,
     ) -> Result<Response<pb::RenewResponse>, Status> {
-        let Some(Identity::Node(node)) = auth::peer(&request)?.identity else {
+        let peer = auth::peer(&request)?;
+        let Some(Identity::Node(node)) = peer.identity else {
             return Err(Status::permission_denied("only nodes renew here"));
         };
+        let now_ms = self.cluster.now_ms();
+        if !self.renewals.may(&node, now_ms) {
+            return Err(Status::resource_exhausted(format!(
+                "{node} was given {RENEWALS_MAX} certificates within a day; it goes on with the last \
+                 one"
+            )));
+        }
+        self.renewals.count(&node, now_ms);
         let cluster = Arc::clone(&self.cluster);
         let csr_der = request.into_inner().csr_der;
-        let chain = blocking(move || renew(&cluster, &node, &csr_der)).await?;
+        let chain = blocking(move || renew(&cluster, &node, &peer.serial, &csr_der)).await?;
         let ca_der = vec![self.cluster.ca.cert_der().to_vec()];
         Ok(Response::new(pb::RenewResponse {
             certificate_chain_der: chain,
@@ -342,24 +369,45 @@ fn sign(cluster: &Cluster, node: &Node, csr_der: &[u8]) -> Result<(Vec<u8>, Stri
     Ok((leaf.to_vec(), peer.serial))
 }
 
-fn renew(cluster: &Cluster, name: &NodeId, csr_der: &[u8]) -> Result<Vec<Vec<u8>>, Refusal> {
-    cluster.change(|ledger, desired| {
+/// A certificate that is beyond the bound is refused from then on: one that nobody remembers could
+/// not be refused when its node is removed.
+fn renew(
+    cluster: &Cluster,
+    name: &NodeId,
+    used: &str,
+    csr_der: &[u8],
+) -> Result<Vec<Vec<u8>>, Refusal> {
+    let mut revoked = Vec::new();
+    let chain = cluster.change::<_, Refusal>(|ledger, desired| {
         let Some(node) = desired.nodes.get(name) else {
             return Err(removed(name).into());
         };
         let (der, serial) = sign(cluster, node, csr_der)?;
         let mut serials = ledger.serials.get(name).cloned().unwrap_or_default();
         serials.push(serial);
-        let old = serials.len().saturating_sub(SERIALS_MAX);
-        serials.drain(..old);
+        revoked = superseded(&mut serials, used);
         let record = NodeRecord {
             node: node.clone(),
             serials,
         };
-        ledger.repository.put_node(&record, &[])?;
+        ledger.repository.renew_node(&record, &revoked)?;
         ledger.serials.insert(name.clone(), record.serials);
         Ok((vec![der], Vec::new()))
-    })
+    })?;
+    cluster.trust.revoke(revoked);
+    Ok(chain)
+}
+
+/// Takes the oldest out of what is too much. The one that the caller uses stays: answers may have been
+/// lost on their way, and then it has no other.
+fn superseded(serials: &mut Vec<String>, used: &str) -> Vec<String> {
+    let mut over = serials.len().saturating_sub(SERIALS_MAX);
+    let goes = |serial: &mut String| {
+        let goes = over > 0 && serial != used;
+        over -= usize::from(goes);
+        goes
+    };
+    serials.extract_if(.., goes).collect()
 }
 
 /// Said to a node that is no longer one of the cluster's.

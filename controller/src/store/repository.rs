@@ -273,6 +273,23 @@ impl Repository {
         })
     }
 
+    /// Writes a node with its certificates, and refuses those that it has no more.
+    ///
+    /// # Errors
+    /// As [`Store::write`].
+    pub fn renew_node(
+        &mut self,
+        record: &NodeRecord,
+        revoked: &[String],
+    ) -> Result<(), StoreError> {
+        let key = record.node.id.as_str().as_bytes();
+        let mut changes = vec![put(Table::Nodes, key, record)?];
+        for serial in revoked {
+            changes.push(put(Table::Revoked, serial.as_bytes(), serial)?);
+        }
+        write_rows(self, changes)
+    }
+
     /// Removes a node and refuses its certificates from then on.
     ///
     /// # Errors

@@ -1,9 +1,13 @@
 //! Who may join, and who may not.
 
+use std::sync::Arc;
+
 use crate::support::Lab;
 use longshore_identity::key::KeyPair;
-use longshore_identity::tls::{CertHolder, ServerTrust, connect};
+use longshore_identity::tls::{CertHolder, ServerTrust, connect, peer_info};
 use longshore_identity::{CaDigest, JoinToken};
+use longshore_proto::agent::v1 as agent;
+use longshore_proto::agent::v1::enrollment_service_client::EnrollmentServiceClient;
 use longshore_proto::control::v1 as pb;
 use longshore_proto::control::v1::control_service_client::ControlServiceClient;
 use tonic::Code;
@@ -229,4 +233,62 @@ async fn without_a_certificate_nothing_but_joining_answers() {
         .unwrap_err();
     assert_eq!(status.code(), Code::Unauthenticated);
     assert!(status.message().contains("client certificate"), "{status}");
+}
+
+/// One more certificate for node `a`, asked for with one that it has; and the code of a refusal.
+async fn renew(lab: &Lab, certs: Arc<CertHolder>) -> Result<Arc<CertHolder>, Code> {
+    let key = KeyPair::generate().unwrap();
+    let trust = ServerTrust::Ca(lab.ca.clone());
+    // In TLS 1.3 a refused certificate shows at the first call at the latest.
+    let Ok(channel) = connect(&lab.url, Some(certs), trust).await else {
+        return Err(Code::Unavailable);
+    };
+    let request = agent::RenewRequest {
+        csr_der: key.csr_der("a").unwrap(),
+    };
+    let renewed = EnrollmentServiceClient::new(channel).renew(request).await;
+    let renewed = renewed.map_err(|status| status.code())?.into_inner();
+    let joined = agent::JoinResponse {
+        certificate_chain_der: renewed.certificate_chain_der,
+        ..Default::default()
+    };
+    Ok(crate::support::holder(&joined, &key))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_that_renewals_push_out_is_refused_and_there_are_not_many() {
+    let lab = Lab::start().await;
+    let token = lab.token(true, false).await;
+    let hoarded = lab.join(&token, "a", true, false).await.unwrap();
+    let used = renew(&lab, Arc::clone(&hoarded)).await.unwrap();
+    let mut others = Vec::new();
+    for _ in 0..7 {
+        others.push(renew(&lab, Arc::clone(&used)).await.unwrap());
+    }
+    assert!(renew(&lab, hoarded).await.is_err(), "eight are newer");
+    let last = renew(&lab, Arc::clone(&used)).await;
+    others.push(last.expect("the one that asks is not refused"));
+    let mut given = 1 + others.len();
+    while let Ok(certs) = renew(&lab, Arc::clone(&used)).await {
+        others.push(certs);
+        given += 1;
+        assert!(given < 50, "no end of certificates");
+    }
+    assert_eq!(given, 16, "in a day");
+    // Kept over a restart; and no certificate outlives its node's removal.
+    let lab = lab.restart().await;
+    assert!(renew(&lab, Arc::clone(&others[0])).await.is_err());
+    let request = pb::RemoveNodeRequest {
+        node: "a".into(),
+        force: false,
+    };
+    lab.admin.clone().remove_node(request).await.unwrap();
+    let serial = |certs: &CertHolder| {
+        let leaf = certs.leaf_der().unwrap();
+        let at = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
+        peer_info(Some(&[leaf]), at).unwrap().serial
+    };
+    for certs in others.iter().chain([&used]) {
+        assert!(lab.controller.trust.is_revoked(&serial(certs)));
+    }
 }
