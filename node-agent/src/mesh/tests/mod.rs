@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use tokio::time::Instant;
 
 use self::rig::{
-    Node, ca, call, connect, container, echo, foreign_listener, fresh, service, until,
+    Node, ca, call, connect, container, echo, foreign_listener, fresh, patient, service, until,
 };
 use super::*;
 
@@ -35,7 +35,7 @@ async fn pair(limits: Limits) -> (Node, Node, SocketAddr) {
 
 #[tokio::test]
 async fn a_replica_of_this_node_is_dialled_directly() {
-    let mut here = Node::start(&ca(), "a", Limits::default()).await;
+    let mut here = Node::start(&ca(), "a", patient()).await;
     let address = fresh();
     let port = container((address, 0), 7).port();
     here.local(7, address, true);
@@ -56,7 +56,7 @@ async fn a_replica_of_this_node_is_dialled_directly() {
 
 #[tokio::test]
 async fn ten_mebibytes_go_both_ways_and_one_end_may_end_first() {
-    let (_here, there, name) = pair(Limits::default()).await;
+    let (_here, there, name) = pair(patient()).await;
     let (stream, tag) = call(name).await;
     assert_eq!(tag, 1);
     assert_eq!(
@@ -81,7 +81,7 @@ async fn ten_mebibytes_go_both_ways_and_one_end_may_end_first() {
 
 #[tokio::test]
 async fn connections_outlive_changes_of_the_directory() {
-    let (here, there, name) = pair(Limits::default()).await;
+    let (here, there, name) = pair(patient()).await;
     let (mut stream, _) = call(name).await;
     here.direct(name, &[]);
     echo(&mut stream).await;
@@ -104,8 +104,8 @@ async fn connections_outlive_changes_of_the_directory() {
 #[tokio::test]
 async fn who_stops_is_gone_or_refuses_is_passed_over_unnoticed() {
     let ca = ca();
-    let mut here = Node::start(&ca, "a", Limits::default()).await;
-    let mut there = Node::start(&ca, "b", Limits::default()).await;
+    let mut here = Node::start(&ca, "a", patient()).await;
+    let mut there = Node::start(&ca, "b", patient()).await;
     let [stopping, good, empty, here_too] = [fresh(), fresh(), fresh(), fresh()];
     let port = container((stopping, 0), 1).port();
     container((good, port), 2);
@@ -149,7 +149,7 @@ async fn who_stops_is_gone_or_refuses_is_passed_over_unnoticed() {
 
 #[tokio::test]
 async fn a_drain_waits_for_the_last_and_what_is_left_is_cut() {
-    let (_here, mut there, name) = pair(Limits::default()).await;
+    let (_here, mut there, name) = pair(patient()).await;
     let ((first, _), (mut second, _)) = (call(name).await, call(name).await);
     let container = fresh();
     there.local(1, container, false);
@@ -169,8 +169,8 @@ async fn a_drain_waits_for_the_last_and_what_is_left_is_cut() {
 #[tokio::test]
 async fn a_connection_that_breaks_is_no_orderly_end() {
     let ca = ca();
-    let here = Node::start(&ca, "a", Limits::default()).await;
-    let mut there = Node::start(&ca, "b", Limits::default()).await;
+    let here = Node::start(&ca, "a", patient()).await;
+    let mut there = Node::start(&ca, "b", patient()).await;
     let address = fresh();
     let listener = TcpListener::bind((address, 0)).await.unwrap();
     let name = at_name(listener.local_addr().unwrap().port());
@@ -193,11 +193,7 @@ async fn a_connection_that_breaks_is_no_orderly_end() {
 
 #[tokio::test]
 async fn without_a_replica_it_waits_for_one_and_then_gives_up() {
-    let patient = Limits {
-        patience: Duration::from_secs(60),
-        ..Limits::default()
-    };
-    let (here, there, name) = pair(patient).await;
+    let (here, there, name) = pair(patient()).await;
     here.direct(name, &[]);
     let early = tokio::spawn(call(name));
     let mesh = Arc::clone(&here.mesh);
@@ -211,7 +207,7 @@ async fn without_a_replica_it_waits_for_one_and_then_gives_up() {
 
     let hasty = Limits {
         patience: Duration::from_millis(50),
-        ..Limits::default()
+        ..patient()
     };
     let (here, _there, name) = pair(hasty).await;
     here.direct(name, &[]);
@@ -224,11 +220,11 @@ async fn beyond_the_limits_it_refuses_and_counts() {
     for limits in [
         Limits {
             connections_max: 2,
-            ..Limits::default()
+            ..patient()
         },
         Limits {
             service_max: 2,
-            ..Limits::default()
+            ..patient()
         },
     ] {
         let (here, _there, name) = pair(limits).await;
@@ -245,7 +241,7 @@ async fn beyond_the_limits_it_refuses_and_counts() {
 
 #[tokio::test]
 async fn a_port_that_is_taken_is_said_and_tried_again() {
-    let (here, there, first) = pair(Limits::default()).await;
+    let (here, there, first) = pair(patient()).await;
     call(first).await;
     let name = at_name(first.port());
     let taken = foreign_listener(name, false);
@@ -264,7 +260,7 @@ async fn a_port_that_is_taken_is_said_and_tried_again() {
 
 #[tokio::test]
 async fn a_program_that_shares_its_port_may_have_it_on_all_addresses() {
-    let (_here, _there, name) = pair(Limits::default()).await;
+    let (_here, _there, name) = pair(patient()).await;
     call(name).await;
     // As HAProxy does on a node that is an edge as well, after a reload.
     let everywhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, name.port()));
@@ -276,7 +272,7 @@ async fn a_program_that_shares_its_port_may_have_it_on_all_addresses() {
 
 #[tokio::test]
 async fn an_address_outside_the_range_is_not_listened_on() {
-    let (here, there, name) = pair(Limits::default()).await;
+    let (here, there, name) = pair(patient()).await;
     call(name).await;
     let everywhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, name.port()));
     here.direct(everywhere, &[there.named(1)]);

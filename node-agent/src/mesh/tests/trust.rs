@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::super::*;
-use super::rig::{Node, ca, call, certs, connect, echo, node_id, tls};
+use super::rig::{Node, ca, call, certs, connect, echo, node_id, patient, tls};
 use super::{pair, rig};
 
 /// What a caller gets that asks for replica 1: the answer, or an error.
@@ -26,7 +26,7 @@ async fn ask(tls: &NodeTls, at: SocketAddr) -> io::Result<u8> {
 #[tokio::test]
 async fn only_nodes_of_this_cluster_are_served() {
     let (ours, theirs) = (ca(), ca());
-    let there = Node::start(&ours, "b", Limits::default()).await;
+    let there = Node::start(&ours, "b", patient()).await;
     let node = Identity::Node(node_id("a"));
     let good = tls(&ours, certs(&ours, &node));
     assert_eq!(ask(&good, there.peers).await.unwrap(), 2, "it is not there");
@@ -50,7 +50,7 @@ async fn only_nodes_of_this_cluster_are_served() {
         assert!(refused.to_string().contains(alert), "{who}: {refused}");
     }
     // Nor does a node of ours speak with a foreign one.
-    let foreign = Node::start(&theirs, "b", Limits::default()).await;
+    let foreign = Node::start(&theirs, "b", patient()).await;
     let refused = ask(&good, foreign.peers).await.unwrap_err();
     assert!(refused.to_string().contains("UnknownIssuer"), "{refused}");
 }
@@ -58,7 +58,7 @@ async fn only_nodes_of_this_cluster_are_served() {
 #[tokio::test]
 async fn another_node_in_the_place_of_the_right_one_gets_nothing() {
     let ca = ca();
-    let other = Node::start(&ca, "c", Limits::default()).await;
+    let other = Node::start(&ca, "c", patient()).await;
     let good = tls(&ca, certs(&ca, &Identity::Node(node_id("a"))));
     let refused = ask(&good, other.peers).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::PermissionDenied);
@@ -73,7 +73,7 @@ async fn another_node_in_the_place_of_the_right_one_gets_nothing() {
 #[tokio::test]
 async fn a_revoked_node_loses_the_connections_that_it_has() {
     for cut_by_server in [true, false] {
-        let (here, there, name) = pair(Limits::default()).await;
+        let (here, there, name) = pair(patient()).await;
         let (mut stream, _) = call(name).await;
         echo(&mut stream).await;
         if cut_by_server {
@@ -92,7 +92,7 @@ async fn whoever_is_slow_to_say_what_it_wants_is_closed() {
     let hasty = Limits {
         greeting: Duration::from_millis(100),
         greetings_max: 2,
-        ..Limits::default()
+        ..patient()
     };
     let ca = ca();
     let there = Node::start(&ca, "b", hasty).await;
