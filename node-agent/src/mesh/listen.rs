@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use longshore_model::ServiceKey;
 use longshore_model::names::{NAMES_MAX, Names, PORTS_MAX};
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -166,18 +166,38 @@ async fn serve(
             () = stop.cancelled() => return,
         };
         match accepted {
-            Ok((client, caller)) if shared.guests.may(caller.ip()) => {
+            Ok((client, caller)) if shared.guests.knows(caller.ip()) => {
                 let work = forward::take(Arc::clone(shared), service.clone(), port, client);
                 tokio::spawn(work);
             }
-            Ok((client, caller)) => {
-                tracing::info!(%caller, %service, port, "a caller from outside this host is refused");
-                reset(client);
-            }
+            Ok((client, caller)) => look_up(shared, service, port, client, caller.ip()),
             Err(error) => {
                 tracing::warn!(%error, %service, port, "accepting a connection failed");
                 sleep(ACCEPT_PAUSE).await;
             }
         }
     }
+}
+
+/// Takes a connection of a caller whose network is not known, once it is.
+fn look_up(
+    shared: &Arc<Shared>,
+    service: &ServiceKey,
+    port: u16,
+    client: TcpStream,
+    caller: IpAddr,
+) {
+    let Ok(place) = Arc::clone(&shared.strangers).try_acquire_owned() else {
+        return reset(client);
+    };
+    let (shared, service) = (Arc::clone(shared), service.clone());
+    tokio::spawn(async move {
+        let may = shared.guests.may(caller).await;
+        drop(place);
+        if may {
+            return forward::take(shared, service, port, client).await;
+        }
+        tracing::debug!(%caller, %service, port, "a caller from outside this host is refused");
+        reset(client);
+    });
 }

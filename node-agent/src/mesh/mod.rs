@@ -39,12 +39,12 @@ use longshore_model::names::Names;
 use longshore_model::{NodeId, ServiceKey};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use self::doors::{Doors, Local};
 use self::forward::Outgoing;
-use self::guests::Guests;
+use self::guests::{Cables, Guests};
 pub use self::handle::Handle;
 use self::problems::Problems;
 pub use self::range::Range;
@@ -55,6 +55,9 @@ const BUFFER_BYTES: usize = 32 * 1024;
 const KEEPALIVE: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 const KEEPALIVE_TRIES: u32 = 4;
+
+/// Callers of networks that are not known yet, at a time; further ones are reset.
+const STRANGERS_MAX: usize = 256;
 
 /// Bounds of the data path.
 #[derive(Debug, Clone, Copy)]
@@ -114,6 +117,8 @@ struct Shared {
     names: watch::Receiver<Arc<Names>>,
     range: Range,
     guests: Guests,
+    /// Places for callers that are looked up.
+    strangers: Arc<Semaphore>,
     limits: Limits,
     outgoing: Arc<Outgoing>,
     problems: Problems,
@@ -131,7 +136,8 @@ impl Mesh {
             doors: parts.doors,
             names: parts.names,
             range: parts.range,
-            guests: Guests::new(always, Path::new("/")),
+            guests: Guests::new(always, Path::new("/"), Cables::Kernel),
+            strangers: Arc::new(Semaphore::new(STRANGERS_MAX)),
             limits: parts.limits,
             outgoing: Arc::default(),
             problems: Problems::default(),
