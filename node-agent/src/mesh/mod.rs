@@ -217,6 +217,13 @@ fn prepare(tcp: &TcpStream) -> io::Result<()> {
     SockRef::from(tcp).set_tcp_keepalive(&keepalive)
 }
 
+/// As [`prepare`], for a connection with another node: the kernel asks for life only where nothing is on
+/// its way, and would wait a quarter of an hour for a node that is gone to confirm what is.
+fn prepare_peer(tcp: &TcpStream) -> io::Result<()> {
+    prepare(tcp)?;
+    SockRef::from(tcp).set_tcp_user_timeout(Some(KEEPALIVE + KEEPALIVE_INTERVAL * KEEPALIVE_TRIES))
+}
+
 /// Ends a connection in a way that nobody takes for an orderly end.
 fn reset(tcp: TcpStream) {
     // Where even that fails, the connection ends with a plain close.

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::doors::{Guest, Shut};
 use super::forward::{NotTaken, carry};
-use super::{Shared, prepare};
+use super::{Shared, prepare, prepare_peer};
 use crate::backoff::Backoff;
 
 const VERSION: u8 = 1;
@@ -61,7 +61,7 @@ pub(super) async fn dial(
         return Err(NotTaken::NotHere);
     }
     let tcp = TcpStream::connect((named.address, named.peer_port)).await?;
-    prepare(&tcp)?;
+    prepare_peer(&tcp)?;
     let mut peer = tls.dial(&named.node, tcp).await?;
     peer.stream.write_all(&head_of(named.replica, port)).await?;
     peer.stream.flush().await?;
@@ -166,8 +166,11 @@ async fn serve(shared: Arc<Shared>, tcp: TcpStream, from: SocketAddr, slot: Owne
     }
 }
 
-async fn greet(tls: &NodeTls, tcp: TcpStream) -> std::io::Result<(NodeStream, ReplicaId, u16)> {
-    prepare(&tcp)?;
+pub(super) async fn greet(
+    tls: &NodeTls,
+    tcp: TcpStream,
+) -> std::io::Result<(NodeStream, ReplicaId, u16)> {
+    prepare_peer(&tcp)?;
     let mut peer = tls.accept(tcp).await?;
     let mut head = [0; HEAD_BYTES];
     peer.stream.read_exact(&mut head).await?;

@@ -3,10 +3,12 @@
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 
+use longshore_identity::tls::NodeStream;
 use longshore_identity::{Identity, OperatorRole};
 use longshore_model::ReplicaId;
+use longshore_model::names::NamedReplica;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 
 use super::super::*;
 use super::rig::{Node, ca, call, certs, connect, echo, node_id, patient, tls};
@@ -68,6 +70,32 @@ async fn another_node_in_the_place_of_the_right_one_gets_nothing() {
             .contains("node c answers where b should"),
         "{refused}"
     );
+}
+
+#[tokio::test]
+async fn what_another_node_does_not_confirm_ends_the_connection_at_both_ends() {
+    let ca = ca();
+    let tls_of = |name: &str| tls(&ca, certs(&ca, &Identity::Node(node_id(name))));
+    let (here, there) = (tls_of("a"), tls_of("b"));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = listener.local_addr().unwrap();
+    let named = NamedReplica {
+        replica: ReplicaId(1),
+        node: node_id("b"),
+        address: at.ip(),
+        peer_port: at.port(),
+    };
+    let bound = |peer: &NodeStream| SockRef::from(peer.stream.get_ref().0).tcp_user_timeout();
+    let answer = async {
+        let (tcp, _) = listener.accept().await.unwrap();
+        let (mut peer, ..) = peer::greet(&there, tcp).await.unwrap();
+        peer.stream.write_u8(0).await.unwrap();
+        peer.stream.flush().await.unwrap();
+        bound(&peer).unwrap()
+    };
+    let dialled = async { bound(&peer::dial(&here, &named, 80).await.unwrap()).unwrap() };
+    let two_minutes = Some(Duration::from_secs(120));
+    assert_eq!(tokio::join!(dialled, answer), (two_minutes, two_minutes));
 }
 
 #[tokio::test]
