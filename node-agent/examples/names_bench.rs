@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 const CONTAINER: Ipv4Addr = Ipv4Addr::new(127, 9, 0, 1);
 const NEAR: Ipv4Addr = Ipv4Addr::new(10, 213, 0, 2);
+const UNUSED: Ipv4Addr = Ipv4Addr::new(10, 213, 0, 99);
 const FAR: Ipv4Addr = Ipv4Addr::new(10, 213, 0, 3);
 const SPAN: Duration = Duration::from_secs(4);
 const CALLERS: usize = 16;
@@ -39,6 +40,7 @@ fn agent(ca: &ClusterCa, name: &str, names: Names, peers: SocketAddr) {
     let trust = TrustHolder::new(ca.cert_pem(), HashSet::new()).unwrap();
     let doors = Arc::new(Doors::default());
     let local = Local {
+        service: names.services.keys().next().cloned(),
         address: Some(IpAddr::V4(CONTAINER)),
         accepts: true,
     };
@@ -131,7 +133,13 @@ async fn main() {
         service("b/near", NEAR, port, "near", 0),
         at(17_447),
     );
-    agent(&ca, "far", Names::default(), at(17_448));
+    // It knows the port; nobody calls it by this address.
+    agent(
+        &ca,
+        "far",
+        service("b/far", UNUSED, port, "far", 0),
+        at(17_448),
+    );
     agent(
         &ca,
         "caller",

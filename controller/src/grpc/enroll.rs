@@ -357,6 +357,7 @@ fn sign(cluster: &Cluster, node: &Node, csr_der: &[u8]) -> Result<(Vec<u8>, Stri
         .issue_from_csr(
             csr_der,
             &identity,
+            node.roles,
             &[node.address],
             NODE_VALIDITY,
             SystemTime::now(),

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use data_encoding::HEXLOWER;
+use longshore_model::Roles;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName,
     DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyUsagePurpose, PublicKeyData, SanType,
@@ -25,6 +26,10 @@ const BACKDATE: Duration = Duration::from_secs(3600);
 const ROOT_VALIDITY: Duration = Duration::from_secs(20 * 365 * 86_400);
 /// Longest accepted signing request.
 const CSR_BYTES_MAX: usize = 8 * 1024;
+
+/// Organizational unit in the certificate of a node that is an edge only. Those of before roles were in
+/// certificates have none, and workers need none.
+pub(crate) const NO_WORKER: &str = "edge";
 
 /// The authority: signs leaves, nothing else.
 pub struct ClusterCa {
@@ -105,7 +110,8 @@ impl ClusterCa {
     }
 
     /// Certificate for the public key of a signing request. Everything else in the request is
-    /// ignored: rcgen's own `signed_by` would copy CA:TRUE and any name from it.
+    /// ignored: rcgen's own `signed_by` would copy CA:TRUE and any name from it. Where `roles` are
+    /// without work it says so: other agents speak with workers only.
     ///
     /// # Errors
     /// [`PkiError::BadRequest`] for requests that are too long, unsigned or of an unknown key.
@@ -113,6 +119,7 @@ impl ClusterCa {
         &self,
         csr_der: &[u8],
         identity: &Identity,
+        roles: Roles,
         addresses: &[IpAddr],
         validity: Duration,
         now: SystemTime,
@@ -120,6 +127,10 @@ impl ClusterCa {
         let mut request = signing_request(csr_der)?;
         let names: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
         request.params = self.leaf_params(identity, &names, validity, now)?;
+        if !roles.worker {
+            let subject = &mut request.params.distinguished_name;
+            subject.push(DnType::OrganizationalUnitName, NO_WORKER);
+        }
         let issuer = self.issuer()?;
         let cert = request
             .signed_by(&issuer)

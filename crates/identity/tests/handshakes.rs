@@ -13,7 +13,7 @@ use longshore_identity::tls::{
     certificate_validity, connect, peer_info, server_config,
 };
 use longshore_identity::{CaDigest, Identity, OperatorRole};
-use longshore_model::NodeId;
+use longshore_model::{NodeId, Roles};
 use rustls_pki_types::CertificateDer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -21,6 +21,11 @@ use tokio_stream::StreamExt;
 
 const DAY: Duration = Duration::from_secs(86_400);
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+const WORKER: Roles = Roles {
+    worker: true,
+    edge: false,
+};
 
 fn node(name: &str) -> Identity {
     Identity::Node(NodeId::new(name).unwrap())
@@ -229,7 +234,7 @@ fn only_the_public_key_of_a_request_survives() {
     let now = SystemTime::now();
     let request = hostile_request(&key);
     let der = ca
-        .issue_from_csr(&request, &node("worker1"), &[LOOPBACK], DAY, now)
+        .issue_from_csr(&request, &node("worker1"), WORKER, &[LOOPBACK], DAY, now)
         .unwrap();
     let der = CertificateDer::from(der);
 
@@ -257,7 +262,7 @@ fn damaged_and_oversized_requests_are_refused() {
         ("size", vec![0; 9000]),
         ("empty", vec![]),
     ] {
-        let issued = ca.issue_from_csr(&request, &node("a"), &[], DAY, SystemTime::now());
+        let issued = ca.issue_from_csr(&request, &node("a"), WORKER, &[], DAY, SystemTime::now());
         assert!(issued.is_err(), "{what}");
     }
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use longshore_model::ReplicaId;
+use longshore_model::{ReplicaId, ServiceKey};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -15,8 +15,10 @@ use tokio_util::sync::CancellationToken;
 pub const SERVED_MAX: u32 = 4_096;
 
 /// One replica of this node, as its door sees it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Local {
+    /// What it is a replica of; none: what nobody wants any more.
+    pub service: Option<ServiceKey>,
     /// Where its container is reached from this host; none: not known (yet).
     pub address: Option<IpAddr>,
     /// It takes new connections.
@@ -70,12 +72,12 @@ impl Doors {
         let mut doors = self.lock();
         let mut shut = false;
         for (id, local) in locals {
-            let door = doors.entry(*id).or_insert_with(|| Door::new(*local));
+            let door = doors.entry(*id).or_insert_with(|| Door::new(local.clone()));
             if door.gone {
                 (door.gone, door.cut) = (false, CancellationToken::new());
             }
             shut |= door.local.accepts && !local.accepts;
-            door.local = *local;
+            door.local = local.clone();
         }
         doors.retain(|id, door| {
             if !locals.contains_key(id) {
@@ -107,6 +109,7 @@ impl Doors {
         door.live += 1;
         Ok(Guest {
             address,
+            service: door.local.service.clone(),
             cut: door.cut.clone(),
             replica,
             doors: Arc::clone(self),
@@ -186,6 +189,8 @@ impl Door {
 pub struct Guest {
     /// Where to dial.
     pub address: IpAddr,
+    /// What it is a replica of.
+    pub service: Option<ServiceKey>,
     /// It shall end.
     pub cut: CancellationToken,
     replica: ReplicaId,
@@ -209,7 +214,12 @@ mod tests {
 
     fn set(doors: &Doors, accepts: bool) {
         let address = Some(IpAddr::V4(Ipv4Addr::LOCALHOST));
-        doors.set(&[(ID, Local { address, accepts })].into());
+        let local = Local {
+            service: None,
+            address,
+            accepts,
+        };
+        doors.set(&[(ID, local)].into());
     }
 
     #[tokio::test(start_paused = true)]

@@ -191,10 +191,23 @@ async fn enter(
         Shut::Closed => CLOSED,
         Shut::NotHere => NOT_HERE,
     })?;
+    if !is_listed(shared, &guest, port) {
+        return Err(NOT_HERE);
+    }
     let container = TcpStream::connect((guest.address, port)).await;
     let container = container.map_err(|_| REFUSED)?;
     prepare(&container).map_err(|_| REFUSED)?;
     Ok((container, guest))
+}
+
+/// Is it one of the ports of the replica's service? The caller's node says which it wants, and may be
+/// anybody's by now: what the directory does not have stays out of reach, also of the host's own
+/// address, which a replica in its network has.
+fn is_listed(shared: &Shared, guest: &Guest, port: u16) -> bool {
+    let names = shared.names.borrow();
+    let services = guest.service.as_ref().map(|key| names.services.get(key));
+    let named = services.flatten();
+    named.is_some_and(|named| named.ports.contains(&port))
 }
 
 #[cfg(test)]

@@ -199,6 +199,7 @@ impl Tracked {
         let shares = |wanted: &&Wanted| wanted.spec.privileges.host_network;
         let shares = self.wanted.as_ref().filter(shares).is_some();
         Some(Local {
+            service: self.wanted.as_ref().map(|w| w.assigned.service.clone()),
             address: if shares { Some(host) } else { self.address },
             accepts: self.is_running() && self.runs().is_some_and(|w| !w.assigned.paused),
         })

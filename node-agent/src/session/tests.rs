@@ -101,7 +101,14 @@ impl FakeController {
     fn leaf(&self, csr: &[u8], node: &NodeId) -> Vec<u8> {
         let identity = Identity::Node(node.clone());
         self.ca
-            .issue_from_csr(csr, &identity, &[], DAY, SystemTime::now())
+            .issue_from_csr(
+                csr,
+                &identity,
+                Roles::default(),
+                &[],
+                DAY,
+                SystemTime::now(),
+            )
             .unwrap()
     }
 }

@@ -1,4 +1,5 @@
-//! TLS between two agents: both ends show the certificate of their node, and take nobody else's.
+//! TLS between two agents: both ends show the certificate of their node, and take nobody else's
+//! than a worker's.
 
 use std::fmt;
 use std::io;
@@ -17,7 +18,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 use longshore_model::NodeId;
 
 use super::holder::{CertHolder, TrustHolder};
-use super::peer::peer_info;
+use super::peer::{is_no_worker, peer_info};
 use super::verify::ClientVerifier;
 use crate::error::PkiError;
 use crate::name::Identity;
@@ -123,7 +124,8 @@ fn proven(stream: TlsStream<TcpStream>) -> io::Result<NodeStream> {
     }
 }
 
-/// Takes certificates of this cluster's nodes, at both ends. They are made for calling only, so it
+/// Takes certificates of this cluster's workers, at both ends: edges have no containers that call, and
+/// are what the world outside reaches first. They are made for calling only, so it
 /// is the check of a caller that they pass at either.
 #[derive(Debug)]
 struct NodeVerifier(ClientVerifier);
@@ -138,7 +140,12 @@ impl NodeVerifier {
         self.0.verify_client_cert(end_entity, intermediates, now)?;
         let nobody = std::net::SocketAddr::from(([0, 0, 0, 0], 0));
         match peer_info(Some(std::slice::from_ref(end_entity)), nobody) {
-            Ok(peer) if matches!(peer.identity, Some(Identity::Node(_))) => Ok(()),
+            Ok(peer)
+                if matches!(peer.identity, Some(Identity::Node(_)))
+                    && !is_no_worker(end_entity) =>
+            {
+                Ok(())
+            }
             _ => Err(Error::InvalidCertificate(
                 CertificateError::ApplicationVerificationFailure,
             )),

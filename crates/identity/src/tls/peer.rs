@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use rustls_pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
+use crate::ca::NO_WORKER;
 use crate::error::PkiError;
 use crate::name::Identity;
 
@@ -68,6 +69,13 @@ fn identity_of(leaf: &CertificateDer<'_>) -> Result<Identity, PkiError> {
         (Some(uri), None) => Identity::from_uri(uri),
         _ => Err(none("it must have exactly one URI")),
     }
+}
+
+/// Does a certificate say that its node is an edge only? One that cannot be read is no worker's.
+pub(super) fn is_no_worker(leaf: &CertificateDer<'_>) -> bool {
+    let Ok(cert) = parse(leaf) else { return true };
+    let mut units = cert.subject().iter_organizational_unit();
+    units.any(|unit| unit.as_str() == Ok(NO_WORKER))
 }
 
 pub(super) fn serial_of(leaf: &CertificateDer<'_>) -> Option<String> {

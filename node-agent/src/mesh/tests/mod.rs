@@ -28,6 +28,7 @@ async fn pair(limits: Limits) -> (Node, Node, SocketAddr) {
     let address = fresh();
     let port = container((address, 0), 1).port();
     there.local(1, address, true);
+    there.list(port);
     let name = at_name(port);
     here.direct(name, &[there.named(1)]);
     (here, there, name)
@@ -110,6 +111,7 @@ async fn who_stops_is_gone_or_refuses_is_passed_over_unnoticed() {
     let port = container((stopping, 0), 1).port();
     container((good, port), 2);
     container((here_too, port), 4);
+    there.list(port);
     there.local(1, stopping, true);
     there.local(2, good, true);
     there.local(3, empty, true);
@@ -175,6 +177,7 @@ async fn a_connection_that_breaks_is_no_orderly_end() {
     let listener = TcpListener::bind((address, 0)).await.unwrap();
     let name = at_name(listener.local_addr().unwrap().port());
     there.local(1, address, true);
+    there.list(name.port());
     here.direct(name, &[there.named(1)]);
     let mut client = connect(name).await;
     let (mut container, _) = listener.accept().await.unwrap();

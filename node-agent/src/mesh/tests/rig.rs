@@ -124,7 +124,12 @@ impl Node {
     /// A replica of this node.
     pub(super) fn local(&mut self, replica: u64, address: Ipv4Addr, accepts: bool) {
         let address = Some(IpAddr::V4(address));
-        let local = Local { address, accepts };
+        let service = Some(service());
+        let local = Local {
+            service,
+            address,
+            accepts,
+        };
         self.locals.insert(ReplicaId(replica), local);
         self.doors.set(&self.locals);
     }
@@ -162,6 +167,11 @@ impl Node {
             ..Names::default()
         };
         self.names.send_replace(Arc::new(names));
+    }
+
+    /// The directory has this port of the service, at an address that nobody asks for.
+    pub(super) fn list(&self, port: u16) {
+        self.direct((fresh(), port).into(), &[]);
     }
 
     /// The directory has no services.

@@ -2,11 +2,13 @@
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::time::SystemTime;
 
-use longshore_identity::tls::NodeStream;
+use longshore_identity::key::KeyPair;
+use longshore_identity::tls::{CertHolder, NodeStream};
 use longshore_identity::{Identity, OperatorRole};
-use longshore_model::ReplicaId;
 use longshore_model::names::NamedReplica;
+use longshore_model::{ReplicaId, Roles};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -16,11 +18,15 @@ use super::{pair, rig};
 
 /// What a caller gets that asks for replica 1: the answer, or an error.
 async fn ask(tls: &NodeTls, at: SocketAddr) -> io::Result<u8> {
+    ask_for(tls, at, 80).await
+}
+
+async fn ask_for(tls: &NodeTls, at: SocketAddr, port: u16) -> io::Result<u8> {
     let tcp = TcpStream::connect(at).await?;
     let mut peer = tls.dial(&node_id("b"), tcp).await?;
-    peer.stream
-        .write_all(&[1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 80])
-        .await?;
+    let mut head = vec![1, 0, 0, 0, 0, 0, 0, 0, 1];
+    head.extend(port.to_be_bytes());
+    peer.stream.write_all(&head).await?;
     peer.stream.flush().await?;
     peer.stream.read_u8().await
 }
@@ -55,6 +61,59 @@ async fn only_nodes_of_this_cluster_are_served() {
     let foreign = Node::start(&theirs, "b", patient()).await;
     let refused = ask(&good, foreign.peers).await.unwrap_err();
     assert!(refused.to_string().contains("UnknownIssuer"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_port_that_the_directory_does_not_have_is_not_reached() {
+    let ca = ca();
+    let mut there = Node::start(&ca, "b", patient()).await;
+    // As a replica in the host's network: another program's port is at the same address.
+    let address = rig::fresh();
+    let other = rig::container((address, 0), 9).port();
+    let port = rig::container((address, 0), 1).port();
+    there.local(1, address, true);
+    let tls = tls(&ca, certs(&ca, &Identity::Node(node_id("a"))));
+    let ask = |port| ask_for(&tls, there.peers, port);
+    assert_eq!(ask(port).await.unwrap(), 2, "nothing is listed yet");
+    there.list(port);
+    assert_eq!(ask(port).await.unwrap(), 0);
+    assert_eq!(ask(other).await.unwrap(), 2);
+    there.direct_nowhere();
+    assert_eq!(ask(port).await.unwrap(), 2);
+}
+
+#[tokio::test]
+async fn edges_call_nobody_and_are_not_called() {
+    let ca = ca();
+    let there = Node::start(&ca, "b", patient()).await;
+    let edge = Roles {
+        worker: false,
+        edge: true,
+    };
+    let both = Roles {
+        worker: true,
+        ..edge
+    };
+    let node_of = |name: &str, roles: Roles| {
+        let key = KeyPair::generate().unwrap();
+        let csr = key.csr_der(name).unwrap();
+        let identity = Identity::Node(node_id(name));
+        let now = SystemTime::now();
+        let der = ca.issue_from_csr(&csr, &identity, roles, &[], rig::DAY, now);
+        let text = data_encoding::BASE64.encode(&der.unwrap());
+        let chain = format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n");
+        tls(&ca, CertHolder::from_pem(&chain, &key.pem()).unwrap())
+    };
+    assert_eq!(ask(&node_of("e", both), there.peers).await.unwrap(), 2);
+    let refused = ask(&node_of("e", edge), there.peers).await.unwrap_err();
+    assert!(refused.to_string().contains("AccessDenied"), "{refused}");
+    // And the other way.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = listener.local_addr().unwrap();
+    let (caller, called) = (node_of("a", both), node_of("b", edge));
+    let answer = async { called.accept(listener.accept().await.unwrap().0).await };
+    let (asked, _) = tokio::join!(ask(&caller, at), answer);
+    assert!(asked.is_err());
 }
 
 #[tokio::test]
