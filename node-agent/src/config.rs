@@ -19,7 +19,7 @@ pub struct Config {
     pub policy_file: PathBuf,
     /// HAProxy, on edges.
     pub haproxy: Settings,
-    /// The addresses that services have by name, the same on all nodes.
+    /// The addresses that services have by name on this node.
     pub names_range: Range,
     /// Port on which this node's agent takes connections of other nodes' agents to services here;
     /// 0: it takes none.

@@ -46,7 +46,8 @@ pub struct Names {
 /// One service that is reached by name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Named {
-    /// Its name address: the same on every node as long as the service exists.
+    /// Its name address in the usual range, as long as the service exists; a node with another range
+    /// moves it there.
     pub address: Ipv4Addr,
     /// TCP ports that are taken there, at most [`PORTS_MAX`]: those of its file and of its image.
     pub ports: BTreeSet<u16>,

@@ -287,8 +287,20 @@ docker0\t0000100A\t050011AC\t0003\t0\t0\t0\t0000FFFF\t0\t0\t0
     }
 
     #[tokio::test]
-    async fn the_kernel_says_which_interfaces_are_cables() {
+    async fn the_kernel_is_asked_for_cables() {
         let cables = veths().await.unwrap();
         assert!(!cables.contains("lo"), "{cables:?}");
+    }
+
+    #[tokio::test]
+    #[ignore = "needs a network namespace of its own: make route-test"]
+    async fn the_kernel_says_which_interfaces_are_cables() {
+        for words in ["add v1 type veth peer name v2", "add b1 type bridge"] {
+            let mut ip = tokio::process::Command::new("ip");
+            let made = ip.arg("link").args(words.split(' ')).status().await;
+            assert!(made.unwrap().success(), "{words}");
+        }
+        let cables = veths().await.unwrap();
+        assert_eq!(cables, ["v1", "v2"].map(str::to_owned).into());
     }
 }

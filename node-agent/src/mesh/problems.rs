@@ -1,4 +1,4 @@
-//! What does not work at present, in words; each said once.
+//! What does not work at present, in words.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -11,7 +11,8 @@ const PROBLEMS_MAX: usize = 64;
 pub(super) struct Problems(Mutex<BTreeMap<String, String>>);
 
 impl Problems {
-    /// This does not work. Logged once, until it works again or fails in another way.
+    /// This does not work. Logged once, until it works again or fails in another way; what there is no
+    /// room for, each time.
     pub(super) fn say(&self, about: &str, text: String) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if all.get(about) == Some(&text) {
