@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use longshore_model::{ReplicaId, ServiceKey};
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 /// Most connections to all replicas of this node at a time.
@@ -137,25 +136,6 @@ impl Doors {
         self.changed.subscribe()
     }
 
-    /// Waits until a replica whose door is shut has no connections, at most until `deadline`;
-    /// gives how many are left.
-    pub async fn drained(&self, replica: ReplicaId, deadline: Instant) -> u32 {
-        let mut changes = self.changes();
-        while self.connections(replica) > 0 {
-            if !matches!(timeout_at(deadline, changes.changed()).await, Ok(Ok(()))) {
-                break;
-            }
-        }
-        self.connections(replica)
-    }
-
-    /// Ends all connections that a replica has; those at both other ends see a reset.
-    pub fn cut(&self, replica: ReplicaId) {
-        if let Some(door) = self.lock().get_mut(&replica) {
-            std::mem::take(&mut door.cut).cancel();
-        }
-    }
-
     fn left(&self, replica: ReplicaId) {
         let mut doors = self.lock();
         let Some(door) = doors.get_mut(&replica) else {
@@ -206,7 +186,6 @@ impl Drop for Guest {
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
-    use std::time::Duration;
 
     use super::*;
 
@@ -222,30 +201,24 @@ mod tests {
         doors.set(&[(ID, local)].into());
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_shut_door_drains_and_the_wait_ends_with_the_last() {
+    #[test]
+    fn a_shut_door_lets_nobody_in_and_tells_of_each_that_leaves() {
         let doors = Arc::new(Doors::default());
         assert_eq!(doors.enter(ID).unwrap_err(), Shut::NotHere);
         set(&doors, true);
         let (first, second) = (doors.enter(ID).unwrap(), doors.enter(ID).unwrap());
+        let mut changes = doors.changes();
+        drop(doors.enter(ID).unwrap());
+        assert!(!changes.has_changed().unwrap(), "too many at open doors");
         set(&doors, false);
+        assert!(changes.has_changed().unwrap());
         assert_eq!(doors.enter(ID).unwrap_err(), Shut::Closed);
-        let began = Instant::now();
-        let late = began + Duration::from_secs(5);
-        assert_eq!(doors.drained(ID, late).await, 2);
-        assert_eq!(began.elapsed(), Duration::from_secs(5));
-        let waiter = {
-            let doors = Arc::clone(&doors);
-            let deadline = Instant::now() + Duration::from_secs(60);
-            tokio::spawn(async move { doors.drained(ID, deadline).await })
-        };
-        tokio::task::yield_now().await;
-        drop(first);
-        tokio::task::yield_now().await;
-        assert!(!waiter.is_finished());
-        drop(second);
-        assert_eq!(waiter.await.unwrap(), 0);
-        assert_eq!(began.elapsed(), Duration::from_secs(5), "no wait beyond it");
+        for (guest, left) in [(first, 1), (second, 0)] {
+            changes.mark_unchanged();
+            drop(guest);
+            assert!(changes.has_changed().unwrap());
+            assert_eq!(doors.connections(ID), left);
+        }
     }
 
     #[test]

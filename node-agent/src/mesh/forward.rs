@@ -92,6 +92,7 @@ impl Outgoing {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    #[cfg(test)]
     pub(super) fn refused(&self) -> u64 {
         self.lock().refused
     }
@@ -109,6 +110,7 @@ impl Outgoing {
         })
     }
 
+    #[cfg(test)]
     pub(super) fn taken(&self, service: &ServiceKey) -> u32 {
         self.lock().services.get(service).copied().unwrap_or(0)
     }

@@ -4,8 +4,8 @@
 //!
 //! In go two things: the directory ([`Names`], by a `watch` channel) and this node's replicas
 //! ([`Doors::set`], by the reconciler, directly: what it reads back must not be older than what it
-//! said). Out come the connections of each replica at its own node ([`Doors::counts`],
-//! [`Doors::drained`]) and [`Mesh::problems`].
+//! said). Out come the connections of each replica at its own node ([`Doors::counts`]) and
+//! [`Mesh::problems`].
 //!
 //! # Guarantees
 //! - A connection that the caller's program sees as established but that no replica has taken yet
@@ -168,11 +168,12 @@ impl Mesh {
         tokio::join!(listen::run(&self.0, ready, &stop), peers);
     }
 
-    /// What does not work at present, in words with the way out; at most 64 and one.
+    /// What does not work at present, in words with the way out. First that there are too many
+    /// connections: reports have room for 64.
     #[must_use]
     pub fn problems(&self) -> Vec<String> {
-        let mut all = self.0.problems.list();
-        all.extend(self.0.outgoing.refused_lately());
+        let mut all: Vec<String> = self.0.outgoing.refused_lately().into_iter().collect();
+        all.extend(self.0.problems.list());
         all
     }
 
@@ -184,8 +185,8 @@ impl Mesh {
     }
 
     /// Connections that were reset since the start because there were too many.
-    #[must_use]
-    pub fn refused(&self) -> u64 {
+    #[cfg(test)]
+    fn refused(&self) -> u64 {
         self.0.outgoing.refused()
     }
 
@@ -201,8 +202,8 @@ impl Mesh {
     }
 
     /// Connections that are taken by name on this node now, by service.
-    #[must_use]
-    pub fn taken(&self, service: &ServiceKey) -> u32 {
+    #[cfg(test)]
+    fn taken(&self, service: &ServiceKey) -> u32 {
         self.0.outgoing.taken(service)
     }
 }

@@ -126,15 +126,6 @@ impl TrustHolder {
         }))
     }
 
-    /// Replaces the trusted roots for new handshakes.
-    ///
-    /// # Errors
-    /// As [`Self::new`]; the old ones stay then.
-    pub fn swap_roots(&self, ca_pem: &str) -> Result<(), PkiError> {
-        self.verifier.store(Arc::new(verifier_of(ca_pem)?));
-        Ok(())
-    }
-
     /// Refuses these serials from now on and cuts their live connections.
     pub fn revoke(&self, serials: impl IntoIterator<Item = String>) {
         self.revoked.send_modify(|set| {
