@@ -4,7 +4,7 @@
 //! Reads take a shared snapshot and never wait for the disk. A write changes the store first and
 //! the snapshot only after it succeeded.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -150,6 +150,7 @@ impl Cluster {
             plan,
             secrets,
             contents,
+            said,
         } = loaded;
         let secrets = Secrets::loaded(secrets);
         desired.certificates = Arc::clone(&secrets.shown);
@@ -160,8 +161,7 @@ impl Cluster {
         };
         repository.record(&[start])?;
         let history = History::load(&*store, config.history.clone())?;
-        let revoked: HashSet<String> = revoked.into_iter().collect();
-        let trust = TrustHolder::new(ca.cert_pem(), revoked)?;
+        let trust = TrustHolder::new(ca.cert_pem(), revoked.into_iter().collect())?;
         let view = View {
             plan: Arc::new(plan),
             ..View::default()
@@ -186,7 +186,7 @@ impl Cluster {
             planning: Mutex::default(),
             watch: Mutex::new(Watch::new(started_ms)),
             checking: Mutex::default(),
-            naming: Mutex::default(),
+            naming: Mutex::new(Directory::new(said)),
             desired: ArcSwap::from_pointee(desired),
             secrets: ArcSwap::from_pointee(secrets),
             contents: ArcSwap::from_pointee(Contents { all: contents }),
@@ -323,12 +323,6 @@ impl Cluster {
         look(&mut naming.unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// It began a short while ago: nodes that were not heard of may still come.
-    #[must_use]
-    pub fn is_observing(&self) -> bool {
-        self.now_ms() < self.config.planner.observe_until(self.started_ms)
-    }
-
     /// The lock that every write goes through.
     pub fn ledger(&self) -> MutexGuard<'_, Ledger> {
         // The store is changed first and by one batch; what a panic leaves behind is its state.
@@ -362,6 +356,19 @@ impl Cluster {
                 Err(error.into())
             }
             Err(ChangeError::Refused(error)) => Err(error),
+        }
+    }
+
+    /// Keeps what nodes said that names depend on. What the store does not take is tried again with
+    /// the next run.
+    pub(crate) fn keep_said(&self) {
+        let Some((stored, next)) = self.names(|directory| directory.unsaved()) else {
+            return;
+        };
+        let kept = self.ledger().repository.put_said(&stored, &next);
+        match kept {
+            Ok(()) => self.names(|directory| directory.saved(next)),
+            Err(error) => self.store_failed(&error),
         }
     }
 

@@ -65,7 +65,6 @@ fn send_names(cluster: &Cluster, observed: &Observed, links: &BTreeMap<NodeId, L
         desired: &desired,
         observed,
         revoked: &cluster.trust.revoked(),
-        waits: cluster.is_observing(),
     };
     cluster.names(|directory| {
         let told = directory.look(&scene);
@@ -75,6 +74,7 @@ fn send_names(cluster: &Cluster, observed: &Observed, links: &BTreeMap<NodeId, L
             }
         }
     });
+    cluster.keep_said();
 }
 
 fn wants_routes(plan: &Plan, observed: &Observed, node: &NodeId, link: &Link) -> bool {

@@ -5,8 +5,8 @@
 //! - A replica is listed as long as it is in the plan's routes, with ways in or without (its own
 //!   check, with doubts weighed), and is not on its way out: it is off the list before it is told to
 //!   stop.
-//! - A controller that began anew takes nothing away: until it has heard of all nodes of an app's
-//!   replicas, or has waited for them, nodes keep what the one before said.
+//! - A controller that began anew takes nothing away and holds nothing back: what only nodes know (ports
+//!   of images, their own ports) is kept in the store, and goes for those that it does not hear of.
 
 #[cfg(test)]
 mod tests;
@@ -23,6 +23,8 @@ use longshore_model::{
     AppName, Desired, NodeId, Observed, Plan, ReplicaId, ReplicaStatus, ServiceKey,
 };
 
+use crate::store::Said;
+
 type Services = BTreeMap<ServiceKey, Named>;
 
 type Statuses = Arc<BTreeMap<ReplicaId, ReplicaStatus>>;
@@ -37,8 +39,6 @@ pub(crate) struct Scene<'a> {
     pub(crate) observed: &'a Observed,
     /// Serials that are refused.
     pub(crate) revoked: &'a Arc<HashSet<String>>,
-    /// Nodes that were not heard of yet may still come.
-    pub(crate) waits: bool,
 }
 
 /// What a node that was heard of said.
@@ -54,16 +54,38 @@ pub(crate) struct Directory {
     plan: Option<Arc<Plan>>,
     desired: Option<Arc<Desired>>,
     revoked: Arc<HashSet<String>>,
-    waited: bool,
     nodes: BTreeMap<NodeId, Heard>,
     addresses: BTreeMap<ServiceKey, Ipv4Addr>,
     generation: u64,
     told: BTreeMap<NodeId, Arc<Names>>,
+    /// What nodes said last.
+    said: Said,
+    /// The same, as the store has it.
+    stored: Said,
 }
 
 impl Directory {
-    /// What each worker is told, worked out anew only where something of it may have changed. A node
-    /// that is not in it is told nothing yet.
+    /// Knows what the store has.
+    pub(crate) fn new(said: Said) -> Self {
+        Self {
+            stored: said.clone(),
+            said,
+            ..Self::default()
+        }
+    }
+
+    /// What the store has and what it shall have, where the two differ.
+    pub(crate) fn unsaved(&self) -> Option<(Said, Said)> {
+        let differs = self.said != self.stored;
+        differs.then(|| (self.stored.clone(), self.said.clone()))
+    }
+
+    /// The store has this now.
+    pub(crate) fn saved(&mut self, said: Said) {
+        self.stored = said;
+    }
+
+    /// What each worker is told, worked out anew only where something of it may have changed.
     pub(crate) fn look(&mut self, scene: &Scene<'_>) -> &BTreeMap<NodeId, Arc<Names>> {
         if !self.is_current(scene) {
             self.learn(scene);
@@ -95,7 +117,6 @@ impl Directory {
             && same_plan.is_some_and(|known| Arc::ptr_eq(known, scene.plan))
             && same_desired.is_some_and(|known| Arc::ptr_eq(known, scene.desired))
             && Arc::ptr_eq(&self.revoked, scene.revoked)
-            && self.waited == scene.waits
     }
 
     fn learn(&mut self, scene: &Scene<'_>) {
@@ -104,7 +125,7 @@ impl Directory {
         self.plan = Some(Arc::clone(scene.plan));
         self.desired = Some(Arc::clone(scene.desired));
         self.revoked = Arc::clone(scene.revoked);
-        self.waited = scene.waits;
+        self.hear(scene);
         // A service that was taken down keeps its address as long as it has replicas.
         let services = &scene.plan.services;
         self.addresses.retain(|key, _| services.contains_key(key));
@@ -114,6 +135,45 @@ impl Directory {
                 self.addresses.insert(key.clone(), address(*number));
             }
         }
+    }
+
+    /// Keeps what is new of what nodes say. Where not all replicas of a service have said what their image
+    /// listens on, the others stand beside what was said before.
+    fn hear(&mut self, scene: &Scene<'_>) {
+        let known = |node: &NodeId| scene.desired.nodes.contains_key(node);
+        let ports = &mut self.said.peer_ports;
+        ports.retain(|node, _| known(node));
+        let heard = self.nodes.iter().filter(|(node, _)| known(node));
+        ports.extend(heard.map(|(node, heard)| (node.clone(), heard.peer_port)));
+        let services = &scene.plan.services;
+        self.said
+            .exposed
+            .retain(|key, _| services.contains_key(key));
+        for (key, service) in services {
+            let mut all = service.replicas.values().map(|replica| {
+                let status = self.nodes.get(&replica.node)?.replicas.get(&replica.id)?;
+                status.exposed.as_deref()
+            });
+            let mut ports = BTreeSet::new();
+            let mut complete = all.len() > 0;
+            for exposed in &mut all {
+                complete &= exposed.is_some();
+                ports.extend(exposed.into_iter().flatten());
+            }
+            if !complete {
+                ports.extend(self.said.exposed.get(key).into_iter().flatten());
+            }
+            let ports: BTreeSet<u16> = ports.into_iter().take(PORTS_MAX).collect();
+            if self
+                .said
+                .exposed
+                .get(key)
+                .is_none_or(|known| *known != ports)
+            {
+                self.said.exposed.insert(key.clone(), ports);
+            }
+        }
+        self.said.exposed.retain(|_, ports| !ports.is_empty());
     }
 
     fn work_out(&mut self, scene: &Scene<'_>) {
@@ -127,10 +187,6 @@ impl Directory {
         }
         let revoked: BTreeSet<String> = revoked.into_iter().take(REVOKED_MAX).collect();
         let (apps, at) = self.services(scene.plan);
-        let silent = match scene.waits {
-            true => self.silent(scene.plan),
-            false => BTreeSet::new(),
-        };
         let workers = scene
             .desired
             .nodes
@@ -142,9 +198,6 @@ impl Directory {
         for node in workers {
             let here = at.get(node).cloned().unwrap_or_default();
             let of_apps: BTreeSet<&AppName> = here.iter().map(|key| &key.app).collect();
-            if of_apps.iter().any(|app| silent.contains(app)) {
-                continue;
-            }
             let all = of_apps
                 .into_iter()
                 .filter_map(|app| apps.get(app))
@@ -180,44 +233,29 @@ impl Directory {
                 at.entry(&replica.node).or_default().insert(key);
             }
             if let Some(address) = self.addresses.get(key) {
-                let named = self.named(service, *address);
+                let named = self.named(key, service, *address);
                 apps.entry(&key.app).or_default().insert(key.clone(), named);
             }
         }
         (apps, at)
     }
 
-    /// Apps with replicas that take connections on nodes that nothing was heard of yet.
-    fn silent<'p>(&self, plan: &'p Plan) -> BTreeSet<&'p AppName> {
-        let is_silent = |service: &ServicePlan| {
-            let mut replicas = service.replicas.values();
-            replicas.any(|replica| {
-                replica.traffic == Traffic::Serve && !self.nodes.contains_key(&replica.node)
-            })
-        };
-        let services = plan.services.iter();
-        let silent = services.filter(|(_, service)| is_silent(service));
-        silent.map(|(key, _)| &key.app).collect()
-    }
-
-    fn named(&self, service: &ServicePlan, address: Ipv4Addr) -> Named {
+    fn named(&self, key: &ServiceKey, service: &ServicePlan, address: Ipv4Addr) -> Named {
         let mut ports: BTreeSet<u16> = BTreeSet::new();
         for spec in service.templates.values() {
             ports.extend(&spec.ports);
         }
+        ports.extend(self.said.exposed.get(key).into_iter().flatten());
         let mut replicas = Vec::new();
         for replica in service.replicas.values() {
-            let heard = self.nodes.get(&replica.node);
-            let status = heard.and_then(|heard| heard.replicas.get(&replica.id));
-            let exposed = status.and_then(|status| status.exposed.as_deref());
-            ports.extend(exposed.into_iter().flatten());
             if replica.traffic == Traffic::Serve && replica.leaving.is_none() {
+                let peer_port = self.said.peer_ports.get(&replica.node);
                 replicas.push(NamedReplica {
                     replica: replica.id,
                     node: replica.node.clone(),
                     address: replica.address,
                     // Away as it is, other agents may reach it.
-                    peer_port: heard.map_or(PEER_PORT, |heard| heard.peer_port),
+                    peer_port: peer_port.copied().unwrap_or(PEER_PORT),
                 });
             }
         }

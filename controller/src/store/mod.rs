@@ -24,6 +24,7 @@ mod redb;
 mod repository;
 mod revisions;
 mod rows;
+mod said;
 mod secrets;
 
 #[cfg(test)]
@@ -38,6 +39,7 @@ pub use self::revisions::{
     Origin, Outcome as RevisionOutcome, REVISIONS_MAX, RevisionRecord, put_rollout, revisions,
 };
 pub use self::rows::{JoinGrant, Loaded, Meta, NodeRecord, StoredEvent, TokenRecord};
+pub use self::said::Said;
 pub use self::secrets::SecretChanges;
 
 /// A table of the store.
@@ -81,11 +83,13 @@ pub enum Table {
     Secrets,
     /// Contents of secrets and configs by app and digest.
     Contents,
+    /// What nodes said last that names depend on, by node and by service.
+    Said,
 }
 
 impl Table {
     /// All of them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Meta,
         Self::Apps,
         Self::Nodes,
@@ -105,6 +109,7 @@ impl Table {
         Self::Revisions,
         Self::Secrets,
         Self::Contents,
+        Self::Said,
     ];
 
     /// Its name in the file.
@@ -130,6 +135,7 @@ impl Table {
             Self::Revisions => "revisions",
             Self::Secrets => "secrets",
             Self::Contents => "contents",
+            Self::Said => "said",
         }
     }
 }

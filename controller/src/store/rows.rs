@@ -6,6 +6,7 @@ use longshore_model::spec::FileContents;
 use longshore_model::{Desired, Event, Node, NodeId, Plan, SecretKey, SecretText, TimeMs};
 use serde::{Deserialize, Serialize};
 
+use super::Said;
 use crate::contents::ContentKey;
 
 /// Version of the rows that this program reads and writes.
@@ -113,4 +114,6 @@ pub struct Loaded {
     pub secrets: BTreeMap<SecretKey, SecretText>,
     /// Contents of secrets and configs of all apps.
     pub contents: BTreeMap<ContentKey, FileContents>,
+    /// What nodes said last.
+    pub said: Said,
 }

@@ -12,7 +12,6 @@ struct Rig {
     desired: Desired,
     observed: Observed,
     revoked: Arc<HashSet<String>>,
-    waits: bool,
     directory: Directory,
 }
 
@@ -54,7 +53,6 @@ impl Rig {
             desired: Desired::default(),
             observed: Observed::default(),
             revoked: Arc::default(),
-            waits: false,
             directory: Directory::default(),
         };
         for (id, service, node) in [(1, "redis", "b"), (2, "web", "a"), (3, "web", "b")] {
@@ -121,7 +119,6 @@ impl Rig {
             desired: &Arc::new(self.desired.clone()),
             observed: &self.observed,
             revoked: &self.revoked,
-            waits: self.waits,
         };
         self.directory.look(&scene).clone()
     }
@@ -195,18 +192,62 @@ fn those_that_leave_or_do_not_serve_are_not_listed() {
 }
 
 #[test]
-fn a_controller_that_began_anew_takes_nothing_away() {
+fn a_controller_that_began_anew_takes_nothing_away_and_holds_nothing_back() {
     let mut rig = Rig::new();
-    rig.waits = true;
-    rig.observed.nodes.remove(&"b".parse::<NodeId>().unwrap());
-    assert_eq!(rig.told("a"), None, "b may come and say what listens there");
-    rig.hear("b", &[1, 3]);
-    assert!(rig.told("a").is_some());
-    // It did not come in time: others may reach it all the same.
-    let mut rig = Rig::new();
-    rig.observed.nodes.remove(&"b".parse::<NodeId>().unwrap());
+    let b: NodeId = "b".parse().unwrap();
+    let mut seen = rig.observed.nodes[&b].as_ref().clone();
+    seen.peer_port = 9_000;
+    rig.observed.nodes.insert(b.clone(), Arc::new(seen));
+    let before = rig.told("a").unwrap();
+    let (stored, said) = rig.directory.unsaved().unwrap();
+    assert_eq!(stored, Said::default());
+    rig.directory.saved(said.clone());
+    assert!(rig.directory.unsaved().is_none());
+    // It has not heard of b, and may never.
+    rig.directory = Directory::new(said);
+    rig.observed.nodes.remove(&b);
+    rig.revoked = Arc::new(["0a".to_owned()].into());
+    let after = rig.told("a").unwrap();
+    assert_eq!(after.services, before.services);
+    let redis = &after.services[&key("redis")];
+    assert_eq!(redis.ports, [1].into(), "its image's");
+    assert_eq!(redis.replicas[0].peer_port, 9_000);
+    assert_eq!(after.revoked, ["0a".to_owned()].into(), "at once");
+    // What starts there is told all names that it has a way to.
+    rig.put(replica(4, "redis", "a"));
+    assert_eq!(
+        rig.told("a").unwrap().services[&key("redis")].hosts.len(),
+        2
+    );
+    assert!(
+        rig.directory.unsaved().is_none(),
+        "nobody said anything else"
+    );
+    // A node that nobody ever heard of is taken to have the usual port.
+    rig.directory = Directory::default();
     let redis = rig.told("a").unwrap().services[&key("redis")].clone();
     assert_eq!(redis.replicas[0].peer_port, PEER_PORT);
+}
+
+#[test]
+fn what_was_said_is_forgotten_with_its_node_or_service() {
+    let mut rig = Rig::new();
+    rig.look();
+    assert_eq!(rig.directory.said.exposed.len(), 2);
+    rig.desired.nodes.remove(&"b".parse::<NodeId>().unwrap());
+    rig.plan.services.remove(&key("redis"));
+    rig.look();
+    let (_, said) = rig.directory.unsaved().unwrap();
+    assert_eq!(said.peer_ports.len(), 1);
+    assert_eq!(said.exposed.len(), 1);
+    // Another image: what all its replicas say replaces what was.
+    rig.hear("a", &[2]);
+    rig.plan.services = Default::default();
+    rig.put(replica(2, "web", "a"));
+    assert_eq!(
+        rig.told("a").unwrap().services[&key("web")].ports,
+        [2].into()
+    );
 }
 
 #[test]
