@@ -133,3 +133,18 @@ async fn a_crashed_or_paused_replica_takes_nothing_by_name() {
         .await;
     assert_eq!(rig.doors.enter(ONE).unwrap_err(), Shut::Closed);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_container_is_made_with_the_names_that_came_with_its_assignment() {
+    // Which of two channels is looked at first is chance.
+    for _ in 0..16 {
+        let mut rig = rig(FakeRuntime::with_images(&["hello:1"]), None);
+        rig.assign(&[]);
+        rig.until("the first", |snapshot| snapshot.generation == 1)
+            .await;
+        rig.name(named(0));
+        rig.assign(&[portless(1)]);
+        rig.until_healthy(&[1]).await;
+        assert_eq!(rig.runtime.state().hosts, [named(0).hosts]);
+    }
+}

@@ -135,7 +135,6 @@ impl<R: Runtime> Reconciler<R> {
         let mut listing = false;
         let mut left = self.doors.changes();
         self.take_assignment();
-        self.core.name(self.names.borrow_and_update().clone());
         self.core.hold(self.contents.borrow_and_update().clone());
         loop {
             let now_ms = self.clock.now_ms();
@@ -173,7 +172,6 @@ impl<R: Runtime> Reconciler<R> {
                     Ok(Finished::Nothing) => {}
                     Err(error) => tracing::error!(%error, "a step of the reconciler broke"),
                 },
-                // Before an assignment whose containers are made with them.
                 Ok(()) = self.names.changed() => {
                     self.core.name(self.names.borrow_and_update().clone());
                 }
@@ -191,7 +189,9 @@ impl<R: Runtime> Reconciler<R> {
         }
     }
 
+    /// The names first, as containers are made with them: they were told before, and both may be new.
     fn take_assignment(&mut self) {
+        self.core.name(self.names.borrow_and_update().clone());
         let assignment = self.assignments.borrow_and_update().clone();
         if let Some(assignment) = assignment {
             self.core.assign(&assignment);
