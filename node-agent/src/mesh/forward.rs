@@ -19,6 +19,8 @@ use crate::backoff::Backoff;
 /// Between two rounds over all replicas, if the directory does not change before.
 const ROUND_FIRST: Duration = Duration::from_millis(50);
 const ROUND_CAP: Duration = Duration::from_millis(500);
+/// So long a node that did not answer is asked after all others.
+const SILENT: Duration = Duration::from_secs(5);
 /// So long it is said that connections were refused.
 const LATELY: Duration = Duration::from_secs(60);
 
@@ -33,6 +35,8 @@ pub(super) enum NotTaken {
     Refused,
     #[error("no answer in time")]
     Late,
+    #[error("its node is not reached: {0}")]
+    Unreached(io::Error),
     #[error("{0}")]
     Io(#[from] io::Error),
 }
@@ -48,6 +52,9 @@ struct Counts {
     replicas: BTreeMap<ReplicaId, u32>,
     /// Counts choices: replicas that are equal otherwise take turns.
     turn: usize,
+    /// Nodes that did not answer, and when: each replica there costs a caller the time of a try, and
+    /// has the fewest connections.
+    silent: BTreeMap<NodeId, Instant>,
     refused: u64,
     refused_at: Option<Instant>,
 }
@@ -131,7 +138,18 @@ impl Outgoing {
         })
     }
 
-    /// Of those that were not tried: the one with the fewest connections of this agent's, one of
+    /// What became of a try with another node's replica.
+    fn tried(&self, node: &NodeId, answers: bool) {
+        let mut counts = self.lock();
+        counts.silent.retain(|_, at| at.elapsed() < SILENT);
+        if answers {
+            counts.silent.remove(node);
+        } else {
+            counts.silent.insert(node.clone(), Instant::now());
+        }
+    }
+
+    /// Of those that were not tried, nodes that do not answer last: the one with the fewest connections of this agent's, one of
     /// this node before others, and each in turn.
     fn choose(
         self: &Arc<Self>,
@@ -141,7 +159,11 @@ impl Outgoing {
     ) -> Option<Choice> {
         let mut counts = self.lock();
         let live = |named: &NamedReplica| counts.replicas.get(&named.replica).copied().unwrap_or(0);
-        let rank = |named: &&NamedReplica| (live(named), named.node != *node);
+        let silent = |named: &NamedReplica| {
+            let at = counts.silent.get(&named.node);
+            at.is_some_and(|at| at.elapsed() < SILENT)
+        };
+        let rank = |named: &&NamedReplica| (silent(named), live(named), named.node != *node);
         let can = |named: &&NamedReplica| named.node == *node || named.peer_port > 0;
         let free = || {
             let untried = replicas.iter().filter(|r| !tried.contains(&r.replica));
@@ -236,10 +258,15 @@ async fn find(shared: &Arc<Shared>, service: &ServiceKey, port: u16) -> (Way, Ch
                 break;
             };
             let attempt = attempt(shared, &choice.named, port);
-            match timeout(shared.limits.attempt, attempt).await {
-                Ok(Ok(way)) => return (way, choice),
-                Ok(Err(error)) => said(&choice.named, &error),
-                Err(_) => said(&choice.named, &NotTaken::Late),
+            let tried_one = timeout(shared.limits.attempt, attempt).await;
+            let tried_one = tried_one.unwrap_or(Err(NotTaken::Late));
+            if choice.named.node != shared.node {
+                let silent = matches!(tried_one, Err(NotTaken::Late | NotTaken::Unreached(_)));
+                shared.outgoing.tried(&choice.named.node, !silent);
+            }
+            match tried_one {
+                Ok(way) => return (way, choice),
+                Err(error) => said(&choice.named, &error),
             }
             tried.insert(choice.named.replica);
         }
@@ -311,6 +338,28 @@ mod tests {
         assert!(said.contains("1 since"), "{said}");
         tokio::time::advance(LATELY).await;
         assert_eq!(outgoing.refused_lately(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_did_not_answer_is_asked_last_for_a_while() {
+        let outgoing = Arc::new(Outgoing::default());
+        let node = NodeId::new("c").unwrap();
+        let replicas = [named(1, "b"), named(2, "a"), named(3, "b")];
+        let choose = |tried: &[u64]| {
+            let tried = tried.iter().map(|id| ReplicaId(*id)).collect();
+            let choice = outgoing.choose(&replicas, &node, &tried).unwrap();
+            (choice.named.replica.0, choice)
+        };
+        let b = NodeId::new("b").unwrap();
+        outgoing.tried(&b, false);
+        let kept: Vec<_> = (0..4).map(|_| choose(&[])).collect();
+        assert!(kept.iter().all(|(id, _)| *id == 2), "busy as it is");
+        assert_ne!(choose(&[2]).0, 2, "better than nobody");
+        outgoing.tried(&b, true);
+        assert_ne!(choose(&[]).0, 2);
+        outgoing.tried(&b, false);
+        tokio::time::advance(SILENT).await;
+        assert_ne!(choose(&[]).0, 2);
     }
 
     #[test]

@@ -60,7 +60,8 @@ pub(super) async fn dial(
     if named.peer_port == 0 {
         return Err(NotTaken::NotHere);
     }
-    let tcp = TcpStream::connect((named.address, named.peer_port)).await?;
+    let tcp = TcpStream::connect((named.address, named.peer_port)).await;
+    let tcp = tcp.map_err(NotTaken::Unreached)?;
     prepare_peer(&tcp)?;
     let mut peer = tls.dial(&named.node, tcp).await?;
     peer.stream.write_all(&head_of(named.replica, port)).await?;

@@ -7,6 +7,7 @@ use std::io::ErrorKind;
 use std::net::Ipv4Addr;
 
 use longshore_model::ReplicaId;
+use longshore_model::names::NamedReplica;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
@@ -146,6 +147,35 @@ async fn who_stops_is_gone_or_refuses_is_passed_over_unnoticed() {
         4,
         "they stay until they end"
     );
+}
+
+#[tokio::test]
+async fn a_node_that_does_not_answer_costs_one_try() {
+    let ca = ca();
+    let hasty = Limits {
+        attempt: Duration::from_millis(500),
+        ..patient()
+    };
+    let here = Node::start(&ca, "a", hasty).await;
+    let mut there = Node::start(&ca, "b", hasty).await;
+    let address = fresh();
+    let port = container((address, 0), 4).port();
+    there.local(4, address, true);
+    there.list(port);
+    // As a node without power: connections to it are taken by nobody's program.
+    let dead = Node::start(&ca, "c", hasty).await;
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at_silent = |id| NamedReplica {
+        peer_port: silent.local_addr().unwrap().port(),
+        ..dead.named(id)
+    };
+    let name = at_name(port);
+    let all = [at_silent(1), at_silent(2), at_silent(3), there.named(4)];
+    here.direct(name, &all);
+    assert_eq!(call(name).await.1, 4);
+    silent.accept().await.unwrap();
+    let second = tokio::time::timeout(Duration::from_millis(50), silent.accept());
+    assert!(second.await.is_err(), "the other two were tried as well");
 }
 
 #[tokio::test]
