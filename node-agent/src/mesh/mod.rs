@@ -72,7 +72,8 @@ pub struct Limits {
     pub attempt: Duration,
     /// Handshake and head of a connection from another agent.
     pub greeting: Duration,
-    /// Greetings at a time; further connections wait in the kernel's backlog.
+    /// Greetings at a time; further connections wait in the kernel's backlog. Of one address: half
+    /// as many; further ones are closed.
     pub greetings_max: usize,
 }
 

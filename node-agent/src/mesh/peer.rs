@@ -5,8 +5,9 @@
 //! ← 0 take it | 1 takes nothing new | 2 not here | 3 its container refused
 //! ```
 
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use longshore_identity::tls::{NodeStream, NodeTls};
@@ -101,6 +102,7 @@ pub(super) async fn listen(shared: &Arc<Shared>, at: SocketAddr, stop: &Cancella
 /// The accept loop of [`listen`].
 pub(super) async fn accept(shared: &Arc<Shared>, listener: &TcpListener, stop: &CancellationToken) {
     let slots = Arc::new(Semaphore::new(shared.limits.greetings_max));
+    let sources = Arc::new(Sources::default());
     loop {
         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
             return;
@@ -111,7 +113,14 @@ pub(super) async fn accept(shared: &Arc<Shared>, listener: &TcpListener, stop: &
         };
         match accepted {
             Ok((tcp, from)) => {
-                tokio::spawn(serve(Arc::clone(shared), tcp, from, slot));
+                // Half of the places: whoever fills them before it has shown any certificate leaves the
+                // rest to others.
+                let most = shared.limits.greetings_max.div_ceil(2);
+                let Some(place) = sources.enter(from.ip(), most) else {
+                    tracing::debug!(%from, "too many connections at a time from there: one is closed");
+                    continue;
+                };
+                tokio::spawn(serve(Arc::clone(shared), tcp, from, (slot, place)));
             }
             Err(error) => {
                 // Out of file descriptors, or the other end gave up: neither ends the listener.
@@ -122,7 +131,51 @@ pub(super) async fn accept(shared: &Arc<Shared>, listener: &TcpListener, stop: &
     }
 }
 
-async fn serve(shared: Arc<Shared>, tcp: TcpStream, from: SocketAddr, slot: OwnedSemaphorePermit) {
+/// Greetings at a time, by the address that they come from.
+#[derive(Debug, Default)]
+struct Sources(Mutex<BTreeMap<IpAddr, usize>>);
+
+/// One of them, until it is dropped.
+struct Place {
+    sources: Arc<Sources>,
+    from: IpAddr,
+}
+
+impl Sources {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<IpAddr, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn enter(self: &Arc<Self>, from: IpAddr, most: usize) -> Option<Place> {
+        let mut sources = self.lock();
+        let count = sources.get(&from).copied().unwrap_or(0);
+        if count >= most {
+            return None;
+        }
+        sources.insert(from, count + 1);
+        let sources = Arc::clone(self);
+        Some(Place { sources, from })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut sources = self.sources.lock();
+        if let Some(count) = sources.get_mut(&self.from) {
+            *count -= 1;
+            if *count == 0 {
+                sources.remove(&self.from);
+            }
+        }
+    }
+}
+
+async fn serve(
+    shared: Arc<Shared>,
+    tcp: TcpStream,
+    from: SocketAddr,
+    slot: (OwnedSemaphorePermit, Place),
+) {
     let greeted = timeout(shared.limits.greeting, greet(&shared.tls, tcp)).await;
     drop(slot);
     let (mut peer, replica, port) = match greeted {

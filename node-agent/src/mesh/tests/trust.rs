@@ -10,7 +10,7 @@ use longshore_identity::{Identity, OperatorRole};
 use longshore_model::names::NamedReplica;
 use longshore_model::{ReplicaId, Roles};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use super::super::*;
 use super::rig::{Node, ca, call, certs, connect, echo, node_id, patient, tls};
@@ -117,6 +117,42 @@ async fn edges_call_nobody_and_are_not_called() {
 }
 
 #[tokio::test]
+async fn who_fills_its_places_leaves_those_of_others() {
+    let ca = ca();
+    let limits = Limits {
+        greetings_max: 4,
+        ..patient()
+    };
+    let there = Node::start(&ca, "b", limits).await;
+    let good = tls(&ca, certs(&ca, &Identity::Node(node_id("a"))));
+    let mut silent = Vec::new();
+    for _ in 0..8 {
+        silent.push(connect(there.peers).await);
+    }
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((rig::fresh(), 0).into()).unwrap();
+    let tcp = socket.connect(there.peers).await.unwrap();
+    let asked = async {
+        let mut peer = good.dial(&node_id("b"), tcp).await?;
+        let head = [1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 80];
+        peer.stream.write_all(&head).await?;
+        peer.stream.flush().await?;
+        peer.stream.read_u8().await
+    };
+    let answer = tokio::time::timeout(Duration::from_secs(30), asked).await;
+    assert_eq!(answer.expect("no place is left").unwrap(), 2);
+    // The bound is its own only as long as it needs it.
+    drop(silent);
+    for _ in 0..1_000 {
+        match ask(&good, there.peers).await {
+            Ok(answer) => return assert_eq!(answer, 2),
+            Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+        }
+    }
+    panic!("its places are not given back");
+}
+
+#[tokio::test]
 async fn another_node_in_the_place_of_the_right_one_gets_nothing() {
     let ca = ca();
     let other = Node::start(&ca, "c", patient()).await;
@@ -178,16 +214,19 @@ async fn a_revoked_node_loses_the_connections_that_it_has() {
 async fn whoever_is_slow_to_say_what_it_wants_is_closed() {
     let hasty = Limits {
         greeting: Duration::from_millis(100),
-        greetings_max: 2,
+        greetings_max: 4,
         ..patient()
     };
     let ca = ca();
     let there = Node::start(&ca, "b", hasty).await;
     let good = tls(&ca, certs(&ca, &Identity::Node(node_id("a"))));
-    // Silent from the start, and in the middle of its head; twice as many as there are places.
+    // Silent from the start, and in the middle of its head; as many as one address has places.
     let mut silent = Vec::new();
     for _ in 0..2 {
         silent.push(connect(there.peers).await);
+    }
+    for stream in &mut silent {
+        assert_eq!(stream.read(&mut [0; 8]).await.unwrap_or(0), 0);
     }
     let mut halting = Vec::new();
     for _ in 0..2 {
@@ -196,9 +235,6 @@ async fn whoever_is_slow_to_say_what_it_wants_is_closed() {
         peer.stream.write_all(&[1, 0, 0]).await.unwrap();
         peer.stream.flush().await.unwrap();
         halting.push(peer);
-    }
-    for stream in &mut silent {
-        assert_eq!(stream.read(&mut [0; 8]).await.unwrap_or(0), 0);
     }
     for peer in &mut halting {
         assert!(peer.stream.read_u8().await.is_err());
