@@ -12,12 +12,13 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::engine::ArgValueCandidates;
 
 use crate::complete;
-use values::{parse_count, some_time};
+use values::{parse_count, parse_replica_filter, some_time};
 
 pub use self::apps::{ConfigArgs, DownArgs, ExplainArgs, FileArgs, InitArgs, PlanArgs, UpArgs};
 pub use self::looks::{
-    BackendsArgs, DoctorArgs, InspectArgs, ManArgs, ProxyCommand, StatsArgs, SystemCommand, TopArgs,
+    BackendsArgs, BundleArgs, DoctorArgs, InspectArgs, ManArgs, ProxyCommand, StatsArgs, SystemCommand, TopArgs,
 };
+pub use self::values::ReplicaKey;
 pub use self::rollout::{RestartArgs, RolloutCommand, RolloutStatusArgs, ServiceArgs, UndoArgs};
 
 mod explain;
@@ -65,6 +66,9 @@ pub struct Global {
         value_name = "FORM"
     )]
     pub output: Format,
+    /// A line for each document: '{{ name }} {{ node }}', with the fields of -o json.
+    #[arg(long = "format", global = true, value_name = "TEMPLATE", conflicts_with_all = ["output", "quiet"])]
+    pub template: Option<String>,
     /// Only names.
     #[arg(short, long, global = true)]
     pub quiet: bool,
@@ -98,6 +102,9 @@ pub enum Format {
     Yaml,
     /// Only names.
     Name,
+    /// As `--format` says.
+    #[value(skip)]
+    Template,
 }
 
 /// When to colour.
@@ -226,6 +233,12 @@ pub struct PsArgs {
     /// Only replicas on this node.
     #[arg(long, value_name = "NODE", add = ArgValueCandidates::new(complete::nodes))]
     pub node: Vec<String>,
+    /// Only those with this state, node and so on; several of one key: any of them.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = parse_replica_filter)]
+    pub filter: Vec<(ReplicaKey, String)>,
+    /// All of them, whatever their state: that is so without it, too.
+    #[arg(short, long)]
+    pub all: bool,
     /// Repaint.
     #[command(flatten)]
     pub watch: WatchArgs,
@@ -240,12 +253,21 @@ pub struct LogsArgs {
     /// Go on with new lines, replicas that join later included.
     #[arg(short, long)]
     pub follow: bool,
-    /// Last so many lines of each replica, or all.
-    #[arg(short = 'n', long, value_name = "LINES", default_value = "100")]
-    pub tail: Tail,
+    /// Last so many lines of each replica, or all. Default: 100, with --until all.
+    #[arg(short = 'n', long, value_name = "LINES")]
+    pub tail: Option<Tail>,
     /// Since: 10m, 12:04:10 (UTC), a date, RFC 3339 or Unix time.
     #[arg(long, value_name = "TIME")]
     pub since: Option<String>,
+    /// Until: written as with --since.
+    #[arg(long, value_name = "TIME", conflicts_with_all = ["follow", "tail"])]
+    pub until: Option<String>,
+    /// Only of replicas on this node.
+    #[arg(long, value_name = "NODE", add = ArgValueCandidates::new(complete::nodes))]
+    pub node: Vec<String>,
+    /// Only what they wrote to stderr.
+    #[arg(long)]
+    pub stderr_only: bool,
     /// Print the time of each line.
     #[arg(short, long)]
     pub timestamps: bool,

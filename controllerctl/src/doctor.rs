@@ -206,15 +206,15 @@ fn controller(patient: &Patient<'_>, out: &mut Findings) {
 
 fn machine(patient: &Patient<'_>, node: &pb::Node, out: &mut Findings) {
     let about = node.id.as_str();
+    let is_worker = node.roles.iter().any(|role| role == "worker");
     if node.state == "ready" {
-        out.ok(
-            about,
-            format!(
-                "ready, engine {}, agent {}",
-                known(&node.engine_version),
-                known(&node.agent_version)
-            ),
-        );
+        let agent = known(&node.agent_version);
+        let said = match is_worker {
+            true => format!("ready, engine {}, agent {agent}", known(&node.engine_version)),
+            // It drives none.
+            false => format!("ready, agent {agent}"),
+        };
+        out.ok(about, said);
     } else {
         let why = match node.reason.as_str() {
             "" => String::new(),
@@ -228,7 +228,6 @@ fn machine(patient: &Patient<'_>, node: &pb::Node, out: &mut Findings) {
         };
         out.fail(about, format!("{}{why}", node.state), fix);
     }
-    let is_worker = node.roles.iter().any(|role| role == "worker");
     if is_worker && Release::read(&node.engine_version).is_some_and(|r| r < ENGINE_MIN) {
         let message = format!("engine {} is older than 20.10", node.engine_version);
         out.warn(about, message, "install a newer Docker Engine");
@@ -255,6 +254,10 @@ fn machine(patient: &Patient<'_>, node: &pb::Node, out: &mut Findings) {
             "controllerctl stats shows who uses it; controllerctl node drain {about} moves all away"
         );
         out.warn(about, message, &fix);
+    }
+    for problem in &node.problems {
+        let fix = format!("controllerctl why {about}");
+        out.warn(about, problem.clone(), &fix);
     }
     if let Some(drain) = node.drain.as_ref().filter(|drain| drain.late) {
         let message = format!(
@@ -345,10 +348,11 @@ fn ways_in(world: &World, out: &mut Findings) {
 
 /// What the controller itself complains of and nothing above has said.
 fn problems(status: &Status, out: &mut Findings) {
+    let bad = out.0.iter().filter(|f| f.level != Level::Ok);
+    let said: Vec<String> = bad.map(|f| f.about.clone()).collect();
     for problem in &status.problems {
         let about = problem.about.as_deref().unwrap_or("cluster");
-        let is_said = |f: &Finding| f.level != Level::Ok && f.about == about;
-        if !out.0.iter().any(is_said) {
+        if !said.iter().any(|said| said == about) {
             let fix = match about {
                 "cluster" => "controllerctl status".to_owned(),
                 about => format!("controllerctl why {about}"),

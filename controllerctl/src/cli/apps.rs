@@ -61,6 +61,9 @@ pub struct UpArgs {
     /// So many replicas of a service, whatever the files say.
     #[arg(long, value_name = "SERVICE=N", value_parser = super::values::parse_count, add = ArgValueCandidates::new(complete::counts))]
     pub scale: Vec<(String, u32)>,
+    /// Take away services that are not in the files any more: that is so without it, too.
+    #[arg(long)]
+    pub remove_orphans: bool,
     /// Refuse if the present revision is another.
     #[arg(long, value_name = "N")]
     pub check_revision: Option<u64>,
@@ -75,6 +78,9 @@ pub struct PlanArgs {
     /// Exit with 3 if there are changes.
     #[arg(long)]
     pub detailed_exitcode: bool,
+    /// So many replicas of a service, whatever the files say.
+    #[arg(long, value_name = "SERVICE=N", value_parser = super::values::parse_count, add = ArgValueCandidates::new(complete::counts))]
+    pub scale: Vec<(String, u32)>,
 }
 
 /// `down`

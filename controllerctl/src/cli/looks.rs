@@ -72,6 +72,17 @@ pub struct DoctorArgs {
 pub enum SystemCommand {
     /// Versions, counts, and who is asking.
     Info,
+    /// Write what status, why, events and the lists say to a file, for somebody who looks into a
+    /// problem; without logs and secrets.
+    SupportBundle(BundleArgs),
+}
+
+/// `system support-bundle`
+#[derive(Debug, Args)]
+pub struct BundleArgs {
+    /// File to write, a tar archive; it must not be there.
+    #[arg(default_value = "longshore-support.tar")]
+    pub file: PathBuf,
 }
 
 /// `man`

@@ -164,38 +164,55 @@ fn plan_text(plan: &views::Plan, context: &str) -> String {
 }
 
 pub(super) async fn plan(run: &Run, args: &PlanArgs) -> Result<Exit, Failure> {
-    let loaded = read(run, &args.files)?;
+    let mut loaded = read(run, &args.files)?;
     let mut client = run.connect(loaded.context.as_deref()).await?;
-    let plan = planned(&mut client, &loaded).await?;
+    let later = later(&mut client, &mut loaded, &args.scale).await?;
+    let mut plan = planned(&mut client, &loaded).await?;
+    plan.add_counts(&later);
     print(&run.out.document(&plan, || {
+        let scale = args.scale.iter();
+        let scale: String = scale.map(|(s, n)| format!(" --scale {s}={n}")).collect();
         let hint = match plan.changed {
             true => format!(
-                "Apply with: controllerctl up --check-revision {}\n",
+                "Apply with: controllerctl up --check-revision {}{scale}\n",
                 plan.revision
             ),
             false => "Nothing would change.\n".into(),
         };
-        plan_text(&plan, &client.context) + &hint
+        plan_text(&plan, &client.context)
+            + &counts::text(&later)
+            + &printable(hint.trim_end())
+            + "\n"
     }))?;
     let changes = args.detailed_exitcode && plan.changed;
     Ok(if changes { Exit::Changes } else { Exit::Done })
 }
 
+/// Counts of `--scale` that are set once the app is applied.
+async fn later(
+    client: &mut Client,
+    loaded: &mut Loaded,
+    scale: &[(String, u32)],
+) -> Result<counts::Later, Failure> {
+    match scale.is_empty() {
+        true => Ok(counts::Later::new()),
+        false => counts::take(loaded, scale, &client.services().await?),
+    }
+}
+
 pub(super) async fn up(run: &Run, args: &UpArgs) -> Result<Exit, Failure> {
     let mut loaded = read(run, &args.files)?;
     let mut client = run.connect(loaded.context.as_deref()).await?;
-    let later = match args.scale.is_empty() {
-        true => counts::Later::new(),
-        false => counts::take(&mut loaded, &args.scale, &client.services().await?)?,
-    };
-    let plan = planned(&mut client, &loaded).await?;
+    let later = later(&mut client, &mut loaded, &args.scale).await?;
+    let mut plan = planned(&mut client, &loaded).await?;
+    plan.add_counts(&later);
     let text = plan_text(&plan, &client.context) + &counts::text(&later);
     if args.dry_run {
         print(&run.out.document(&plan, || text))?;
         return Ok(Exit::Done);
     }
     note(text.trim_end());
-    if plan.changed || !later.is_empty() {
+    if plan.changed {
         run.confirm("Apply this?", &client.context)?;
     }
     let request = pb::ApplyAppRequest {

@@ -118,6 +118,7 @@ pub(super) fn config(run: &Run, args: &ConfigArgs) -> Result<Exit, Failure> {
     let text = match run.out.format {
         Format::Json => crate::output::json(&loaded.tree),
         Format::Jsonl => crate::output::jsonl(&loaded.tree),
+        Format::Template => run.out.templated(&loaded.tree),
         Format::Name => loaded
             .services
             .keys()

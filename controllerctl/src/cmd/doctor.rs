@@ -67,7 +67,10 @@ fn lines(run: &Run, finding: &Finding) -> String {
     format!("{word} {said}\n{}", fix.unwrap_or_default())
 }
 
-async fn look(client: &mut Client, status: pb::GetStatusResponse) -> Result<World, Failure> {
+pub(super) async fn look(
+    client: &mut Client,
+    status: pb::GetStatusResponse,
+) -> Result<World, Failure> {
     Ok(World {
         status,
         nodes: client.nodes().await?,

@@ -27,6 +27,7 @@ pub(super) async fn inspect(run: &Run, args: &InspectArgs) -> Result<Exit, Failu
     print(&match run.out.format {
         Format::Json => json(&found),
         Format::Jsonl => found.iter().map(jsonl).collect(),
+        Format::Template => found.iter().map(|f| run.out.templated(f)).collect(),
         Format::Name => found.iter().map(|f| printable(&f.name()) + "\n").collect(),
         Format::Yaml => yaml(&found),
         // For people: a container's last words are in it.

@@ -4,7 +4,7 @@ use longshore_proto::control::v1 as pb;
 
 use super::Run;
 use super::moment::since_ms;
-use crate::cli::{PsArgs, WatchArgs, WhyArgs};
+use crate::cli::{PsArgs, ReplicaKey, WatchArgs, WhyArgs};
 use crate::client::Client;
 use crate::failure::{Exit, Failure};
 use crate::output::rows::Of;
@@ -88,10 +88,30 @@ pub(super) async fn replicas(run: &Run, args: &PsArgs) -> Result<Exit, Failure> 
         if !args.node.is_empty() {
             replicas.retain(|r| args.node.contains(&r.node));
         }
+        replicas.retain(|r| passes(r, &args.filter));
         let rows: Vec<_> = replicas.iter().map(Of).collect();
         Ok(run.out.list(&rows, now_ms()))
     })
     .await
+}
+
+/// Of each key that is filtered by, one value holds.
+fn passes(replica: &pb::Replica, filter: &[(ReplicaKey, String)]) -> bool {
+    let holds = |key: ReplicaKey, value: &str| match key {
+        ReplicaKey::Service => {
+            let name = replica.service.split_once('/').map(|(_, name)| name);
+            replica.service == value || name == Some(value)
+        }
+        ReplicaKey::App => replica.service.split_once('/').map(|(app, _)| app) == Some(value),
+        ReplicaKey::Node => replica.node == value,
+        ReplicaKey::State => replica.state == value,
+        ReplicaKey::Traffic => replica.traffic == value,
+        ReplicaKey::Image => replica.image == value,
+    };
+    filter.iter().all(|(key, _)| {
+        let mut alike = filter.iter().filter(|(other, _)| other == key);
+        alike.any(|(key, value)| holds(*key, value))
+    })
 }
 
 pub(super) async fn why(run: &Run, args: &WhyArgs) -> Result<Exit, Failure> {

@@ -16,16 +16,28 @@ use crate::failure::{Exit, Failure};
 use crate::output::{jsonl, note, now_ms, print, views, yaml};
 use crate::text::printable;
 
+/// Lines of the past where nobody says how many.
+const LINES: u32 = 100;
 /// Positions that the controller takes.
 const MARKS_MAX: usize = 512;
 
 pub(super) async fn logs(run: &Run, args: &LogsArgs) -> Result<Exit, Failure> {
     let since = args.since.as_deref().map(since_ms).transpose()?;
+    let until = args.until.as_deref().map(since_ms).transpose()?;
     let mut client = run.connect(None).await?;
+    if let Some(unknown) = unknown_node(&mut client, &args.node).await? {
+        let message = format!("there is no node {unknown:?}");
+        return Err(Failure::new(message).hint("controllerctl node ls"));
+    }
+    let tail = args.tail.unwrap_or(match until {
+        // The last lines of today say nothing of what was before.
+        Some(_) => Tail::All,
+        None => Tail::Last(LINES),
+    });
     let request = pb::LogsRequest {
         targets: args.targets.clone(),
         follow: args.follow,
-        tail: match args.tail {
+        tail: match tail {
             Tail::All => None,
             Tail::Last(lines) => Some(lines),
         },
@@ -38,9 +50,21 @@ pub(super) async fn logs(run: &Run, args: &LogsArgs) -> Result<Exit, Failure> {
         args,
         request,
         began_s: now_ms() / 1000,
+        until_ns: until.map(|ms| ms.saturating_mul(1_000_000)),
         read: None,
     };
     read(&mut client, &mut lines, args.follow).await
+}
+
+/// A node that is asked for and not there: no line would be an answer that misleads.
+async fn unknown_node(client: &mut Client, asked: &[String]) -> Result<Option<String>, Failure> {
+    if asked.is_empty() {
+        return Ok(None);
+    }
+    let nodes = client.nodes().await?;
+    let mut asked = asked.iter();
+    let unknown = asked.find(|name| !nodes.iter().any(|node| node.id == **name));
+    Ok(unknown.cloned())
 }
 
 /// Position in each stream of each replica.
@@ -51,6 +75,7 @@ struct Lines<'a> {
     args: &'a LogsArgs,
     request: pb::LogsRequest,
     began_s: u64,
+    until_ns: Option<u64>,
     /// How far each log was read; none: nothing was asked for yet.
     read: Option<Positions>,
 }
@@ -77,7 +102,15 @@ impl Reading for Lines<'_> {
             let read = self.read.get_or_insert_default();
             read.entry(key).or_default().note(message.time_ns);
         }
-        log_line(self.run, self.args, &message)
+        let node = &self.args.node;
+        let is_here = node.is_empty() || node.contains(&message.node);
+        let in_time = self.until_ns.is_none_or(|until| message.time_ns <= until);
+        let is_notice = !message.notice.is_empty();
+        let is_asked = is_notice || message.stderr || !self.args.stderr_only;
+        match is_here && in_time && is_asked {
+            true => log_line(self.run, self.args, &message),
+            false => Ok(()),
+        }
     }
 }
 
@@ -100,7 +133,7 @@ fn marks(read: &Positions) -> Vec<pb::LogMark> {
 
 fn log_line(run: &Run, args: &LogsArgs, message: &pb::LogsResponse) -> Result<(), Failure> {
     let notice = !message.notice.is_empty();
-    if matches!(run.out.format, Format::Json | Format::Jsonl | Format::Yaml) {
+    if !matches!(run.out.format, Format::Table | Format::Wide | Format::Name) {
         let stream = match (notice, message.stderr) {
             (true, _) => "notice",
             (false, true) => "stderr",
@@ -122,6 +155,7 @@ fn log_line(run: &Run, args: &LogsArgs, message: &pb::LogsResponse) -> Result<()
         return print(&match run.out.format {
             // Lists of one are one list, one after the other.
             Format::Yaml => yaml(&[view]),
+            Format::Template => run.out.templated(&view),
             _ => jsonl(&view),
         });
     }
@@ -207,6 +241,7 @@ impl Reading for Happened<'_> {
             }
             (None, Format::Json | Format::Jsonl) => print(&jsonl(&view)),
             (None, Format::Yaml) => print(&yaml(&[view])),
+            (None, Format::Template) => print(&self.run.out.templated(&view)),
             (None, Format::Name) => print(&format!("{}\n", printable(&view.kind))),
             (None, _) => {
                 let time = view.time.as_deref().unwrap_or("-");

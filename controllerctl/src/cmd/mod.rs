@@ -24,6 +24,7 @@ mod rollout;
 mod scale;
 mod settle;
 mod stats;
+mod support;
 mod top;
 mod wait;
 
@@ -161,6 +162,7 @@ pub(crate) fn millis(duration: Duration) -> u64 {
 /// Runs the command.
 pub(crate) async fn run(cli: Cli) -> Result<Exit, Failure> {
     let out = Printer::new(&cli.global);
+    out.check()?;
     let run = Run {
         global: cli.global,
         out,
@@ -193,6 +195,7 @@ pub(crate) async fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Proxy(command) => proxy::proxy(&run, &command).await,
         Command::Doctor(args) => doctor::doctor(&run, &args).await,
         Command::System(SystemCommand::Info) => doctor::info(&run).await,
+        Command::System(SystemCommand::SupportBundle(args)) => support::bundle(&run, &args).await,
         Command::Context(command) => context::context(&run, &command),
         Command::Completion(args) => {
             print(&complete::script(args.shell)?)?;

@@ -69,6 +69,8 @@ pub(super) async fn node(run: &Run, command: &NodeCommand) -> Result<Exit, Failu
             let args = PsArgs {
                 services: Vec::new(),
                 node: args.nodes.clone(),
+                filter: Vec::new(),
+                all: false,
                 watch: args.watch,
             };
             lists::replicas(run, &args).await

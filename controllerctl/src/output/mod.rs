@@ -5,6 +5,7 @@ pub mod inspected;
 pub mod outcome;
 pub mod rollouts;
 pub mod rows;
+mod template;
 pub mod usage;
 pub mod views;
 
@@ -16,9 +17,10 @@ use serde::Serialize;
 use crate::cli::{Color, Format, Global, Progress};
 use crate::failure::Failure;
 use crate::text::printable;
+use template::Template;
 
 /// How this run prints.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Printer {
     /// Form of the data.
     pub format: Format,
@@ -32,6 +34,7 @@ pub struct Printer {
     pub terminal: bool,
     /// Say more.
     pub verbose: bool,
+    template: Option<Template>,
 }
 
 /// A line of a table.
@@ -105,17 +108,39 @@ impl Printer {
             other => other,
         };
         Self {
-            format: if global.quiet {
-                Format::Name
-            } else {
-                global.output
+            format: match (global.quiet, &global.template) {
+                (true, _) => Format::Name,
+                (false, Some(_)) => Format::Template,
+                (false, None) => global.output,
             },
+            template: global.template.as_deref().map(Template::new),
             colour: anstream::AutoStream::choice(&out) != never,
             colour_err: anstream::AutoStream::choice(&err) != never,
             progress,
             terminal: out.is_terminal() && !dumb,
             verbose: global.verbose > 0,
         }
+    }
+
+    /// Says what is wrong with the template, before anything is done.
+    ///
+    /// # Errors
+    /// Exit 2.
+    pub fn check(&self) -> Result<(), Failure> {
+        self.template.as_ref().map_or(Ok(()), Template::check)
+    }
+
+    /// One document through the template. One that does not fit ends the program: what it would
+    /// print is neither what was asked for nor nothing.
+    #[must_use]
+    pub fn templated(&self, document: &impl Serialize) -> String {
+        let Some(template) = &self.template else {
+            return String::new();
+        };
+        template.render(document).unwrap_or_else(|failure| {
+            note(failure.render(self.colour_err).trim_end());
+            std::process::exit(failure.exit.code().into())
+        })
     }
 
     /// A list in the form that was asked for.
@@ -125,6 +150,7 @@ impl Printer {
             Format::Json => json(&rows),
             Format::Jsonl => rows.iter().map(jsonl).collect(),
             Format::Yaml => yaml(&rows),
+            Format::Template => rows.iter().map(|row| self.templated(row)).collect(),
             Format::Name => rows
                 .iter()
                 .map(|row| printable(&row.name()) + "\n")
@@ -146,6 +172,7 @@ impl Printer {
             Format::Json => json(value),
             Format::Jsonl => jsonl(value),
             Format::Yaml => yaml(value),
+            Format::Template => self.templated(value),
             _ => people(),
         }
     }

@@ -490,8 +490,20 @@ pub struct Plan {
     /// Certificate by certificate.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub secrets: Vec<Secret>,
+    /// Counts of `--scale` for services that are there.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub scale: Vec<PlannedCount>,
     /// What somebody should know.
     pub warnings: Vec<String>,
+}
+
+/// A count that is set once the app is applied.
+#[derive(Debug, Serialize)]
+pub struct PlannedCount {
+    /// app/service
+    pub service: String,
+    /// Replicas.
+    pub count: u32,
 }
 
 /// A change of one certificate.
@@ -515,6 +527,16 @@ pub struct Change {
 }
 
 impl Plan {
+    /// With counts that are set as well.
+    pub fn add_counts(&mut self, counts: &[(String, u32)]) {
+        self.changed |= !counts.is_empty();
+        let count = |(service, count): &(String, u32)| PlannedCount {
+            service: service.clone(),
+            count: *count,
+        };
+        self.scale.extend(counts.iter().map(count));
+    }
+
     /// From the API.
     #[must_use]
     pub fn new(app: &str, plan: &pb::PlanAppResponse) -> Self {
@@ -534,6 +556,7 @@ impl Plan {
                 || plan.secrets.iter().any(|s| s.action != "same"),
             secrets: plan.secrets.iter().map(secret).collect(),
             changes: plan.changes.iter().map(change).collect(),
+            scale: Vec::new(),
             warnings: plan.warnings.clone(),
         }
     }

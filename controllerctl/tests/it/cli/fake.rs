@@ -37,6 +37,10 @@ type Many<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 pub(crate) struct World {
     pub(crate) services: Vec<pb::Service>,
     pub(crate) problems: Vec<pb::Problem>,
+    /// Beside node1.
+    pub(crate) nodes: Vec<pb::Node>,
+    /// Autoscalers cannot be listed.
+    pub(crate) no_autoscale: bool,
     pub(crate) revision: u64,
     /// So many lists of services still show an app that was taken down.
     pub(crate) lingering: u32,
@@ -179,7 +183,9 @@ impl ControlService for Fake {
             roles: vec!["worker".into()],
             ..Default::default()
         };
-        Ok(Response::new(pb::ListNodesResponse { nodes: vec![node] }))
+        let others = self.world().nodes.clone();
+        let nodes = std::iter::once(node).chain(others).collect();
+        Ok(Response::new(pb::ListNodesResponse { nodes }))
     }
 
     async fn list_services(
@@ -272,6 +278,9 @@ impl ControlService for Fake {
         if let Some(word) = words.iter().find(|word| *word != "hello") {
             let message = format!("there is no service {word:?}; did you mean hello?");
             return Err(Status::not_found(message));
+        }
+        if self.world().no_autoscale {
+            return Err(Status::internal("no"));
         }
         Ok(Response::new(pb::ListAutoscaleResponse {
             services: vec![self.world().autoscale.clone()],

@@ -9,6 +9,7 @@ mod init_from;
 mod looks;
 mod overtaken;
 mod pages;
+mod picks;
 mod prompts;
 mod rollouts;
 
