@@ -374,6 +374,18 @@ pub enum WaitState {
 pub enum TokenCommand {
     /// Make a token with which one node may join once.
     Create(TokenArgs),
+    /// List tokens: open ones, used ones, and for a day those that expired.
+    Ls,
+    /// Take tokens back: nobody joins with them any more. Who joined stays.
+    Revoke(RevokeArgs),
+}
+
+/// `token revoke`
+#[derive(Debug, Args)]
+pub struct RevokeArgs {
+    /// Tokens, by the id that `token ls` prints, or whole.
+    #[arg(required = true, value_name = "ID", add = ArgValueCandidates::new(complete::tokens))]
+    pub tokens: Vec<String>,
 }
 
 /// `token create`, `node join`

@@ -131,6 +131,10 @@ calls! {
     remove_node = remove_node(RemoveNodeRequest) -> pb::RemoveNodeResponse, "remove the node";
     /// Makes a join token.
     create_token = create_token(CreateTokenRequest) -> pb::CreateTokenResponse, "create a token";
+    /// Join tokens, without their secrets.
+    list_tokens = list_tokens(ListTokensRequest) -> pb::ListTokensResponse, "list tokens";
+    /// Takes a join token back.
+    revoke_token = revoke_token(RevokeTokenRequest) -> pb::RevokeTokenResponse, "revoke the token";
     /// Recorded decisions.
     list_decisions = list_decisions(ListDecisionsRequest) -> pb::ListDecisionsResponse, "read decisions";
     /// How services scale.

@@ -7,7 +7,7 @@ use clap::CommandFactory;
 use clap_complete::engine::CompletionCandidate;
 use clap_complete::env::{CompleteEnv, Shells};
 
-use longshore_proto::control::v1::ListReplicasRequest;
+use longshore_proto::control::v1::{ListReplicasRequest, ListTokensRequest};
 
 use crate::cli::{Cli, Shell};
 use crate::client::Client;
@@ -109,6 +109,14 @@ async fn names(client: &mut Client) -> Result<Vec<String>, Failure> {
 /// Names of nodes.
 pub fn nodes() -> Vec<CompletionCandidate> {
     live(async |client: &mut Client| Ok(client.nodes().await?.into_iter().map(|n| n.id).collect()))
+}
+
+/// Join tokens.
+pub fn tokens() -> Vec<CompletionCandidate> {
+    live(async |client: &mut Client| {
+        let list = client.list_tokens(ListTokensRequest {}).await?.tokens;
+        Ok(list.into_iter().map(|t| t.id).collect())
+    })
 }
 
 /// Asks the controller of the current context; silence if it does not answer in time.

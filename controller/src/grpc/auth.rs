@@ -37,7 +37,8 @@ pub(super) fn rule(path: &str) -> Option<Rule> {
             | "RolloutHistory" => Viewer,
             "ApplyApp" | "DownApp" | "Scale" | "SetAutoscale" | "Exec" | "UndoRollout"
             | "PauseRollout" | "ResumeRollout" | "RestartServices" => Deployer,
-            "SetNodeAvailability" | "SetNodeLabels" | "RemoveNode" | "CreateToken" => Admin,
+            "SetNodeAvailability" | "SetNodeLabels" | "RemoveNode" | "CreateToken"
+            | "ListTokens" | "RevokeToken" => Admin,
             _ => return None,
         }),
         ("grpc.health.v1.Health", _) => Rule::Member,

@@ -329,6 +329,17 @@ impl Repository {
         })
     }
 
+    /// Forgets a token.
+    ///
+    /// # Errors
+    /// As [`Store::write`].
+    pub fn forget_token(&mut self, id: &str) -> Result<(), StoreError> {
+        self.write(Batch {
+            guards: Vec::new(),
+            changes: vec![remove(Table::Tokens, id.as_bytes())],
+        })
+    }
+
     /// Commits `next` over `current` with its events and decisions: only rows that differ are written, and only
     /// if the stored plan still is `current`.
     ///

@@ -171,6 +171,34 @@ async fn an_expired_token_is_named_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_token_lets_nobody_in_and_a_used_one_tells_whom() {
+    let lab = Lab::start().await;
+    let id = |token: &str| token.parse::<JoinToken>().unwrap().id;
+    let (used, open) = (lab.token(true, false).await, lab.token(true, false).await);
+    lab.join(&used, "a", true, false).await.unwrap();
+    let list = || async {
+        let request = pb::ListTokensRequest {};
+        let answer = lab.admin.clone().list_tokens(request).await.unwrap();
+        let tokens = answer.into_inner().tokens.into_iter();
+        let told = tokens.map(|t| (t.id, t.state, t.used_by));
+        told.collect::<std::collections::BTreeSet<_>>()
+    };
+    let row = |id: String, state: &str, by: &str| (id, state.to_owned(), by.to_owned());
+    let both = [row(id(&used), "used", "a"), row(id(&open), "open", "")];
+    assert_eq!(list().await, both.into());
+    let revoke = |id: String| {
+        let mut admin = lab.admin.clone();
+        async move { admin.revoke_token(pb::RevokeTokenRequest { id }).await }
+    };
+    revoke(id(&open)).await.unwrap();
+    assert_eq!(list().await, [row(id(&used), "used", "a")].into());
+    let refused = lab.join(&open, "b", true, false).await.unwrap_err();
+    assert!(refused.message().contains("not known here"), "{refused}");
+    let again = revoke(id(&open)).await.unwrap_err();
+    assert_eq!(again.code(), Code::NotFound, "{again}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_token_of_another_cluster_sends_nothing() {
     let lab = Lab::start().await;
     let foreign = JoinToken::generate(CaDigest([7; 32])).unwrap().to_string();

@@ -25,6 +25,7 @@ mod scale;
 mod settle;
 mod stats;
 mod support;
+mod token;
 mod top;
 mod wait;
 
@@ -190,7 +191,7 @@ pub(crate) async fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Restart(args) => rollout::restart(&run, &args).await,
         Command::Exec(args) => exec::exec(&run, args).await,
         Command::Wait(args) => wait::wait(&run, &args).await,
-        Command::Token(command) => node::token(&run, &command).await,
+        Command::Token(command) => token::token(&run, &command).await,
         Command::Node(command) => node::node(&run, &command).await,
         Command::Proxy(command) => proxy::proxy(&run, &command).await,
         Command::Doctor(args) => doctor::doctor(&run, &args).await,

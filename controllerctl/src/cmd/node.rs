@@ -1,59 +1,18 @@
-//! `node` and `token`: machines.
+//! `node`: machines.
 
 use std::collections::HashMap;
 
 use longshore_proto::control::v1 as pb;
-use serde::Serialize;
 
-use super::{Run, lists, millis};
-use crate::cli::{
-    DrainArgs, Format, LabelArgs, NodeCommand, NodesArgs, PsArgs, RmArgs, Role, TokenArgs,
-    TokenCommand,
-};
+use super::{Run, lists, millis, token};
+use crate::cli::{DrainArgs, LabelArgs, NodeCommand, NodesArgs, PsArgs, RmArgs};
 use crate::client::Client;
 use crate::failure::{Exit, Failure};
 use crate::output::outcome::NodeSet;
 use crate::output::rows::Of;
-use crate::output::views::time;
 use crate::output::{note, now_ms, print};
 use crate::progress::{Reporter, Stage};
 use crate::text::{printable, replicas as counted};
-
-/// `token create`
-#[derive(Debug, Serialize)]
-struct Token {
-    token: String,
-    join_command: String,
-    expires: Option<String>,
-}
-
-pub(super) async fn token(run: &Run, command: &TokenCommand) -> Result<Exit, Failure> {
-    let TokenCommand::Create(args) = command;
-    let token = create_token(run, args).await?;
-    print(&run.out.document(&token, || printable(&token.token) + "\n"))?;
-    // Documents hold the line already; a secret is not said once more than asked for.
-    if !matches!(run.out.format, Format::Json | Format::Jsonl | Format::Yaml) {
-        note(&printable(&format!("join with: {}", token.join_command)));
-    }
-    Ok(Exit::Done)
-}
-
-async fn create_token(run: &Run, args: &TokenArgs) -> Result<Token, Failure> {
-    let mut client = run.connect(None).await?;
-    let request = pb::CreateTokenRequest {
-        worker: args.role.contains(&Role::Worker),
-        edge: args.role.contains(&Role::Edge),
-        ttl_ms: millis(args.ttl),
-        node_name: args.name.clone().unwrap_or_default(),
-    };
-    let answer = client.create_token(request).await?;
-    let expires = time(answer.expires_ms);
-    Ok(Token {
-        token: answer.token,
-        join_command: answer.join_command,
-        expires,
-    })
-}
 
 pub(super) async fn node(run: &Run, command: &NodeCommand) -> Result<Exit, Failure> {
     match command {
@@ -76,7 +35,7 @@ pub(super) async fn node(run: &Run, command: &NodeCommand) -> Result<Exit, Failu
             lists::replicas(run, &args).await
         }
         NodeCommand::Join(args) => {
-            let token = create_token(run, args).await?;
+            let token = token::create(run, args).await?;
             print(
                 &run.out
                     .document(&token, || printable(&token.join_command) + "\n"),

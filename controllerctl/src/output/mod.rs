@@ -5,7 +5,8 @@ pub mod inspected;
 pub mod outcome;
 pub mod rollouts;
 pub mod rows;
-mod template;
+pub mod template;
+pub mod tokens;
 pub mod usage;
 pub mod views;
 

@@ -361,6 +361,25 @@ impl ControlService for Control {
             .map(Response::new)
     }
 
+    async fn list_tokens(
+        &self,
+        _: Request<pb::ListTokensRequest>,
+    ) -> Result<Response<pb::ListTokensResponse>, Status> {
+        let tokens = tokens::list(&self.cluster);
+        Ok(Response::new(pb::ListTokensResponse { tokens }))
+    }
+
+    async fn revoke_token(
+        &self,
+        request: Request<pb::RevokeTokenRequest>,
+    ) -> Result<Response<pb::RevokeTokenResponse>, Status> {
+        let (cluster, by) = (Arc::clone(&self.cluster), auth::operator(&request)?);
+        let id = request.into_inner().id;
+        blocking(move || tokens::revoke(&cluster, &id, &by))
+            .await
+            .map(Response::new)
+    }
+
     type ExecStream = Out<pb::ExecResponse>;
 
     async fn exec(

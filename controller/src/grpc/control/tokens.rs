@@ -1,13 +1,13 @@
-//! Join tokens.
+//! Join tokens: made, listed, revoked.
 
 use longshore_identity::JoinToken;
 use longshore_identity::token::secret_hash;
-use longshore_model::NodeId;
+use longshore_model::{NodeId, TimeMs};
 use longshore_proto::control::v1 as pb;
 use tonic::Status;
 
 use crate::cluster::Cluster;
-use crate::grpc::Refusal;
+use crate::grpc::{Refusal, quoted};
 use crate::store::{JoinGrant, TokenRecord};
 
 const TTL_MS_DEFAULT: u64 = 3_600_000;
@@ -82,6 +82,56 @@ pub(super) fn create(
         expires_ms,
         join_command,
     })
+}
+
+/// Tokens that are kept, those that expire first before the others.
+pub(super) fn list(cluster: &Cluster) -> Vec<pb::TokenInfo> {
+    let now_ms = cluster.now_ms();
+    let mut tokens = cluster.ledger().tokens.clone();
+    tokens.sort_by(|a, b| (a.expires_ms, &a.id).cmp(&(b.expires_ms, &b.id)));
+    tokens.iter().map(|token| info(token, now_ms)).collect()
+}
+
+/// Forgets a token, so that nobody joins with it.
+pub(super) fn revoke(
+    cluster: &Cluster,
+    id: &str,
+    by: &str,
+) -> Result<pb::RevokeTokenResponse, Refusal> {
+    let now_ms = cluster.now_ms();
+    let token = cluster.change::<_, Refusal>(|ledger, _| {
+        let found = ledger.tokens.iter().position(|token| token.id == id);
+        let Some(at) = found else {
+            let id = quoted(id);
+            return Err(Status::not_found(format!("there is no join token {id}")).into());
+        };
+        ledger.repository.forget_token(id)?;
+        Ok((ledger.tokens.remove(at), Vec::new()))
+    })?;
+    tracing::info!(token = id, by, "join token revoked");
+    Ok(pb::RevokeTokenResponse {
+        token: Some(info(&token, now_ms)),
+    })
+}
+
+fn info(token: &TokenRecord, now_ms: TimeMs) -> pb::TokenInfo {
+    let roles = [(token.grant.worker, "worker"), (token.grant.edge, "edge")];
+    let roles = roles.iter().filter(|(is, _)| *is);
+    let name = |id: &Option<NodeId>| id.as_ref().map(ToString::to_string).unwrap_or_default();
+    let state = match (&token.used_by, now_ms > token.expires_ms) {
+        (Some(_), _) => "used",
+        (None, true) => "expired",
+        (None, false) => "open",
+    };
+    pb::TokenInfo {
+        id: token.id.clone(),
+        state: state.into(),
+        roles: roles.map(|(_, role)| (*role).into()).collect(),
+        node_name: name(&token.grant.node_name),
+        expires_ms: token.expires_ms,
+        by: token.by.clone(),
+        used_by: name(&token.used_by),
+    }
 }
 
 fn command(cluster: &Cluster, token: &JoinToken, grant: &JoinGrant) -> String {

@@ -19,7 +19,7 @@ use longshore_identity::tls::{
 };
 use longshore_identity::{Identity, OperatorRole};
 use longshore_model::Reason;
-use longshore_model::reason::{FailReason, Refusal};
+use longshore_model::reason::FailReason;
 use longshore_proto::control::v1 as pb;
 use pb::control_service_server::{ControlService, ControlServiceServer};
 use tokio_stream::{Stream, StreamExt};
@@ -39,6 +39,7 @@ pub(crate) struct World {
     pub(crate) problems: Vec<pb::Problem>,
     /// Beside node1.
     pub(crate) nodes: Vec<pb::Node>,
+    pub(crate) tokens: Vec<pb::TokenInfo>,
     /// Autoscalers cannot be listed.
     pub(crate) no_autoscale: bool,
     pub(crate) revision: u64,
@@ -353,35 +354,7 @@ impl ControlService for Fake {
             service.image = spec.container.unwrap().image;
             service.revision = revision;
             service.certificates = certificates::of(&service.image);
-            let reason = match service.image.as_str() {
-                "broken" => Some(backoff()),
-                "huge" | "absurd" => Some(Reason::Unplaceable {
-                    refusals: vec![(
-                        "node1".parse().unwrap(),
-                        Refusal::Memory {
-                            free_bytes: 512 << 20,
-                            asked_bytes: match service.image.as_str() {
-                                "huge" => 768 << 20,
-                                _ => u64::MAX - 1,
-                            },
-                        },
-                    )],
-                    counts: vec![],
-                    nodes: 1,
-                }),
-                "barred" => Some(Reason::NotRouted {
-                    edge: "edge".parse().unwrap(),
-                    detail: "port 8080 is taken by another program".into(),
-                }),
-                "deaf" => Some(Reason::NotReached {
-                    replicas: 1,
-                    slot: 1,
-                    node: "node1".parse().unwrap(),
-                    since_ms: 1_000,
-                    edges: vec![],
-                }),
-                _ => None,
-            };
+            let reason = explain::trouble(&service.image);
             if reason.is_some() || service.image == "slow" {
                 (service.healthy, service.serving) = (0, 0);
             }
@@ -572,6 +545,28 @@ impl ControlService for Fake {
             expires_ms: NOW_MS,
             join_command: format!("node-agent join --token lsj1.a.b.c --role {role}"),
         }))
+    }
+
+    async fn list_tokens(
+        &self,
+        _: Request<pb::ListTokensRequest>,
+    ) -> Answer<pb::ListTokensResponse> {
+        let tokens = self.world().tokens.clone();
+        Ok(Response::new(pb::ListTokensResponse { tokens }))
+    }
+
+    async fn revoke_token(
+        &self,
+        request: Request<pb::RevokeTokenRequest>,
+    ) -> Answer<pb::RevokeTokenResponse> {
+        Self::needs(&request, OperatorRole::Admin)?;
+        let id = request.into_inner().id;
+        let mut world = self.world();
+        let Some(at) = world.tokens.iter().position(|token| token.id == id) else {
+            return Err(Status::not_found(format!("there is no join token {id:?}")));
+        };
+        let token = Some(world.tokens.remove(at));
+        Ok(Response::new(pb::RevokeTokenResponse { token }))
     }
 
     async fn exec(&self, request: Request<Streaming<pb::ExecRequest>>) -> Answer<Self::ExecStream> {

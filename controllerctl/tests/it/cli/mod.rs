@@ -12,6 +12,7 @@ mod pages;
 mod picks;
 mod prompts;
 mod rollouts;
+mod tokens;
 
 use std::time::{Duration, SystemTime};
 

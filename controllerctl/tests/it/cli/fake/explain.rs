@@ -1,10 +1,12 @@
 //! What the fake tells about decisions, autoscalers, events and logs.
 
+use longshore_model::Reason;
+use longshore_model::reason::Refusal;
 use longshore_proto::control::v1 as pb;
 use pb::set_autoscale_request::Action;
 use tonic::Status;
 
-use super::{Many, NOW_MS, World};
+use super::{Many, NOW_MS, World, backoff};
 
 pub(super) fn autoscale() -> pb::AutoscaleState {
     pb::AutoscaleState {
@@ -150,4 +152,37 @@ pub(super) fn logs(world: &mut World, request: &pb::LogsRequest) -> Many<pb::Log
         [(7, false, 5, 2)] => vec![said("later", "", 9)],
         _ => vec![Err(Status::permission_denied("enough"))],
     })
+}
+
+/// What goes wrong with a service of this image.
+pub(super) fn trouble(image: &str) -> Option<Reason> {
+    match image {
+        "broken" => Some(backoff()),
+        "huge" | "absurd" => Some(Reason::Unplaceable {
+            refusals: vec![(
+                "node1".parse().unwrap(),
+                Refusal::Memory {
+                    free_bytes: 512 << 20,
+                    asked_bytes: match image {
+                        "huge" => 768 << 20,
+                        _ => u64::MAX - 1,
+                    },
+                },
+            )],
+            counts: vec![],
+            nodes: 1,
+        }),
+        "barred" => Some(Reason::NotRouted {
+            edge: "edge".parse().unwrap(),
+            detail: "port 8080 is taken by another program".into(),
+        }),
+        "deaf" => Some(Reason::NotReached {
+            replicas: 1,
+            slot: 1,
+            node: "node1".parse().unwrap(),
+            since_ms: 1_000,
+            edges: vec![],
+        }),
+        _ => None,
+    }
 }
