@@ -210,7 +210,10 @@ fn machine(patient: &Patient<'_>, node: &pb::Node, out: &mut Findings) {
     if node.state == "ready" {
         let agent = known(&node.agent_version);
         let said = match is_worker {
-            true => format!("ready, engine {}, agent {agent}", known(&node.engine_version)),
+            true => format!(
+                "ready, engine {}, agent {agent}",
+                known(&node.engine_version)
+            ),
             // It drives none.
             false => format!("ready, agent {agent}"),
         };
@@ -258,6 +261,14 @@ fn machine(patient: &Patient<'_>, node: &pb::Node, out: &mut Findings) {
     for problem in &node.problems {
         let fix = format!("controllerctl why {about}");
         out.warn(about, problem.clone(), &fix);
+    }
+    for advice in &node.advice {
+        // `what it is: what to do about it`
+        let (what, fix) = match advice.split_once(": ") {
+            Some((what, fix)) => (what, Some(fix.to_owned())),
+            None => (advice.as_str(), None),
+        };
+        out.add(Level::Warn, about, what.to_owned(), fix);
     }
     if let Some(drain) = node.drain.as_ref().filter(|drain| drain.late) {
         let message = format!(

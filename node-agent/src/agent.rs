@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::advice;
 use crate::config::{Config, ConfigError};
 use crate::edge::{self, EdgeReading};
 use crate::files::FileError;
@@ -266,17 +267,26 @@ async fn preflight(
     loop {
         let mut wait = ENGINE_RETRY;
         match runtime.info().await {
-            Ok(info) if *engine.borrow() == info => wait = ENGINE_ASK_AGAIN,
-            Ok(info) => {
-                if !info.live_restore {
+            Ok(mut info) => {
+                wait = ENGINE_ASK_AGAIN;
+                let root = info.root.clone();
+                let free = tokio::task::spawn_blocking(move || advice::free_percent(&root));
+                info.disk_free_percent = free.await.unwrap_or_default();
+                let is_known = {
+                    let known = engine.borrow();
+                    let known = (&known.version, known.live_restore);
+                    known == (&info.version, info.live_restore)
+                };
+                if !is_known && !info.live_restore {
                     tracing::warn!(
                         "the engine's live-restore is off: a restart of dockerd kills every \
                          container; set \"live-restore\": true in /etc/docker/daemon.json"
                     );
                 }
-                tracing::info!(version = info.version, arch = info.arch, "container engine");
+                if !is_known {
+                    tracing::info!(version = info.version, arch = info.arch, "container engine");
+                }
                 engine.send_replace(info);
-                wait = ENGINE_ASK_AGAIN;
             }
             Err(error) => tracing::debug!(%error, "the engine does not answer yet"),
         }

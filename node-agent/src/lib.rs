@@ -4,6 +4,7 @@
 //! On workers it listens for connections between services (`mesh`), and on nothing else. It never
 //! runs a shell, and never stops a container because somebody else is away.
 
+pub mod advice;
 pub mod agent;
 pub mod backoff;
 pub mod cli;

@@ -398,8 +398,14 @@ fn merge_node(node: &mut NodeObserved, report: NodeReport, now_ms: TimeMs) -> bo
     if *node.problems != report.problems {
         node.problems = Arc::new(report.problems);
     }
+    if *node.advice != report.advice {
+        node.advice = Arc::new(report.advice);
+    }
     node.reported_ms = now_ms;
     let samples = Arc::make_mut(&mut node.samples);
+    let signed = |ms: TimeMs| i64::try_from(ms).unwrap_or(i64::MAX);
+    let ahead = |time_ms| signed(time_ms).saturating_sub(signed(now_ms));
+    samples.clock_ahead_ms = report.time_ms.map(ahead);
     samples.memory_used_bytes = report.memory_used_bytes;
     rings::push_sample(&mut samples.cpu_ratio, report.cpu_ratio, now_ms);
     let mut rings = std::mem::take(&mut samples.replicas);

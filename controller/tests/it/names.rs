@@ -150,7 +150,11 @@ async fn refused_certificates_reach_workers_and_their_problems_operators() {
         let list = admin.list_nodes(pb::ListNodesRequest {}).await.unwrap();
         let nodes = list.into_inner().nodes;
         match nodes.iter().any(|node| !node.problems.is_empty()) {
-            true => Ok(()),
+            true => {
+                let said = nodes[0].advice.join("; ");
+                assert!(said.starts_with("little disk; its clock is "), "{said}");
+                Ok(())
+            }
             false => Err(format!("{nodes:?}")),
         }
     })

@@ -181,6 +181,8 @@ pub struct Node {
     pub engine_labels: BTreeMap<String, String>,
     /// What does not work there.
     pub problems: Vec<String>,
+    /// What works there and will hurt, in words with the way out.
+    pub advice: Vec<String>,
 }
 
 /// How a node's drain goes.
@@ -240,6 +242,7 @@ impl From<&pb::Node> for Node {
             drain: n.drain.as_ref().map(Drain::from),
             engine_labels: n.engine_labels.clone().into_iter().collect(),
             problems: n.problems.clone(),
+            advice: n.advice.clone(),
         }
     }
 }

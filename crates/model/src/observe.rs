@@ -152,6 +152,9 @@ pub struct NodeObserved {
     /// What does not work there, in words with the way out.
     #[serde(default)]
     pub problems: Arc<Vec<String>>,
+    /// What works there and will hurt, in words with the way out.
+    #[serde(default)]
+    pub advice: Arc<Vec<String>>,
 }
 
 /// What a node and its replicas use: changes with every report.
@@ -163,6 +166,10 @@ pub struct NodeSamples {
     pub memory_used_bytes: u64,
     /// Its replicas.
     pub replicas: BTreeMap<ReplicaId, ReplicaSamples>,
+    /// So far its clock is ahead of the observer's, the way of its report included; none: it does
+    /// not say. Nothing is decided by it.
+    #[serde(default)]
+    pub clock_ahead_ms: Option<i64>,
 }
 
 /// What one replica uses.

@@ -318,6 +318,8 @@ impl World {
             images: snapshot.images.clone(),
             capacity: crate::control::capacity(),
             problems: Vec::new(),
+            advice: Vec::new(),
+            time_ms: None,
         }
     }
 

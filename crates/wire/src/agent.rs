@@ -172,6 +172,10 @@ pub struct NodeReport {
     pub capacity: Capacity,
     /// What does not work there, in words with the way out; at most 64.
     pub problems: Vec<String>,
+    /// What works and will hurt, in words with the way out; at most 64.
+    pub advice: Vec<String>,
+    /// The node's clock when it was sent; none: its agent does not say.
+    pub time_ms: Option<TimeMs>,
 }
 
 /// What a node says about one replica. Ages instead of times: clocks of nodes are not trusted.
@@ -238,6 +242,8 @@ pub fn node_report_to_pb(report: &NodeReport) -> pb::NodeReport {
         images: report.images.clone(),
         capacity: Some(capacity_to_pb(&report.capacity)),
         problems: report.problems.clone(),
+        advice: report.advice.clone(),
+        time_ms: report.time_ms,
     }
 }
 
@@ -297,6 +303,7 @@ pub fn node_report_from_pb(report: pb::NodeReport) -> Result<NodeReport, WireErr
         pb::EngineState::Stuck => EngineState::Stuck,
         pb::EngineState::Down => EngineState::Down,
     };
+    let short = |text: String| Ok(text.chars().take(PROBLEM_CHARS_MAX).collect());
     Ok(NodeReport {
         assignment_generation: report.assignment_generation,
         engine,
@@ -305,9 +312,9 @@ pub fn node_report_from_pb(report: pb::NodeReport) -> Result<NodeReport, WireErr
         replicas: list("replicas", REPLICAS_MAX, report.replicas, replica_from)?,
         images: bounded("images", 256, report.images)?,
         capacity: report.capacity.map(capacity_from_pb).unwrap_or_default(),
-        problems: list("problems", PROBLEMS_MAX, report.problems, |text| {
-            Ok(text.chars().take(PROBLEM_CHARS_MAX).collect())
-        })?,
+        problems: list("problems", PROBLEMS_MAX, report.problems, short)?,
+        advice: list("advice", PROBLEMS_MAX, report.advice, short)?,
+        time_ms: report.time_ms,
     })
 }
 

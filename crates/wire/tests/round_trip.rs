@@ -355,6 +355,8 @@ fn reports_come_back_the_same() {
         cpu_ratio: Some(0.25),
         replicas: vec![failed_replica()],
         problems: vec!["no port".into()],
+        advice: vec!["little disk".into()],
+        time_ms: Some(7),
         ..NodeReport::default()
     };
     assert_eq!(

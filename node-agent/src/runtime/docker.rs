@@ -245,6 +245,8 @@ impl Runtime for DockerRuntime {
             arch: version.arch.unwrap_or_default(),
             labels: labels_of(info.labels.unwrap_or_default()),
             live_restore: info.live_restore_enabled.unwrap_or(false),
+            root: info.docker_root_dir.unwrap_or_default().into(),
+            disk_free_percent: None,
         })
     }
 

@@ -17,6 +17,7 @@ mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -105,6 +106,10 @@ pub struct EngineInfo {
     pub labels: BTreeMap<String, String>,
     /// Containers survive its restart.
     pub live_restore: bool,
+    /// Where it keeps images and containers.
+    pub root: PathBuf,
+    /// How much of the disk there is free; none: not known.
+    pub disk_free_percent: Option<u8>,
 }
 
 /// Everything that makes one container.

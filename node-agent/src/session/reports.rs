@@ -1,7 +1,7 @@
 //! When a report goes out and what it says. Changes are sent at once but at most every 50 ms;
 //! measurements go with the report of the interval.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use longshore_model::ReplicaState;
 use longshore_proto::agent::v1::session_request::Message as Out;
@@ -9,6 +9,7 @@ use longshore_wire::{EdgeReport, NodeReport, ReplicaReport, edge_report_to_pb, n
 use tokio::time::Instant;
 
 use super::SessionParts;
+use crate::advice;
 use crate::edge::is_urgent;
 use crate::reconcile::View;
 use crate::runtime::Runtime;
@@ -156,6 +157,8 @@ impl Reporter {
             images: snapshot.images,
             capacity: parts.sampler.capacity(&parts.engine.borrow()),
             problems: problems(parts),
+            advice: advice::advice(&parts.engine.borrow()),
+            time_ms: wall_ms(),
         };
         Some(Out::NodeReport(node_report_to_pb(&report)))
     }
@@ -184,6 +187,12 @@ impl Reporter {
             exposed: view.exposed.clone(),
         }
     }
+}
+
+/// The node's clock, as people set it.
+fn wall_ms() -> Option<u64> {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
+    u64::try_from(since.as_millis()).ok()
 }
 
 /// What does not work on this node.

@@ -11,7 +11,7 @@ use longshore_model::spec::RouteMode;
 use longshore_model::ways::refused_in_words;
 use longshore_model::{
     AutoscaleMode, Desired, NodeId, Observed, Plan, ReplicaId, ReplicaState, ServiceKey,
-    ServiceSpec, TimeMs,
+    ServiceSpec, TimeMs, span,
 };
 use longshore_proto::control::v1 as pb;
 use longshore_wire::{route_spec_to_pb, to_struct};
@@ -27,6 +27,8 @@ use crate::explain::Clock;
 const SERVICES_MAX: usize = 256;
 /// CPU of a node is shown as the mean of this long.
 const CPU_WINDOW_MS: u64 = 10_000;
+/// A clock that is off by more is said. Reports may be on their way for a while.
+const CLOCK_OFF_MS_MAX: u64 = 2_000;
 /// Problems named in a status.
 const PROBLEMS_MAX: usize = 200;
 
@@ -226,9 +228,25 @@ pub(super) fn nodes(cluster: &Cluster) -> Vec<pb::Node> {
                 drain,
                 engine_labels: seen.capacity.engine_labels.clone().into_iter().collect(),
                 problems: seen.problems.to_vec(),
+                advice: advice(seen),
             }
         })
         .collect()
+}
+
+/// What works on a node and will hurt: in its agent's words, and by its clock.
+fn advice(seen: &NodeObserved) -> Vec<String> {
+    let ahead_ms = seen.samples.clock_ahead_ms.unwrap_or(0);
+    let off_ms = ahead_ms.unsigned_abs();
+    let side = if ahead_ms > 0 { "ahead of" } else { "behind" };
+    let clock = (off_ms > CLOCK_OFF_MS_MAX).then(|| {
+        format!(
+            "its clock is {} {side} the controller's, and certificates and logs go by it: on the \
+             node, timedatectl set-ntp true",
+            span(off_ms)
+        )
+    });
+    seen.advice.iter().cloned().chain(clock).collect()
 }
 
 /// Mean over the last seconds; the last sample where they are too old.

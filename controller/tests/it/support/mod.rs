@@ -369,6 +369,9 @@ async fn serve(
         engine,
         capacity,
         cpu_ratio: Some(0.1),
+        advice: vec!["little disk".into()],
+        // 1970, for doctor to find.
+        time_ms: Some(1),
         ..Default::default()
     };
     sender.send(say(Up::Hello(hello))).await.unwrap();

@@ -64,11 +64,18 @@ fn a_template_prints_fields_of_each_document() {
         (&["events", "--format", "{{ type }}"], "scaled\n"),
     ] {
         let (code, out, err) = run(&cluster, args);
-        assert_eq!((code, out.as_str(), err.as_str()), (0, wanted, ""), "{args:?}");
+        assert_eq!(
+            (code, out.as_str(), err.as_str()),
+            (0, wanted, ""),
+            "{args:?}"
+        );
     }
     let (code, out, err) = run(&cluster, &["ps", "--format", "{{ nam }}"]);
     assert_eq!((code, out.as_str()), (2, ""));
-    assert!(err.contains("there are the fields") && err.contains("node"), "{err}");
+    assert!(
+        err.contains("there are the fields") && err.contains("node"),
+        "{err}"
+    );
     // A template that is none changes nothing.
     let args = ["scale", "hello=3", "--format", "{{ service"];
     let (code, _, err) = run(&cluster, &args);
@@ -108,7 +115,10 @@ fn plan_takes_counts_and_hands_them_on() {
     let plan = ["plan", "-f", &file, "--scale", "web=4"];
     let (code, out, err) = run(&cluster, &plan);
     assert_eq!(code, 0, "{err}");
-    assert!(out.contains("up --check-revision 0 --scale web=4\n"), "{out}");
+    assert!(
+        out.contains("up --check-revision 0 --scale web=4\n"),
+        "{out}"
+    );
     let mut there = service("app", "web", 2);
     there.image = "fine".into();
     cluster.fake.world().services.push(there);
@@ -117,7 +127,10 @@ fn plan_takes_counts_and_hands_them_on() {
     let document = json(&cluster, &[&plan[..], &["-o", "json"]].concat());
     assert_eq!(document["scale"][0]["count"], 4);
     let without = json(&cluster, &["plan", "-f", &file, "-o", "json"]);
-    assert_eq!((&without["changed"], &without["scale"]), (&false.into(), &().into()));
+    assert_eq!(
+        (&without["changed"], &without["scale"]),
+        (&false.into(), &().into())
+    );
     let up = ["up", "-f", &file, "-y", "-d", "--remove-orphans"];
     assert_eq!(run(&cluster, &up).0, 0);
 }
@@ -130,14 +143,20 @@ fn doctor_tells_all_that_a_node_complains_of_and_no_engine_of_an_edge() {
         state: "ready".into(),
         roles: vec!["edge".into()],
         agent_version: "0.1.0".into(),
-        problems: vec!["its clock is off".into(), "its disk is full".into()],
+        problems: vec!["no port is free".into(), "its disk is full".into()],
+        advice: vec![
+            "its clock is off: set \"ntp\": on".into(),
+            "it is old".into(),
+        ],
         ..Default::default()
     };
     cluster.fake.world().nodes.push(node);
     let (_, out, _) = run(&cluster, &["doctor", "--node", "edge1"]);
     let wanted = "ok    edge1: ready, agent 0.1.0\n\
-        warn  edge1: its clock is off\n      fix: controllerctl why edge1\n\
-        warn  edge1: its disk is full\n      fix: controllerctl why edge1\n";
+        warn  edge1: no port is free\n      fix: controllerctl why edge1\n\
+        warn  edge1: its disk is full\n      fix: controllerctl why edge1\n\
+        warn  edge1: its clock is off\n      fix: set \"ntp\": on\n\
+        warn  edge1: it is old\n";
     assert!(out.contains(wanted), "{out}");
 }
 

@@ -131,5 +131,7 @@ async fn what_does_not_work_is_reported() {
     peer.welcome().await;
     agent.mesh.complain("no way");
     let report = peer.report("problem", |report| !report.problems.is_empty());
-    assert_eq!(report.await.problems, ["no way"]);
+    let report = report.await;
+    assert_eq!(report.problems, ["no way"]);
+    assert!(report.time_ms.is_some(), "doctor compares clocks");
 }

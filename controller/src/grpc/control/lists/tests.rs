@@ -123,3 +123,22 @@ fn an_edge_that_checks_a_replica_and_refuses_a_way_in_says_both() {
     );
     assert_eq!(said(None, false), None);
 }
+
+#[test]
+fn a_clock_that_is_far_off_is_said_after_what_the_agent_says() {
+    let says = |ahead_ms: Option<i64>| {
+        let mut seen = NodeObserved {
+            advice: Arc::new(vec!["little disk".to_owned()]),
+            ..NodeObserved::default()
+        };
+        Arc::make_mut(&mut seen.samples).clock_ahead_ms = ahead_ms;
+        advice(&seen).join("\n")
+    };
+    for near in [None, Some(2_000), Some(-2_000)] {
+        assert_eq!(says(near), "little disk");
+    }
+    let far = says(Some(-61_000));
+    assert!(far.starts_with("little disk\nits clock is "), "{far}");
+    assert!(far.contains("behind the controller's"), "{far}");
+    assert!(says(Some(2_001)).contains("ahead of the controller's"));
+}

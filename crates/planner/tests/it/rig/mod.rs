@@ -193,6 +193,7 @@ impl Rig {
                 cpu_ratio: self.cpu.get(name).cloned().unwrap_or_default(),
                 memory_used_bytes: 0,
                 replicas: replicas.keys().map(|r| (*r, of_replica.clone())).collect(),
+                clock_ahead_ms: None,
             };
             let seen = NodeObserved {
                 session,
