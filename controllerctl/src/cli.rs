@@ -16,10 +16,11 @@ use values::{parse_count, parse_replica_filter, some_time};
 
 pub use self::apps::{ConfigArgs, DownArgs, ExplainArgs, FileArgs, InitArgs, PlanArgs, UpArgs};
 pub use self::looks::{
-    BackendsArgs, BundleArgs, DoctorArgs, InspectArgs, ManArgs, ProxyCommand, StatsArgs, SystemCommand, TopArgs,
+    BackendsArgs, BundleArgs, DoctorArgs, InspectArgs, ManArgs, ProxyCommand, ProxyConfigArgs,
+    StatsArgs, SystemCommand, TopArgs,
 };
-pub use self::values::ReplicaKey;
 pub use self::rollout::{RestartArgs, RolloutCommand, RolloutStatusArgs, ServiceArgs, UndoArgs};
+pub use self::values::ReplicaKey;
 
 mod explain;
 

@@ -143,6 +143,8 @@ calls! {
     set_autoscale = set_autoscale(SetAutoscaleRequest) -> pb::SetAutoscaleResponse, "tell the autoscaler";
     /// Logs; ends by itself unless it follows.
     logs = logs(LogsRequest) -> Streaming<pb::LogsResponse>, "read logs";
+    /// What an edge's HAProxy is loaded with.
+    proxy_config = proxy_config(ProxyConfigRequest) -> Streaming<pb::ProxyConfigResponse>, "read the edge's configuration";
     /// Events; ends by itself unless it follows.
     events = events(EventsRequest) -> Streaming<pb::EventsResponse>, "read events";
 }

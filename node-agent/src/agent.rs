@@ -136,7 +136,7 @@ pub async fn run(data_dir: &Path, config_path: &Path) -> Result<(), AgentError> 
     if file.roles.edge {
         let (sender, receiver) = watch::channel(book.routes);
         routes = Some(sender);
-        let (haproxy, (sender, certified)) = open_edge(config.haproxy).await?;
+        let (haproxy, (sender, certified)) = open_edge(config.haproxy.clone()).await?;
         certificates = Some(sender);
         let work = edge::run(haproxy, receiver, certified, edge_out, stop.clone());
         parts.spawn(work);
@@ -156,6 +156,7 @@ pub async fn run(data_dir: &Path, config_path: &Path) -> Result<(), AgentError> 
         names,
         snapshots,
         edge_reports,
+        proxy_config: file.roles.edge.then_some(config.haproxy.config_path),
         runtime,
         engine,
         clock,

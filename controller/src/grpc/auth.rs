@@ -34,11 +34,15 @@ pub(super) fn rule(path: &str) -> Option<Rule> {
         ("longshore.control.v1.ControlService", method) => Rule::Operator(match method {
             "GetStatus" | "ListNodes" | "ListServices" | "ListReplicas" | "Watch" | "Events"
             | "Why" | "ListDecisions" | "ListAutoscale" | "Logs" | "PlanApp" | "ListRollouts"
-            | "RolloutHistory" => Viewer,
+            | "RolloutHistory" | "ProxyConfig" => Viewer,
             "ApplyApp" | "DownApp" | "Scale" | "SetAutoscale" | "Exec" | "UndoRollout"
             | "PauseRollout" | "ResumeRollout" | "RestartServices" => Deployer,
-            "SetNodeAvailability" | "SetNodeLabels" | "RemoveNode" | "CreateToken"
-            | "ListTokens" | "RevokeToken" => Admin,
+            "SetNodeAvailability"
+            | "SetNodeLabels"
+            | "RemoveNode"
+            | "CreateToken"
+            | "ListTokens"
+            | "RevokeToken" => Admin,
             _ => return None,
         }),
         ("grpc.health.v1.Health", _) => Rule::Member,

@@ -277,6 +277,38 @@ async fn logs_and_exec_go_through_the_session() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_configuration_of_an_edge_comes_from_the_edge_that_is_meant() {
+    let lab = Lab::start().await;
+    let _worker = lab.node("w", true, false).await;
+    let ask = |node: &str| {
+        let (mut admin, node) = (lab.admin.clone(), node.to_owned());
+        async move {
+            let request = pb::ProxyConfigRequest { node };
+            let mut stream = admin.proxy_config(request).await?.into_inner();
+            let mut text = String::new();
+            while let Some(piece) = stream.message().await? {
+                text.push_str(&String::from_utf8_lossy(&piece.data));
+            }
+            Ok::<String, tonic::Status>(text)
+        }
+    };
+    assert_eq!(ask("").await.unwrap_err().code(), Code::NotFound);
+    let _edge = lab.node("e1", false, true).await;
+    let text = "global\ndefaults\n";
+    // Its session may still be on its way.
+    let shown = || async { ask("").await.map_err(|status| status.to_string()) };
+    assert_eq!(lab.until("an answer", |_| shown()).await, text);
+    assert_eq!(ask("e1").await.unwrap(), text);
+    assert_eq!(ask("w").await.unwrap_err().code(), Code::NotFound);
+    let _other = lab.node("e2", false, true).await;
+    let which = ask("").await.unwrap_err();
+    assert!(
+        which.message().contains("which edge? There are e1, e2"),
+        "{which}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn bad_input_gets_one_clear_message_and_changes_nothing() {
     let lab = Lab::start().await;
     apply(&lab, app("hello", "web", 80, 1)).await.unwrap();

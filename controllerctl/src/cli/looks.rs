@@ -46,6 +46,16 @@ pub enum ProxyCommand {
     Status(WatchArgs),
     /// Replicas behind the edges: whether each edge's check reaches them.
     Backends(BackendsArgs),
+    /// Print the file that an edge's HAProxy was last loaded with, its secrets hidden.
+    Config(ProxyConfigArgs),
+}
+
+/// `proxy config`
+#[derive(Debug, Args)]
+pub struct ProxyConfigArgs {
+    /// Edge. Default: the only one.
+    #[arg(add = ArgValueCandidates::new(complete::nodes))]
+    pub node: Option<String>,
 }
 
 /// `proxy backends`

@@ -1,14 +1,17 @@
 //! `proxy`: the edges, and what is behind them.
 
 use longshore_proto::control::v1 as pb;
+use serde::Serialize;
+use tokio_stream::StreamExt;
 
 use super::Run;
-use crate::cli::{BackendsArgs, ProxyCommand};
+use crate::cli::{BackendsArgs, ProxyCommand, ProxyConfigArgs};
 use crate::client::Client;
 use crate::failure::{Exit, Failure};
 use crate::output::inspected::Route;
 use crate::output::usage::Backend;
-use crate::output::{now_ms, views};
+use crate::output::{now_ms, print, views};
+use crate::text::printable;
 
 pub(super) async fn proxy(run: &Run, command: &ProxyCommand) -> Result<Exit, Failure> {
     match command {
@@ -21,6 +24,7 @@ pub(super) async fn proxy(run: &Run, command: &ProxyCommand) -> Result<Exit, Fai
             })
             .await
         }
+        ProxyCommand::Config(args) => config(run, args).await,
         ProxyCommand::Backends(args) => {
             run.watch(args.watch.watch, async |client: &mut Client| {
                 let rows = backends(client, args).await?;
@@ -29,6 +33,44 @@ pub(super) async fn proxy(run: &Run, command: &ProxyCommand) -> Result<Exit, Fai
             .await
         }
     }
+}
+
+/// Longer is no configuration of ours.
+const CONFIG_BYTES_MAX: usize = 32 << 20;
+
+#[derive(Debug, Serialize)]
+struct Shown {
+    /// What was asked for; none: the only edge.
+    node: Option<String>,
+    config: String,
+}
+
+async fn config(run: &Run, args: &ProxyConfigArgs) -> Result<Exit, Failure> {
+    const ATTEMPT: &str = "read the edge's configuration";
+    let mut client = run.connect(None).await?;
+    let node = args.node.clone().unwrap_or_default();
+    let mut stream = client.proxy_config(pb::ProxyConfigRequest { node }).await?;
+    let mut bytes = Vec::new();
+    while let Some(piece) = stream.next().await {
+        let piece = piece.map_err(|status| Failure::call(ATTEMPT, status))?;
+        if bytes.len() + piece.data.len() > CONFIG_BYTES_MAX {
+            return Err(Failure::new(format!("cannot {ATTEMPT}: it does not end")));
+        }
+        bytes.extend(piece.data);
+    }
+    let shown = Shown {
+        node: args.node.clone(),
+        config: String::from_utf8_lossy(&bytes).into_owned(),
+    };
+    let lines = || {
+        shown
+            .config
+            .lines()
+            .map(|line| printable(line) + "\n")
+            .collect()
+    };
+    print(&run.out.document(&shown, lines))?;
+    Ok(Exit::Done)
 }
 
 async fn backends(client: &mut Client, args: &BackendsArgs) -> Result<Vec<Backend>, Failure> {

@@ -312,8 +312,9 @@ impl Live {
             }
             Some(In::OpenStream(open)) => {
                 let snapshot = parts.snapshots.borrow().clone();
+                let config = parts.proxy_config.as_deref();
                 self.streams
-                    .open(Arc::clone(&parts.runtime), &snapshot, open);
+                    .open(Arc::clone(&parts.runtime), &snapshot, config, open);
             }
             Some(In::StreamData(data)) => self.streams.data(data),
             Some(In::StreamEnd(end)) => self.streams.end(end.stream_id),

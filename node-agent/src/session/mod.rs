@@ -10,6 +10,7 @@ pub mod streams;
 #[cfg(test)]
 mod tests;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -58,6 +59,8 @@ pub struct SessionParts<R> {
     pub contents: Option<watch::Sender<Arc<ContentMap>>>,
     /// The data path between services, with its directory; none on a node that is no worker.
     pub names: Option<mesh::Handle>,
+    /// What HAProxy is loaded with; none on a node that is no edge.
+    pub proxy_config: Option<PathBuf>,
     /// From the reconciler.
     pub snapshots: watch::Receiver<Snapshot>,
     /// From the edge.

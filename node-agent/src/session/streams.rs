@@ -2,6 +2,7 @@
 //! fast writer is slowed down and never fills memory.
 
 use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures_util::StreamExt;
@@ -9,7 +10,7 @@ use longshore_model::ReplicaId;
 use longshore_proto::agent::v1 as pb;
 use longshore_proto::agent::v1::open_stream::Kind;
 use longshore_proto::agent::v1::session_request::Message as Out;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
@@ -22,6 +23,10 @@ const STREAMS_MAX: usize = 32;
 const PIECE_BYTES_MAX: usize = 32 << 10;
 /// Pieces of standard input that wait for a command to read them.
 const STDIN_QUEUE: usize = 64;
+/// Longest configuration that is shown.
+const CONFIG_BYTES_MAX: u64 = 16 << 20;
+/// What comes before the only secret of a configuration.
+const SECRET: &str = "dynamic-cookie-key ";
 /// Words of a command.
 const COMMAND_WORDS_MAX: usize = 256;
 
@@ -62,22 +67,24 @@ impl Streams {
         &mut self,
         runtime: Arc<R>,
         snapshot: &Snapshot,
+        proxy_config: Option<&Path>,
         message: pb::OpenStream,
     ) {
         self.open.retain(|_, stream| !stream.task.is_finished());
         let id = message.stream_id;
         let (stdin, input) = mpsc::channel(STDIN_QUEUE);
-        let planned = self.plan(snapshot, message);
-        let wants_stdin = matches!(&planned, Ok((_, Work::Exec(options))) if options.stdin);
+        let planned = self.plan(snapshot, proxy_config, message);
+        let wants_stdin = matches!(&planned, Ok(Work::Exec(_, options)) if options.stdin);
         let bulk = self.bulk.clone();
         let task = tokio::spawn(async move {
             let ended = match planned {
-                Ok((container, Work::Logs(options))) => {
+                Ok(Work::Logs(container, options)) => {
                     logs(&*runtime, &container, &options, id, &bulk).await
                 }
-                Ok((container, Work::Exec(options))) => {
+                Ok(Work::Exec(container, options)) => {
                     exec(&*runtime, &container, &options, id, &bulk, input).await
                 }
+                Ok(Work::ProxyConfig(path)) => proxy_config_file(&path, id, &bulk).await,
                 Err(why) => Err(why),
             };
             let (error, exit_code) = match ended {
@@ -99,7 +106,12 @@ impl Streams {
         self.open.insert(id, stream);
     }
 
-    fn plan(&self, snapshot: &Snapshot, message: pb::OpenStream) -> Result<(String, Work), String> {
+    fn plan(
+        &self,
+        snapshot: &Snapshot,
+        proxy_config: Option<&Path>,
+        message: pb::OpenStream,
+    ) -> Result<Work, String> {
         if self.open.len() >= STREAMS_MAX {
             return Err(format!(
                 "this node serves {STREAMS_MAX} streams already; try again later"
@@ -108,7 +120,13 @@ impl Streams {
         if self.open.contains_key(&message.stream_id) {
             return Err("that stream is open already".into());
         }
-        let (replica, work) = match message.kind {
+        let container = |replica: u64| {
+            let replica = ReplicaId(replica);
+            let view = snapshot.replicas.iter().find(|view| view.id == replica);
+            let container = view.and_then(|view| view.container.clone());
+            container.ok_or_else(|| format!("{replica} has no container here"))
+        };
+        Ok(match message.kind {
             Some(Kind::Logs(logs)) => {
                 let options = LogOptions {
                     follow: logs.follow,
@@ -116,7 +134,7 @@ impl Streams {
                     since_s: logs.since_s,
                     timestamps: logs.timestamps,
                 };
-                (logs.replica_id, Work::Logs(options))
+                Work::Logs(container(logs.replica_id)?, options)
             }
             Some(Kind::Exec(exec)) => {
                 if exec.command.is_empty() || exec.command.len() > COMMAND_WORDS_MAX {
@@ -134,15 +152,14 @@ impl Streams {
                         .map(|(key, value)| format!("{key}={value}"))
                         .collect(),
                 };
-                (exec.replica_id, Work::Exec(options))
+                Work::Exec(container(exec.replica_id)?, options)
+            }
+            Some(Kind::ProxyConfig(_)) => {
+                let path = proxy_config.ok_or("this node is no edge")?;
+                Work::ProxyConfig(path.to_owned())
             }
             None => return Err("this agent does not know that kind of stream".into()),
-        };
-        let replica = ReplicaId(replica);
-        let view = snapshot.replicas.iter().find(|view| view.id == replica);
-        let container = view.and_then(|view| view.container.clone());
-        let container = container.ok_or_else(|| format!("{replica} has no container here"))?;
-        Ok((container, work))
+        })
     }
 
     /// Standard input for a command.
@@ -178,8 +195,34 @@ impl Streams {
 }
 
 enum Work {
-    Logs(LogOptions),
-    Exec(ExecOptions),
+    Logs(String, LogOptions),
+    Exec(String, ExecOptions),
+    ProxyConfig(PathBuf),
+}
+
+/// The file as it is, but for its one secret: with the key of the cookies anybody could choose
+/// the replica that answers him.
+async fn proxy_config_file(path: &Path, id: u64, bulk: &Bulk) -> Result<Option<i64>, String> {
+    let shown = path.display();
+    let cannot = |why: String| format!("{shown} cannot be read: {why}");
+    let file = tokio::fs::File::open(path).await;
+    let file = file.map_err(|error| cannot(error.to_string()))?;
+    let mut text = String::new();
+    let mut bounded = file.take(CONFIG_BYTES_MAX);
+    let read = bounded.read_to_string(&mut text).await;
+    read.map_err(|error| cannot(error.to_string()))?;
+    if bounded.limit() == 0 {
+        return Err(cannot(format!("it has {CONFIG_BYTES_MAX} bytes or more")));
+    }
+    let lines = text
+        .split_inclusive('\n')
+        .map(|line| match line.split_once(SECRET) {
+            Some((before, _)) => format!("{before}{SECRET}(hidden)\n"),
+            None => line.to_owned(),
+        });
+    let text: String = lines.collect();
+    let output = futures_util::stream::iter([Ok((Channel::Stdout, text.into_bytes()))]);
+    forward(Box::pin(output), id, bulk).await.map(|()| None)
 }
 
 fn request(message: Out) -> pb::SessionRequest {

@@ -331,6 +331,7 @@ fn start(dir: &Path, runtime: FakeRuntime) -> Agent {
         names: Some(handle),
         snapshots,
         edge_reports: watch::channel(EdgeReading::default()).1,
+        proxy_config: Some(dir.join("haproxy.cfg")),
         runtime: Arc::clone(&runtime),
         engine: watch::channel(EngineInfo::default()).1,
         clock,

@@ -14,6 +14,7 @@ mod leavers;
 mod lists;
 mod logs;
 mod nodes;
+mod proxy;
 mod rollout;
 mod scale;
 mod secrets;
@@ -378,6 +379,16 @@ impl ControlService for Control {
         blocking(move || tokens::revoke(&cluster, &id, &by))
             .await
             .map(Response::new)
+    }
+
+    type ProxyConfigStream = Out<pb::ProxyConfigResponse>;
+
+    async fn proxy_config(
+        &self,
+        request: Request<pb::ProxyConfigRequest>,
+    ) -> Result<Response<Self::ProxyConfigStream>, Status> {
+        let stream = proxy::config(&self.cluster, &request.into_inner().node)?;
+        Ok(Response::new(Box::pin(stream)))
     }
 
     type ExecStream = Out<pb::ExecResponse>;

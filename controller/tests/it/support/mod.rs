@@ -528,6 +528,11 @@ fn answer(open: &agent::OpenStream) -> Vec<agent::session_request::Message> {
         Some(agent::open_stream::Kind::Exec(exec)) => {
             vec![data(exec.command.join(" ")), end(Some(7))]
         }
+        Some(agent::open_stream::Kind::ProxyConfig(_)) => {
+            let parts = ["global\n", "defaults\n"];
+            let said = parts.map(|part| data(part.to_owned())).into_iter();
+            said.chain([end(None)]).collect()
+        }
         None => Vec::new(),
     }
 }

@@ -160,6 +160,7 @@ impl ControlService for Fake {
     type EventsStream = Many<pb::EventsResponse>;
     type LogsStream = Many<pb::LogsResponse>;
     type ExecStream = Many<pb::ExecResponse>;
+    type ProxyConfigStream = Many<pb::ProxyConfigResponse>;
 
     async fn get_status(&self, _: Request<pb::GetStatusRequest>) -> Answer<pb::GetStatusResponse> {
         Ok(Response::new(pb::GetStatusResponse {
@@ -567,6 +568,13 @@ impl ControlService for Fake {
         };
         let token = Some(world.tokens.remove(at));
         Ok(Response::new(pb::RevokeTokenResponse { token }))
+    }
+
+    async fn proxy_config(
+        &self,
+        request: Request<pb::ProxyConfigRequest>,
+    ) -> Answer<Self::ProxyConfigStream> {
+        Ok(Response::new(explain::proxy_config(&request.into_inner())?))
     }
 
     async fn exec(&self, request: Request<Streaming<pb::ExecRequest>>) -> Answer<Self::ExecStream> {

@@ -140,6 +140,13 @@ fn proxy_shows_edges_and_what_is_behind_them() {
         (&"hello.2".into(), &"http".into())
     );
     assert!(run(&cluster, &["proxy", "status"]).1.starts_with("EDGE "));
+    let config = "global\n    maxconn 10\n";
+    for args in [&["proxy", "config"][..], &["proxy", "config", "edge1"]] {
+        assert_eq!(run(&cluster, args), (0, config.to_owned(), String::new()));
+    }
+    let document = json(&cluster, &["proxy", "config", "-o", "json"]);
+    assert_eq!(document["config"], config);
+    assert_eq!(run(&cluster, &["proxy", "config", "nope"]).0, 1);
 }
 
 #[test]

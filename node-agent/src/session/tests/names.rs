@@ -135,3 +135,36 @@ async fn what_does_not_work_is_reported() {
     assert_eq!(report.problems, ["no way"]);
     assert!(report.time_ms.is_some(), "doctor compares clocks");
 }
+
+#[tokio::test]
+async fn the_configuration_of_haproxy_is_shown_without_its_secret() {
+    let mut cluster = cluster().await;
+    let dir = joined(&cluster).await;
+    let _agent = start(dir.path(), FakeRuntime::default());
+    let mut peer = cluster.session().await;
+    peer.welcome().await;
+    let open = |stream_id| {
+        ToAgent::OpenStream(pb::OpenStream {
+            stream_id,
+            kind: Some(pb::open_stream::Kind::ProxyConfig(pb::ProxyConfigStream {})),
+        })
+    };
+    let end = |message| match message {
+        FromAgent::StreamEnd(end) => Some(end),
+        _ => None,
+    };
+    peer.send(open(1)).await;
+    let missing = peer.until("end", end).await.error;
+    assert!(missing.contains("haproxy.cfg cannot be read"), "{missing}");
+    let text = "backend b\n    dynamic-cookie-key 0123abcd\n    server s1\n";
+    std::fs::write(dir.path().join("haproxy.cfg"), text).unwrap();
+    peer.send(open(2)).await;
+    let data = |message| match message {
+        FromAgent::StreamData(data) => Some(data),
+        _ => None,
+    };
+    let shown = peer.until("file", data).await.data;
+    let wanted = "backend b\n    dynamic-cookie-key (hidden)\n    server s1\n";
+    assert_eq!(String::from_utf8(shown).unwrap(), wanted);
+    assert_eq!(peer.until("end", end).await.error, "");
+}

@@ -186,3 +186,18 @@ pub(super) fn trouble(image: &str) -> Option<Reason> {
         _ => None,
     }
 }
+
+/// Two pieces of an edge's configuration, cut in the middle of a line.
+pub(super) fn proxy_config(
+    request: &pb::ProxyConfigRequest,
+) -> Result<Many<pb::ProxyConfigResponse>, Status> {
+    if !["", "edge1"].contains(&request.node.as_str()) {
+        return Err(Status::not_found("there is no edge"));
+    }
+    let piece = |text: &str| {
+        Ok(pb::ProxyConfigResponse {
+            data: text.as_bytes().to_vec(),
+        })
+    };
+    Ok(stream(vec![piece("global\n    max"), piece("conn 10\n")]))
+}
