@@ -258,18 +258,7 @@ fn machine(patient: &Patient<'_>, node: &pb::Node, out: &mut Findings) {
         );
         out.warn(about, message, &fix);
     }
-    for problem in &node.problems {
-        let fix = format!("controllerctl why {about}");
-        out.warn(about, problem.clone(), &fix);
-    }
-    for advice in &node.advice {
-        // `what it is: what to do about it`
-        let (what, fix) = match advice.split_once(": ") {
-            Some((what, fix)) => (what, Some(fix.to_owned())),
-            None => (advice.as_str(), None),
-        };
-        out.add(Level::Warn, about, what.to_owned(), fix);
-    }
+    complaints(node, out);
     if let Some(drain) = node.drain.as_ref().filter(|drain| drain.late) {
         let message = format!(
             "its drain is late, {} left: {}",
@@ -281,6 +270,23 @@ fn machine(patient: &Patient<'_>, node: &pb::Node, out: &mut Findings) {
             message,
             &format!("controllerctl node drain {about} --force"),
         );
+    }
+}
+
+/// What its agent says that does not work, and what will hurt.
+fn complaints(node: &pb::Node, out: &mut Findings) {
+    let about = node.id.as_str();
+    for problem in &node.problems {
+        let fix = format!("controllerctl why {about}");
+        out.warn(about, problem.clone(), &fix);
+    }
+    for advice in &node.advice {
+        // `what it is: what to do about it`
+        let (what, fix) = match advice.split_once(": ") {
+            Some((what, fix)) => (what, Some(fix.to_owned())),
+            None => (advice.as_str(), None),
+        };
+        out.add(Level::Warn, about, what.to_owned(), fix);
     }
 }
 
