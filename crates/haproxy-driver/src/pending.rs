@@ -15,9 +15,9 @@ const OLD_WORKERS_FREE: usize = 2;
 /// Longest pause for the sake of old workers.
 const CROWDED_MS_MAX: u64 = 60_000;
 
-/// Pause after a reload while so many old workers still have connections. HAProxy ends the oldest
-/// one after ten reloads (`mworker-max-reloads`), whatever it is at; so they come ever more slowly, and
-/// that tenth one is not there before `hard-stop-after` is nearly over.
+/// Pause after a reload while so many old workers still have connections: each costs memory, and HAProxy
+/// ends the oldest one after ten reloads (`mworker-max-reloads`), whatever it is at. It sees as many
+/// where the others had nothing left to do, which this does not know.
 pub(crate) fn spacing_ms(base_ms: u64, old_workers: usize) -> u64 {
     let doublings = old_workers.saturating_sub(OLD_WORKERS_FREE).min(10);
     let longest = CROWDED_MS_MAX.max(base_ms);
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn ten_reloads_take_as_long_as_an_old_worker_may_live() {
+    fn ten_reloads_that_all_leave_workers_take_as_long_as_one_may_live() {
         let pauses: Vec<u64> = (0..10).map(|old| spacing_ms(2_000, old)).collect();
         assert_eq!(pauses[..5], [2_000, 2_000, 2_000, 4_000, 8_000]);
         assert!(pauses.iter().sum::<u64>() > 240_000, "{pauses:?}");
