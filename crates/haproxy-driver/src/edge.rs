@@ -127,6 +127,8 @@ pub struct Edge {
     pub(crate) loaded: Option<String>,
     /// Workers of earlier configurations by pid, when they were last looked for.
     pub(crate) old_workers: BTreeMap<u32, OldWorker>,
+    /// Reloads that the oldest of them has lived through.
+    pub(crate) oldest_reloads: u32,
     /// Pid of the worker that was last seen.
     pub(crate) pid: u32,
     /// The routes of the last apply.
@@ -234,6 +236,7 @@ impl Edge {
             disk,
             loaded,
             old_workers: BTreeMap::new(),
+            oldest_reloads: 0,
             pid: 0,
             routes: None,
             kept: None,

@@ -89,7 +89,9 @@ impl Edge {
 
     /// The workers of earlier configurations that answer.
     async fn old_workers_stat(&mut self) -> Result<Vec<Answer>, EdgeError> {
-        let mut alive = self.processes().await?.old_workers;
+        let processes = self.processes().await?;
+        self.oldest_reloads = processes.oldest_reloads;
+        let mut alive = processes.old_workers;
         alive.truncate(OLD_WORKERS_MAX);
         self.old_workers.retain(|pid, _| alive.contains(pid));
         let now = Instant::now();

@@ -10,17 +10,17 @@ const RETRY_MS: (u64, u64) = (1_000, 30_000);
 /// pauses the old one for about 2 s: each attempt may cost everybody's new connections.
 const SAME_AGAIN_MS: u64 = 600_000;
 
-/// So many old workers with connections cost no reload a longer pause.
-const OLD_WORKERS_FREE: usize = 2;
+/// Reloads that an old worker with connections lives through before the next ones come more slowly.
+const RELOADS_FREE: u32 = 2;
 /// Longest pause for the sake of old workers.
-const CROWDED_MS_MAX: u64 = 60_000;
+const OLD_WORKERS_MS_MAX: u64 = 60_000;
 
-/// Pause after a reload while so many old workers still have connections: each costs memory, and HAProxy
-/// ends the oldest one after ten reloads (`mworker-max-reloads`), whatever it is at. It sees as many
-/// where the others had nothing left to do, which this does not know.
-pub(crate) fn spacing_ms(base_ms: u64, old_workers: usize) -> u64 {
-    let doublings = old_workers.saturating_sub(OLD_WORKERS_FREE).min(10);
-    let longest = CROWDED_MS_MAX.max(base_ms);
+/// Pause after a reload while the oldest worker that still has connections has lived through so many.
+/// HAProxy ends it at the tenth (`mworker-max-reloads`), whatever it is at; so they come ever more
+/// slowly, and the tenth is not there before `hard-stop-after` is nearly over.
+pub(crate) fn spacing_ms(base_ms: u64, oldest_reloads: u32) -> u64 {
+    let doublings = oldest_reloads.saturating_sub(RELOADS_FREE).min(10);
+    let longest = OLD_WORKERS_MS_MAX.max(base_ms);
     base_ms.saturating_mul(1 << doublings).min(longest)
 }
 
@@ -118,11 +118,11 @@ mod tests {
     }
 
     #[test]
-    fn ten_reloads_that_all_leave_workers_take_as_long_as_one_may_live() {
+    fn ten_reloads_take_as_long_as_an_old_worker_may_live() {
         let pauses: Vec<u64> = (0..10).map(|old| spacing_ms(2_000, old)).collect();
         assert_eq!(pauses[..5], [2_000, 2_000, 2_000, 4_000, 8_000]);
         assert!(pauses.iter().sum::<u64>() > 240_000, "{pauses:?}");
-        assert_eq!(spacing_ms(2_000, usize::MAX), CROWDED_MS_MAX);
+        assert_eq!(spacing_ms(2_000, u32::MAX), OLD_WORKERS_MS_MAX);
         assert_eq!(spacing_ms(90_000, 5), 90_000);
     }
 

@@ -402,6 +402,8 @@ pub struct Processes {
     pub workers: Vec<u32>,
     /// Workers of earlier configurations that finish what they have.
     pub old_workers: Vec<u32>,
+    /// Most reloads that one of these has lived through.
+    pub oldest_reloads: u32,
     /// Reloads that failed since the last good one.
     pub failed_reloads: u32,
 }
@@ -429,7 +431,11 @@ pub fn processes(text: &str) -> Processes {
                 out.failed_reloads = digits.parse().unwrap_or(0);
             }
             ("worker", "workers") => out.workers.push(pid),
-            ("worker", "old workers") => out.old_workers.push(pid),
+            ("worker", "old workers") => {
+                out.old_workers.push(pid);
+                let reloads = fields.next().and_then(|f| f.parse().ok()).unwrap_or(0);
+                out.oldest_reloads = out.oldest_reloads.max(reloads);
+            }
             _ => {}
         }
     }

@@ -48,6 +48,7 @@ fn processes_are_read_by_section() {
         master: 1162,
         workers: vec![1271],
         old_workers: vec![1233],
+        oldest_reloads: 3,
         failed_reloads: 1,
     };
     assert_eq!(processes(text), expected);

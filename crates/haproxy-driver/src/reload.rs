@@ -64,6 +64,8 @@ impl Edge {
                 for pid in before.workers {
                     self.old_workers.entry(pid).or_default();
                 }
+                // Until it is read: an old worker may be gone by then.
+                self.oldest_reloads = self.oldest_reloads.saturating_add(1);
                 self.loaded = Some(draft.structure);
                 let mut slots = draft.slots;
                 slots.reload_owed = false;

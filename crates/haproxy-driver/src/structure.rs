@@ -59,17 +59,20 @@ impl Edge {
         outcome: &mut Outcome,
     ) -> Result<Arc<Seen>, EdgeError> {
         let usual_ms = self.settings.reload_spacing_ms;
-        let old_workers = self.old_workers.len();
+        let seen_reloads = match self.old_workers.is_empty() {
+            true => 0,
+            false => self.oldest_reloads,
+        };
         let spacing_ms = match outcome.lost.is_empty() {
-            true => spacing_ms(usual_ms, old_workers),
+            true => spacing_ms(usual_ms, seen_reloads),
             // It served until a hand took it away.
             false => usual_ms.min(LOST_SPACING_MS),
         };
         let due = self.reloads.due(wanted, Instant::now(), spacing_ms);
         if due == Due::Spaced && spacing_ms > usual_ms {
             outcome.problems.push(format!(
-                "a change of structure waits, {} s after the last one: {old_workers} old workers still \
-                 have connections, which more reloads would cut",
+                "a change of structure waits, {} s after the last one: an old worker with connections has \
+                 seen {seen_reloads} reloads, and the tenth would cut them",
                 spacing_ms.div_ceil(1_000)
             ));
         }
