@@ -1,10 +1,11 @@
 //! Compiles the `.proto` files in pure Rust: no protoc on build machines.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    const FILES: [&str; 3] = [
+    const FILES: [&str; 4] = [
         "longshore/spec/v1/spec.proto",
         "longshore/agent/v1/agent.proto",
         "longshore/control/v1/control.proto",
+        "longshore/images/v1/images.proto",
     ];
     for file in FILES {
         println!("cargo:rerun-if-changed={file}");

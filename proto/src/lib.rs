@@ -18,6 +18,12 @@ pub mod control {
     }
 }
 
+pub mod images {
+    pub mod v1 {
+        tonic::include_proto!("longshore.images.v1");
+    }
+}
+
 /// Messages with a secret in them show its length only.
 mod redacted {
     use std::fmt;

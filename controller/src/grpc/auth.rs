@@ -45,6 +45,14 @@ pub(super) fn rule(path: &str) -> Option<Rule> {
             | "RevokeToken" => Admin,
             _ => return None,
         }),
+        ("longshore.images.v1.ImageService", method) => Rule::Operator(match method {
+            "ListImages" | "ResolveImages" => Viewer,
+            "MissingBlobs" | "UploadBlob" | "RecordImage" | "RemoveImage" | "PruneImages" => {
+                Deployer
+            }
+            _ => return None,
+        }),
+        ("longshore.images.v1.ImageSourceService", "GetManifest" | "GetBlob") => Rule::Node,
         ("grpc.health.v1.Health", _) => Rule::Member,
         ("grpc.reflection.v1.ServerReflection", _) => Rule::Operator(Viewer),
         _ => return None,

@@ -1,9 +1,10 @@
-//! The only way in: one port, TLS 1.3, three services.
+//! The only way in: one port, TLS 1.3, five services.
 
 mod agent;
 mod auth;
 mod control;
 mod enroll;
+mod images;
 mod session;
 
 #[cfg(test)]
@@ -16,6 +17,8 @@ use longshore_identity::tls::{AcceptLimits, CertHolder, accept, server_config};
 use longshore_proto::agent::v1::agent_service_server::AgentServiceServer;
 use longshore_proto::agent::v1::enrollment_service_server::EnrollmentServiceServer;
 use longshore_proto::control::v1::control_service_server::ControlServiceServer;
+use longshore_proto::images::v1::image_service_server::ImageServiceServer;
+use longshore_proto::images::v1::image_source_service_server::ImageSourceServiceServer;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
@@ -74,6 +77,7 @@ pub async fn serve(
     let control = control::Control::new(Arc::clone(&cluster));
     let agent = agent::Agent::new(Arc::clone(&cluster));
     let enroll = enroll::Enrollment::new(Arc::clone(&cluster));
+    let images = images::Images::new(Arc::clone(&cluster));
     health_reporter
         .set_serving::<ControlServiceServer<control::Control>>()
         .await;
@@ -108,6 +112,12 @@ pub async fn serve(
         )
         .add_service(
             ControlServiceServer::new(control).max_decoding_message_size(CONTROL_BYTES_MAX),
+        )
+        .add_service(
+            ImageServiceServer::new(images.clone()).max_decoding_message_size(AGENT_BYTES_MAX),
+        )
+        .add_service(
+            ImageSourceServiceServer::new(images).max_decoding_message_size(AGENT_BYTES_MAX),
         )
         .serve_with_incoming_shutdown(incoming, stop.cancelled_owned())
         .await?;

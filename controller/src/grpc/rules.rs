@@ -55,7 +55,7 @@ fn every_method_has_a_rule_and_every_caller_its_answer() {
     let methods = methods();
     assert_eq!(
         methods.len(),
-        32,
+        41,
         "a method was added or removed: {methods:?}"
     );
     for path in &methods {
@@ -86,7 +86,14 @@ fn only_joining_needs_no_certificate() {
 
 #[test]
 fn the_comments_of_the_contract_name_the_same_roles() {
-    let proto = include_str!("../../../proto/longshore/control/v1/control.proto");
+    let control = include_str!("../../../proto/longshore/control/v1/control.proto");
+    compare(control, "longshore.control.v1.ControlService", 29);
+    let images = include_str!("../../../proto/longshore/images/v1/images.proto");
+    let operators = images.split("service ImageSourceService").next().unwrap();
+    compare(operators, "longshore.images.v1.ImageService", 7);
+}
+
+fn compare(proto: &str, service: &str, methods: usize) {
     let mut role = None;
     let mut checked = 0;
     for line in proto.lines().map(str::trim) {
@@ -97,12 +104,12 @@ fn the_comments_of_the_contract_name_the_same_roles() {
             role = Some(found);
         } else if let Some(rest) = line.strip_prefix("rpc ") {
             let method = rest.split('(').next().unwrap();
-            let path = format!("/longshore.control.v1.ControlService/{method}");
+            let path = format!("/{service}/{method}");
             assert_eq!(rule(&path), role.take().map(Rule::Operator), "{method}");
             checked += 1;
         }
     }
-    assert_eq!(checked, 29);
+    assert_eq!(checked, methods);
 }
 
 #[test]

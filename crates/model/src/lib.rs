@@ -10,6 +10,7 @@ pub mod certificate;
 pub mod depends;
 pub mod event;
 pub mod id;
+pub mod image;
 pub mod memory;
 #[cfg(feature = "mutants")]
 pub mod mutant;
@@ -42,6 +43,7 @@ pub use event::{Event, EventKind};
 pub use id::{
     AppName, NameError, NodeId, ReplicaId, SecretName, ServiceKey, ServiceName, TemplateId,
 };
+pub use image::{ImageDigest, ImageName};
 pub use memory::Memory;
 #[cfg(feature = "mutants")]
 pub use mutant::Mutant;
