@@ -147,17 +147,25 @@ frontend stats
 CFG
 }
 
-# HAProxy needs two descriptors per connection and does not start where it cannot have them. A
-# container may offer fewer than the agent's default of 20,000 connections takes, for good.
-fit_connections() {
-  local limit config=/etc/longshore/node-agent.toml
+# The agent's settings for its HAProxy; true if it changed something. HAProxy needs two descriptors
+# per connection and does not start where it cannot have them. A container may offer fewer than the
+# agent's default of 20,000 connections takes, for good.
+edge_settings() {
+  local limit file changed=1
   limit=$(ulimit -Hn)
-  if under_systemd || [ "$limit" = unlimited ] || [ "$limit" -ge 42000 ] || [ -f "$config" ]; then
-    return 0
+  file=$(mktemp)
+  if ! under_systemd && [ "$limit" != unlimited ] && [ "$limit" -lt 42000 ]; then
+    printf '[haproxy]\n# This host offers %s descriptors.\nconnections_max = %s\n\n' \
+      "$limit" $(((limit - 2000) / 2)) >"$file"
   fi
-  printf '[haproxy]\n# This host offers %s descriptors.\nconnections_max = %s\n' \
-    "$limit" $(((limit - 2000) / 2)) >"$config"
-  say "HAProxy: $(((limit - 2000) / 2)) connections at most"
+  cat "$src/lab/host/edge.toml" >>"$file"
+  put 644 "$file" /etc/longshore/node-agent.toml && changed=0
+  if under_systemd; then
+    echo "NODE_AGENT_ARGS=--config /etc/longshore/node-agent.toml" >"$file"
+    put 644 "$file" /etc/longshore/node-agent.env && changed=0
+  fi
+  rm -f "$file"
+  return $changed
 }
 
 install_haproxy() {
@@ -228,7 +236,7 @@ if [ "$role" = edge ]; then
     install_controller $controller_changed
   fi
   install_haproxy
-  fit_connections
+  edge_settings && agent_changed=0
   [ -z "$virtual_ip" ] || install_keepalived
 else
   install_engine

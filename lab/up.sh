@@ -125,7 +125,7 @@ summary() {
 
 The lab is up: $((NODES + EDGES)) hosts.
   app               $(app_url)
-  HAProxy's stats   $(hosts | awk '$2 == "edge" { print "http://" $3 ":8404/stats" }' | paste -sd' ')
+  HAProxy's stats   $(hosts | awk '$2 == "edge" { print "http://" $3 ":5050/haproxy?stats" }' | paste -sd' ')
 Next:
   export PATH=$LAB_BIN:\$PATH
   controllerctl status

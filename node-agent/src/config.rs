@@ -107,6 +107,19 @@ mod tests {
     }
 
     #[test]
+    fn a_further_statistics_page_has_a_place_of_plain_words() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("node-agent.toml");
+        let page = |uri| format!("[haproxy.stats_also]\nport = 5050\nuri = \"{uri}\"\n");
+        std::fs::write(&path, page("/haproxy?stats")).unwrap();
+        let also = Config::load(&path).unwrap().haproxy.stats_also.unwrap();
+        assert_eq!((also.port, also.uri.as_str()), (5050, "/haproxy?stats"));
+        std::fs::write(&path, page("/x if TRUE")).unwrap();
+        let error = Config::load(&path).unwrap_err().to_string();
+        assert!(error.contains("/haproxy?stats"), "{error}");
+    }
+
+    #[test]
     fn no_file_means_defaults() {
         assert_eq!(
             Config::load(Path::new("/nonexistent/x.toml")).unwrap(),

@@ -170,8 +170,8 @@ impl Edge {
         {
             quarantine.hold(backend, "", now);
         }
-        let (loaded, reserved) = (&self.slots.loaded, self.settings.stats_port);
-        let intent = quarantine.hold_back(&self.wanted, loaded, reserved, now);
+        let (loaded, reserved) = (&self.slots.loaded, self.settings.reserved_ports());
+        let intent = quarantine.hold_back(&self.wanted, loaded, &reserved, now);
         let draft = self.draft_of(Arc::new(intent), worker_is_gone).await;
         match self.check_config(&draft.text).await {
             Ok(()) => Ok(true),

@@ -35,8 +35,8 @@ impl Edge {
             .map(|(service, port)| BackendName::of(&service, port))
             .collect();
         let lacking = Arc::new(self.certificates.lacking(routes));
-        let reserved_port = self.settings.stats_port;
-        let (intent, errors) = Intent::compile_lacking(routes, &served, reserved_port, lacking);
+        let reserved = self.settings.reserved_ports();
+        let (intent, errors) = Intent::compile_lacking(routes, &served, &reserved, lacking);
         let mut refused = Refused::new();
         // Of certificates more is said below, also where a port has another one.
         let is_other = |error: &RouteError| !matches!(error, RouteError::Certificate { .. });
@@ -67,10 +67,10 @@ impl Edge {
     /// What is served of what is wanted: all but what HAProxy does not take.
     pub(crate) fn hold_back(&mut self) {
         let now = Instant::now();
-        let (loaded, reserved) = (&self.slots.loaded, self.settings.stats_port);
+        let (loaded, reserved) = (&self.slots.loaded, self.settings.reserved_ports());
         let intent = self
             .quarantine
-            .hold_back(&self.wanted, loaded, reserved, now);
+            .hold_back(&self.wanted, loaded, &reserved, now);
         self.intent = Arc::new(intent);
     }
 
@@ -131,8 +131,9 @@ impl Edge {
             .map(|backend| format!("{}: port {} {TAKEN}", backend.service, backend.listen_port))
             .collect();
         held.dedup();
-        let (address, port) = (self.settings.stats_address, self.settings.stats_port);
-        if is_taken(address, port) {
+        let address = self.settings.stats_address;
+        let statistics = self.settings.reserved_ports().into_iter();
+        for port in statistics.filter(|port| is_taken(address, *port)) {
             held.push(format!("its statistics: port {port} {TAKEN}"));
         }
         (!held.is_empty()).then(|| held.join("; "))

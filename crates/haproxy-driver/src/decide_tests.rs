@@ -42,7 +42,7 @@ fn intent(servers: &[(u64, ServerMode)]) -> Intent {
         }],
         ..Routes::default()
     };
-    let (intent, errors) = Intent::compile(&routes, &BTreeSet::new(), 8404);
+    let (intent, errors) = Intent::compile(&routes, &BTreeSet::new(), &[8404]);
     assert!(errors.is_empty(), "{errors:?}");
     intent
 }

@@ -92,7 +92,7 @@ mod tests {
             backends: vec![backend],
             ..Routes::default()
         };
-        let (intent, errors) = Intent::compile(&routes, &BTreeSet::new(), 0);
+        let (intent, errors) = Intent::compile(&routes, &BTreeSet::new(), &[]);
         assert!(errors.is_empty(), "{errors:?}");
         assert_eq!(taken_ports(&intent, here), [port]);
         drop(stranger);

@@ -228,14 +228,14 @@ impl Intent {
     }
 
     /// Checks `routes`. Backends named in `served` come first, so that a newcomer never takes a
-    /// port or a host name from one that serves. `reserved_port` is the statistics port.
+    /// port or a host name from one that serves. `reserved_ports` are those of the statistics.
     #[must_use]
     pub fn compile(
         routes: &Routes,
         served: &BTreeSet<BackendName>,
-        reserved_port: u16,
+        reserved_ports: &[u16],
     ) -> (Self, Vec<RouteError>) {
-        Self::compile_lacking(routes, served, reserved_port, Arc::default())
+        Self::compile_lacking(routes, served, reserved_ports, Arc::default())
     }
 
     /// The same where some certificates cannot be used: a way in is served with the others, and
@@ -244,7 +244,7 @@ impl Intent {
     pub fn compile_lacking(
         routes: &Routes,
         served: &BTreeSet<BackendName>,
-        reserved_port: u16,
+        reserved_ports: &[u16],
         lacking: Arc<BTreeMap<CertificateName, String>>,
     ) -> (Self, Vec<RouteError>) {
         let mut intent = Self {
@@ -257,7 +257,7 @@ impl Intent {
             |b: &&Backend| served.contains(&BackendName::of(&b.service, b.route.listen_port));
         let (first, second): (Vec<_>, Vec<_>) = routes.backends.iter().partition(is_served);
         for backend in first.into_iter().chain(second) {
-            if let Err(error) = intent.admit(backend, reserved_port) {
+            if let Err(error) = intent.admit(backend, reserved_ports) {
                 errors.push(error);
             }
         }
@@ -268,8 +268,8 @@ impl Intent {
     ///
     /// # Errors
     /// [`RouteError`]: it breaks a rule, or wants what another one has.
-    pub fn admit(&mut self, backend: &Backend, reserved_port: u16) -> Result<(), RouteError> {
-        let mut backend = check_backend(backend, reserved_port)?;
+    pub fn admit(&mut self, backend: &Backend, reserved_ports: &[u16]) -> Result<(), RouteError> {
+        let mut backend = check_backend(backend, reserved_ports)?;
         self.equip(&mut backend)?;
         check_conflicts(self, &backend)?;
         self.backends.insert(backend.name.clone(), backend);
@@ -293,7 +293,7 @@ impl Intent {
     /// Takes a backend of a file that is loaded already: no other one stands against it. One that
     /// breaks a rule is not ours.
     pub(crate) fn keep(&mut self, backend: &Backend) {
-        if let Ok(backend) = check_backend(backend, 0) {
+        if let Ok(backend) = check_backend(backend, &[]) {
             self.backends.insert(backend.name.clone(), backend);
         }
     }
@@ -309,10 +309,10 @@ impl Intent {
     }
 }
 
-fn check_port(service: &ServiceKey, port: u16, reserved_port: u16) -> Result<(), RouteError> {
+fn check_port(service: &ServiceKey, port: u16, reserved_ports: &[u16]) -> Result<(), RouteError> {
     let why = match port {
         0 => "zero",
-        port if port == reserved_port => "statistics page",
+        port if reserved_ports.contains(&port) => "statistics page",
         _ => return Ok(()),
     };
     Err(RouteError::Port {
@@ -322,11 +322,11 @@ fn check_port(service: &ServiceKey, port: u16, reserved_port: u16) -> Result<(),
     })
 }
 
-fn check_backend(backend: &Backend, reserved_port: u16) -> Result<BackendIntent, RouteError> {
+fn check_backend(backend: &Backend, reserved_ports: &[u16]) -> Result<BackendIntent, RouteError> {
     let service = backend.service.clone();
     let route = &backend.route;
     let port = route.listen_port;
-    check_port(&service, port, reserved_port)?;
+    check_port(&service, port, reserved_ports)?;
     let broken = |problem| RouteError::Rule {
         service: service.clone(),
         problem,

@@ -56,6 +56,6 @@ pub use edge::{Applied, Edge, EdgeSnapshot, Ticked};
 pub use error::EdgeError;
 pub use intent::{Intent, RouteError};
 pub use repairs::Repaired;
-pub use settings::{CheckSettings, ProcessSettings, Settings};
+pub use settings::{CheckSettings, ProcessSettings, Settings, StatsPage};
 pub use slots::SlotMap;
 pub use step::{Action, Step};

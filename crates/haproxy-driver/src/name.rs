@@ -125,6 +125,39 @@ word! {
     /// Name of a header or a cookie.
     Token, route::is_token
 }
+word! {
+    /// Where a statistics page is: a path, and perhaps one word after `?`, as in HAProxy's own
+    /// `/haproxy?stats`; 128 bytes at most.
+    #[derive(serde::Serialize, serde::Deserialize)]
+    #[serde(try_from = "String", into = "String")]
+    StatsUri, is_stats_uri
+}
+
+fn is_stats_uri(text: &str) -> bool {
+    let plain = |text: &str, more: &[u8]| {
+        text.bytes()
+            .all(|b| b.is_ascii_alphanumeric() || more.contains(&b))
+    };
+    let (path, query) = text.split_once('?').unwrap_or((text, "stats"));
+    let path_ok = path.starts_with('/') && plain(path, b"/._-");
+    path_ok && !query.is_empty() && plain(query, b"_-") && text.len() <= 128
+}
+
+impl TryFrom<String> for StatsUri {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        Self::new(&text).ok_or(
+            "must be a path of letters, digits, '.', '_', '-' and '/', and perhaps '?' and a word: /haproxy?stats",
+        )
+    }
+}
+
+impl From<StatsUri> for String {
+    fn from(uri: StatsUri) -> Self {
+        uri.0
+    }
+}
 
 /// Name of the server in a slot.
 #[must_use]
@@ -185,6 +218,7 @@ mod tests {
             if let Some(domain) = Domain::new(&text) { prop_assert!(plain(domain.as_str())); }
             if let Some(path) = CheckPath::new(&text) { prop_assert!(plain(path.as_str())); }
             if let Some(path) = PathPrefix::new(&text) { prop_assert!(plain(path.as_str())); }
+            if let Some(uri) = StatsUri::new(&text) { prop_assert!(plain(uri.as_str())); }
             if let Some(token) = Token::new(&text) { prop_assert!(plain(token.as_str())); }
         }
     }

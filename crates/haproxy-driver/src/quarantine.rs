@@ -53,7 +53,7 @@ impl Quarantine {
         &mut self,
         wanted: &Intent,
         loaded: &BTreeMap<String, RouteSpec>,
-        reserved_port: u16,
+        reserved_ports: &[u16],
         now: Instant,
     ) -> Intent {
         self.culprits.retain(|name, culprit| {
@@ -70,7 +70,7 @@ impl Quarantine {
             culprit.served_as_before = before.is_some_and(|(route, backend)| {
                 let before = with_route(backend, route);
                 // Meanwhile another service may have what it had.
-                intent.admit(&before, reserved_port).is_ok()
+                intent.admit(&before, reserved_ports).is_ok()
             });
         }
         intent

@@ -85,7 +85,7 @@ fn intent(backends: Vec<Backend>) -> Intent {
         backends,
         ..Routes::default()
     };
-    let (intent, errors) = Intent::compile(&routes, &BTreeSet::new(), 0);
+    let (intent, errors) = Intent::compile(&routes, &BTreeSet::new(), &[]);
     assert!(errors.is_empty(), "{errors:?}");
     intent
 }
@@ -109,7 +109,7 @@ fn a_culprit_is_served_as_before_with_the_servers_of_now() {
         let backend = wanted.backends.values().find(|b| b.name.as_str() == name);
         quarantine.hold(backend.unwrap(), "bad\u{1b}[31m words\n", now);
     }
-    let served = quarantine.hold_back(&wanted, &loaded(&before), 0, now);
+    let served = quarantine.hold_back(&wanted, &loaded(&before), &[], now);
     let seen: Vec<_> = served
         .backends
         .values()
@@ -158,7 +158,7 @@ fn a_culprit_is_tried_again_when_it_changes_and_when_its_time_is_up() {
         let first = intent(vec![backend("a/a", "/new")]);
         quarantine.hold(first.backends.values().next().unwrap(), "no", now);
         let at = now + Duration::from_millis(after_ms);
-        let served = quarantine.hold_back(wanted, &BTreeMap::new(), 0, at);
+        let served = quarantine.hold_back(wanted, &BTreeMap::new(), &[], at);
         served.backends.is_empty() && quarantine.says().count() == 1
     };
     assert!(held(&wanted, AGAIN_MS - 1));
@@ -180,7 +180,7 @@ fn what_it_had_before_may_be_another_ones_now() {
     let mut quarantine = Quarantine::default();
     let now = Instant::now();
     quarantine.hold(wanted.backends.values().next().unwrap(), "no", now);
-    let served = quarantine.hold_back(&wanted, &loaded(&before), 0, now);
+    let served = quarantine.hold_back(&wanted, &loaded(&before), &[], now);
     let names: Vec<_> = served.backends.keys().map(ToString::to_string).collect();
     assert_eq!(names, ["be_b_b_80"]);
     assert_eq!(

@@ -11,7 +11,7 @@ use crate::error::EdgeError;
 use crate::intent::{BackendIntent, Check, Intent, certificates};
 use crate::name::{BackendName, CertificateName, slot_name};
 use crate::seal::is_line;
-use crate::settings::{CheckSettings, Settings};
+use crate::settings::{CheckSettings, Settings, StatsPage};
 use crate::slots::{Holder, SlotMap};
 
 /// Global section, defaults and statistics, with words to fill in.
@@ -51,13 +51,6 @@ pub fn check_settings(settings: &Settings) -> Result<(), EdgeError> {
             rule: rule.to_owned(),
         })
     };
-    let path_ok = |path: &Path| {
-        path.is_absolute()
-            && path.to_str().is_some_and(|text| {
-                text.bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || b"/._-".contains(&b))
-            })
-    };
     let paths = [
         ("config_path", &settings.config_path),
         ("state_path", &settings.state_path),
@@ -70,7 +63,7 @@ pub fn check_settings(settings: &Settings) -> Result<(), EdgeError> {
         .into_iter()
         .chain(settings.process.chroot.iter().map(|p| ("chroot", p)))
     {
-        if !path_ok(path) {
+        if !is_plain_path(path) {
             return bad(
                 field,
                 "must be an absolute path of letters, digits, '.', '_' and '-'",
@@ -112,7 +105,16 @@ pub fn check_settings(settings: &Settings) -> Result<(), EdgeError> {
     if settings.stats_port == 0 || settings.connections_max == 0 {
         return bad("stats_port, connections_max", "must not be 0");
     }
+    let page = settings.stats_also.as_ref();
+    if page.is_some_and(|p| [0, settings.stats_port].contains(&p.port)) {
+        return bad("stats_also.port", "must be neither 0 nor stats_port");
+    }
     Ok(())
+}
+
+fn is_plain_path(path: &Path) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"/._-".contains(&b);
+    path.is_absolute() && path.to_str().is_some_and(|text| text.bytes().all(plain))
 }
 
 /// Options of a server, spelled out: `add server` inherits nothing from `default-server`.
@@ -152,6 +154,9 @@ pub fn server_options(backend: &BackendIntent, settings: &Settings) -> String {
 #[must_use]
 pub fn render(intent: &Intent, slots: &SlotMap, settings: &Settings) -> String {
     let mut out = base(settings);
+    if let Some(page) = &settings.stats_also {
+        stats_page(&mut out, page, settings);
+    }
     for (port, backends) in intent.frontends() {
         frontend(&mut out, port, &backends, settings);
     }
@@ -258,6 +263,24 @@ fn base(settings: &Settings) -> String {
         out = out.replace(word, &value);
     }
     out
+}
+
+/// The page of the base once more. What does not begin with its URI is nothing.
+fn stats_page(out: &mut String, page: &StatsPage, settings: &Settings) {
+    let bind = SocketAddr::new(settings.stats_address, page.port);
+    let uri = page.uri.as_str();
+    let _ = write!(
+        out,
+        "\nfrontend longshore_stats_also
+    bind {bind}
+    mode http
+    http-request return status 404 content-type text/plain string \"only {uri}\" unless {{ pathq -m beg {uri} }}
+    stats enable
+    stats uri {uri}
+    stats refresh 5s
+    stats show-legends
+"
+    );
 }
 
 fn frontend(out: &mut String, port: u16, backends: &[&BackendIntent], settings: &Settings) {

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::name::StatsUri;
+
 /// Everything that the driver must know of the local HAProxy. The defaults fit
 /// `haproxy -W -S /run/haproxy-master.sock -f /var/lib/longshore/haproxy/haproxy.cfg`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +33,8 @@ pub struct Settings {
     pub stats_address: IpAddr,
     /// Port of the statistics page and the metrics.
     pub stats_port: u16,
+    /// The statistics page once more, where people are used to find it.
+    pub stats_also: Option<StatsPage>,
     /// Who the worker runs as.
     pub process: ProcessSettings,
     /// How servers are checked.
@@ -55,6 +59,16 @@ pub struct Settings {
     /// Shortest time between two changes of structure: those that come meanwhile are loaded in
     /// one. Each reload leaves a worker behind until its last request is over.
     pub reload_spacing_ms: u64,
+}
+
+/// A further port at `stats_address` that has the statistics page, for reading, and nothing else.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StatsPage {
+    /// The port; services cannot have it.
+    pub port: u16,
+    /// Where the page is; what begins otherwise is answered with 404.
+    pub uri: StatsUri,
 }
 
 /// Who the worker runs as and who may talk to its socket.
@@ -134,6 +148,7 @@ impl Default for Settings {
             bind_address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             stats_address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             stats_port: 8404,
+            stats_also: None,
             process: ProcessSettings::default(),
             check: CheckSettings::default(),
             connections_max: 20_000,
@@ -146,5 +161,14 @@ impl Default for Settings {
             reload_deadline_ms: 5_000,
             reload_spacing_ms: 2_000,
         }
+    }
+}
+
+impl Settings {
+    /// Ports of the statistics, which no service can have.
+    #[must_use]
+    pub fn reserved_ports(&self) -> Vec<u16> {
+        let also = self.stats_also.iter().map(|page| page.port);
+        [self.stats_port].into_iter().chain(also).collect()
     }
 }

@@ -158,8 +158,9 @@ impl Edge {
         let ports = self.written.as_deref().map(listen_ports);
         let ports = ports.into_iter().flatten();
         let services = ports.map(|port| (self.settings.bind_address, port));
-        let statistics = (self.settings.stats_address, self.settings.stats_port);
-        services.chain([statistics]).collect()
+        let statistics = self.settings.reserved_ports().into_iter();
+        let statistics = statistics.map(|port| (self.settings.stats_address, port));
+        services.chain(statistics).collect()
     }
 
     /// Other programs that listen on ports of this HAProxy, as last seen, and on which.

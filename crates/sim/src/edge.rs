@@ -147,7 +147,8 @@ impl Driver {
             .filter_map(|name| BackendName::parse(name))
             .map(|(service, port)| BackendName::of(&service, port))
             .collect();
-        let (intent, errors) = Intent::compile(routes, &served, Settings::default().stats_port);
+        let reserved = Settings::default().reserved_ports();
+        let (intent, errors) = Intent::compile(routes, &served, &reserved);
         self.problems = errors.iter().map(ToString::to_string).collect();
         self.intent = intent;
     }

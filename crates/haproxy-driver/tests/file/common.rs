@@ -26,7 +26,7 @@ pub(crate) fn compile(backends: Vec<Backend>) -> (Intent, Vec<RouteError>) {
             ..Routes::default()
         },
         &BTreeSet::new(),
-        8404,
+        &[8404],
     )
 }
 

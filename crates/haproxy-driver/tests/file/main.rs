@@ -5,9 +5,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
 
+use longshore_haproxy_driver::name::StatsUri;
 use longshore_haproxy_driver::render::{render, structure, with_servers};
 use longshore_haproxy_driver::slots::Holder;
-use longshore_haproxy_driver::{Intent, Settings, SlotMap};
+use longshore_haproxy_driver::{Intent, Settings, SlotMap, StatsPage};
 use longshore_model::route::{
     Balance, CheckTimes, ProxyProtocol, RouteMode, RouteSpec, TIMEOUT_MS_MAX, Timeouts,
 };
@@ -111,7 +112,7 @@ fn of_two_that_want_the_same_the_one_that_serves_keeps_it() {
         backends: both,
         ..Routes::default()
     };
-    let (intent, errors) = Intent::compile(&routes, &served, 8404);
+    let (intent, errors) = Intent::compile(&routes, &served, &[8404]);
     assert_eq!(
         intent.backends.values().next().unwrap().service.to_string(),
         "z/old"
@@ -191,6 +192,42 @@ fn only_a_proven_server_that_serves_is_enabled_in_the_file() {
     assert!(!structure(&file).contains("server slot"));
 }
 
+fn also(port: u16) -> Option<StatsPage> {
+    let uri = StatsUri::new("/haproxy?stats").unwrap();
+    Some(StatsPage { port, uri })
+}
+
+#[test]
+fn a_further_statistics_page_is_a_place_of_plain_words_and_no_services_port() {
+    let uris = ["/", "/haproxy?stats", "/a.b/c-d_e"];
+    assert!(uris.iter().all(|uri| StatsUri::new(uri).is_some()));
+    for bad in [
+        "",
+        "haproxy?stats",
+        "/a b",
+        "/a?",
+        "/a?b?c",
+        "/a;csv",
+        "/a\nstats admin if TRUE",
+        "/%[src]",
+    ] {
+        assert_eq!(StatsUri::new(bad), None, "{bad:?} was taken");
+    }
+    let settings = Settings {
+        stats_also: also(5050),
+        ..settings()
+    };
+    assert_eq!(settings.reserved_ports(), [settings.stats_port, 5050]);
+    let service = backend("shop/web", 5050, &[]);
+    let routes = Routes {
+        generation: 1,
+        backends: vec![service],
+        closed: Default::default(),
+    };
+    let (_, errors) = Intent::compile(&routes, &BTreeSet::new(), &settings.reserved_ports());
+    assert!(errors[0].to_string().contains("statistics"), "{errors:?}");
+}
+
 #[test]
 fn no_setting_can_become_syntax() {
     let refused = |change: fn(&mut Settings), field: &str| {
@@ -203,6 +240,8 @@ fn no_setting_can_become_syntax() {
     refused(|s| s.state_path = "relative".into(), "state_path");
     refused(|s| s.process.chroot = Some("/a\nb".into()), "chroot");
     refused(|s| s.process.user = Some("a\n".to_owned()), "user");
+    refused(|s| s.stats_also = also(0), "stats_also");
+    refused(|s| s.stats_also = also(s.stats_port), "stats_also");
     refused(|s| s.check.fall = 1, "fall");
     refused(|s| s.check.inter_ms = 0, "intervals");
     assert!(longshore_haproxy_driver::render::check_settings(&Settings::default()).is_ok());

@@ -7,8 +7,9 @@ use crate::host::{
     Host, Replica, Traffic, free_port, get, get_until, http, key, routes, server, slow_arrived,
     until,
 };
+use longshore_haproxy_driver::name::StatsUri;
 use longshore_haproxy_driver::slots::Holder;
-use longshore_haproxy_driver::{Edge, EdgeError, Ticked};
+use longshore_haproxy_driver::{Edge, EdgeError, StatsPage, Ticked};
 use longshore_model::ReplicaId;
 use longshore_model::observe::{CheckState, ServerAdmin, ServerObserved};
 use longshore_model::routes::ServerMode::{Drain, Serve};
@@ -319,8 +320,11 @@ async fn a_pool_grows_at_run_time_and_survives_a_crash() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn services_share_a_port_by_host_name_and_the_stats_port_only_reads() {
-    let mut host = Host::start().await;
+async fn services_share_a_port_by_host_name_and_the_stats_ports_only_read() {
+    let also = free_port();
+    let uri = StatsUri::new("/haproxy?stats").unwrap();
+    let page = StatsPage { port: also, uri };
+    let mut host = Host::with(|s| s.stats_also = Some(page)).await;
     let (port, tcp_port) = (free_port(), free_port());
     let (a, b, c) = (
         Replica::start(1).await,
@@ -360,6 +364,17 @@ async fn services_share_a_port_by_host_name_and_the_stats_port_only_reads() {
         "{metrics:?}"
     );
     assert_eq!(get(stats_port, "/admin", "x").await.unwrap().0, 404);
+    let page = get(also, "/haproxy?stats", "x").await.unwrap();
+    assert!(page.0 == 200 && page.1.contains("be_shop_web"), "{page:?}");
+    let list = get(also, "/haproxy?stats;csv", "x").await.unwrap();
+    assert!(list.1.contains("# pxname,svname"), "{list:?}");
+    for elsewhere in ["/haproxy", "/", "/metrics", "/alive"] {
+        assert_eq!(
+            get(also, elsewhere, "x").await.unwrap().0,
+            404,
+            "{elsewhere}"
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
