@@ -14,7 +14,7 @@ use super::source::{Place, Source};
 use super::{files, merge, read};
 
 /// Most files of one app, those named in others among them, each counted as often as it is read.
-const READS_MAX: usize = 64;
+const READS_MAX: usize = 256;
 /// Longest chain of files or services that name each other.
 const DEPTH_MAX: usize = 16;
 /// Most nodes that `extends` makes of those that are in the files.

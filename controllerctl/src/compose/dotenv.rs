@@ -83,7 +83,7 @@ fn limit(pairs: &[(String, String)], line: usize) -> Result<(), EnvFault> {
 }
 
 fn is_name(c: char) -> bool {
-    c.is_ascii_alphanumeric() || "_.-[]".contains(c)
+    c.is_alphanumeric() || "_.-[]".contains(c)
 }
 
 fn named(name: &str, line: usize) -> Result<(), EnvFault> {
@@ -150,21 +150,23 @@ impl<'t> Reader<'t> {
     fn has_value(&mut self) -> bool {
         let is_value = self.rest.starts_with(['=', ':']);
         self.take(usize::from(is_value));
-        self.blanks();
         is_value
     }
 
     fn value(&mut self, known: &Variables) -> Result<String, EnvFault> {
+        // A comment needs a blank before it: `A=#fff` is a colour, `A= # none` is empty.
+        let is_blank = self.rest.starts_with([' ', '\t']);
+        self.blanks();
         if let Some(inside) = self.rest.strip_prefix('\'') {
-            let Some(bytes) = inside.find('\'') else {
+            let Some(bytes) = closing_quote(inside, b'\'') else {
                 return self.fault("the quote ' has no end");
             };
             self.take(bytes + 2);
-            return Ok(inside[..bytes].to_owned());
+            return Ok(inside[..bytes].replace("\\'", "'"));
         }
         let line = self.line;
         let value = if let Some(inside) = self.rest.strip_prefix('"') {
-            let Some(bytes) = closing_quote(inside) else {
+            let Some(bytes) = closing_quote(inside, b'"') else {
                 return self.fault("the quote \" has no end");
             };
             self.take(bytes + 2);
@@ -173,7 +175,7 @@ impl<'t> Reader<'t> {
             let bytes = self.rest.find('\n').unwrap_or(self.rest.len());
             let whole = &self.rest[..bytes];
             let comment = [" #", "\t#"].iter().filter_map(|c| whole.find(c)).min();
-            let value = match whole.starts_with('#') {
+            let value = match is_blank && whole.starts_with('#') {
                 true => "",
                 false => &whole[..comment.unwrap_or(whole.len())],
             };
@@ -198,11 +200,11 @@ impl<'t> Reader<'t> {
     }
 }
 
-fn closing_quote(text: &str) -> Option<usize> {
+fn closing_quote(text: &str, quote: u8) -> Option<usize> {
     let mut escaped = false;
     let mut bytes = text.bytes();
     bytes.position(|byte| {
-        let is_end = byte == b'"' && !escaped;
+        let is_end = byte == quote && !escaped;
         escaped = byte == b'\\' && !escaped;
         is_end
     })
@@ -220,6 +222,10 @@ fn unescape(text: &str) -> String {
             Some('n') => out.push('\n'),
             Some('r') => out.push('\r'),
             Some('t') => out.push('\t'),
+            Some('a') => out.push('\x07'),
+            Some('b') => out.push('\x08'),
+            Some('f') => out.push('\x0c'),
+            Some('v') => out.push('\x0b'),
             // Two stand for one that begins no variable.
             Some('$') => out.push_str("$$"),
             Some(c @ ('"' | '\\')) => out.push(c),
@@ -247,8 +253,9 @@ mod tests {
     #[test]
     fn quotes_comments_and_names_set_above_are_read() {
         let text = "\u{feff}# c\r\nexport A=1\r\nB=\"x y\" # c\nC='$A'\nD=${A}2 # c\nE=p$\nF: yes\n\
-                    G=\n H = a#b \nHOST\nNOBODY\nI=${HOST}\nA=3\n\nJ=# c\nK=\"a\\\"b\\n\\$A\\d\"\n\
-                    L='one\ntwo'\nM=\"one\n${A}\"\n1a.b-c=x";
+                    G=\n H = a#b \nHOST\nNOBODY\nI=${HOST}\nA=3\n\nJ= # c\nK=\"a\\\"b\\n\\$A\\d\"\n\
+                    L='one\ntwo'\nM=\"one\n${A}\"\n1a.b-c=x\nN=#fff\n\
+                    O='it\\'s $A'\nP=\"\\v\\$A\"\nGRÖßE=1";
         let wanted = [
             ("A", "3"),
             ("B", "x y"),
@@ -265,6 +272,10 @@ mod tests {
             ("L", "one\ntwo"),
             ("M", "one\n3"),
             ("1a.b-c", "x"),
+            ("N", "#fff"),
+            ("O", "it's $A"),
+            ("P", "\x0b$A"),
+            ("GRÖßE", "1"),
         ];
         assert_eq!(parse(text, &environment()), Ok(pairs(&wanted)));
     }

@@ -162,13 +162,19 @@ fn name_of(text: &str) -> &str {
     &text[..bytes]
 }
 
-/// Offset of the brace that closes, given that one is open.
+/// Offset of the brace that closes, given that one is open. Braces of a default, as JSON has them,
+/// belong to it where they come in pairs.
 fn closing(text: &str) -> Option<usize> {
+    pair(text, |_| true).or_else(|| pair(text, |before| before == '$'))
+}
+
+/// The same; a brace opens if `opens` says so of the character before it.
+fn pair(text: &str, opens: impl Fn(char) -> bool) -> Option<usize> {
     let mut open = 1usize;
     let mut previous = ' ';
     for (at, c) in text.char_indices() {
         match c {
-            '{' if previous == '$' => open += 1,
+            '{' if opens(previous) => open += 1,
             '}' => {
                 open -= 1;
                 if open == 0 {
@@ -277,6 +283,8 @@ mod tests {
             ("${A:?must}${EMPTY?may be empty}", "1"),
             ("$$A and $${A}", "$A and ${A}"),
             ("${NONE:-${NONE:-${B}}}", "two"),
+            ("${A:-{\"x\": {}}}${NONE:-{\"x\": {}}}!", "1{\"x\": {}}!"),
+            ("${NONE:-a{b}${A}", "a{b1"),
             ("${NONE:-http://x:80/?a=b}", "http://x:80/?a=b"),
             ("$NONE.", "."),
         ];

@@ -315,12 +315,12 @@ fn whole(
             app: None,
         };
     };
-    // What nobody asked for is not looked at any further.
-    let left_out = profiles::select(&mut tree, &wants.profiles, &mut problems);
+    // What nobody asked for must be of the right shape, and nothing more.
+    let (left_out, out) = profiles::select(&mut tree, &wants.profiles, &mut problems);
     env_file::read(&mut tree, &here.directory, variables, &mut problems);
     let (name, place) = name(&tree, naming);
     let app = AppName::new(name.as_str());
-    let document = read::document(&tree, &name, (here, variables), &mut problems);
+    let document = read::document((&tree, &out), &name, (here, variables), &mut problems);
     if let Err(error) = &app {
         problems
             .error("name", place, "name", error.to_string())

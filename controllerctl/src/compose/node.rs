@@ -261,6 +261,12 @@ fn in_words<'h>(line: &str, help: &'h str) -> (String, &'h str) {
             "write a finite one, for example 0.7",
         );
     }
+    if line.starts_with("multiple YAML documents") {
+        return (
+            "a second document begins (---), and a Compose file is one".into(),
+            "put it into a file of its own and name both: -f one.yaml -f two.yaml",
+        );
+    }
     if line.contains("budget") || line.contains("recursion limit") {
         return (
             format!(
@@ -279,7 +285,8 @@ fn options() -> serde_saphyr::Options {
         max_depth: DEPTH_MAX,
         max_events: 4 * NODES_MAX,
         max_merge_keys: 1_000,
-        max_documents: 1,
+        // The second is said to be one.
+        max_documents: 2,
         max_total_scalar_bytes: 4 * INPUT_BYTES_MAX,
         // Large real files use one anchor a hundred times; the node limit bounds bombs.
         enforce_alias_anchor_ratio: false,

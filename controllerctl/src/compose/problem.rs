@@ -10,8 +10,14 @@ use miette::{
 use super::source::{Place, Source};
 use crate::text::printable;
 
-/// Most problems kept of one run: a file with more is not a Compose file.
-pub const PROBLEMS_MAX: usize = 200;
+/// Most errors kept of one run: all that is wrong with a file, not the first of it.
+pub const ERRORS_MAX: usize = 2_000;
+
+/// Most warnings kept of one run.
+pub const WARNINGS_MAX: usize = 500;
+
+/// Most findings that are drawn with an excerpt; what is beyond has one line each.
+const DRAWN_MAX: usize = 200;
 
 /// Longest message.
 const MESSAGE_CHARS_MAX: usize = 300;
@@ -70,7 +76,8 @@ impl fmt::Display for Problem {
 #[derive(Debug, Default)]
 pub struct Problems {
     list: Vec<Problem>,
-    dropped: usize,
+    errors: usize,
+    warnings: usize,
     ignores_unsupported: bool,
 }
 
@@ -90,17 +97,20 @@ impl Problems {
         self.ignores_unsupported
     }
 
-    /// Keeps one more, up to [`PROBLEMS_MAX`].
+    /// Keeps one more, up to [`ERRORS_MAX`] and [`WARNINGS_MAX`]; all of them are counted.
     pub fn push(&mut self, mut problem: Problem) {
         // A message quotes the file; a file must not make it endless.
         if let Some((at, _)) = problem.message.char_indices().nth(MESSAGE_CHARS_MAX) {
             problem.message.truncate(at);
             problem.message.push('…');
         }
-        if self.list.len() < PROBLEMS_MAX {
+        let (count, most) = match problem.level {
+            Level::Error => (&mut self.errors, ERRORS_MAX),
+            Level::Warning => (&mut self.warnings, WARNINGS_MAX),
+        };
+        *count += 1;
+        if *count <= most {
             self.list.push(problem);
-        } else {
-            self.dropped += 1;
         }
     }
 
@@ -153,7 +163,7 @@ impl Problems {
     /// How many errors there are; warnings do not count.
     #[must_use]
     pub fn errors(&self) -> usize {
-        self.list.iter().filter(|p| p.level == Level::Error).count()
+        self.errors
     }
 
     /// Is one of these keys what an unknown key of the mapping at `path` was surely meant to be?
@@ -190,11 +200,13 @@ impl Problems {
             .collect();
         self.list
             .retain(|p| variables(p) || !places.contains(&p.place));
-        if self.dropped > 0
+        let dropped = |count: usize, most: usize| count.saturating_sub(most);
+        let dropped = dropped(self.errors, ERRORS_MAX) + dropped(self.warnings, WARNINGS_MAX);
+        if dropped > 0
             && let Some(last) = self.list.last_mut()
         {
             last.message
-                .push_str(&format!(" (and {} more findings)", self.dropped));
+                .push_str(&format!(" (and {dropped} more findings)"));
         }
         self.list
     }
@@ -296,11 +308,12 @@ pub fn draw(problems: &[Problem], sources: &[Source], colour: bool) -> String {
         .with_width(100)
         .with_context_lines(1);
     let mut out = String::new();
-    for problem in problems {
+    for (index, problem) in problems.iter().enumerate() {
         let Some(source) = sources.get(problem.place.file) else {
             continue;
         };
-        if source.text.lines().any(|line| line.len() > LINE_BYTES_MAX) {
+        let is_wide = source.text.lines().any(|line| line.len() > LINE_BYTES_MAX);
+        if index >= DRAWN_MAX || is_wide {
             let (line, column) = source.line_column(problem.place.offset);
             let name = printable(&source.name);
             out.push_str(&format!("{name}:{line}:{column}: {problem}\n"));

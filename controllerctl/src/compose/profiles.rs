@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::node::{Node, Value};
+use super::node::{Key, Node, Value};
 use super::problem::{Problems, did_you_mean};
 use super::read::keys::nearest;
 
@@ -18,24 +18,34 @@ pub struct LeftOut {
     pub profiles: Vec<String>,
 }
 
-/// Takes out services of profiles that are not wanted; `*` wants all.
-pub(super) fn select(tree: &mut Node, wanted: &[String], p: &mut Problems) -> Vec<LeftOut> {
+/// Takes out services of profiles that are not wanted; `*` wants all. What is taken out is
+/// returned as it stood, too.
+pub(super) fn select(
+    tree: &mut Node,
+    wanted: &[String],
+    p: &mut Problems,
+) -> (Vec<LeftOut>, Vec<(Key, Node)>) {
     let Some(services) = tree.get_mut("services").and_then(Node::entries_mut) else {
-        return Vec::new();
+        return (Vec::new(), Vec::new());
     };
     let mut all = BTreeSet::new();
-    let mut left_out = Vec::new();
-    services.retain(|(key, service)| {
-        let profiles = profiles(service, &key.name, p);
+    let (mut left_out, mut out) = (Vec::new(), Vec::new());
+    for (key, service) in std::mem::take(services) {
+        let profiles = profiles(&service, &key.name, p);
         let is_wanted = |profile: &String| wanted.iter().any(|w| w == profile || w == "*");
         let stays = profiles.is_empty() || profiles.iter().any(is_wanted);
         all.extend(profiles.iter().cloned());
-        if !stays {
-            let service = key.name.clone();
-            left_out.push(LeftOut { service, profiles });
+        if stays {
+            services.push((key, service));
+        } else {
+            let name = key.name.clone();
+            left_out.push(LeftOut {
+                service: name,
+                profiles,
+            });
+            out.push((key, service));
         }
-        stays
-    });
+    }
     let is_empty = services.is_empty();
     for (key, service) in services.iter() {
         dependencies(&key.name, service, &left_out, p);
@@ -58,7 +68,7 @@ pub(super) fn select(tree: &mut Node, wanted: &[String], p: &mut Problems) -> Ve
             .help(help)
             .file();
     }
-    left_out
+    (left_out, out)
 }
 
 fn list(profiles: &BTreeSet<String>) -> String {

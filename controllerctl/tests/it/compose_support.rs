@@ -9,7 +9,7 @@ use crate::compose_env::{directory, load_with, refused, taken};
 const FILE: &str = "name: shop\nnetworks: { back: { internal: true } }\nservices:\n  web:\n    image: a\n    build: .\n    \
                     hostname: w\n    environment: { A: 1 }\n    networks: [back]\n    deploy:\n      \
                     replicas: 1\n      endpoint_mode: dnsrr\n    x-haproxy: { drain: 5s }\n    ports: [\"80:80\"]\n    \
-                    x-mine: 1\n  db:\n    image: b\n    profiles: [data]\n    frob: 1\n";
+                    x-mine: 1\n  db:\n    image: b\n    profiles: [data]\n    build: .\n";
 
 fn checked(text: &str, ignore_unsupported: bool) -> Checked {
     let dir = directory(&[("compose.yaml", text)]);

@@ -11,6 +11,7 @@ mod compose_corpus;
 mod compose_env;
 mod compose_files;
 mod compose_merge;
+mod compose_odd;
 mod compose_support;
 mod depends;
 mod engine_keys;

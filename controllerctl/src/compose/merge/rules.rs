@@ -156,8 +156,20 @@ pub(super) fn identity(path: &[String]) -> Option<Identity> {
         ["configs"] => Some(|node| granted(node, "/")),
         ["env_file"] => Some(|node| text(node.get("path").unwrap_or(node))),
         [
-            "cap_add" | "cap_drop" | "dns" | "dns_opt" | "dns_search" | "expose" | "extra_hosts"
-            | "links" | "profiles" | "security_opt" | "tmpfs",
+            "cap_add"
+            | "cap_drop"
+            | "device_cgroup_rules"
+            | "dns"
+            | "dns_opt"
+            | "dns_search"
+            | "expose"
+            | "external_links"
+            | "extra_hosts"
+            | "group_add"
+            | "links"
+            | "profiles"
+            | "security_opt"
+            | "tmpfs",
         ]
         | ["networks", _, "aliases" | "link_local_ips"]
         | ["build", "tags" | "platforms" | "extra_hosts"] => Some(text),

@@ -179,12 +179,18 @@ fn signal(item: &Item<'_>, p: &mut Problems) -> Option<String> {
 }
 
 fn pull_policy(item: &Item<'_>, p: &mut Problems) -> PullPolicy {
+    const DAYS: &str = "images are pulled when a replica starts: write always, or name another tag";
     let choices = [
         ("missing", PullPolicy::Missing),
         ("if_not_present", PullPolicy::Missing),
         ("always", PullPolicy::Always),
         ("never", PullPolicy::Never),
     ];
+    let text = item.node.as_text().unwrap_or_default();
+    if ["daily", "weekly", "refresh"].contains(&text) || text.starts_with("every_") {
+        item.unsupported(p, DAYS);
+        return PullPolicy::default();
+    }
     item.choice(p, &choices).unwrap_or_default()
 }
 

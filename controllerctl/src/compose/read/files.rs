@@ -199,6 +199,13 @@ fn too_long(item: &Item<'_>, what: impl Display, max: u64, p: &mut Problems) {
 }
 
 impl<'a> Files<'a> {
+    /// What `look` reads counts as not read.
+    pub(super) fn aside(&self, look: impl FnOnce()) {
+        let used = self.used.take();
+        look();
+        self.used.replace(used);
+    }
+
     /// Those of a kind, by name.
     pub(super) fn tops(&self, kind: FileKind) -> impl Iterator<Item = (&str, &Top<'a>)> {
         let of_kind = self.tops.iter().filter(move |((of, _), _)| *of == kind);

@@ -126,12 +126,11 @@ pub(super) const HAPROXY_TIMEOUTS: Reasons = &[(
     "a client may be silent for as long as a replica may: write server",
 )];
 
-pub(super) const VOLUME: Reasons = &[("image", "only volumes, binds and tmpfs are mounted")];
+pub(super) const MOUNTS: &str = "only volumes, binds and tmpfs are mounted";
 
-pub(super) const BIND: Reasons = &[
-    ("recursive", "what is mounted below a bind is bound with it"),
-    ("selinux", "label the directory on the nodes"),
-];
+pub(super) const VOLUME: Reasons = &[("image", MOUNTS)];
+
+pub(super) const BIND: Reasons = &[("recursive", "what is mounted below a bind is bound with it")];
 
 pub(super) const VOLUME_OPTIONS: Reasons = &[
     ("labels", "they belong to the volume: write them at the top"),

@@ -30,7 +30,7 @@ use longshore_model::{SecretName, SecretText, ServiceName, ServiceSpec};
 use super::Here;
 use super::interpolate::Variables;
 use super::node::{Key, Node, Value};
-use super::problem::Problems;
+use super::problem::{Level, Problems, UNKNOWN_KEY};
 use super::source::Place;
 use files::Files;
 use item::{Item, join};
@@ -63,9 +63,10 @@ struct Shared<'a> {
     files: Files<'a>,
 }
 
-/// Reads a whole document. `app` is the app's name, which named volumes carry.
+/// Reads a whole document. `app` is the app's name, which named volumes carry; `left_out` are
+/// services that nobody asked for.
 pub(super) fn document(
-    node: &Node,
+    (node, left_out): (&Node, &[(Key, Node)]),
     app: &str,
     (here, variables): (&Here, &Variables),
     p: &mut Problems,
@@ -122,10 +123,33 @@ pub(super) fn document(
         return document;
     }
     each(entries, &shared, &mut document, p);
+    shapes(left_out, &shared, p);
     let files = (&shared.files, here.now);
     document.secrets = secrets::read(&root, &document.services, files, p);
     document.contents = shared.files.into_contents();
     document
+}
+
+/// Says what the specification has against services that are left out. What they mean is not
+/// looked at: files that they name may be missing.
+fn shapes<'a>(left_out: &'a [(Key, Node)], shared: &Shared<'a>, p: &mut Problems) {
+    const CODES: [&str; 5] = ["empty", "misplaced_key", "twice", "type", UNKNOWN_KEY];
+    let mut all = Problems::new(true);
+    shared.files.aside(|| {
+        for (key, node) in left_out {
+            let item = Item {
+                node,
+                path: join("services", &key.name),
+                key: key.place,
+            };
+            shape::service(&item, &mut all);
+            service::read(&item, shared, &mut all);
+        }
+    });
+    let wrong = all.into_sorted().into_iter();
+    wrong
+        .filter(|problem| CODES.contains(&problem.code) && problem.level == Level::Error)
+        .for_each(|problem| p.push(problem));
 }
 
 /// Reads the services, and what can be said once all of them are known.

@@ -22,13 +22,58 @@ pub(super) struct Ports {
     pub(super) fixed: BTreeMap<u16, u16>,
 }
 
+/// Ports one after the other, the last among them.
+type Range = (u16, u16);
+
 /// One entry, in either form.
+struct Entry {
+    listen: Option<Range>,
+    /// As long as `listen`, if there is one.
+    container: Range,
+    protocol: Option<Protocol>,
+    host: bool,
+}
+
+/// One port of an entry.
 struct Port {
     listen: Option<u16>,
     container: u16,
     protocol: Option<Protocol>,
     /// `mode: host`: published on the node itself, not through the edges.
     host: bool,
+}
+
+impl Entry {
+    /// None: the two ranges are not of one length, which is said.
+    fn new(
+        item: &Item<'_>,
+        listen: Option<Range>,
+        container: Range,
+        p: &mut Problems,
+    ) -> Option<Self> {
+        let length = |(first, last): Range| last - first;
+        if listen.is_some_and(|listen| length(listen) != length(container)) {
+            let help = "write as many ports on one side as on the other: \"8080-8082:80-82\"";
+            item.invalid_help(p, "the two ranges are not of one length", help);
+            return None;
+        }
+        Some(Self {
+            listen,
+            container,
+            protocol: None,
+            host: false,
+        })
+    }
+
+    fn ports(self) -> impl Iterator<Item = Port> {
+        let (first, last) = self.container;
+        (first..=last).map(move |container| Port {
+            listen: self.listen.map(|(listen, _)| listen + (container - first)),
+            container,
+            protocol: self.protocol,
+            host: self.host,
+        })
+    }
 }
 
 pub(super) fn read(
@@ -43,45 +88,13 @@ pub(super) fn read(
         .flat_map(|item| item.items(p))
         .collect::<Vec<_>>()
     {
-        let port = if item.is_map() {
-            long(&item, p)
-        } else {
-            short(&item, p)
+        let entry = match item.is_map() {
+            true => long(&item, p),
+            false => short(&item, p),
         };
-        let Some(Port {
-            listen,
-            container,
-            protocol,
-            host,
-        }) = port
-        else {
-            continue;
-        };
-        if host {
-            on_the_node(&item, container, listen, &mut out, p);
-            continue;
+        for port in entry.into_iter().flat_map(Entry::ports) {
+            publish(&item, port, haproxy, &mut out, p);
         }
-        let listen_port = listen.unwrap_or_else(|| {
-            let message = format!("no published port: the edges listen on {container}");
-            p.warn("port_default", item.place(), &item.path, message)
-                .file();
-            container
-        });
-        if out
-            .routes
-            .iter()
-            .any(|route| route.listen_port == listen_port)
-        {
-            item.invalid(p, format!("port {listen_port} is published twice"));
-            continue;
-        }
-        if protocol == Some(Protocol::Https) && !haproxy.has_tls() {
-            let help = "name certificates: x-haproxy: { tls: [NAME] }";
-            item.invalid_help(p, "app_protocol: https needs a certificate", help);
-        }
-        out.routes
-            .push(haproxy.route(listen_port, container, protocol));
-        add(&mut out.published, container);
     }
     exposed(expose.as_ref(), &mut out, p);
     if out.published.len() > PORTS_MAX || out.routes.len() > PORTS_MAX {
@@ -91,6 +104,37 @@ pub(super) fn read(
         }
     }
     out
+}
+
+fn publish(item: &Item<'_>, port: Port, haproxy: &Haproxy, out: &mut Ports, p: &mut Problems) {
+    let Port {
+        listen,
+        container,
+        protocol,
+        host,
+    } = port;
+    if host {
+        on_the_node(item, container, listen, out, p);
+        return;
+    }
+    let listen_port = listen.unwrap_or_else(|| {
+        let message = format!("no published port: the edges listen on {container}");
+        p.warn("port_default", item.place(), &item.path, message)
+            .file();
+        container
+    });
+    let mut routes = out.routes.iter();
+    if routes.any(|route| route.listen_port == listen_port) {
+        item.invalid(p, format!("port {listen_port} is published twice"));
+        return;
+    }
+    if protocol == Some(Protocol::Https) && !haproxy.has_tls() {
+        let help = "name certificates: x-haproxy: { tls: [NAME] }";
+        item.invalid_help(p, "app_protocol: https needs a certificate", help);
+    }
+    out.routes
+        .push(haproxy.route(listen_port, container, protocol));
+    add(&mut out.published, container);
 }
 
 /// `mode: host`: a port of the node itself, the same for every replica if it is named.
@@ -114,7 +158,8 @@ fn on_the_node(
 fn exposed(expose: Option<&Item<'_>>, out: &mut Ports, p: &mut Problems) {
     let Some(expose) = expose else { return };
     for item in expose.items(p) {
-        if let Some(container) = item.text(p).and_then(|text| target(&item, text, p)) {
+        let range = item.text(p).and_then(|text| target(&item, text, p));
+        for container in range.into_iter().flat_map(|(first, last)| first..=last) {
             add(&mut out.published, container);
         }
     }
@@ -126,39 +171,40 @@ fn add(ports: &mut Vec<u16>, port: u16) {
     }
 }
 
-/// `8000`, `8080:8000`, with `/tcp` behind.
-fn short(item: &Item<'_>, p: &mut Problems) -> Option<Port> {
+/// `8000`, `8080:8000`, `8080-8082:80-82`, with `/tcp` behind, with an address before.
+fn short(item: &Item<'_>, p: &mut Problems) -> Option<Entry> {
     let text = item.text(p)?;
     let parts: Vec<&str> = text.rsplitn(3, ':').collect();
-    match parts.as_slice() {
-        [container] => Some(Port {
-            listen: None,
-            container: target(item, container, p)?,
-            protocol: None,
-            host: false,
-        }),
-        [container, listen] => {
-            let listen = number(item, listen, p)?;
-            let container = target(item, container, p)?;
-            Some(Port {
-                listen: Some(listen),
-                container,
-                protocol: None,
-                host: false,
-            })
+    let (container, listen) = match parts.as_slice() {
+        [container] => (container, None),
+        [container, listen] => (container, Some(listen)),
+        [container, listen, host] => {
+            if !is_all(host) {
+                let message = format!("{text:?}: an address is not supported: edges listen on all");
+                item.invalid_help(p, message, "write \"8080:8000\"");
+                return None;
+            }
+            (container, Some(listen).filter(|listen| !listen.is_empty()))
         }
-        _ => {
-            let message = format!("{text:?}: an address is not supported: edges listen on all");
-            item.invalid_help(p, message, "write \"8080:8000\"");
-            None
-        }
-    }
+        _ => return None,
+    };
+    let listen = match listen {
+        Some(listen) => Some(range(item, listen, p)?),
+        None => None,
+    };
+    let container = target(item, container, p)?;
+    Entry::new(item, listen, container, p)
 }
 
-fn target(item: &Item<'_>, text: &str, p: &mut Problems) -> Option<u16> {
+/// Does it mean every address? That is where edges listen.
+fn is_all(host: &str) -> bool {
+    matches!(host, "0.0.0.0" | "::" | "[::]")
+}
+
+fn target(item: &Item<'_>, text: &str, p: &mut Problems) -> Option<Range> {
     match text.split_once('/') {
-        None => number(item, text, p),
-        Some((port, "tcp")) => number(item, port, p),
+        None => range(item, text, p),
+        Some((ports, "tcp")) => range(item, ports, p),
         Some((_, protocol)) => {
             item.invalid(
                 p,
@@ -169,27 +215,36 @@ fn target(item: &Item<'_>, text: &str, p: &mut Problems) -> Option<u16> {
     }
 }
 
+/// `8000`, or `8000-8002`: at most as many as a service may have.
+fn range(item: &Item<'_>, text: &str, p: &mut Problems) -> Option<Range> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let (first, last) = (number(item, first, p)?, number(item, last, p)?);
+    if last < first {
+        item.invalid(p, format!("{text:?} ends before it begins"));
+        return None;
+    }
+    if usize::from(last - first) >= PORTS_MAX {
+        let help = "what needs so many has them on its node: network_mode: host";
+        item.invalid_help(p, format!("{text:?}: more than {PORTS_MAX} ports"), help);
+        return None;
+    }
+    Some((first, last))
+}
+
 fn number(item: &Item<'_>, text: &str, p: &mut Problems) -> Option<u16> {
     let port = text.parse::<u16>().ok().filter(|port| *port > 0);
     if port.is_none() || text.starts_with('+') {
-        if text.contains('-') {
-            item.invalid(
-                p,
-                format!("{text:?}: ranges are not supported: list single ports"),
-            );
-        } else {
-            item.invalid(p, format!("{text:?} is no port from 1 to 65535"));
-        }
+        item.invalid(p, format!("{text:?} is no port from 1 to 65535"));
         return None;
     }
     port
 }
 
-fn long(item: &Item<'_>, p: &mut Problems) -> Option<Port> {
+fn long(item: &Item<'_>, p: &mut Problems) -> Option<Entry> {
     let mut fields = item.fields(p)?;
     let container = fields.take("target").and_then(|i| i.number(p, 1, u16::MAX));
     let listen = fields.take("published");
-    let listen = listen.and_then(|i| i.text(p).and_then(|text| number(&i, text, p)));
+    let listen = listen.and_then(|i| i.text(p).and_then(|text| range(&i, text, p)));
     if let Some(i) = fields.take("protocol") {
         i.choice(p, &[("tcp", ())]);
     }
@@ -206,15 +261,20 @@ fn long(item: &Item<'_>, p: &mut Problems) -> Option<Port> {
         .take("app_protocol")
         .and_then(|i| i.choice(p, &protocols));
     fields.take("name");
-    let reasons = [("host_ip", "edges listen on all addresses")];
-    fields.finish(p, &reasons);
+    if let Some(i) = fields.take("host_ip")
+        && i.text(p).is_some_and(|host| !is_all(host))
+    {
+        i.unsupported(p, "edges listen on all addresses");
+    }
+    fields.finish(p, &[]);
     if item.node.get("target").is_none() {
         item.invalid(p, "has no target");
     }
-    Some(Port {
-        listen,
-        container: container?,
+    let container = container?;
+    let entry = Entry::new(item, listen, (container, container), p)?;
+    Some(Entry {
         protocol,
         host,
+        ..entry
     })
 }

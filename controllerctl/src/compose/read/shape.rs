@@ -17,6 +17,11 @@ pub(super) fn check(root: &Item<'_>, p: &mut Problems) {
     visit(root, &mut Vec::new(), p);
 }
 
+/// The same for one service that is no part of the document.
+pub(super) fn service(item: &Item<'_>, p: &mut Problems) {
+    visit(item, &mut vec!["services", "NAME"], p);
+}
+
 fn visit<'a>(item: &Item<'a>, way: &mut Vec<&'a str>, p: &mut Problems) {
     match &item.node.value {
         Value::Null if wants_value(way) => {
@@ -31,8 +36,11 @@ fn visit<'a>(item: &Item<'a>, way: &mut Vec<&'a str>, p: &mut Problems) {
         }
         Value::Scalar { text, plain: true } if wants_text(way) => {
             let message = format!("must be a text, and {text} is a number or a truth value");
-            let help = format!("put it into quotes: \"{text}\"");
-            item.invalid_help(p, message, help);
+            quoted(item, text, message, p);
+        }
+        Value::Scalar { text, plain: true } if wants_no_truth(way) && is_truth(text) => {
+            let message = format!("must be a text or a number, and {text} is a truth value");
+            quoted(item, text, message, p);
         }
         Value::Null | Value::Scalar { .. } => {}
         Value::List(items) => {
@@ -60,6 +68,27 @@ fn visit<'a>(item: &Item<'a>, way: &mut Vec<&'a str>, p: &mut Problems) {
             }
         }
     }
+}
+
+fn quoted(item: &Item<'_>, text: &str, message: String, p: &mut Problems) {
+    p.error("type", item.place(), &item.path, message)
+        .help(format!("put it into quotes: \"{text}\""))
+        .file();
+}
+
+/// What YAML reads as one.
+fn is_truth(text: &str) -> bool {
+    matches!(text.to_ascii_lowercase().as_str(), "true" | "false")
+}
+
+/// Texts and numbers are taken there.
+fn wants_no_truth(way: &[&str]) -> bool {
+    matches!(
+        way,
+        ["services", _, "logging", "options", _]
+            | ["volumes" | "networks", _, "driver_opts", _]
+            | ["services", _, "networks", _, "driver_opts", _]
+    )
 }
 
 fn once(item: &Item<'_>, items: &[Node], p: &mut Problems) {
@@ -127,7 +156,9 @@ fn wants_text(way: &[&str]) -> bool {
                 | "hostname"
                 | "image"
                 | "platform"
+                | "restart"
                 | "runtime"
+                | "stop_grace_period"
                 | "stop_signal"
                 | "user"
                 | "working_dir"]
@@ -160,7 +191,16 @@ fn wants_text(way: &[&str]) -> bool {
                 ]
                 | ["deploy", "labels", ITEM]
                 | ["logging", "driver"]
-                | ["healthcheck", "test"]
+                | [
+                    "healthcheck",
+                    "interval" | "start_interval" | "start_period" | "test" | "timeout"
+                ]
+                | [
+                    "deploy",
+                    "update_config" | "rollback_config",
+                    "delay" | "monitor"
+                ]
+                | ["deploy", "restart_policy", "delay" | "window"]
                 | ["healthcheck", "test", ITEM]
                 | ["deploy", "resources", "limits" | "reservations", "memory"]
         ),
@@ -169,7 +209,7 @@ fn wants_text(way: &[&str]) -> bool {
 }
 
 fn wants_once(way: &[&str]) -> bool {
-    const KEYS: [&str; 22] = [
+    const KEYS: [&str; 23] = [
         "annotations",
         "cap_add",
         "cap_drop",
@@ -182,6 +222,7 @@ fn wants_once(way: &[&str]) -> bool {
         "environment",
         "expose",
         "external_links",
+        "extra_hosts",
         "group_add",
         "labels",
         "links",

@@ -52,11 +52,15 @@ pub(super) fn top(
                 continue;
             };
             options = top_options(&mut fields, p);
-            if fields
-                .take("external")
-                .and_then(|i| i.boolean(p))
-                .unwrap_or(false)
-            {
+            let external = fields.take("external");
+            // `external: { name: NAME }` is how older files say it.
+            let older = external.as_ref().filter(|i| i.is_map());
+            let mut inside = older.and_then(|i| i.fields(p));
+            let older_name = inside.as_mut().and_then(|fields| fields.take("name"));
+            if let Some(inside) = inside {
+                inside.finish(p, &[]);
+            }
+            if external.is_some_and(|i| i.is_map() || i.boolean(p).unwrap_or(false)) {
                 engine_name.clone_from(&key.name);
                 if options != MountOptions::default() {
                     item.invalid_help(
@@ -66,7 +70,7 @@ pub(super) fn top(
                     );
                 }
             }
-            if let Some(i) = fields.take("name")
+            if let Some(i) = fields.take("name").or(older_name)
                 && let Some(name) = i.word(p)
             {
                 if name_ok(&name) {
@@ -207,6 +211,7 @@ fn short<'a>(
             "ro" => read_only = true,
             // Docker Desktop's words; no meaning on Linux.
             "" | "rw" | "cached" | "delegated" | "consistent" => {}
+            "z" | "Z" => selinux(item, p),
             "nocopy" => options.no_copy = true,
             mode if PROPAGATION.contains(&mode) => options.propagation = Some(mode.to_owned()),
             other => {
@@ -241,6 +246,12 @@ fn short<'a>(
     let mut mount = mount(item, shared, source, target, None, p)?;
     mount.read_only = read_only;
     with_options(item, mount, options, p)
+}
+
+/// Engines that are told of mounts one by one cannot be asked to label them.
+fn selinux(item: &Item<'_>, p: &mut Problems) {
+    let message = "SELinux labels are not set: where nodes enforce them, label the path there";
+    p.warn("selinux", item.place(), &item.path, message).file();
 }
 
 /// Is it on the machine where the file is, seen from there?
@@ -355,13 +366,24 @@ fn long<'a>(
         return;
     };
     let kinds = [
-        ("volume", Kind::Volume),
-        ("bind", Kind::Bind),
-        ("tmpfs", Kind::Tmpfs),
+        ("volume", Some(Kind::Volume)),
+        ("bind", Some(Kind::Bind)),
+        ("tmpfs", Some(Kind::Tmpfs)),
+        ("cluster", None),
+        ("image", None),
+        ("npipe", None),
     ];
-    let kind = fields
-        .take("type")
-        .map_or(Some(Kind::Volume), |i| i.choice(p, &kinds));
+    let kind = match fields.take("type") {
+        None => Some(Kind::Volume),
+        Some(item) => {
+            let kind = item.choice(p, &kinds);
+            if kind == Some(None) {
+                item.unsupported(p, keys::MOUNTS);
+                return;
+            }
+            kind.flatten()
+        }
+    };
     let source = fields.take("source").and_then(|i| i.word(p));
     let target = fields.take("target").and_then(|i| absolute(&i, p));
     let read_only = fields
@@ -414,6 +436,11 @@ fn long_options(fields: &mut Fields<'_>, p: &mut Problems) -> MountOptions {
         options.propagation = mode.map(str::to_owned);
         let create = fields.take("create_host_path");
         options.create_host_path = create.and_then(|i| i.boolean(p)).unwrap_or(false);
+        if let Some(i) = fields.take("selinux")
+            && i.choice(p, &[("z", ()), ("Z", ())]).is_some()
+        {
+            selinux(&i, p);
+        }
         fields.finish(p, keys::BIND);
     }
     if let Some(mut fields) = fields.take("volume").and_then(|item| item.fields(p)) {
