@@ -23,6 +23,7 @@ use crate::config::Config;
 use crate::contents::Contents;
 use crate::fleet::Fleet;
 use crate::history::{self, History};
+use crate::images::Catalog;
 use crate::reconcile::names::Directory;
 use crate::reconcile::observe::Watch;
 use crate::secrets::Secrets;
@@ -85,6 +86,8 @@ pub struct Cluster {
     pub fleet: Fleet,
     /// Something may have to be planned or sent.
     pub wake: Notify,
+    /// Images may be needed no longer.
+    pub sweep: Notify,
     /// Set with the reason once the process must end.
     pub fatal: watch::Sender<Option<String>>,
     /// Set once the process ends in good order; long calls end then.
@@ -100,6 +103,7 @@ pub struct Cluster {
     desired: ArcSwap<Desired>,
     secrets: ArcSwap<Secrets>,
     contents: ArcSwap<Contents>,
+    images: ArcSwap<Catalog>,
     view: ArcSwap<View>,
     planned: watch::Sender<()>,
     events: broadcast::Sender<Arc<StoredEvent>>,
@@ -151,15 +155,13 @@ impl Cluster {
             secrets,
             contents,
             said,
+            images,
         } = loaded;
         let secrets = Secrets::loaded(secrets);
         desired.certificates = Arc::clone(&secrets.shown);
         let started_ms = clock.now_ms();
-        let start = Event {
-            at_ms: started_ms,
-            kind: EventKind::ControllerStarted { term },
-        };
-        repository.record(&[start])?;
+        let (at_ms, kind) = (started_ms, EventKind::ControllerStarted { term });
+        repository.record(&[Event { at_ms, kind }])?;
         let history = History::load(&*store, config.history.clone())?;
         let trust = TrustHolder::new(ca.cert_pem(), revoked.into_iter().collect())?;
         let view = View {
@@ -190,6 +192,8 @@ impl Cluster {
             desired: ArcSwap::from_pointee(desired),
             secrets: ArcSwap::from_pointee(secrets),
             contents: ArcSwap::from_pointee(Contents { all: contents }),
+            images: ArcSwap::from_pointee(images),
+            sweep: Notify::new(),
             view: ArcSwap::from_pointee(view),
             planned: watch::Sender::new(()),
             events: broadcast::Sender::new(EVENTS_WAITING_MAX),
@@ -231,6 +235,17 @@ impl Cluster {
     /// Publishes contents that were stored. As [`Self::set_secrets`].
     pub fn set_contents(&self, contents: Contents) {
         self.contents.store(Arc::new(contents));
+    }
+
+    /// Images that are held here, now.
+    #[must_use]
+    pub fn images(&self) -> Arc<Catalog> {
+        self.images.load_full()
+    }
+
+    /// Publishes images that were stored. As [`Self::set_secrets`].
+    pub fn set_images(&self, images: Catalog) {
+        self.images.store(Arc::new(images));
     }
 
     /// What was planned last.

@@ -8,6 +8,7 @@ use longshore_planner::PlannerConfig;
 use serde::Deserialize;
 
 use crate::history::HistoryConfig;
+use crate::images::ImagesConfig;
 use crate::prometheus::PrometheusConfig;
 
 /// Settings of `controller run`.
@@ -27,6 +28,8 @@ pub struct Config {
     pub policy: Policy,
     /// How much of the history of decisions is kept.
     pub history: HistoryConfig,
+    /// How many images are kept.
+    pub images: ImagesConfig,
     /// Where numbers from outside come from.
     pub prometheus: PrometheusConfig,
     /// Serve gRPC reflection (to operators). Meant for labs.
@@ -42,6 +45,7 @@ impl Default for Config {
             planner: PlannerConfig::default(),
             policy: Policy::default(),
             history: HistoryConfig::default(),
+            images: ImagesConfig::default(),
             prometheus: PrometheusConfig::default(),
             reflection: false,
         }
@@ -137,6 +141,7 @@ impl Config {
             ("records_per_service", self.history.records_per_service),
             ("records_total", self.history.records_total),
             ("keep_days", self.history.keep_days),
+            ("uploads_max", self.images.uploads_max as u64),
         ];
         let zero = zero.into_iter().find(|(_, value)| *value == 0);
         if let Some((key, _)) = zero {

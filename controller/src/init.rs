@@ -66,6 +66,12 @@ impl DataDir {
         self.0.join("store.redb")
     }
 
+    /// Images that the controller holds.
+    #[must_use]
+    pub fn images(&self) -> PathBuf {
+        self.0.join("images")
+    }
+
     /// Held by the one controller that uses the directory.
     #[must_use]
     pub fn lock(&self) -> PathBuf {

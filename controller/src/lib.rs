@@ -14,6 +14,7 @@ pub mod files;
 pub mod fleet;
 pub mod grpc;
 pub mod history;
+pub mod images;
 pub mod init;
 pub mod prometheus;
 pub mod reconcile;

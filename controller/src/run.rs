@@ -16,6 +16,7 @@ use crate::cluster::{Cluster, OpenError, Parts};
 use crate::config::{Config, ConfigError};
 use crate::files::{self, FileError};
 use crate::grpc::{self, ServeError};
+use crate::images::{self, BlobError, Blobs};
 use crate::init::{DataDir, InitError, issue_server};
 use crate::prometheus;
 use crate::reconcile;
@@ -50,6 +51,9 @@ pub enum RunError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The folder of images.
+    #[error(transparent)]
+    Images(#[from] BlobError),
     /// The store failed later.
     #[error("{0}")]
     Fatal(String),
@@ -88,6 +92,7 @@ pub struct Controller {
     pub address: SocketAddr,
     listener: TcpListener,
     certs: Arc<CertHolder>,
+    blobs: Arc<Blobs>,
     dir: DataDir,
     _lock: std::fs::File,
 }
@@ -107,6 +112,7 @@ impl Controller {
             return Err(RunError::NoCluster(name));
         }
         let lock = files::lock(&dir.lock())?;
+        let blobs = Arc::new(Blobs::open(&dir.images(), config.images.clone())?);
         let store: Arc<dyn Store> = Arc::new(RedbStore::open(&dir.store())?);
         let meta = Repository::meta(&*store)?;
         let ca_key = files::read_private(&dir.ca_key())?;
@@ -131,6 +137,7 @@ impl Controller {
             address,
             listener,
             certs,
+            blobs,
             dir,
             _lock: lock,
         })
@@ -146,6 +153,7 @@ impl Controller {
             address,
             listener,
             certs,
+            blobs,
             dir,
             _lock,
         } = self;
@@ -159,7 +167,10 @@ impl Controller {
             dir,
             halt.clone(),
         ));
-        let server = grpc::serve(Arc::clone(&cluster), listener, certs, halt.clone());
+        let (cleared, held) = (Arc::clone(&cluster), Arc::clone(&blobs));
+        let sweeping = tokio::spawn(images::run(cleared, held, halt.clone()));
+        let served_images = (Arc::clone(&cluster), blobs);
+        let server = grpc::serve(served_images, listener, certs, halt.clone());
         let mut server = tokio::spawn(server);
         let mut fatal = cluster.fatal.subscribe();
         let mut served = Ok(());
@@ -177,7 +188,7 @@ impl Controller {
             tracing::warn!("some calls did not end in time and are cut");
             server.abort();
         }
-        for task in [looping, asking, renewing] {
+        for task in [looping, asking, renewing, sweeping] {
             if let Err(error) = task.await {
                 tracing::error!(%error, "a task of the controller failed");
             }

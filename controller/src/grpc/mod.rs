@@ -25,6 +25,7 @@ use tonic::Status;
 use tonic::transport::Server;
 
 use crate::cluster::Cluster;
+use crate::images::Blobs;
 use crate::store::StoreError;
 
 /// Largest message of an agent.
@@ -61,7 +62,7 @@ pub enum ServeError {
 /// # Errors
 /// [`ServeError`].
 pub async fn serve(
-    cluster: Arc<Cluster>,
+    (cluster, blobs): (Arc<Cluster>, Arc<Blobs>),
     listener: TcpListener,
     certs: Arc<CertHolder>,
     stop: CancellationToken,
@@ -77,7 +78,7 @@ pub async fn serve(
     let control = control::Control::new(Arc::clone(&cluster));
     let agent = agent::Agent::new(Arc::clone(&cluster));
     let enroll = enroll::Enrollment::new(Arc::clone(&cluster));
-    let images = images::Images::new(Arc::clone(&cluster));
+    let images = images::Images::new(Arc::clone(&cluster), blobs);
     health_reporter
         .set_serving::<ControlServiceServer<control::Control>>()
         .await;

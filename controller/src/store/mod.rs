@@ -17,6 +17,7 @@
 mod contents;
 mod control;
 mod history;
+mod images;
 mod mem;
 mod plan;
 mod record;
@@ -85,11 +86,15 @@ pub enum Table {
     Contents,
     /// What nodes said last that names depend on, by node and by service.
     Said,
+    /// Images by the digest of their manifest.
+    Images,
+    /// What names of images mean.
+    ImageTags,
 }
 
 impl Table {
     /// All of them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 22] = [
         Self::Meta,
         Self::Apps,
         Self::Nodes,
@@ -110,6 +115,8 @@ impl Table {
         Self::Secrets,
         Self::Contents,
         Self::Said,
+        Self::Images,
+        Self::ImageTags,
     ];
 
     /// Its name in the file.
@@ -136,6 +143,8 @@ impl Table {
             Self::Secrets => "secrets",
             Self::Contents => "contents",
             Self::Said => "said",
+            Self::Images => "images",
+            Self::ImageTags => "image_tags",
         }
     }
 }

@@ -16,7 +16,9 @@ use super::history::HistoryBatch;
 use super::record::{decode, encode};
 use super::revisions::{self, Origin};
 use super::rows::{Loaded, Meta, NodeRecord, SCHEMA, SCHEMA_READ_MIN, StoredEvent, TokenRecord};
-use super::{Batch, Change, Guard, Store, StoreError, Table, contents, plan, said, secrets};
+use super::{
+    Batch, Change, Guard, Store, StoreError, Table, contents, images, plan, said, secrets,
+};
 
 /// Events kept; older ones leave as new ones come.
 pub const EVENTS_MAX: u64 = 10_000;
@@ -506,6 +508,7 @@ fn load(store: &dyn Store, meta: Meta, term: u64) -> Result<Loaded, StoreError> 
         secrets: secrets::load(store)?,
         contents: contents::load(store)?,
         said: said::load(store)?,
+        images: images::load(store)?,
     };
     read_all(store, Table::Apps, |_, app: App| {
         loaded.desired.apps.insert(app.name.clone(), app);

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Said;
 use crate::contents::ContentKey;
+use crate::images::Catalog;
 
 /// Version of the rows that this program reads and writes.
 pub(super) const SCHEMA: u32 = 2;
@@ -116,4 +117,6 @@ pub struct Loaded {
     pub contents: BTreeMap<ContentKey, FileContents>,
     /// What nodes said last.
     pub said: Said,
+    /// Images that are held here.
+    pub images: Catalog,
 }

@@ -7,6 +7,7 @@ mod cluster;
 mod enrolment;
 mod explain;
 mod files;
+mod images;
 mod names;
 mod neighbours;
 mod secrets;

@@ -235,6 +235,24 @@ impl From<ImageName> for String {
     }
 }
 
+/// The image of a container: a name, and what exactly is meant by it where the controller holds it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ImageRef {
+    /// As the user wrote it.
+    pub name: String,
+    /// None: whatever its registry gives.
+    pub digest: Option<ImageDigest>,
+}
+
+impl fmt::Display for ImageRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.digest {
+            None => f.write_str(&self.name),
+            Some(digest) => write!(f, "{}@{digest}", self.name),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -43,7 +43,7 @@ pub use event::{Event, EventKind};
 pub use id::{
     AppName, NameError, NodeId, ReplicaId, SecretName, ServiceKey, ServiceName, TemplateId,
 };
-pub use image::{ImageDigest, ImageName};
+pub use image::{ImageDigest, ImageName, ImageRef};
 pub use memory::Memory;
 #[cfg(feature = "mutants")]
 pub use mutant::Mutant;

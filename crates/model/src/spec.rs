@@ -19,6 +19,7 @@ pub use mount::{Mount, MountOptions};
 use crate::autoscale::AutoscaleSpec;
 use crate::depends::Until;
 use crate::id::{ServiceName, TemplateId};
+use crate::image::{ImageDigest, ImageRef};
 pub use crate::route::{
     Balance, CheckTimes, ProxyProtocol, RouteMode, RouteSpec, Timeouts, Weights,
 };
@@ -30,6 +31,11 @@ pub use crate::update::{FailureAction, GateSpec, UpdateOrder, UpdateSpec};
 pub struct ContainerSpec {
     /// Image reference as the engine takes it.
     pub image: String,
+    /// What the image was when the app was applied, where the controller holds it; nodes run exactly
+    /// that. Never in a file. Left out of the canonical form when absent: nodes fetch the image
+    /// from its registry then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_digest: Option<ImageDigest>,
     /// When the image is pulled.
     #[serde(default)]
     pub pull_policy: PullPolicy,
@@ -118,6 +124,15 @@ fn is_zero(value: &u64) -> bool {
 }
 
 impl ContainerSpec {
+    /// Which image it is, as nodes know it.
+    #[must_use]
+    pub fn image_ref(&self) -> ImageRef {
+        ImageRef {
+            name: self.image.clone(),
+            digest: self.image_digest.clone(),
+        }
+    }
+
     /// Hash of the canonical JSON form (BTreeMaps keep keys in order), first 16 bytes of SHA-256.
     #[must_use]
     pub fn template_id(&self) -> TemplateId {

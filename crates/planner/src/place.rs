@@ -76,6 +76,8 @@ struct Board<'s> {
     /// Per spread label: the value's number per node, and replicas per value.
     labels: Vec<(Vec<usize>, Vec<u32>)>,
     suspects: Sparse<bool>,
+    /// The image, as nodes report it.
+    image: String,
     /// Any node has the image.
     image_somewhere: bool,
     /// All nodes as they were before the first was placed, for the history.
@@ -268,7 +270,8 @@ fn board<'s>(draft: &Draft<'_>, order: &Order<'s>) -> Option<Board<'s>> {
     let placement = &order.spec.placement;
     let labels = by_label(draft, order.spec, &of_template);
     let suspects = suspects(draft, order);
-    let image_somewhere = draft.cluster.images().contains(&container.image);
+    let image = container.image_ref().to_string();
+    let image_somewhere = draft.cluster.images().contains(&image);
     Some(Board {
         container,
         placement,
@@ -276,6 +279,7 @@ fn board<'s>(draft: &Draft<'_>, order: &Order<'s>) -> Option<Board<'s>> {
         of_template,
         labels,
         suspects,
+        image,
         image_somewhere,
         look: None,
     })
@@ -362,7 +366,7 @@ fn score(draft: &Draft<'_>, board: &Board<'_>, number: usize) -> Score {
     let has_image = board.image_somewhere
         && slot
             .seen
-            .is_some_and(|seen| seen.images.contains(&board.container.image));
+            .is_some_and(|seen| seen.images.contains(&board.image));
     Score {
         suspect: board.suspects[number],
         spread: board

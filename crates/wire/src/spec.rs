@@ -6,6 +6,7 @@ mod neighbours;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use longshore_model::ImageDigest;
 use longshore_model::spec::{
     Constraint, ContainerSpec, ENGINE_LABELS, ExecCheck, FailureAction, GateSpec, LABEL_BYTES_MAX,
     NodeAttribute, PlacementPolicy, PlacementSpec, Platform, Privileges, Probe, PullPolicy,
@@ -58,6 +59,7 @@ pub(crate) fn duration(field: &'static str, ms: u64) -> Result<u64, WireError> {
 pub fn container_spec_to_pb(spec: &ContainerSpec) -> pb::ContainerSpec {
     pb::ContainerSpec {
         image: spec.image.clone(),
+        image_digest: spec.image_digest.clone().map(String::from),
         pull_policy: match spec.pull_policy {
             PullPolicy::Missing => pb::PullPolicy::Missing,
             PullPolicy::Always => pb::PullPolicy::Always,
@@ -145,6 +147,11 @@ fn privileges_from(p: pb::Privileges) -> Result<Privileges, WireError> {
     })
 }
 
+fn image_digest_from(digest: Option<String>) -> Result<Option<ImageDigest>, WireError> {
+    let read = digest.map(|digest| digest.parse()).transpose();
+    read.map_err(|error| invalid("image_digest", format!("{error}")))
+}
+
 /// From the wire, checked.
 ///
 /// # Errors
@@ -174,6 +181,7 @@ pub fn container_spec_from_pb(spec: pb::ContainerSpec) -> Result<ContainerSpec, 
     let fixed_ports = fixed_ports_from(&ports, &spec.fixed_ports)?;
     files::checked(ContainerSpec {
         image: spec.image,
+        image_digest: image_digest_from(spec.image_digest)?,
         pull_policy,
         entrypoint: words_from("entrypoint", spec.entrypoint)?,
         command: words_from("command", spec.command)?,

@@ -16,7 +16,7 @@ use tonic::Status;
 
 use super::differences::differences;
 use super::lists::is_shut_out;
-use super::{beforehand, files, find, secrets};
+use super::{beforehand, files, find, images, secrets};
 use crate::cluster::Cluster;
 use crate::config::Policy;
 use crate::grpc::Refusal;
@@ -214,7 +214,7 @@ pub(super) fn plan_app(
     let none = Services::new();
     let app = desired.apps.get(&name);
     let before = app.map_or(&none, |app| &app.services);
-    let services = keep_restarts(services, before);
+    let services = images::pinned(cluster, keep_restarts(services, before));
     numbers(cluster, &desired, &name, &services)?;
     let mut changes = Vec::new();
     for (service, spec) in &services {
@@ -274,6 +274,7 @@ pub(super) fn check_again(cluster: &Cluster, desired: &Desired, app: &App) -> Re
     check_neighbours(&app.name, &app.services)?;
     secrets::check_present(cluster, &app.name, &app.services)?;
     files::check_present(cluster, &app.name, &app.services)?;
+    images::check_present(cluster, &app.name, &app.services)?;
     check_ports(cluster, desired, &app.name, &app.services)
 }
 
@@ -318,6 +319,7 @@ pub(super) fn apply_app(
         check_ports(cluster, desired, &name, &services)?;
         let none = Services::new();
         let services = keep_restarts(services, present.map_or(&none, |app| &app.services));
+        let services = images::pinned(cluster, services);
         let next = secrets::next(cluster, &name, &services, &sent)?;
         let contents = files::next(cluster, &name, &services, &brought)?;
         let mut renewed = next.events(cluster, &name, &services, by);

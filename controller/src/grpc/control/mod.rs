@@ -10,6 +10,7 @@ mod events;
 mod exec;
 mod files;
 mod find;
+mod images;
 mod leavers;
 mod lists;
 mod logs;
@@ -230,6 +231,7 @@ impl ControlService for Control {
         let (cluster, by) = (Arc::clone(&self.cluster), auth::operator(&request)?);
         let request = request.into_inner();
         let done = blocking(move || apply::apply_app(&cluster, request, &by)).await?;
+        self.cluster.sweep.notify_one();
         self.cluster.planned().await;
         Ok(Response::new(done))
     }
@@ -241,6 +243,7 @@ impl ControlService for Control {
         let (cluster, by) = (Arc::clone(&self.cluster), auth::operator(&request)?);
         let app = request.into_inner().app;
         let done = blocking(move || apply::down_app(&cluster, &app, &by)).await?;
+        self.cluster.sweep.notify_one();
         self.cluster.planned().await;
         Ok(Response::new(done))
     }

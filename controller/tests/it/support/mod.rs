@@ -16,6 +16,7 @@ use longshore_proto::agent::v1::agent_service_client::AgentServiceClient;
 use longshore_proto::agent::v1::enrollment_service_client::EnrollmentServiceClient;
 use longshore_proto::control::v1 as pb;
 use longshore_proto::control::v1::control_service_client::ControlServiceClient;
+use longshore_proto::images::v1::image_service_client::ImageServiceClient;
 use longshore_proto::spec::v1 as spec;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
@@ -31,7 +32,9 @@ pub(crate) struct Lab {
     pub(crate) ca: String,
     pub(crate) url: String,
     pub(crate) controller: Arc<controller::cluster::Cluster>,
+    pub(crate) channel: Channel,
     pub(crate) admin: ControlServiceClient<Channel>,
+    pub(crate) images: ImageServiceClient<Channel>,
     stop: CancellationToken,
     running: tokio::task::JoinHandle<Result<(), RunError>>,
 }
@@ -84,7 +87,9 @@ impl Lab {
             ca,
             url,
             controller,
-            admin: ControlServiceClient::new(channel),
+            admin: ControlServiceClient::new(channel.clone()),
+            images: ImageServiceClient::new(channel.clone()),
+            channel,
             stop,
             running,
         }

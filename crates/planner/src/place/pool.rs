@@ -153,7 +153,7 @@ pub(super) fn place(draft: &mut Draft<'_>, order: &Order<'_>, board: &mut Board<
 
 /// The pool for the order; made if there is none yet.
 fn pool(draft: &mut Draft<'_>, board: &Board<'_>) -> Option<usize> {
-    let image = &board.container.image;
+    let image = &board.image;
     let kind = Kind {
         constraints: board.placement.constraints.clone(),
         platform: board.container.platform.clone(),
