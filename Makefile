@@ -86,6 +86,10 @@ lab-stress: ## CPU load in the workers, or in one of them, for a while (SECONDS=
 lab-stress-http: ## Load on the app's CPU endpoint through HAProxy (SECONDS=60 CONNECTIONS=16 BURN_MS=50)
 	@lab/stress.sh http $(or $(SECONDS),60)
 
+.PHONY: examples
+examples: ## Runs the READMEs of the examples, command by command, in the lab (NAMES="cpu-steps predict-api")
+	@lab/examples.sh $(NAMES)
+
 .PHONY: bench-handover
 bench-handover: ## Planned changes under six kinds of traffic, three ledgers (CYCLES=20 GATE=off PEERS=classic,swarm)
 	@lab/bench.sh

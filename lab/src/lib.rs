@@ -10,6 +10,7 @@ pub mod handover;
 mod http;
 pub mod kind;
 mod load;
+pub mod readme;
 mod stranger;
 pub mod swarm;
 pub mod traffic;
