@@ -27,7 +27,10 @@ pub fn advice(engine: &EngineInfo) -> Vec<String> {
             "{free} % of the disk below {root} is free: docker system prune there, or a larger disk"
         )
     });
-    restore.into_iter().chain(disk).collect()
+    let images = engine.loads_images.as_ref().map(|why| {
+        format!("its engine loads images of the controller whole instead of by layers: {why}")
+    });
+    restore.into_iter().chain(disk).chain(images).collect()
 }
 
 /// How much of the disk of a directory is free for others than root; none: it cannot be told.
@@ -62,10 +65,11 @@ mod tests {
         let ill = EngineInfo {
             live_restore: false,
             disk_free_percent: Some(9),
+            loads_images: Some("port 5071 is taken".into()),
             ..well
         };
         let said = advice(&ill);
-        assert_eq!(said.len(), 2, "{said:?}");
+        assert_eq!(said.len(), 3, "{said:?}");
         assert!(said[0].contains("\"live-restore\": true"), "{said:?}");
         assert!(
             said[1].starts_with("9 % of the disk below /var/lib/docker"),

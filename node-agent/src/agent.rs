@@ -20,13 +20,14 @@ use crate::config::{Config, ConfigError};
 use crate::edge::{self, EdgeReading};
 use crate::files::FileError;
 use crate::identity::{IdentityDir, IdentityError, NodeFile, NodeIdentity};
+use crate::images::{ImageSource, Remote, serve};
 use crate::ledger::Ledger;
 use crate::mesh::{self, Doors, Mesh};
 use crate::policy::{Policy, PolicyError};
 use crate::reconcile::{AgentClock, Chain, Core, Place, Reconciler, Snapshot};
 use crate::renewal;
 use crate::runtime::docker::DockerRuntime;
-use crate::runtime::{EngineInfo, Runtime};
+use crate::runtime::{EngineInfo, Held, Runtime};
 use crate::sampler::{Roots, Sampler};
 use crate::session::{self, SessionParts};
 
@@ -105,7 +106,7 @@ pub async fn run(data_dir: &Path, config_path: &Path) -> Result<(), AgentError> 
         "agent starts");
     let mut parts: JoinSet<()> = JoinSet::new();
 
-    let runtime = Arc::new(DockerRuntime::new(&config.engine_socket, &file.cluster));
+    let runtime = Arc::new(open_engine(&config, &identity, &mut parts, &stop).await);
     let (engine_out, mut engine) = watch::channel(EngineInfo::default());
     let (snapshots_out, snapshots) = watch::channel(Snapshot::default());
     let (mut assignments, mut names, mut contents) = (None, None, None);
@@ -167,6 +168,42 @@ pub async fn run(data_dir: &Path, config_path: &Path) -> Result<(), AgentError> 
     let signal = wait_for_signal(&mut parts).await;
     end(parts, &stop).await;
     signal.map_err(AgentError::Signals)
+}
+
+/// The engine, with the way by which images of the controller come to it.
+async fn open_engine(
+    config: &Config,
+    identity: &NodeIdentity,
+    parts: &mut JoinSet<()>,
+    stop: &CancellationToken,
+) -> DockerRuntime {
+    let engine = DockerRuntime::new(&config.engine_socket, &identity.file.cluster);
+    if !identity.file.roles.worker {
+        return engine;
+    }
+    let source: Arc<dyn ImageSource> = Arc::new(Remote::new(identity.clone()));
+    let mut held = Held {
+        source: Arc::clone(&source),
+        port: None,
+        fault: None,
+    };
+    let port = config.images_port;
+    if port > 0 {
+        match serve::bind(port).await {
+            Ok(listener) => {
+                held.port = Some(port);
+                parts.spawn(serve::serve(listener, source, stop.clone()));
+            }
+            Err(error) => {
+                tracing::warn!(port, %error, "images are not served to the engine of this host");
+                held.fault = Some(format!(
+                    "port {port} of 127.0.0.1 cannot be taken ({error}): set another images_port \
+                     in node-agent.toml and restart the agent"
+                ));
+            }
+        }
+    }
+    engine.with_images(held)
 }
 
 fn place(file: &NodeFile, policy: Policy) -> Place {

@@ -24,6 +24,9 @@ pub struct Config {
     /// Port on which this node's agent takes connections of other nodes' agents to services here;
     /// 0: it takes none.
     pub names_peer_port: u16,
+    /// Port of 127.0.0.1 on which this node's engine gets images that the controller holds; 0: none,
+    /// they are loaded whole.
+    pub images_port: u16,
     /// Networks beyond the bridges of this host whose machines may call services by name here.
     pub names_callers: Vec<Range>,
 }
@@ -36,6 +39,7 @@ impl Default for Config {
             haproxy: Settings::default(),
             names_range: Range::around(Ipv4Addr::new(10, 213, 0, 0), 16),
             names_peer_port: 7447,
+            images_port: 5071,
             names_callers: Vec::new(),
         }
     }

@@ -1,8 +1,8 @@
 //! The agent of one node. It dials the controller, runs the containers that it is assigned, keeps
 //! HAProxy in step on edges, and goes on with what it was told last when nobody answers.
 //!
-//! On workers it listens for connections between services (`mesh`), and on nothing else. It never
-//! runs a shell, and never stops a container because somebody else is away.
+//! On workers it listens for connections between services (`mesh`) and, on the loopback address, for
+//! its own engine that fetches images (`images`), and on nothing else. It never runs a shell, and never stops a container because somebody else is away.
 
 pub mod advice;
 pub mod agent;
@@ -12,6 +12,7 @@ pub mod config;
 pub mod edge;
 pub mod files;
 pub mod identity;
+pub mod images;
 pub mod join;
 pub mod ledger;
 pub mod mesh;

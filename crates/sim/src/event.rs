@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use longshore_model::{Assignment, ReplicaId, Routes};
+use longshore_model::{Assignment, ImageRef, ReplicaId, Routes};
 use longshore_wire::{EdgeReport, Fence, NodeReport};
 use node_agent::reconcile::action::Done;
 use node_agent::runtime::{Container, Launch, RuntimeError};
@@ -96,7 +96,7 @@ pub enum Effect {
     /// Say how one is.
     Inspect(ReplicaId, String),
     /// Fetch an image.
-    Pull(String),
+    Pull(ImageRef),
 }
 
 /// How a container ends.

@@ -105,10 +105,10 @@ impl World {
                 step(Done::Inspected { replica, result })
             }
             Effect::Pull(image) => {
-                let result = match engine.registry_away || image.starts_with("missing") {
+                let result = match engine.registry_away || image.name.starts_with("missing") {
                     true => Err(refusal(ErrorKind::Refused, "pull")),
                     false => {
-                        engine.images.insert(image.clone());
+                        engine.images.insert(image.name.clone());
                         Ok(())
                     }
                 };

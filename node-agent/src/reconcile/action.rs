@@ -1,7 +1,7 @@
 //! What the reconciler wants done, and what came of it. Steps are data; `mod.rs` carries them out.
 
-use longshore_model::ReplicaId;
 use longshore_model::spec::ExecCheck;
+use longshore_model::{ImageRef, ReplicaId};
 
 use crate::probe::Target;
 use crate::runtime::{ContainerId, Inspection, Launch, RuntimeError};
@@ -18,8 +18,8 @@ pub enum Action {
     },
     /// Fetch an image.
     Pull {
-        /// Reference.
-        image: String,
+        /// Which.
+        image: ImageRef,
     },
     /// Signal, grace, kill, remove.
     Stop {
@@ -99,8 +99,8 @@ pub enum Done {
     },
     /// An image is there, or not.
     Pulled {
-        /// Reference.
-        image: String,
+        /// Which.
+        image: ImageRef,
         /// Outcome.
         result: Result<(), RuntimeError>,
     },

@@ -160,11 +160,11 @@ pub(super) fn log(done: &Done) {
         Done::Pulled {
             image,
             result: Err(error),
-        } => tracing::warn!(image, %error, "pull failed"),
+        } => tracing::warn!(%image, %error, "pull failed"),
         Done::Pulled {
             image,
             result: Ok(()),
-        } => tracing::info!(image, "image pulled"),
+        } => tracing::info!(%image, "image pulled"),
         Done::Stopped {
             replica,
             result: Ok(ended),

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use longshore_model::observe::EngineState;
 use longshore_model::reason::FailReason;
 use longshore_model::spec::{ContentMap, PullPolicy};
-use longshore_model::{Assignment, Names, ReplicaId, ReplicaState};
+use longshore_model::{Assignment, ImageRef, Names, ReplicaId, ReplicaState};
 
 pub use self::view::{Snapshot, View};
 use super::AgentMs;
@@ -41,12 +41,12 @@ pub struct Core {
     /// Somebody said what shall run here: what was never named may be swept.
     told: bool,
     generation: u64,
-    images_wanted: BTreeSet<String>,
+    images_wanted: BTreeSet<ImageRef>,
     names: Arc<Names>,
     contents: Arc<ContentMap>,
     replicas: BTreeMap<ReplicaId, Tracked>,
-    images: BTreeSet<String>,
-    pulls: BTreeSet<String>,
+    images: BTreeSet<ImageRef>,
+    pulls: BTreeSet<ImageRef>,
     engine: EngineState,
     /// What the engine was until it answered again, while not all that ended meanwhile is known.
     back_from: Option<EngineState>,
@@ -93,7 +93,7 @@ impl Core {
         self.images_wanted = assignment
             .templates
             .values()
-            .map(|spec| spec.image.clone())
+            .map(|spec| spec.image_ref())
             .collect();
         let mut named = BTreeSet::new();
         for assigned in &assignment.replicas {
@@ -282,7 +282,7 @@ impl Core {
     }
 
     /// Ends the step of a replica and changes it; gives its image.
-    fn finish(&mut self, id: ReplicaId, change: impl FnOnce(&mut Tracked)) -> Option<String> {
+    fn finish(&mut self, id: ReplicaId, change: impl FnOnce(&mut Tracked)) -> Option<ImageRef> {
         let tracked = self.replicas.get_mut(&id)?;
         tracked.op = None;
         tracked.touched = self.hand;
@@ -290,7 +290,7 @@ impl Core {
         tracked
             .wanted
             .as_ref()
-            .map(|wanted| wanted.spec.image.clone())
+            .map(|wanted| wanted.spec.image_ref())
     }
 
     fn launch_failed(
@@ -338,7 +338,7 @@ impl Core {
                 }
                 ErrorKind::ImageAbsent => {
                     tracked.needs_image = true;
-                    absent = Some(spec.image.clone());
+                    absent = Some(spec.image_ref());
                 }
                 _ => tracked.refused(&error.attempted, &error.detail, now_ms),
             }
@@ -348,11 +348,11 @@ impl Core {
         }
     }
 
-    fn pulled(&mut self, image: &str, result: Result<(), RuntimeError>) {
+    fn pulled(&mut self, image: &ImageRef, result: Result<(), RuntimeError>) {
         self.pulls.remove(image);
         let error = match result {
             Ok(()) => {
-                self.images.insert(image.to_owned());
+                self.images.insert(image.clone());
                 None
             }
             // The engine went away meanwhile: the pull is tried again when it is back. A pull
@@ -371,13 +371,13 @@ impl Core {
             if tracked
                 .wanted
                 .as_ref()
-                .is_none_or(|wanted| wanted.spec.image != image)
+                .is_none_or(|wanted| wanted.spec.image_ref() != *image)
             {
                 continue;
             }
             tracked.needs_image = false;
             if let Some(error) = &error {
-                let (image, detail) = (image.to_owned(), error.detail.clone());
+                let (image, detail) = (image.name.clone(), error.detail.clone());
                 tracked.fail(FailReason::ImageMissing { image, detail });
             }
         }

@@ -5,7 +5,8 @@ use longshore_model::ContainerSpec;
 use longshore_model::spec::file::SECRETS_DIRECTORY;
 use longshore_model::spec::{FileContents, FileSpec};
 
-const BLOCK: usize = 512;
+/// Headers and contents are filled up to multiples of this.
+pub const BLOCK: usize = 512;
 /// Longest name that fits into a header.
 const NAME_BYTES: usize = 100;
 /// GNU tar's: a name that is longer comes before as an entry of its own.
@@ -66,6 +67,19 @@ fn entry(
     (uid, gid, mode): (u32, u32, u32),
     contents: &[u8],
 ) {
+    let header = header_of(name, kind, (uid, gid, mode), contents.len() as u64);
+    tar.extend_from_slice(&header);
+    tar.extend_from_slice(contents);
+    tar.resize(tar.len().next_multiple_of(BLOCK), 0);
+}
+
+/// The header of a file of `bytes` bytes that everybody may read.
+#[must_use]
+pub fn header(name: &str, bytes: u64) -> [u8; BLOCK] {
+    header_of(name, REGULAR, (0, 0, 0o644), bytes)
+}
+
+fn header_of(name: &str, kind: u8, (uid, gid, mode): (u32, u32, u32), bytes: u64) -> [u8; BLOCK] {
     let mut header = [0_u8; BLOCK];
     let mut put = |at: usize, bytes: &[u8]| header[at..at + bytes.len()].copy_from_slice(bytes);
     let short = &name.as_bytes()[..name.len().min(NAME_BYTES)];
@@ -73,17 +87,27 @@ fn entry(
     put(100, &number(mode));
     put(108, &number(uid));
     put(116, &number(gid));
-    // Contents are at most a few MiB; times are those of 1970, so that equal files are equal.
-    put(124, format!("{:011o}\0", contents.len()).as_bytes());
+    put(124, &size(bytes));
+    // Times are those of 1970, so that equal files are equal.
     put(136, b"00000000000\0");
     put(148, b"        ");
     put(156, &[kind]);
     put(257, MAGIC);
     let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
     header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
-    tar.extend_from_slice(&header);
-    tar.extend_from_slice(contents);
-    tar.resize(tar.len().next_multiple_of(BLOCK), 0);
+    header
+}
+
+/// Eleven octal digits (8 GiB), or as GNU tar writes larger ones: a set first bit, then binary.
+fn size(bytes: u64) -> [u8; 12] {
+    let mut field = [0_u8; 12];
+    if bytes < 1 << 33 {
+        field[..11].copy_from_slice(format!("{bytes:011o}").as_bytes());
+    } else {
+        field[0] = 0x80;
+        field[4..].copy_from_slice(&bytes.to_be_bytes());
+    }
+    field
 }
 
 /// Seven octal digits, or as GNU tar writes larger ones: a set first bit, then binary.

@@ -13,6 +13,7 @@ use longshore_model::spec::ExecCheck;
 use longshore_model::spec::file::SECRETS_DIRECTORY;
 
 use super::Launch;
+use crate::images::local_name;
 
 /// Label of everything that is ours.
 pub const LABEL_MANAGED: &str = "longshore.managed";
@@ -43,7 +44,7 @@ pub fn create_body(launch: &Launch) -> ContainerCreateBody {
         .iter()
         .map(|port| format!("{}/tcp", port.container_port));
     ContainerCreateBody {
-        image: Some(spec.image.clone()),
+        image: Some(local_name(&spec.image_ref())),
         // The host's own name is the only one with the host's network.
         hostname: (!spec.privileges.host_network).then_some(hostname),
         domainname: spec.engine.domainname.clone(),

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use bollard::container::LogOutput;
@@ -15,13 +15,13 @@ use bollard::models::{
     PortSummaryTypeEnum,
 };
 use bollard::query_parameters::{
-    CreateContainerOptionsBuilder, CreateImageOptionsBuilder, EventsOptionsBuilder,
-    InspectContainerOptions, ListContainersOptionsBuilder, LogsOptionsBuilder,
-    RemoveContainerOptionsBuilder, StartContainerOptions, StopContainerOptionsBuilder,
-    UploadToContainerOptionsBuilder,
+    CreateContainerOptionsBuilder, EventsOptionsBuilder, InspectContainerOptions,
+    ListContainersOptionsBuilder, LogsOptionsBuilder, RemoveContainerOptionsBuilder,
+    StartContainerOptions, StopContainerOptionsBuilder, UploadToContainerOptionsBuilder,
 };
 use bollard::{API_DEFAULT_VERSION, Docker};
 use futures_util::StreamExt;
+use longshore_model::ImageRef;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
@@ -30,12 +30,12 @@ use super::create::{LABEL_CLUSTER, LABEL_MANAGED, LABEL_REPLICA, container_name,
 use super::words::{sort, stuck, unless_said};
 use super::{
     Channel, Condition, Container, ContainerId, EXPOSED_MAX, EngineInfo, ErrorKind, ExecHealth,
-    ExecOptions, ExecRun, Inspection, Launch, LogOptions, Output, Runtime, RuntimeError,
+    ExecOptions, ExecRun, Held, Inspection, Launch, LogOptions, Output, Runtime, RuntimeError,
 };
 
-const LOOK_DEADLINE: Duration = Duration::from_secs(5);
-const CHANGE_DEADLINE: Duration = Duration::from_secs(30);
-const PULL_SILENCE: Duration = Duration::from_secs(60);
+pub(super) const LOOK_DEADLINE: Duration = Duration::from_secs(5);
+pub(super) const CHANGE_DEADLINE: Duration = Duration::from_secs(30);
+pub(super) const PULL_SILENCE: Duration = Duration::from_secs(60);
 /// The library's own timeout; ours are shorter, but a stop waits for its grace.
 const LIBRARY_TIMEOUT_S: u64 = 24 * 3600;
 /// Longest last line that a report carries.
@@ -46,6 +46,7 @@ pub struct DockerRuntime {
     socket: PathBuf,
     cluster: String,
     client: Mutex<Option<Docker>>,
+    held: Option<Arc<Held>>,
 }
 
 impl DockerRuntime {
@@ -57,7 +58,19 @@ impl DockerRuntime {
             socket,
             cluster,
             client: Mutex::new(None),
+            held: None,
         }
+    }
+
+    /// Fetches images of the controller, too.
+    #[must_use]
+    pub fn with_images(mut self, held: Held) -> Self {
+        self.held = Some(Arc::new(held));
+        self
+    }
+
+    pub(super) fn held(&self) -> Option<&Arc<Held>> {
+        self.held.as_ref()
     }
 
     /// The client; made and its version negotiated where there is none.
@@ -79,7 +92,7 @@ impl DockerRuntime {
     }
 
     /// One call with a deadline.
-    async fn call<T, F>(
+    pub(super) async fn call<T, F>(
         &self,
         attempted: impl Into<String>,
         deadline: Duration,
@@ -97,7 +110,7 @@ impl DockerRuntime {
         }
     }
 
-    fn sort(&self, attempted: String, error: &Error) -> RuntimeError {
+    pub(super) fn sort(&self, attempted: String, error: &Error) -> RuntimeError {
         let error = sort(attempted, error);
         if error.kind == ErrorKind::Down {
             // The engine may come back as another version.
@@ -239,6 +252,7 @@ impl Runtime for DockerRuntime {
             Ok((version, docker.info().await?))
         };
         let (version, info) = self.call("asking the engine", LOOK_DEADLINE, ask).await?;
+        let loads_images = self.held().and_then(|held| held.advice(&info));
         Ok(EngineInfo {
             version: version.version.unwrap_or_default(),
             os: info.os_type.unwrap_or_default(),
@@ -247,6 +261,7 @@ impl Runtime for DockerRuntime {
             live_restore: info.live_restore_enabled.unwrap_or(false),
             root: info.docker_root_dir.unwrap_or_default().into(),
             disk_free_percent: None,
+            loads_images,
         })
     }
 
@@ -363,40 +378,16 @@ impl Runtime for DockerRuntime {
             .await
     }
 
-    async fn pull(&self, image: &str) -> Result<(), RuntimeError> {
-        let attempted = || format!("pulling {image}");
-        let docker = self
-            .call(attempted(), LOOK_DEADLINE, |docker| async { Ok(docker) })
-            .await?;
-        // Without a tag the engine would fetch every tag that there is.
-        let last = image.rsplit('/').next().unwrap_or(image);
-        let tag = if last.contains(':') || image.contains('@') {
-            ""
-        } else {
-            "latest"
-        };
-        let options = CreateImageOptionsBuilder::new()
-            .from_image(image)
-            .tag(tag)
-            .build();
-        let mut progress = docker.create_image(Some(options), None, None);
-        loop {
-            let step = timeout(PULL_SILENCE, progress.next()).await;
-            match step.map_err(|_| stuck(attempted(), PULL_SILENCE))? {
-                None => return Ok(()),
-                Some(Err(error)) => return Err(self.sort(attempted(), &error)),
-                Some(Ok(info)) => {
-                    if let Some(detail) = info.error_detail.and_then(|error| error.message) {
-                        let kind = ErrorKind::Refused;
-                        return Err(RuntimeError {
-                            kind,
-                            attempted: attempted(),
-                            detail,
-                        });
-                    }
-                }
-            }
+    async fn pull(&self, image: &ImageRef) -> Result<(), RuntimeError> {
+        if let Some(digest) = &image.digest {
+            return self.pull_held(image, digest).await;
         }
+        // Without a tag the engine would fetch every tag that there is.
+        let name = &image.name;
+        let last = name.rsplit('/').next().unwrap_or(name);
+        let is_whole = last.contains(':') || name.contains('@');
+        let tag = if is_whole { "" } else { "latest" };
+        self.fetch(&format!("pulling {name}"), name, tag).await
     }
 
     async fn watch(&self, changed: &Notify) -> RuntimeError {

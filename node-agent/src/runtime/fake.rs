@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
-use longshore_model::ReplicaId;
+use longshore_model::{ImageRef, ReplicaId};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
@@ -242,7 +242,7 @@ impl Runtime for FakeRuntime {
             if let Some(kind) = state.create_errors.pop_front() {
                 return Err(error(kind));
             }
-            if !state.images.contains(&launch.spec.image) {
+            if !state.images.contains(&launch.spec.image_ref().to_string()) {
                 return Err(error(ErrorKind::ImageAbsent));
             }
             if state
@@ -346,13 +346,13 @@ impl Runtime for FakeRuntime {
         gone.map(|_| ()).ok_or_else(|| error(ErrorKind::NotFound))
     }
 
-    async fn pull(&self, image: &str) -> Result<(), RuntimeError> {
+    async fn pull(&self, image: &ImageRef) -> Result<(), RuntimeError> {
         let mut state = self.check()?;
         state.pulls += 1;
-        if image.starts_with("nowhere") {
+        if image.name.starts_with("nowhere") {
             return Err(error(ErrorKind::Refused));
         }
-        state.images.push(image.to_owned());
+        state.images.push(image.to_string());
         Ok(())
     }
 

@@ -11,6 +11,7 @@ pub mod create;
 pub mod docker;
 #[cfg(test)]
 pub(crate) mod fake;
+mod held;
 #[cfg(test)]
 mod real_tests;
 mod words;
@@ -22,9 +23,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use futures_util::Stream;
+pub use held::Held;
 use longshore_model::plan::AssignedReplica;
 use longshore_model::spec::{FileContents, FileSpec};
-use longshore_model::{ContainerSpec, ReplicaId};
+use longshore_model::{ContainerSpec, ImageRef, ReplicaId};
 use tokio::io::AsyncWrite;
 
 /// The engine's id of a container.
@@ -110,6 +112,9 @@ pub struct EngineInfo {
     pub root: PathBuf,
     /// How much of the disk there is free; none: not known.
     pub disk_free_percent: Option<u8>,
+    /// Why images of the controller are loaded whole, with the way out; none: they are pulled by
+    /// layers.
+    pub loads_images: Option<String>,
 }
 
 /// Everything that makes one container.
@@ -256,8 +261,9 @@ pub trait Runtime: Send + Sync + 'static {
     /// Removes one, running or not, with its anonymous volumes. Deadline 30 s.
     fn remove(&self, id: &str) -> impl Future<Output = Result<(), RuntimeError>> + Send;
 
-    /// Fetches an image. Ends when nothing moved for 60 s.
-    fn pull(&self, image: &str) -> impl Future<Output = Result<(), RuntimeError>> + Send;
+    /// Fetches an image: from the controller if it holds it, else from its registry. Ends when
+    /// nothing moved for 60 s.
+    fn pull(&self, image: &ImageRef) -> impl Future<Output = Result<(), RuntimeError>> + Send;
 
     /// Returns when something happened to one of our containers, or fails when the engine can no
     /// longer tell.

@@ -209,17 +209,15 @@ impl Core {
                 tracked.fail(reason);
                 continue;
             }
-            let image = &wanted.spec.image;
+            let image = wanted.spec.image_ref();
             let always = wanted.spec.pull_policy == PullPolicy::Always
                 && tracked.container.is_none()
-                && !self.images.contains(image);
+                && !self.images.contains(&image);
             if tracked.needs_image || always {
                 tracked.needs_image = true;
                 tracked.become_state(ReplicaState::Pulling, None);
                 if self.pulls.len() < PULLS_MAX && self.pulls.insert(image.clone()) {
-                    actions.push(Action::Pull {
-                        image: image.clone(),
-                    });
+                    actions.push(Action::Pull { image });
                 }
                 continue;
             }

@@ -92,7 +92,7 @@ impl Core {
                 away => away,
             },
             replicas,
-            images: images.cloned().collect(),
+            images: images.map(ToString::to_string).collect(),
         }
     }
 
