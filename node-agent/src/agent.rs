@@ -20,6 +20,7 @@ use crate::config::{Config, ConfigError};
 use crate::edge::{self, EdgeReading};
 use crate::files::FileError;
 use crate::identity::{IdentityDir, IdentityError, NodeFile, NodeIdentity};
+use crate::images::ahead::Ahead;
 use crate::images::{ImageSource, Remote, serve};
 use crate::ledger::Ledger;
 use crate::mesh::{self, Doors, Mesh};
@@ -99,8 +100,7 @@ pub async fn run(data_dir: &Path, config_path: &Path) -> Result<(), AgentError> 
     let loaded = Loaded::from_disk(data_dir, config_path)?;
     let (config, policy) = (loaded.config, loaded.policy);
     let (identity, ledger) = (loaded.identity, loaded.ledger);
-    let book = ledger.book();
-    let (clock, stop) = (AgentClock::start(), CancellationToken::new());
+    let (clock, stop, book) = (AgentClock::start(), CancellationToken::new(), ledger.book());
     let file = identity.file.clone();
     tracing::info!(node = %file.node, cluster = file.cluster, version = env!("CARGO_PKG_VERSION"),
         "agent starts");
@@ -136,9 +136,8 @@ pub async fn run(data_dir: &Path, config_path: &Path) -> Result<(), AgentError> 
     let (mut routes, mut certificates) = (None, None);
     if file.roles.edge {
         let (sender, receiver) = watch::channel(book.routes);
-        routes = Some(sender);
-        let (haproxy, (sender, certified)) = open_edge(config.haproxy.clone()).await?;
-        certificates = Some(sender);
+        let (haproxy, (certify, certified)) = open_edge(config.haproxy.clone()).await?;
+        (routes, certificates) = (Some(sender), Some(certify));
         let work = edge::run(haproxy, receiver, certified, edge_out, stop.clone());
         parts.spawn(work);
     }
@@ -146,6 +145,7 @@ pub async fn run(data_dir: &Path, config_path: &Path) -> Result<(), AgentError> 
     let renewed = Arc::new(Notify::new());
     let (dir, notify) = (IdentityDir::new(data_dir), Arc::clone(&renewed));
     parts.spawn(renewal::run(dir, identity.clone(), notify, stop.clone()));
+    let ahead = fetch_ahead(&identity, (&runtime, &snapshots), &mut parts, &stop);
     let session = SessionParts {
         identity,
         identity_dir: IdentityDir::new(data_dir),
@@ -156,6 +156,7 @@ pub async fn run(data_dir: &Path, config_path: &Path) -> Result<(), AgentError> 
         contents,
         names,
         snapshots,
+        ahead,
         edge_reports,
         proxy_config: file.roles.edge.then_some(config.haproxy.config_path),
         runtime,
@@ -204,6 +205,26 @@ async fn open_engine(
         }
     }
     engine.with_images(held)
+}
+
+/// Fetches images before they are wanted, on workers; tells which are here by this.
+fn fetch_ahead(
+    identity: &NodeIdentity,
+    (runtime, snapshots): (&Arc<DockerRuntime>, &watch::Receiver<Snapshot>),
+    parts: &mut JoinSet<()>,
+    stop: &CancellationToken,
+) -> watch::Receiver<Vec<String>> {
+    let (here, fetched) = watch::channel(Vec::new());
+    if identity.file.roles.worker {
+        let ahead = Ahead {
+            source: Arc::new(Remote::new(identity.clone())),
+            runtime: Arc::clone(runtime),
+            snapshots: snapshots.clone(),
+            here,
+        };
+        parts.spawn(ahead.run(stop.clone()));
+    }
+    fetched
 }
 
 fn place(file: &NodeFile, policy: Policy) -> Place {

@@ -52,7 +52,10 @@ pub(super) fn rule(path: &str) -> Option<Rule> {
             }
             _ => return None,
         }),
-        ("longshore.images.v1.ImageSourceService", "GetManifest" | "GetBlob") => Rule::Node,
+        (
+            "longshore.images.v1.ImageSourceService",
+            "GetManifest" | "GetBlob" | "ListTags" | "ListAhead",
+        ) => Rule::Node,
         ("grpc.health.v1.Health", _) => Rule::Member,
         ("grpc.reflection.v1.ServerReflection", _) => Rule::Operator(Viewer),
         _ => return None,

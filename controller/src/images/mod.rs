@@ -4,6 +4,7 @@
 //! in memory as the [`Catalog`]. A row is written once all its blobs are durable, and blobs are
 //! removed once no row names them: a crash in between leaves blobs too many, never too few.
 
+mod ahead;
 mod blobs;
 mod manifest;
 mod retention;
@@ -18,6 +19,7 @@ use longshore_model::spec::Platform;
 use longshore_model::{ImageDigest, ImageName, TimeMs};
 use serde::{Deserialize, Serialize};
 
+pub use self::ahead::{Ahead, ahead};
 pub use self::blobs::{BlobError, Blobs, Encoding, ImagesConfig, Upload, Usage};
 pub use self::manifest::{ConfigError, MANIFEST_TYPE, build, read_config};
 pub use self::retention::{KEEP_TAGS, Kept, KeptKind, Needs, Verdicts, judge};

@@ -178,6 +178,12 @@ async fn an_image_is_pushed_once_and_fetched_as_it_was() {
         manifest("shop/web", "2").await.unwrap_err().code(),
         Code::NotFound
     );
+    let repository = "shop/web".to_owned();
+    let tags = node
+        .clone()
+        .list_tags(pb::ListTagsRequest { repository })
+        .await;
+    assert_eq!(tags.unwrap().into_inner().tags, ["1"]);
     let layer = ImageDigest::of(&next.layers[2]);
     let total = LAYER_BYTES as u64;
     let whole = fetch(&node, &layer, (0, 0)).await.unwrap();

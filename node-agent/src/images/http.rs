@@ -15,6 +15,8 @@ pub enum Asked {
         /// Tag or digest.
         reference: String,
     },
+    /// Tags of a repository.
+    Tags(String),
     /// A blob.
     Blob(ImageDigest),
 }
@@ -36,6 +38,7 @@ pub fn asked(path: &str) -> Option<Asked> {
             repository,
             reference: last.to_owned(),
         }),
+        "tags" if last == "list" => Some(Asked::Tags(repository)),
         "blobs" => last.parse().ok().map(Asked::Blob),
         _ => None,
     }

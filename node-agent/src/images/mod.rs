@@ -5,6 +5,7 @@
 //! controller as it streams in, with a few pieces in memory. Where the engine does not take images
 //! from there, they are loaded as one archive instead (`crate::runtime`).
 
+pub mod ahead;
 pub mod http;
 mod remote;
 pub mod serve;
@@ -72,6 +73,12 @@ pub trait ImageSource: Send + Sync + 'static {
         offset: u64,
         length: u64,
     ) -> Result<Option<Blob>, SourceError>;
+
+    /// Tags of a repository.
+    async fn tags(&self, repository: &str) -> Result<Option<Vec<String>>, SourceError>;
+
+    /// What this node may be asked to start next, most urgent first.
+    async fn ahead(&self) -> Result<Vec<ImageRef>, SourceError>;
 }
 
 /// The name under which the engine of this host has an image.

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use futures_util::stream;
-use longshore_model::ImageDigest;
+use longshore_model::{ImageDigest, ImageRef};
 use longshore_proto::images::v1 as pb;
 use longshore_proto::images::v1::image_source_service_client::ImageSourceServiceClient;
 use tokio::sync::Mutex;
@@ -132,5 +132,27 @@ impl ImageSource for Remote {
             total: first.total_bytes,
             pieces: pieces(stream),
         }))
+    }
+
+    async fn tags(&self, repository: &str) -> Result<Option<Vec<String>>, SourceError> {
+        let mut client = self.client().await?;
+        let repository = repository.to_owned();
+        let found = ask(client.list_tags(pb::ListTagsRequest { repository })).await?;
+        Ok(found.map(|found| found.tags))
+    }
+
+    async fn ahead(&self) -> Result<Vec<ImageRef>, SourceError> {
+        let mut client = self.client().await?;
+        let found = ask(client.list_ahead(pb::ListAheadRequest {})).await?;
+        let read = |image: pb::AheadImage| {
+            let digest = image.digest.map(|digest| digest.parse()).transpose();
+            let digest = digest.map_err(|e| SourceError::Refused(format!("a digest {e}")))?;
+            Ok(ImageRef {
+                name: image.image,
+                digest,
+            })
+        };
+        let images = found.map(|found| found.images).unwrap_or_default();
+        images.into_iter().map(read).collect()
     }
 }

@@ -151,6 +151,7 @@ pub(super) async fn answer<B>(source: &dyn ImageSource, request: &Request<B>) ->
             repository,
             reference,
         }) => manifest(source, (&repository, &reference), head).await,
+        Some(Asked::Tags(repository)) => tags(source, &repository).await,
         Some(Asked::Blob(digest)) => {
             let wanted = request.headers().get(RANGE);
             let wanted = wanted.and_then(|value| range(value.to_str().ok()?));
@@ -176,6 +177,21 @@ async fn manifest(
                 .header(CONTENT_LENGTH, found.bytes.len())
                 .header(DIGEST, found.digest);
             built(builder, full(if head { Vec::new() } else { found.bytes }))
+        }
+    }
+}
+
+async fn tags(source: &dyn ImageSource, repository: &str) -> Response<Body> {
+    match source.tags(repository).await {
+        Err(error) => failed(&error),
+        Ok(None) => {
+            let why = format!("no image {repository} is held by the controller");
+            refusal(StatusCode::NOT_FOUND, "NAME_UNKNOWN", &why)
+        }
+        Ok(Some(tags)) => {
+            let body = serde_json::json!({"name": repository, "tags": tags});
+            let builder = Response::builder().header(CONTENT_TYPE, "application/json");
+            built(builder, full(body.to_string()))
         }
     }
 }

@@ -32,6 +32,7 @@ use super::{
     Channel, Condition, Container, ContainerId, EXPOSED_MAX, EngineInfo, ErrorKind, ExecHealth,
     ExecOptions, ExecRun, Held, Inspection, Launch, LogOptions, Output, Runtime, RuntimeError,
 };
+use crate::images::local_name;
 
 pub(super) const LOOK_DEADLINE: Duration = Duration::from_secs(5);
 pub(super) const CHANGE_DEADLINE: Duration = Duration::from_secs(30);
@@ -388,6 +389,16 @@ impl Runtime for DockerRuntime {
         let is_whole = last.contains(':') || name.contains('@');
         let tag = if is_whole { "" } else { "latest" };
         self.fetch(&format!("pulling {name}"), name, tag).await
+    }
+
+    async fn has_image(&self, image: &ImageRef) -> Result<bool, RuntimeError> {
+        let name = local_name(image);
+        let look = |docker: Docker| async move { docker.inspect_image(&name).await.map(drop) };
+        let found = self.call("looking for an image", LOOK_DEADLINE, look).await;
+        match found {
+            Err(error) if error.kind == ErrorKind::ImageAbsent => Ok(false),
+            other => other.map(|()| true),
+        }
     }
 
     async fn watch(&self, changed: &Notify) -> RuntimeError {

@@ -356,6 +356,10 @@ impl Runtime for FakeRuntime {
         Ok(())
     }
 
+    async fn has_image(&self, image: &ImageRef) -> Result<bool, RuntimeError> {
+        Ok(self.check()?.images.contains(&image.to_string()))
+    }
+
     async fn watch(&self, changed: &Notify) -> RuntimeError {
         loop {
             self.changed.notified().await;

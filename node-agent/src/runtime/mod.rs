@@ -265,6 +265,12 @@ pub trait Runtime: Send + Sync + 'static {
     /// nothing moved for 60 s.
     fn pull(&self, image: &ImageRef) -> impl Future<Output = Result<(), RuntimeError>> + Send;
 
+    /// Is an image here? Deadline 5 s.
+    fn has_image(
+        &self,
+        image: &ImageRef,
+    ) -> impl Future<Output = Result<bool, RuntimeError>> + Send;
+
     /// Returns when something happened to one of our containers, or fails when the engine can no
     /// longer tell.
     fn watch(&self, changed: &tokio::sync::Notify) -> impl Future<Output = RuntimeError> + Send;

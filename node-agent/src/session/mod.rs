@@ -63,6 +63,8 @@ pub struct SessionParts<R> {
     pub proxy_config: Option<PathBuf>,
     /// From the reconciler.
     pub snapshots: watch::Receiver<Snapshot>,
+    /// Images that were fetched ahead.
+    pub ahead: watch::Receiver<Vec<String>>,
     /// From the edge.
     pub edge_reports: watch::Receiver<EdgeReading>,
     /// The engine, for logs and commands.

@@ -154,7 +154,7 @@ impl Reporter {
             cpu_ratio: self.last_sample.cpu_ratio.filter(|_| regular),
             memory_used_bytes: self.last_sample.memory_used_bytes,
             replicas: snapshot.replicas.iter().map(replica).collect(),
-            images: snapshot.images,
+            images: images(snapshot.images, &parts.ahead.borrow()),
             capacity: parts.sampler.capacity(&parts.engine.borrow()),
             problems: problems(parts),
             advice: advice::advice(&parts.engine.borrow()),
@@ -193,6 +193,19 @@ impl Reporter {
 fn wall_ms() -> Option<u64> {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
     u64::try_from(since.as_millis()).ok()
+}
+
+/// Most images in a report.
+const IMAGES_MAX: usize = 256;
+
+/// Those of the assignment, and those that were fetched ahead.
+fn images(mut here: Vec<String>, ahead: &[String]) -> Vec<String> {
+    for image in ahead {
+        if here.len() < IMAGES_MAX && !here.contains(image) {
+            here.push(image.clone());
+        }
+    }
+    here
 }
 
 /// What does not work on this node.

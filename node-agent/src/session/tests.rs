@@ -330,6 +330,7 @@ fn start(dir: &Path, runtime: FakeRuntime) -> Agent {
         contents: Some(holds),
         names: Some(handle),
         snapshots,
+        ahead: watch::channel(Vec::new()).1,
         edge_reports: watch::channel(EdgeReading::default()).1,
         proxy_config: Some(dir.join("haproxy.cfg")),
         runtime: Arc::clone(&runtime),

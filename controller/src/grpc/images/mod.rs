@@ -4,7 +4,7 @@ mod source;
 mod upload;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use longshore_model::image::{
     BLOBS_ASKED_MAX, IMAGE_CONFIG_BYTES_MAX, LAYERS_MAX, NAMES_ASKED_MAX,
@@ -23,6 +23,8 @@ use crate::images::{
     Kept, TAGS_MAX, Tag,
 };
 
+/// Uploads at the same time, whatever the settings say.
+const UPLOADS_MAX: usize = 1_024;
 /// Downloads at the same time, of all nodes; more wait.
 const DOWNLOADS_MAX: usize = 64;
 
@@ -33,16 +35,18 @@ pub(super) struct Images {
     blobs: Arc<Blobs>,
     uploads: Arc<Semaphore>,
     downloads: Arc<Semaphore>,
+    ahead: Arc<Mutex<source::Looked>>,
 }
 
 impl Images {
     pub(super) fn new(cluster: Arc<Cluster>, blobs: Arc<Blobs>) -> Self {
-        let uploads = cluster.config.images.uploads_max;
+        let uploads = cluster.config.images.uploads_max.min(UPLOADS_MAX);
         Self {
             cluster,
             blobs,
             uploads: Arc::new(Semaphore::new(uploads)),
             downloads: Arc::new(Semaphore::new(DOWNLOADS_MAX)),
+            ahead: Arc::default(),
         }
     }
 }

@@ -1,11 +1,13 @@
 //! `ImageSourceService`: nodes fetch manifests and blobs.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Seek as _, SeekFrom};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
+use longshore_identity::Identity;
 use longshore_model::image::{CHUNK_BYTES_MAX, repository};
-use longshore_model::{ImageDigest, ImageName};
+use longshore_model::{ImageDigest, ImageName, NodeId};
 use longshore_proto::images::v1 as pb;
 use longshore_proto::images::v1::image_source_service_server::ImageSourceService;
 use tokio::io::AsyncReadExt as _;
@@ -13,12 +15,36 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use super::super::{Refusal, blocking, quoted};
+use super::super::{Refusal, auth, blocking, quoted};
 use super::{Images, digest, refused};
-use crate::images::{Catalog, MANIFEST_TYPE};
+use crate::images::{Ahead, Catalog, MANIFEST_TYPE, ahead};
 
 /// Pieces that wait for one node: 256 KiB.
 const PIECES_MAX: usize = 4;
+
+/// How long one look at what nodes should have serves all of them.
+const LOOK_MS: u64 = 5_000;
+
+/// When that look was, and what it found.
+#[derive(Default)]
+pub(super) struct Looked {
+    at_ms: u64,
+    of: BTreeMap<NodeId, Vec<Ahead>>,
+}
+
+impl Images {
+    fn ahead_of(&self, node: &NodeId) -> Vec<Ahead> {
+        let now_ms = self.cluster.now_ms();
+        let looked = self.ahead.lock();
+        let mut looked = looked.unwrap_or_else(PoisonError::into_inner);
+        if looked.at_ms == 0 || now_ms.saturating_sub(looked.at_ms) >= LOOK_MS {
+            let (desired, view) = (self.cluster.desired(), self.cluster.view());
+            let of = ahead(&desired, &view.plan, &self.cluster.fleet.snapshot());
+            *looked = Looked { at_ms: now_ms, of };
+        }
+        looked.of.get(node).cloned().unwrap_or_default()
+    }
+}
 
 fn find<'c>(
     catalog: &'c Catalog,
@@ -93,6 +119,39 @@ impl ImageSourceService for Images {
             media_type: MANIFEST_TYPE.into(),
             digest: digest.to_string(),
         }))
+    }
+
+    async fn list_tags(
+        &self,
+        request: Request<pb::ListTagsRequest>,
+    ) -> Result<Response<pb::ListTagsResponse>, Status> {
+        let asked = request.into_inner().repository;
+        let catalog = self.cluster.images();
+        let mut names = catalog.tags.keys().collect::<Vec<_>>();
+        names.retain(|name| Some(name.repository()) == repository(&asked));
+        if names.is_empty() {
+            let name = quoted(&asked);
+            return Err(Status::not_found(format!("no image {name} is held")));
+        }
+        let tags = names.into_iter().map(|name| name.tag().to_owned());
+        Ok(Response::new(pb::ListTagsResponse {
+            tags: tags.collect(),
+        }))
+    }
+
+    async fn list_ahead(
+        &self,
+        request: Request<pb::ListAheadRequest>,
+    ) -> Result<Response<pb::ListAheadResponse>, Status> {
+        let Some(Identity::Node(node)) = auth::peer(&request)?.identity else {
+            return Err(Status::permission_denied("only nodes may ask"));
+        };
+        let image = |ahead: Ahead| pb::AheadImage {
+            image: ahead.image.name,
+            digest: ahead.image.digest.map(String::from),
+        };
+        let images = self.ahead_of(&node).into_iter().map(image).collect();
+        Ok(Response::new(pb::ListAheadResponse { images }))
     }
 
     type GetBlobStream = ReceiverStream<Result<pb::GetBlobResponse, Status>>;
