@@ -4,6 +4,7 @@
 //! Fail closed: a key that is not understood is an error with its reason, never dropped.
 
 mod assembly;
+pub mod build;
 pub mod dotenv;
 mod env_file;
 mod files;
@@ -66,6 +67,8 @@ pub struct Loaded {
     pub app: AppName,
     /// Its services.
     pub services: BTreeMap<ServiceName, ServiceSpec>,
+    /// How images of services are built, of those that are.
+    pub builds: BTreeMap<ServiceName, build::Build>,
     /// Certificates that they name, with their keys.
     pub secrets: BTreeMap<SecretName, SecretText>,
     /// Contents of the secrets and configs that containers are given.
@@ -167,6 +170,7 @@ impl Checked {
         Ok(Loaded {
             app,
             services: document.services,
+            builds: document.builds,
             secrets: document.secrets,
             contents: document.contents,
             context: document.context,

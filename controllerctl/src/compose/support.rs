@@ -53,6 +53,10 @@ const POLICY: &str = "each node's own policy must allow it";
 /// Keys of a service that hold under a condition, whatever their value.
 const CONDITIONS: &[(&str, &str)] = &[
     ("annotations", POLICY),
+    (
+        "build",
+        "nodes must be able to pull what is built: its name is in config --images",
+    ),
     ("cap_add", POLICY),
     ("devices", POLICY),
     ("hostname", "for one replica only"),

@@ -285,9 +285,9 @@ fn rollouts_that_cannot_be_meant_are_refused() {
 
 #[test]
 fn what_is_not_there_yet_says_so() {
-    let text = faults("    build: .\n    develop: {}\n");
+    let text = faults("    gpus: all\n    develop: {}\n");
     assert!(
-        text.contains("services.web.build: not supported: build the image"),
+        text.contains("services.web.gpus: not supported: devices are not"),
         "{text}"
     );
     assert!(

@@ -180,7 +180,7 @@ fn what_is_wrong_with_env_file_is_said_at_its_line() {
 }
 
 const PROFILES: &str = "services:\n  web: { image: a }\n  tools: { image: b, profiles: [debug, \
-                        dev], build: { frob: 1 }, env_file: none.env }\n  db: { image: c, \
+                        dev], gpus: all, env_file: none.env }\n  db: { image: c, \
                         profiles: [data] }\n";
 
 #[test]
@@ -201,7 +201,7 @@ fn services_of_profiles_are_there_when_somebody_asks() {
     let said = refused(load_with(dir.path(), &[], |r| {
         r.profiles = vec!["*".into()];
     }));
-    assert!(said.contains("services.tools.build"), "{said}");
+    assert!(said.contains("services.tools.gpus"), "{said}");
     let said = refused(load_with(dir.path(), &[], |r| {
         r.profiles = vec!["dev".into()];
     }));

@@ -6,7 +6,7 @@ use controllerctl::compose::{Checked, Request, check};
 
 use crate::compose_env::{directory, load_with, refused, taken};
 
-const FILE: &str = "name: shop\nnetworks: { back: { internal: true } }\nservices:\n  web:\n    image: a\n    build: .\n    \
+const FILE: &str = "name: shop\nnetworks: { back: { internal: true } }\nservices:\n  web:\n    image: a\n    gpus: all\n    \
                     hostname: w\n    environment: { A: 1 }\n    networks: [back]\n    deploy:\n      \
                     replicas: 1\n      endpoint_mode: dnsrr\n    x-haproxy: { drain: 5s }\n    ports: [\"80:80\"]\n    \
                     x-mine: 1\n  db:\n    image: b\n    profiles: [data]\n    build: .\n";
@@ -39,7 +39,7 @@ fn each_key_is_in_the_table_once_with_what_becomes_of_it() {
         "name Supported -",
         "networks.back.internal Refused not supported: containers reach",
         "services.web.image Supported -",
-        "services.web.build Refused not supported: build the image",
+        "services.web.gpus Refused not supported: devices are not",
         "services.web.hostname Conditional for one replica only",
         "services.web.environment Supported -",
         "services.web.networks Supported -",
@@ -78,14 +78,14 @@ fn what_is_not_supported_may_be_left_out_and_what_is_unknown_may_not() {
     let said: Vec<&str> = loaded.warnings.iter().map(|p| p.path.as_str()).collect();
     let dropped = [
         "networks.back.internal",
-        "services.web.build",
+        "services.web.gpus",
         "services.web.deploy.endpoint_mode",
     ];
     for path in dropped {
         assert!(said.contains(&path), "{path}: {said:?}");
     }
     let text = serde_json::to_string(&loaded.tree).unwrap();
-    assert!(!text.contains("build") && !text.contains("dnsrr"), "{text}");
+    assert!(!text.contains("gpus") && !text.contains("dnsrr"), "{text}");
     let table = checked(FILE, true).support();
     let dropped = table.iter().filter(|row| row.status == Status::Dropped);
     assert_eq!(dropped.count(), 3);
@@ -94,7 +94,10 @@ fn what_is_not_supported_may_be_left_out_and_what_is_unknown_may_not() {
     let said = refused(load_with(dir.path(), &[], |r| r.ignore_unsupported = true));
     assert!(said.contains("unknown key `frob`"), "{said}");
     // There is nothing to run without what is left out.
-    let dir = directory(&[("compose.yaml", "services: { web: { build: . } }\n")]);
+    let dir = directory(&[(
+        "compose.yaml",
+        "services: { web: { provider: { type: a } } }\n",
+    )]);
     let said = refused(load_with(dir.path(), &[], |r| r.ignore_unsupported = true));
     assert!(said.contains("has no image"), "{said}");
 }

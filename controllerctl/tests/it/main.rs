@@ -4,6 +4,7 @@
 // Helpers of tests fail a test by a panic, too.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod build;
 mod cli;
 mod compose;
 mod compose_autoscale;

@@ -222,9 +222,9 @@ fn explain_says_what_a_key_takes_and_does() {
         Some("depends_on")
     );
     assert_eq!(near("frob"), None);
-    let page = schema::explain("services.web.build").unwrap();
+    let page = schema::explain("services.web.gpus").unwrap();
     assert!(
-        page.doc.starts_with("not supported: build the image"),
+        page.doc.starts_with("not supported: devices are"),
         "{}",
         page.doc
     );

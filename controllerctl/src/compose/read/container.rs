@@ -22,7 +22,7 @@ pub(super) fn read(
         ..ContainerSpec::default()
     };
     if let Some(item) = fields.take("image")
-        && let Some(image) = image(&item, p)
+        && let Some(image) = image_reference(&item, p)
     {
         spec.image = image;
     }
@@ -71,7 +71,8 @@ pub(super) fn read(
     spec
 }
 
-fn image(item: &Item<'_>, p: &mut Problems) -> Option<String> {
+/// The name of an image.
+pub(super) fn image_reference(item: &Item<'_>, p: &mut Problems) -> Option<String> {
     let image = item.word(p)?;
     let ok = image.len() <= 512
         && image
@@ -185,6 +186,8 @@ fn pull_policy(item: &Item<'_>, p: &mut Problems) -> PullPolicy {
         ("if_not_present", PullPolicy::Missing),
         ("always", PullPolicy::Always),
         ("never", PullPolicy::Never),
+        // Built each time; nodes get what was built.
+        ("build", PullPolicy::Missing),
     ];
     let text = item.node.as_text().unwrap_or_default();
     if ["daily", "weekly", "refresh"].contains(&text) || text.starts_with("every_") {

@@ -159,7 +159,12 @@ fn ipc(fields: &mut Fields<'_>, spec: &mut ContainerSpec, p: &mut Problems) {
 }
 
 /// Something with at most so many entries; more is an error, and none are taken.
-fn limited<T: Default + IntoIterator>(item: &Item<'_>, list: T, most: usize, p: &mut Problems) -> T
+pub(super) fn limited<T: Default + IntoIterator>(
+    item: &Item<'_>,
+    list: T,
+    most: usize,
+    p: &mut Problems,
+) -> T
 where
     for<'a> &'a T: IntoIterator,
 {
@@ -349,7 +354,7 @@ fn elsewhere(item: &Option<Item<'_>>, driver: &str, p: &mut Problems) {
 
 /// `NAME:ADDRESS` or `NAME=ADDRESS` items, or `NAME: ADDRESS` entries, each with one address or a
 /// list of them.
-fn extra_hosts(item: &Item<'_>, p: &mut Problems) -> Vec<String> {
+pub(super) fn extra_hosts(item: &Item<'_>, p: &mut Problems) -> Vec<String> {
     let mut hosts = Vec::new();
     if item.is_list() {
         for item in item.items(p) {

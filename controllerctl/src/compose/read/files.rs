@@ -164,7 +164,7 @@ fn source<'a>(
 }
 
 /// A path of the file as this process finds it.
-fn beside(here: &Here, path: &str) -> String {
+pub(super) fn beside(here: &Here, path: &str) -> String {
     let path = path.strip_prefix("./").unwrap_or(path);
     match here.directory == Path::new(".") {
         true => path.to_owned(),

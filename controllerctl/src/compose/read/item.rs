@@ -410,6 +410,13 @@ impl<'a> Fields<'a> {
         (!matches!(item.node.value, Value::Null)).then(|| item.clone())
     }
 
+    /// The value of a key that somebody else takes.
+    pub(super) fn peek(&self, name: &str) -> Option<Item<'a>> {
+        let mut entries = self.entries.iter();
+        let (_, item, _) = entries.find(|(key, ..)| key.name == name)?;
+        Some(item.clone())
+    }
+
     /// Is there such a key, taken or not?
     pub(super) fn has(&self, name: &str) -> bool {
         self.entries.iter().any(|(key, ..)| key.name == name)

@@ -40,10 +40,6 @@ const LINUX_CPU: &str = "CPU is limited by cpus or deploy.resources.limits.cpus"
 
 pub(in super::super) const SERVICE: Reasons = &[
     ("blkio_config", "block I/O is not scheduled"),
-    (
-        "build",
-        "build the image, push it to a registry that the nodes can reach, name it in image",
-    ),
     ("cgroup", "a replica lives in its own control group"),
     ("cgroup_parent", "a replica lives in its own control group"),
     ("cpu_count", LINUX_CPU),
@@ -74,6 +70,34 @@ pub(in super::super) const SERVICE: Reasons = &[
     ("use_api_socket", "containers get no engine socket"),
     ("uts", "each replica has its own host name"),
     ("volumes_from", "name the volume in both services"),
+];
+
+const ATTESTATION: &str = "nobody reads what it would say of the image";
+
+/// What a service says of its build.
+pub(super) const BUILD: Reasons = &[
+    (
+        "additional_contexts",
+        "one directory is sent to the engine: put what is needed below it",
+    ),
+    ("cache_to", "the engine here keeps what it built"),
+    (
+        "entitlements",
+        "builds get no rights beyond the engine's own",
+    ),
+    ("isolation", "only Linux containers are run"),
+    ("privileged", "builds get no rights beyond the engine's own"),
+    ("provenance", ATTESTATION),
+    ("sbom", ATTESTATION),
+    (
+        "secrets",
+        "the engine's builder without BuildKit knows none: fetch what is secret outside of the build",
+    ),
+    (
+        "ssh",
+        "the engine's builder without BuildKit knows no agent: fetch what is needed before the build",
+    ),
+    ("ulimits", "steps of a build get the engine's own"),
 ];
 
 const DEVICE: &str = "the engine of each node gives its containers their network device";

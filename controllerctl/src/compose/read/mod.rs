@@ -1,6 +1,7 @@
 //! From the node tree to services: everything that is wrong is collected, nothing is guessed.
 
 mod autoscale;
+mod build;
 mod container;
 mod depends;
 mod deploy;
@@ -28,6 +29,7 @@ use longshore_model::spec::{ContentMap, RouteSpec};
 use longshore_model::{SecretName, SecretText, ServiceName, ServiceSpec};
 
 use super::Here;
+use super::build::Build;
 use super::interpolate::Variables;
 use super::node::{Key, Node, Value};
 use super::problem::{Level, Problems, UNKNOWN_KEY};
@@ -49,6 +51,8 @@ pub(super) struct Document {
     pub(super) context: Option<String>,
     /// The services that could be read.
     pub(super) services: BTreeMap<ServiceName, ServiceSpec>,
+    /// How images of theirs are built.
+    pub(super) builds: BTreeMap<ServiceName, Build>,
     /// Certificates that they name.
     pub(super) secrets: BTreeMap<SecretName, SecretText>,
     /// Contents of the files that their containers are given.
@@ -57,6 +61,8 @@ pub(super) struct Document {
 
 /// What all services of a file share.
 struct Shared<'a> {
+    app: &'a str,
+    here: &'a Here,
     variables: &'a Variables,
     volumes: BTreeMap<String, TopVolume>,
     networks: Networks<'a>,
@@ -104,6 +110,8 @@ pub(super) fn document(
     }
     fields.finish(p, keys::TOP);
     let shared = Shared {
+        app,
+        here,
         variables,
         volumes,
         networks,
@@ -176,8 +184,11 @@ fn each<'a>(
         };
         let spec = service::read(&item, shared, p);
         let Some(name) = name else { continue };
-        if let Some(spec) = spec {
+        if let Some((spec, build)) = spec {
             listeners.push((name.clone(), item.key));
+            document
+                .builds
+                .extend(build.map(|build| (name.clone(), build)));
             document.services.insert(name.clone(), spec);
         }
         items.insert(name, item);

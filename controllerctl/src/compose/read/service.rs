@@ -3,13 +3,14 @@
 use longshore_model::ServiceSpec;
 use longshore_model::spec::{ContainerSpec, Mount, Probe, RouteMode};
 
+use super::super::build::Build;
 use super::super::problem::Problems;
 use super::files::Given;
 use super::haproxy::{Check, Haproxy};
 use super::item::{Fields, Item};
 use super::{
-    Shared, autoscale, container, depends, deploy, haproxy, health, keys, limits, networks, ports,
-    volumes,
+    Shared, autoscale, build, container, depends, deploy, haproxy, health, keys, limits, networks,
+    ports, volumes,
 };
 
 /// Time between two probes of a healthy replica where the file is silent.
@@ -25,10 +26,11 @@ pub(super) fn read<'a>(
     item: &Item<'a>,
     shared: &Shared<'a>,
     p: &mut Problems,
-) -> Option<ServiceSpec> {
+) -> Option<(ServiceSpec, Option<Build>)> {
     let errors_before = p.errors();
     let mut fields = item.fields(p)?;
     let mut spec = container::read(&mut fields, shared, p);
+    let build = build::read(&mut fields, spec.platform.as_ref(), shared, p);
     notes(&mut fields, p);
     let sight = networks::service(&mut fields, &shared.networks, p);
     let depends_on = depends::read(&mut fields, &sight.links, p);
@@ -71,26 +73,29 @@ pub(super) fn read<'a>(
         !ports.routes.is_empty(),
         p,
     );
-    image(item, &spec, p);
+    image(item, &mut spec, build.is_some(), shared, p);
     fields.finish(p, keys::SERVICE);
     let replicas = replicas(item, deploy.replicas, autoscale.as_ref(), p);
     let most = replicas.max(autoscale.as_ref().map_or(0, |a| a.max));
     one_only(item, &spec, most, p);
     named(container_name, most, p);
-    (p.errors() == errors_before).then_some(ServiceSpec {
-        container: spec,
-        replicas,
-        placement: deploy.placement,
-        update: deploy.update,
-        rollback: deploy.rollback,
-        gate: haproxy.gate,
-        autoscale,
-        routes: ports.routes,
-        drain_ms: haproxy.drain_ms,
-        networks: sight.networks,
-        links: sight.links,
-        depends_on,
-    })
+    (p.errors() == errors_before).then_some((
+        ServiceSpec {
+            container: spec,
+            replicas,
+            placement: deploy.placement,
+            update: deploy.update,
+            rollback: deploy.rollback,
+            gate: haproxy.gate,
+            autoscale,
+            routes: ports.routes,
+            drain_ms: haproxy.drain_ms,
+            networks: sight.networks,
+            links: sight.links,
+            depends_on,
+        },
+        build,
+    ))
 }
 
 /// What `x-haproxy` says holds for ways in.
@@ -106,11 +111,23 @@ fn join(item: &Item<'_>, haproxy: &Haproxy, ports: &mut ports::Ports, p: &mut Pr
     }
 }
 
-fn image(item: &Item<'_>, spec: &ContainerSpec, p: &mut Problems) {
-    // A build is refused with its own words, unless it is left out.
-    let is_said = item.has("build") && !p.ignores_unsupported();
-    if spec.image.is_empty() && !is_said && !item.has("image") {
-        item.invalid_help(p, "has no image", "add for example: image: nginx:1.29");
+/// What is built and has no name gets that of docker compose.
+fn image(
+    item: &Item<'_>,
+    spec: &mut ContainerSpec,
+    is_built: bool,
+    shared: &Shared<'_>,
+    p: &mut Problems,
+) {
+    if !spec.image.is_empty() || item.has("image") {
+        return;
+    }
+    if is_built {
+        let service = item.path.rsplit('.').next().unwrap_or_default();
+        spec.image = format!("{}-{service}:latest", shared.app);
+    } else if !item.has("build") {
+        let help = "add for example: image: nginx:1.29, or build: .";
+        item.invalid_help(p, "has no image", help);
     }
 }
 

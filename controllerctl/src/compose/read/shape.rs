@@ -123,15 +123,16 @@ fn wants_value(way: &[&str]) -> bool {
             "annotations" | "environment" | "networks" | "sysctls",
             name,
         ] => *name == ITEM,
-        ["services", _, "deploy", "labels", _] | ["services", _, "logging", "options", _] => false,
-        // Not read any further.
         [
             "services",
             _,
-            "build" | "gpus" | "post_start" | "pre_stop",
-            _,
-            ..,
-        ] => false,
+            "build",
+            "args" | "labels" | "additional_contexts" | "ssh",
+            name,
+        ] => *name == ITEM,
+        ["services", _, "deploy", "labels", _] | ["services", _, "logging", "options", _] => false,
+        // Not read any further.
+        ["services", _, "gpus" | "post_start" | "pre_stop", _, ..] => false,
         _ => true,
     }
 }
@@ -180,6 +181,16 @@ fn wants_text(way: &[&str]) -> bool {
                         | "security_opt"
                         | "sysctls"
                         | "tmpfs",
+                    ITEM
+                ]
+                | ["build"]
+                | [
+                    "build",
+                    "context" | "dockerfile" | "dockerfile_inline" | "network" | "target"
+                ]
+                | [
+                    "build",
+                    "args" | "cache_from" | "extra_hosts" | "labels" | "platforms" | "tags",
                     ITEM
                 ]
                 | ["networks", _, "aliases", ITEM]
@@ -237,6 +248,7 @@ fn wants_once(way: &[&str]) -> bool {
     match way {
         ["services", _, key] => KEYS.contains(key),
         ["services", _, "networks", _, "aliases"] => true,
+        ["services", _, "build", "args" | "labels" | "extra_hosts"] => true,
         ["services", _, "deploy", "labels"] | ["volumes" | "networks", _, "labels"] => true,
         _ => false,
     }

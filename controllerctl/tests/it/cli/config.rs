@@ -3,7 +3,7 @@
 use super::fake::Cluster;
 use super::{run, said};
 
-const FILE: &str = "name: shop\nservices:\n  web: { image: \"a:${TAG}\", build: ., hostname: w }\n  db: { image: b, \
+const FILE: &str = "name: shop\nservices:\n  web: { image: \"a:${TAG}\", gpus: all, hostname: w }\n  db: { image: b, \
                     profiles: [data] }\n";
 
 #[test]
@@ -17,7 +17,7 @@ fn the_table_says_what_becomes_of_each_key() {
     assert_eq!(code, 1);
     for line in [
         "services.web.image     supported\n",
-        "services.web.build     refused: build the image",
+        "services.web.gpus      refused: devices are not",
         "services.web.hostname  with a condition: for one replica only\n",
         "left out, by profile: db (data); --profile NAME takes them in\n",
         "the file cannot be used as it is\n",
@@ -28,7 +28,7 @@ fn the_table_says_what_becomes_of_each_key() {
     let (code, out, _) = run(&cluster, &args);
     assert_eq!(code, 0);
     assert!(
-        out.contains("services.web.build     dropped: build the image"),
+        out.contains("services.web.gpus      dropped: devices are not"),
         "{out}"
     );
     assert!(
@@ -49,7 +49,7 @@ fn the_table_says_what_becomes_of_each_key() {
     let row = &report["keys"][2];
     assert_eq!(
         (&row["key"], &row["status"]),
-        (&"services.web.build".into(), &"refused".into())
+        (&"services.web.gpus".into(), &"refused".into())
     );
     assert_eq!(report["left_out"], serde_json::json!([]));
 }
@@ -86,7 +86,7 @@ fn profiles_env_files_and_what_is_left_out_reach_the_plan() {
         out.contains("image: \"a:9\"") || out.contains("image: a:9"),
         "{out}"
     );
-    assert!(!out.contains("build") && !out.contains("db"), "{out}");
+    assert!(!out.contains("gpus") && !out.contains("db"), "{out}");
     assert!(err.contains("left out, by profile: db (data)"), "{err}");
     let (code, _, err) = run(
         &cluster,
