@@ -1,6 +1,7 @@
 //! The command tree.
 
 mod apps;
+mod images;
 mod looks;
 mod rollout;
 mod values;
@@ -14,7 +15,10 @@ use clap_complete::engine::ArgValueCandidates;
 use crate::complete;
 use values::{parse_count, parse_replica_filter, some_time};
 
-pub use self::apps::{ConfigArgs, DownArgs, ExplainArgs, FileArgs, InitArgs, PlanArgs, UpArgs};
+pub use self::apps::{
+    ConfigArgs, DownArgs, ExplainArgs, FileArgs, InitArgs, PlanArgs, Pull, UpArgs,
+};
+pub use self::images::{BuildArgs, ImageCommand, PruneArgs, PushArgs, RemoveImagesArgs};
 pub use self::looks::{
     BackendsArgs, BundleArgs, DoctorArgs, InspectArgs, ManArgs, ProxyCommand, ProxyConfigArgs,
     StatsArgs, SystemCommand, TopArgs,
@@ -147,6 +151,13 @@ pub enum Command {
     /// Say what `up` would change.
     #[command(visible_alias = "diff")]
     Plan(PlanArgs),
+    /// Build the images of services that have `build`, with the engine here.
+    Build(BuildArgs),
+    /// Images that the controller holds; nodes get them from it.
+    #[command(subcommand)]
+    Image(ImageCommand),
+    /// Send images of the engine here to the controller; as `image push`.
+    Push(PushArgs),
     /// Take an app down, drained first.
     Down(DownArgs),
     /// Print the resolved Compose file, or check it.

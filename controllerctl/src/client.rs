@@ -1,10 +1,13 @@
 //! The controller's API as this program uses it: every call bounded, every refusal explained.
 
+mod images;
+
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use longshore_identity::tls::{CertHolder, ServerTrust};
 use longshore_proto::control::v1 as pb;
+use longshore_proto::images::v1::image_service_client::ImageServiceClient;
 use pb::control_service_client::ControlServiceClient;
 use tonic::transport::Channel;
 use tonic::{Request, Status, Streaming};
@@ -25,6 +28,7 @@ const RECONNECTS_MAX: usize = 12;
 #[derive(Clone)]
 pub struct Client {
     inner: ControlServiceClient<Channel>,
+    images: ImageServiceClient<Channel>,
     /// Name of the context.
     pub context: String,
 }
@@ -56,9 +60,15 @@ pub async fn connect(name: Option<&str>, server: Option<&str>) -> Result<Client,
         let trust = ServerTrust::Ca(credentials.ca.clone());
         match longshore_identity::tls::connect(server, Some(certs.clone()), trust).await {
             Ok(channel) => {
+                let images = ImageServiceClient::new(channel.clone())
+                    .max_decoding_message_size(ANSWER_BYTES_MAX);
                 let inner =
                     ControlServiceClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX);
-                return Ok(Client { inner, context });
+                return Ok(Client {
+                    inner,
+                    images,
+                    context,
+                });
             }
             Err(error) => last = error.into(),
         }

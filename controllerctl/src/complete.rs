@@ -8,6 +8,7 @@ use clap_complete::engine::CompletionCandidate;
 use clap_complete::env::{CompleteEnv, Shells};
 
 use longshore_proto::control::v1::{ListReplicasRequest, ListTokensRequest};
+use longshore_proto::images::v1::{Image, ListImagesRequest};
 
 use crate::cli::{Cli, Shell};
 use crate::client::Client;
@@ -109,6 +110,18 @@ async fn names(client: &mut Client) -> Result<Vec<String>, Failure> {
 /// Names of nodes.
 pub fn nodes() -> Vec<CompletionCandidate> {
     live(async |client: &mut Client| Ok(client.nodes().await?.into_iter().map(|n| n.id).collect()))
+}
+
+/// Images that the controller holds.
+pub fn images() -> Vec<CompletionCandidate> {
+    live(async |client: &mut Client| {
+        let list = client.list_images(ListImagesRequest {}).await?.images;
+        let name = |image: Image| match image.tag.as_str() {
+            "" => format!("{}@{}", image.repository, image.manifest_digest),
+            tag => format!("{}:{tag}", image.repository),
+        };
+        Ok(list.into_iter().map(name).collect())
+    })
 }
 
 /// Join tokens.

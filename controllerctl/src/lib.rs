@@ -1,5 +1,6 @@
-//! How people talk to Longshore: a client of the controller's API, and nothing else. It holds no
-//! state but the file of contexts, and it never talks to nodes.
+//! How people talk to Longshore: a client of the controller's API, and nothing else, but for images,
+//! which the engine here builds and hands over. It holds no state but the file of contexts, and it
+//! never talks to nodes.
 //!
 //! Data goes to stdout, everything else to stderr. Exit codes are in [`failure`].
 
@@ -12,6 +13,7 @@ pub mod compose;
 pub mod context;
 pub mod convert;
 pub mod doctor;
+pub mod engine;
 pub mod failure;
 pub mod output;
 pub mod progress;

@@ -94,6 +94,14 @@ impl Reporter {
         self.lines.insert(id.to_owned(), (bar, text));
     }
 
+    /// Says how far `id` is: only where it can be painted over.
+    pub fn moved(&self, id: &str, text: &str) {
+        if let Some((Some(bar), _)) = self.lines.get(id) {
+            let shown = printable(id);
+            bar.set_message(format!("{shown:<28} {}", printable(text)));
+        }
+    }
+
     fn paint(&mut self, id: &str, shown: &str, stage: Stage, text: &str) {
         let room = self.lines.values().filter(|(bar, _)| bar.is_some()).count() < LINES_MAX;
         let entry = self

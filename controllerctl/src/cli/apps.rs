@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use clap_complete::engine::ArgValueCandidates;
 
 use crate::complete;
@@ -61,12 +61,32 @@ pub struct UpArgs {
     /// So many replicas of a service, whatever the files say.
     #[arg(long, value_name = "SERVICE=N", value_parser = super::values::parse_count, add = ArgValueCandidates::new(complete::counts))]
     pub scale: Vec<(String, u32)>,
+    /// Build all services that have `build`, even if their image is there.
+    #[arg(long)]
+    pub build: bool,
+    /// Build and send nothing.
+    #[arg(long, conflicts_with = "build")]
+    pub no_build: bool,
+    /// When nodes ask registries for images, as if the files said so of each service.
+    #[arg(long, value_enum, value_name = "WHEN")]
+    pub pull: Option<Pull>,
     /// Take away services that are not in the files any more: that is so without it, too.
     #[arg(long)]
     pub remove_orphans: bool,
     /// Refuse if the present revision is another.
     #[arg(long, value_name = "N")]
     pub check_revision: Option<u64>,
+}
+
+/// When an image is pulled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Pull {
+    /// Before each start.
+    Always,
+    /// Where it is not there.
+    Missing,
+    /// Never: it must be there.
+    Never,
 }
 
 /// `plan`

@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use longshore_identity::site::digest;
-use longshore_model::spec::ContentDigest;
+use longshore_model::spec::{ContentDigest, PullPolicy};
 use longshore_model::{SecretName, SecretText};
 use longshore_proto::control::v1 as pb;
 use longshore_wire::service_spec_to_pb;
 
 use super::settle::{Goal, follow, settled};
-use super::{Run, counts, environment};
-use crate::cli::{DownArgs, FileArgs, PlanArgs, UpArgs};
+use super::{Run, builds, counts, environment};
+use crate::cli::{DownArgs, FileArgs, PlanArgs, Pull, UpArgs};
 use crate::client::Client;
 use crate::compose::problem::draw;
 use crate::compose::{ComposeError, LeftOut, Loaded, load};
@@ -166,9 +166,11 @@ fn plan_text(plan: &views::Plan, context: &str) -> String {
 pub(super) async fn plan(run: &Run, args: &PlanArgs) -> Result<Exit, Failure> {
     let mut loaded = read(run, &args.files)?;
     let mut client = run.connect(loaded.context.as_deref()).await?;
+    let works = builds::work(&mut client, &loaded, builds::When::Missing).await?;
     let later = later(&mut client, &mut loaded, &args.scale).await?;
     let mut plan = planned(&mut client, &loaded).await?;
     plan.add_counts(&later);
+    plan.add_builds(builds::planned(&works));
     print(&run.out.document(&plan, || {
         let scale = args.scale.iter();
         let scale: String = scale.map(|(s, n)| format!(" --scale {s}={n}")).collect();
@@ -181,11 +183,45 @@ pub(super) async fn plan(run: &Run, args: &PlanArgs) -> Result<Exit, Failure> {
         };
         plan_text(&plan, &client.context)
             + &counts::text(&later)
+            + &builds::text(&works)
             + &printable(hint.trim_end())
             + "\n"
     }))?;
     let changes = args.detailed_exitcode && plan.changed;
     Ok(if changes { Exit::Changes } else { Exit::Done })
+}
+
+/// Builds and sends what `up` needs, unless it only says what it would do.
+///
+/// That changes nothing that runs, and only then the plan is known. But nobody waits for a build to
+/// be told that there is no terminal.
+async fn images(
+    run: &Run,
+    client: &mut Client,
+    loaded: &Loaded,
+    args: &UpArgs,
+) -> Result<Vec<builds::Work>, Failure> {
+    let works = builds::work(client, loaded, args.when()).await?;
+    if !(works.is_empty() || args.dry_run) {
+        run.can_confirm()?;
+        note(builds::text(&works).trim_end());
+        builds::perform(run, client, &works).await?;
+    }
+    Ok(works)
+}
+
+/// `--pull`: what is built here is no registry's.
+fn pull(loaded: &mut Loaded, asked: Option<Pull>) {
+    let Some(asked) = asked else { return };
+    for (name, spec) in &mut loaded.services {
+        if !loaded.builds.contains_key(name) {
+            spec.container.pull_policy = match asked {
+                Pull::Always => PullPolicy::Always,
+                Pull::Missing => PullPolicy::Missing,
+                Pull::Never => PullPolicy::Never,
+            };
+        }
+    }
 }
 
 /// Counts of `--scale` that are set once the app is applied.
@@ -203,11 +239,15 @@ async fn later(
 pub(super) async fn up(run: &Run, args: &UpArgs) -> Result<Exit, Failure> {
     let mut loaded = read(run, &args.files)?;
     let mut client = run.connect(loaded.context.as_deref()).await?;
+    pull(&mut loaded, args.pull);
+    let works = images(run, &mut client, &loaded, args).await?;
     let later = later(&mut client, &mut loaded, &args.scale).await?;
     let mut plan = planned(&mut client, &loaded).await?;
     plan.add_counts(&later);
-    let text = plan_text(&plan, &client.context) + &counts::text(&later);
+    let mut text = plan_text(&plan, &client.context) + &counts::text(&later);
     if args.dry_run {
+        plan.add_builds(builds::planned(&works));
+        text += &builds::text(&works);
         print(&run.out.document(&plan, || text))?;
         return Ok(Exit::Done);
     }

@@ -3,6 +3,7 @@
 mod app;
 mod approve;
 mod autoscale;
+mod builds;
 mod certificates;
 mod config;
 mod context;
@@ -11,6 +12,7 @@ mod doctor;
 mod exec;
 mod explain;
 mod follow;
+mod image;
 mod init;
 mod inspect;
 mod lists;
@@ -20,6 +22,7 @@ mod moment;
 mod node;
 mod overtaken;
 mod proxy;
+mod push;
 mod rollout;
 mod scale;
 mod settle;
@@ -57,18 +60,25 @@ impl Run {
         client::connect(context, self.global.server.as_deref()).await
     }
 
+    /// Says beforehand that [`Self::confirm`] could not ask.
+    pub(crate) fn can_confirm(&self) -> Result<(), Failure> {
+        let is_terminal = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
+        match self.global.yes || is_terminal {
+            true => Ok(()),
+            false => Err(
+                Failure::new("this needs a confirmation, and there is no terminal")
+                    .exit(Exit::Usage)
+                    .hint("add -y to confirm beforehand"),
+            ),
+        }
+    }
+
     /// Asks before something is changed. Without a terminal there is nobody to ask.
     pub(crate) fn confirm(&self, question: &str, context: &str) -> Result<(), Failure> {
         if self.global.yes {
             return Ok(());
         }
-        if !(std::io::stdin().is_terminal() && std::io::stderr().is_terminal()) {
-            return Err(
-                Failure::new("this needs a confirmation, and there is no terminal")
-                    .exit(Exit::Usage)
-                    .hint("add -y to confirm beforehand"),
-            );
-        }
+        self.can_confirm()?;
         let mut err = std::io::stderr().lock();
         write!(
             err,
@@ -172,6 +182,9 @@ pub(crate) async fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Init(args) => init::init(&run, &args),
         Command::Up(args) => app::up(&run, &args).await,
         Command::Plan(args) => app::plan(&run, &args).await,
+        Command::Build(args) => builds::run(&run, &args).await,
+        Command::Image(command) => image::image(&run, &command).await,
+        Command::Push(args) => push::push(&run, &args).await,
         Command::Down(args) => app::down(&run, &args).await,
         Command::Config(args) => config::config(&run, &args),
         Command::Explain(args) => explain::explain(&run, &args),

@@ -55,7 +55,7 @@ const CONDITIONS: &[(&str, &str)] = &[
     ("annotations", POLICY),
     (
         "build",
-        "nodes must be able to pull what is built: its name is in config --images",
+        "there must be an engine where the command runs, or the controller holds the image",
     ),
     ("cap_add", POLICY),
     ("devices", POLICY),

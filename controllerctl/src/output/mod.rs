@@ -1,6 +1,7 @@
 //! Everything that goes to stdout.
 
 pub mod explained;
+pub mod images;
 pub mod inspected;
 pub mod outcome;
 pub mod rollouts;
@@ -282,6 +283,19 @@ pub fn bytes(bytes: u64) -> String {
     }
 }
 
+/// `40.3 MB`, as docker writes sizes of images.
+#[must_use]
+pub fn size(bytes: u64) -> String {
+    let units = [("GB", 1_000_000_000), ("MB", 1_000_000), ("kB", 1_000)];
+    match units.iter().find(|(_, unit)| bytes >= *unit) {
+        Some((word, unit)) => {
+            let tenths = bytes / (unit / 10);
+            format!("{}.{} {word}", tenths / 10, tenths % 10)
+        }
+        None => format!("{bytes} B"),
+    }
+}
+
 /// The wall clock, for the ages of a table.
 #[must_use]
 pub fn now_ms() -> u64 {
@@ -310,5 +324,8 @@ mod tests {
         assert_eq!(bytes(25 << 20), "25 MiB");
         assert_eq!(bytes(3_800 << 20), "3.7 GiB");
         assert_eq!(bytes(64 << 30), "64 GiB");
+        assert_eq!(size(40_390_000), "40.3 MB");
+        assert_eq!((size(999), size(1_000)), ("999 B".into(), "1.0 kB".into()));
+        assert_eq!(size(12_000_000_000), "12.0 GB");
     }
 }

@@ -496,6 +496,9 @@ pub struct Plan {
     /// Counts of `--scale` for services that are there.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub scale: Vec<PlannedCount>,
+    /// Images that are built or sent before.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub builds: Vec<super::images::PlannedBuild>,
     /// What somebody should know.
     pub warnings: Vec<String>,
 }
@@ -540,6 +543,12 @@ impl Plan {
         self.scale.extend(counts.iter().map(count));
     }
 
+    /// Images that are built or sent before.
+    pub fn add_builds(&mut self, builds: Vec<super::images::PlannedBuild>) {
+        self.changed |= !builds.is_empty();
+        self.builds.extend(builds);
+    }
+
     /// From the API.
     #[must_use]
     pub fn new(app: &str, plan: &pb::PlanAppResponse) -> Self {
@@ -560,6 +569,7 @@ impl Plan {
             secrets: plan.secrets.iter().map(secret).collect(),
             changes: plan.changes.iter().map(change).collect(),
             scale: Vec::new(),
+            builds: Vec::new(),
             warnings: plan.warnings.clone(),
         }
     }

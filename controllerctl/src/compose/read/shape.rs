@@ -146,6 +146,7 @@ fn wants_text(way: &[&str]) -> bool {
             "name" | "file" | "environment" | "driver" | "content",
         ]
         | ["volumes" | "networks", _, "labels", ITEM] => true,
+        ["services", _, "build", rest @ ..] => of_build_wants_text(rest),
         ["services", _, rest @ ..] => matches!(
             rest,
             ["command"
@@ -183,16 +184,6 @@ fn wants_text(way: &[&str]) -> bool {
                         | "tmpfs",
                     ITEM
                 ]
-                | ["build"]
-                | [
-                    "build",
-                    "context" | "dockerfile" | "dockerfile_inline" | "network" | "target"
-                ]
-                | [
-                    "build",
-                    "args" | "cache_from" | "extra_hosts" | "labels" | "platforms" | "tags",
-                    ITEM
-                ]
                 | ["networks", _, "aliases", ITEM]
                 | ["secrets" | "configs", ITEM]
                 | [
@@ -217,6 +208,17 @@ fn wants_text(way: &[&str]) -> bool {
         ),
         _ => false,
     }
+}
+
+fn of_build_wants_text(way: &[&str]) -> bool {
+    matches!(
+        way,
+        [] | ["context" | "dockerfile" | "dockerfile_inline" | "network" | "target"]
+            | [
+                "args" | "cache_from" | "extra_hosts" | "labels" | "platforms" | "tags",
+                ITEM
+            ]
+    )
 }
 
 fn wants_once(way: &[&str]) -> bool {

@@ -3,6 +3,7 @@
 mod certificates;
 mod cluster;
 mod explain;
+pub(crate) mod images;
 
 use std::collections::HashSet;
 use std::fs::Permissions;
@@ -43,6 +44,7 @@ pub(crate) struct World {
     /// Autoscalers cannot be listed.
     pub(crate) no_autoscale: bool,
     pub(crate) revision: u64,
+    pub(crate) images: images::Images,
     /// So many lists of services still show an app that was taken down.
     pub(crate) lingering: u32,
     /// Count and reason of an autoscaler that has the last word.

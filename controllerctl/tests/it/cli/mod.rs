@@ -3,8 +3,10 @@
 mod certificates;
 mod config;
 mod counts;
+mod engine;
 mod explain;
 mod fake;
+mod images;
 mod init_from;
 mod looks;
 mod overtaken;

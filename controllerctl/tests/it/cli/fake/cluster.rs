@@ -1,5 +1,7 @@
 //! A running fake: its server, its certificates, the program under test.
 
+use longshore_proto::images::v1::image_service_server::ImageServiceServer;
+
 use super::*;
 
 impl Cluster {
@@ -7,6 +9,8 @@ impl Cluster {
         let ca = ClusterCa::create("lab", SystemTime::now()).unwrap();
         let fake = Fake::default();
         fake.world().services.push(service("hello", "hello", 2));
+        let names = [("shop/web:1".to_owned(), "sha256:cd".to_owned())];
+        fake.world().images.names = names.into();
         fake.world().autoscale = explain::autoscale();
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -26,9 +30,11 @@ impl Cluster {
             .unwrap();
         let address = listener.local_addr().unwrap();
         let server = ControlServiceServer::new(fake.clone());
+        let images = ImageServiceServer::new(fake.clone());
         runtime.spawn(async move {
             let incoming = accept(listener, config, trust, AcceptLimits::default());
             let router = tonic::transport::Server::builder().add_service(server);
+            let router = router.add_service(images);
             router.serve_with_incoming(incoming).await.unwrap();
         });
         let dir = tempfile::tempdir().unwrap();
