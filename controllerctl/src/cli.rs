@@ -4,6 +4,7 @@ mod apps;
 mod images;
 mod looks;
 mod rollout;
+mod stores;
 mod values;
 
 use std::path::PathBuf;
@@ -24,6 +25,7 @@ pub use self::looks::{
     StatsArgs, SystemCommand, TopArgs,
 };
 pub use self::rollout::{RestartArgs, RolloutCommand, RolloutStatusArgs, ServiceArgs, UndoArgs};
+pub use self::stores::{SecretCommand, SecretLsArgs};
 pub use self::values::ReplicaKey;
 
 mod explain;
@@ -203,6 +205,9 @@ pub enum Command {
     /// Tokens for nodes that join.
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Secrets, configs and certificates of apps. They come with an app's file, by `up`.
+    #[command(subcommand)]
+    Secret(SecretCommand),
     /// Nodes.
     #[command(subcommand)]
     Node(NodeCommand),

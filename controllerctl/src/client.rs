@@ -143,6 +143,8 @@ calls! {
     create_token = create_token(CreateTokenRequest) -> pb::CreateTokenResponse, "create a token";
     /// Join tokens, without their secrets.
     list_tokens = list_tokens(ListTokensRequest) -> pb::ListTokensResponse, "list tokens";
+    /// Secrets, configs and certificates, without their contents.
+    list_secrets = list_secrets(ListSecretsRequest) -> pb::ListSecretsResponse, "list secrets";
     /// Takes a join token back.
     revoke_token = revoke_token(RevokeTokenRequest) -> pb::RevokeTokenResponse, "revoke the token";
     /// Recorded decisions.

@@ -83,6 +83,13 @@ async fn until_runs(agent: &mut FakeAgent, contents: &str) {
     assert!(sent(&told)[..told.contents_before].contains(&contents.to_owned()));
 }
 
+async fn listed(lab: &Lab, apps: &[&str]) -> Result<Vec<pb::SecretInfo>, tonic::Status> {
+    let apps = apps.iter().map(|app| (*app).to_owned()).collect();
+    let request = pb::ListSecretsRequest { apps };
+    let answer = lab.admin.clone().list_secrets(request).await?;
+    Ok(answer.into_inner().secrets)
+}
+
 fn kept(lab: &Lab) -> Vec<String> {
     let contents = lab.controller.contents();
     let texts = contents.all.values();
@@ -135,9 +142,21 @@ async fn contents_reach_those_who_run_them_first_and_new_ones_are_a_new_revision
         target: "web".into(),
         ..Default::default()
     };
+    let seen = listed(&lab, &[]).await.unwrap();
+    let digest = ContentDigest::of(second.as_bytes()).short().to_owned();
+    let known = pb::SecretInfo {
+        app: "shop".into(),
+        kind: "secret".into(),
+        name: "db_password".into(),
+        bytes: second.len() as u64,
+        digest,
+        services: vec!["web".into()],
+        until_ms: 0,
+    };
+    assert_eq!(seen, [known]);
     let cluster = &lab.controller;
     let shown = format!(
-        "{services:?} {:?} {:?} {:?} {:?} {:?} {:?} {details}",
+        "{services:?} {seen:?} {:?} {:?} {:?} {:?} {:?} {:?} {details}",
         admin.why(why).await,
         cluster.contents(),
         cluster.desired(),
@@ -157,9 +176,13 @@ async fn contents_reach_those_who_run_them_first_and_new_ones_are_a_new_revision
     let certs = node.kill().await;
     let mut node = FakeAgent::start(&lab, "a", certs, false).await;
     until_runs(&mut node, &second).await;
+    assert_eq!(listed(&lab, &["shop"]).await.unwrap().len(), 1);
     let down = pb::DownAppRequest { app: "shop".into() };
     lab.admin.clone().down_app(down).await.unwrap();
     assert!(kept(&lab).is_empty());
+    assert!(listed(&lab, &[]).await.unwrap().is_empty());
+    let unknown = listed(&lab, &["shop"]).await.unwrap_err();
+    assert_eq!(unknown.code(), Code::NotFound, "{unknown}");
     let lab = lab.restart().await;
     assert!(kept(&lab).is_empty(), "also in the store");
 }

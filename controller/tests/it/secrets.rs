@@ -131,6 +131,19 @@ async fn edges_get_certificates_and_a_renewal_is_no_revision() {
     assert!(shown.contains("secret bytes") && !shown.contains(&key));
     assert!(shown.contains("https://"), "{services:?}");
 
+    // Nor in the list of secrets.
+    let all = pb::ListSecretsRequest::default();
+    let listed = lab.admin.clone().list_secrets(all).await.unwrap();
+    let listed = listed.into_inner().secrets;
+    let of = |secret: &pb::SecretInfo| {
+        let (kind, services) = (secret.kind.clone(), secret.services.clone());
+        (kind, secret.name.clone(), services, secret.digest.len())
+    };
+    let expected = ("certificate".into(), "cert".into(), vec!["web".into()], 12);
+    assert_eq!(listed.iter().map(of).collect::<Vec<_>>(), [expected]);
+    assert!(listed[0].until_ms > 0 && listed[0].bytes > 500);
+    assert!(!format!("{listed:?}").contains(&key));
+
     // A new process knows them; an app that goes takes them along.
     let lab = lab.restart().await;
     assert_eq!(lab.controller.secrets().all.len(), 1);

@@ -25,6 +25,7 @@ mod proxy;
 mod push;
 mod rollout;
 mod scale;
+mod secret;
 mod settle;
 mod stats;
 mod support;
@@ -205,6 +206,7 @@ pub(crate) async fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Exec(args) => exec::exec(&run, args).await,
         Command::Wait(args) => wait::wait(&run, &args).await,
         Command::Token(command) => token::token(&run, &command).await,
+        Command::Secret(command) => secret::secret(&run, &command).await,
         Command::Node(command) => node::node(&run, &command).await,
         Command::Proxy(command) => proxy::proxy(&run, &command).await,
         Command::Doctor(args) => doctor::doctor(&run, &args).await,

@@ -6,6 +6,7 @@ pub mod inspected;
 pub mod outcome;
 pub mod rollouts;
 pub mod rows;
+pub mod secrets;
 pub mod template;
 pub mod tokens;
 pub mod usage;

@@ -19,6 +19,7 @@ mod proxy;
 mod rollout;
 mod scale;
 mod secrets;
+mod secrets_listed;
 mod tokens;
 mod why;
 
@@ -382,6 +383,14 @@ impl ControlService for Control {
         blocking(move || tokens::revoke(&cluster, &id, &by))
             .await
             .map(Response::new)
+    }
+
+    async fn list_secrets(
+        &self,
+        request: Request<pb::ListSecretsRequest>,
+    ) -> Result<Response<pb::ListSecretsResponse>, Status> {
+        let secrets = secrets_listed::list(&self.cluster, &request.into_inner().apps)?;
+        Ok(Response::new(pb::ListSecretsResponse { secrets }))
     }
 
     type ProxyConfigStream = Out<pb::ProxyConfigResponse>;

@@ -4,23 +4,19 @@ mod certificates;
 mod cluster;
 mod explain;
 pub(crate) mod images;
+mod stores;
+mod world;
 
 use std::collections::HashSet;
 use std::fs::Permissions;
-use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
 use longshore_identity::ca::ClusterCa;
-use longshore_identity::tls::{
-    AcceptLimits, CertHolder, PeerInfo, TrustHolder, accept, server_config,
-};
+use longshore_identity::tls::{AcceptLimits, CertHolder, TrustHolder, accept, server_config};
 use longshore_identity::{Identity, OperatorRole};
-use longshore_model::Reason;
-use longshore_model::reason::FailReason;
 use longshore_proto::control::v1 as pb;
 use pb::control_service_server::{ControlService, ControlServiceServer};
 use tokio_stream::{Stream, StreamExt};
@@ -30,130 +26,14 @@ use tonic::{Request, Response, Status, Streaming};
 pub(crate) const NOW_MS: u64 = 1_795_000_000_000;
 const DAY: Duration = Duration::from_secs(86_400);
 
+pub(crate) use world::{Cluster, Fake, World, service};
+use world::{backoff, problem};
+
 type Answer<T> = Result<Response<T>, Status>;
 type Many<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
-/// What the fake knows.
-#[derive(Default)]
-pub(crate) struct World {
-    pub(crate) services: Vec<pb::Service>,
-    pub(crate) problems: Vec<pb::Problem>,
-    /// Beside node1.
-    pub(crate) nodes: Vec<pb::Node>,
-    pub(crate) tokens: Vec<pb::TokenInfo>,
-    /// Autoscalers cannot be listed.
-    pub(crate) no_autoscale: bool,
-    pub(crate) revision: u64,
-    pub(crate) images: images::Images,
-    /// So many lists of services still show an app that was taken down.
-    pub(crate) lingering: u32,
-    /// Count and reason of an autoscaler that has the last word.
-    pub(crate) overrules: Option<(u32, String)>,
-    /// What somebody else leaves of all services right after the next change.
-    pub(crate) meanwhile: Option<Vec<pb::Service>>,
-    pub(crate) calls: Vec<String>,
-    pub(crate) autoscale: pb::AutoscaleState,
-}
-
-#[derive(Clone, Default)]
-pub(crate) struct Fake(Arc<Mutex<World>>);
-
-/// A running fake and credentials for it.
-pub(crate) struct Cluster {
-    pub(crate) fake: Fake,
-    pub(crate) address: SocketAddr,
-    pub(crate) dir: tempfile::TempDir,
-    ca: ClusterCa,
-    _runtime: tokio::runtime::Runtime,
-}
-
-pub(crate) fn service(app: &str, name: &str, wanted: u32) -> pb::Service {
-    pb::Service {
-        key: format!("{app}/{name}"),
-        app: app.into(),
-        name: name.into(),
-        image: "longshore/hello:1".into(),
-        wanted,
-        planned: wanted,
-        healthy: wanted,
-        serving: wanted,
-        revision: 1,
-        updated_ms: NOW_MS,
-        autoscale: "on".into(),
-        min: 1,
-        max: 12,
-        urls: vec!["http://10.0.0.1:8080".into()],
-        routes: vec![pb_route()],
-        ..pb::Service::default()
-    }
-}
-
-fn pb_route() -> longshore_proto::spec::v1::RouteSpec {
-    longshore_proto::spec::v1::RouteSpec {
-        listen_port: 8080,
-        container_port: 8000,
-        ..Default::default()
-    }
-}
-
-impl Fake {
-    pub(crate) fn world(&self) -> MutexGuard<'_, World> {
-        self.0.lock().unwrap()
-    }
-
-    /// New replicas of a service fail from now on.
-    pub(crate) fn backs_off(&self, service: &str) {
-        let problem = problem(service, &backoff());
-        self.world().problems.push(problem);
-    }
-
-    /// Somebody else's change comes right after this one.
-    fn somebody_else(&self) {
-        let mut world = self.world();
-        if let Some(services) = world.meanwhile.take() {
-            world.services = services;
-        }
-    }
-
-    fn call(&self, name: &str) {
-        self.world().calls.push(name.to_owned());
-    }
-
-    fn needs<T>(request: &Request<T>, least: OperatorRole) -> Result<(), Status> {
-        let peer = request.extensions().get::<PeerInfo>().unwrap();
-        match &peer.identity {
-            Some(Identity::Operator { role, .. }) if *role >= least => Ok(()),
-            _ => Err(Status::permission_denied(format!(
-                "this needs role {}",
-                least.as_str()
-            ))),
-        }
-    }
-}
-
 fn many<T: Send + 'static>(items: Vec<T>) -> Many<T> {
     Box::pin(tokio_stream::iter(items.into_iter().map(Ok)))
-}
-
-/// Two failed starts.
-fn backoff() -> Reason {
-    Reason::Backoff {
-        failures: 2,
-        until_ms: NOW_MS,
-        last: FailReason::Exited {
-            code: 3,
-            oom: false,
-            last_line: "boom".into(),
-        },
-    }
-}
-
-fn problem(about: &str, reason: &Reason) -> pb::Problem {
-    pb::Problem {
-        about: about.into(),
-        message: reason.to_string(),
-        reason: Some(longshore_wire::to_struct(reason)),
-    }
 }
 
 #[tonic::async_trait]
@@ -556,6 +436,13 @@ impl ControlService for Fake {
     ) -> Answer<pb::ListTokensResponse> {
         let tokens = self.world().tokens.clone();
         Ok(Response::new(pb::ListTokensResponse { tokens }))
+    }
+
+    async fn list_secrets(
+        &self,
+        request: Request<pb::ListSecretsRequest>,
+    ) -> Answer<pb::ListSecretsResponse> {
+        stores::secrets(&request.into_inner()).map(Response::new)
     }
 
     async fn revoke_token(

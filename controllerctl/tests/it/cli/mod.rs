@@ -14,6 +14,7 @@ mod pages;
 mod picks;
 mod prompts;
 mod rollouts;
+mod stores;
 mod tokens;
 
 use std::time::{Duration, SystemTime};
