@@ -45,7 +45,7 @@ route-test: ## Tests the route of service names, in a network namespace of its o
 	unshare -rn cargo test --offline -p node-agent --lib -- --ignored the_kernel
 
 .PHONY: engine-test
-engine-test: ## Tests secrets and configs on the engine of this machine: IMAGE=NAME, any with sh, cat, ls
+engine-test: ## Tests secrets, configs and runs on the engine of this machine: IMAGE=NAME, any with sh, cat, ls
 	LONGSHORE_ENGINE_IMAGE=$(IMAGE) cargo test --offline -p node-agent --lib -- --ignored real_engine
 
 .PHONY: man

@@ -17,12 +17,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         prost::Message::encode_to_vec(&descriptors),
     )?;
     tonic_prost_build::configure()
+        // Far larger than all others.
+        .boxed(".longshore.agent.v1.OpenStream.kind.run")
         // Written by hand: what they hold must not be seen.
         .skip_debug([
             ".longshore.agent.v1.Certificate",
             ".longshore.agent.v1.Contents",
             ".longshore.control.v1.Secret",
             ".longshore.control.v1.FileContents",
+            ".longshore.control.v1.BackupResponse",
         ])
         .compile_fds(descriptors)?;
     Ok(())

@@ -8,6 +8,7 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use crate::backup::{Restore, restore};
 use crate::config::Config;
 use crate::init::{self, Init};
 use crate::run;
@@ -28,6 +29,8 @@ enum Command {
     Init(InitArgs),
     /// Serves the cluster of a data directory.
     Run(RunArgs),
+    /// Makes the cluster of a copy (controllerctl system backup) anew, while no controller runs.
+    Restore(RestoreArgs),
 }
 
 #[derive(Args)]
@@ -59,6 +62,18 @@ struct RunArgs {
     config: Option<PathBuf>,
 }
 
+#[derive(Args)]
+struct RestoreArgs {
+    /// The copy.
+    file: PathBuf,
+    /// Directory of the cluster's state and keys.
+    #[arg(long, default_value = "/var/lib/longshore/controller")]
+    data_dir: PathBuf,
+    /// Set the store that is there aside and put the copy in its place.
+    #[arg(long)]
+    replace: bool,
+}
+
 fn host(text: &str) -> Result<String, String> {
     match run::is_host(text) {
         true => Ok(text.to_owned()),
@@ -72,6 +87,7 @@ pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Init(args) => init_command(args),
         Command::Run(args) => run_command(args),
+        Command::Restore(args) => restore_command(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -98,6 +114,22 @@ fn init_command(args: InitArgs) -> Result<(), (u8, String)> {
         context_out,
     };
     let told = init::init(&wanted).map_err(|error| (1, crate::chain(&error)))?;
+    print!("{told}");
+    Ok(())
+}
+
+fn restore_command(args: RestoreArgs) -> Result<(), (u8, String)> {
+    let RestoreArgs {
+        file,
+        data_dir,
+        replace,
+    } = args;
+    let wanted = Restore {
+        data_dir,
+        file,
+        replace,
+    };
+    let told = restore(&wanted).map_err(|error| (1, crate::chain(&error)))?;
     print!("{told}");
     Ok(())
 }

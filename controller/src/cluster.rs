@@ -22,6 +22,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::contents::Contents;
 use crate::fleet::Fleet;
+use crate::guests::Guests;
 use crate::history::{self, History};
 use crate::images::Catalog;
 use crate::reconcile::names::Directory;
@@ -84,6 +85,8 @@ pub struct Cluster {
     pub fence: Fence,
     /// Agents.
     pub fleet: Fleet,
+    /// What runs once beside the plan.
+    pub guests: Guests,
     /// Something may have to be planned or sent.
     pub wake: Notify,
     /// Images may be needed no longer.
@@ -182,6 +185,7 @@ impl Cluster {
             clock,
             started_ms,
             fleet: Fleet::default(),
+            guests: Guests::default(),
             wake: Notify::new(),
             fatal: watch::Sender::new(None),
             stopping: tokio_util::sync::CancellationToken::new(),

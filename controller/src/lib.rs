@@ -4,6 +4,7 @@
 //! the loop, `grpc` the only way in. Nothing of protobuf is known outside `grpc` and the outgoing
 //! side of `fleet`.
 
+pub mod backup;
 pub mod cli;
 pub mod clock;
 pub mod cluster;
@@ -13,6 +14,7 @@ pub mod explain;
 pub mod files;
 pub mod fleet;
 pub mod grpc;
+pub mod guests;
 pub mod history;
 pub mod images;
 pub mod init;

@@ -2,6 +2,7 @@
 
 mod apps;
 mod images;
+mod exec;
 mod looks;
 mod rollout;
 mod stores;
@@ -20,9 +21,10 @@ pub use self::apps::{
     ConfigArgs, DownArgs, ExplainArgs, FileArgs, InitArgs, PlanArgs, Pull, UpArgs,
 };
 pub use self::images::{BuildArgs, ImageCommand, PruneArgs, PushArgs, RemoveImagesArgs};
+pub use self::exec::{ExecArgs, RunArgs};
 pub use self::looks::{
-    BackendsArgs, BundleArgs, DoctorArgs, InspectArgs, ManArgs, ProxyCommand, ProxyConfigArgs,
-    StatsArgs, SystemCommand, TopArgs,
+    BackendsArgs, BackupArgs, BundleArgs, DoctorArgs, InspectArgs, ManArgs, ProxyCommand,
+    ProxyConfigArgs, StatsArgs, SystemCommand, TopArgs,
 };
 pub use self::rollout::{RestartArgs, RolloutCommand, RolloutStatusArgs, ServiceArgs, UndoArgs};
 pub use self::stores::{SecretCommand, SecretLsArgs};
@@ -200,6 +202,8 @@ pub enum Command {
     Restart(RestartArgs),
     /// Run a command in a replica.
     Exec(ExecArgs),
+    /// Run a container like a service's replicas once, beside them; it is removed afterwards.
+    Run(RunArgs),
     /// Wait until something holds.
     Wait(WaitArgs),
     /// Tokens for nodes that join.
@@ -333,32 +337,6 @@ pub struct ScaleArgs {
     /// Give up waiting after this time.
     #[arg(long, default_value = "5m", value_parser = humantime::parse_duration, value_name = "TIME")]
     pub wait_timeout: Duration,
-}
-
-/// `exec`
-#[derive(Debug, Args)]
-pub struct ExecArgs {
-    /// Hand on what comes in.
-    #[arg(short, long)]
-    pub interactive: bool,
-    /// Give it a terminal.
-    #[arg(short, long)]
-    pub tty: bool,
-    /// User inside the container.
-    #[arg(short, long, value_name = "USER")]
-    pub user: Option<String>,
-    /// Variable for the command.
-    #[arg(short, long, value_name = "NAME=VALUE")]
-    pub env: Vec<String>,
-    /// Directory inside the container.
-    #[arg(long, value_name = "DIR")]
-    pub workdir: Option<String>,
-    /// Service (its first replica) or replica (web.3).
-    #[arg(add = ArgValueCandidates::new(complete::targets))]
-    pub target: String,
-    /// Command and arguments.
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
-    pub command: Vec<String>,
 }
 
 /// `wait`

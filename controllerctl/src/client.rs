@@ -157,6 +157,8 @@ calls! {
     logs = logs(LogsRequest) -> Streaming<pb::LogsResponse>, "read logs";
     /// What an edge's HAProxy is loaded with.
     proxy_config = proxy_config(ProxyConfigRequest) -> Streaming<pb::ProxyConfigResponse>, "read the edge's configuration";
+    /// A copy of the whole cluster.
+    backup = backup(BackupRequest) -> Streaming<pb::BackupResponse>, "copy the cluster";
     /// Events; ends by itself unless it follows.
     events = events(EventsRequest) -> Streaming<pb::EventsResponse>, "read events";
 }

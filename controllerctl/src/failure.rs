@@ -68,8 +68,8 @@ Exit codes of controllerctl:
     6  the controller cannot be reached, or it refuses the credentials
     7  timed out waiting
     8  overtaken: meanwhile somebody applied the app anew, or took it down
-  125  exec: the command could not be run
-    n  exec: the command's own code
+  125  exec, run: the command could not be run
+    n  exec, run: the command's own code
   130  interrupted
 ";
 

@@ -27,6 +27,7 @@ use crate::mesh::{self, Doors, Mesh};
 use crate::policy::{Policy, PolicyError};
 use crate::reconcile::{AgentClock, Chain, Core, Place, Reconciler, Snapshot};
 use crate::renewal;
+use crate::runs::Runner;
 use crate::runtime::docker::DockerRuntime;
 use crate::runtime::{EngineInfo, Held, Runtime};
 use crate::sampler::{Roots, Sampler};
@@ -107,6 +108,7 @@ pub async fn run(data_dir: &Path, config_path: &Path) -> Result<(), AgentError> 
     let mut parts: JoinSet<()> = JoinSet::new();
 
     let runtime = Arc::new(open_engine(&config, &identity, &mut parts, &stop).await);
+    let runner = start_runner(&file, &policy, &runtime, (&mut parts, &stop));
     let (engine_out, mut engine) = watch::channel(EngineInfo::default());
     let (snapshots_out, snapshots) = watch::channel(Snapshot::default());
     let (mut assignments, mut names, mut contents) = (None, None, None);
@@ -142,9 +144,7 @@ pub async fn run(data_dir: &Path, config_path: &Path) -> Result<(), AgentError> 
         parts.spawn(work);
     }
 
-    let renewed = Arc::new(Notify::new());
-    let (dir, notify) = (IdentityDir::new(data_dir), Arc::clone(&renewed));
-    parts.spawn(renewal::run(dir, identity.clone(), notify, stop.clone()));
+    let renewed = start_renewal(data_dir, &identity, (&mut parts, &stop));
     let ahead = fetch_ahead(&identity, (&runtime, &snapshots), &mut parts, &stop);
     let session = SessionParts {
         identity,
@@ -155,6 +155,7 @@ pub async fn run(data_dir: &Path, config_path: &Path) -> Result<(), AgentError> 
         certificates,
         contents,
         names,
+        runner,
         snapshots,
         ahead,
         edge_reports,
@@ -233,6 +234,34 @@ fn place(file: &NodeFile, policy: Policy) -> Place {
         address: file.address,
         policy,
     }
+}
+
+type Running<'p> = (&'p mut JoinSet<()>, &'p CancellationToken);
+
+/// On workers: runs containers once, and removes those that nobody holds.
+fn start_runner(
+    file: &NodeFile,
+    policy: &Policy,
+    runtime: &Arc<DockerRuntime>,
+    (parts, stop): Running<'_>,
+) -> Option<Arc<Runner>> {
+    let runner = Arc::new(Runner::new(file.cluster.as_str().into(), policy.clone()));
+    let runner = file.roles.worker.then_some(runner)?;
+    let sweep = Arc::clone(&runner).sweep(Arc::clone(runtime), stop.clone());
+    parts.spawn(sweep);
+    Some(runner)
+}
+
+/// Renews the certificate in time; tells of each new one.
+fn start_renewal(
+    data_dir: &Path,
+    identity: &NodeIdentity,
+    (parts, stop): Running<'_>,
+) -> Arc<Notify> {
+    let renewed = Arc::new(Notify::new());
+    let (dir, notify) = (IdentityDir::new(data_dir), Arc::clone(&renewed));
+    parts.spawn(renewal::run(dir, identity.clone(), notify, stop.clone()));
+    renewed
 }
 
 /// Starts the data path between services, with the directory that the ledger has.

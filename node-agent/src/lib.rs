@@ -20,6 +20,7 @@ pub mod policy;
 pub mod probe;
 pub mod reconcile;
 pub mod renewal;
+pub mod runs;
 pub mod runtime;
 pub mod sampler;
 pub mod session;

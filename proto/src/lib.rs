@@ -49,6 +49,12 @@ mod redacted {
         }
     }
 
+    impl fmt::Debug for super::control::v1::BackupResponse {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "BackupResponse({} bytes)", self.data.len())
+        }
+    }
+
     impl fmt::Debug for super::control::v1::Secret {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             write!(f, "Secret({}, {} secret bytes)", self.name, self.pem.len())

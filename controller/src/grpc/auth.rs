@@ -42,7 +42,8 @@ pub(super) fn rule(path: &str) -> Option<Rule> {
             | "RemoveNode"
             | "CreateToken"
             | "ListTokens"
-            | "RevokeToken" => Admin,
+            | "RevokeToken"
+            | "Backup" => Admin,
             _ => return None,
         }),
         ("longshore.images.v1.ImageService", method) => Rule::Operator(match method {

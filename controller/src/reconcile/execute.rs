@@ -41,6 +41,11 @@ pub(super) fn execute(cluster: &Cluster, observed: &Observed) {
     }
 }
 
+/// Tells workers names at once: a container that is made beside the plan uses them.
+pub(crate) fn names_now(cluster: &Cluster) {
+    send_names(cluster, &cluster.fleet.snapshot(), &cluster.fleet.links());
+}
+
 /// Sends certificates to edges, and to nobody else: all of them where one changed, and once in
 /// each session. Before routes that name them.
 fn send_certificates(cluster: &Cluster, observed: &Observed) {
@@ -65,6 +70,7 @@ fn send_names(cluster: &Cluster, observed: &Observed, links: &BTreeMap<NodeId, L
         desired: &desired,
         observed,
         revoked: &cluster.trust.revoked(),
+        guests: &cluster.guests.apps(),
     };
     cluster.names(|directory| {
         let told = directory.look(&scene);

@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cluster::Cluster;
 
+pub(crate) use execute::names_now;
 #[cfg(feature = "mutants")]
 pub(crate) use plan::let_mistakes_through;
 

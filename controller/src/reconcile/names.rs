@@ -23,6 +23,7 @@ use longshore_model::{
     AppName, Desired, NodeId, Observed, Plan, ReplicaId, ReplicaStatus, ServiceKey,
 };
 
+use crate::guests::GuestApps;
 use crate::store::Said;
 
 type Services = BTreeMap<ServiceKey, Named>;
@@ -39,6 +40,8 @@ pub(crate) struct Scene<'a> {
     pub(crate) observed: &'a Observed,
     /// Serials that are refused.
     pub(crate) revoked: &'a Arc<HashSet<String>>,
+    /// Apps that have containers on nodes beside the plan.
+    pub(crate) guests: &'a GuestApps,
 }
 
 /// What a node that was heard of said.
@@ -54,6 +57,7 @@ pub(crate) struct Directory {
     plan: Option<Arc<Plan>>,
     desired: Option<Arc<Desired>>,
     revoked: Arc<HashSet<String>>,
+    guests: GuestApps,
     nodes: BTreeMap<NodeId, Heard>,
     addresses: BTreeMap<ServiceKey, Ipv4Addr>,
     generation: u64,
@@ -117,6 +121,7 @@ impl Directory {
             && same_plan.is_some_and(|known| Arc::ptr_eq(known, scene.plan))
             && same_desired.is_some_and(|known| Arc::ptr_eq(known, scene.desired))
             && Arc::ptr_eq(&self.revoked, scene.revoked)
+            && self.guests == *scene.guests
     }
 
     fn learn(&mut self, scene: &Scene<'_>) {
@@ -125,6 +130,7 @@ impl Directory {
         self.plan = Some(Arc::clone(scene.plan));
         self.desired = Some(Arc::clone(scene.desired));
         self.revoked = Arc::clone(scene.revoked);
+        self.guests.clone_from(scene.guests);
         self.hear(scene);
         // A service that was taken down keeps its address as long as it has replicas.
         let services = &scene.plan.services;
@@ -197,7 +203,9 @@ impl Directory {
         self.generation += 1;
         for node in workers {
             let here = at.get(node).cloned().unwrap_or_default();
-            let of_apps: BTreeSet<&AppName> = here.iter().map(|key| &key.app).collect();
+            let guests = self.guests.get(node).into_iter().flatten();
+            let of_apps: BTreeSet<&AppName> =
+                here.iter().map(|key| &key.app).chain(guests).collect();
             let all = of_apps
                 .into_iter()
                 .filter_map(|app| apps.get(app))

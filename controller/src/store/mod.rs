@@ -16,6 +16,7 @@
 
 mod contents;
 mod control;
+mod copies;
 mod history;
 mod images;
 mod mem;
@@ -34,6 +35,7 @@ mod laws;
 pub use self::contents::ContentChanges;
 pub use self::history::{Group, HistoryBatch, Span};
 pub use self::mem::MemStore;
+pub use self::record::payload;
 pub use self::redb::RedbStore;
 pub use self::repository::{EVENTS_MAX, Repository};
 pub use self::revisions::{

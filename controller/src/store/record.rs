@@ -50,13 +50,22 @@ pub(super) fn decode<T: DeserializeOwned>(
     key: &[u8],
     record: &[u8],
 ) -> Result<T, StoreError> {
+    let payload = payload(table, key, record)?;
+    serde_json::from_slice(payload).map_err(|error| corrupt(table, key, error.to_string()))
+}
+
+/// What a record holds, after its checksum was verified.
+///
+/// # Errors
+/// [`StoreError::Corrupt`] names its row.
+pub fn payload<'r>(table: Table, key: &[u8], record: &'r [u8]) -> Result<&'r [u8], StoreError> {
     let Some((sum, payload)) = record.split_first_chunk::<CHECKSUM_BYTES>() else {
         return Err(corrupt(table, key, "it is too short"));
     };
     if *sum != checksum(table, key, payload) {
         return Err(corrupt(table, key, "its checksum does not match"));
     }
-    serde_json::from_slice(payload).map_err(|error| corrupt(table, key, error.to_string()))
+    Ok(payload)
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ pub const EVENTS_MAX: u64 = 10_000;
 /// Rows read at a time when a whole table is read.
 const PAGE: usize = 1_000;
 
-const META: &[u8] = b"meta";
+pub(super) const META: &[u8] = b"meta";
 const WRITER: &[u8] = b"writer";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -496,7 +496,7 @@ fn last_event(store: &dyn Store) -> Result<u64, StoreError> {
     }
 }
 
-fn load(store: &dyn Store, meta: Meta, term: u64) -> Result<Loaded, StoreError> {
+pub(super) fn load(store: &dyn Store, meta: Meta, term: u64) -> Result<Loaded, StoreError> {
     let mut loaded = Loaded {
         meta,
         term,

@@ -90,6 +90,22 @@ async fn listed(lab: &Lab, apps: &[&str]) -> Result<Vec<pb::SecretInfo>, tonic::
     Ok(answer.into_inner().secrets)
 }
 
+/// The one secret with these contents is listed; what is shown of it.
+async fn lists(lab: &Lab, contents: &str) -> String {
+    let seen = listed(lab, &["shop"]).await.unwrap();
+    let known = pb::SecretInfo {
+        app: "shop".into(),
+        kind: "secret".into(),
+        name: "db_password".into(),
+        bytes: contents.len() as u64,
+        digest: ContentDigest::of(contents.as_bytes()).short().to_owned(),
+        services: vec!["web".into()],
+        until_ms: 0,
+    };
+    assert_eq!(seen, [known]);
+    format!("{seen:?}")
+}
+
 fn kept(lab: &Lab) -> Vec<String> {
     let contents = lab.controller.contents();
     let texts = contents.all.values();
@@ -142,21 +158,10 @@ async fn contents_reach_those_who_run_them_first_and_new_ones_are_a_new_revision
         target: "web".into(),
         ..Default::default()
     };
-    let seen = listed(&lab, &[]).await.unwrap();
-    let digest = ContentDigest::of(second.as_bytes()).short().to_owned();
-    let known = pb::SecretInfo {
-        app: "shop".into(),
-        kind: "secret".into(),
-        name: "db_password".into(),
-        bytes: second.len() as u64,
-        digest,
-        services: vec!["web".into()],
-        until_ms: 0,
-    };
-    assert_eq!(seen, [known]);
+    let seen = lists(&lab, &second).await;
     let cluster = &lab.controller;
     let shown = format!(
-        "{services:?} {seen:?} {:?} {:?} {:?} {:?} {:?} {:?} {details}",
+        "{services:?} {seen} {:?} {:?} {:?} {:?} {:?} {:?} {details}",
         admin.why(why).await,
         cluster.contents(),
         cluster.desired(),
@@ -176,7 +181,6 @@ async fn contents_reach_those_who_run_them_first_and_new_ones_are_a_new_revision
     let certs = node.kill().await;
     let mut node = FakeAgent::start(&lab, "a", certs, false).await;
     until_runs(&mut node, &second).await;
-    assert_eq!(listed(&lab, &["shop"]).await.unwrap().len(), 1);
     let down = pb::DownAppRequest { app: "shop".into() };
     lab.admin.clone().down_app(down).await.unwrap();
     assert!(kept(&lab).is_empty());

@@ -3,6 +3,7 @@
 // Helpers of tests fail a test by a panic, too.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod backup;
 mod cluster;
 mod enrolment;
 mod explain;
@@ -10,5 +11,6 @@ mod files;
 mod images;
 mod names;
 mod neighbours;
+mod runs;
 mod secrets;
 mod support;

@@ -82,9 +82,18 @@ pub struct DoctorArgs {
 pub enum SystemCommand {
     /// Versions, counts, and who is asking.
     Info,
+    /// Copy the whole cluster to a file, keys and secrets included; `controller restore` makes it anew.
+    Backup(BackupArgs),
     /// Write what status, why, events and the lists say to a file, for somebody who looks into a
     /// problem; without logs and secrets.
     SupportBundle(BundleArgs),
+}
+
+/// `system backup`
+#[derive(Debug, Args)]
+pub struct BackupArgs {
+    /// File to write; it must not be there. `-`: standard output.
+    pub file: PathBuf,
 }
 
 /// `system support-bundle`

@@ -1,9 +1,10 @@
-//! `exec`: a command in a replica.
+//! `exec`: a command in a replica. `run`: a container of its own.
 
 use std::collections::HashMap;
 use std::io::{IsTerminal, Write};
 
 use longshore_proto::control::v1 as pb;
+use longshore_proto::spec::v1::Words;
 use pb::exec_request::Message as In;
 use pb::exec_response::Message as Out;
 use tokio::io::AsyncReadExt;
@@ -12,8 +13,10 @@ use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::Run;
-use crate::cli::ExecArgs;
+use crate::cli::{ExecArgs, RunArgs};
 use crate::failure::{Exit, Failure};
+use crate::output::note;
+use crate::text::printable;
 
 /// Pieces of input under way.
 const QUEUE: usize = 16;
@@ -38,19 +41,7 @@ impl Drop for RawTerminal {
 }
 
 pub(super) async fn exec(run: &Run, args: ExecArgs) -> Result<Exit, Failure> {
-    if args.tty && !std::io::stdin().is_terminal() {
-        return Err(Failure::new("-t needs a terminal")
-            .exit(Exit::Usage)
-            .hint("leave -t out"));
-    }
-    let mut env = HashMap::new();
-    for pair in &args.env {
-        let (name, value) = pair
-            .split_once('=')
-            .ok_or_else(|| Failure::new(format!("{pair:?} is no NAME=VALUE")).exit(Exit::Usage))?;
-        env.insert(name.to_owned(), value.to_owned());
-    }
-    let mut client = run.connect(None).await?;
+    check_terminal(args.tty)?;
     let start = pb::ExecStart {
         target: args.target,
         command: args.command,
@@ -58,16 +49,61 @@ pub(super) async fn exec(run: &Run, args: ExecArgs) -> Result<Exit, Failure> {
         stdin: args.interactive,
         user: args.user.unwrap_or_default(),
         working_dir: args.workdir.unwrap_or_default(),
-        env,
+        env: variables(&args.env)?,
     };
+    follow(run, In::Start(start), args.interactive, args.tty).await
+}
+
+/// A container like the service's replicas, removed with its end or with ours.
+pub(super) async fn run(run: &Run, args: RunArgs) -> Result<Exit, Failure> {
+    check_terminal(args.tty)?;
+    let command = (!args.command.is_empty()).then_some(Words {
+        words: args.command,
+    });
+    let entrypoint = args.entrypoint.map(|word| Words { words: vec![word] });
+    let start = pb::RunStart {
+        service: args.service,
+        entrypoint,
+        command,
+        tty: args.tty,
+        stdin: args.interactive,
+        user: args.user.unwrap_or_default(),
+        working_dir: args.workdir.unwrap_or_default(),
+        env: variables(&args.env)?,
+    };
+    follow(run, In::Run(start), args.interactive, args.tty).await
+}
+
+fn check_terminal(tty: bool) -> Result<(), Failure> {
+    if tty && !std::io::stdin().is_terminal() {
+        return Err(Failure::new("-t needs a terminal")
+            .exit(Exit::Usage)
+            .hint("leave -t out"));
+    }
+    Ok(())
+}
+
+fn variables(pairs: &[String]) -> Result<HashMap<String, String>, Failure> {
+    let split = |pair: &String| {
+        let pair = pair
+            .split_once('=')
+            .ok_or_else(|| Failure::new(format!("{pair:?} is no NAME=VALUE")).exit(Exit::Usage))?;
+        Ok((pair.0.to_owned(), pair.1.to_owned()))
+    };
+    pairs.iter().map(split).collect()
+}
+
+/// Sends the first message, hands on both directions, ends with the command's code.
+async fn follow(run: &Run, start: In, interactive: bool, tty: bool) -> Result<Exit, Failure> {
+    let mut client = run.connect(None).await?;
     let (sender, receiver) = mpsc::channel(QUEUE);
     let first = pb::ExecRequest {
-        message: Some(In::Start(start)),
+        message: Some(start),
     };
     if sender.send(first).await.is_err() {
         return Err(Failure::new("the command could not be sent"));
     }
-    if args.interactive {
+    if interactive {
         tokio::spawn(send_stdin(sender));
     } else {
         drop(sender);
@@ -76,7 +112,7 @@ pub(super) async fn exec(run: &Run, args: ExecArgs) -> Result<Exit, Failure> {
         .exec(ReceiverStream::new(receiver))
         .await
         .map_err(engine_failed)?;
-    let raw = args.tty.then(RawTerminal::enter).transpose()?;
+    let raw = tty.then(RawTerminal::enter).transpose()?;
     let exit = loop {
         let next = tokio::select! {
             next = output.next() => next,
@@ -95,6 +131,7 @@ pub(super) async fn exec(run: &Run, args: ExecArgs) -> Result<Exit, Failure> {
             Some(Ok(message)) => match message.message {
                 Some(Out::Stdout(bytes)) => write(std::io::stdout(), &bytes)?,
                 Some(Out::Stderr(bytes)) => write(std::io::stderr(), &bytes)?,
+                Some(Out::Placed(placed)) => say_where(run, &placed, tty),
                 Some(Out::ExitCode(code)) => {
                     break Exit::Command(u8::try_from(code).unwrap_or(CANNOT_RUN));
                 }
@@ -104,6 +141,17 @@ pub(super) async fn exec(run: &Run, args: ExecArgs) -> Result<Exit, Failure> {
     };
     drop(raw);
     Ok(exit)
+}
+
+/// Where it runs, to whoever wants to know.
+fn say_where(run: &Run, placed: &pb::RunPlaced, tty: bool) {
+    if run.global.quiet {
+        return;
+    }
+    let (service, node, id) = (&placed.service, &placed.node, &placed.run_id);
+    let line = printable(&format!("{service} on {node} (run {id})"));
+    // A raw terminal goes down, but not back to the left.
+    note(&if tty { line + "\r" } else { line });
 }
 
 /// Exit code 125 unless the failure has a better one.

@@ -4,6 +4,7 @@ mod app;
 mod approve;
 mod autoscale;
 mod builds;
+mod backup;
 mod certificates;
 mod config;
 mod context;
@@ -204,6 +205,7 @@ pub(crate) async fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Rollout(command) => rollout::rollout(&run, &command).await,
         Command::Restart(args) => rollout::restart(&run, &args).await,
         Command::Exec(args) => exec::exec(&run, args).await,
+        Command::Run(args) => exec::run(&run, args).await,
         Command::Wait(args) => wait::wait(&run, &args).await,
         Command::Token(command) => token::token(&run, &command).await,
         Command::Secret(command) => secret::secret(&run, &command).await,
@@ -211,6 +213,7 @@ pub(crate) async fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Proxy(command) => proxy::proxy(&run, &command).await,
         Command::Doctor(args) => doctor::doctor(&run, &args).await,
         Command::System(SystemCommand::Info) => doctor::info(&run).await,
+        Command::System(SystemCommand::Backup(args)) => backup::backup(&run, &args).await,
         Command::System(SystemCommand::SupportBundle(args)) => support::bundle(&run, &args).await,
         Command::Context(command) => context::context(&run, &command),
         Command::Completion(args) => {

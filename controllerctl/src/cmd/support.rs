@@ -210,7 +210,7 @@ fn archive(cluster: &str, parts: &Parts) -> Result<Vec<u8>, Failure> {
 }
 
 /// A new file that only its owner reads.
-fn write(file: &Path, bytes: &[u8]) -> Result<(), Failure> {
+pub(super) fn write(file: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let mut options = OpenOptions::new();
     let opened = options.write(true).create_new(true).mode(0o600).open(file);
     let written = opened.and_then(|mut to| to.write_all(bytes));

@@ -13,6 +13,7 @@ mod names;
 mod reason;
 mod route;
 mod routes;
+mod runs;
 mod spec;
 
 pub use agent::{
@@ -29,6 +30,7 @@ pub use names::{names_from_pb, names_to_pb};
 pub use reason::{fail_reason_from_pb, fail_reason_to_pb};
 pub use route::{route_spec_from_pb, route_spec_to_pb};
 pub use routes::{routes_from_pb, routes_to_pb};
+pub use runs::{RunSpec, run_from_pb, run_to_pb};
 pub use spec::{
     container_spec_from_pb, container_spec_to_pb, service_spec_from_pb, service_spec_to_pb,
 };

@@ -75,12 +75,7 @@ fn service(service: pb::Named) -> Result<(ServiceKey, Named), WireError> {
     })?;
     let hosts: Vec<(String, String)> = service.hosts.into_iter().collect();
     let hosts = list("services.hosts", HOSTS_MAX, hosts, |(name, at)| {
-        let name = short("services.hosts", HOST_BYTES_MAX, name)?;
-        // It becomes a word of a file.
-        if name.is_empty() || name.contains(|c: char| !c.is_ascii_graphic() || c == ':') {
-            return Err(invalid("services.hosts", format!("{name:?} is no name")));
-        }
-        Ok((name, address("services.hosts", &at)?))
+        host("services.hosts", name, &at)
     })?;
     let named = Named {
         address: address("services.address", &service.address)?,
@@ -90,6 +85,20 @@ fn service(service: pb::Named) -> Result<(ServiceKey, Named), WireError> {
         drain_ms: service.drain_ms,
     };
     Ok((key, named))
+}
+
+/// A name that a container is told, and its address.
+pub(crate) fn host(
+    field: &'static str,
+    name: String,
+    at: &str,
+) -> Result<(String, Ipv4Addr), WireError> {
+    let name = short(field, HOST_BYTES_MAX, name)?;
+    // It becomes a word of a file.
+    if name.is_empty() || name.contains(|c: char| !c.is_ascii_graphic() || c == ':') {
+        return Err(invalid(field, format!("{name:?} is no name")));
+    }
+    Ok((name, address(field, at)?))
 }
 
 fn replica(replica: pb::NamedReplica) -> Result<NamedReplica, WireError> {

@@ -120,7 +120,7 @@ impl DockerRuntime {
         error
     }
 
-    fn filters(&self) -> HashMap<String, Vec<String>> {
+    pub(super) fn filters(&self) -> HashMap<String, Vec<String>> {
         let labels = vec![
             format!("{LABEL_MANAGED}=true"),
             format!("{LABEL_CLUSTER}={}", self.cluster),
@@ -228,7 +228,7 @@ fn inspection_of(state: &ContainerState, now: SystemTime) -> Inspection {
     }
 }
 
-fn piece(output: LogOutput) -> (Channel, Vec<u8>) {
+pub(super) fn piece(output: LogOutput) -> (Channel, Vec<u8>) {
     match output {
         LogOutput::StdErr { message } => (Channel::Stderr, message.to_vec()),
         LogOutput::StdOut { message }

@@ -9,6 +9,7 @@ use longshore_model::{ImageRef, ReplicaId};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
+use super::runs_fake::FakeRun;
 use super::{
     Condition, Container, ContainerId, EngineInfo, ErrorKind, ExecHealth, ExecOptions, ExecRun,
     Inspection, Launch, LogOptions, Output, Runtime, RuntimeError,
@@ -63,7 +64,11 @@ pub(crate) struct State {
     pub(crate) starting: usize,
     pub(crate) starting_peak: usize,
     pub(crate) pulls: u32,
-    next: u64,
+    /// Containers of runs, by id: the run, and the files that were put into it.
+    pub(crate) runs: BTreeMap<ContainerId, FakeRun>,
+    /// What the next start of a run is refused with.
+    pub(crate) run_refused: Option<String>,
+    pub(super) next: u64,
 }
 
 /// Calls take simulated time: a start 200 ms, as the real one.
@@ -185,7 +190,7 @@ impl FakeRuntime {
         Ok(())
     }
 
-    fn check(&self) -> Result<MutexGuard<'_, State>, RuntimeError> {
+    pub(super) fn check(&self) -> Result<MutexGuard<'_, State>, RuntimeError> {
         let state = self.state();
         match &state.away {
             Some(kind) => Err(error(kind.clone())),
@@ -194,7 +199,7 @@ impl FakeRuntime {
     }
 }
 
-fn error(kind: ErrorKind) -> RuntimeError {
+pub(super) fn error(kind: ErrorKind) -> RuntimeError {
     RuntimeError {
         kind,
         attempted: "doing as asked".into(),
@@ -262,6 +267,11 @@ impl Runtime for FakeRuntime {
         if let Some(kind) = state.file_errors.pop_front() {
             return Err(error(kind));
         }
+        if let Some(run) = state.runs.get_mut(id) {
+            let files = launch.files.iter();
+            run.files = files.map(|(file, _)| file.target.clone()).collect();
+            return Ok(());
+        }
         let Some(container) = state.containers.get_mut(id) else {
             return Err(error(ErrorKind::NotFound));
         };
@@ -289,6 +299,13 @@ impl Runtime for FakeRuntime {
             .or_else(|| state.start_errors.pop_front())
         {
             return Err(error(kind));
+        }
+        if state.runs.contains_key(id) {
+            let refused = state.run_refused.take();
+            return refused.map_or(Ok(()), |detail| {
+                let error = error(ErrorKind::Refused);
+                Err(RuntimeError { detail, ..error })
+            });
         }
         let Some(container) = state.containers.get_mut(id) else {
             return Err(error(ErrorKind::NotFound));
@@ -342,8 +359,9 @@ impl Runtime for FakeRuntime {
         if let Some(kind) = state.remove_errors.pop_front() {
             return Err(error(kind));
         }
-        let gone = state.containers.remove(id);
-        gone.map(|_| ()).ok_or_else(|| error(ErrorKind::NotFound))
+        let run = state.runs.remove(id).map(|_| ());
+        let gone = state.containers.remove(id).map(|_| ());
+        gone.or(run).ok_or_else(|| error(ErrorKind::NotFound))
     }
 
     async fn pull(&self, image: &ImageRef) -> Result<(), RuntimeError> {

@@ -9,11 +9,17 @@
 pub mod archive;
 pub mod create;
 pub mod docker;
+mod docker_runs;
 #[cfg(test)]
 pub(crate) mod fake;
 mod held;
 #[cfg(test)]
+mod real_runs_tests;
+#[cfg(test)]
 mod real_tests;
+pub mod runs;
+#[cfg(test)]
+pub(crate) mod runs_fake;
 mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -207,7 +213,7 @@ pub struct ExecOptions {
     pub env: Vec<String>,
 }
 
-/// A command that runs.
+/// A command that runs, or a container that was attached to.
 pub struct ExecRun {
     /// The engine's id of it.
     pub id: String,
@@ -218,7 +224,7 @@ pub struct ExecRun {
 }
 
 /// Calls of the engine that the agent makes.
-pub trait Runtime: Send + Sync + 'static {
+pub trait Runtime: runs::Runs {
     /// What the engine is. Deadline 5 s.
     fn info(&self) -> impl Future<Output = Result<EngineInfo, RuntimeError>> + Send;
 

@@ -25,7 +25,7 @@ use tonic::{Code, Status, Streaming};
 use super::SessionParts;
 use super::contents::{forget_others, take_contents};
 use super::reports::Reporter;
-use super::streams::Streams;
+use super::streams::{NodeView, Streams};
 use crate::edge;
 use crate::identity::NodeFile;
 use crate::join::dial;
@@ -312,9 +312,12 @@ impl Live {
             }
             Some(In::OpenStream(open)) => {
                 let snapshot = parts.snapshots.borrow().clone();
-                let config = parts.proxy_config.as_deref();
-                self.streams
-                    .open(Arc::clone(&parts.runtime), &snapshot, config, open);
+                let node = NodeView {
+                    snapshot: &snapshot,
+                    proxy_config: parts.proxy_config.as_deref(),
+                    runner: parts.runner.as_ref(),
+                };
+                self.streams.open(Arc::clone(&parts.runtime), &node, open);
             }
             Some(In::StreamData(data)) => self.streams.data(data),
             Some(In::StreamEnd(end)) => self.streams.end(end.stream_id),

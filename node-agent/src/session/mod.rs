@@ -29,6 +29,7 @@ use crate::identity::{IdentityDir, NodeIdentity};
 use crate::ledger::Ledger;
 use crate::mesh;
 use crate::reconcile::{AgentClock, Chain, Snapshot};
+use crate::runs::Runner;
 use crate::runtime::{EngineInfo, Runtime};
 use crate::sampler::Sampler;
 
@@ -61,6 +62,8 @@ pub struct SessionParts<R> {
     pub names: Option<mesh::Handle>,
     /// What HAProxy is loaded with; none on a node that is no edge.
     pub proxy_config: Option<PathBuf>,
+    /// Runs containers once; none on a node that is no worker.
+    pub runner: Option<Arc<Runner>>,
     /// From the reconciler.
     pub snapshots: watch::Receiver<Snapshot>,
     /// Images that were fetched ahead.

@@ -15,7 +15,9 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use crate::reconcile::Snapshot;
-use crate::runtime::{Channel, ExecOptions, LogOptions, Output, Runtime, RuntimeError};
+use crate::runs::{Begun, RUN_MAX, RunError, Runner};
+use crate::runtime::runs::RunOrder;
+use crate::runtime::{Channel, ExecOptions, ExecRun, LogOptions, Output, Runtime, RuntimeError};
 
 /// Streams of one session.
 const STREAMS_MAX: usize = 32;
@@ -31,6 +33,16 @@ const SECRET: &str = "dynamic-cookie-key ";
 const COMMAND_WORDS_MAX: usize = 256;
 
 type Bulk = mpsc::Sender<pb::SessionRequest>;
+
+/// What streams are opened with.
+pub struct NodeView<'n> {
+    /// Replicas and their containers.
+    pub snapshot: &'n Snapshot,
+    /// What HAProxy is loaded with; none on a node that is no edge.
+    pub proxy_config: Option<&'n Path>,
+    /// Runs containers once; none on a node that is no worker.
+    pub runner: Option<&'n Arc<Runner>>,
+}
 
 /// Open streams of one session; all end with it.
 pub struct Streams {
@@ -66,15 +78,18 @@ impl Streams {
     pub fn open<R: Runtime>(
         &mut self,
         runtime: Arc<R>,
-        snapshot: &Snapshot,
-        proxy_config: Option<&Path>,
+        node: &NodeView<'_>,
         message: pb::OpenStream,
     ) {
         self.open.retain(|_, stream| !stream.task.is_finished());
         let id = message.stream_id;
         let (stdin, input) = mpsc::channel(STDIN_QUEUE);
-        let planned = self.plan(snapshot, proxy_config, message);
-        let wants_stdin = matches!(&planned, Ok(Work::Exec(_, options)) if options.stdin);
+        let planned = self.plan(node, message);
+        let wants_stdin = match &planned {
+            Ok(Work::Exec(_, options)) => options.stdin,
+            Ok(Work::Run(_, order)) => order.stdin,
+            _ => false,
+        };
         let bulk = self.bulk.clone();
         let task = tokio::spawn(async move {
             let ended = match planned {
@@ -83,6 +98,10 @@ impl Streams {
                 }
                 Ok(Work::Exec(container, options)) => {
                     exec(&*runtime, &container, &options, id, &bulk, input).await
+                }
+                Ok(Work::Run(runner, order)) => {
+                    let begun = runner.begin(&runtime, &order).await;
+                    run(begun, id, &bulk, input).await
                 }
                 Ok(Work::ProxyConfig(path)) => proxy_config_file(&path, id, &bulk).await,
                 Err(why) => Err(why),
@@ -106,12 +125,7 @@ impl Streams {
         self.open.insert(id, stream);
     }
 
-    fn plan(
-        &self,
-        snapshot: &Snapshot,
-        proxy_config: Option<&Path>,
-        message: pb::OpenStream,
-    ) -> Result<Work, String> {
+    fn plan(&self, node: &NodeView<'_>, message: pb::OpenStream) -> Result<Work, String> {
         if self.open.len() >= STREAMS_MAX {
             return Err(format!(
                 "this node serves {STREAMS_MAX} streams already; try again later"
@@ -122,7 +136,11 @@ impl Streams {
         }
         let container = |replica: u64| {
             let replica = ReplicaId(replica);
-            let view = snapshot.replicas.iter().find(|view| view.id == replica);
+            let view = node
+                .snapshot
+                .replicas
+                .iter()
+                .find(|view| view.id == replica);
             let container = view.and_then(|view| view.container.clone());
             container.ok_or_else(|| format!("{replica} has no container here"))
         };
@@ -155,8 +173,13 @@ impl Streams {
                 Work::Exec(container(exec.replica_id)?, options)
             }
             Some(Kind::ProxyConfig(_)) => {
-                let path = proxy_config.ok_or("this node is no edge")?;
+                let path = node.proxy_config.ok_or("this node is no edge")?;
                 Work::ProxyConfig(path.to_owned())
+            }
+            Some(Kind::Run(run)) => {
+                let runner = node.runner.ok_or("this node is no worker")?;
+                let order = RunOrder::from_pb(*run, runner.cluster())?;
+                Work::Run(Arc::clone(runner), Box::new(order))
             }
             None => return Err("this agent does not know that kind of stream".into()),
         })
@@ -197,6 +220,7 @@ impl Streams {
 enum Work {
     Logs(String, LogOptions),
     Exec(String, ExecOptions),
+    Run(Arc<Runner>, Box<RunOrder>),
     ProxyConfig(PathBuf),
 }
 
@@ -248,9 +272,48 @@ async fn exec<R: Runtime>(
     options: &ExecOptions,
     id: u64,
     bulk: &Bulk,
-    mut input: mpsc::Receiver<Vec<u8>>,
+    input: mpsc::Receiver<Vec<u8>>,
 ) -> Result<Option<i64>, String> {
-    let mut run = runtime.exec(container, options).await.map_err(words)?;
+    let run = runtime.exec(container, options).await.map_err(words)?;
+    let exec = run.id.clone();
+    relay(run, id, bulk, input).await?;
+    runtime.exec_exit_code(&exec).await.map_err(words)
+}
+
+/// A container of its own, from its start to its end.
+async fn run<R: Runtime>(
+    begun: Result<Begun<R>, RunError>,
+    id: u64,
+    bulk: &Bulk,
+    input: mpsc::Receiver<Vec<u8>>,
+) -> Result<Option<i64>, String> {
+    let (lease, attached) = match begun.map_err(|error| error.to_string())? {
+        Begun::Running(lease, attached) => (lease, attached),
+        Begun::CannotRun(code, why) => {
+            let line = (Channel::Stderr, format!("{why}\n").into_bytes());
+            let output = futures_util::stream::iter([Ok(line)]);
+            forward(Box::pin(output), id, bulk).await?;
+            return Ok(Some(code));
+        }
+    };
+    let whole = async {
+        relay(attached, id, bulk, input).await?;
+        lease.wait().await.map_err(words)
+    };
+    let ended = tokio::time::timeout(RUN_MAX, whole).await;
+    let hours = RUN_MAX.as_secs() / 3_600;
+    let code = ended.map_err(|_| format!("a run ends after {hours} h; it was removed"))??;
+    lease.end().await;
+    Ok(Some(code))
+}
+
+/// Hands on what comes in and what goes out, until the latter ends.
+async fn relay(
+    mut run: ExecRun,
+    id: u64,
+    bulk: &Bulk,
+    mut input: mpsc::Receiver<Vec<u8>>,
+) -> Result<(), String> {
     let feed = async {
         while let Some(piece) = input.recv().await {
             if piece.is_empty() || run.input.write_all(&piece).await.is_err() {
@@ -263,10 +326,9 @@ async fn exec<R: Runtime>(
         std::future::pending::<()>().await;
     };
     tokio::select! {
-        forwarded = forward(run.output, id, bulk) => forwarded?,
-        () = feed => {}
+        forwarded = forward(run.output, id, bulk) => forwarded,
+        () = feed => Ok(()),
     }
-    runtime.exec_exit_code(&run.id).await.map_err(words)
 }
 
 async fn forward(mut output: Output, id: u64, bulk: &Bulk) -> Result<(), String> {

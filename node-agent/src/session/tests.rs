@@ -28,6 +28,7 @@ use tonic::{Request, Response, Status, Streaming};
 mod contents;
 mod joining;
 mod names;
+mod runs;
 
 use super::*;
 use crate::identity::IdentityDir;
@@ -320,6 +321,9 @@ fn start(dir: &Path, runtime: FakeRuntime) -> Agent {
     };
     tokio::spawn(reconciler.run(stop.clone()));
     let renewed = Arc::new(Notify::new());
+    let runner = Arc::new(Runner::new("test".into(), Policy::default()));
+    let sweep = Arc::clone(&runner).sweep(Arc::clone(&runtime), stop.clone());
+    tokio::spawn(sweep);
     let parts = SessionParts {
         identity,
         identity_dir: IdentityDir::new(dir),
@@ -329,6 +333,7 @@ fn start(dir: &Path, runtime: FakeRuntime) -> Agent {
         certificates: Some(watch::channel(Arc::default()).0),
         contents: Some(holds),
         names: Some(handle),
+        runner: Some(Arc::clone(&runner)),
         snapshots,
         ahead: watch::channel(Vec::new()).1,
         edge_reports: watch::channel(EdgeReading::default()).1,

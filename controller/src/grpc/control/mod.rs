@@ -2,6 +2,7 @@
 
 mod apply;
 mod autoscale;
+mod backup;
 mod beforehand;
 mod certificates;
 mod decisions;
@@ -17,6 +18,7 @@ mod logs;
 mod nodes;
 mod proxy;
 mod rollout;
+mod run;
 mod scale;
 mod secrets;
 mod secrets_listed;
@@ -401,6 +403,18 @@ impl ControlService for Control {
     ) -> Result<Response<Self::ProxyConfigStream>, Status> {
         let stream = proxy::config(&self.cluster, &request.into_inner().node)?;
         Ok(Response::new(Box::pin(stream)))
+    }
+
+    type BackupStream = Out<pb::BackupResponse>;
+
+    async fn backup(
+        &self,
+        request: Request<pb::BackupRequest>,
+    ) -> Result<Response<Self::BackupStream>, Status> {
+        let (cluster, by) = (Arc::clone(&self.cluster), auth::operator(&request)?);
+        let pieces = blocking(move || backup::backup(&cluster, &by)).await?;
+        let pieces = tokio_stream::iter(pieces.into_iter().map(Ok));
+        Ok(Response::new(Box::pin(pieces)))
     }
 
     type ExecStream = Out<pb::ExecResponse>;

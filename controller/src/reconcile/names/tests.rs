@@ -12,6 +12,7 @@ struct Rig {
     desired: Desired,
     observed: Observed,
     revoked: Arc<HashSet<String>>,
+    guests: GuestApps,
     directory: Directory,
 }
 
@@ -53,6 +54,7 @@ impl Rig {
             desired: Desired::default(),
             observed: Observed::default(),
             revoked: Arc::default(),
+            guests: GuestApps::default(),
             directory: Directory::default(),
         };
         for (id, service, node) in [(1, "redis", "b"), (2, "web", "a"), (3, "web", "b")] {
@@ -119,6 +121,7 @@ impl Rig {
             desired: &Arc::new(self.desired.clone()),
             observed: &self.observed,
             revoked: &self.revoked,
+            guests: &self.guests,
         };
         self.directory.look(&scene).clone()
     }
@@ -153,6 +156,19 @@ fn each_node_is_told_of_the_apps_that_it_runs() {
     (other.id, other.roles.worker) = ("c".parse().unwrap(), true);
     rig.desired.nodes.insert(other.id.clone(), other);
     assert_eq!(rig.told("edge"), None);
+    assert_eq!(rig.told("c").unwrap().services, Services::new());
+}
+
+#[test]
+fn a_node_is_told_of_apps_that_have_a_run_there_as_long_as_it_runs() {
+    let mut rig = Rig::new();
+    let mut other = rig.desired.nodes.values().next().unwrap().clone();
+    other.id = "c".parse().unwrap();
+    rig.desired.nodes.insert(other.id.clone(), other);
+    let app = key("web").app;
+    rig.guests = [("c".parse().unwrap(), [app].into())].into();
+    assert_eq!(listed(&rig.told("c").unwrap(), "web"), [2, 3]);
+    rig.guests.clear();
     assert_eq!(rig.told("c").unwrap().services, Services::new());
 }
 

@@ -1,5 +1,7 @@
 //! A real controller in this process, and agents that only pretend to run containers.
 
+mod streams;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -53,7 +55,7 @@ impl Lab {
         Self::run(dir).await
     }
 
-    async fn run(dir: tempfile::TempDir) -> Self {
+    pub(crate) async fn run(dir: tempfile::TempDir) -> Self {
         let data = dir.path().join("data");
         // In one process the last calls of a stopped controller must end before the file is free.
         let opening = async {
@@ -95,8 +97,8 @@ impl Lab {
         }
     }
 
-    /// Stops in good order and starts again on the same directory.
-    pub(crate) async fn restart(self) -> Self {
+    /// Stops in good order: the directory, and where it is.
+    pub(crate) async fn stop(self) -> (tempfile::TempDir, PathBuf) {
         let Self {
             dir,
             stop,
@@ -108,7 +110,13 @@ impl Lab {
         stop.cancel();
         running.await.unwrap().unwrap();
         drop((controller, admin));
-        Self::run(dir).await
+        let path = dir.path().to_owned();
+        (dir, path)
+    }
+
+    /// Stops in good order and starts again on the same directory.
+    pub(crate) async fn restart(self) -> Self {
+        Self::run(self.stop().await.0).await
     }
 
     pub(crate) fn data_dir(&self) -> PathBuf {
@@ -275,6 +283,9 @@ pub(crate) struct Told {
     /// All of them, in their order; and how many there were before the last assignment.
     pub(crate) contents: Vec<agent::Contents>,
     pub(crate) contents_before: usize,
+    /// Containers that it shall run once, each with the names that it knew then.
+    pub(crate) runs: Vec<(agent::RunStream, Option<agent::Names>)>,
+    pub(crate) streams_ended: usize,
     pub(crate) ended: Option<String>,
 }
 
@@ -293,12 +304,24 @@ pub(crate) struct FakeAgent {
 
 impl FakeAgent {
     pub(crate) async fn start(lab: &Lab, name: &str, certs: Arc<CertHolder>, edge: bool) -> Self {
+        Self::resume(lab, name, certs, edge, &agent::Assignment::default()).await
+    }
+
+    /// One that was told this before, and runs it.
+    pub(crate) async fn resume(
+        lab: &Lab,
+        name: &str,
+        certs: Arc<CertHolder>,
+        edge: bool,
+        holds: &agent::Assignment,
+    ) -> Self {
         let trust = ServerTrust::Ca(lab.ca.clone());
         let channel = reach(&lab.url, Some(Arc::clone(&certs)), trust).await;
         let (sender, told) = watch::channel(Told::default());
         let (says, ails) = (Says::default(), Ails::default());
         let heard = (Arc::clone(&says), Arc::clone(&ails));
-        let fake = serve(channel, sender, edge, name.to_owned(), heard);
+        let hello = (name.to_owned(), holds.clone());
+        let fake = serve(channel, sender, edge, hello, heard);
         let task = tokio::spawn(fake);
         Self {
             certs,
@@ -352,7 +375,7 @@ async fn serve(
     channel: Channel,
     told: watch::Sender<Told>,
     edge: bool,
-    name: String,
+    (name, holds): (String, agent::Assignment),
     heard: (Says, Ails),
 ) {
     let (sender, requests) = mpsc::channel(64);
@@ -366,6 +389,7 @@ async fn serve(
     let hello = agent::Hello {
         capacity: capacity.clone(),
         boot_id: name,
+        assignment_generation: holds.generation,
         peer_port: 7447,
         ..Default::default()
     };
@@ -373,6 +397,8 @@ async fn serve(
     let node = agent::NodeReport {
         engine,
         capacity,
+        assignment_generation: holds.generation,
+        replicas: holds.replicas.iter().map(healthy).collect(),
         cpu_ratio: Some(0.1),
         advice: vec!["little disk".into()],
         // 1970, for doctor to find.
@@ -454,12 +480,23 @@ impl Fake {
                 self.told.send_modify(|told| told.contents.push(contents));
                 Vec::new()
             }
-            Down::OpenStream(open) => answer(&open),
+            Down::OpenStream(open) => {
+                if let Some(agent::open_stream::Kind::Run(run)) = &open.kind {
+                    let names = self.told.borrow().names.clone();
+                    let run = (agent::RunStream::clone(run), names);
+                    self.told.send_modify(|told| told.runs.push(run));
+                }
+                streams::answer(&open)
+            }
             Down::Names(names) => {
                 self.told.send_modify(|told| told.names = Some(names));
                 Vec::new()
             }
-            Down::StreamData(_) | Down::StreamEnd(_) => Vec::new(),
+            Down::StreamEnd(_) => {
+                self.told.send_modify(|told| told.streams_ended += 1);
+                Vec::new()
+            }
+            Down::StreamData(_) => Vec::new(),
         }
     }
 }
@@ -495,51 +532,6 @@ fn servers(routes: &agent::Routes) -> Vec<agent::ServerStatus> {
         ..Default::default()
     };
     unique.into_values().map(status).collect()
-}
-
-/// Two log lines, or the command said back.
-fn answer(open: &agent::OpenStream) -> Vec<agent::session_request::Message> {
-    use agent::session_request::Message as Up;
-    let stream_id = open.stream_id;
-    let data = |text: String| {
-        let channel = agent::Channel::Stdout.into();
-        Up::StreamData(agent::StreamData {
-            stream_id,
-            channel,
-            data: text.into_bytes(),
-        })
-    };
-    let end = |exit_code| {
-        Up::StreamEnd(agent::StreamEnd {
-            stream_id,
-            exit_code,
-            ..Default::default()
-        })
-    };
-    match &open.kind {
-        Some(agent::open_stream::Kind::Logs(logs)) => {
-            // The engine's clock, as `docker logs --timestamps` prints it.
-            let at = |ns: u32| match logs.timestamps {
-                true => format!("2026-11-21T12:04:10.{ns:09}Z "),
-                false => String::new(),
-            };
-            let id = logs.replica_id;
-            let mut said = vec![data(format!("{}hello from r{id}\n{}bye", at(1), at(2)))];
-            if !logs.follow {
-                said.push(end(None));
-            }
-            said
-        }
-        Some(agent::open_stream::Kind::Exec(exec)) => {
-            vec![data(exec.command.join(" ")), end(Some(7))]
-        }
-        Some(agent::open_stream::Kind::ProxyConfig(_)) => {
-            let parts = ["global\n", "defaults\n"];
-            let said = parts.map(|part| data(part.to_owned())).into_iter();
-            said.chain([end(None)]).collect()
-        }
-        None => Vec::new(),
-    }
 }
 
 /// An app of one service with one route.

@@ -41,6 +41,7 @@ impl ControlService for Fake {
     type WatchStream = Many<pb::WatchResponse>;
     type EventsStream = Many<pb::EventsResponse>;
     type LogsStream = Many<pb::LogsResponse>;
+    type BackupStream = Many<pb::BackupResponse>;
     type ExecStream = Many<pb::ExecResponse>;
     type ProxyConfigStream = Many<pb::ProxyConfigResponse>;
 
@@ -466,20 +467,13 @@ impl ControlService for Fake {
         Ok(Response::new(explain::proxy_config(&request.into_inner())?))
     }
 
+    async fn backup(&self, request: Request<pb::BackupRequest>) -> Answer<Self::BackupStream> {
+        Self::needs(&request, OperatorRole::Admin)?;
+        Ok(Response::new(stores::backup(&self.world())))
+    }
+
     async fn exec(&self, request: Request<Streaming<pb::ExecRequest>>) -> Answer<Self::ExecStream> {
-        use pb::exec_response::Message as Out;
         let first = request.into_inner().message().await?.unwrap();
-        let Some(pb::exec_request::Message::Start(start)) = first.message else {
-            return Err(Status::invalid_argument("no start"));
-        };
-        if start.command[0] == "nope" {
-            return Err(Status::failed_precondition("the engine cannot run nope"));
-        }
-        let out = |message| pb::ExecResponse {
-            message: Some(message),
-        };
-        let text = start.command.join(" ").into_bytes();
-        let answers = vec![out(Out::Stdout(text)), out(Out::ExitCode(42))];
-        Ok(Response::new(many(answers)))
+        Ok(Response::new(stores::exec(first)?))
     }
 }

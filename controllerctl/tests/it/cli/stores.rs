@@ -1,4 +1,6 @@
-//! `secret`: what is kept, and never what is in it.
+//! `secret`: what is kept, and never what is in it. `run`: a container of its own.
+
+use std::os::unix::fs::PermissionsExt;
 
 use super::fake::Cluster;
 use super::{json, run};
@@ -34,4 +36,48 @@ fn secrets_are_listed_in_every_form() {
     let (code, _, err) = run(&cluster, &["secret", "ls", "shp"]);
     assert_eq!(code, 1, "{err}");
     assert!(err.contains("there is no app \"shp\""), "{err}");
+}
+
+#[test]
+fn run_says_where_on_stderr_and_ends_with_the_commands_own_code() {
+    let cluster = Cluster::start();
+    let args = [
+        "run", "--rm", "-e", "A=1", "hello", "migrate", "--all", "-v",
+    ];
+    let (code, out, err) = run(&cluster, &args);
+    assert_eq!((code, out.as_str()), (42, "migrate --all -v A=1"));
+    assert_eq!(err, "hello/hello on node1 (run ab12)\n");
+    let quiet = run(&cluster, &["run", "-q", "--entrypoint", "sh", "hello"]);
+    assert_eq!(quiet, (42, "sh".into(), String::new()));
+    let (code, _, err) = run(&cluster, &["run", "huge"]);
+    assert_eq!(code, 125, "{err}");
+    assert!(err.contains("no node takes the run"), "{err}");
+    assert!(err.contains("node1: memory: 512 MiB free"), "{err}");
+    assert_eq!(run(&cluster, &["run", "-t", "hello"]).0, 2);
+    assert_eq!(run(&cluster, &["run", "-e", "A", "hello"]).0, 2);
+}
+
+#[test]
+fn a_backup_is_whole_or_not_written_and_for_its_owner_alone() {
+    let cluster = Cluster::start();
+    let file = cluster.dir.path().join("b.tar");
+    let (code, out, err) = run(&cluster, &["system", "backup", "b.tar"]);
+    assert_eq!((code, out.as_str()), (0, "b.tar\n"), "{err}");
+    assert!(
+        err.contains("4 B, sha256 ") && err.contains("secrets"),
+        "{err}"
+    );
+    assert_eq!(std::fs::read(&file).unwrap(), b"copy");
+    let mode = std::fs::metadata(&file).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    // What is there stays.
+    let (code, _, err) = run(&cluster, &["system", "backup", "b.tar"]);
+    assert!(code == 1 && err.contains("not there yet"), "{err}");
+    assert_eq!(run(&cluster, &["system", "backup", "-"]).1, "copy");
+    let document = json(&cluster, &["system", "backup", "c.tar", "-o", "json"]);
+    assert_eq!(document["bytes"], 4);
+    cluster.fake.world().cuts_backups = true;
+    let (code, _, err) = run(&cluster, &["system", "backup", "d.tar"]);
+    assert!(code == 1 && err.contains("did not arrive whole"), "{err}");
+    assert!(!cluster.dir.path().join("d.tar").exists());
 }

@@ -1,9 +1,10 @@
-//! What the fake tells about what is kept: secrets.
+//! What the fake tells about what is kept, and what commands say.
 
+use longshore_model::spec::ContentDigest;
 use longshore_proto::control::v1 as pb;
 use tonic::Status;
 
-use super::NOW_MS;
+use super::{Many, NOW_MS, World, many};
 
 pub(super) fn secrets(request: &pb::ListSecretsRequest) -> Result<pb::ListSecretsResponse, Status> {
     if let Some(unknown) = request.apps.iter().find(|app| *app != "shop") {
@@ -25,4 +26,59 @@ pub(super) fn secrets(request: &pb::ListSecretsRequest) -> Result<pb::ListSecret
             info("secret", "db_password", 24, &["api", "worker"]),
         ],
     })
+}
+
+/// The command said back, with the code 42.
+pub(super) fn exec(first: pb::ExecRequest) -> Result<Many<pb::ExecResponse>, Status> {
+    use pb::exec_request::Message as In;
+    use pb::exec_response::Message as Out;
+    let (placed, command) = match first.message {
+        Some(In::Start(start)) => (None, start.command),
+        Some(In::Run(run)) if run.service == "huge" => {
+            let lines = "hello/huge: no node takes the run; node1: memory: 512 MiB free";
+            return Err(Status::failed_precondition(lines));
+        }
+        Some(In::Run(run)) => {
+            let mut words = run.entrypoint.unwrap_or_default().words;
+            words.extend(run.command.unwrap_or_default().words);
+            words.extend(
+                run.env
+                    .iter()
+                    .map(|(name, value)| format!("{name}={value}")),
+            );
+            let placed = pb::RunPlaced {
+                service: format!("hello/{}", run.service),
+                node: "node1".into(),
+                run_id: "ab12".into(),
+            };
+            (Some(Out::Placed(placed)), words)
+        }
+        _ => return Err(Status::invalid_argument("no start")),
+    };
+    if command.first().is_some_and(|word| word == "nope") {
+        return Err(Status::failed_precondition("the engine cannot run nope"));
+    }
+    let text = command.join(" ").into_bytes();
+    let said = placed
+        .into_iter()
+        .chain([Out::Stdout(text), Out::ExitCode(42)]);
+    let said = said.map(|message| pb::ExecResponse {
+        message: Some(message),
+    });
+    Ok(many(said.collect()))
+}
+
+/// `copy` in two pieces.
+pub(super) fn backup(world: &World) -> Many<pb::BackupResponse> {
+    let piece = |data: &str, digest: String| pb::BackupResponse {
+        data: data.into(),
+        digest,
+    };
+    let rest = if world.cuts_backups { "p" } else { "py" };
+    let digest = ContentDigest::of(b"copy").to_string();
+    many(vec![
+        piece("co", String::new()),
+        piece(rest, String::new()),
+        piece("", digest),
+    ])
 }

@@ -23,6 +23,8 @@ pub(crate) struct World {
     pub(crate) tokens: Vec<pb::TokenInfo>,
     /// Autoscalers cannot be listed.
     pub(crate) no_autoscale: bool,
+    /// Copies arrive cut.
+    pub(crate) cuts_backups: bool,
     pub(crate) revision: u64,
     pub(crate) images: super::images::Images,
     /// So many lists of services still show an app that was taken down.

@@ -1,0 +1,94 @@
+use super::*;
+use crate::store::{Batch, Change, MemStore, Meta, Store, Table};
+
+fn store() -> MemStore {
+    let store = MemStore::default();
+    let meta = Meta::new("lab".into(), "127.0.0.1:0".into(), vec!["h".into()]);
+    Repository::create(&store, &meta).unwrap();
+    store
+}
+
+#[test]
+fn rows_go_there_and_back_however_many_there_are() {
+    let store = MemStore::default();
+    let row = |n: u32| Change {
+        table: Table::Events,
+        key: n.to_be_bytes().to_vec(),
+        value: Some(vec![7; n as usize % 9]),
+    };
+    for count in [0, 999, 1_000, 1_001] {
+        let changes = (0..count).map(row).collect();
+        let guards = Vec::new();
+        store.write(&Batch { guards, changes }).unwrap();
+        let rows = Rows::of(&store).unwrap();
+        assert_eq!(rows.len(), u64::from(count));
+        let back = Rows::decode(&rows.encode()).unwrap().in_memory().unwrap();
+        let all = |store: &MemStore| store.scan(Table::Events, &[], 5_000).unwrap();
+        assert_eq!(all(&back), all(&store));
+    }
+}
+
+fn archive(about: &About, rows: &[u8]) -> Vec<u8> {
+    let about = serde_json::to_vec(about).unwrap();
+    let mut archive = tar::Builder::new(Vec::new());
+    for (name, bytes) in [
+        (ABOUT, about.as_slice()),
+        (CA, b"c"),
+        (CA_KEY, b"k"),
+        (ROWS, rows),
+    ] {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(bytes.len() as u64);
+        archive.append_data(&mut header, name, bytes).unwrap();
+    }
+    archive.into_inner().unwrap()
+}
+
+#[test]
+fn a_damaged_copy_is_no_copy() {
+    let rows = Rows::of(&store()).unwrap();
+    let encoded = rows.encode();
+    let about = About {
+        format: FORMAT,
+        cluster: "lab".into(),
+        cluster_generation: 1,
+        time_ms: 1,
+        controller_version: "0".into(),
+        rows: rows.len(),
+        rows_sha256: ContentDigest::of(&encoded).to_string(),
+    };
+    assert!(Copy::read(&archive(&about, &encoded)).is_ok());
+    let says = |about: About, rows: &[u8], words: &str| {
+        let error = Copy::read(&archive(&about, rows))
+            .err()
+            .unwrap()
+            .to_string();
+        assert!(error.contains(words), "{words}: {error}");
+    };
+    let mut flipped = encoded.clone();
+    *flipped.last_mut().unwrap() ^= 1;
+    says(about.clone(), &flipped, "not those that were copied");
+    // Somebody mended the digest: the record's own checksum tells.
+    let mended = About {
+        rows_sha256: ContentDigest::of(&flipped).to_string(),
+        ..about.clone()
+    };
+    says(mended, &flipped, "damaged");
+    let cut = &encoded[..encoded.len() - 1];
+    let mended = About {
+        rows_sha256: ContentDigest::of(cut).to_string(),
+        ..about.clone()
+    };
+    says(mended, cut, "ends within a row");
+    let newer = About {
+        format: 9,
+        ..about.clone()
+    };
+    says(newer, &encoded, "its format is 9");
+    let other = About {
+        cluster: "other".into(),
+        ..about
+    };
+    says(other, &encoded, "another cluster");
+    assert!(Copy::read(b"no archive").is_err());
+}

@@ -1,0 +1,75 @@
+//! Copies of a store: whether one is good, and what makes it a cluster that goes on from there.
+
+use std::sync::Arc;
+
+use longshore_model::{Event, NodeId, Plan};
+
+use super::repository::{META, Repository, load, put, read_all};
+use super::{Batch, Meta, Store, StoreError, Table, plan};
+
+/// More than a cluster counts in its life. Exact as a JSON number, for a million restores.
+const GENERATIONS: u64 = 1 << 32;
+/// More replicas than a cluster makes between a copy and its use.
+const REPLICAS: u64 = 1_000_000;
+
+impl Repository {
+    /// Reads everything, and changes nothing.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn verify(store: &dyn Store) -> Result<Meta, StoreError> {
+        let meta = Self::meta(store)?;
+        load(store, meta.clone(), 0)?;
+        read_all(store, Table::Events, |_, _: Event| Ok(()))?;
+        Ok(meta)
+    }
+
+    /// Makes the rows of a copy those of a cluster that goes on from there, under `generation`.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn restored(store: &dyn Store, generation: u64) -> Result<Meta, StoreError> {
+        let mut loaded = load(store, Self::meta(store)?, 0)?;
+        loaded.meta.cluster_generation = generation;
+        let mut changes = vec![put(Table::Meta, META, &loaded.meta)?];
+        if loaded.plan.version > 0 {
+            let next = raised(&loaded.plan, loaded.desired.nodes.keys());
+            plan::diff(&loaded.plan, &next, &mut changes)?;
+        }
+        let guards = Vec::new();
+        store.write(&Batch { guards, changes })?;
+        Ok(loaded.meta)
+    }
+}
+
+/// The plan as of a copy, above all that agents may have been told after it was made: what they hold
+/// must not pass for an answer to this plan, and new replicas must not be taken for theirs.
+fn raised<'n>(plan: &Plan, nodes: impl Iterator<Item = &'n NodeId>) -> Plan {
+    let mut next = plan.clone();
+    let raise = |generation: &mut u64| {
+        if *generation > 0 {
+            *generation += GENERATIONS;
+        }
+    };
+    next.next_replica += REPLICAS;
+    raise(&mut next.routes_generation);
+    let generations = Arc::make_mut(&mut next.generations);
+    for node in nodes {
+        let told = generations.get(node).copied().unwrap_or(0);
+        generations.insert(node.clone(), told + GENERATIONS);
+    }
+    for service in next.services.values_mut() {
+        for replica in Arc::make_mut(service).replicas.values_mut() {
+            let replica = Arc::make_mut(replica);
+            if let Some(woken) = &mut replica.woken {
+                raise(&mut woken.generation);
+            }
+            if let Some(leaving) = &mut replica.leaving {
+                raise(&mut leaving.drain_generation);
+                raise(&mut leaving.park_generation);
+                raise(&mut leaving.stop_generation);
+            }
+        }
+    }
+    next
+}

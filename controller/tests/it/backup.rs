@@ -1,0 +1,149 @@
+//! A copy of a cluster, and the cluster out of it.
+
+use controller::backup::{Restore, restore};
+use longshore_proto::control::v1 as pb;
+
+use crate::support::{FakeAgent, Lab, app};
+
+async fn copy(lab: &Lab) -> Vec<u8> {
+    let stream = lab.admin.clone().backup(pb::BackupRequest {}).await;
+    let mut stream = stream.unwrap().into_inner();
+    let (mut whole, mut digest) = (Vec::new(), String::new());
+    while let Some(piece) = stream.message().await.unwrap() {
+        assert!(!format!("{piece:?}").contains("PRIVATE"));
+        whole.extend(piece.data);
+        digest = piece.digest;
+    }
+    let found = longshore_model::spec::ContentDigest::of(&whole);
+    assert_eq!(found.to_string(), digest);
+    whole
+}
+
+async fn scale(lab: &Lab, count: u32) {
+    let request = pb::ScaleRequest {
+        service: "web".into(),
+        count,
+        ..Default::default()
+    };
+    lab.admin.clone().scale(request).await.unwrap();
+    lab.until_serving("web", count).await;
+}
+
+async fn apply(lab: &Lab, app: pb::App) {
+    let request = pb::ApplyAppRequest {
+        app: Some(app),
+        ..Default::default()
+    };
+    lab.admin.clone().apply_app(request).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restored_cluster_goes_on_from_its_copy_with_the_agents_of_before() {
+    let lab = Lab::start().await;
+    let agent = lab.node("a", true, false).await;
+    let edge = lab.node("edge", false, true).await;
+    apply(&lab, app("shop", "web", 80, 1)).await;
+    lab.until_serving("web", 1).await;
+    let file = lab.dir.path().join("copy.tar");
+    std::fs::write(&file, copy(&lab).await).unwrap();
+    let before = lab.controller.view().plan.clone();
+    // What happens later is forgotten: an app, and two replicas.
+    scale(&lab, 3).await;
+    apply(&lab, app("other", "api", 81, 2)).await;
+    lab.until_serving("api", 2).await;
+    let told = agent.told.borrow().assignment.clone().unwrap();
+    let last = told.replicas.iter().map(|r| r.replica_id).max().unwrap();
+    let wanted = |replace| Restore {
+        data_dir: lab.data_dir(),
+        file: file.clone(),
+        replace,
+    };
+    let refused = restore(&wanted(true)).unwrap_err();
+    let refused = controller::chain(&refused);
+    assert!(refused.contains("another controller uses"), "{refused}");
+    let (certs, edge_certs) = (agent.kill().await, edge.kill().await);
+
+    let (dir, file) = lab.stop().await;
+    let data_dir = dir.path().join("data");
+    let wanted = |replace| Restore {
+        data_dir: data_dir.clone(),
+        file: file.join("copy.tar"),
+        replace,
+    };
+    let refused = restore(&wanted(false)).unwrap_err().to_string();
+    assert!(
+        refused.contains("has a store already; --replace"),
+        "{refused}"
+    );
+    let said = restore(&wanted(true)).unwrap();
+    assert!(said.contains("cluster generation 2"), "{said}");
+    let lab = Lab::run(dir).await;
+    assert_eq!(lab.controller.fence.cluster_generation, 2);
+    let plan = lab.controller.view().plan.clone();
+    assert!(plan.services.keys().eq(before.services.keys()));
+    // The agents hold what they were told last, of a time that is forgotten.
+    let agent = FakeAgent::resume(&lab, "a", certs, false, &told).await;
+    let edge = FakeAgent::start(&lab, "edge", edge_certs, true).await;
+    lab.until_serving("web", 1).await;
+    scale(&lab, 2).await;
+    let status = lab.admin.clone().get_status(pb::GetStatusRequest {}).await;
+    let problems = status.unwrap().into_inner().problems;
+    assert!(problems.is_empty(), "{problems:?}");
+    let now = agent.told.borrow().clone();
+    assert_eq!(now.fence.unwrap().cluster_generation, 2);
+    let assignment = now.assignment.unwrap();
+    assert!(assignment.generation > told.generation);
+    let fresh = assignment.replicas.iter().filter(|r| r.slot == 2);
+    assert!(fresh.clone().count() == 1 && fresh.clone().all(|r| r.replica_id > last));
+    assert!(edge.told.borrow().routes.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_machine_is_replaced_by_a_copy_and_another_cluster_is_left_alone() {
+    let lab = Lab::start().await;
+    apply(&lab, app("shop", "web", 80, 1)).await;
+    let whole = copy(&lab).await;
+    let elsewhere = tempfile::tempdir().unwrap();
+    let file = elsewhere.path().join("copy.tar");
+    std::fs::write(&file, &whole).unwrap();
+    let into = |name: &str| Restore {
+        data_dir: elsewhere.path().join(name),
+        file: file.clone(),
+        replace: false,
+    };
+    restore(&into("data")).unwrap();
+    // A cluster of its own is there.
+    let other = Lab::start().await;
+    let (dir, _) = other.stop().await;
+    let wanted = Restore {
+        data_dir: dir.path().join("data"),
+        file: file.clone(),
+        replace: true,
+    };
+    let refused = restore(&wanted).unwrap_err().to_string();
+    assert!(refused.contains("belongs to another cluster"), "{refused}");
+    // Operators of before are let in, by the same CA.
+    let context = lab.dir.path().join("context.toml");
+    std::fs::copy(context, elsewhere.path().join("context.toml")).unwrap();
+    let (_kept, _) = lab.stop().await;
+    let lab = Lab::run(elsewhere).await;
+    let services = lab
+        .admin
+        .clone()
+        .list_services(pb::ListServicesRequest {})
+        .await;
+    assert_eq!(services.unwrap().into_inner().services[0].key, "shop/web");
+    let mut cut = whole;
+    cut.truncate(700);
+    let file = lab.dir.path().join("cut.tar");
+    std::fs::write(&file, cut).unwrap();
+    let data_dir = lab.dir.path().join("third");
+    let wanted = Restore {
+        data_dir: data_dir.clone(),
+        file,
+        replace: false,
+    };
+    let refused = controller::chain(&restore(&wanted).unwrap_err());
+    assert!(refused.contains("no good copy"), "{refused}");
+    assert!(!data_dir.exists(), "nothing was begun");
+}

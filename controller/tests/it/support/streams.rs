@@ -1,0 +1,54 @@
+//! What a fake agent says in streams.
+
+use longshore_proto::agent::v1 as agent;
+
+/// Two log lines, or the command said back.
+pub(super) fn answer(open: &agent::OpenStream) -> Vec<agent::session_request::Message> {
+    use agent::session_request::Message as Up;
+    let stream_id = open.stream_id;
+    let data = |text: String| {
+        let channel = agent::Channel::Stdout.into();
+        Up::StreamData(agent::StreamData {
+            stream_id,
+            channel,
+            data: text.into_bytes(),
+        })
+    };
+    let end = |exit_code| {
+        Up::StreamEnd(agent::StreamEnd {
+            stream_id,
+            exit_code,
+            ..Default::default()
+        })
+    };
+    match &open.kind {
+        Some(agent::open_stream::Kind::Logs(logs)) => {
+            // The engine's clock, as `docker logs --timestamps` prints it.
+            let at = |ns: u32| match logs.timestamps {
+                true => format!("2026-11-21T12:04:10.{ns:09}Z "),
+                false => String::new(),
+            };
+            let id = logs.replica_id;
+            let mut said = vec![data(format!("{}hello from r{id}\n{}bye", at(1), at(2)))];
+            if !logs.follow {
+                said.push(end(None));
+            }
+            said
+        }
+        Some(agent::open_stream::Kind::Exec(exec)) => {
+            vec![data(exec.command.join(" ")), end(Some(7))]
+        }
+        Some(agent::open_stream::Kind::ProxyConfig(_)) => {
+            let parts = ["global\n", "defaults\n"];
+            let said = parts.map(|part| data(part.to_owned())).into_iter();
+            said.chain([end(None)]).collect()
+        }
+        // One that reads goes on until its stream is ended.
+        Some(agent::open_stream::Kind::Run(run)) => {
+            let mut said = vec![data(format!("ran {}", run.service))];
+            said.extend((!run.stdin).then(|| end(Some(9))));
+            said
+        }
+        None => Vec::new(),
+    }
+}

@@ -1,0 +1,69 @@
+//! Containers that run once, on the engine in memory: one writes a line, then what it reads, and ends
+//! with 3.
+
+use futures_util::StreamExt;
+use tokio_util::io::ReaderStream;
+
+use super::fake::{FakeRuntime, error};
+use super::runs::{RunOrder, Runs};
+use super::{Channel, ContainerId, ErrorKind, ExecRun, RuntimeError};
+
+/// Bytes that it reads before somebody reads what it wrote.
+const PIPE_BYTES: usize = 64;
+
+#[derive(Debug, Clone, Default)]
+pub(crate) struct FakeRun {
+    pub(crate) id: String,
+    pub(crate) env: Vec<String>,
+    /// Paths of its secrets and configs.
+    pub(crate) files: Vec<String>,
+}
+
+impl Runs for FakeRuntime {
+    async fn create_run(&self, order: &RunOrder) -> Result<ContainerId, RuntimeError> {
+        let mut state = self.check()?;
+        if !state.images.contains(&order.launch.spec.image_ref().to_string()) {
+            return Err(error(ErrorKind::ImageAbsent));
+        }
+        state.next += 1;
+        let container = format!("{:064x}", state.next);
+        let run = FakeRun {
+            id: order.id.clone(),
+            env: order.body().env.unwrap_or_default(),
+            files: Vec::new(),
+        };
+        state.runs.insert(container.clone(), run);
+        Ok(container)
+    }
+
+    async fn attach(&self, id: &str, stdin: bool) -> Result<ExecRun, RuntimeError> {
+        let known = self.check()?.runs.contains_key(id);
+        if !known {
+            return Err(error(ErrorKind::NotFound));
+        }
+        let (input, read) = tokio::io::duplex(PIPE_BYTES);
+        let first = futures_util::stream::iter([Ok((Channel::Stdout, b"ready\n".to_vec()))]);
+        let echo = ReaderStream::new(read)
+            .map(|piece| Ok((Channel::Stdout, piece.unwrap_or_default().to_vec())));
+        let output = match stdin {
+            true => first.chain(echo).boxed(),
+            false => first.boxed(),
+        };
+        Ok(ExecRun {
+            id: id.to_owned(),
+            output,
+            input: Box::pin(input),
+        })
+    }
+
+    async fn wait(&self, id: &str) -> Result<i64, RuntimeError> {
+        let known = self.check()?.runs.contains_key(id);
+        known.then_some(3).ok_or_else(|| error(ErrorKind::NotFound))
+    }
+
+    async fn list_runs(&self) -> Result<Vec<(ContainerId, String)>, RuntimeError> {
+        let state = self.check()?;
+        let runs = state.runs.iter();
+        Ok(runs.map(|(id, run)| (id.clone(), run.id.clone())).collect())
+    }
+}
