@@ -1,8 +1,8 @@
 //! The command tree.
 
 mod apps;
-mod images;
 mod exec;
+mod images;
 mod looks;
 mod rollout;
 mod stores;
@@ -20,14 +20,17 @@ use values::{parse_count, parse_replica_filter, some_time};
 pub use self::apps::{
     ConfigArgs, DownArgs, ExplainArgs, FileArgs, InitArgs, PlanArgs, Pull, UpArgs,
 };
-pub use self::images::{BuildArgs, ImageCommand, PruneArgs, PushArgs, RemoveImagesArgs};
 pub use self::exec::{ExecArgs, RunArgs};
+pub use self::images::{BuildArgs, ImageCommand, PruneArgs, PushArgs, RemoveImagesArgs};
 pub use self::looks::{
     BackendsArgs, BackupArgs, BundleArgs, DoctorArgs, InspectArgs, ManArgs, ProxyCommand,
     ProxyConfigArgs, StatsArgs, SystemCommand, TopArgs,
 };
 pub use self::rollout::{RestartArgs, RolloutCommand, RolloutStatusArgs, ServiceArgs, UndoArgs};
-pub use self::stores::{SecretCommand, SecretLsArgs};
+pub use self::stores::{
+    DiskArgs, SecretCommand, SecretLsArgs, VolumeCommand, VolumeInspectArgs, VolumeLsArgs,
+    VolumeRmArgs,
+};
 pub use self::values::ReplicaKey;
 
 mod explain;
@@ -212,6 +215,9 @@ pub enum Command {
     /// Secrets, configs and certificates of apps. They come with an app's file, by `up`.
     #[command(subcommand)]
     Secret(SecretCommand),
+    /// Named volumes of apps on nodes.
+    #[command(subcommand)]
+    Volume(VolumeCommand),
     /// Nodes.
     #[command(subcommand)]
     Node(NodeCommand),

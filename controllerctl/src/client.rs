@@ -145,6 +145,10 @@ calls! {
     list_tokens = list_tokens(ListTokensRequest) -> pb::ListTokensResponse, "list tokens";
     /// Secrets, configs and certificates, without their contents.
     list_secrets = list_secrets(ListSecretsRequest) -> pb::ListSecretsResponse, "list secrets";
+    /// What takes room, and volumes.
+    disk_use = disk_use(DiskUseRequest) -> pb::DiskUseResponse, "ask what takes room";
+    /// Removes a volume on a node.
+    remove_volume = remove_volume(RemoveVolumeRequest) -> pb::RemoveVolumeResponse, "remove the volume";
     /// Takes a join token back.
     revoke_token = revoke_token(RevokeTokenRequest) -> pb::RevokeTokenResponse, "revoke the token";
     /// Recorded decisions.

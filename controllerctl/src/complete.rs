@@ -7,7 +7,7 @@ use clap::CommandFactory;
 use clap_complete::engine::CompletionCandidate;
 use clap_complete::env::{CompleteEnv, Shells};
 
-use longshore_proto::control::v1::{ListReplicasRequest, ListTokensRequest};
+use longshore_proto::control::v1::{DiskUseRequest, ListReplicasRequest, ListTokensRequest};
 use longshore_proto::images::v1::{Image, ListImagesRequest};
 
 use crate::cli::{Cli, Shell};
@@ -129,6 +129,15 @@ pub fn tokens() -> Vec<CompletionCandidate> {
     live(async |client: &mut Client| {
         let list = client.list_tokens(ListTokensRequest {}).await?.tokens;
         Ok(list.into_iter().map(|t| t.id).collect())
+    })
+}
+
+/// Named volumes of apps.
+pub fn volumes() -> Vec<CompletionCandidate> {
+    live(async |client: &mut Client| {
+        let nodes = client.disk_use(DiskUseRequest::default()).await?.nodes;
+        let volumes = nodes.into_iter().flat_map(|node| node.named);
+        Ok(volumes.map(|volume| volume.name).collect())
     })
 }
 

@@ -34,7 +34,7 @@ pub(super) fn rule(path: &str) -> Option<Rule> {
         ("longshore.control.v1.ControlService", method) => Rule::Operator(match method {
             "GetStatus" | "ListNodes" | "ListServices" | "ListReplicas" | "Watch" | "Events"
             | "Why" | "ListDecisions" | "ListAutoscale" | "Logs" | "PlanApp" | "ListRollouts"
-            | "RolloutHistory" | "ProxyConfig" | "ListSecrets" => Viewer,
+            | "RolloutHistory" | "ProxyConfig" | "ListSecrets" | "DiskUse" => Viewer,
             "ApplyApp" | "DownApp" | "Scale" | "SetAutoscale" | "Exec" | "UndoRollout"
             | "PauseRollout" | "ResumeRollout" | "RestartServices" => Deployer,
             "SetNodeAvailability"
@@ -43,6 +43,7 @@ pub(super) fn rule(path: &str) -> Option<Rule> {
             | "CreateToken"
             | "ListTokens"
             | "RevokeToken"
+            | "RemoveVolume"
             | "Backup" => Admin,
             _ => return None,
         }),

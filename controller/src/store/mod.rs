@@ -268,6 +268,11 @@ pub trait Store: Send + Sync + 'static {
     /// [`StoreError::Conflict`] if a guard does not hold, [`StoreError::Full`] without space; all
     /// others are fatal.
     fn write(&self, batch: &Batch) -> Result<(), StoreError>;
+
+    /// What it takes on its disk; none: not known.
+    fn bytes(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// A key for messages.

@@ -183,6 +183,10 @@ impl Store for RedbStore {
         })
     }
 
+    fn bytes(&self) -> Option<u64> {
+        std::fs::metadata(&self.place).ok().map(|file| file.len())
+    }
+
     fn write(&self, batch: &Batch) -> Result<(), StoreError> {
         self.check_room(batch)?;
         let mut guard = self

@@ -5,6 +5,7 @@
 
 mod backup;
 mod cluster;
+mod disk;
 mod enrolment;
 mod explain;
 mod files;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use clap_complete::engine::ArgValueCandidates;
 
-use super::WatchArgs;
+use super::{DiskArgs, WatchArgs};
 use crate::complete;
 
 /// `inspect`
@@ -82,6 +82,8 @@ pub struct DoctorArgs {
 pub enum SystemCommand {
     /// Versions, counts, and who is asking.
     Info,
+    /// What takes room on nodes, and in the controller's store.
+    Df(DiskArgs),
     /// Copy the whole cluster to a file, keys and secrets included; `controller restore` makes it anew.
     Backup(BackupArgs),
     /// Write what status, why, events and the lists say to a file, for somebody who looks into a

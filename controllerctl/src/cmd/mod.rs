@@ -3,8 +3,8 @@
 mod app;
 mod approve;
 mod autoscale;
-mod builds;
 mod backup;
+mod builds;
 mod certificates;
 mod config;
 mod context;
@@ -32,6 +32,7 @@ mod stats;
 mod support;
 mod token;
 mod top;
+mod volume;
 mod wait;
 
 use std::io::{BufRead, IsTerminal, Write};
@@ -209,10 +210,12 @@ pub(crate) async fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Wait(args) => wait::wait(&run, &args).await,
         Command::Token(command) => token::token(&run, &command).await,
         Command::Secret(command) => secret::secret(&run, &command).await,
+        Command::Volume(command) => volume::volume(&run, &command).await,
         Command::Node(command) => node::node(&run, &command).await,
         Command::Proxy(command) => proxy::proxy(&run, &command).await,
         Command::Doctor(args) => doctor::doctor(&run, &args).await,
         Command::System(SystemCommand::Info) => doctor::info(&run).await,
+        Command::System(SystemCommand::Df(args)) => volume::df(&run, &args).await,
         Command::System(SystemCommand::Backup(args)) => backup::backup(&run, &args).await,
         Command::System(SystemCommand::SupportBundle(args)) => support::bundle(&run, &args).await,
         Command::Context(command) => context::context(&run, &command),

@@ -1,5 +1,6 @@
 //! Everything that goes to stdout.
 
+pub mod disk;
 pub mod explained;
 pub mod images;
 pub mod inspected;
@@ -70,6 +71,12 @@ pub enum Tone {
     Busy,
     /// Wrong.
     Bad,
+}
+
+impl Default for Shown {
+    fn default() -> Self {
+        Self::new("", Tone::Plain)
+    }
 }
 
 impl<T: ToString> From<T> for Shown {

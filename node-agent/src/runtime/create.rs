@@ -149,7 +149,7 @@ fn host_config(launch: &Launch) -> HostConfig {
         readonly_rootfs: Some(spec.read_only),
         extra_hosts: Some(extra_hosts(launch)).filter(|hosts| !hosts.is_empty()),
         tmpfs: Some(spec.tmpfs.iter().map(|entry| tmpfs(entry)).collect()),
-        mounts: Some(mounts(spec)),
+        mounts: Some(mounts(launch)),
         // The agent restarts what crashed: the engine cannot tell a crash from a stop by hand.
         restart_policy: Some(RestartPolicy {
             name: Some(RestartPolicyNameEnum::NO),
@@ -161,13 +161,25 @@ fn host_config(launch: &Launch) -> HostConfig {
 
 /// Those of its file; and where the engine could not write secrets, a volume without a name, which
 /// goes with the container.
-fn mounts(spec: &ContainerSpec) -> Vec<Mount> {
+fn mounts(launch: &Launch) -> Vec<Mount> {
+    let spec = &launch.spec;
     let secrets = spec.has_secrets_volume().then(|| Mount {
         typ: Some(MountType::VOLUME),
         target: Some(SECRETS_DIRECTORY.to_owned()),
         ..Mount::default()
     });
-    let own = spec.mounts.iter().map(options::mount);
+    let own = spec.mounts.iter().map(|mount| {
+        let mut made = options::mount(mount);
+        if !mount.bind {
+            // Whose it is, once the app is gone.
+            let options = made.volume_options.get_or_insert_default();
+            let labels = options.labels.get_or_insert_default();
+            let app = launch.replica.service.app.to_string();
+            labels.insert(LABEL_CLUSTER.to_owned(), launch.cluster.to_string());
+            labels.insert("longshore.app".to_owned(), app);
+        }
+        made
+    });
     own.chain(secrets).collect()
 }
 

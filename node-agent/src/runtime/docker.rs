@@ -74,6 +74,11 @@ impl DockerRuntime {
         self.held.as_ref()
     }
 
+    /// The cluster whose containers these are.
+    pub(super) fn cluster(&self) -> &str {
+        &self.cluster
+    }
+
     /// The client; made and its version negotiated where there is none.
     async fn client(&self) -> Result<Docker, Error> {
         let kept = self

@@ -66,6 +66,8 @@ pub(crate) struct State {
     pub(crate) pulls: u32,
     /// Containers of runs, by id: the run, and the files that were put into it.
     pub(crate) runs: BTreeMap<ContainerId, FakeRun>,
+    /// Named volumes of apps.
+    pub(crate) volumes: Vec<super::disk::VolumeUse>,
     /// What the next start of a run is refused with.
     pub(crate) run_refused: Option<String>,
     pub(super) next: u64,

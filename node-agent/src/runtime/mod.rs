@@ -8,7 +8,9 @@
 
 pub mod archive;
 pub mod create;
+pub mod disk;
 pub mod docker;
+mod docker_disk;
 mod docker_runs;
 #[cfg(test)]
 pub(crate) mod fake;
@@ -224,7 +226,7 @@ pub struct ExecRun {
 }
 
 /// Calls of the engine that the agent makes.
-pub trait Runtime: runs::Runs {
+pub trait Runtime: runs::Runs + disk::Disk {
     /// What the engine is. Deadline 5 s.
     fn info(&self) -> impl Future<Output = Result<EngineInfo, RuntimeError>> + Send;
 

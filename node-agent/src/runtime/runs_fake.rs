@@ -4,6 +4,7 @@
 use futures_util::StreamExt;
 use tokio_util::io::ReaderStream;
 
+use super::disk::{Disk, DiskUse, Share};
 use super::fake::{FakeRuntime, error};
 use super::runs::{RunOrder, Runs};
 use super::{Channel, ContainerId, ErrorKind, ExecRun, RuntimeError};
@@ -22,7 +23,10 @@ pub(crate) struct FakeRun {
 impl Runs for FakeRuntime {
     async fn create_run(&self, order: &RunOrder) -> Result<ContainerId, RuntimeError> {
         let mut state = self.check()?;
-        if !state.images.contains(&order.launch.spec.image_ref().to_string()) {
+        if !state
+            .images
+            .contains(&order.launch.spec.image_ref().to_string())
+        {
             return Err(error(ErrorKind::ImageAbsent));
         }
         state.next += 1;
@@ -65,5 +69,29 @@ impl Runs for FakeRuntime {
         let state = self.check()?;
         let runs = state.runs.iter();
         Ok(runs.map(|(id, run)| (id.clone(), run.id.clone())).collect())
+    }
+}
+
+impl Disk for FakeRuntime {
+    async fn disk(&self, sizes: bool) -> Result<DiskUse, RuntimeError> {
+        let state = self.check()?;
+        let images = Share {
+            count: u32::try_from(state.images.len()).unwrap_or(u32::MAX),
+            bytes: Some(7),
+            ..Share::default()
+        };
+        Ok(DiskUse {
+            images: sizes.then_some(images),
+            named: state.volumes.clone(),
+            ..DiskUse::default()
+        })
+    }
+
+    async fn remove_volume(&self, name: &str) -> Result<(), RuntimeError> {
+        let mut state = self.check()?;
+        let found = state.volumes.iter().position(|volume| volume.name == name);
+        let at = found.ok_or_else(|| error(ErrorKind::NotFound))?;
+        state.volumes.remove(at);
+        Ok(())
     }
 }

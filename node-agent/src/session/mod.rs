@@ -4,6 +4,7 @@
 //! only news.
 
 mod contents;
+mod disk;
 mod live;
 mod reports;
 pub mod streams;

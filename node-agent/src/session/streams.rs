@@ -14,6 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
+use super::disk;
 use crate::reconcile::Snapshot;
 use crate::runs::{Begun, RUN_MAX, RunError, Runner};
 use crate::runtime::runs::RunOrder;
@@ -32,7 +33,7 @@ const SECRET: &str = "dynamic-cookie-key ";
 /// Words of a command.
 const COMMAND_WORDS_MAX: usize = 256;
 
-type Bulk = mpsc::Sender<pb::SessionRequest>;
+pub(super) type Bulk = mpsc::Sender<pb::SessionRequest>;
 
 /// What streams are opened with.
 pub struct NodeView<'n> {
@@ -102,6 +103,11 @@ impl Streams {
                 Ok(Work::Run(runner, order)) => {
                     let begun = runner.begin(&runtime, &order).await;
                     run(begun, id, &bulk, input).await
+                }
+                Ok(Work::Disk(sizes)) => disk::told(&*runtime, sizes, id, &bulk).await,
+                Ok(Work::RemoveVolume(name)) => {
+                    let removed = runtime.remove_volume(&name).await;
+                    removed.map(|()| None).map_err(words)
                 }
                 Ok(Work::ProxyConfig(path)) => proxy_config_file(&path, id, &bulk).await,
                 Err(why) => Err(why),
@@ -176,6 +182,11 @@ impl Streams {
                 let path = node.proxy_config.ok_or("this node is no edge")?;
                 Work::ProxyConfig(path.to_owned())
             }
+            Some(Kind::Disk(disk)) => {
+                node.runner.ok_or("this node is no worker")?;
+                Work::Disk(disk.sizes)
+            }
+            Some(Kind::RemoveVolume(volume)) => Work::RemoveVolume(volume.name),
             Some(Kind::Run(run)) => {
                 let runner = node.runner.ok_or("this node is no worker")?;
                 let order = RunOrder::from_pb(*run, runner.cluster())?;
@@ -221,6 +232,8 @@ enum Work {
     Logs(String, LogOptions),
     Exec(String, ExecOptions),
     Run(Arc<Runner>, Box<RunOrder>),
+    Disk(bool),
+    RemoveVolume(String),
     ProxyConfig(PathBuf),
 }
 
@@ -331,7 +344,7 @@ async fn relay(
     }
 }
 
-async fn forward(mut output: Output, id: u64, bulk: &Bulk) -> Result<(), String> {
+pub(super) async fn forward(mut output: Output, id: u64, bulk: &Bulk) -> Result<(), String> {
     while let Some(piece) = output.next().await {
         let (channel, bytes) = piece.map_err(words)?;
         let channel = match channel {
@@ -351,6 +364,6 @@ async fn forward(mut output: Output, id: u64, bulk: &Bulk) -> Result<(), String>
     Ok(())
 }
 
-fn words(error: RuntimeError) -> String {
+pub(super) fn words(error: RuntimeError) -> String {
     error.to_string()
 }

@@ -7,6 +7,7 @@ mod beforehand;
 mod certificates;
 mod decisions;
 mod differences;
+mod disk;
 mod events;
 mod exec;
 mod files;
@@ -403,6 +404,23 @@ impl ControlService for Control {
     ) -> Result<Response<Self::ProxyConfigStream>, Status> {
         let stream = proxy::config(&self.cluster, &request.into_inner().node)?;
         Ok(Response::new(Box::pin(stream)))
+    }
+
+    async fn disk_use(
+        &self,
+        request: Request<pb::DiskUseRequest>,
+    ) -> Result<Response<pb::DiskUseResponse>, Status> {
+        let told = disk::disk_use(&self.cluster, request.into_inner()).await?;
+        Ok(Response::new(told))
+    }
+
+    async fn remove_volume(
+        &self,
+        request: Request<pb::RemoveVolumeRequest>,
+    ) -> Result<Response<pb::RemoveVolumeResponse>, Status> {
+        let by = auth::operator(&request)?;
+        let done = disk::remove_volume(&self.cluster, request.into_inner(), &by).await?;
+        Ok(Response::new(done))
     }
 
     type BackupStream = Out<pb::BackupResponse>;

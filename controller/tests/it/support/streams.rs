@@ -49,6 +49,46 @@ pub(super) fn answer(open: &agent::OpenStream) -> Vec<agent::session_request::Me
             said.extend((!run.stdin).then(|| end(Some(9))));
             said
         }
+        Some(agent::open_stream::Kind::Disk(disk)) => {
+            let message = agent::StreamData {
+                stream_id,
+                channel: agent::Channel::Stdout.into(),
+                data: prost::Message::encode_to_vec(&disk_use(disk.sizes)),
+            };
+            vec![Up::StreamData(message), end(None)]
+        }
+        Some(agent::open_stream::Kind::RemoveVolume(volume)) => {
+            let error = match volume.name.as_str() {
+                "shop_old" => "",
+                _ => "in use by shop/web.1",
+            };
+            vec![Up::StreamEnd(agent::StreamEnd {
+                stream_id,
+                error: error.into(),
+                exit_code: None,
+            })]
+        }
         None => Vec::new(),
+    }
+}
+
+/// A volume that is used, and one that is not.
+fn disk_use(sizes: bool) -> agent::DiskUse {
+    let volume = |name: &str, users: &[&str]| agent::VolumeUse {
+        name: name.into(),
+        app: "shop".into(),
+        driver: "local".into(),
+        used_by: users.iter().map(|user| (*user).to_owned()).collect(),
+        ..Default::default()
+    };
+    agent::DiskUse {
+        disk_bytes: 100,
+        disk_free_bytes: 40,
+        images: sizes.then(agent::DiskShare::default),
+        named: vec![
+            volume("shop_data", &["shop/web.1"]),
+            volume("shop_old", &[]),
+        ],
+        ..Default::default()
     }
 }

@@ -467,6 +467,20 @@ impl ControlService for Fake {
         Ok(Response::new(explain::proxy_config(&request.into_inner())?))
     }
 
+    async fn disk_use(&self, request: Request<pb::DiskUseRequest>) -> Answer<pb::DiskUseResponse> {
+        Ok(Response::new(stores::disk_use(&request.into_inner())))
+    }
+
+    async fn remove_volume(
+        &self,
+        request: Request<pb::RemoveVolumeRequest>,
+    ) -> Answer<pb::RemoveVolumeResponse> {
+        Self::needs(&request, OperatorRole::Admin)?;
+        let pb::RemoveVolumeRequest { node, name } = request.into_inner();
+        self.call(&format!("rm {name} on {node}"));
+        Ok(Response::new(pb::RemoveVolumeResponse {}))
+    }
+
     async fn backup(&self, request: Request<pb::BackupRequest>) -> Answer<Self::BackupStream> {
         Self::needs(&request, OperatorRole::Admin)?;
         Ok(Response::new(stores::backup(&self.world())))

@@ -81,3 +81,86 @@ fn a_backup_is_whole_or_not_written_and_for_its_owner_alone() {
     assert!(code == 1 && err.contains("did not arrive whole"), "{err}");
     assert!(!cluster.dir.path().join("d.tar").exists());
 }
+
+#[test]
+fn what_takes_room_is_told_by_node_and_who_is_silent_fails() {
+    let cluster = Cluster::start();
+    let (code, out, err) = run(&cluster, &["system", "df"]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    let lines: Vec<&str> = out.lines().collect();
+    assert!(lines[1].starts_with("node1"), "{out}");
+    for words in [
+        "4.2 GB of 68.7 GB",
+        "1 of 3, 838.8 MB",
+        "1 of 1  ",
+        "421.5 MB",
+    ] {
+        assert!(lines[1].contains(words), "{words}: {out}");
+    }
+    assert!(
+        lines[3].starts_with("controller") && lines[3].contains("3.1 MB"),
+        "{out}"
+    );
+    let all = json(&cluster, &["system", "df", "-o", "json"]);
+    assert_eq!(all[0]["volumes"]["bytes"], serde_json::Value::Null);
+    assert_eq!(all[2]["store_bytes"], 3 << 20);
+    let (code, out, err) = run(&cluster, &["system", "df", "--node", "node3", "-q"]);
+    assert_eq!((code, out.as_str()), (1, "node3\n"));
+    assert!(err.contains("! node3: it is not connected"), "{err}");
+}
+
+#[test]
+fn volumes_are_listed_and_only_unused_ones_removed_where_it_is_clear() {
+    let cluster = Cluster::start();
+    let names = |args: &[&str]| run(&cluster, args).1;
+    assert_eq!(
+        names(&["volume", "ls", "-q"]),
+        "shop_data\nshop_old\nshop_old\n"
+    );
+    assert_eq!(names(&["volume", "ls", "other", "-q"]), "");
+    assert_eq!(
+        names(&["volume", "ls", "shop", "--node", "node2", "-q"]),
+        "shop_old\n"
+    );
+    let known = json(&cluster, &["volume", "inspect", "shop_data", "-o", "json"]);
+    assert_eq!(
+        (&known[0]["node"], &known[0]["used_by"][0]),
+        (&"node1".into(), &"shop/db.1".into())
+    );
+    assert!(names(&["volume", "inspect", "shop_data"]).contains("driver: local"));
+    for (args, code, words) in [
+        (
+            &["volume", "rm", "nosuch", "-y"][..],
+            1,
+            "no app has a volume",
+        ),
+        (
+            &["volume", "rm", "shop_old", "-y"],
+            2,
+            "on several nodes: node1, node2",
+        ),
+        (
+            &["volume", "rm", "shop_data", "-y"],
+            1,
+            "in use by shop/db.1",
+        ),
+        (
+            &["volume", "rm", "shop_old", "--node", "node2"],
+            2,
+            "add -y",
+        ),
+    ] {
+        let (found, _, err) = run(&cluster, args);
+        assert!(
+            found == code && err.contains(words),
+            "{args:?}: {found} {err}"
+        );
+    }
+    assert!(cluster.fake.world().calls.is_empty());
+    let (code, _, err) = run(
+        &cluster,
+        &["volume", "rm", "shop_old", "--node", "node2", "-y"],
+    );
+    assert_eq!(code, 0, "{err}");
+    assert_eq!(cluster.fake.world().calls, ["rm shop_old on node2"]);
+}

@@ -219,7 +219,8 @@ mod tests {
         );
         let driver = json!({"Name": "local",
             "Options": {"type": "nfs", "device": ":/x", "o": "addr=10.0.0.1"}});
-        let wanted = json!({"NoCopy": true, "Labels": {"team": "web"}, "DriverConfig": driver});
+        let labels = json!({"team": "web", "longshore.cluster": "test", "longshore.app": "demo"});
+        let wanted = json!({"NoCopy": true, "Labels": labels, "DriverConfig": driver});
         assert_eq!(mounts[1]["VolumeOptions"], wanted);
         assert_eq!(mounts[2].get("BindOptions"), None);
         assert_eq!(mounts[2]["ReadOnly"], json!(true));

@@ -193,3 +193,40 @@ async fn what_an_agent_left_behind_is_swept_away() {
     peer.run(1, order("new", "hello:1", false)).await;
     assert_eq!(peer.ends(1).await.1.exit_code, Some(3));
 }
+
+#[tokio::test]
+async fn what_takes_room_is_one_message_and_volumes_go_by_name() {
+    let runtime = FakeRuntime::with_images(&["hello:1"]);
+    let volume = crate::runtime::disk::VolumeUse {
+        name: "demo_data".into(),
+        app: "demo".into(),
+        used_by: vec!["demo/web.1".into()],
+        ..Default::default()
+    };
+    runtime.state().volumes.push(volume);
+    let (agent, mut peer, _dir, _cluster) = rig(runtime).await;
+    let open = |stream_id, kind| {
+        ToAgent::OpenStream(pb::OpenStream {
+            stream_id,
+            kind: Some(kind),
+        })
+    };
+    let disk = Kind::Disk(pb::DiskStream { sizes: true });
+    peer.send(open(1, disk)).await;
+    let data = peer
+        .until("the answer", |message| match message {
+            FromAgent::StreamData(data) => Some(data.data),
+            _ => None,
+        })
+        .await;
+    let told: pb::DiskUse = prost::Message::decode(data.as_slice()).unwrap();
+    assert_eq!(told.images.unwrap().bytes, Some(7));
+    assert_eq!(told.named[0].used_by, ["demo/web.1"]);
+    let remove = |name: &str| Kind::RemoveVolume(pb::RemoveVolumeStream { name: name.into() });
+    for (stream, name, words) in [(2, "demo_data", ""), (3, "other", "the test said no")] {
+        peer.send(open(stream, remove(name))).await;
+        let (_, end) = peer.ends(stream).await;
+        assert!(end.error.ends_with(words) && end.error.is_empty() == words.is_empty());
+    }
+    assert!(agent.runtime.state().volumes.is_empty());
+}

@@ -82,3 +82,50 @@ pub(super) fn backup(world: &World) -> Many<pb::BackupResponse> {
         piece("", digest),
     ])
 }
+
+/// node1 with volumes of the app shop, and with `sizes` node2 that does not answer.
+pub(super) fn disk_use(request: &pb::DiskUseRequest) -> pb::DiskUseResponse {
+    let share = |count, bytes| pb::DiskShare {
+        count,
+        active: 1,
+        bytes: Some(bytes),
+        reclaimable_bytes: Some(bytes / 2),
+    };
+    let volume = |name: &str, used_by: &[&str]| pb::Volume {
+        name: name.into(),
+        app: "shop".into(),
+        driver: "local".into(),
+        used_by: used_by.iter().map(|user| (*user).to_owned()).collect(),
+        services: vec!["shop/db".into()],
+        ..Default::default()
+    };
+    let node = |name: &str, named: Vec<pb::Volume>| pb::NodeDisk {
+        node: name.into(),
+        disk_bytes: 64 << 30,
+        disk_free_bytes: 4 << 30,
+        images: request.sizes.then(|| share(3, 800 << 20)),
+        containers: request.sizes.then(|| share(2, 4 << 20)),
+        volumes: request.sizes.then(|| pb::DiskShare {
+            bytes: None,
+            reclaimable_bytes: None,
+            ..share(1, 0)
+        }),
+        named,
+        ..Default::default()
+    };
+    let first = vec![volume("shop_data", &["shop/db.1"]), volume("shop_old", &[])];
+    let mut nodes = vec![
+        node("node1", first),
+        node("node2", vec![volume("shop_old", &[])]),
+    ];
+    nodes.retain(|node| request.nodes.is_empty() || request.nodes.contains(&node.node));
+    if request.nodes.contains(&"node3".to_owned()) {
+        nodes.push(pb::NodeDisk {
+            node: "node3".into(),
+            problem: "it is not connected".into(),
+            ..Default::default()
+        });
+    }
+    let store_bytes = 3 << 20;
+    pb::DiskUseResponse { nodes, store_bytes }
+}
