@@ -1,6 +1,6 @@
 //! Sizes, times, shares and cores as Compose files write them.
 
-/// Longest time that any key takes: one day.
+/// Longest time that most keys take: one day.
 pub const DURATION_MS_MAX: u64 = 86_400_000;
 
 /// Above that a double is no exact count of bytes, and no machine has it.
@@ -41,11 +41,22 @@ pub fn bytes(text: &str) -> Result<u64, String> {
     Ok(value.round() as u64)
 }
 
-/// `1m30s`, `10s`, `500ms`, `2h`: milliseconds.
+/// `1m30s`, `10s`, `500ms`, `2h`: milliseconds, at most a day.
 ///
 /// # Errors
 /// Words for a message.
 pub fn duration_ms(text: &str) -> Result<u64, String> {
+    match long_duration_ms(text)? {
+        ms if ms > DURATION_MS_MAX => Err(format!("{text:?} is longer than a day")),
+        ms => Ok(ms),
+    }
+}
+
+/// The same, and days: `365d`.
+///
+/// # Errors
+/// Words for a message.
+pub fn long_duration_ms(text: &str) -> Result<u64, String> {
     let text = text.trim();
     if text == "0" {
         return Ok(0);
@@ -59,9 +70,6 @@ pub fn duration_ms(text: &str) -> Result<u64, String> {
         Err(_) => fractional_ms(text)
             .ok_or_else(|| format!("{text:?} is no time; write 500ms, 10s or 1m30s"))?,
     };
-    if ms > DURATION_MS_MAX {
-        return Err(format!("{text:?} is longer than a day"));
-    }
     Ok(ms)
 }
 

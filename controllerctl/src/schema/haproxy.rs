@@ -2,7 +2,7 @@
 
 use longshore_model::route::MAXCONN_MAX;
 
-use super::Form::{Boolean, Choice, Decimal, Map, Share, Text, Texts, Time, Whole};
+use super::Form::{Boolean, Choice, Decimal, Either, Map, Share, Text, Texts, Time, Whole};
 use super::{Key, key};
 
 pub(super) const KEY: Key = key(
@@ -73,6 +73,22 @@ const KEYS: &[Key] = &[
         .or("none"),
     key("redirect_https", Boolean, "The other HTTP ports of the service answer 308, to the port with TLS.", &["true"])
         .or("false"),
+    key(
+        "hsts_max_age",
+        Time,
+        "On ports with TLS, clients are told to come over TLS alone for so long \
+         (Strict-Transport-Security), two years at most; 0s ends it.",
+        &["365d"],
+    )
+    .or("none"),
+    key(
+        "compression",
+        Either(&Boolean, &Texts),
+        "Answers of these media types are compressed with gzip for clients that take it; true: HTML, text, CSS, \
+         JavaScript, JSON, XML and SVG.",
+        &["true", "[text/html, application/json]"],
+    )
+    .or("false"),
     key("drain", Time, "How long a leaving replica may finish its sessions.", &["30s"]).or("30s"),
     key(
         "gate",

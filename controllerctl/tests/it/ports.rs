@@ -41,7 +41,7 @@ fn all_of_x_haproxy_reaches_the_way_in() {
          path: /api\n      balance: hash\n      hash_header: X-Tenant\n      sticky: SHOP\n      \
          check: { path: /up, interval: 2s, timeout: 900ms, rise: 2, fall: 3 }\n      slowstart: 10s\n      \
          timeouts: { connect: 1s, server: 90s, queue: 5s, tunnel: 2h }\n      proxy_protocol: v2\n      \
-         accept_proxy: true\n      http2: true\n",
+         accept_proxy: true\n      http2: true\n      compression: [text/html]\n",
     );
     let [http, tcp] = spec.routes.as_slice() else {
         panic!("{:?}", spec.routes)
@@ -69,6 +69,7 @@ fn all_of_x_haproxy_reaches_the_way_in() {
         proxy_protocol: Some(ProxyProtocol::V2),
         accept_proxy: true,
         http2: true,
+        compression: vec!["text/html".into()],
         ..RouteSpec::new(80, 80)
     };
     assert_eq!(*http, expected);
@@ -81,6 +82,38 @@ fn all_of_x_haproxy_reaches_the_way_in() {
     assert_eq!(*tcp, expected);
     // The agent does not speak what the replicas expect: a connection must do.
     assert_eq!(spec.container.probe.unwrap().path, None);
+}
+
+#[test]
+fn a_service_without_ports_may_say_how_long_its_replicas_finish() {
+    let spec = web("    x-haproxy: { drain: 2m, x-why: jobs }\n");
+    assert_eq!((spec.drain_ms, spec.routes.len()), (120_000, 0));
+}
+
+#[test]
+fn answers_are_compressed_and_tell_of_tls_where_the_file_says_so() {
+    let of = |haproxy: &str| {
+        let spec = web(&format!(
+            "    ports: [\"80:80\"]\n    x-haproxy: {haproxy}\n"
+        ));
+        spec.routes[0].clone()
+    };
+    let html = |route: &RouteSpec| route.compression.iter().any(|media| media == "text/html");
+    assert!(html(&of("{ compression: true }")));
+    assert_eq!(of("{ compression: false }").compression.len(), 0);
+    assert_eq!(of("{ compression: text/css }").compression, ["text/css"]);
+    for (haproxy, why) in [
+        ("{ compression: [html] }", "is no media type"),
+        ("{ compression: true, mode: tcp }", "needs mode http"),
+        ("{ hsts_max_age: 365d }", "no port ends it"),
+        ("{ hsts_max_age: 800d }", "two years"),
+        ("{ hsts_max_age: 9 }", "has no unit"),
+    ] {
+        let said = faults(&format!(
+            "    ports: [\"80:80\"]\n    x-haproxy: {haproxy}\n"
+        ));
+        assert!(said.contains(why), "{haproxy}: {said}");
+    }
 }
 
 #[test]

@@ -13,7 +13,7 @@ use longshore_model::routes::{Backend, Routes, Server, ServerMode};
 use longshore_model::weight::{WEIGHT_MAX, WEIGHT_MIN};
 use longshore_model::{ReplicaId, SecretKey, SecretName, ServiceKey};
 
-use crate::name::{BackendName, CertificateName, CheckPath, Domain, PathPrefix, Token};
+use crate::name::{BackendName, CertificateName, CheckPath, Domain, MediaType, PathPrefix, Token};
 use crate::settings::CheckSettings;
 
 /// Why a backend was left out.
@@ -143,6 +143,8 @@ pub struct BackendIntent {
     pub hash_header: Option<Token>,
     /// Cookie that keeps a client with its replica.
     pub sticky_cookie: Option<Token>,
+    /// Media types that are compressed.
+    pub compression: Vec<MediaType>,
     /// Certificates that can be used; empty: no TLS.
     pub tls: BTreeSet<CertificateName>,
     /// Health check.
@@ -378,6 +380,11 @@ fn check_backend(backend: &Backend, reserved_ports: &[u16]) -> Result<BackendInt
         path: path.transpose()?,
         hash_header: token("hash_header", &route.hash_header)?,
         sticky_cookie: token("sticky", &route.sticky_cookie)?,
+        compression: route
+            .compression
+            .iter()
+            .map(|text| MediaType::new(text).ok_or_else(|| word("compression", text)))
+            .collect::<Result<_, _>>()?,
         tls: route
             .tls
             .iter()

@@ -126,6 +126,10 @@ word! {
     Token, route::is_token
 }
 word! {
+    /// Media type of an answer.
+    MediaType, route::is_media_type
+}
+word! {
     /// Where a statistics page is: a path, and perhaps one word after `?`, as in HAProxy's own
     /// `/haproxy?stats`; 128 bytes at most.
     #[derive(serde::Serialize, serde::Deserialize)]
@@ -220,6 +224,7 @@ mod tests {
             if let Some(path) = PathPrefix::new(&text) { prop_assert!(plain(path.as_str())); }
             if let Some(uri) = StatsUri::new(&text) { prop_assert!(plain(uri.as_str())); }
             if let Some(token) = Token::new(&text) { prop_assert!(plain(token.as_str())); }
+            if let Some(media) = MediaType::new(&text) { prop_assert!(plain(media.as_str())); }
         }
     }
 }

@@ -410,6 +410,7 @@ fn render_backend(out: &mut String, backend: &BackendIntent, slots: &SlotMap, se
             "    http-request redirect code 308 location https://%[req.hdr(host),host_only]{port}%[pathq]"
         );
     }
+    answers(out, backend);
     let times = &backend.route.timeouts;
     for (what, ms) in [
         ("connect", times.connect_ms),
@@ -439,6 +440,26 @@ fn render_backend(out: &mut String, backend: &BackendIntent, slots: &SlotMap, se
     let options = server_options(backend, settings);
     let _ = writeln!(out, "    default-server {options}");
     render_servers(out, backend, slots);
+}
+
+/// What is done to answers on their way out.
+fn answers(out: &mut String, backend: &BackendIntent) {
+    if !backend.compression.is_empty() {
+        out.push_str("    compression algo gzip\n    compression type");
+        for media in &backend.compression {
+            let _ = write!(out, " {}", media.as_str());
+        }
+        out.push('\n');
+    }
+    // Over plain HTTP it must not be said (RFC 6797, 7.2).
+    if let Some(age_s) = backend.route.hsts_max_age_s
+        && !backend.tls.is_empty()
+    {
+        let _ = writeln!(
+            out,
+            "    http-response set-header Strict-Transport-Security max-age={age_s}"
+        );
+    }
 }
 
 fn balance(out: &mut String, backend: &BackendIntent) {

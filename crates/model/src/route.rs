@@ -24,6 +24,11 @@ const PATH_BYTES_MAX: usize = 255;
 const TOKEN_BYTES_MAX: usize = 64;
 /// Most requests at a time that a route may allow one replica.
 pub const MAXCONN_MAX: u32 = 1_000_000;
+/// Most media types of one route that are compressed.
+pub const COMPRESSION_MAX: usize = 32;
+/// Longest time for which clients are told to come over TLS alone: two years, the most that lists
+/// of browsers ask for.
+pub const HSTS_MAX_AGE_S_MAX: u32 = 63_072_000;
 /// Longest slow start.
 pub const SLOWSTART_MS_MAX: u64 = 3_600_000;
 /// Longest time that HAProxy waits for anything, as it keeps times (31 bits of milliseconds, and
@@ -91,6 +96,13 @@ pub struct RouteSpec {
     /// How much of the traffic each replica gets.
     #[serde(default)]
     pub weights: Weights,
+    /// Media types of answers that the edges compress for clients that take gzip; empty: none.
+    #[serde(default)]
+    pub compression: Vec<String>,
+    /// Clients are told to come over TLS alone for so long (RFC 6797), on ports that end TLS; 0 ends
+    /// it. None: they are told nothing.
+    #[serde(default)]
+    pub hsts_max_age_s: Option<u32>,
 }
 
 /// HTTP or plain TCP.
@@ -242,6 +254,8 @@ impl RouteSpec {
             http2: false,
             tls: Vec::new(),
             redirect_port: 0,
+            compression: Vec::new(),
+            hsts_max_age_s: None,
             ..self
         }
     }
@@ -337,6 +351,15 @@ impl Found {
             "hash_header",
             || "has a meaning with balance: hash only".to_owned(),
         );
+        let count = route.compression.len();
+        self.unless(count <= COMPRESSION_MAX, "compression", || {
+            format!("{count} media types; at most {COMPRESSION_MAX} are allowed")
+        });
+        for media in route.compression.iter().filter(|m| !is_media_type(m)) {
+            self.unless(false, "compression", || {
+                format!("{media:?} is no media type in lower case, as text/html")
+            });
+        }
         self.unless(!Weights::move_keys(route), "weights", || {
             Weights::MOVE_KEYS.to_owned()
         });
@@ -346,6 +369,10 @@ impl Found {
         let maxconn = route.maxconn_per_replica;
         self.unless(maxconn <= MAXCONN_MAX, "maxconn_per_replica", || {
             format!("{maxconn} is above {MAXCONN_MAX}")
+        });
+        let age_s = route.hsts_max_age_s.unwrap_or(0);
+        self.unless(age_s <= HSTS_MAX_AGE_S_MAX, "hsts_max_age", || {
+            format!("{age_s} s is above {HSTS_MAX_AGE_S_MAX}, two years")
         });
         let slowstart_ms = route.slowstart_ms;
         self.unless(slowstart_ms <= SLOWSTART_MS_MAX, "slowstart", || {
@@ -408,6 +435,8 @@ impl Found {
             ("http2", route.http2),
             ("tls", !route.tls.is_empty()),
             ("redirect_https", route.redirect_port != 0),
+            ("compression", !route.compression.is_empty()),
+            ("hsts_max_age", route.hsts_max_age_s.is_some()),
             ("balance", route.balance == Balance::Hash),
         ] {
             self.unless(!is_set, field, || match field {
@@ -462,6 +491,18 @@ pub fn is_token(text: &str) -> bool {
     let byte_ok = |b: u8| b.is_ascii_alphanumeric() || b"-_".contains(&b);
     let first_ok = text.as_bytes().first().is_some_and(u8::is_ascii_alphabetic);
     first_ok && text.len() <= TOKEN_BYTES_MAX && text.bytes().all(byte_ok)
+}
+
+/// `text/html`: two names of lower-case letters, digits and `.+-`, the first a letter or digit.
+#[must_use]
+pub fn is_media_type(text: &str) -> bool {
+    let name_ok = |name: &str| {
+        let first = name.as_bytes().first();
+        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+        first.is_some_and(|b| plain(*b)) && name.bytes().all(|b| plain(b) || b".+-".contains(&b))
+    };
+    let parts = text.split_once('/');
+    text.len() <= TOKEN_BYTES_MAX && parts.is_some_and(|(a, b)| name_ok(a) && name_ok(b))
 }
 
 #[cfg(test)]
@@ -540,6 +581,8 @@ mod tests {
         route.timeouts.tunnel_ms = u64::MAX;
         route.tls = vec!["ok".into(), "../x".into()];
         route.redirect_port = 443;
+        route.compression = vec!["text/html".into(), "text/html;q=1".into()];
+        route.hsts_max_age_s = Some(u32::MAX);
         route.check = CheckTimes {
             interval_ms: 5,
             rise: 101,
@@ -553,7 +596,9 @@ mod tests {
             "check.path",
             "sticky",
             "hash_header",
+            "compression",
             "maxconn_per_replica",
+            "hsts_max_age",
             "slowstart",
             "timeouts.tunnel",
             "check.interval",

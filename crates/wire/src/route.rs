@@ -11,6 +11,8 @@ use crate::error::{WireError, bounded, invalid, port};
 const DOMAINS_MAX: usize = 256;
 /// Most certificates that are read.
 const TLS_MAX: usize = 64;
+/// Most media types that are read.
+const COMPRESSION_MAX: usize = 64;
 
 /// To the wire.
 #[must_use]
@@ -77,6 +79,8 @@ pub fn route_spec_to_pb(route: &RouteSpec) -> pb::RouteSpec {
             Weights::Load => pb::Weights::Load,
         }
         .into(),
+        compression: route.compression.clone(),
+        hsts_max_age_s: route.hsts_max_age_s,
     }
 }
 
@@ -153,5 +157,7 @@ pub(crate) fn route_from_pb(route: pb::RouteSpec) -> Result<RouteSpec, WireError
             pb::Weights::Load => Weights::Load,
             pb::Weights::Equal | pb::Weights::Unspecified => Weights::Equal,
         },
+        compression: bounded("routes.compression", COMPRESSION_MAX, route.compression)?,
+        hsts_max_age_s: route.hsts_max_age_s,
     })
 }

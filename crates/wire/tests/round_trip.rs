@@ -157,6 +157,8 @@ fn route() -> RouteSpec {
         accept_proxy: true,
         http2: true,
         tls: vec!["shop-cert".into()],
+        compression: vec!["text/html".into()],
+        hsts_max_age_s: Some(0),
         ..RouteSpec::new(8080, 8000)
     }
 }

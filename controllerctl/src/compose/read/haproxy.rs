@@ -6,7 +6,7 @@ use longshore_model::route::{
 use longshore_model::spec::GateSpec;
 
 use super::super::problem::Problems;
-use super::item::Item;
+use super::item::{Fields, Item};
 use super::{keys, update};
 
 const DRAIN_MS: u64 = 30_000;
@@ -37,6 +37,19 @@ pub(super) enum Protocol {
     Https,
     Tcp,
 }
+
+/// What [`compression`] takes for `true`: images and archives are compressed already, and what comes
+/// bit by bit (`text/event-stream`) must not wait.
+const COMPRESSED: [&str; 8] = [
+    "text/html",
+    "text/plain",
+    "text/css",
+    "text/javascript",
+    "application/javascript",
+    "application/json",
+    "application/xml",
+    "image/svg+xml",
+];
 
 /// The port that ends TLS without more ado.
 const HTTPS_PORT: u16 = 443;
@@ -100,6 +113,11 @@ impl Haproxy {
                         https";
             let message = "no published port ends TLS";
             item.at("tls").invalid_help(p, message, help);
+        }
+        if self.route.hsts_max_age_s.is_some() && !self.has_tls() {
+            let help = "name certificates: tls: [NAME]";
+            let message = "clients can be told only over TLS, and no port ends it";
+            item.at("hsts_max_age").invalid_help(p, message, help);
         }
         if !self.redirects {
             return;
@@ -177,12 +195,7 @@ pub(super) fn read(item: Option<Item<'_>>, p: &mut Problems) -> Haproxy {
     if let Some(item) = fields.take("timeouts") {
         route.timeouts = timeouts(&item, p);
     }
-    let versions = [("v1", ProxyProtocol::V1), ("v2", ProxyProtocol::V2)];
-    let version = fields.take("proxy_protocol");
-    route.proxy_protocol = version.and_then(|i| i.choice(p, &versions));
-    let kinds = [("equal", Weights::Equal), ("load", Weights::Load)];
-    let weights = fields.take("weights").and_then(|i| i.choice(p, &kinds));
-    route.weights = weights.unwrap_or_default();
+    kinds(&mut fields, route, p);
     let mut flag = |name, p: &mut Problems| {
         let item: Option<Item<'_>> = fields.take(name);
         item.and_then(|item| item.boolean(p)).unwrap_or(false)
@@ -190,6 +203,7 @@ pub(super) fn read(item: Option<Item<'_>>, p: &mut Problems) -> Haproxy {
     route.accept_proxy = flag("accept_proxy", p);
     route.http2 = flag("http2", p);
     out.redirects = flag("redirect_https", p);
+    answers(&mut fields, route, p);
     route.tls = tls(fields.take("tls"), p);
     if let Some(ms) = fields.take("drain").and_then(|i| i.duration_ms(p)) {
         out.drain_ms = ms;
@@ -207,6 +221,35 @@ pub(super) fn read(item: Option<Item<'_>>, p: &mut Problems) -> Haproxy {
         place.invalid(p, problem.rule);
     }
     out
+}
+
+/// What is done to answers.
+fn answers(fields: &mut Fields<'_>, route: &mut RouteSpec, p: &mut Problems) {
+    if let Some(item) = fields.take("compression") {
+        route.compression = compression(&item, p);
+    }
+    let age_ms = fields.take("hsts_max_age");
+    let age_ms = age_ms.and_then(|i| i.long_duration_ms(p));
+    route.hsts_max_age_s = age_ms.map(|ms| u32::try_from(ms / 1_000).unwrap_or(u32::MAX));
+}
+
+/// `proxy_protocol` and `weights`.
+fn kinds(fields: &mut Fields<'_>, route: &mut RouteSpec, p: &mut Problems) {
+    let versions = [("v1", ProxyProtocol::V1), ("v2", ProxyProtocol::V2)];
+    let version = fields.take("proxy_protocol");
+    route.proxy_protocol = version.and_then(|i| i.choice(p, &versions));
+    let kinds = [("equal", Weights::Equal), ("load", Weights::Load)];
+    let weights = fields.take("weights").and_then(|i| i.choice(p, &kinds));
+    route.weights = weights.unwrap_or_default();
+}
+
+/// `true`: what is text on most pages; else media types.
+fn compression(item: &Item<'_>, p: &mut Problems) -> Vec<String> {
+    match item.node.as_text() {
+        Some("true") => COMPRESSED.map(str::to_owned).to_vec(),
+        Some("false") => Vec::new(),
+        _ => item.word_or_words(p),
+    }
 }
 
 /// Names of secrets.

@@ -270,6 +270,11 @@ impl<'a> Item<'a> {
         self.with(p, units::duration_ms)
     }
 
+    /// The same, longer than a day.
+    pub(super) fn long_duration_ms(&self, p: &mut Problems) -> Option<u64> {
+        self.with(p, units::long_duration_ms)
+    }
+
     /// A time in which something happens: there is no such thing as none.
     pub(super) fn span_ms(&self, p: &mut Problems) -> Option<u64> {
         let ms = self.duration_ms(p)?;

@@ -126,6 +126,8 @@ impl Bytes<'_> {
             tls: self.list(|b| b.word(&["a-cert", "b-cert", "a-cert-2", "../x", "A"])),
             redirect_port: self.pick(&[0, 0, 0, 443, 8443]),
             weights: self.pick(&[Weights::Equal, Weights::Equal, Weights::Load]),
+            compression: self.list(|b| b.word(&["text/html", "image/svg+xml", "a b/c", "A/b"])),
+            hsts_max_age_s: self.pick(&[None, None, Some(0), Some(31_536_000), Some(u32::MAX)]),
         }
     }
 }

@@ -321,6 +321,8 @@ fn with_all_words(route: &mut RouteSpec) {
         route.hash_header = Some("X-Tenant".to_owned());
     }
     route.http2 = route.check_path.is_none();
+    route.compression = vec!["text/html".to_owned(), "image/svg+xml".to_owned()];
+    route.hsts_max_age_s = Some(31_536_000);
 }
 
 #[test]

@@ -44,6 +44,12 @@ fn any_tls() -> impl Strategy<Value = (Vec<String>, u16)> {
     ]
 }
 
+fn any_answers() -> impl Strategy<Value = (Vec<String>, Option<u32>)> {
+    let media = prop_oneof![9 => "[a-c]{1,3}/[a-c][a-c.+-]{0,2}", 1 => "[a-z/ \n;#\"A-Z]{0,6}"];
+    let age = prop_oneof![9 => 0u32..=63_072_000, 1 => any::<u32>()];
+    (prop::collection::vec(media, 0..3), prop::option::of(age))
+}
+
 prop_compose! {
     fn any_route()(
         port in 80u16..84, tcp in prop::bool::weighted(0.15), http2 in any::<bool>(),
@@ -54,6 +60,7 @@ prop_compose! {
         slowstart_ms in number(1u64..9_000), (check, timeouts) in any_times(),
         proxy in 0u8..3, accept_proxy in prop::bool::weighted(0.05),
         ((tls, redirect_port), by_load) in (any_tls(), any::<bool>()),
+        (compression, hsts_max_age_s) in any_answers(),
     ) -> RouteSpec {
         let balances = [
             Balance::Roundrobin, Balance::Leastconn, Balance::Random, Balance::Source, Balance::Hash,
@@ -69,7 +76,7 @@ prop_compose! {
         match tcp {
             true => plain,
             false => RouteSpec {
-                domains, path, sticky_cookie, http2, tls, redirect_port,
+                domains, path, sticky_cookie, http2, tls, redirect_port, compression, hsts_max_age_s,
                 hash_header: hash_header.filter(|_| balance == Balance::Hash),
                 ..plain
             },

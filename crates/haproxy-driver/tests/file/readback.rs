@@ -244,6 +244,32 @@ fn read_route(read: &Sections, meant: &BackendIntent) -> RouteSpec {
         redirect_port: redirect_port(lines),
         // Said server by server.
         weights: meant.route.weights,
+        compression: compression(lines),
+        hsts_max_age_s: hsts(lines, meant),
+    }
+}
+
+fn compression(lines: &[String]) -> Vec<String> {
+    let algorithm = after(lines, "compression algo ");
+    let types = after(lines, "compression type ");
+    assert_eq!(algorithm, types.map(|_| "gzip"));
+    let types = types.into_iter().flat_map(|types| types.split(' '));
+    types.map(str::to_owned).collect()
+}
+
+/// Nobody says it over plain HTTP.
+fn hsts(lines: &[String], meant: &BackendIntent) -> Option<u32> {
+    let said = after(
+        lines,
+        "http-response set-header Strict-Transport-Security max-age=",
+    );
+    let said = said.map(|age| age.parse().unwrap());
+    match meant.route.tls.is_empty() {
+        true => {
+            assert_eq!(said, None);
+            meant.route.hsts_max_age_s
+        }
+        false => said,
     }
 }
 
@@ -316,7 +342,10 @@ fn is_shared(meant: &BackendIntent, address: &str) -> bool {
 
 /// Every line of a backend is one that its way in asks for.
 fn nothing_else(read: &Sections, meant: &BackendIntent) {
-    const ONCE: [&str; 14] = [
+    const ONCE: [&str; 17] = [
+        "compression algo gzip",
+        "compression type ",
+        "http-response set-header Strict-Transport-Security max-age=",
         "http-request redirect code 308 location https://%[req.hdr(host),host_only]",
         "mode ",
         "balance ",
@@ -346,6 +375,7 @@ fn nothing_else(read: &Sections, meant: &BackendIntent) {
             "http-request redirect code 308 location https://%[req.hdr(host),host_only]" => 6,
             "http-check send meth GET uri " => 11,
             "default-server " => 25,
+            "compression type " => 34,
             _ => 4,
         };
         assert!(line.split(' ').count() <= most, "{line}");
