@@ -13,7 +13,7 @@ use super::settle::{Goal, follow, settled};
 use super::{Run, builds, counts, environment};
 use crate::cli::{DownArgs, FileArgs, PlanArgs, Pull, UpArgs};
 use crate::client::Client;
-use crate::compose::problem::draw;
+use crate::compose::problem::{BIND_CONFIG, Problem, draw};
 use crate::compose::{ComposeError, LeftOut, Loaded, load};
 use crate::failure::{Exit, Failure};
 use crate::output::outcome::{Applied, TakenDown};
@@ -22,9 +22,28 @@ use crate::text::{printable, replicas as counted};
 
 /// Reads the files; problems are drawn with their lines.
 pub(super) fn read(run: &Run, files: &FileArgs) -> Result<Loaded, Failure> {
+    read_but(run, files, |_| true)
+}
+
+/// The same for a plan, which has lines of its own for files that are sent.
+fn read_to_plan(run: &Run, files: &FileArgs) -> Result<Loaded, Failure> {
+    read_but(run, files, |problem| !is_sent(problem))
+}
+
+fn is_sent(problem: &Problem) -> bool {
+    problem.code == BIND_CONFIG
+}
+
+fn read_but(
+    run: &Run,
+    files: &FileArgs,
+    is_drawn: impl Fn(&Problem) -> bool,
+) -> Result<Loaded, Failure> {
     match load(&files.request(), &environment()) {
         Ok(loaded) => {
-            eprint_drawn(&draw(&loaded.warnings, &loaded.sources, run.out.colour_err));
+            let drawn = loaded.warnings.iter().filter(|p| is_drawn(p));
+            let drawn: Vec<Problem> = drawn.cloned().collect();
+            eprint_drawn(&draw(&drawn, &loaded.sources, run.out.colour_err));
             if !loaded.left_out.is_empty() {
                 note(&left_out(&loaded.left_out));
             }
@@ -116,7 +135,10 @@ async fn planned(client: &mut Client, loaded: &Loaded) -> Result<views::Plan, Fa
             secrets: secrets_to_pb(loaded, false),
         })
         .await?;
-    Ok(views::Plan::new(loaded.app.as_str(), &answer))
+    let mut plan = views::Plan::new(loaded.app.as_str(), &answer);
+    let sent = loaded.warnings.iter().filter(|problem| is_sent(problem));
+    plan.warnings.extend(sent.map(Problem::to_string));
+    Ok(plan)
 }
 
 fn plan_text(plan: &views::Plan, context: &str) -> String {
@@ -164,7 +186,7 @@ fn plan_text(plan: &views::Plan, context: &str) -> String {
 }
 
 pub(super) async fn plan(run: &Run, args: &PlanArgs) -> Result<Exit, Failure> {
-    let mut loaded = read(run, &args.files)?;
+    let mut loaded = read_to_plan(run, &args.files)?;
     let mut client = run.connect(loaded.context.as_deref()).await?;
     let works = builds::work(&mut client, &loaded, builds::When::Missing).await?;
     let later = later(&mut client, &mut loaded, &args.scale).await?;
@@ -237,7 +259,7 @@ async fn later(
 }
 
 pub(super) async fn up(run: &Run, args: &UpArgs) -> Result<Exit, Failure> {
-    let mut loaded = read(run, &args.files)?;
+    let mut loaded = read_to_plan(run, &args.files)?;
     let mut client = run.connect(loaded.context.as_deref()).await?;
     pull(&mut loaded, args.pull);
     let works = images(run, &mut client, &loaded, args).await?;

@@ -85,12 +85,8 @@ fn convert(run: &Run, args: &InitArgs, from: &Path) -> Result<Exit, Failure> {
         converted.map_err(|problems| refused(run, &problems, sources))?;
     let yaml = serde_saphyr::to_string(&tree)
         .map_err(|error| Failure::new("cannot render the file").because(error))?;
-    let name = from.file_name().unwrap_or_default().to_string_lossy();
-    let text = format!(
-        "# Made from {}, where its comments are.\n{yaml}",
-        printable(&name)
-    );
-    write_new(&file, &text)?;
+    let report = report(&source, &file, &changes);
+    write_new(&file, &(head(from, &report) + &yaml))?;
     let checked = check(args, &file);
     let problems = match checked {
         Ok(problems) => problems,
@@ -110,8 +106,25 @@ fn convert(run: &Run, args: &InitArgs, from: &Path) -> Result<Exit, Failure> {
         return Err(refused(run, &problems, sources));
     }
     super::app::eprint_drawn(&draw(&problems, sources, run.out.colour_err));
-    said(run, &source, &file, &changes)?;
+    said(run, &report)?;
     Ok(Exit::Done)
+}
+
+/// Comments above the new file: where it is from, and what somebody should look at.
+fn head(from: &Path, report: &Report) -> String {
+    let name = from.file_name().unwrap_or_default().to_string_lossy();
+    let name = printable(&name);
+    let mut head = format!("# Made from {name}, where its comments are.\n");
+    let review = report.changes.iter().filter(|row| row.review);
+    let lines: Vec<String> = review
+        .map(|row| format!("#   line {}: {}", row.line, what(row)))
+        .collect();
+    if !lines.is_empty() {
+        head.push_str("# To be looked at, then deleted here:\n");
+        head.push_str(&lines.join("\n"));
+        head.push('\n');
+    }
+    head
 }
 
 /// It is our own, of a moment ago.
@@ -175,7 +188,7 @@ fn refused(run: &Run, problems: &[Problem], sources: &[Source]) -> Failure {
     )
 }
 
-fn said(run: &Run, source: &Source, file: &Path, changes: &[Change]) -> Result<(), Failure> {
+fn report(source: &Source, file: &Path, changes: &[Change]) -> Report {
     let row = |change: &Change| {
         let (line, column) = source.line_column(change.place.offset);
         Row {
@@ -187,40 +200,46 @@ fn said(run: &Run, source: &Source, file: &Path, changes: &[Change]) -> Result<(
             review: change.look,
         }
     };
-    let report = Report {
+    Report {
         from: source.name.clone(),
         file: file.display().to_string(),
         changes: changes.iter().map(row).collect(),
-    };
-    let people = || {
-        report
-            .changes
-            .iter()
-            .map(|row| line(&report, row))
-            .collect()
-    };
-    print(&run.out.document(&report, people))?;
-    let path = file.display();
+    }
+}
+
+fn said(run: &Run, report: &Report) -> Result<(), Failure> {
+    let rows = report.changes.iter();
+    let people = || rows.map(|row| line(report, row)).collect();
+    print(&run.out.document(report, people))?;
     let review = report.changes.iter().filter(|row| row.review).count();
     if review > 0 {
-        note(&format!("see whether the {review} marked with ! are right"));
+        note(&format!(
+            "see whether the {review} marked with ! are right; they are named in the new file, too"
+        ));
     }
+    let (path, from) = (&report.file, &report.from);
     note(&format!(
-        "wrote {path}, {} is as it was; try: controllerctl plan -f {path}",
-        report.from
+        "wrote {path}, {from} is as it was; try: controllerctl plan -f {path}"
     ));
     Ok(())
 }
 
 fn line(report: &Report, row: &Row) -> String {
     let mark = if row.review { "!" } else { " " };
+    format!(
+        "{mark} {}:{}  {}\n",
+        printable(&report.from),
+        row.line,
+        what(row)
+    )
+}
+
+/// In one line.
+fn what(row: &Row) -> String {
     let now = match &row.now {
         Some(now) => format!("-> {now}"),
         None => "is gone".into(),
     };
-    let text = format!(
-        "{mark} {}:{}  {} {now}: {}",
-        report.from, row.line, row.was, row.why
-    );
-    printable(&text) + "\n"
+    let text = format!("{} {now}: {}", row.was, row.why);
+    printable(&text.replace(['\n', '\r'], " "))
 }

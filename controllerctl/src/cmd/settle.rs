@@ -62,6 +62,12 @@ impl Goal {
         (!waits).then(|| Ok(certificates::news(services, renewed)))
     }
 
+    /// Do all that stay have the revision that counts? What only leaves holds up no verdict.
+    fn is_current(&self, services: &[pb::Service]) -> bool {
+        let mut staying = services.iter().filter(|service| stays(service));
+        staying.all(|service| service.revision >= self.revision)
+    }
+
     fn wants(&self, service: &pb::Service) -> bool {
         let named = self
             .services
@@ -72,6 +78,11 @@ impl Goal {
             None => named,
         }
     }
+}
+
+/// Services that only leave have no revision.
+fn stays(service: &pb::Service) -> bool {
+    service.revision > 0
 }
 
 /// Replicas that do their work: in the routes, where there are routes.
@@ -205,7 +216,7 @@ async fn look(
                 let Seen {
                     services, replicas, ..
                 } = &seen;
-                let current = services.iter().all(|s| s.revision >= goal.revision);
+                let current = goal.is_current(services);
                 let judged = current && goal.judge;
                 let bad = judged.then(|| ended_badly(services, goal.revision));
                 let bad = bad.flatten();
@@ -456,7 +467,8 @@ fn overruled(goal: &Goal, services: &[pb::Service]) -> Option<Failure> {
 
 /// Is it clear that waiting does not help?
 async fn judge(client: &mut Client, seen: &Seen) -> Option<Failure> {
-    for service in seen.services.iter().filter(|service| !settled(service)) {
+    let open = |service: &&pb::Service| stays(service) && !settled(service);
+    for service in seen.services.iter().filter(open) {
         let about = |p: &&pb::Problem| p.about == service.key || p.about == service.name;
         for problem in seen.problems.iter().filter(about) {
             let more = format!("controllerctl why {}", service.key);

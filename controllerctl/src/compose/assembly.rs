@@ -50,6 +50,8 @@ pub(super) struct Assembly {
     bases: BTreeMap<(usize, usize), Rc<Node>>,
     /// Services that extend each other, as was said.
     circles: BTreeSet<BTreeSet<extends::At>>,
+    /// Contents of configs as they are written, by place.
+    pub(super) contents: BTreeMap<Place, String>,
     reads: usize,
     copies: usize,
     scopes: usize,
@@ -110,6 +112,7 @@ impl Assembly {
             let Some(mut over) = file.tree.clone() else {
                 continue;
             };
+            self.keep_contents(&over);
             interpolate(&mut over, "", &scope.variables, &mut self.problems);
             self.extend(&mut over, file.index, scope);
             self.include(&mut over, scope, trail);
@@ -119,6 +122,18 @@ impl Assembly {
             });
         }
         tree
+    }
+
+    /// What is shown of them later has no variable filled in: it may be a password.
+    fn keep_contents(&mut self, tree: &Node) {
+        let Some(Value::Map(configs)) = tree.get("configs").map(|node| &node.value) else {
+            return;
+        };
+        for content in configs.iter().filter_map(|(_, c)| c.get("content")) {
+            if let Some(text) = content.as_text() {
+                self.contents.insert(content.place, text.to_owned());
+            }
+        }
     }
 
     /// Reads a file that another names at `place`; once, however often it is named.

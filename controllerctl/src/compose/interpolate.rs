@@ -115,6 +115,17 @@ pub fn interpolate(node: &mut Node, path: &str, variables: &Variables, problems:
     }
 }
 
+/// Writes each dollar of a value as two: [`interpolate`] makes one of them again.
+pub fn escape(node: &mut Node) {
+    match &mut node.value {
+        Value::Null => {}
+        Value::Scalar { text, .. } if !text.contains('$') => {}
+        Value::Scalar { text, .. } => *text = text.replace('$', "$$"),
+        Value::List(items) => items.iter_mut().for_each(escape),
+        Value::Map(entries) => entries.iter_mut().for_each(|(_, node)| escape(node)),
+    }
+}
+
 fn expand(
     text: &str,
     variables: &Variables,

@@ -23,7 +23,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use longshore_model::spec::{ContentDigest, ContentMap};
+use longshore_model::spec::ContentMap;
 use longshore_model::{AppName, SecretName, SecretText, ServiceName, ServiceSpec};
 
 use assembly::{Assembly, Scope};
@@ -75,7 +75,8 @@ pub struct Loaded {
     pub contents: ContentMap,
     /// `x-context`: the cluster that it belongs to.
     pub context: Option<String>,
-    /// The files, merged, variables filled in.
+    /// The files, merged, variables filled in. Read again it is the same: a dollar is two, and
+    /// contents of configs are as they are written.
     pub tree: Node,
     /// Services whose profiles are not wanted.
     pub left_out: Vec<LeftOut>,
@@ -141,6 +142,8 @@ pub struct Checked {
     pub sources: Vec<Source>,
     /// Services whose profiles are not wanted.
     pub left_out: Vec<LeftOut>,
+    /// Contents of configs as they are written, by place.
+    written: BTreeMap<Place, String>,
     /// The app, if nothing is wrong.
     app: Option<(AppName, read::Document)>,
 }
@@ -166,7 +169,7 @@ impl Checked {
         };
         let left_out = problems.iter().filter(|p| p.code == NOT_SUPPORTED);
         drop_keys(&mut tree, &left_out.map(|p| p.place).collect());
-        hide_contents(&mut tree);
+        escape(&mut tree, &self.written);
         Ok(Loaded {
             app,
             services: document.services,
@@ -182,16 +185,24 @@ impl Checked {
     }
 }
 
-/// What configs hold is not printed: its length and digest tell as much as one needs.
-fn hide_contents(tree: &mut Node) {
+/// Lets the tree, written down, be read as what it is: no dollar begins a variable, but for those in
+/// contents of configs, which stay as they are in the file.
+fn escape(tree: &mut Node, contents: &BTreeMap<Place, String>) {
+    let written = |node: &Node| contents.get(&node.place).cloned();
     let configs = tree.get_mut("configs").and_then(Node::entries_mut);
-    for (_, config) in configs.into_iter().flatten() {
+    let mut kept = Vec::new();
+    for (key, config) in configs.into_iter().flatten() {
         if let Some(content) = config.get_mut("content")
-            && let Some(text) = content.as_text()
+            && let Some(text) = written(content)
         {
-            let (bytes, digest) = (text.len(), ContentDigest::of(text.as_bytes()));
-            let shown = format!("({bytes} bytes, sha256:{})", digest.short());
-            *content = Node::text(shown, content.place);
+            kept.push((key.name.clone(), Node::text(text, content.place)));
+        }
+    }
+    interpolate::escape(tree);
+    for (name, node) in kept {
+        let config = tree.get_mut("configs").and_then(|all| all.get_mut(&name));
+        if let Some(content) = config.and_then(|config| config.get_mut("content")) {
+            *content = node;
         }
     }
 }
@@ -310,12 +321,14 @@ fn whole(
     let tree = assembly.root(sources, &scope);
     let tree = tree.filter(|_| !assembly.is_unreadable);
     let (sources, mut problems) = (assembly.sources, assembly.problems);
+    let written = assembly.contents;
     let Some(mut tree) = tree else {
         return Checked {
             tree: None,
             problems: problems.into_sorted(),
             sources,
             left_out: Vec::new(),
+            written,
             app: None,
         };
     };
@@ -337,6 +350,7 @@ fn whole(
         problems: problems.into_sorted(),
         sources,
         left_out,
+        written,
         app: app.map(|app| (app, document)),
     }
 }

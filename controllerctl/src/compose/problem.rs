@@ -28,6 +28,9 @@ pub const UNKNOWN_KEY: &str = "unknown_key";
 /// Code of a key that is known and does nothing here.
 pub const NOT_SUPPORTED: &str = "not_supported";
 
+/// Code of a file of the project that is sent in place of a bind.
+pub const BIND_CONFIG: &str = "bind_config";
+
 /// The way out of a word that is nearly another.
 #[must_use]
 pub fn did_you_mean(near: &str) -> String {

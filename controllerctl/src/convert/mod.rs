@@ -7,6 +7,7 @@
 mod balancer;
 mod certificates;
 mod hosts;
+mod lines;
 mod links;
 mod names;
 mod old;
@@ -111,6 +112,13 @@ impl Work {
             why,
             look,
         });
+    }
+
+    /// All that was changed from the `from`th on is to be looked at.
+    fn look_since(&mut self, from: usize) {
+        for change in self.changes.iter_mut().skip(from) {
+            change.look = true;
+        }
     }
 
     /// Something has no counterpart.

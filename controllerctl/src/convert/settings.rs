@@ -1,7 +1,7 @@
 //! Variables of tutum/haproxy and dockercloud/haproxy, as keys of `x-haproxy`.
 
 use super::vars::Var;
-use super::{Work, entry, plain};
+use super::{Work, entry, lines, plain};
 use crate::compose::node::{Node, Value};
 use crate::compose::units;
 
@@ -16,7 +16,7 @@ enum Fate {
 const OWN: &str = "the edges' HAProxy is set up by Longshore";
 const ENGINE: &str = "the edges need no engine to learn who serves";
 const RAW: &str = "lines of HAProxy's own are not taken over";
-const RAW_HELP: &str =
+pub(super) const RAW_HELP: &str =
     "see docs/x-haproxy.md for the key that does the same, and drop the variable";
 
 /// Variables of the balancer and of services behind it, by name.
@@ -27,20 +27,6 @@ const FATES: &[(&str, Fate)] = &[
     (
         "EXCLUDE_BASIC_AUTH",
         Fate::Gone("there is no password to except it from"),
-    ),
-    (
-        "GZIP_COMPRESSION_TYPE",
-        Fate::Refused(
-            "the edges do not compress",
-            "let the program compress, and drop the variable",
-        ),
-    ),
-    (
-        "HSTS_MAX_AGE",
-        Fate::Refused(
-            "the edges send no Strict-Transport-Security",
-            "let the program send it, and drop the variable",
-        ),
     ),
     (
         "MAXCONN",
@@ -180,10 +166,12 @@ pub(super) fn is_ours(name: &str) -> bool {
 type Read = fn(&Var, &mut Node, &mut Work);
 
 /// Variables that keys of `x-haproxy` stand for.
-const READ: [(&str, Read); 7] = [
+const READ: [(&str, Read); 9] = [
     ("BALANCE", balance),
     ("COOKIE", cookie),
+    ("GZIP_COMPRESSION_TYPE", compression),
     ("HEALTH_CHECK", health_check),
+    ("HSTS_MAX_AGE", hsts),
     ("HTTP_CHECK", http_check),
     ("MODE", mode),
     ("OPTION", option),
@@ -209,6 +197,7 @@ pub(super) fn apply(var: &Var, x: &mut Node, work: &mut Work) {
     match FATES.iter().find(|(known, _)| *known == name) {
         Some((_, Fate::Gone(why))) => work.gone(var.place, var.named(), why),
         Some((_, Fate::Refused(why, help))) => work.refuse(var.place, &var.path(), why, help),
+        None if lines::is_known(name) => lines::apply(var, x, work),
         None if RAW_NAMES.iter().any(|raw| name.starts_with(raw)) => {
             work.refuse(var.place, &var.path(), RAW, RAW_HELP);
         }
@@ -221,7 +210,7 @@ pub(super) fn apply(var: &Var, x: &mut Node, work: &mut Work) {
 }
 
 /// Sets `x-haproxy.PATH`.
-fn set(var: &Var, path: &str, node: Node, x: &mut Node, work: &mut Work) {
+pub(super) fn set(var: &Var, path: &str, node: Node, x: &mut Node, work: &mut Work) {
     let shown = node.as_text().unwrap_or_default().to_owned();
     let mut at = x;
     let mut steps = path.split('.').peekable();
@@ -249,7 +238,7 @@ fn set_text(var: &Var, path: &str, text: &str, x: &mut Node, work: &mut Work) {
     set(var, path, Node::text(text, var.place), x, work);
 }
 
-fn balance(var: &Var, x: &mut Node, work: &mut Work) {
+pub(super) fn balance(var: &Var, x: &mut Node, work: &mut Work) {
     let text = var.text();
     if let Some(header) = text.strip_prefix("hdr(").and_then(|t| t.strip_suffix(')')) {
         set_text(var, "balance", "hash", x, work);
@@ -268,7 +257,7 @@ fn balance(var: &Var, x: &mut Node, work: &mut Work) {
     set_text(var, "balance", word, x, work);
 }
 
-fn cookie(var: &Var, x: &mut Node, work: &mut Work) {
+pub(super) fn cookie(var: &Var, x: &mut Node, work: &mut Work) {
     let mut words = var.text().split_whitespace();
     let name = words.next().unwrap_or_default().to_owned();
     let rest: Vec<&str> = words.collect();
@@ -326,7 +315,7 @@ fn time(text: &str) -> Option<String> {
 }
 
 /// `GET /health HTTP/1.1\r\nHost:\ www`, `/health`
-fn http_check(var: &Var, x: &mut Node, work: &mut Work) {
+pub(super) fn http_check(var: &Var, x: &mut Node, work: &mut Work) {
     let text = var.text();
     let mut words = text.split(|c: char| c.is_whitespace() || c == '\\');
     let first = words.next().unwrap_or_default();
@@ -346,6 +335,29 @@ fn http_check(var: &Var, x: &mut Node, work: &mut Work) {
     }
 }
 
+/// `text/html text/css`
+pub(super) fn compression(var: &Var, x: &mut Node, work: &mut Work) {
+    let words = var.text().to_ascii_lowercase();
+    let words = words.split([' ', ',']).filter(|word| !word.is_empty());
+    let items = words.map(|word| Node::text(word, var.place));
+    let list = Node::new(Value::List(items.collect()), var.place);
+    set(var, "compression", list, x, work);
+}
+
+/// Seconds.
+pub(super) fn hsts(var: &Var, x: &mut Node, work: &mut Work) {
+    match var.text().parse::<u32>() {
+        Ok(age_s) => {
+            let text = format!("{age_s}s");
+            set(var, "hsts_max_age", Node::text(text, var.place), x, work);
+        }
+        Err(_) => {
+            let why = format!("{:?} is no number of seconds", var.text());
+            work.refuse(var.place, &var.path(), &why, "write 31536000");
+        }
+    }
+}
+
 fn mode(var: &Var, x: &mut Node, work: &mut Work) {
     match var.text() {
         "tcp" => set_text(var, "mode", "tcp", x, work),
@@ -358,7 +370,7 @@ fn mode(var: &Var, x: &mut Node, work: &mut Work) {
     }
 }
 
-fn option(var: &Var, _: &mut Node, work: &mut Work) {
+pub(super) fn option(var: &Var, _: &mut Node, work: &mut Work) {
     // What the edges do anyway, and what only tells how HAProxy logs.
     const ANYWAY: [&str; 9] = [
         "redispatch",
@@ -387,7 +399,7 @@ fn option(var: &Var, _: &mut Node, work: &mut Work) {
 }
 
 /// `connect 5000, client 50000, server 50000`
-fn timeout(var: &Var, x: &mut Node, work: &mut Work) {
+pub(super) fn timeout(var: &Var, x: &mut Node, work: &mut Work) {
     for text in var.text().split(',').map(str::trim) {
         let (word, value) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
         let Some(value) = time(value.trim()) else {

@@ -317,7 +317,7 @@ fn contradictions_are_found_before_anything_is_sent() {
             "together with network_mode",
         ),
         (
-            "    x-haproxy: { balance: leastconn }\n",
+            "    x-haproxy: { balance: leastconn, drain: 5s }\n",
             "publishes no port",
         ),
         ("    volumes: [\"data:/x\"]\n", "is not declared"),

@@ -33,9 +33,41 @@ fn web(lines: &str) -> String {
     format!("services:\n  db: {{ image: db }}\n  web:\n    image: a\n{lines}")
 }
 
+/// As `config` prints it.
+fn printed(loaded: &Loaded) -> String {
+    serde_saphyr::to_string(&loaded.tree).unwrap()
+}
+
+#[test]
+fn what_config_prints_is_read_again_as_the_same() {
+    let mut files = valid();
+    files.push(web(
+        "    environment: { A: $$x, B: \"${NONE-$$}${SET}\" }\n    labels: [\"$$l=$$\"]\n",
+    ));
+    for text in files {
+        let loaded = taken(read(&text));
+        let again = printed(&loaded);
+        let second = match read(&again) {
+            Ok(second) => second,
+            Err(error) => panic!("{text}\n{again}\n{}", crate::compose::drawn(&error)),
+        };
+        assert_eq!(second.services, loaded.services, "{again}");
+        assert_eq!(second.contents.len(), loaded.contents.len(), "{again}");
+        assert!(second.contents.keys().eq(loaded.contents.keys()), "{again}");
+    }
+}
+
 #[test]
 fn valid_files_of_any_shape_are_taken() {
-    let files = [
+    for text in valid() {
+        if let Err(error) = read(&text) {
+            panic!("{text}\n{}", crate::compose::drawn(&error));
+        }
+    }
+}
+
+fn valid() -> Vec<String> {
+    vec![
         // How the file is written.
         "\u{feff}services:\r\n  web:\r\n    image: a\r\n".to_owned(),
         "{\"services\": {\"web\": {\"image\": \"a\", \"ports\": [\"80:80\"]}}}".into(),
@@ -70,12 +102,7 @@ fn valid_files_of_any_shape_are_taken() {
         web("    secrets: [s]\n    configs: [{ source: c, target: /c, mode: 0440, uid: \"1\" }]\nsecrets: { s: { environment: SECRET } }\nconfigs: { c: { content: \"a ${SET} $$\" } }\n"),
         web("    labels: [\"a=b=c\", d, \"traefik.rule=Host(`a.b`)\"]\n    sysctls: [net.ipv4.tcp_syncookies=0]\n"),
         web("    command: >-\n      sh -c \"echo\n      $$HOME\"\n    entrypoint: [\"/bin/sh\", \"-c\"]\n"),
-    ];
-    for text in files {
-        if let Err(error) = read(&text) {
-            panic!("{text}\n{}", crate::compose::drawn(&error));
-        }
-    }
+    ]
 }
 
 #[test]

@@ -6,7 +6,7 @@ use controllerctl::compose::interpolate::Variables;
 use controllerctl::compose::problem::draw;
 use controllerctl::compose::source::Source;
 use controllerctl::compose::{ComposeError, Here, Loaded, parse};
-use longshore_model::spec::{ContentDigest, FileKind, FileSpec};
+use longshore_model::spec::{FileKind, FileSpec};
 
 const CANARY: &str = "canary-51d0";
 
@@ -87,14 +87,11 @@ fn secrets_and_configs_become_files_where_they_belong() {
     let kinds: Vec<FileKind> = files(&loaded).iter().map(|file| file.kind).collect();
     let (secret, config) = (FileKind::Secret, FileKind::Config);
     assert_eq!(kinds, [secret, secret, config, config]);
-    // Nothing that is printed has it, `config` among it.
+    // Nothing that is printed has it; `config` prints contents as they are written.
     let tree = serde_json::to_string(&loaded.tree).unwrap();
     let shown = format!("{:?} {:?} {tree}", loaded.services, loaded.contents);
     assert!(!shown.contains(CANARY), "{shown}");
-    let motd = format!("hello {CANARY}-token\n");
-    let digest = ContentDigest::of(motd.as_bytes());
-    let said = format!("({} bytes, sha256:{})", motd.len(), digest.short());
-    assert!(tree.contains(&said), "{tree}");
+    assert!(tree.contains("hello ${"), "{tree}");
 }
 
 #[test]

@@ -15,7 +15,7 @@ use longshore_model::spec::{
 
 use super::super::Here;
 use super::super::interpolate::Variables;
-use super::super::problem::{Problems, did_you_mean};
+use super::super::problem::{BIND_CONFIG, Problems, did_you_mean};
 use super::super::source::Place;
 use super::item::{Fields, Item};
 use super::keys;
@@ -334,7 +334,7 @@ impl<'a> Given<'a> {
         }
         let (digest, bytes) = files.keep(FileContents::new(bytes));
         let message = format!("bind mount {source} ({bytes} bytes) will be sent as a config");
-        p.warn("bind_config", item.place(), &item.path, message)
+        p.warn(BIND_CONFIG, item.place(), &item.path, message)
             .file();
         let file = FileSpec {
             kind: FileKind::Config,

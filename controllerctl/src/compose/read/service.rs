@@ -4,6 +4,7 @@ use longshore_model::ServiceSpec;
 use longshore_model::spec::{ContainerSpec, Mount, Probe, RouteMode};
 
 use super::super::build::Build;
+use super::super::node::Key;
 use super::super::problem::Problems;
 use super::files::Given;
 use super::haproxy::{Check, Haproxy};
@@ -101,11 +102,21 @@ pub(super) fn read<'a>(
 /// What `x-haproxy` says holds for ways in.
 fn join(item: &Item<'_>, haproxy: &Haproxy, ports: &mut ports::Ports, p: &mut Problems) {
     if ports.routes.is_empty() {
-        item.invalid_help(
-            p,
-            "the service publishes no port, so HAProxy has nothing to do for it",
-            "add for example: ports: [\"80:8000\"]",
-        );
+        // Connections by name are given that time, too (docs/names.md).
+        let asks_edges = |(key, _): &(&Key, Item<'_>)| {
+            let name = key.name.as_str();
+            name != "drain" && !name.starts_with("x-")
+        };
+        if item
+            .entries(p)
+            .is_some_and(|keys| keys.iter().any(asks_edges))
+        {
+            item.invalid_help(
+                p,
+                "the service publishes no port, so HAProxy has nothing to do for it",
+                "add for example: ports: [\"80:8000\"]; drain alone may stay",
+            );
+        }
     } else {
         haproxy.join_tls(item, &mut ports.routes, p);
     }
