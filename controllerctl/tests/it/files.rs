@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use controllerctl::compose::interpolate::Variables;
-use controllerctl::compose::problem::draw;
 use controllerctl::compose::source::Source;
-use controllerctl::compose::{ComposeError, Here, Loaded, parse};
+use controllerctl::compose::{Here, Loaded, parse};
 use longshore_model::spec::{FileKind, FileSpec};
+
+use crate::compose::drawn;
 
 const CANARY: &str = "canary-51d0";
 
@@ -17,11 +18,7 @@ fn read(directory: &Path, text: &str) -> Result<Loaded, String> {
     };
     let variables = Variables::new([("TOKEN".to_owned(), format!("{CANARY}-token"))]);
     let source = vec![Source::new("compose.yaml", text)];
-    match parse(source, None, "shop", (&here, &variables)) {
-        Ok(loaded) => Ok(loaded),
-        Err(ComposeError::Problems { problems, sources }) => Err(draw(&problems, &sources, false)),
-        Err(other) => panic!("{other}"),
-    }
+    parse(source, None, "shop", (&here, &variables)).map_err(|error| drawn(&error))
 }
 
 /// A file with secrets, configs and a service.

@@ -4,10 +4,11 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use controllerctl::compose::interpolate::Variables;
-use controllerctl::compose::problem::draw;
 use controllerctl::compose::source::Source;
-use controllerctl::compose::{ComposeError, Here, Loaded, parse};
+use controllerctl::compose::{Here, Loaded, parse};
 use longshore_model::ServiceSpec;
+
+use crate::compose::drawn;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -38,11 +39,7 @@ fn read_at(directory: &Path, day: u32, text: &str) -> Result<Loaded, String> {
     };
     let variables = Variables::new([("PEM".to_owned(), whole(&["a.org"]))]);
     let source = vec![Source::new("compose.yaml", text)];
-    match parse(source, None, "shop", (&here, &variables)) {
-        Ok(loaded) => Ok(loaded),
-        Err(ComposeError::Problems { problems, sources }) => Err(draw(&problems, &sources, false)),
-        Err(other) => panic!("{other}"),
-    }
+    parse(source, None, "shop", (&here, &variables)).map_err(|error| drawn(&error))
 }
 
 /// A file with the secret `cert` of `shop.pem`, and a service.
