@@ -190,13 +190,15 @@ fn services_of_other_profiles_must_have_the_right_shape_and_nothing_more() {
     let file = |lines: &str| {
         format!("services:\n  web: {{ image: a }}\n  debug:\n    profiles: [debug]\n{lines}")
     };
-    let means = "    build: .\n    secrets: [none]\n    volumes: [\"./none:/x:ro\"]\n    networks: [none]\n";
+    let means = "    init: yes\n    tty: true\n    cpus: 0.5\n    build: .\n    secrets: [none]\n    volumes: [\"./none:/x:ro\"]\n    networks: [none]\n";
     let loaded = taken(read(&file(means)));
     assert_eq!(loaded.left_out.len(), 1);
     assert!(loaded.contents.is_empty());
     for (lines, reason) in [
         ("    frob: 1\n", "unknown key `frob`"),
         ("    image: 1\n", "must be a text"),
+        ("    init: 1\n", "of another kind"),
+        ("    cpus: true\n", "of another kind"),
         ("    command: { a: b }\n", "must be"),
         ("    image: a\n    cap_add: [A, A]\n", "is there twice"),
         ("    image:\n", "nothing after the key"),

@@ -17,9 +17,49 @@ pub(super) fn check(root: &Item<'_>, p: &mut Problems) {
     visit(root, &mut Vec::new(), p);
 }
 
-/// The same for one service that is no part of the document.
+/// The same for one service that is no part of the document; of numbers and truth values, too, which
+/// the readers of other services judge.
 pub(super) fn service(item: &Item<'_>, p: &mut Problems) {
+    const FLAGS: [&str; 7] = [
+        "attach",
+        "init",
+        "oom_kill_disable",
+        "privileged",
+        "read_only",
+        "stdin_open",
+        "tty",
+    ];
+    const NUMBERS: [&str; 11] = [
+        "cpu_period",
+        "cpu_quota",
+        "cpu_shares",
+        "cpus",
+        "mem_limit",
+        "mem_reservation",
+        "mem_swappiness",
+        "memswap_limit",
+        "oom_score_adj",
+        "pids_limit",
+        "shm_size",
+    ];
     visit(item, &mut vec!["services", "NAME"], p);
+    let Value::Map(entries) = &item.node.value else {
+        return;
+    };
+    for (key, node) in entries {
+        let Value::Scalar { text, plain: true } = &node.value else {
+            continue;
+        };
+        let name = key.name.as_str();
+        let is_other = match is_truth(text) {
+            true => NUMBERS.contains(&name),
+            false => FLAGS.contains(&name),
+        };
+        if is_other {
+            let message = format!("{text} is of another kind than the specification has here");
+            quoted(&item.child(key, node), text, message, p);
+        }
+    }
 }
 
 fn visit<'a>(item: &Item<'a>, way: &mut Vec<&'a str>, p: &mut Problems) {
