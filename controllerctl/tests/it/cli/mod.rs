@@ -169,21 +169,6 @@ fn what_cannot_be_placed_ends_with_5_and_each_nodes_reason() {
     let cluster = Cluster::start();
     let (code, _, err) = run(&cluster, &["up", "-f", &cluster.compose("absurd"), "-y"]);
     assert_eq!(code, 5, "more than a double can count: {err}");
-    // A service of the app that is removed and drains holds up no verdict.
-    let cluster = Cluster::start();
-    let mut old = fake::service("app", "old", 0);
-    (old.revision, old.leaving) = (0, 1);
-    cluster.fake.world().services.push(old);
-    let up = [
-        "up",
-        "-f",
-        &cluster.compose("huge"),
-        "-y",
-        "--wait-timeout",
-        "15s",
-    ];
-    let (code, _, err) = run(&cluster, &up);
-    assert_eq!(code, 5, "{err}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use longshore_proto::control::v1 as pb;
 
-use super::fake::Cluster;
+use super::fake::{self, Cluster};
 use super::{json, run};
 
 fn rollout(state: &str, why: &str) -> pb::Rollout {
@@ -161,4 +161,22 @@ fn a_rollout_that_ended_badly_ends_the_wait_with_4_and_says_how() {
         err.contains("by ana; controllerctl rollout resume hello/hello"),
         "{err}"
     );
+}
+
+#[test]
+fn a_removed_service_that_drains_holds_up_no_verdict() {
+    let cluster = Cluster::start();
+    let mut old = fake::service("app", "old", 0);
+    (old.revision, old.leaving) = (0, 1);
+    cluster.fake.world().services.push(old);
+    let up = [
+        "up",
+        "-f",
+        &cluster.compose("huge"),
+        "-y",
+        "--wait-timeout",
+        "15s",
+    ];
+    let (code, _, err) = run(&cluster, &up);
+    assert_eq!(code, 5, "{err}");
 }
