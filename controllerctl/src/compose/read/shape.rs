@@ -185,69 +185,79 @@ fn wants_text(way: &[&str]) -> bool {
             _,
             "name" | "file" | "environment" | "driver" | "content",
         ]
-        | ["volumes" | "networks", _, "labels", ITEM] => true,
+        | ["volumes" | "networks", _, "labels", ITEM]
+        | [
+            "volumes" | "networks" | "secrets" | "configs",
+            _,
+            "external",
+            "name",
+        ] => true,
         ["services", _, "build", rest @ ..] => of_build_wants_text(rest),
-        ["services", _, rest @ ..] => matches!(
-            rest,
-            ["command"
-                | "container_name"
-                | "cpuset"
-                | "dns_search"
-                | "domainname"
-                | "entrypoint"
-                | "hostname"
-                | "image"
-                | "platform"
-                | "restart"
-                | "runtime"
-                | "stop_grace_period"
-                | "stop_signal"
-                | "user"
-                | "working_dir"]
-                | [
-                    "annotations"
-                        | "cap_add"
-                        | "cap_drop"
-                        | "command"
-                        | "depends_on"
-                        | "devices"
-                        | "dns_opt"
-                        | "dns_search"
-                        | "entrypoint"
-                        | "environment"
-                        | "labels"
-                        | "links"
-                        | "networks"
-                        | "profiles"
-                        | "security_opt"
-                        | "sysctls"
-                        | "tmpfs",
-                    ITEM
-                ]
-                | ["networks", _, "aliases", ITEM]
-                | ["secrets" | "configs", ITEM]
-                | [
-                    "secrets" | "configs",
-                    ITEM,
-                    "source" | "target" | "uid" | "gid"
-                ]
-                | ["deploy", "labels", ITEM]
-                | ["logging", "driver"]
-                | [
-                    "healthcheck",
-                    "interval" | "start_interval" | "start_period" | "test" | "timeout"
-                ]
-                | [
-                    "deploy",
-                    "update_config" | "rollback_config",
-                    "delay" | "monitor"
-                ]
-                | ["deploy", "restart_policy", "delay" | "window"]
-                | ["healthcheck", "test", ITEM]
-                | ["deploy", "resources", "limits" | "reservations", "memory"]
-        ),
+        ["services", _, rest @ ..] => of_service_wants_text(rest),
         _ => false,
     }
+}
+
+fn of_service_wants_text(way: &[&str]) -> bool {
+    matches!(
+        way,
+        ["command"
+            | "container_name"
+            | "cpuset"
+            | "dns_search"
+            | "domainname"
+            | "entrypoint"
+            | "hostname"
+            | "image"
+            | "platform"
+            | "restart"
+            | "runtime"
+            | "stop_grace_period"
+            | "stop_signal"
+            | "user"
+            | "working_dir"]
+            | [
+                "annotations"
+                    | "cap_add"
+                    | "cap_drop"
+                    | "command"
+                    | "depends_on"
+                    | "devices"
+                    | "dns_opt"
+                    | "dns_search"
+                    | "entrypoint"
+                    | "environment"
+                    | "labels"
+                    | "links"
+                    | "networks"
+                    | "profiles"
+                    | "security_opt"
+                    | "sysctls"
+                    | "tmpfs",
+                ITEM
+            ]
+            | ["networks", _, "aliases", ITEM]
+            | ["secrets" | "configs", ITEM]
+            | [
+                "secrets" | "configs",
+                ITEM,
+                "source" | "target" | "uid" | "gid"
+            ]
+            | ["deploy", "labels", ITEM]
+            | ["logging", "driver"]
+            | [
+                "healthcheck",
+                "interval" | "start_interval" | "start_period" | "test" | "timeout"
+            ]
+            | [
+                "deploy",
+                "update_config" | "rollback_config",
+                "delay" | "monitor"
+            ]
+            | ["deploy", "restart_policy", "delay" | "window"]
+            | ["healthcheck", "test", ITEM]
+            | ["deploy", "resources", "limits" | "reservations", "memory"]
+    )
 }
 
 fn of_build_wants_text(way: &[&str]) -> bool {
