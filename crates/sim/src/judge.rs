@@ -5,11 +5,12 @@ use std::net::SocketAddr;
 
 use longshore_haproxy_driver::name::BackendName;
 use longshore_model::ReplicaId;
+use longshore_model::routes::{Backend, Server, ServerMode};
 use node_agent::runtime::Condition;
 
 use crate::edge::Deed;
 use crate::event::{Down, HostNo};
-use crate::haproxy::PARKED;
+use crate::haproxy::{PARKED, SimServer};
 use crate::scenario::Fault;
 use crate::world::World;
 
@@ -175,16 +176,35 @@ impl World {
             let pool = pool.into_iter().flat_map(|pool| pool.servers.values());
             let mut addresses = pool.map(|server| server.address);
             let other = addresses.find(|at| *at != PARKED && !listed.contains(at));
-            wrong = wrong.or(other.map(|at| (name, at)));
+            let fault = match other {
+                Some(at) => Some(format!("points {name} at {at}, which is not in them")),
+                None => self.undrained(edge, backend, &name),
+            };
+            wrong = wrong.or(fault);
         }
-        if let Some((name, address)) = wrong {
-            let what = format!(
-                "{} serves routes {generation} and points {} at {address}, which is not in them",
-                host.id,
-                name.as_str()
-            );
+        if let Some(wrong) = wrong {
+            let id = &host.id;
+            let what = format!("{id} serves routes {generation} and {wrong}");
             self.violation(&what);
         }
+    }
+
+    /// A server that is to drain takes nothing new once another one of its backend serves. Until
+    /// then it may have been let in, for what waits.
+    fn undrained(&self, edge: HostNo, backend: &Backend, name: &BackendName) -> Option<String> {
+        let pool = self.hosts[edge].haproxy.worker.get(name.as_str())?;
+        let takes = |server: &&Server| {
+            let at = SocketAddr::new(server.address, server.port);
+            let mut there = pool.servers.values().filter(|there| there.address == at);
+            there.any(SimServer::takes)
+        };
+        let of = |mode: ServerMode| backend.servers.iter().filter(move |s| s.mode == mode);
+        of(ServerMode::Serve).find(takes)?;
+        let open = of(ServerMode::Drain).find(takes)?;
+        Some(format!(
+            "sends new requests to {}, which is to drain",
+            open.replica
+        ))
     }
 
     /// 1: healthy is what has answered in this run.
