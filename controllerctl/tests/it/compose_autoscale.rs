@@ -54,7 +54,11 @@ fn autoscale_reads_the_short_and_the_long_form() {
         (0.8, StepTo::Change(2)),
     ];
     assert_eq!(steps, wanted);
-    assert_eq!(policy.steps[1].steps.len(), 10);
+    let each = &policy.steps[1].steps;
+    let counts: Vec<_> = each.iter().map(|step| step.to).collect();
+    assert_eq!(counts, (1..=10).map(StepTo::Count).collect::<Vec<_>>());
+    // What is below the first amount asks for one, or no fall would ever bring the count back.
+    assert_eq!((each[0].at, each[1].at), (0.0, 0.2));
     assert_eq!(
         (policy.window_ms, policy.scale_up.policies.len()),
         (10_000, 1)

@@ -189,7 +189,7 @@ fn staircase(
     }
 }
 
-/// One replica for each such amount: up to 100 % for shares of nodes or limits, else up to `max`.
+/// One replica for each such amount, at least one: up to 100 % for shares of nodes or limits, else up to `max`.
 fn each(item: &Item<'_>, signal: &Signal, max: Option<u32>, p: &mut Problems) -> Option<Vec<Step>> {
     let mut fields = item.fields(p)?;
     let each = fields.take("each");
@@ -213,8 +213,9 @@ fn each(item: &Item<'_>, signal: &Signal, max: Option<u32>, p: &mut Problems) ->
     }
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     let count = steps as u32;
+    // Below the first amount one stays: without a step there the count would never come back to it.
     let step = |n| Step {
-        at: each * f64::from(n),
+        at: if n == 1 { 0.0 } else { each * f64::from(n) },
         to: StepTo::Count(n),
     };
     Some((1..=count).map(step).collect())
