@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use longshore_model::{Event, NodeId, Plan};
+use longshore_model::{NodeId, Plan};
 
-use super::repository::{META, Repository, load, put, read_all};
+use super::repository::{META, Repository, load, put, read_events};
 use super::{Batch, Meta, Store, StoreError, Table, plan};
 
 /// More than a cluster counts in its life. Exact as a JSON number, for a million restores.
@@ -20,7 +20,7 @@ impl Repository {
     pub fn verify(store: &dyn Store) -> Result<Meta, StoreError> {
         let meta = Self::meta(store)?;
         load(store, meta.clone(), 0)?;
-        read_all(store, Table::Events, |_, _: Event| Ok(()))?;
+        read_events(store)?;
         Ok(meta)
     }
 
@@ -72,4 +72,28 @@ fn raised<'n>(plan: &Plan, nodes: impl Iterator<Item = &'n NodeId>) -> Plan {
         }
     }
     next
+}
+
+#[cfg(test)]
+mod tests {
+    use longshore_model::{Event, EventKind};
+
+    use super::*;
+    use crate::store::MemStore;
+
+    /// Keys of events are numbers, and from the 128th on no text.
+    #[test]
+    fn a_store_with_many_events_is_good() {
+        let store = Arc::new(MemStore::default());
+        let meta = Meta::new("lab".into(), "x".into(), Vec::new());
+        Repository::create(&*store, &meta).unwrap();
+        let (mut repository, _) = Repository::open(store.clone()).unwrap();
+        let started = |term| Event {
+            at_ms: term,
+            kind: EventKind::ControllerStarted { term },
+        };
+        let events: Vec<Event> = (1..=300).map(started).collect();
+        repository.record(&events).unwrap();
+        assert_eq!(Repository::verify(&*store).unwrap().cluster, "lab");
+    }
 }

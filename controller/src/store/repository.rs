@@ -446,18 +446,34 @@ pub(super) fn read_one<T: DeserializeOwned>(
         .transpose()
 }
 
-/// Reads a whole table, page by page.
+/// Reads a whole table whose keys are texts, page by page.
 pub(super) fn read_all<T: DeserializeOwned>(
     store: &dyn Store,
     table: Table,
     mut take: impl FnMut(&str, T) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
+    read_rows(store, table, |key, value| {
+        let text = std::str::from_utf8(key).map_err(|_| bad_key(table, key))?;
+        take(text, value)
+    })
+}
+
+/// Reads all events.
+pub(super) fn read_events(store: &dyn Store) -> Result<(), StoreError> {
+    let read = |key: &[u8], _: Event| sequence_of(key).map(drop);
+    read_rows(store, Table::Events, read)
+}
+
+fn read_rows<T: DeserializeOwned>(
+    store: &dyn Store,
+    table: Table,
+    mut take: impl FnMut(&[u8], T) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
     let mut from = Vec::new();
     loop {
         let rows = store.scan(table, &from, PAGE)?;
         for (key, value) in &rows {
-            let text = std::str::from_utf8(key).map_err(|_| bad_key(table, key))?;
-            take(text, decode(table, key, value)?)?;
+            take(key, decode(table, key, value)?)?;
         }
         match rows.last() {
             Some((key, _)) if rows.len() == PAGE => {
