@@ -22,7 +22,7 @@ NEXTEST := $(shell cargo nextest --version >/dev/null 2>&1 && echo yes)
 export PROPTEST_RNG_SEED ?= 1
 
 # Settings of the lab; the Vagrantfile says what each one means.
-export CYCLES KILLS GATE PEERS
+export CYCLES KILLS GATE PEERS MIB BIN
 export NODES EDGES LAB_NET LAB_CPUS LAB_MEMORY LAB_BOX LAB_DRIVER LAB_PROVIDER KEEP
 
 .PHONY: help
@@ -45,8 +45,19 @@ route-test: ## Tests the route of service names, in a network namespace of its o
 	unshare -rn cargo test --offline -p node-agent --lib -- --ignored the_kernel
 
 .PHONY: engine-test
-engine-test: ## Tests secrets, configs and runs on the engine of this machine: IMAGE=NAME, any with sh, cat, ls
+engine-test: ## Tests secrets, configs, runs on a real engine: IMAGE=NAME here, or ENGINE=trixie STORE=containerd
+ifeq ($(ENGINE),)
 	LONGSHORE_ENGINE_IMAGE=$(IMAGE) cargo test --offline -p node-agent --lib -- --ignored real_engine
+else
+	@cargo test --offline -q -p node-agent --lib --no-run
+	@LONGSHORE_ENGINE_IMAGE=longshore-engine-test:1 lab/engine.sh $(ENGINE) $(or $(STORE),classic) \
+	  cargo test --offline -p node-agent --lib -- --ignored real_engine || [ $$? = 77 ]
+endif
+
+# The debug programs serve as well: make image-test BIN=target/debug
+.PHONY: image-test
+image-test: $(if $(BIN),,build) ## Images without a registry on real engines, figures printed (ENGINE=trixie STORE=containerd MIB=400)
+	@lab/image-test.sh $(or $(ENGINE),trixie) $(or $(STORE),classic)
 
 .PHONY: man
 man: build ## Writes manual pages of controllerctl, into .lab/man/man1

@@ -44,6 +44,38 @@ pub fn asked(path: &str) -> Option<Asked> {
     }
 }
 
+/// Tags after `last`, in their order, at most `n` of them, as the query asks; and whether there are
+/// more.
+#[must_use]
+pub fn page(mut tags: Vec<String>, query: &str) -> (Vec<String>, bool) {
+    let value = |key: &str| {
+        let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+        pairs.find(|(name, _)| *name == key).map(|(_, value)| value)
+    };
+    tags.sort_unstable();
+    if let Some(last) = value("last") {
+        tags.retain(|tag| tag.as_str() > last);
+    }
+    let most = value("n").and_then(|n| n.parse().ok());
+    let most = most.unwrap_or(usize::MAX);
+    let more = tags.len() > most;
+    tags.truncate(most);
+    // Nothing to go on from.
+    let more = more && !tags.is_empty();
+    (tags, more)
+}
+
+/// Do conditions with entity tags name this digest? `*` names any; weak tags are as good, since
+/// what has a digest never changes.
+#[must_use]
+pub fn names(condition: &str, digest: &str) -> bool {
+    let mut each = condition.split(',').map(str::trim);
+    each.any(|tag| {
+        let tag = tag.strip_prefix("W/").unwrap_or(tag);
+        tag == "*" || tag.trim_matches('"') == digest
+    })
+}
+
 /// First byte, and last if it is said, of a `Range` with one part. None: the whole is given, which
 /// is allowed for whatever is not understood.
 #[must_use]

@@ -32,6 +32,9 @@ pub enum SourceError {
     /// It said no, or broke off.
     #[error("the controller does not give it: {0}")]
     Refused(String),
+    /// A part that begins after the end.
+    #[error("{0}")]
+    Beyond(String),
 }
 
 /// A manifest, as the controller has it.

@@ -52,6 +52,7 @@ impl Remote {
 fn failed(status: &Status) -> SourceError {
     match status.code() {
         Code::Unavailable | Code::Unknown => SourceError::Away(status.message().to_owned()),
+        Code::OutOfRange => SourceError::Beyond(status.message().to_owned()),
         _ => SourceError::Refused(status.message().to_owned()),
     }
 }

@@ -10,10 +10,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::http::header::{
-    ACCEPT_RANGES, ALLOW, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderName, RANGE,
+    ACCEPT_RANGES, ALLOW, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderName,
+    IF_NONE_MATCH, IF_RANGE, LINK, RANGE,
 };
 use ::http::response::Builder;
-use ::http::{Method, Request, Response, StatusCode};
+use ::http::{HeaderMap, Method, Request, Response, StatusCode};
 use futures_util::TryStreamExt as _;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, StreamBody};
@@ -27,7 +28,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::http::{Asked, asked, range};
+use super::http::{Asked, asked, names, page, range};
 use super::{ImageSource, SourceError};
 
 /// Connections at a time: engines pull three layers at once by default.
@@ -150,19 +151,57 @@ pub(super) async fn answer<B>(source: &dyn ImageSource, request: &Request<B>) ->
         Some(Asked::Manifest {
             repository,
             reference,
-        }) => manifest(source, (&repository, &reference), head).await,
-        Some(Asked::Tags(repository)) => tags(source, &repository).await,
+        }) => {
+            let known = value(request.headers(), &IF_NONE_MATCH);
+            manifest(source, (&repository, &reference), known, head).await
+        }
+        Some(Asked::Tags(repository)) => {
+            let query = request.uri().query().unwrap_or_default();
+            tags(source, &repository, query).await
+        }
         Some(Asked::Blob(digest)) => {
-            let wanted = request.headers().get(RANGE);
-            let wanted = wanted.and_then(|value| range(value.to_str().ok()?));
-            blob(source, &digest, wanted, head).await
+            let known = value(request.headers(), &IF_NONE_MATCH);
+            if known.is_some_and(|known| known != "*" && names(known, digest.as_str())) {
+                // Whoever has it has all of it: it never changes.
+                return not_modified(digest.as_str());
+            }
+            // A part of something else is of no use to who asks.
+            let same = value(request.headers(), &IF_RANGE);
+            let same = same.is_none_or(|same| names(same, digest.as_str()));
+            let wanted = value(request.headers(), &RANGE).filter(|_| same);
+            blob(source, &digest, wanted.and_then(range), head).await
         }
     }
+}
+
+fn value<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
+    headers.get(name)?.to_str().ok()
+}
+
+fn etag(digest: &str) -> String {
+    format!("\"{digest}\"")
+}
+
+fn not_modified(digest: &str) -> Response<Body> {
+    let builder = Response::builder().status(StatusCode::NOT_MODIFIED);
+    let builder = builder.header(ETAG, etag(digest)).header(DIGEST, digest);
+    built(builder, full(Bytes::new()))
+}
+
+/// The part asked for begins after the end of the `total` bytes that there are.
+fn beyond(total: u64) -> Response<Body> {
+    let why = format!("the blob has {total} bytes");
+    let mut refused = refusal(StatusCode::RANGE_NOT_SATISFIABLE, "SIZE_INVALID", &why);
+    if let Ok(range) = format!("bytes */{total}").parse() {
+        refused.headers_mut().insert(CONTENT_RANGE, range);
+    }
+    refused
 }
 
 async fn manifest(
     source: &dyn ImageSource,
     (repository, reference): (&str, &str),
+    known: Option<&str>,
     head: bool,
 ) -> Response<Body> {
     match source.manifest(repository, reference).await {
@@ -171,17 +210,21 @@ async fn manifest(
             let why = format!("no image {repository}:{reference} is held by the controller");
             refusal(StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN", &why)
         }
+        Ok(Some(found)) if known.is_some_and(|known| names(known, &found.digest)) => {
+            not_modified(&found.digest)
+        }
         Ok(Some(found)) => {
             let builder = Response::builder()
                 .header(CONTENT_TYPE, found.media_type)
                 .header(CONTENT_LENGTH, found.bytes.len())
+                .header(ETAG, etag(&found.digest))
                 .header(DIGEST, found.digest);
             built(builder, full(if head { Vec::new() } else { found.bytes }))
         }
     }
 }
 
-async fn tags(source: &dyn ImageSource, repository: &str) -> Response<Body> {
+async fn tags(source: &dyn ImageSource, repository: &str, query: &str) -> Response<Body> {
     match source.tags(repository).await {
         Err(error) => failed(&error),
         Ok(None) => {
@@ -189,8 +232,14 @@ async fn tags(source: &dyn ImageSource, repository: &str) -> Response<Body> {
             refusal(StatusCode::NOT_FOUND, "NAME_UNKNOWN", &why)
         }
         Ok(Some(tags)) => {
+            let (tags, more) = page(tags, query);
             let body = serde_json::json!({"name": repository, "tags": tags});
-            let builder = Response::builder().header(CONTENT_TYPE, "application/json");
+            let mut builder = Response::builder().header(CONTENT_TYPE, "application/json");
+            if let Some(last) = tags.last().filter(|_| more) {
+                let n = tags.len();
+                let next = format!("</v2/{repository}/tags/list?n={n}&last={last}>; rel=\"next\"");
+                builder = builder.header(LINK, next);
+            }
             built(builder, full(body.to_string()))
         }
     }
@@ -215,24 +264,27 @@ async fn blob(
             let why = format!("blob {digest} is not held by the controller");
             return refusal(StatusCode::NOT_FOUND, "BLOB_UNKNOWN", &why);
         }
-        // Said of a range that begins after its end, too.
+        Err(SourceError::Beyond(_)) if offset > 0 => {
+            return match source.blob(digest, 0, 1).await {
+                Ok(Some(found)) => beyond(found.total),
+                Ok(None) => refusal(StatusCode::NOT_FOUND, "BLOB_UNKNOWN", "it is gone"),
+                Err(error) => failed(&error),
+            };
+        }
         Err(error) => return failed(&error),
     };
     let total = found.total;
     let builder = Response::builder()
         .header(CONTENT_TYPE, "application/octet-stream")
         .header(ACCEPT_RANGES, "bytes")
+        .header(ETAG, etag(digest.as_str()))
         .header(DIGEST, digest.as_str());
     if head {
         return built(builder.header(CONTENT_LENGTH, total), full(Bytes::new()));
     }
     let builder = match wanted {
         None => builder.header(CONTENT_LENGTH, total),
-        Some((first, _)) if first >= total => {
-            let builder = builder.status(StatusCode::RANGE_NOT_SATISFIABLE);
-            let builder = builder.header(CONTENT_RANGE, format!("bytes */{total}"));
-            return built(builder, full(Bytes::new()));
-        }
+        Some((first, _)) if first >= total => return beyond(total),
         Some((first, last)) => {
             let last = last.unwrap_or(u64::MAX).min(total - 1);
             builder

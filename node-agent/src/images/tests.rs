@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::ahead::Ahead;
-use super::http::{Asked, asked, range};
+use super::http::{Asked, asked, page, range};
 use super::serve::{answer, bind, serve};
 use super::*;
 use crate::reconcile::{Snapshot, View};
@@ -82,7 +82,11 @@ impl ImageSource for Fake {
         let Some(content) = self.blobs.get(digest) else {
             return Ok(None);
         };
-        let from = usize::try_from(offset).unwrap().min(content.len());
+        let from = usize::try_from(offset).unwrap();
+        if from > content.len() {
+            // As the controller does.
+            return Err(SourceError::Beyond(format!("none at {offset}")));
+        }
         let length = usize::try_from(length).unwrap();
         let until = match length {
             0 => content.len(),
@@ -109,9 +113,19 @@ async fn ask(
     path: &str,
     range: Option<&str>,
 ) -> (StatusCode, ::http::HeaderMap, Option<Vec<u8>>) {
+    let range = range.map(|range| ("range", range));
+    ask_with(fake, method, path, range.as_slice()).await
+}
+
+async fn ask_with(
+    fake: &Fake,
+    method: Method,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> (StatusCode, ::http::HeaderMap, Option<Vec<u8>>) {
     let mut request = Request::builder().method(method).uri(path);
-    if let Some(range) = range {
-        request = request.header("range", range);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
     }
     let (head, body) = answer(fake, &request.body(()).unwrap()).await.into_parts();
     let body = body.collect().await.ok();
@@ -198,9 +212,73 @@ async fn a_blob_comes_whole_or_in_part() {
         (&headers["content-length"], body.unwrap().len()),
         (&"10".parse().unwrap(), 10)
     );
-    let (status, headers, _) = ask(&fake, Method::GET, &path, Some("bytes=5000-")).await;
-    assert_eq!(status, StatusCode::RANGE_NOT_SATISFIABLE);
-    assert_eq!(headers["content-range"], "bytes */5000");
+    for beyond in ["bytes=5000-", "bytes=5001-", "bytes=70000-80000"] {
+        let (status, headers, body) = ask(&fake, Method::GET, &path, Some(beyond)).await;
+        assert_eq!(status, StatusCode::RANGE_NOT_SATISFIABLE, "{beyond}");
+        assert_eq!(headers["content-range"], "bytes */5000");
+        let body = String::from_utf8(body.unwrap()).unwrap();
+        assert!(body.contains("5000 bytes"), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_client_has_by_its_digest_is_not_sent_again() {
+    let (mut fake, digest) = Fake::with(b"hello");
+    let manifest = Manifest {
+        bytes: b"{}".to_vec(),
+        media_type: "application/vnd.oci.image.manifest.v1+json".into(),
+        digest: digest.to_string(),
+    };
+    fake.manifests.insert("shop/web:1".into(), manifest);
+    let blob = format!("/v2/shop/web/blobs/{digest}");
+    let (same, other) = (format!("\"{digest}\""), "\"sha256:0\"");
+    let get = async |path: &str, headers: &[(&str, &str)]| {
+        let (status, headers, body) = ask_with(&fake, Method::GET, path, headers).await;
+        let etag = headers
+            .get("etag")
+            .map(|tag| tag.to_str().unwrap().to_owned());
+        let body = String::from_utf8(body.unwrap()).unwrap();
+        (status.as_u16(), etag, body)
+    };
+    let answer = |status: u16, body: &str| (status, Some(same.clone()), body.to_owned());
+    for path in [&*blob, "/v2/shop/web/manifests/1"] {
+        let known = format!("W/{same}, {other}");
+        let found = get(path, &[("if-none-match", &known)]).await;
+        assert_eq!(found, answer(304, ""), "{path}");
+        let found = get(path, &[("if-none-match", other)]).await;
+        assert_eq!(found.0, 200, "{path}");
+    }
+    let from = ("range", "bytes=3-");
+    let found = get(&blob, &[from, ("if-range", &same)]).await;
+    assert_eq!(found, answer(206, "lo"));
+    let found = get(&blob, &[from, ("if-range", other)]).await;
+    assert_eq!(found, answer(200, "hello"), "a part of something else");
+    let found = get(
+        &blob,
+        &[(
+            "accept",
+            "application/vnd.docker.distribution.manifest.v2+json",
+        )],
+    );
+    assert_eq!(found.await, answer(200, "hello"));
+}
+
+#[test]
+fn tags_come_in_pages_as_they_are_asked_for() {
+    let tags = || ["3", "1", "2"].map(str::to_owned).to_vec();
+    let table: [(&str, &[&str], bool); 7] = [
+        ("", &["1", "2", "3"], false),
+        ("n=2", &["1", "2"], true),
+        ("n=2&last=2", &["3"], false),
+        ("last=1", &["2", "3"], false),
+        ("n=3", &["1", "2", "3"], false),
+        ("n=0", &[], false),
+        ("n=many", &["1", "2", "3"], false),
+    ];
+    for (query, expected, more) in table {
+        let expected = expected.iter().map(ToString::to_string).collect();
+        assert_eq!(page(tags(), query), (expected, more), "{query}");
+    }
 }
 
 #[tokio::test]

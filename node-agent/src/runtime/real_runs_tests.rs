@@ -1,6 +1,5 @@
 //! Containers that run once, on a real engine: `make engine-test`.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use futures_util::StreamExt;
@@ -19,8 +18,8 @@ const SECRET: &[u8] = b"hunter2";
 
 fn rig(cluster: &str) -> (Arc<Runner>, Arc<DockerRuntime>) {
     let runner = Arc::new(Runner::new(cluster.into(), Policy::default()));
-    let socket = Path::new("/var/run/docker.sock");
-    (runner, Arc::new(DockerRuntime::new(socket, cluster)))
+    let socket = super::real_tests::socket();
+    (runner, Arc::new(DockerRuntime::new(&socket, cluster)))
 }
 
 fn order(runner: &Runner, id: &str, command: &[&str]) -> RunOrder {

@@ -1,6 +1,6 @@
 //! Secrets and configs on a real engine: `make engine-test`, with an image that has `sh`.
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use futures_util::StreamExt;
 use longshore_model::spec::FileContents;
@@ -10,6 +10,13 @@ use super::{ExecOptions, Launch, Runtime};
 use crate::testing::{file, launch, replica, spec};
 
 const IGNORED: &str = "LONGSHORE_ENGINE_IMAGE names no image";
+
+/// The engine that `DOCKER_HOST` names, else this machine's.
+pub(super) fn socket() -> PathBuf {
+    let host = std::env::var("DOCKER_HOST").unwrap_or_default();
+    let socket = host.strip_prefix("unix://");
+    PathBuf::from(socket.unwrap_or("/var/run/docker.sock"))
+}
 
 struct Rig {
     runtime: DockerRuntime,
@@ -52,8 +59,7 @@ impl Rig {
             .into_iter()
             .map(|file| (file.clone(), contents(&file.target)))
             .collect();
-        let runtime =
-            DockerRuntime::new(Path::new("/var/run/docker.sock"), "longshore-engine-test");
+        let runtime = DockerRuntime::new(&socket(), "longshore-engine-test");
         let id = runtime.create(&launch).await.unwrap();
         Self {
             runtime,
