@@ -374,12 +374,14 @@ pub fn tame_name(name: &str) -> String {
     let lower = name.to_lowercase();
     let mapped: String = lower
         .chars()
-        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+        .map(|c| match c {
+            '_' => c,
+            c if c.is_ascii_alphanumeric() => c,
+            _ => '-',
+        })
         .take(longshore_model::id::NAME_BYTES_MAX)
         .collect();
-    let trimmed = mapped
-        .trim_start_matches(|c: char| !c.is_ascii_lowercase())
-        .trim_end_matches('-');
+    let trimmed = mapped.trim_start_matches(['-', '_']).trim_end_matches('-');
     if trimmed.is_empty() {
         "app".into()
     } else {

@@ -2,8 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use longshore_model::ServiceName;
+
 use super::{Work, words};
 use crate::compose::node::{Node, Value};
+use crate::compose::source::Place;
 use crate::compose::tame_name;
 
 /// Keys of services that name other services.
@@ -13,11 +16,15 @@ pub(super) fn rename(work: &mut Work) {
     let names = work.service_names();
     let mut taken: BTreeSet<String> = names.iter().cloned().collect();
     for old in &names {
-        let new = tame_name(old);
-        if new == *old {
+        if ServiceName::new(old).is_ok() {
             continue;
         }
-        let place = super::place_of(&work.tree, &format!("services.{old}"));
+        let new = tame_name(old);
+        let entry = work.services().into_iter().flatten();
+        let mut entry = entry.filter(|(key, _)| key.name == *old);
+        let place = entry
+            .next()
+            .map_or_else(Place::default, |(key, _)| key.place);
         if !taken.insert(new.clone()) {
             let why = format!("{old:?} is no name of a service today, and {new:?} is taken");
             let path = format!("services.{old}");
@@ -44,7 +51,7 @@ pub(super) fn rename(work: &mut Work) {
             }
         }
         let why = format!(
-            "names hold a-z, 0-9 and '-'; who linked it knows it as {old:?} still, others must say {new:?} now"
+            "names hold letters, digits, '-' and '_'; who linked it knows it as {old:?} still, others must say {new:?} now"
         );
         let was = format!("service {old}");
         work.look(place, was, Some(format!("service {new}")), &why);

@@ -56,7 +56,7 @@ fn what_cannot_be_waited_for_is_refused() {
             "is a circle: web -> web; one of them must start",
         ),
         ("depends_on: [db, db]", "\"db\" is there twice"),
-        ("depends_on: [DB]", "may hold only a-z"),
+        ("depends_on: [d.b]", "may hold only letters"),
         (
             "depends_on: { db: { condition: service_haelthy } }",
             "did you mean `service_healthy`?",

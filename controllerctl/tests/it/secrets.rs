@@ -173,8 +173,8 @@ fn what_does_not_fit_together_has_its_place_and_its_way_out() {
     changed("tls: cert", "redirect_https: true", &["no port with TLS"]);
     let renamed = "there is no secret `cert` in the file";
     changed("  cert:", "  Cert_1:", &[renamed]);
-    let misnamed = file(TLS).replace("cert", "Cert_1");
-    let why = "x-haproxy.tls: secret name \"Cert_1\" may hold only a-z, 0-9";
+    let misnamed = file(TLS).replace("cert", "cert.1");
+    let why = "x-haproxy.tls: secret name \"cert.1\" may hold only letters";
     says(dir.path(), &misnamed, &[why]);
     let bare = "    ports: [{ target: 1, published: 2, app_protocol: https }]\n";
     says(

@@ -9,8 +9,17 @@ use std::fmt;
 
 use longshore_model::{AppName, SecretKey, SecretName, ServiceKey, ServiceName, route};
 
-/// Name of a backend: `be_APP_SERVICE_PORT`. Names of apps and services hold no `_`, so it reads
-/// back in one way only.
+/// `_` stands between names: that of a name is a dot.
+fn dotted(name: &str) -> String {
+    name.replace('_', ".")
+}
+
+fn undotted(word: &str) -> String {
+    word.replace('.', "_")
+}
+
+/// Name of a backend: `be_APP_SERVICE_PORT`, with a `.` for each `_` of a name. Names of apps and
+/// services hold no `.`, so it reads back in one way only.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BackendName(String);
 
@@ -18,18 +27,19 @@ impl BackendName {
     /// The backend of a service at a listen port.
     #[must_use]
     pub fn of(service: &ServiceKey, listen_port: u16) -> Self {
-        Self(format!(
-            "be_{}_{}_{listen_port}",
-            service.app, service.service
-        ))
+        let (app, service) = (
+            dotted(service.app.as_str()),
+            dotted(service.service.as_str()),
+        );
+        Self(format!("be_{app}_{service}_{listen_port}"))
     }
 
     /// Reads a name that [`BackendName::of`] made; none for any other text.
     #[must_use]
     pub fn parse(text: &str) -> Option<(ServiceKey, u16)> {
         let mut parts = text.strip_prefix("be_")?.split('_');
-        let app = AppName::new(parts.next()?).ok()?;
-        let service = ServiceName::new(parts.next()?).ok()?;
+        let app = AppName::new(undotted(parts.next()?)).ok()?;
+        let service = ServiceName::new(undotted(parts.next()?)).ok()?;
         let port_text = parts.next()?;
         let port: u16 = port_text.parse().ok()?;
         // One form only: "+80" and "080" are not what `of` writes.
@@ -46,8 +56,9 @@ impl BackendName {
     }
 }
 
-/// Name of a certificate's file without its ending: `APP_SECRET`. Names of apps and secrets hold
-/// no `_`, `.` or `/`, so it reads back in one way only and stays in its directory.
+/// Name of a certificate's file without its ending: `APP_SECRET`, with a `.` for each `_` of a name.
+/// Names of apps and secrets hold no `.` or `/` and begin with neither `.` nor `_`, so it reads back
+/// in one way only and stays in its directory.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CertificateName(String);
 
@@ -55,15 +66,21 @@ impl CertificateName {
     /// The certificate that a secret holds.
     #[must_use]
     pub fn of(key: &SecretKey) -> Self {
-        Self(format!("{}_{}", key.app, key.name))
+        Self(format!(
+            "{}_{}",
+            dotted(key.app.as_str()),
+            dotted(key.name.as_str())
+        ))
     }
 
     /// Reads a name that [`CertificateName::of`] made; none for any other text.
     #[must_use]
     pub fn parse(text: &str) -> Option<SecretKey> {
         let (app, name) = text.split_once('_')?;
-        let key = SecretKey::new(AppName::new(app).ok()?, SecretName::new(name).ok()?);
-        Some(key)
+        // A second `_` is none of ours.
+        let name = (!name.contains('_')).then(|| undotted(name))?;
+        let app = AppName::new(undotted(app)).ok()?;
+        Some(SecretKey::new(app, SecretName::new(name).ok()?))
     }
 
     /// The name as text.
@@ -192,7 +209,7 @@ mod tests {
     proptest! {
         #[test]
         fn backend_names_read_back(
-            app in "[a-z][a-z0-9-]{0,62}", service in "[a-z][a-z0-9-]{0,62}", port in 1u16..
+            app in "[a-z0-9][a-z0-9_-]{0,62}", service in "[A-Za-z0-9][A-Za-z0-9_-]{0,62}", port in 1u16..
         ) {
             let key: ServiceKey = format!("{app}/{service}").parse().unwrap();
             let name = BackendName::of(&key, port);
@@ -200,16 +217,16 @@ mod tests {
         }
 
         #[test]
-        fn certificate_names_read_back(text in "[a-z0-9._/-]{0,9}(_[a-z0-9._/-]{0,9})?") {
+        fn certificate_names_read_back(text in "[a-zA0-9._/-]{0,9}(_[a-zA0-9._/-]{0,9})?") {
             if let Some(key) = CertificateName::parse(&text) {
                 let name = CertificateName::of(&key);
                 prop_assert_eq!(name.as_str(), &text);
-                prop_assert!(!text.contains(['/', '.', '\n']));
+                prop_assert!(!text.contains(['/', '\n']) && !text.starts_with('.'));
             }
         }
 
         #[test]
-        fn whatever_reads_as_a_backend_is_its_one_form(text in "be_[a-z0-9_+-]{0,20}") {
+        fn whatever_reads_as_a_backend_is_its_one_form(text in "be_[a-zA0-9._+-]{0,20}") {
             if let Some((key, port)) = BackendName::parse(&text) {
                 let name = BackendName::of(&key, port);
                 prop_assert_eq!(name.as_str(), text);

@@ -29,13 +29,15 @@ pub enum NameError {
         /// Its length.
         bytes: usize,
     },
-    /// Outside `[a-z][a-z0-9-]*`.
-    #[error("{kind} name {name:?} may hold only a-z, 0-9 and '-', and must start with a letter")]
+    /// Holds what it may not.
+    #[error("{kind} name {name:?} may hold only {rule}")]
     Character {
         /// What the name was for.
         kind: &'static str,
         /// The name as given.
         name: String,
+        /// What it may hold, in words.
+        rule: &'static str,
     },
     /// Not of the form that the id has.
     #[error("{name:?} is no {kind}")]
@@ -47,7 +49,37 @@ pub enum NameError {
     },
 }
 
-fn check_name(kind: &'static str, name: &str) -> Result<(), NameError> {
+/// What a kind of name may hold: bytes of a DNS label, and what Compose's names have besides.
+struct Rule {
+    upper: bool,
+    underscore: bool,
+    /// May it begin with a digit?
+    digit_first: bool,
+    words: &'static str,
+}
+
+/// Nodes: names of hosts.
+const HOST: Rule = Rule {
+    upper: false,
+    underscore: false,
+    digit_first: false,
+    words: "a-z, 0-9 and '-', and must start with a letter",
+};
+/// Apps: Compose's project names.
+const APP: Rule = Rule {
+    underscore: true,
+    digit_first: true,
+    words: "a-z, 0-9, '-' and '_', and must start with a letter or a digit",
+    ..HOST
+};
+/// Services and secrets: Compose's, but for the dot, which stands between a service and a slot.
+const SERVICE: Rule = Rule {
+    upper: true,
+    words: "letters, digits, '-' and '_', and must start with a letter or a digit",
+    ..APP
+};
+
+fn check_name(kind: &'static str, rule: &Rule, name: &str) -> Result<(), NameError> {
     if name.is_empty() {
         return Err(NameError::Empty { kind });
     }
@@ -57,17 +89,19 @@ fn check_name(kind: &'static str, name: &str) -> Result<(), NameError> {
             bytes: name.len(),
         });
     }
-    let first_ok = name.as_bytes()[0].is_ascii_lowercase();
-    let rest_ok = name
-        .bytes()
-        .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-    if first_ok && rest_ok {
+    let letter = |b: u8| b.is_ascii_lowercase() || (rule.upper && b.is_ascii_uppercase());
+    let first = name.as_bytes()[0];
+    let first_ok = letter(first) || (rule.digit_first && first.is_ascii_digit());
+    let inner =
+        |b: u8| letter(b) || b.is_ascii_digit() || b == b'-' || (rule.underscore && b == b'_');
+    if first_ok && name.bytes().all(inner) {
         Ok(())
     } else {
         // The text goes into an error message: keep it short and printable through `{:?}`.
         Err(NameError::Character {
             kind,
             name: name.to_owned(),
+            rule: rule.words,
         })
     }
 }
@@ -145,20 +179,20 @@ macro_rules! shared_text {
 }
 
 macro_rules! name_type {
-    ($(#[$doc:meta])* $type:ident, $kind:literal) => {
+    ($(#[$doc:meta])* $type:ident, $kind:literal, $rule:ident) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Deserialize)]
         #[serde(try_from = "String")]
         pub struct $type(Arc<str>);
 
         impl $type {
-            /// Checks `name` against `[a-z][a-z0-9-]{0,62}`.
+            /// Checks `name` against the rule of its kind.
             ///
             /// # Errors
             /// [`NameError`] names the rule that was broken.
             pub fn new(name: impl AsRef<str>) -> Result<Self, NameError> {
                 let name = name.as_ref();
-                check_name($kind, name)?;
+                check_name($kind, &$rule, name)?;
                 Ok(Self(name.into()))
             }
         }
@@ -177,22 +211,26 @@ macro_rules! name_type {
 name_type!(
     /// Name of an app: one Compose file, applied under this name.
     AppName,
-    "app"
+    "app",
+    APP
 );
 name_type!(
     /// Name of a service inside its app.
     ServiceName,
-    "service"
+    "service",
+    SERVICE
 );
 name_type!(
     /// Name of a secret inside its app.
     SecretName,
-    "secret"
+    "secret",
+    SERVICE
 );
 name_type!(
     /// Id of a node: the name it joined under, unique in its cluster.
     NodeId,
-    "node"
+    "node",
+    HOST
 );
 
 /// A service of the cluster: app and service name. Shown as `app/service`.
@@ -328,9 +366,10 @@ mod tests {
     fn hostile_names_are_refused() {
         for bad in [
             "",
-            "Web",
-            "1web",
             "-web",
+            "_web",
+            "web.1",
+            "web/1",
             "web;shutdown",
             "web\n",
             "we b",
@@ -338,6 +377,16 @@ mod tests {
             "../x",
         ] {
             assert!(ServiceName::new(bad).is_err(), "{bad:?} was taken");
+        }
+        for good in ["Web", "1web", "my_web-2", "serviceA"] {
+            assert!(ServiceName::new(good).is_ok(), "{good:?} was refused");
+        }
+        assert!(AppName::new("my_app").is_ok() && AppName::new("3tier").is_ok());
+        for bad in ["Web", "_web", "my.app"] {
+            assert!(AppName::new(bad).is_err(), "{bad:?} was taken");
+        }
+        for bad in ["Node1", "node_1", "1node"] {
+            assert!(NodeId::new(bad).is_err(), "{bad:?} was taken");
         }
         assert!(ServiceName::new("a".repeat(63)).is_ok());
         assert!(ServiceName::new("a".repeat(64)).is_err());
@@ -360,7 +409,7 @@ mod tests {
         }
 
         #[test]
-        fn keys_read_back(app in "[a-z][a-z0-9-]{0,62}", service in "[a-z][a-z0-9-]{0,62}") {
+        fn keys_read_back(app in "[a-z0-9][a-z0-9_-]{0,62}", service in "[A-Za-z0-9][A-Za-z0-9_-]{0,62}") {
             let key = ServiceKey::new(AppName::new(app).unwrap(), ServiceName::new(service).unwrap());
             prop_assert_eq!(key.to_string().parse(), Ok(key));
         }

@@ -86,6 +86,11 @@ pub fn names_seen(services: &Services, service: &ServiceName) -> BTreeMap<String
     for (name, _) in seen() {
         names.insert(name.to_string(), name.clone());
     }
+    for (name, _) in seen() {
+        // Most resolvers ask in lower case, or compare so.
+        let lower = name.as_str().to_ascii_lowercase();
+        names.entry(lower).or_insert_with(|| name.clone());
+    }
     let is_seen = |to: &&ServiceName| services.get(*to).is_some_and(|other| share(spec, other));
     for (alias, to) in spec.links.iter().filter(|(_, to)| is_seen(to)) {
         names.entry(alias.clone()).or_insert_with(|| to.clone());
@@ -166,17 +171,19 @@ fn fault(services: &Services, service: &ServiceName, spec: &ServiceSpec) -> Opti
     }
     let names = names_seen(services, service);
     let links = spec.links.iter().map(|(name, of)| (service, name, of));
-    let others = services.iter().filter(|(_, other)| share(spec, other));
-    let aliases = others.flat_map(|(of, other)| {
-        let aliases = aliases(spec, other);
+    let links = links.map(|(at, name, of)| (at, name.clone(), of));
+    let others = || services.iter().filter(|(_, other)| share(spec, other));
+    let aliases = others().flat_map(|(of, other)| {
+        let aliases = aliases(spec, other).cloned();
         aliases.map(move |name| (of, name, of))
     });
-    let mut all = links.chain(aliases);
+    let own = others().map(|(of, _)| (of, of.as_str().to_ascii_lowercase(), of));
+    let mut all = links.chain(aliases).chain(own);
     all.find_map(|(at, name, of)| {
-        let first = names.get(name).filter(|first| *first != of)?;
+        let first = names.get(&name).filter(|first| *first != of)?;
         Some(Fault::Ambiguous {
             at: at.clone(),
-            name: name.clone(),
+            name,
             of: of.clone(),
             seen_by: service.clone(),
             first: first.clone(),
@@ -223,6 +230,14 @@ mod tests {
             .iter()
             .map(ToString::to_string)
             .collect()
+    }
+
+    #[test]
+    fn capitals_are_found_in_lower_case_too_and_two_that_differ_in_them_only_are_refused() {
+        let app = services(&["Api:", "my_db:"]);
+        assert_eq!(seen(&app, "my_db"), "Api=Api api=Api my_db=my_db");
+        assert_eq!(said(&["Api:", "my_db:"]), [""; 0]);
+        assert_eq!(said(&["Api:", "api:"]).len(), 2);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use bollard::models::{
     RestartPolicy, RestartPolicyNameEnum,
 };
 use longshore_model::ContainerSpec;
+use longshore_model::plan::AssignedReplica;
 use longshore_model::spec::ExecCheck;
 use longshore_model::spec::file::SECRETS_DIRECTORY;
 
@@ -22,6 +23,8 @@ pub const LABEL_CLUSTER: &str = "longshore.cluster";
 /// Label with the replica's id.
 pub const LABEL_REPLICA: &str = "longshore.replica";
 
+/// Linux's `__NEW_UTS_LEN`.
+const HOST_BYTES_MAX: usize = 64;
 const NANOS_PER_MS: u64 = 1_000_000;
 
 /// `longshore-<app>-<service>-<slot>-<replica id>`: unique, so that the engine itself refuses a
@@ -33,12 +36,20 @@ pub fn container_name(launch: &Launch) -> String {
     format!("longshore-{app}-{service}-{}-{}", replica.slot, replica.id)
 }
 
+/// What a container calls itself where its file says nothing: `SERVICE.SLOT`, in the 64 bytes that the
+/// kernel has for it.
+fn host_name(replica: &AssignedReplica) -> String {
+    let slot = format!(".{}", replica.slot);
+    let service = replica.service.service.as_str();
+    let most = HOST_BYTES_MAX.saturating_sub(slot.len());
+    format!("{}{slot}", &service[..service.len().min(most)])
+}
+
 /// The engine's request.
 #[must_use]
 pub fn create_body(launch: &Launch) -> ContainerCreateBody {
     let (spec, replica) = (&launch.spec, &launch.replica);
-    let default_name = format!("{}.{}", replica.service.service, replica.slot);
-    let hostname = spec.hostname.clone().unwrap_or(default_name);
+    let hostname = spec.hostname.clone().unwrap_or_else(|| host_name(replica));
     let ports = replica
         .ports
         .iter()
@@ -267,6 +278,14 @@ mod tests {
 
     use super::*;
     use crate::testing::{launch, replica, spec};
+
+    #[test]
+    fn a_long_name_leaves_room_for_the_slot() {
+        let mut launch = launch(replica(12), spec("hello:1"));
+        launch.replica.service.service = "s".repeat(63).parse().unwrap();
+        let host = create_body(&launch).hostname.unwrap();
+        assert_eq!((host.len(), &host[60..]), (64, "s.12"));
+    }
 
     #[test]
     fn a_plain_container_is_named_labelled_and_fenced_in() {

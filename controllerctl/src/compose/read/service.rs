@@ -135,6 +135,8 @@ fn image(
     }
     if is_built {
         let service = item.path.rsplit('.').next().unwrap_or_default();
+        // Names of images have no capitals.
+        let service = service.to_ascii_lowercase();
         spec.image = format!("{}-{service}:latest", shared.app);
     } else if !item.has("build") {
         let help = "add for example: image: nginx:1.29, or build: .";

@@ -57,7 +57,7 @@ web:
   expose:
     - \"8000\"
   links:
-    - db_main
+    - db.main
     - cache
   environment:
     - BALANCE=leastconn
@@ -67,7 +67,7 @@ web:
   log_opt:
     max-size: 10m
 
-db_main:
+db.main:
   image: postgres:9.4
 cache:
   image: redis:3
@@ -93,7 +93,7 @@ fn a_file_of_version_1_behind_tutum_haproxy_is_one_of_today() {
     let wanted = "\
 # Made from docker-compose.yml, where its comments are.
 # To be looked at, then deleted here:
-#   line 16: service db_main -> service db-main: REASON
+#   line 16: service db.main -> service db-main: REASON
 services:
   web:
     image: shop/flask_app
@@ -102,7 +102,7 @@ services:
     depends_on:
     - cache
     links:
-    - db-main:db_main
+    - db-main:db.main
     environment:
     - GREETING=hello
     logging:
@@ -135,7 +135,7 @@ services:
         "  docker-compose.yml:9  web.BALANCE=leastconn -> x-haproxy.balance: leastconn: ",
         "  docker-compose.yml:11  web.net: bridge is gone: ",
         "  docker-compose.yml:12  web.log_driver -> logging.driver: ",
-        "! docker-compose.yml:16  service db_main -> service db-main: ",
+        "! docker-compose.yml:16  service db.main -> service db-main: ",
         "  docker-compose.yml:22  service lb (tutum/haproxy:0.2) is gone: the edges' HAProxy serves web",
         "  docker-compose.yml:27  lb.ports 80:80 -> services.web.ports 80:8000: ",
         "  docker-compose.yml:28  lb.ports 1936:1936 is gone: statistics",
@@ -311,14 +311,14 @@ services:
     std::fs::write(old.path("certs/Shop_1.pem"), pem).unwrap();
     let (text, said) = old.converted();
     for lines in [
-        "secrets:\n  shop-1:\n    file: ./certs/Shop_1.pem\n",
-        "      tls:\n      - shop-1\n      redirect_https: true\n",
+        "secrets:\n  shop_1:\n    file: ./certs/Shop_1.pem\n",
+        "      tls:\n      - shop_1\n      redirect_https: true\n",
         "    - target: 8000\n      published: \"8443\"\n      app_protocol: https\n",
     ] {
         assert!(text.contains(lines), "no {lines}: {text}");
     }
     let line =
-        "lb.CERT_FOLDER=/certs/ -> secrets.shop-1 from ./certs/Shop_1.pem, x-haproxy.tls: shop-1";
+        "lb.CERT_FOLDER=/certs/ -> secrets.shop_1 from ./certs/Shop_1.pem, x-haproxy.tls: shop_1";
     assert!(said.contains(line), "{said}");
 }
 
@@ -327,14 +327,14 @@ const ALIKE: &str = "version: '2'
 secrets:
   shop: { file: ./other.pem }
 services:
-  web_1:
+  web-1:
     image: shop/web:1
     expose: [8000]
   lb:
     image: dockercloud/haproxy
-    links: [web_1]
+    links: [web-1]
     volumes: ['./certs:/certs']
-    environment: ['CERT_FOLDER=/certs/', 'ADDITIONAL_SERVICES=shop:web_1,shop:nobody']
+    environment: ['CERT_FOLDER=/certs/', 'ADDITIONAL_SERVICES=shop:web-1,shop:nobody']
     ports: ['80:80', '443:443']
 ";
 
@@ -346,12 +346,12 @@ fn names_that_would_be_one_are_refused_and_none_is_lost() {
 
     let old = Old::new(ALIKE);
     std::fs::create_dir(old.path("certs")).unwrap();
-    for name in ["1.example.pem", "2.example.pem", "shop.pem"] {
+    for name in ["a-example.pem", "a.example.pem", "shop.pem"] {
         std::fs::write(old.path("certs").join(name), "").unwrap();
     }
     let said = old.refused();
     for why in [
-        "./certs/2.example.pem would be the secret \"example\"",
+        "./certs/a.example.pem would be the secret \"a-example\"",
         "./certs/shop.pem would be the secret \"shop\"",
         "services.lb.environment.ADDITIONAL_SERVICES: there is no service \"nobody\"",
     ] {
@@ -496,7 +496,7 @@ fn changes_are_data_and_other_directories_are_refused() {
     let row = report["changes"].as_array().unwrap().iter();
     let row = row
         .clone()
-        .find(|row| row["was"] == "service db_main")
+        .find(|row| row["was"] == "service db.main")
         .unwrap();
     assert_eq!((&row["line"], &row["review"]), (&16.into(), &true.into()));
     assert!(
