@@ -1,7 +1,7 @@
 //! A service: its count, its places, what it waits for.
 
 use longshore_model::report::ServiceReport;
-use longshore_model::{Decision, Recorded, ServiceKey, TimeMs};
+use longshore_model::{Decision, Reason, Recorded, ServiceKey, TimeMs};
 
 use super::words::{Clock, counted, reason};
 use super::{placement, placing, scale};
@@ -160,17 +160,38 @@ fn head(story: &ServiceStory<'_>, clock: Clock) -> String {
 /// Why it is not as wanted, else why it is as it is.
 fn because(story: &ServiceStory<'_>, clock: Clock) -> Vec<String> {
     let waits = story.report.map_or(&[][..], |report| &report.waits);
-    if !waits.is_empty() {
-        return waits
-            .iter()
-            .map(|wait| format!("waits: {}", reason(wait, clock)))
-            .collect();
+    let waits = waits
+        .iter()
+        .map(|wait| format!("waits: {}", reason(wait, clock)));
+    let each = story.report.and_then(each_node);
+    if let Some(each) = each {
+        return each.into_iter().chain(waits).collect();
+    }
+    if waits.len() > 0 {
+        return waits.collect();
     }
     let cause = scale_of(story.scale).and_then(|(_, report)| scale::cause(report));
     cause
         .into_iter()
         .map(|cause| format!("because {cause}"))
         .collect()
+}
+
+/// Which nodes have one, as it is now: the last decision only says how many have.
+fn each_node(report: &ServiceReport) -> Option<Vec<String>> {
+    let mut reasons = report.scale.reasons.iter();
+    let each = reasons.find_map(|reason| match reason {
+        Reason::EachNode(each) => Some(each),
+        _ => None,
+    })?;
+    let mut lines = vec![format!("because {each}")];
+    if !each.names_all() {
+        let named = each.refusals.iter();
+        lines.extend(named.map(|(node, why)| format!("  {node} not: {why}")));
+        let more = (each.others as usize).saturating_sub(each.refusals.len());
+        lines.extend((more > 0).then(|| format!("  and {more} more")));
+    }
+    Some(lines)
 }
 
 /// What is under way, where anything is.

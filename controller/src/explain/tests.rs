@@ -24,6 +24,7 @@ use longshore_model::{
 use super::*;
 use longshore_model::reason::ScaleCause;
 
+mod each_node;
 mod samples;
 
 use samples::*;

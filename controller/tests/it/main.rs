@@ -6,6 +6,7 @@
 mod backup;
 mod cluster;
 mod disk;
+mod each_node;
 mod enrolment;
 mod explain;
 mod files;

@@ -36,6 +36,13 @@ pub(super) fn take(
             ));
             return Err(failure.hint(format!("they have {}", names.join(", "))));
         };
+        if spec.is_global() {
+            let message = format!(
+                "--scale {name}={count}: it has one replica on each node (deploy.mode: global)"
+            );
+            let help = "constraints say which nodes; to have a count: deploy.mode: replicated";
+            return Err(usage(message).hint(help));
+        }
         if *count > AutoscaleSpec::REPLICAS_MAX {
             let most = AutoscaleSpec::REPLICAS_MAX;
             return Err(usage(format!("--scale {name}={count}: at most {most}")));

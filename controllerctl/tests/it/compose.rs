@@ -325,8 +325,8 @@ fn contradictions_are_found_before_anything_is_sent() {
         ("    volumes: [\"/a/../etc:/x\"]\n", "on your machine"),
         ("    labels: { longshore.app: x }\n", "belong to Longshore"),
         (
-            "    deploy: { mode: global }\n",
-            "a count is fixed or follows the load",
+            "    deploy: { mode: global, replicas: 2 }\n",
+            "deploy.replicas has no meaning",
         ),
         (
             "    deploy: { resources: { limits: { memory: 1M }, reservations: { memory: 2M } } }\n",

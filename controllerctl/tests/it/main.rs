@@ -12,6 +12,7 @@ mod compose_corpus;
 mod compose_env;
 mod compose_files;
 mod compose_merge;
+mod compose_modes;
 mod compose_odd;
 mod compose_support;
 mod depends;

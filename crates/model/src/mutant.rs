@@ -94,6 +94,10 @@ mutants! {
     FixedPortTwice,
     /// Planner: any number of a service shares a node.
     NodeCrowded,
+    /// Planner: what has one on each node keeps the one on a drained node.
+    GlobalOutstaysDrain,
+    /// Planner: what has one on each node gets none where a node joins.
+    GlobalMissesNewcomers,
     /// Planner: a rollout waits for what no edge reaches.
     UnreachedIsWaitedFor,
     /// Controller: sent before it is stored.

@@ -10,9 +10,11 @@ use crate::id::{NodeId, ReplicaId, SecretName, ServiceName};
 pub use crate::refusal::{Refusal, RefusalCount};
 use crate::report::{BoundReport, BoundSource, measured};
 use crate::rollout::{PauseCause, Trouble};
+pub use each_node::EachNode;
 use replica::EdgesOf;
 pub use replica::{FailReason, LeaveReason, StandbyEnd};
 
+mod each_node;
 mod replica;
 
 /// Why a count changed.
@@ -44,6 +46,8 @@ pub enum ScaleCause {
         /// Upper bound.
         max: u32,
     },
+    /// The nodes that take the service are others by now: it has one replica on each.
+    Nodes,
     /// The service was taken down.
     Down,
     /// A schedule's bounds moved it.
@@ -92,6 +96,7 @@ impl fmt::Display for ScaleCause {
                 }
             }
             Self::Bounds { min, max } => write!(f, "bounds {min}..{max}"),
+            Self::Nodes => f.write_str("one on each node that takes it"),
             Self::Down => f.write_str("taken down"),
             Self::Schedule { name, min, max } => {
                 write!(f, "schedule {name:?}: bounds {min}..{max}")
@@ -160,6 +165,8 @@ pub enum Reason {
     },
     /// No autoscaling is configured.
     Fixed,
+    /// It has one replica on each node that takes it.
+    EachNode(EachNode),
     /// More are asked for than any service may have.
     CountLimit {
         /// What is asked for.
@@ -391,6 +398,7 @@ impl fmt::Display for Reason {
             Self::Held { .. } => f.write_str("held by an operator"),
             Self::DryRun { would_be } => write!(f, "dry run: would be {would_be}"),
             Self::Fixed => f.write_str("no autoscaling configured"),
+            Self::EachNode(each) => each.fmt(f),
             Self::CountLimit { asked, most } => {
                 write!(f, "{asked} are asked for; a service may have {most}")
             }

@@ -92,6 +92,8 @@ pub enum Stay {
     Off,
     /// The file keeps its replicas where they are.
     OptedOut,
+    /// It has one replica on each node: there is nothing to even out.
+    EachNode,
     /// It is packed, not spread.
     Binpack,
     /// It stops old replicas before it starts new ones: a move would interrupt it.
@@ -127,6 +129,7 @@ impl fmt::Display for Stay {
             Self::Even => f.write_str("no move would gain enough"),
             Self::Off => f.write_str("rebalancing is off"),
             Self::OptedOut => f.write_str("its file says x-rebalance: false"),
+            Self::EachNode => f.write_str("it has one on each node"),
             Self::Binpack => f.write_str("it is packed, not spread"),
             Self::StopFirst => f.write_str("it stops first: a move would interrupt it"),
             Self::NoNodeJoined => f.write_str("no node became ready lately"),

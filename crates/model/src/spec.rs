@@ -9,11 +9,13 @@ use sha2::{Digest, Sha256};
 mod engine;
 mod engine_rules;
 pub mod file;
+mod mode;
 mod mount;
 
 pub use engine::{EngineOptions, LogSpec, Ulimit};
 pub use engine_rules::EngineRules;
 pub use file::{ContentDigest, ContentMap, FileContents, FileKind, FileSpec};
+pub use mode::{ModeFault, ServiceMode};
 pub use mount::{Mount, MountOptions};
 
 use crate::autoscale::AutoscaleSpec;
@@ -323,7 +325,11 @@ pub struct Privileges {
 pub struct ServiceSpec {
     /// What each replica runs.
     pub container: ContainerSpec,
-    /// First count of replicas; afterwards the autoscaler or `scale` owns it.
+    /// What its count goes by. Left out where it is a count, as before there were modes.
+    #[serde(default, skip_serializing_if = "ServiceMode::is_default")]
+    pub mode: ServiceMode,
+    /// First count of replicas; afterwards the autoscaler or `scale` owns it. 0 where the mode has
+    /// no count.
     pub replicas: u32,
     /// Where replicas may go.
     #[serde(default)]

@@ -10,9 +10,10 @@
 //! memory; the states of its replicas; what is known of the nodes that hold them (state,
 //! availability, labels, capacity, seen by an edge or not); the states of its servers on each
 //! edge, whether that edge can be believed and what it refuses; the brake, the observing time after
-//! a start and the time that it registered with `look_again`.
+//! a start and the time that it registered with `look_again`. One that has a replica on each node
+//! depends on what is known of every node.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use longshore_model::observe::ServerState;
@@ -73,6 +74,8 @@ struct Kept {
     keys: Vec<ServiceKey>,
     /// By number: what its replicas added to their nodes.
     shares: Vec<Vec<Share>>,
+    /// Services that have one replica on each node, and so depend on all of them.
+    global: BTreeSet<Known>,
     /// By number: when to look again; 0: always, `TimeMs::MAX`: only after a change.
     dues: Vec<TimeMs>,
 }
@@ -230,6 +233,7 @@ impl Kept {
             numbers: BTreeMap::new(),
             keys: Vec::new(),
             shares: Vec::new(),
+            global: BTreeSet::new(),
             dues: Vec::new(),
         }
     }
@@ -248,6 +252,7 @@ impl Kept {
                 if let Some(number) = known {
                     self.let_go(number, &[]);
                     self.numbers.remove(&slot.key);
+                    self.global.remove(&number);
                     self.dues[number] = TimeMs::MAX;
                 }
                 continue;
@@ -259,6 +264,10 @@ impl Kept {
                 self.shares.push(Vec::new());
                 self.dues.len() - 1
             });
+            match slot.spec.is_some_and(|spec| spec.is_global()) {
+                true => self.global.insert(number),
+                false => self.global.remove(&number),
+            };
             let rows = slot.rows.iter().map(|&row| &draft.rows[row]);
             let rows = rows.filter(|row| row.replica().is_some());
             let shares: Vec<Share> = rows

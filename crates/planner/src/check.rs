@@ -16,6 +16,7 @@ use longshore_model::{NodeId, Plan, ServiceKey};
 use self::ledger::Ledger;
 use crate::{Outcome, PlanInput};
 
+mod each_node;
 mod ledger;
 mod nodes;
 mod places;

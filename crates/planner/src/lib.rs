@@ -27,6 +27,7 @@ mod config;
 mod depends;
 mod draft;
 mod drains;
+mod each_node;
 mod failures;
 mod finish;
 mod gate;

@@ -23,11 +23,13 @@ use crate::progress;
 use filter::refusal;
 use sparse::Sparse;
 
-pub(crate) use filter::constraint_refusal;
-pub(crate) use room::{fit, is_tight, no_room, places, reserves, would_take};
+pub(crate) use each_node::{place_each, say_no_room, takes_after};
+pub(crate) use filter::{constraint_refusal, fit_refusal, lasting_refusal};
+pub(crate) use room::{fit, is_tight, must_stop_first, no_room, places, reserves, would_take};
 
 pub(crate) mod pool;
 
+mod each_node;
 mod filter;
 mod notes;
 mod room;

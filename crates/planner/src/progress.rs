@@ -16,7 +16,7 @@ use longshore_model::spec::{FailureAction, UpdateOrder, UpdateSpec};
 use longshore_model::{Decision, EventKind, Reason, ServiceSpec, TemplateId};
 
 use crate::draft::{Draft, same_spec};
-use crate::{gate, place, record, verdict};
+use crate::{each_node, gate, place, record, verdict};
 
 pub use decide::recompute_rollout;
 use end::{finish, keep_good};
@@ -191,7 +191,7 @@ fn begin_if_new(draft: &mut Draft<'_>, service: usize) -> bool {
         Some(&rollout.to) == wanted && (rollout.direction == Direction::Back) == refused
     });
     // What was never proved is, once replicas of it are wanted.
-    let proves = draft.target(service) > 0 && is_unproved(draft, service);
+    let proves = each_node::rollout_target(draft, service) > 0 && is_unproved(draft, service);
     if same && !proves {
         return false;
     }
@@ -283,7 +283,7 @@ pub(crate) struct Counts {
     pub new: u32,
     /// Of these, serving.
     pub serving: u32,
-    /// Of other templates, where their node is not lost.
+    /// Of other templates, where their node is not lost, and does not keep them as they are.
     pub old: u32,
 }
 
@@ -293,7 +293,8 @@ pub(crate) fn count(draft: &Draft<'_>, service: usize, to: &TemplateId) -> Count
         let new = draft.replica(row).is_some_and(|r| r.template == *to);
         counts.new += u32::from(new);
         counts.serving += u32::from(new && draft.serves(row));
-        counts.old += u32::from(!new && !draft.on_lost_node(row));
+        let goes = !draft.on_lost_node(row) && !each_node::is_kept_old(draft, row);
+        counts.old += u32::from(!new && goes);
     }
     counts
 }
@@ -339,7 +340,7 @@ fn step(draft: &mut Draft<'_>, service: usize) -> bool {
     }
     look.answer = recompute_rollout(&look);
     if matches!(look.answer, RolloutAnswer::Opens { .. }) && look.terms.order == UpdateOrder::Auto {
-        look.no_room = place::no_room(draft, service);
+        look.no_room = place::must_stop_first(draft, service);
         look.answer = recompute_rollout(&look);
     }
     let look = Arc::new(look);
@@ -364,7 +365,7 @@ fn turn(draft: &mut Draft<'_>, service: usize, look: &RolloutRecord) -> bool {
         && look.old > 0
         && look.new < look.expected()
         && look.terms.order == UpdateOrder::Auto
-        && place::no_room(draft, service);
+        && place::must_stop_first(draft, service);
     if turns {
         change(draft, service, |rollout| rollout.stop_first = true);
     }
@@ -382,7 +383,7 @@ fn just_moved(draft: &Draft<'_>, service: usize) -> bool {
 /// What there is to see of a rollout that is not over; none: there is nothing to decide.
 pub(crate) fn look(draft: &Draft<'_>, service: usize) -> Option<RolloutRecord> {
     let (rollout, spec) = (of(draft, service)?, draft.services[service].spec?);
-    let target = draft.target(service);
+    let target = each_node::rollout_target(draft, service);
     let counts = count(draft, service, &rollout.to);
     let stage = match rollout.phase {
         Phase::Running => RolloutStage::Running,

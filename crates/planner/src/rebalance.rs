@@ -117,7 +117,10 @@ fn end_moves(draft: &mut Draft<'_>, service: usize) -> bool {
     let scale_in = active - stayers(draft, service, &kept) > target;
     // With more wanted, or another one lost meanwhile, the successors are needed beside the others.
     kept.truncate(active.saturating_sub(target));
-    if draft.brake || scale_in || crate::rollout::runs(draft, service) {
+    let global = draft.services[service]
+        .spec
+        .is_some_and(|spec| spec.is_global());
+    if draft.brake || scale_in || global || crate::rollout::runs(draft, service) {
         kept.clear();
     }
     let ended = kept.len() != entry.moves.len();
@@ -248,7 +251,9 @@ fn service_stay(draft: &Draft<'_>, service: usize, spec: &ServiceSpec) -> Option
     let rests = draft.active(service).into_iter();
     let rests = rests.map(|row| rests_until_ms(draft, row));
     let cool_until_ms = changed_until_ms.max(rests.min().unwrap_or(0));
-    if spec.placement.stay {
+    if spec.is_global() {
+        Some(Stay::EachNode)
+    } else if spec.placement.stay {
         Some(Stay::OptedOut)
     } else if spec.placement.policy == PlacementPolicy::Binpack {
         Some(Stay::Binpack)

@@ -19,6 +19,7 @@ use crate::progress;
 use crate::verdict;
 use crate::{depends, health, reach, rebalance, warm};
 
+mod each_node;
 mod leaving;
 mod places;
 mod terms;
@@ -60,7 +61,10 @@ pub(crate) fn run(draft: &mut Draft<'_>) {
                 }
                 break;
             };
-            reconcile(draft, service, spec);
+            match spec.is_global() {
+                true => each_node::reconcile(draft, service, spec),
+                false => reconcile(draft, service, spec),
+            }
             // What was not healthy may just have left, and the others have proven themselves; with
             // fewer wanted, fewer must stay in the routes.
             let forgiven = forgive(draft, service);
@@ -121,11 +125,6 @@ fn unwanted(
 ) -> Option<LeaveReason> {
     let (now_ms, config) = (draft.input.now_ms, draft.input.config);
     let node = &draft.cluster.nodes[draft.rows[row].node?];
-    let is_sick_long = || {
-        let clock = &draft.memory(draft.rows[row].service).unhealthy_since_ms;
-        let since_ms = clock.get(&draft.rows[row].id);
-        since_ms.is_some_and(|ms| now_ms.saturating_sub(*ms) >= config.unhealthy_hold_ms)
-    };
     let may_move = now_ms >= config.observe_until(draft.input.started_ms) && !draft.brake;
     if is_old
         || constraint_refusal(node, &spec.placement.constraints).is_some()
@@ -138,17 +137,26 @@ fn unwanted(
         Some(LeaveReason::Rebalanced)
     } else if may_move && reach::is_late(draft, row, spec) {
         Some(LeaveReason::Unreachable)
-    } else if may_move && is_sick_long() {
-        let said = draft.rows[row]
-            .status
-            .and_then(|status| status.reason.clone());
-        let why = said.unwrap_or(FailReason::CheckFails {
-            detail: String::new(),
-        });
-        Some(LeaveReason::Failed { why })
+    } else if may_move {
+        sick_long(draft, row).map(|why| LeaveReason::Failed { why })
     } else {
         None
     }
+}
+
+/// What its check says, if it has failed for so long that the replica is given up.
+fn sick_long(draft: &Draft<'_>, row: usize) -> Option<FailReason> {
+    let (now_ms, config) = (draft.input.now_ms, draft.input.config);
+    let seen = &draft.rows[row];
+    let clock = &draft.memory(seen.service).unhealthy_since_ms;
+    let since_ms = clock.get(&seen.id)?;
+    let long = now_ms.saturating_sub(*since_ms) >= config.unhealthy_hold_ms;
+    let said = seen.status.and_then(|status| status.reason.clone());
+    long.then(|| {
+        said.unwrap_or(FailReason::CheckFails {
+            detail: String::new(),
+        })
+    })
 }
 
 /// Leaves and starts until neither changes anything, so that planning again finds nothing.

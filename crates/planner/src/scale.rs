@@ -8,7 +8,7 @@ use longshore_model::{AutoscaleSpec, ManualScale, Reason, ServiceSpec, TimeMs};
 
 use crate::bounds::{self, Bounds};
 use crate::draft::Draft;
-use crate::policy;
+use crate::{each_node, policy};
 
 /// Gives services that begin a life their first count. Before rollouts are looked at: the first
 /// one would otherwise end at once, with nothing to exchange and nothing wanted.
@@ -39,7 +39,10 @@ fn first_count(draft: &mut Draft<'_>, service: usize, spec: &ServiceSpec) {
     let before = |at_ms: TimeMs| at_ms < applied_ms || (applied_ms <= now_ms && now_ms < at_ms);
     let stale = manual.filter(|manual| before(manual.at_ms));
     let obeyed = stale.map(|manual| manual.at_ms);
-    let first = bounds::in_force(draft, service, spec).clamp(spec.replicas);
+    let first = match spec.is_global() {
+        true => each_node::each(draft, service, spec).nodes,
+        false => bounds::in_force(draft, service, spec).clamp(spec.replicas),
+    };
     let entry = draft.entry(service);
     entry.manual_obeyed_ms = obeyed;
     entry.manual_is_stale = obeyed.is_some();
@@ -71,6 +74,9 @@ fn down(draft: &mut Draft<'_>, service: usize) -> ScaleReport {
 fn desired(draft: &mut Draft<'_>, service: usize, spec: &ServiceSpec) -> ScaleReport {
     let bounds = bounds::in_force(draft, service, spec);
     follow_file(draft, service, spec, &bounds);
+    if spec.is_global() {
+        return each_node::scale(draft, service, spec);
+    }
     let manual = obey_manual(draft, service, spec, &bounds);
     let limit = limit(draft, service, spec, manual);
     let current = draft.target(service);
@@ -122,6 +128,8 @@ fn follow_file(draft: &mut Draft<'_>, service: usize, spec: &ServiceSpec, bounds
         }
     }
     let to = bounds.clamp(spec.replicas);
+    // The count of a global service is no matter of its file.
+    let file_changed = file_changed && !spec.is_global();
     if file_changed && spec.autoscale.is_none() && draft.target(service) != to {
         let cause = ScaleCause::Bounds { min: to, max: to };
         draft.change_target(service, to, cause);

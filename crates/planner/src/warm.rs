@@ -6,6 +6,7 @@
 //! come first: where one finds no room, standbys of any service give theirs.
 
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
 
 use longshore_model::node::Availability;
 use longshore_model::plan::Woken;
@@ -164,7 +165,16 @@ fn make_room(draft: &mut Draft<'_>, service: usize) {
         count: 1,
         template,
     };
+    // One on each node: those that have theirs need no room.
+    let active = draft.active(service).into_iter();
+    let has: BTreeSet<Option<usize>> = active
+        .filter(|_| spec.is_global())
+        .map(|row| draft.rows[row].node)
+        .collect();
     for (number, mut rows) in on_node.into_iter().enumerate() {
+        if has.contains(&Some(number)) {
+            continue;
+        }
         // The largest first: fewest have to go.
         rows.sort_by_key(|&row| (Reverse(memory_bytes(draft, row)), draft.rows[row].id));
         if let Some(count) = place::room_after(draft, &order, number, &rows) {

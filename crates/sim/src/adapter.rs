@@ -10,7 +10,7 @@ use longshore_model::report::ServiceReport;
 use longshore_model::rollout::{Phase, Rollout};
 use longshore_model::spec::{
     Constraint, FailureAction, NodeAttribute, PlacementPolicy, PlacementSpec, Resources, RouteSpec,
-    UpdateOrder, UpdateSpec,
+    ServiceMode, UpdateOrder, UpdateSpec,
 };
 use longshore_model::{
     AutoscaleSpec, ContainerSpec, Memory, NodeId, Observed, Plan, Reason, ReplicaId, Report,
@@ -159,12 +159,8 @@ impl Wish {
     /// As a spec.
     #[must_use]
     pub fn spec(&self) -> Arc<ServiceSpec> {
+        let (mode, replicas) = self.counted();
         let route = |listen_port| RouteSpec::new(listen_port, 8_080);
-        let nowhere = Constraint {
-            attribute: NodeAttribute::Label("nowhere".into()),
-            equal: true,
-            value: "true".into(),
-        };
         Arc::new(ServiceSpec {
             container: ContainerSpec {
                 image: self.image.clone(),
@@ -184,9 +180,10 @@ impl Wish {
                 },
                 ..ContainerSpec::default()
             },
-            replicas: self.replicas,
+            mode,
+            replicas,
             placement: PlacementSpec {
-                constraints: self.impossible.then_some(nowhere).into_iter().collect(),
+                constraints: self.impossible.then(nowhere).into_iter().collect(),
                 max_per_node: self.policies.max_per_node,
                 policy: match self.policies.packs {
                     true => PlacementPolicy::Binpack,
@@ -231,6 +228,13 @@ impl Wish {
         })
     }
 
+    fn counted(&self) -> (ServiceMode, u32) {
+        match self.policies.global {
+            true => (ServiceMode::Global, 0),
+            false => (ServiceMode::Replicated, self.replicas),
+        }
+    }
+
     /// Fewest replicas that must serve while a change is made by choice.
     #[must_use]
     pub fn floor(&self, target: u32) -> u32 {
@@ -242,6 +246,15 @@ impl Wish {
             .saturating_sub(self.max_unavailable)
             .max(1)
             .min(target)
+    }
+}
+
+/// No node has such a label.
+fn nowhere() -> Constraint {
+    Constraint {
+        attribute: NodeAttribute::Label("nowhere".into()),
+        equal: true,
+        value: "true".into(),
     }
 }
 

@@ -12,6 +12,7 @@ use longshore_model::rollout::Direction;
 use longshore_model::spec::FailureAction;
 
 use crate::adapter::{self, Wish};
+use crate::each_node;
 use crate::event::Event;
 use crate::scenario::DAWN_MS;
 use crate::truth::Life;
@@ -175,6 +176,9 @@ impl World {
             let none = target == 0 && wish.scaling.is_some() && !wish.policies.to_zero;
             if serving != target.min(most) || none {
                 return Some(format!("{}: {serving} of {target} serve", service.key));
+            }
+            if let Some(what) = each_node::uneven(self, plan, service, wish) {
+                return Some(what);
             }
             if let Some(what) = self.count_is_off(plan, service, wish) {
                 return Some(what);

@@ -12,6 +12,7 @@ use longshore_model::reason::{LeaveReason, ScaleCause};
 use longshore_model::{Availability, Memory, Observed, Plan, Replica, ReplicaState};
 
 use crate::adapter::{self, Wish};
+use crate::each_node;
 use crate::judge_policy::{floor, sources};
 use crate::truth::{Life, Pardon};
 use crate::world::World;
@@ -316,6 +317,7 @@ impl World {
             if is_by_choice(&leaving.reason)
                 && served
                 && !was.is_some_and(|was| self.is_news(commit, was))
+                && !each_node::is_excused(self, commit, replica, found)
             {
                 *given.entry(replica.service.clone()).or_default() += 1;
                 let drain_ms = self.users.of(&replica.service).map(|s| s.usual.drain_ms);

@@ -9,6 +9,7 @@ use longshore_model::spec::FailureAction;
 use longshore_model::{AutoscaleMode, Availability, NodeId, Plan, ReplicaState, ServiceKey};
 
 use crate::adapter::{self, Wish};
+use crate::each_node;
 use crate::judge_limits::judge_given_back;
 use crate::judge_plan::Commit;
 use crate::truth::{Answered, Watch, Word};
@@ -105,7 +106,10 @@ impl World {
     pub(crate) fn judge_counts(&mut self, commit: &Commit<'_>, found: &mut Vec<String>) {
         let services = self.users.services.iter();
         let off: Vec<(ServiceKey, Option<String>)> = services
-            .map(|service| (service.key.clone(), off(commit, service)))
+            .map(|service| {
+                let off = off(commit, service).or_else(|| each_node::off(self, commit, service));
+                (service.key.clone(), off)
+            })
             .collect();
         for (key, off) in off {
             let Some(what) = off else {

@@ -27,6 +27,7 @@ pub mod chaos;
 pub mod cli;
 pub mod control;
 pub mod dice;
+mod each_node;
 pub mod edge;
 pub mod engine;
 pub mod event;

@@ -47,6 +47,8 @@ pub struct Policies {
     pub gives_back: bool,
     /// What its autoscaler looks back over; none: three seconds.
     pub window_ms: Option<u64>,
+    /// One replica on each node.
+    pub global: bool,
     /// Most on one node; 0: no limit.
     pub max_per_node: u32,
     /// Fullest node first.

@@ -154,14 +154,18 @@ pub const LIMITS_FROM: u64 = 4_000_000;
 /// From this seed on, some images are healthy on their nodes and out of every edge's reach.
 pub const REACH_FROM: u64 = 5_000_000;
 
+/// From this seed on, some services have one replica on each node.
+pub const GLOBAL_FROM: u64 = 6_000_000;
+
 /// The first seed of each family.
-pub const FAMILIES: [u64; 6] = [
+pub const FAMILIES: [u64; 7] = [
     1,
     RICH_FROM + 1,
     PAUSES_FROM + 1,
     POLICIES_FROM + 1,
     LIMITS_FROM + 1,
     REACH_FROM + 1,
+    GLOBAL_FROM + 1,
 ];
 
 /// So many seeds shared over the families, where none is chosen: the first one of each, and how
@@ -211,6 +215,8 @@ pub struct Scenario {
     pub shy: bool,
     /// See [`LIMITS_FROM`].
     pub limits: bool,
+    /// See [`GLOBAL_FROM`].
+    pub global: bool,
     /// Racks that the nodes stand in, where they are labelled.
     pub racks: Option<usize>,
     /// The clock on the wall at the start.
@@ -248,6 +254,7 @@ impl Scenario {
             pauses: seed >= PAUSES_FROM,
             policies,
             limits: seed >= LIMITS_FROM,
+            global: seed >= GLOBAL_FROM,
             shy: seed >= REACH_FROM,
             racks: None,
             wall_ms: DAWN_MS,
@@ -318,10 +325,10 @@ mod tests {
 
     #[test]
     fn seeds_are_shared_over_all_families_unless_one_is_chosen() {
-        let shared = shares(None, 14);
-        assert_eq!(shared.iter().map(|(_, count)| count).sum::<u64>(), 14);
+        let shared = shares(None, 16);
+        assert_eq!(shared.iter().map(|(_, count)| count).sum::<u64>(), 16);
         assert_eq!(shared[0], (1, 3));
-        assert_eq!(shared[5], (5_000_001, 2));
+        assert_eq!(shared[6], (6_000_001, 2));
         assert_eq!(shares(Some(7), 12), [(7, 12)]);
     }
 }

@@ -72,7 +72,9 @@ impl Users {
             let whole = |wish: &Wish| {
                 // Of one that has no room beside it the old one stops first.
                 let tight = wish.policies.per_node().is_some() || wish.policies.to_zero;
-                !wish.stop_first && !tight && wish.max_unavailable == 0
+                // One on each node: a drain takes it away, and nobody comes for it.
+                let each = wish.policies.global;
+                !wish.stop_first && !tight && !each && wish.max_unavailable == 0
             };
             wish.is_some_and(whole) && now_ms >= service.promised_at
         })
@@ -120,6 +122,10 @@ impl World {
             };
             let usual = match self.scenario.limits {
                 true => self.enrich_limits(usual),
+                false => usual,
+            };
+            let usual = match self.scenario.global {
+                true => self.enrich_global(usual),
                 false => usual,
             };
             self.users.services.push(Service {
@@ -462,6 +468,10 @@ impl World {
     }
 
     fn rescale(&mut self, service: usize) {
+        // The controller's door refuses it.
+        if self.users.services[service].usual.policies.global {
+            return;
+        }
         let low = u64::from(self.users.services[service].usual.scaling.is_some());
         let count = match self.dice.one_in(8) {
             true => low,

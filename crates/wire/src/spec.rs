@@ -10,7 +10,7 @@ use longshore_model::ImageDigest;
 use longshore_model::spec::{
     Constraint, ContainerSpec, ENGINE_LABELS, ExecCheck, FailureAction, GateSpec, LABEL_BYTES_MAX,
     NodeAttribute, PlacementPolicy, PlacementSpec, Platform, Privileges, Probe, PullPolicy,
-    Resources, ServiceSpec, UpdateOrder, UpdateSpec,
+    Resources, ServiceMode, ServiceSpec, UpdateOrder, UpdateSpec,
 };
 use longshore_proto::spec::v1 as pb;
 
@@ -300,6 +300,11 @@ fn http_path(field: &'static str, path: Option<String>) -> Result<Option<String>
 pub fn service_spec_to_pb(spec: &ServiceSpec) -> pb::ServiceSpec {
     pb::ServiceSpec {
         container: Some(container_spec_to_pb(&spec.container)),
+        mode: match spec.mode {
+            ServiceMode::Replicated => pb::ServiceMode::Unspecified,
+            ServiceMode::Global => pb::ServiceMode::Global,
+        }
+        .into(),
         replicas: spec.replicas,
         placement: Some(placement_to(&spec.placement)),
         update: Some(update_to(&spec.update)),
@@ -333,8 +338,14 @@ pub fn service_spec_from_pb(spec: pb::ServiceSpec) -> Result<ServiceSpec, WireEr
         let rule = "cannot be rollback: a rollback that fails pauses or continues";
         return Err(invalid("rollback.failure_action", rule));
     }
-    Ok(ServiceSpec {
+    let mode = match pb::ServiceMode::try_from(spec.mode) {
+        Ok(pb::ServiceMode::Unspecified | pb::ServiceMode::Replicated) => ServiceMode::Replicated,
+        Ok(pb::ServiceMode::Global) => ServiceMode::Global,
+        Err(_) => return Err(invalid("mode", "is none that this version knows")),
+    };
+    let read = ServiceSpec {
         container: container_spec_from_pb(required("container", spec.container)?)?,
+        mode,
         replicas: spec.replicas,
         placement: placement_from(spec.placement.unwrap_or_default())?,
         update,
@@ -346,7 +357,11 @@ pub fn service_spec_from_pb(spec: pb::ServiceSpec) -> Result<ServiceSpec, WireEr
         networks: neighbours::networks_from(spec.networks)?,
         links: neighbours::links_from(spec.links)?,
         depends_on: neighbours::depends_from(spec.depends_on)?,
-    })
+    };
+    match read.mode_faults().first() {
+        Some(fault) => Err(invalid("mode", fault.to_string())),
+        None => Ok(read),
+    }
 }
 
 fn update_to(spec: &UpdateSpec) -> pb::UpdateSpec {

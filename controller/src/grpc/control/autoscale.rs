@@ -32,6 +32,10 @@ fn policy<'d>(
     };
     match &spec.autoscale {
         Some(policy) => Ok((spec, policy)),
+        None if spec.is_global() => Err(Status::failed_precondition(format!(
+            "{key} has one replica on each node that takes it (deploy.mode: global): its count \
+             goes by the nodes, not by the load"
+        ))),
         None => Err(Status::failed_precondition(format!(
             "{key} does not scale by load: its file has no x-autoscale; controllerctl scale \
              {}=N sets its count",

@@ -33,7 +33,12 @@ pub(super) fn warnings(
     }
     let mut lines = Vec::new();
     for (service, spec) in services {
-        let lack = lack(&spec.container.resources, spec.replicas, &capacities);
+        // One on each node asks no node for more than one.
+        let count = match spec.is_global() {
+            true => 1,
+            false => spec.replicas,
+        };
+        let lack = lack(&spec.container.resources, count, &capacities);
         lines.extend(lack.map(|lack| format!("{service}: {lack}")));
         let old = before.and_then(|app| app.services.get(service));
         if old.is_some_and(|old| old.container != spec.container) {
@@ -175,6 +180,7 @@ fn tight(desired: &Desired, spec: &ServiceSpec) -> Option<&'static str> {
         spec.placement.max_per_node,
         lone,
     ) {
+        (false, ..) if spec.is_global() => Some("a fixed host port, and one on each node"),
         (false, _, true) => Some("a fixed host port and one worker"),
         (false, _, false) => Some("a fixed host port, unless another node has it free"),
         (true, 1, true) => Some("max_replicas_per_node: 1 and one worker"),

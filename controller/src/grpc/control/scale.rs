@@ -28,6 +28,14 @@ pub(super) fn scale(
             ))
             .into());
         };
+        if spec.is_global() {
+            return Err(Status::failed_precondition(format!(
+                "{key} has one replica on each node that takes it (deploy.mode: global), and no \
+                 count; deploy.placement.constraints and labels of nodes say which nodes. To have \
+                 a count, write deploy.mode: replicated and apply"
+            ))
+            .into());
+        }
         if count > REPLICAS_MAX {
             return Err(Status::invalid_argument(format!(
                 "{count} replicas of {key}: at most {REPLICAS_MAX} are allowed"

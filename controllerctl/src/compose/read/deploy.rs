@@ -1,7 +1,7 @@
 //! `deploy`: how many, where, and how one revision follows another.
 
 use longshore_model::AutoscaleSpec;
-use longshore_model::spec::{ContainerSpec, PlacementSpec, UpdateSpec};
+use longshore_model::spec::{ContainerSpec, ModeFault, PlacementSpec, ServiceMode, UpdateSpec};
 
 use super::super::problem::Problems;
 use super::item::Item;
@@ -13,6 +13,7 @@ pub(super) const REPLICAS_MAX: u32 = AutoscaleSpec::REPLICAS_MAX;
 /// `deploy` without the resources, which go into the container.
 #[derive(Debug, Default)]
 pub(super) struct Deploy {
+    pub(super) mode: ServiceMode,
     pub(super) replicas: Option<u32>,
     pub(super) placement: PlacementSpec,
     pub(super) update: UpdateSpec,
@@ -24,17 +25,23 @@ pub(super) fn read(item: Option<Item<'_>>, spec: &mut ContainerSpec, p: &mut Pro
     let Some(mut fields) = item.and_then(|item| item.fields(p)) else {
         return deploy;
     };
-    deploy.replicas = fields
-        .take("replicas")
-        .and_then(|i| i.number(p, 0, REPLICAS_MAX));
-    if let Some(i) = fields.take("mode") {
-        mode(&i, p);
+    deploy.mode = fields
+        .take("mode")
+        .and_then(|i| mode(&i, p))
+        .unwrap_or_default();
+    if let Some(i) = fields.take("replicas") {
+        deploy.replicas = i.number(p, 0, REPLICAS_MAX);
+        refuse(&i, deploy.mode, ModeFault::Replicas, p);
     }
     if let Some(i) = fields.take("resources") {
         resources(&i, spec, p);
     }
     if let Some(i) = fields.take("placement") {
         deploy.placement = placement::read(&i, p).unwrap_or_default();
+        if deploy.placement.max_per_node > 0 {
+            let most = i.at("max_replicas_per_node");
+            refuse(&most, deploy.mode, ModeFault::MaxPerNode, p);
+        }
     }
     if let Some(i) = fields.take("update_config") {
         deploy.update = update::update(&i, p).unwrap_or_default();
@@ -63,18 +70,27 @@ pub(super) fn read(item: Option<Item<'_>>, spec: &mut ContainerSpec, p: &mut Pro
     deploy
 }
 
-fn mode(item: &Item<'_>, p: &mut Problems) {
+fn mode(item: &Item<'_>, p: &mut Problems) -> Option<ServiceMode> {
     const JOB: &str = "services are kept running: no job is run until its end";
-    const GLOBAL: &str = "a count is fixed or follows the load, not the nodes: write replicas: N and \
-                          placement.max_replicas_per_node: 1";
     let choices = [
-        ("replicated", None),
-        ("global", Some(GLOBAL)),
-        ("replicated-job", Some(JOB)),
-        ("global-job", Some(JOB)),
+        ("replicated", Ok(ServiceMode::Replicated)),
+        ("global", Ok(ServiceMode::Global)),
+        ("replicated-job", Err(JOB)),
+        ("global-job", Err(JOB)),
     ];
-    if let Some(Some(reason)) = item.choice(p, &choices) {
-        item.unsupported(p, reason);
+    match item.choice(p, &choices)? {
+        Ok(mode) => Some(mode),
+        Err(reason) => {
+            item.unsupported(p, reason);
+            None
+        }
+    }
+}
+
+/// The key says something about a count, and the mode has none.
+pub(super) fn refuse(item: &Item<'_>, mode: ServiceMode, fault: ModeFault, p: &mut Problems) {
+    if mode == ServiceMode::Global {
+        item.invalid_help(p, fault.message(), fault.help());
     }
 }
 

@@ -1,11 +1,11 @@
 //! The words of Compose's second version for what `deploy` says today.
 
-use longshore_model::spec::{ContainerSpec, EngineOptions};
+use longshore_model::spec::{ContainerSpec, EngineOptions, ModeFault};
 
 use crate::output::bytes;
 
 use super::super::problem::Problems;
-use super::deploy::{Deploy, REPLICAS_MAX};
+use super::deploy::{self, Deploy, REPLICAS_MAX};
 use super::engine::{ignored, whole};
 use super::item::{Fields, Item};
 
@@ -24,6 +24,7 @@ pub(super) fn read(
     {
         let said = deploy.replicas.filter(|said| *said != count);
         clash(&item, said.is_some(), "deploy.replicas", p);
+        deploy::refuse(&item, deploy.mode, ModeFault::Replicas, p);
         deploy.replicas = Some(count);
     }
     cpus(fields, spec, p);

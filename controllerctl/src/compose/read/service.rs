@@ -1,7 +1,7 @@
 //! One entry of `services`.
 
 use longshore_model::ServiceSpec;
-use longshore_model::spec::{ContainerSpec, Mount, Probe, RouteMode};
+use longshore_model::spec::{ContainerSpec, ModeFault, Mount, Probe, RouteMode, ServiceMode};
 
 use super::super::build::Build;
 use super::super::node::Key;
@@ -61,13 +61,7 @@ pub(super) fn read<'a>(
     let mut deploy = deploy::read(fields.take("deploy"), &mut spec, p);
     limits::read(&mut fields, &mut spec, &mut deploy, p);
     let container_name = fields.take("container_name");
-    if let Some(item) = fields.empty("x-autoscale") {
-        item.invalid_help(
-            p,
-            "is empty, so nothing would scale by load",
-            "say how, for example: {max: 10, cpu: 60%}, or leave the key away",
-        );
-    }
+    check_autoscale(&fields, deploy.mode, p);
     let autoscale = autoscale::read(
         fields.take("x-autoscale"),
         &spec,
@@ -76,13 +70,13 @@ pub(super) fn read<'a>(
     );
     image(item, &mut spec, build.is_some(), shared, p);
     fields.finish(p, keys::SERVICE);
-    let replicas = replicas(item, deploy.replicas, autoscale.as_ref(), p);
-    let most = replicas.max(autoscale.as_ref().map_or(0, |a| a.max));
+    let (replicas, most) = counts(item, &deploy, autoscale.as_ref(), p);
     one_only(item, &spec, most, p);
     named(container_name, most, p);
     (p.errors() == errors_before).then_some((
         ServiceSpec {
             container: spec,
+            mode: deploy.mode,
             replicas,
             placement: deploy.placement,
             update: deploy.update,
@@ -200,6 +194,37 @@ fn probe(ports: &ports::Ports, haproxy: &Haproxy, spec: &ContainerSpec) -> Optio
     })
 }
 
+/// `x-autoscale` must say something, and only of a service that has a count.
+fn check_autoscale(fields: &Fields<'_>, mode: ServiceMode, p: &mut Problems) {
+    if let Some(item) = fields.empty("x-autoscale") {
+        item.invalid_help(
+            p,
+            "is empty, so nothing would scale by load",
+            "say how, for example: {max: 10, cpu: 60%}, or leave the key away",
+        );
+    }
+    if let Some(item) = fields.peek("x-autoscale") {
+        deploy::refuse(&item, mode, ModeFault::Autoscale, p);
+    }
+}
+
+/// The first count, and how many there may be at most.
+fn counts(
+    item: &Item<'_>,
+    deploy: &deploy::Deploy,
+    autoscale: Option<&longshore_model::AutoscaleSpec>,
+    p: &mut Problems,
+) -> (u32, Most) {
+    match deploy.mode {
+        ServiceMode::Replicated => {
+            let replicas = replicas(item, deploy.replicas, autoscale, p);
+            let most = replicas.max(autoscale.map_or(0, |a| a.max));
+            (replicas, Most::Count(most))
+        }
+        ServiceMode::Global => (0, Most::EachNode),
+    }
+}
+
 fn replicas(
     item: &Item<'_>,
     asked: Option<u32>,
@@ -221,14 +246,34 @@ fn replicas(
     clamped
 }
 
+/// How many replicas there may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Most {
+    Count(u32),
+    /// One on each node.
+    EachNode,
+}
+
+impl Most {
+    /// More than one, in words.
+    fn several(self) -> Option<String> {
+        match self {
+            Self::Count(0 | 1) => None,
+            Self::Count(most) => Some(format!("for up to {most} replicas")),
+            Self::EachNode => Some("on each node".to_owned()),
+        }
+    }
+}
+
 /// Options that can hold for one replica only.
-fn one_only(item: &Item<'_>, spec: &ContainerSpec, most: u32, p: &mut Problems) {
-    if most > 1 && spec.hostname.is_some() {
-        let message = format!("hostname cannot be the same for up to {most} replicas");
+fn one_only(item: &Item<'_>, spec: &ContainerSpec, most: Most, p: &mut Problems) {
+    if let Some(several) = most.several().filter(|_| spec.hostname.is_some()) {
+        let message = format!("hostname cannot be the same {several}");
         item.invalid_help(p, message, "drop hostname: each replica has its own name");
     }
     let is_local = spec.mounts.iter().any(Mount::is_of_one_node);
-    if most > 1 && is_local {
+    // With one on each node, a volume on each node is what is meant.
+    if matches!(most, Most::Count(2..)) && is_local {
         let message = "a named volume is local to its node: replicas on other nodes see another, \
                        empty one";
         p.warn("volume_local", item.key, &item.path, message)
@@ -239,7 +284,7 @@ fn one_only(item: &Item<'_>, spec: &ContainerSpec, most: u32, p: &mut Problems) 
 
 /// `container_name`. Containers keep names of their own: while one replica follows another there
 /// are two of them, side by side, and a node has each name once.
-fn named(item: Option<Item<'_>>, most: u32, p: &mut Problems) {
+fn named(item: Option<Item<'_>>, most: Most, p: &mut Problems) {
     let Some(item) = item else { return };
     let Some(name) = item.word(p) else { return };
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"_.-".contains(&b);
@@ -252,8 +297,8 @@ fn named(item: Option<Item<'_>>, most: u32, p: &mut Problems) {
         item.invalid_help(p, message, "write at least two of: letters, digits, _ . -");
         return;
     }
-    if most > 1 {
-        let message = format!("cannot be the same for up to {most} replicas");
+    if let Some(several) = most.several() {
+        let message = format!("cannot be the same {several}");
         item.invalid_help(p, message, "drop it: each replica has its own name");
         return;
     }

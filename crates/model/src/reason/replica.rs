@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{NodeId, ServiceKey};
+use crate::refusal::Refusal;
 
 /// Why a replica failed or is unhealthy, as its agent saw it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -161,6 +162,12 @@ pub enum LeaveReason {
     },
     /// Its node may no longer run it (constraints, roles), and another took its place.
     Misplaced,
+    /// Its node takes no replica of its service any more, which has one on each node that does:
+    /// nothing takes its place.
+    NodeUnfit {
+        /// Why it does not.
+        why: Refusal,
+    },
     /// Its node is drained.
     NodeDrain,
     /// Its node was lost and it was replaced.
@@ -240,6 +247,12 @@ impl fmt::Display for LeaveReason {
             }
             Self::Superseded { by_revision } => write!(f, "superseded by revision {by_revision}"),
             Self::Misplaced => f.write_str("its node no longer fits, replaced on another"),
+            Self::NodeUnfit { why } => {
+                write!(
+                    f,
+                    "its node takes no replica of its service any more: {why}"
+                )
+            }
             Self::NodeDrain => f.write_str("its node is drained"),
             Self::NodeLost => f.write_str("its node was lost"),
             Self::Failed { why } => write!(f, "failed: {why}"),

@@ -54,6 +54,7 @@ impl Part {
             let slot = &cluster.nodes[number];
             if slot.was != slot.look(&cluster.held[number]) {
                 found.on(&kept.holders[number]);
+                found.global(self);
             }
         }
         self.take(found, &mut draft.cluster)
@@ -65,6 +66,7 @@ impl Part {
             if let Some(number) = cluster.number(id) {
                 cluster.touch(number);
                 found.on(&self.kept.holders[number]);
+                found.global(self);
             }
         });
         for &number in cluster.touched() {
@@ -80,6 +82,7 @@ impl Part {
             // The same `Arc` says so at once.
             if kept.capacity.as_ref() != capacity {
                 found.on(holders);
+                found.global(self);
             }
         }
     }
@@ -158,6 +161,17 @@ impl Found {
 
     fn on(&mut self, holders: &Holders) {
         for &(_, number) in holders {
+            self.add(number);
+        }
+    }
+
+    /// Those that look at every node.
+    fn global(&mut self, part: &Part) {
+        #[cfg(feature = "mutants")]
+        if longshore_model::mutant::is(longshore_model::Mutant::GlobalMissesNewcomers) {
+            return;
+        }
+        for &number in &part.kept.global {
             self.add(number);
         }
     }

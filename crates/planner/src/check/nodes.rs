@@ -6,7 +6,9 @@ use std::sync::Arc;
 use longshore_model::node::Availability;
 use longshore_model::observe::EngineState;
 use longshore_model::plan::Replica;
-use longshore_model::spec::{Constraint, ContainerSpec, NodeAttribute, Resources, arch_word};
+use longshore_model::spec::{
+    Constraint, ContainerSpec, NodeAttribute, PlacementSpec, Resources, arch_word,
+};
 use longshore_model::{NodeId, ServiceSpec};
 
 use super::ledger::Ledger;
@@ -83,12 +85,7 @@ fn suits(view: &View<'_>, pair: &Pair<'_>, replica: &Replica, spec: &ServiceSpec
     demand(holds, 8, || {
         format!("{} breaks a constraint on {node}", replica.id)
     })?;
-    let capacity = input.observed.nodes.get(node).map(|seen| &seen.capacity);
-    let platform = template(pair, replica).and_then(|t| t.platform.as_ref());
-    let fits = platform.zip(capacity).is_none_or(|(p, c)| {
-        p.os.eq_ignore_ascii_case(&c.os)
-            && arch_word(&p.arch) == arch_word(&c.arch.to_ascii_lowercase())
-    });
+    let fits = template(pair, replica).is_none_or(|t| runs_on(input, node, t));
     demand(fits, 8, || {
         format!(
             "{} has an image for another platform than {node}",
@@ -116,6 +113,27 @@ fn ports_are_right(view: &View<'_>, pair: &Pair<'_>, replica: &Replica) -> Verdi
     });
     demand(right, 8, || {
         format!("{} has a port that it may not have", replica.id)
+    })
+}
+
+/// Do the constraints hold on the node, and does the image run there?
+pub(super) fn suits_node(
+    input: &PlanInput<'_>,
+    node: &NodeId,
+    placement: &PlacementSpec,
+    container: &ContainerSpec,
+) -> bool {
+    let mut constraints = placement.constraints.iter();
+    constraints.all(|c| constraint_holds(input, node, c)) && runs_on(input, node, container)
+}
+
+/// Is the image for the node's platform?
+fn runs_on(input: &PlanInput<'_>, node: &NodeId, container: &ContainerSpec) -> bool {
+    let capacity = input.observed.nodes.get(node).map(|seen| &seen.capacity);
+    let platform = container.platform.as_ref().zip(capacity);
+    platform.is_none_or(|(p, c)| {
+        p.os.eq_ignore_ascii_case(&c.os)
+            && arch_word(&p.arch) == arch_word(&c.arch.to_ascii_lowercase())
     })
 }
 

@@ -9,12 +9,15 @@ use longshore_model::replica::ReplicaState;
 
 use super::replicas::dead;
 use super::terms::{Terms, in_force};
-use super::{Pair, Verdict, View, demand, leads, places, session_ok};
+use super::{Pair, Verdict, View, demand, each_node, leads, places, session_ok};
 
 /// All rules about one service as a whole, with the first replica that stays in the routes although
 /// its health is in doubt.
 pub(super) fn keep_serving(view: &View<'_>, pair: &Pair<'_>, sick: Option<&Replica>) -> Verdict {
-    changes_keep_serving(view, pair)?;
+    match in_force(view.input, pair).filter(|spec| spec.is_global()) {
+        Some(spec) => each_node::keeps_serving(view, pair, spec)?,
+        None => changes_keep_serving(view, pair)?,
+    }
     sick_ones_stay_only_in_need(pair, sick)?;
     not_scaled_in_too_early(view, pair)
 }

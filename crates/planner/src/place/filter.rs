@@ -4,7 +4,7 @@ use longshore_model::node::Availability;
 use longshore_model::reason::Refusal;
 use longshore_model::record::NodeFacts;
 use longshore_model::report::NodeState;
-use longshore_model::spec::{Constraint, NodeAttribute};
+use longshore_model::spec::{Constraint, ContainerSpec, NodeAttribute, PlacementSpec};
 
 use super::Board;
 use crate::cluster::{Held, NodeSlot};
@@ -17,13 +17,17 @@ pub(super) fn refusal(
     number: usize,
     draft: &Draft<'_>,
 ) -> Option<Refusal> {
-    let refused = fit_refusal(slot, board);
+    let refused = fit_refusal(slot, board.placement, &board.container);
     refused.or_else(|| room_refusal(slot, board, number, draft))
 }
 
 /// The same, whatever room there is: is the node fit for work, do the constraints hold there,
 /// and does the image run there? That stays so during a run.
-pub(super) fn fit_refusal(slot: &NodeSlot<'_>, board: &Board<'_>) -> Option<Refusal> {
+pub(crate) fn fit_refusal(
+    slot: &NodeSlot<'_>,
+    placement: &PlacementSpec,
+    container: &ContainerSpec,
+) -> Option<Refusal> {
     if !slot.node.roles.worker {
         return Some(Refusal::NotWorker);
     }
@@ -46,12 +50,22 @@ pub(super) fn fit_refusal(slot: &NodeSlot<'_>, board: &Board<'_>) -> Option<Refu
         (NodeState::Ready, Some(_)) => {}
         _ => return Some(Refusal::Away),
     }
-    let refused = constraint_refusal(slot, &board.placement.constraints);
-    refused.or_else(|| platform_refusal(slot, board))
+    lasting_refusal(slot, placement, container)
 }
 
-fn platform_refusal(slot: &NodeSlot<'_>, board: &Board<'_>) -> Option<Refusal> {
-    let platform = board.container.platform.as_ref()?;
+/// What stays so whatever becomes of the node: do the constraints hold there, and does the image
+/// run there?
+pub(crate) fn lasting_refusal(
+    slot: &NodeSlot<'_>,
+    placement: &PlacementSpec,
+    container: &ContainerSpec,
+) -> Option<Refusal> {
+    let refused = constraint_refusal(slot, &placement.constraints);
+    refused.or_else(|| platform_refusal(slot, container))
+}
+
+fn platform_refusal(slot: &NodeSlot<'_>, container: &ContainerSpec) -> Option<Refusal> {
+    let platform = container.platform.as_ref()?;
     let capacity = &slot.seen?.capacity;
     let runs = platform.runs_on(&capacity.os, &capacity.arch);
     (!runs).then(|| Refusal::Platform {

@@ -265,7 +265,7 @@ impl Run {
             }
             self.passed += 1;
             let slot = &draft.cluster.nodes[number];
-            if fit_refusal(slot, board).is_none() {
+            if fit_refusal(slot, board.placement, &board.container).is_none() {
                 self.heap
                     .push(Reverse(Rank::of(&score(draft, board, number))));
             }

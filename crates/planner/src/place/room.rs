@@ -25,6 +25,15 @@ pub(crate) fn no_room(draft: &Draft<'_>, service: usize) -> bool {
     is_tight(spec) && places(draft, service, |_| true) == Some(0)
 }
 
+/// Must old ones stop before new ones start, because of room? On each node by itself a fixed host
+/// port always says so.
+pub(crate) fn must_stop_first(draft: &Draft<'_>, service: usize) -> bool {
+    match draft.services[service].spec {
+        Some(spec) if spec.is_global() => !spec.container.fixed_ports.is_empty(),
+        _ => no_room(draft, service),
+    }
+}
+
 /// Would the node take a replica of the service, were there room on it?
 pub(crate) fn would_take(slot: &NodeSlot<'_>, spec: &ServiceSpec) -> bool {
     slot.takes() && constraint_refusal(slot, &spec.placement.constraints).is_none()

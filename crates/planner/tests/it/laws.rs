@@ -8,7 +8,7 @@ use longshore_model::autoscale::{Behavior, RateAmount, RatePolicy};
 use longshore_model::depends::Until;
 use longshore_model::plan::ScaleChange;
 use longshore_model::reason::ScaleCause;
-use longshore_model::spec::{PlacementPolicy, Resources, UpdateOrder, Weights};
+use longshore_model::spec::{PlacementPolicy, Resources, ServiceMode, UpdateOrder, Weights};
 use longshore_model::*;
 use longshore_planner::RebalanceMode;
 use proptest::prelude::*;
@@ -51,7 +51,13 @@ fn act() -> impl Strategy<Value = (Act, usize)> {
 fn shaped(service: usize, image: u8, replicas: u32, shape: u8) -> ServiceSpec {
     let mut spec = spec(&format!("{}:{image}", SERVICES[service]), replicas);
     let bit = |n: u8| shape & (1 << n) != 0;
-    if bit(0) {
+    if bit(0) && service == 2 {
+        // With a bit that only the other services use: on a host port of its own.
+        (spec.mode, spec.replicas) = (ServiceMode::Global, 0);
+        if bit(7) {
+            spec.container.fixed_ports = [(8000, 8000)].into();
+        }
+    } else if bit(0) {
         let mut policy = node_cpu_policy(1, 7);
         policy.warm = u32::from(shape >> 4 & 3);
         spec.autoscale = Some(policy);
@@ -239,7 +245,31 @@ fn full(world: &World, service: &ServiceKey) -> bool {
             .sum();
         4_000 - used
     };
-    asked > 0 && world.nodes.keys().all(|node| free(node) < asked)
+    let mut nodes = world.nodes.keys();
+    // One on each node lacks room as soon as one of them has none.
+    let full = match spec.is_global() {
+        true => nodes.any(|node| free(node) < asked),
+        false => nodes.all(|node| free(node) < asked),
+    };
+    asked > 0 && full
+}
+
+/// Nodes that have another number of replicas than one of a service that has one on each.
+fn uneven(world: &World) -> Vec<String> {
+    let services = world.desired.services();
+    let global = services.filter(|(key, _, spec)| spec.is_global() && !full(world, key));
+    let mut wrong = Vec::new();
+    for (key, _, _) in global {
+        for node in world.nodes.keys() {
+            let there = world.plan.replicas_of(&key);
+            let there = there.filter(|r| r.node == *node && r.leaving.is_none());
+            let count = there.count();
+            if count != 1 {
+                wrong.push(format!("{key} has {count} on {node}"));
+            }
+        }
+    }
+    wrong
 }
 
 /// What is still not as it was asked to be.
@@ -298,6 +328,7 @@ pub(crate) fn settles(nodes: usize, acts: &[(Act, usize)]) {
     }
     let wrong = unsettled(&world);
     assert!(wrong.is_empty(), "after five quiet minutes: {wrong:#?}");
+    assert_eq!(uneven(&world), Vec::<String>::new());
     // What serves at last is still watched for the monitoring time of its rollout.
     world.ticks(20);
     let before = world.plan.clone();

@@ -10,6 +10,7 @@ mod choosing;
 mod clocks;
 mod depends;
 mod draining;
+mod each_node;
 mod endings;
 mod facts;
 mod filters;
