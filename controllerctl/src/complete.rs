@@ -12,6 +12,9 @@ use longshore_proto::images::v1::{Image, ListImagesRequest};
 
 use crate::cli::{Cli, Shell};
 use crate::client::Client;
+use crate::cmd::environment;
+use crate::compose::node::Node;
+use crate::compose::{self, Request};
 use crate::failure::Failure;
 use crate::{client, context};
 
@@ -73,6 +76,23 @@ pub fn services() -> Vec<CompletionCandidate> {
         let list = client.services().await?;
         Ok(list.into_iter().map(|s| s.name).collect())
     })
+}
+
+/// Names of services in the Compose files here, those of all profiles.
+pub fn in_files() -> Vec<CompletionCandidate> {
+    let request = Request::default();
+    let Ok(checked) = compose::check(&request, &environment()) else {
+        return Vec::new();
+    };
+    let mut tree = checked.tree;
+    let services = tree.as_mut().and_then(|tree| tree.get_mut("services"));
+    let services = services.and_then(Node::entries_mut).into_iter().flatten();
+    let left_out = checked.left_out.iter().map(|out| &out.service);
+    let names = services.map(|(key, _)| &key.name).chain(left_out);
+    names
+        .take(CANDIDATES_MAX)
+        .map(CompletionCandidate::new)
+        .collect()
 }
 
 /// Names of services and of their replicas.

@@ -13,6 +13,7 @@ mod files;
 mod images;
 mod names;
 mod neighbours;
+mod parts;
 mod runs;
 mod secrets;
 mod support;

@@ -246,6 +246,7 @@ async fn what_is_wrong_with_a_certificate_is_refused_by_name() {
     let plan = pb::PlanAppRequest {
         app: Some(with_tls(&["cert"])),
         secrets: vec![secret("cert", "")],
+        ..pb::PlanAppRequest::default()
     };
     let plan = lab.admin.clone().plan_app(plan).await.unwrap().into_inner();
     assert_eq!(said(&plan.secrets), [("add", "cert")]);

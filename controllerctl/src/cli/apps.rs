@@ -73,9 +73,16 @@ pub struct UpArgs {
     /// Take away services that are not in the files any more: that is so without it, too.
     #[arg(long)]
     pub remove_orphans: bool,
+    /// Replace all replicas, even of services that do not change.
+    #[arg(long)]
+    pub force_recreate: bool,
     /// Refuse if the present revision is another.
     #[arg(long, value_name = "N")]
     pub check_revision: Option<u64>,
+    /// Only these services, and those that they wait for (depends_on); the others of the app stay as
+    /// they are. Default: all.
+    #[arg(value_name = "SERVICE", add = ArgValueCandidates::new(complete::in_files))]
+    pub services: Vec<String>,
 }
 
 /// When an image is pulled.
@@ -95,6 +102,12 @@ pub struct PlanArgs {
     /// Compose files.
     #[command(flatten)]
     pub files: FileArgs,
+    /// Only these services, as `up SERVICE…` takes them. Default: all.
+    #[arg(value_name = "SERVICE", add = ArgValueCandidates::new(complete::in_files))]
+    pub services: Vec<String>,
+    /// As if all replicas were replaced, as `up --force-recreate` does.
+    #[arg(long)]
+    pub force_recreate: bool,
     /// Exit with 3 if there are changes.
     #[arg(long)]
     pub detailed_exitcode: bool,

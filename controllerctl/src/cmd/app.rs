@@ -9,12 +9,13 @@ use longshore_model::{SecretName, SecretText};
 use longshore_proto::control::v1 as pb;
 use longshore_wire::service_spec_to_pb;
 
+use super::pick::Part;
 use super::settle::{Goal, follow, settled};
 use super::{Run, builds, counts, environment};
 use crate::cli::{DownArgs, FileArgs, PlanArgs, Pull, UpArgs};
 use crate::client::Client;
 use crate::compose::problem::{BIND_CONFIG, Problem, draw};
-use crate::compose::{ComposeError, LeftOut, Loaded, load};
+use crate::compose::{ComposeError, LeftOut, Loaded, Request, load};
 use crate::failure::{Exit, Failure};
 use crate::output::outcome::{Applied, TakenDown};
 use crate::output::{note, print, views};
@@ -22,12 +23,18 @@ use crate::text::{printable, replicas as counted};
 
 /// Reads the files; problems are drawn with their lines.
 pub(super) fn read(run: &Run, files: &FileArgs) -> Result<Loaded, Failure> {
-    read_but(run, files, |_| true)
+    read_but(run, &files.request(), |_| true)
 }
 
 /// The same for a plan, which has lines of its own for files that are sent.
-fn read_to_plan(run: &Run, files: &FileArgs) -> Result<Loaded, Failure> {
-    read_but(run, files, |problem| !is_sent(problem))
+fn read_to_plan(run: &Run, files: &FileArgs, part: &Part<'_>) -> Result<Loaded, Failure> {
+    let request = Request {
+        services: part.names(),
+        ..files.request()
+    };
+    let mut loaded = read_but(run, &request, |problem| !is_sent(problem))?;
+    part.pick(&mut loaded)?;
+    Ok(loaded)
 }
 
 fn is_sent(problem: &Problem) -> bool {
@@ -36,10 +43,10 @@ fn is_sent(problem: &Problem) -> bool {
 
 fn read_but(
     run: &Run,
-    files: &FileArgs,
+    request: &Request,
     is_drawn: impl Fn(&Problem) -> bool,
 ) -> Result<Loaded, Failure> {
-    match load(&files.request(), &environment()) {
+    match load(request, &environment()) {
         Ok(loaded) => {
             let drawn = loaded.warnings.iter().filter(|p| is_drawn(p));
             let drawn: Vec<Problem> = drawn.cloned().collect();
@@ -128,11 +135,17 @@ fn files_to_pb(loaded: &Loaded) -> Vec<pb::FileContents> {
         .collect()
 }
 
-async fn planned(client: &mut Client, loaded: &Loaded) -> Result<views::Plan, Failure> {
+async fn planned(
+    client: &mut Client,
+    loaded: &Loaded,
+    part: &Part<'_>,
+) -> Result<views::Plan, Failure> {
     let answer = client
         .plan_app(pb::PlanAppRequest {
             app: Some(to_pb(loaded)),
             secrets: secrets_to_pb(loaded, false),
+            partial: part.is_partial(),
+            recreate: part.recreate(loaded),
         })
         .await?;
     let mut plan = views::Plan::new(loaded.app.as_str(), &answer);
@@ -186,20 +199,20 @@ fn plan_text(plan: &views::Plan, context: &str) -> String {
 }
 
 pub(super) async fn plan(run: &Run, args: &PlanArgs) -> Result<Exit, Failure> {
-    let mut loaded = read_to_plan(run, &args.files)?;
+    let part = args.part();
+    let mut loaded = read_to_plan(run, &args.files, &part)?;
     let mut client = run.connect(loaded.context.as_deref()).await?;
     let works = builds::work(&mut client, &loaded, builds::When::Missing).await?;
     let later = later(&mut client, &mut loaded, &args.scale).await?;
-    let mut plan = planned(&mut client, &loaded).await?;
+    let mut plan = planned(&mut client, &loaded, &part).await?;
     plan.add_counts(&later);
     plan.add_builds(builds::planned(&works));
     print(&run.out.document(&plan, || {
-        let scale = args.scale.iter();
-        let scale: String = scale.map(|(s, n)| format!(" --scale {s}={n}")).collect();
         let hint = match plan.changed {
             true => format!(
-                "Apply with: controllerctl up --check-revision {}{scale}\n",
-                plan.revision
+                "Apply with: controllerctl up --check-revision {}{}\n",
+                plan.revision,
+                part.words()
             ),
             false => "Nothing would change.\n".into(),
         };
@@ -259,12 +272,13 @@ async fn later(
 }
 
 pub(super) async fn up(run: &Run, args: &UpArgs) -> Result<Exit, Failure> {
-    let mut loaded = read_to_plan(run, &args.files)?;
+    let part = args.part();
+    let mut loaded = read_to_plan(run, &args.files, &part)?;
     let mut client = run.connect(loaded.context.as_deref()).await?;
     pull(&mut loaded, args.pull);
     let works = images(run, &mut client, &loaded, args).await?;
     let later = later(&mut client, &mut loaded, &args.scale).await?;
-    let mut plan = planned(&mut client, &loaded).await?;
+    let mut plan = planned(&mut client, &loaded, &part).await?;
     plan.add_counts(&later);
     let mut text = plan_text(&plan, &client.context) + &counts::text(&later);
     if args.dry_run {
@@ -283,6 +297,8 @@ pub(super) async fn up(run: &Run, args: &UpArgs) -> Result<Exit, Failure> {
         files: files_to_pb(&loaded),
         // What was shown is what is applied, even if nobody asked for the check.
         check_revision: Some(args.check_revision.unwrap_or(plan.revision)),
+        partial: part.is_partial(),
+        recreate: part.recreate(&loaded),
     };
     let applied = client.apply_app(request).await.map_err(|failure| {
         let moved = failure.message.contains("revision");
@@ -309,24 +325,33 @@ pub(super) async fn up(run: &Run, args: &UpArgs) -> Result<Exit, Failure> {
         return said(run, app, applied.revision, Exit::Done, None);
     }
     let title = format!("Deploying {app} rev {}", applied.revision);
-    let wanted = loaded.services.len();
-    let goal = Goal {
-        services: Vec::new(),
-        app: Some(app.clone()),
-        revision: applied.revision,
-        done: Box::new(move |services| services.len() == wanted && services.iter().all(settled)),
-        counts: Vec::new(),
-        certificates: Some(renewed),
-        judge: true,
-        leaves: false,
-        again: format!("controllerctl wait {app} --for stable"),
-    };
+    let goal = goal(&loaded, &part, applied.revision, renewed);
     let exit = follow(run, &mut client, &title, &goal, args.wait_timeout).await?;
     let urls = match exit {
         Exit::Done => Some(say_urls(&mut client, &app).await?),
         _ => None,
     };
     said(run, app, applied.revision, exit, urls)
+}
+
+/// All that was applied serves.
+fn goal(loaded: &Loaded, part: &Part<'_>, revision: u64, renewed: Vec<String>) -> Goal {
+    let names = loaded.services.keys().map(ToString::to_string);
+    let wanted = names.len();
+    Goal {
+        services: match part.is_partial() {
+            true => names.collect(),
+            false => Vec::new(),
+        },
+        app: Some(loaded.app.to_string()),
+        revision,
+        done: Box::new(move |services| services.len() == wanted && services.iter().all(settled)),
+        counts: Vec::new(),
+        certificates: Some(renewed),
+        judge: true,
+        leaves: false,
+        again: format!("controllerctl wait {} --for stable", loaded.app),
+    }
 }
 
 /// The document of an `up`; `urls` are those of an app that was followed to its end.

@@ -22,6 +22,7 @@ mod man;
 mod moment;
 mod node;
 mod overtaken;
+mod pick;
 mod proxy;
 mod push;
 mod rollout;
@@ -162,6 +163,7 @@ impl FileArgs {
             project: self.project.clone(),
             env_files: self.env_file.clone(),
             profiles: self.profile.clone(),
+            services: Vec::new(),
             ignore_unsupported: self.ignore_unsupported,
             directory: std::path::PathBuf::new(),
         }

@@ -45,6 +45,8 @@ pub struct Request {
     pub env_files: Vec<PathBuf>,
     /// Profiles whose services are wanted, together with those without one.
     pub profiles: Vec<String>,
+    /// Services that are wanted whatever their profiles are.
+    pub services: Vec<String>,
     /// Leave out what is known and not supported, and say so.
     pub ignore_unsupported: bool,
     /// Where the command runs; empty for the process's own.
@@ -267,6 +269,7 @@ pub fn check(request: &Request, environment: &Variables) -> Result<Checked, Comp
     let naming = (given.as_deref(), fallback.as_str());
     let wants = Wants {
         profiles: wanted(request, &variables),
+        services: request.services.clone(),
         ignore_unsupported: request.ignore_unsupported,
     };
     Ok(whole(sources, naming, (&here, &variables), &wants))
@@ -303,6 +306,7 @@ pub fn parse(
 #[derive(Default)]
 struct Wants {
     profiles: Vec<String>,
+    services: Vec<String>,
     ignore_unsupported: bool,
 }
 
@@ -333,7 +337,7 @@ fn whole(
         };
     };
     // What nobody asked for must be of the right shape, and nothing more.
-    let (left_out, out) = profiles::select(&mut tree, &wants.profiles, &mut problems);
+    let (left_out, out) = profiles::select(&mut tree, wants, &mut problems);
     env_file::read(&mut tree, &here.directory, variables, &mut problems);
     let (name, place) = name(&tree, naming);
     let app = AppName::new(name.as_str());

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::Wants;
 use super::node::{Key, Node, Value};
 use super::problem::{Problems, did_you_mean};
 use super::read::keys::nearest;
@@ -18,13 +19,14 @@ pub struct LeftOut {
     pub profiles: Vec<String>,
 }
 
-/// Takes out services of profiles that are not wanted; `*` wants all. What is taken out is
-/// returned as it stood, too.
+/// Takes out services of profiles that are not wanted; `*` wants all, and a service that is named is
+/// wanted without its profiles. What is taken out is returned as it stood, too.
 pub(super) fn select(
     tree: &mut Node,
-    wanted: &[String],
+    wants: &Wants,
     p: &mut Problems,
 ) -> (Vec<LeftOut>, Vec<(Key, Node)>) {
+    let wanted = &wants.profiles;
     let Some(services) = tree.get_mut("services").and_then(Node::entries_mut) else {
         return (Vec::new(), Vec::new());
     };
@@ -33,7 +35,8 @@ pub(super) fn select(
     for (key, service) in std::mem::take(services) {
         let profiles = profiles(&service, &key.name, p);
         let is_wanted = |profile: &String| wanted.iter().any(|w| w == profile || w == "*");
-        let stays = profiles.is_empty() || profiles.iter().any(is_wanted);
+        let is_named = wants.services.contains(&key.name);
+        let stays = profiles.is_empty() || is_named || profiles.iter().any(is_wanted);
         all.extend(profiles.iter().cloned());
         if stays {
             services.push((key, service));

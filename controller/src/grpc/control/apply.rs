@@ -14,8 +14,8 @@ use longshore_proto::control::v1 as pb;
 use longshore_wire::service_spec_from_pb;
 use tonic::Status;
 
-use super::differences::differences;
 use super::lists::is_shut_out;
+use super::parts::Part;
 use super::{beforehand, files, find, images, secrets};
 use crate::cluster::Cluster;
 use crate::config::Policy;
@@ -23,7 +23,7 @@ use crate::grpc::Refusal;
 
 /// Most replicas of one service.
 pub(super) const REPLICAS_MAX: u32 = longshore_model::AutoscaleSpec::REPLICAS_MAX;
-const SERVICES_MAX: usize = 256;
+pub(super) const SERVICES_MAX: usize = 256;
 /// Ports of the edges that are not for apps: HAProxy's own page and the controller.
 const STATS_PORT: u16 = 8404;
 
@@ -57,7 +57,6 @@ fn read(app: Option<pb::App>, policy: &Policy) -> Result<(AppName, Services), St
         })?;
         services.insert(service, Arc::new(spec));
     }
-    check_neighbours(&name, &services)?;
     Ok((name, services))
 }
 
@@ -208,38 +207,18 @@ pub(super) fn plan_app(
     request: pb::PlanAppRequest,
 ) -> Result<pb::PlanAppResponse, Status> {
     let (name, services) = read(request.app, &cluster.config.policy)?;
+    let part = Part::read(request.partial, request.recreate, &name, &services)?;
     let sent = secrets::read(request.secrets, &name, &services, false)?;
     let desired = cluster.desired();
-    check_ports(cluster, &desired, &name, &services)?;
     let none = Services::new();
     let app = desired.apps.get(&name);
     let before = app.map_or(&none, |app| &app.services);
     let services = images::pinned(cluster, keep_restarts(services, before));
+    let services = part.whole(&name, services, before, cluster.now_ms())?;
+    check_neighbours(&name, &services)?;
+    check_ports(cluster, &desired, &name, &services)?;
     numbers(cluster, &desired, &name, &services)?;
-    let mut changes = Vec::new();
-    for (service, spec) in &services {
-        let (action, details) = match before.get(service) {
-            None => ("add", Vec::new()),
-            Some(old) if old == spec => ("same", Vec::new()),
-            Some(old) => ("change", differences(old, spec)),
-        };
-        changes.push(pb::Change {
-            action: action.into(),
-            service: service.to_string(),
-            details,
-        });
-    }
-    for service in before
-        .keys()
-        .filter(|service| !services.contains_key(*service))
-    {
-        let service = service.to_string();
-        changes.push(pb::Change {
-            action: "remove".into(),
-            service,
-            details: Vec::new(),
-        });
-    }
+    let changes = changes(before, &services, &part);
     let warnings = beforehand::warnings(cluster, &name, &services, app);
     let secrets = secrets::next(cluster, &name, &services, &sent)?.said;
     Ok(pb::PlanAppResponse {
@@ -248,6 +227,23 @@ pub(super) fn plan_app(
         changes,
         warnings,
     })
+}
+
+/// Service by service.
+fn changes(before: &Services, services: &Services, part: &Part) -> Vec<pb::Change> {
+    let change = |action: &str, service: &ServiceName, details| pb::Change {
+        action: action.into(),
+        service: service.to_string(),
+        details,
+    };
+    let wanted = services.iter().map(|(name, spec)| match before.get(name) {
+        None => change("add", name, Vec::new()),
+        Some(old) if old == spec => change("same", name, Vec::new()),
+        Some(old) => change("change", name, part.differences(name, old, spec)),
+    });
+    let gone = before.keys().filter(|name| !services.contains_key(*name));
+    let gone = gone.map(|name| change("remove", name, Vec::new()));
+    wanted.chain(gone).collect()
 }
 
 /// A restart that somebody asked for is no part of a file, so the next file does not undo it.
@@ -301,6 +297,7 @@ pub(super) fn apply_app(
     by: &str,
 ) -> Result<pb::ApplyAppResponse, Refusal> {
     let (name, services) = read(request.app, &cluster.config.policy).map_err(Refusal)?;
+    let part = Part::read(request.partial, request.recreate, &name, &services).map_err(Refusal)?;
     let sent = secrets::read(request.secrets, &name, &services, true).map_err(Refusal)?;
     let brought = files::read(request.files, &name, &services).map_err(Refusal)?;
     let at_ms = cluster.now_ms();
@@ -316,10 +313,11 @@ pub(super) fn apply_app(
             ))
             .into());
         }
+        let before = &present.map(|app| app.services.clone()).unwrap_or_default();
+        let services = images::pinned(cluster, keep_restarts(services, before));
+        let services = part.whole(&name, services, before, at_ms)?;
+        check_neighbours(&name, &services)?;
         check_ports(cluster, desired, &name, &services)?;
-        let none = Services::new();
-        let services = keep_restarts(services, present.map_or(&none, |app| &app.services));
-        let services = images::pinned(cluster, services);
         let next = secrets::next(cluster, &name, &services, &sent)?;
         let contents = files::next(cluster, &name, &services, &brought)?;
         let mut renewed = next.events(cluster, &name, &services, by);

@@ -17,6 +17,7 @@ mod leavers;
 mod lists;
 mod logs;
 mod nodes;
+mod parts;
 mod proxy;
 mod rollout;
 mod run;

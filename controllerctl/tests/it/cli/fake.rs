@@ -207,7 +207,8 @@ impl ControlService for Fake {
                 details: Vec::new(),
             }
         };
-        let changes = app.services.iter().map(change).collect();
+        let mut changes: Vec<pb::Change> = app.services.iter().map(change).collect();
+        changes.sort_by(|a, b| a.service.cmp(&b.service));
         let warnings = Vec::new();
         Ok(Response::new(pb::PlanAppResponse {
             revision: world.revision,
@@ -224,6 +225,10 @@ impl ControlService for Fake {
         Self::needs(&request, OperatorRole::Deployer)?;
         self.call("apply");
         let request = request.into_inner();
+        if request.partial || !request.recreate.is_empty() {
+            let partial = if request.partial { "partial" } else { "whole" };
+            self.call(&format!("{partial}, anew: {}", request.recreate.join(" ")));
+        }
         let mut world = self.world();
         if request.check_revision.is_some_and(|r| r != world.revision) {
             return Err(Status::failed_precondition(

@@ -11,6 +11,7 @@ mod init_from;
 mod looks;
 mod overtaken;
 mod pages;
+mod parts;
 mod picks;
 mod prompts;
 mod rollouts;

@@ -27,6 +27,13 @@ const NEW: &str = "services:
   web: { image: 'shop/web:1', hostname: w, uts: host }
 ";
 
+const TWO: &str = "name: two
+services:
+  api: { image: 'two/api:1', depends_on: [db] }
+  db: { image: 'postgres:17' }
+  web: { image: 'two/web:1' }
+";
+
 #[test]
 fn console_blocks_of_the_pages_say_what_the_program_says() {
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
@@ -42,6 +49,7 @@ fn console_blocks_of_the_pages_say_what_the_program_says() {
         std::fs::create_dir(&inside).unwrap();
         std::fs::write(inside.join("docker-compose.yml"), OLD).unwrap();
         std::fs::write(inside.join("shop.yaml"), NEW).unwrap();
+        std::fs::write(inside.join("two.yaml"), TWO).unwrap();
         cases.case(&at);
     }
     cases.run();
