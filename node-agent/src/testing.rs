@@ -27,6 +27,7 @@ pub(crate) fn replica(id: u64) -> AssignedReplica {
         }],
         stop: false,
         paused: false,
+        ended: false,
     }
 }
 

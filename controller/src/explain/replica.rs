@@ -114,6 +114,12 @@ fn head(story: &ReplicaStory<'_>) -> String {
         (None, Traffic::Serve, _) => "takes traffic".into(),
         (None, Traffic::Drain, _) => "finishes its sessions".into(),
         (None, Traffic::Out, true) => "is a warm standby".into(),
+        (None, Traffic::Out, false) if planned.ended.is_some() => {
+            match planned.ended.and_then(|ended| ended.code) {
+                Some(code) => format!("has ended with {code}, and is kept for its log"),
+                None => "has failed".into(),
+            }
+        }
         (None, Traffic::Out, false) => match story.status {
             Some(status) => format!("is {}, in no route", word(status)),
             None => "is not reported by its node yet".into(),
@@ -237,6 +243,7 @@ fn step(story: &ReplicaStory<'_>, event: &Event) -> Option<String> {
         }
         EventKind::Moving { successor, to, .. } => format!("moves to {to} as {successor}"),
         EventKind::Woken { .. } => "woken from standby".into(),
+        EventKind::JobCompleted { after_ms, .. } => format!("completed after {}", span(*after_ms)),
         _ => return None,
     })
 }

@@ -39,6 +39,7 @@ fn answer(record: &RolloutRecord) -> String {
             let most = record.expected();
             format!("waits: {serving} of {most} {kind} replicas serve")
         }
+        RolloutAnswer::WaitsForJob { service } => format!("waits until {service} has completed"),
         RolloutAnswer::Monitors { until_ms } => {
             let gate = record.gate.as_ref().map_or_else(String::new, numbers);
             format!("watches for another {}{gate}", left(*until_ms))
@@ -126,6 +127,7 @@ mod tests {
             trouble: None,
             setback: None,
             gate: None,
+            job: None,
             refused_by: RefusedBy::new(),
             answer,
         }

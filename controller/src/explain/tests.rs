@@ -213,6 +213,7 @@ fn a_replica_that_runs() {
         stop: false,
         paused: false,
         woken: None,
+        ended: None,
     };
     let status: ReplicaStatus = serde_json::from_value(serde_json::json!({
         "id": "r19",

@@ -11,6 +11,7 @@ mod enrolment;
 mod explain;
 mod files;
 mod images;
+mod jobs;
 mod names;
 mod neighbours;
 mod parts;

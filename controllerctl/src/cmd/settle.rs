@@ -14,6 +14,10 @@ use crate::failure::{Exit, Failure};
 use crate::output::note;
 use crate::progress::{Reporter, Stage};
 use crate::text::printable;
+use words::report_replicas;
+
+mod jobs;
+mod words;
 
 /// "Cannot be placed", or another count than asked for, must hold so long before it is believed: a
 /// plan may be on its way.
@@ -104,7 +108,7 @@ pub(super) fn settled(service: &pb::Service) -> bool {
         let going = matches!(state, "running" | "waiting" | "rolling_back" | "held");
         !going || rollout.from_revision == 0
     });
-    counts && watched
+    counts && watched && jobs::is_over(service)
 }
 
 /// A service whose rollout of this revision failed and goes no further by itself, and in words
@@ -223,6 +227,11 @@ async fn look(
                 // What ends it is said once, as the error.
                 let ended = bad.as_ref().map(|(service, _)| service.key.as_str());
                 report(reporter, title, &seen, &mut shown, ended);
+                let job = judged.then(|| jobs::failed(services, goal.revision));
+                if let Some((service, why)) = job.flatten() {
+                    let more = format!("controllerctl restart {}", service.key);
+                    return Err(failed(client, why, service, replicas, more).await);
+                }
                 if let Some((service, why)) = bad {
                     let more = format!("controllerctl rollout status {}", service.key);
                     return Err(failed(client, why, service, replicas, more).await);
@@ -389,49 +398,6 @@ fn report(
     }
 }
 
-fn report_replicas(
-    reporter: &mut Reporter,
-    replicas: &[pb::Replica],
-    shown: &mut BTreeMap<u64, String>,
-) {
-    for replica in replicas {
-        let id = format!("{} on {}", replica.name, replica.node);
-        // A slot may hold two replicas during a replacement; the number tells them apart.
-        let id = format!("{id} (r{})", replica.id);
-        let (stage, text) = words(replica);
-        reporter.say(&id, Some(&replica.service), stage, &text);
-        shown.insert(replica.id, id);
-    }
-    shown.retain(|number, id| {
-        let lasts = replicas.iter().any(|r| r.id == *number);
-        if !lasts {
-            reporter.say(id, None, Stage::Done, "Removed");
-        }
-        lasts
-    });
-}
-
-fn words(replica: &pb::Replica) -> (Stage, String) {
-    let leaves = !replica.leaving.is_empty();
-    let text = match (replica.state.as_str(), replica.traffic.as_str()) {
-        ("gone", _) => return (Stage::Done, "Removed".into()),
-        (_, "drain") if leaves => "Draining",
-        // Out of the routes, told to stop or about to be: only forward from here.
-        _ if leaves => "Stopping",
-        ("failed", _) => return (Stage::Error, format!("Failed: {}", replica.reason)),
-        ("stopping", _) => "Stopping",
-        ("healthy", "serve") => return (Stage::Done, "Serving".into()),
-        ("healthy", "down") => "Healthy, but no edge reaches it",
-        ("healthy", _) => return (Stage::Done, "Healthy".into()),
-        ("assigned", _) => "Waiting",
-        ("pulling", _) => "Pulling",
-        ("starting", _) => "Starting",
-        ("paused", _) => return (Stage::Done, "Warm standby".into()),
-        (other, _) => other,
-    };
-    (Stage::Working, text.to_owned())
-}
-
 /// Does its rollout go on by itself: because its file says so, or to a verdict that is not yet
 /// spoken?
 fn goes_on(service: &pb::Service) -> bool {
@@ -498,7 +464,7 @@ async fn judge(client: &mut Client, seen: &Seen) -> Option<Failure> {
                     return Some(Failure::new(message).exit(Exit::Unplaceable).hint(more));
                 }
                 Ok(Reason::Backoff { failures, last, .. })
-                    if failures >= FAILURES_MAX && !goes_on(service) =>
+                    if failures >= FAILURES_MAX && !goes_on(service) && service.job.is_none() =>
                 {
                     let back = service.rollout.as_ref();
                     let back = back.filter(|rollout| rollout.state == "rolling_back");

@@ -62,14 +62,18 @@ const CONDITIONS: &[(&str, &str)] = &[
     ("hostname", "for one replica only"),
     (
         "depends_on",
-        "it holds for the first start; what once ran in full comes back at once",
+        "it holds for the first start; what once ran in full comes back at once; a job goes before \
+         each new template",
     ),
     ("ipc", POLICY),
     ("network_mode", POLICY),
     ("pid", POLICY),
     ("platform", "there must be nodes of it"),
     ("privileged", POLICY),
-    ("restart", "what ends is always started again"),
+    (
+        "restart",
+        "what ends is always started again, unless it is a job",
+    ),
     ("runtime", POLICY),
     ("security_opt", POLICY),
     ("storage_opt", "the node's engine must be able to"),

@@ -4,6 +4,7 @@ pub mod disk;
 pub mod explained;
 pub mod images;
 pub mod inspected;
+pub mod jobs;
 pub mod outcome;
 pub mod rollouts;
 pub mod rows;

@@ -162,7 +162,7 @@ impl Row for Of<'_, pb::Service> {
         let mut cells = vec![
             Shown::from(&s.name),
             Shown::from(&s.app),
-            Shown::new(format!("{ready}/{}", s.wanted), tone),
+            replicas_of(s, ready, tone),
             targets.join(", ").into(),
             autoscale.into(),
             Shown::from(&s.image),
@@ -181,6 +181,16 @@ impl Row for Of<'_, pb::Service> {
 
     fn name(&self) -> String {
         self.0.key.clone()
+    }
+}
+
+/// Of a job, also how it stands.
+fn replicas_of(s: &pb::Service, ready: u32, tone: Tone) -> Shown {
+    let count = format!("{ready}/{}", s.wanted);
+    match s.job.as_ref().map(|job| job.state.as_str()) {
+        Some("completed") => Shown::new(format!("{count} completed"), Tone::Good),
+        Some("failed") => Shown::new(format!("{count} failed"), Tone::Bad),
+        _ => Shown::new(count, tone),
     }
 }
 
@@ -206,7 +216,7 @@ impl Row for Of<'_, pb::Replica> {
     fn cells(&self, wide: bool, now_ms: u64) -> Vec<Shown> {
         let r = self.0;
         let state = match r.state.as_str() {
-            "healthy" => Tone::Good,
+            "healthy" | "completed" => Tone::Good,
             "failed" | "unhealthy" => Tone::Bad,
             _ => Tone::Busy,
         };

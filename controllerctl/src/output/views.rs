@@ -292,6 +292,9 @@ pub struct Service {
     pub urls: Vec<String>,
     /// How its last rollout goes or went.
     pub rollout: Option<super::rollouts::Rollout>,
+    /// How it stands, if it runs once until it ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub job: Option<super::jobs::Job>,
 }
 
 /// A signal and its target.
@@ -345,6 +348,7 @@ impl From<&pb::Service> for Service {
             scale_reasons: s.scale_reasons.clone(),
             urls: s.urls.clone(),
             rollout: s.rollout.as_ref().map(Into::into),
+            job: s.job.as_ref().map(Into::into),
         }
     }
 }

@@ -132,7 +132,8 @@ fn modes_that_end_are_refused_with_their_reason() {
     };
     taken(of("replicated"));
     taken(of("global"));
-    assert!(refused(of("replicated-job")).contains("kept running"));
+    taken(of("replicated-job"));
+    assert!(refused(of("global-job")).contains("write mode: replicated-job"));
     assert!(refused(of("globl")).contains("did you mean `global`?"));
 }
 

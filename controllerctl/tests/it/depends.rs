@@ -2,7 +2,6 @@
 
 use longshore_model::depends::Until;
 
-use crate::compose_env::{directory, load_with, refused};
 use crate::networks::{errors, name, taken, warnings};
 
 /// What `web` waits for.
@@ -66,10 +65,6 @@ fn what_cannot_be_waited_for_is_refused() {
             "depends_on: { db: { condition: service_started, frob: 1 } }",
             "unknown key `frob`",
         ),
-        (
-            "depends_on: { db: { condition: service_completed_successfully } }",
-            "not supported: services are kept running",
-        ),
     ];
     for (web, words) in cases {
         let said = errors(&format!(
@@ -91,10 +86,4 @@ fn what_cannot_be_waited_for_is_refused() {
     );
     let broken = "services:\n  web: { image: a, depends_on: [db] }\n  db: { imag: b }\n";
     assert!(!errors(broken).contains("which is not in the app"));
-    // Without its condition it is not waited for.
-    let job = "services:\n  a: { image: a, depends_on: { b: { condition: service_completed_successfully } } }\n  b: { image: a }\n";
-    let dir = directory(&[("compose.yaml", job)]);
-    assert!(refused(load_with(dir.path(), &[], |_| {})).contains("no job is run"));
-    let loaded = load_with(dir.path(), &[], |r| r.ignore_unsupported = true).unwrap();
-    assert!(loaded.services[&name("a")].depends_on.is_empty());
 }

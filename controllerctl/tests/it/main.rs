@@ -18,6 +18,7 @@ mod compose_support;
 mod depends;
 mod engine_keys;
 mod files;
+mod jobs;
 mod misplaced;
 mod networks;
 mod output;

@@ -94,6 +94,7 @@ fn service() {
             from_revision: 6,
             ..Default::default()
         }),
+        job: None,
     };
     insta::assert_snapshot!("service", json(&views::Service::from(&service)));
 }

@@ -1,6 +1,7 @@
 //! `depends_on`: which services must be there before another one starts for the first time.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +19,23 @@ pub enum Until {
     Started,
     /// One of its replicas is healthy.
     Healthy,
+    /// It is a job, and has ended with 0. Not only a first start waits for this: each new template
+    /// does.
+    Completed,
+}
+
+impl Until {
+    /// What a service waits for, in words.
+    ///
+    /// # Errors
+    /// Those of the formatter.
+    pub fn say(self, service: &ServiceName, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Started => write!(f, "its first start waits until {service} runs"),
+            Self::Healthy => write!(f, "its first start waits until {service} is healthy"),
+            Self::Completed => write!(f, "its new replicas wait until {service} has completed"),
+        }
+    }
 }
 
 /// What is wrong with what an app's services wait for.

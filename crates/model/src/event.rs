@@ -403,6 +403,28 @@ pub enum EventKind {
         /// Node.
         node: NodeId,
     },
+    /// A job ended with 0.
+    JobCompleted {
+        /// Service.
+        service: ServiceKey,
+        /// Slot.
+        slot: u32,
+        /// Replica.
+        replica: ReplicaId,
+        /// Node.
+        node: NodeId,
+        /// Since that replica was placed.
+        after_ms: u64,
+    },
+    /// A job was started as often as it may be, and failed.
+    JobFailed {
+        /// Service.
+        service: ServiceKey,
+        /// Times that it was started.
+        tries: u32,
+        /// Why the last try failed.
+        last: FailReason,
+    },
     /// The controller started.
     ControllerStarted {
         /// Its leadership term.
@@ -425,6 +447,8 @@ impl EventKind {
             | Self::Failed { service, .. }
             | Self::Moving { service, .. }
             | Self::Woken { service, .. }
+            | Self::JobCompleted { service, .. }
+            | Self::JobFailed { service, .. }
             | Self::Waits { service, .. }
             | Self::RoutedAgain { service, .. }
             | Self::AutoscalePaused { service, .. }
@@ -448,6 +472,7 @@ impl EventKind {
             | Self::Gone { replica, .. }
             | Self::Failed { replica, .. }
             | Self::Moving { replica, .. }
+            | Self::JobCompleted { replica, .. }
             | Self::Woken { replica, .. } => Some(*replica),
             _ => None,
         }
@@ -461,6 +486,7 @@ impl EventKind {
             | Self::Serving { slot, .. }
             | Self::Leaving { slot, .. }
             | Self::Gone { slot, .. }
+            | Self::JobCompleted { slot, .. }
             | Self::Woken { slot, .. } => Some(*slot),
             _ => None,
         }
@@ -493,6 +519,7 @@ impl EventKind {
             | Self::NodeDrainLate { node, .. }
             | Self::Moving { node, .. }
             | Self::Woken { node, .. }
+            | Self::JobCompleted { node, .. }
             | Self::NodeAvailability { node, .. } => Some(node),
             _ => None,
         }

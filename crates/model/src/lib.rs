@@ -11,6 +11,7 @@ pub mod depends;
 pub mod event;
 pub mod id;
 pub mod image;
+pub mod job;
 pub mod memory;
 #[cfg(feature = "mutants")]
 pub mod mutant;

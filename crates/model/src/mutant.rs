@@ -98,6 +98,10 @@ mutants! {
     GlobalOutstaysDrain,
     /// Planner: what has one on each node gets none where a node joins.
     GlobalMissesNewcomers,
+    /// Planner: new replicas start before the job that goes before them has completed.
+    JobNotAwaited,
+    /// Planner: a job that has completed runs again.
+    JobRunsAgain,
     /// Planner: a rollout waits for what no edge reaches.
     UnreachedIsWaitedFor,
     /// Controller: sent before it is stored.

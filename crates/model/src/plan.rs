@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::TimeMs;
 use crate::id::{NodeId, ReplicaId, ServiceKey, TemplateId};
+use crate::job::{Ended, Job};
 use crate::reason::{FailReason, LeaveReason, ScaleCause};
 use crate::receipt::DrainReceipt;
 use crate::rollout::{Good, Refused, Rollout};
@@ -87,6 +88,9 @@ pub struct ServicePlan {
     /// What the file asks for, if that failed and was rolled back.
     #[serde(default)]
     pub refused: Option<Refused>,
+    /// Where it is, if it is a job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<Job>,
     /// Its replicas that move.
     #[serde(default)]
     pub moves: Vec<Move>,
@@ -118,6 +122,7 @@ impl ServicePlan {
             drain_ms: self.drain_ms,
             ways_closed: self.ways_closed,
             holds: self.holds,
+            job: self.job.clone(),
             moves: self.moves.clone(),
             weights: self.weights.clone(),
             rollout: self.rollout.clone(),
@@ -200,6 +205,9 @@ pub struct Replica {
     /// It was a standby and goes on; left once its health is proven anew.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub woken: Option<Woken>,
+    /// It is a job's and has ended; never unset. It is in no count and holds nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<Ended>,
 }
 
 /// A standby that goes on.
@@ -301,6 +309,9 @@ pub struct AssignedReplica {
     /// paused goes on and proves its health anew.
     #[serde(default)]
     pub paused: bool,
+    /// It is a job's and has ended: it is not started again, and what is left of it stays.
+    #[serde(default)]
+    pub ended: bool,
 }
 
 impl Plan {
@@ -448,7 +459,14 @@ impl Replica {
             ports: self.ports.clone(),
             stop: self.stop,
             paused: self.paused,
+            ended: self.ended.is_some(),
         }
+    }
+
+    /// It is there and in no count: a standby, or what is left of a job.
+    #[must_use]
+    pub fn rests(&self) -> bool {
+        self.paused || self.ended.is_some()
     }
 
     /// Name that people see: `service.slot`.

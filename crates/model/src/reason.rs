@@ -7,11 +7,12 @@ use serde::{Deserialize, Serialize};
 use crate::TimeMs;
 use crate::depends::Until;
 use crate::id::{NodeId, ReplicaId, SecretName, ServiceName};
+use crate::job::times_word;
 pub use crate::refusal::{Refusal, RefusalCount};
 use crate::report::{BoundReport, BoundSource, measured};
 use crate::rollout::{PauseCause, Trouble};
 pub use each_node::EachNode;
-use replica::EdgesOf;
+use replica::not_reached;
 pub use replica::{FailReason, LeaveReason, StandbyEnd};
 
 mod each_node;
@@ -363,6 +364,13 @@ pub enum Reason {
         /// What it must be.
         until: Until,
     },
+    /// A job failed, and is not tried again by itself.
+    JobFailed {
+        /// Times that it was started.
+        tries: u32,
+        /// Why the last try failed.
+        last: FailReason,
+    },
     /// Written by another version, which knew a reason that this one does not: what was stored or
     /// sent with it is read all the same.
     #[serde(other)]
@@ -500,24 +508,12 @@ impl fmt::Display for Reason {
                 node,
                 edges,
                 ..
-            } => {
-                let s = if *replicas == 1 { " is" } else { "s are" };
-                let of = EdgesOf(edges);
-                write!(
-                    f,
-                    "{replicas} replica{s} healthy, but HAProxy's check fails on {of} (slot {slot} \
-                     on {node}): does it answer x-haproxy.check there, and can "
-                )?;
-                match edges.is_empty() {
-                    true => f.write_str("the edges connect to its node?"),
-                    false => write!(f, "{of} connect to its node? Other edges do"),
-                }
-            }
+            } => not_reached(f, *replicas, (*slot, node), edges),
             Self::WaitsForEdge { edge, problem } => write!(f, "waits for {edge}: {problem}"),
-            Self::WaitsForService { service, until } => match until {
-                Until::Started => write!(f, "its first start waits until {service} runs"),
-                Until::Healthy => write!(f, "its first start waits until {service} is healthy"),
-            },
+            Self::WaitsForService { service, until } => until.say(service, f),
+            Self::JobFailed { tries, last } => {
+                write!(f, "failed, started {}; last: {last}", times_word(*tries))
+            }
             Self::Foreign => f.write_str("a reason that this version does not know"),
             Self::RolloutPaused {
                 revision,

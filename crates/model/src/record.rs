@@ -26,7 +26,9 @@ pub use placement::{
     AllNodes, CHOICES_MAX, Choice, NodeScore, PlacementAsked, PlacementRecord, REFUSALS_MAX,
     SCORED_MAX, ShortLook,
 };
-pub use rollout::{GateLook, GateSide, RolloutAnswer, RolloutRecord, RolloutStage, Setback};
+pub use rollout::{
+    GateLook, GateSide, JobLook, RolloutAnswer, RolloutRecord, RolloutStage, Setback,
+};
 pub use victims::{
     CHOSEN_MAX, Candidate, NEXT_MAX, VictimNode, VictimRank, VictimRecord, VictimState,
 };

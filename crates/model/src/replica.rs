@@ -27,6 +27,8 @@ pub enum ReplicaState {
     /// Warm standby: its health was proven, then its container was paused. It takes memory, no
     /// CPU and no requests; it starts anew from `Starting` when it is wanted.
     Paused,
+    /// It is a job's, and its container has ended with 0.
+    Completed,
     /// It was told to stop and is finishing.
     Stopping,
     /// Its container is gone.
@@ -39,9 +41,10 @@ impl ReplicaState {
     /// May this follow `self`? Health goes back and forth, everything else only forward.
     #[must_use]
     pub fn may_become(self, next: Self) -> bool {
-        use ReplicaState::{Failed, Gone, Healthy, Paused, Starting, Unhealthy};
+        use ReplicaState::{Completed, Failed, Gone, Healthy, Paused, Starting, Unhealthy};
         match (self, next) {
             (Gone, next) => next == Gone,
+            (Completed, Failed) => false,
             (Failed, next) => matches!(next, Failed | Gone),
             (_, Failed) => true,
             // The agent restarts a crashed container in place: a new incarnation is starting.

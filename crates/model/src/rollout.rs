@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{NodeId, ReplicaId, TemplateId};
+use crate::id::{NodeId, ReplicaId, ServiceName, TemplateId};
+use crate::job::times_word;
 use crate::reason::FailReason;
 use crate::spec::ServiceSpec;
 use crate::ways::{RefusedBy, refused_in_words};
@@ -194,6 +195,17 @@ pub enum Trouble {
         /// Why it failed.
         last: FailReason,
     },
+    /// A job that it waits for failed.
+    Job {
+        /// The job.
+        service: ServiceName,
+        /// Times that it was started.
+        tries: u32,
+        /// The replica that ended last, and its node.
+        replica: Option<(ReplicaId, NodeId)>,
+        /// Why that one failed.
+        last: FailReason,
+    },
     /// HAProxy sees more errors from the new replicas than from the old ones.
     Errors {
         /// Share of the new ones' answers that were 500 and above, thousandths.
@@ -247,6 +259,22 @@ impl fmt::Display for Trouble {
                 write!(f, "{failed} new replica{s} failed ")?;
                 write!(f, "(tolerated: {tolerated}), last slot {slot} ({replica}) ")?;
                 write!(f, "on {node}: {last}")
+            }
+            Self::Job {
+                service,
+                tries,
+                replica,
+                last,
+            } => {
+                let times = times_word(*tries);
+                write!(
+                    f,
+                    "{service}, which goes before it, failed (started {times}), last "
+                )?;
+                match replica {
+                    Some((replica, node)) => write!(f, "{replica} on {node}: {last}"),
+                    None => write!(f, "{last}"),
+                }
             }
             Self::Errors {
                 new_permille,

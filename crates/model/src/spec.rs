@@ -22,6 +22,7 @@ use crate::autoscale::AutoscaleSpec;
 use crate::depends::Until;
 use crate::id::{ServiceName, TemplateId};
 use crate::image::{ImageDigest, ImageRef};
+pub use crate::job::{JobRun, JobSpec};
 pub use crate::route::{
     Balance, CheckTimes, ProxyProtocol, RouteMode, RouteSpec, Timeouts, Weights,
 };
@@ -111,6 +112,10 @@ pub struct ContainerSpec {
     /// What the engine is told beyond that. Left out of the canonical form when nothing is said.
     #[serde(default, skip_serializing_if = "engine::is_default")]
     pub engine: EngineOptions,
+    /// It runs once until it ends; none: it stays up. Never in a file: the controller sets it from
+    /// [`ServiceSpec::job`]. Left out of the canonical form when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<JobRun>,
     /// When a person last asked for a restart: makes an otherwise equal spec another template.
     /// Never in a file; the controller sets it and keeps it across applies. 0: never.
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -362,6 +367,9 @@ pub struct ServiceSpec {
     /// Services that must be there before it starts for the first time.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub depends_on: BTreeMap<ServiceName, Until>,
+    /// It runs once until it ends, see [`crate::job`]; none: it stays up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<JobSpec>,
 }
 
 /// Longest name or value of a label.

@@ -186,7 +186,7 @@ impl Part {
             let replica = entry.and_then(|entry| entry.replicas.get(&share.id));
             if let Some((entry, replica)) = entry.zip(replica) {
                 let spec = entry.templates.get(&replica.template);
-                let wants = spec.map(|spec| held(spec, replica.paused));
+                let wants = spec.map(|spec| held(spec, replica));
                 let wants = wants.unwrap_or_default();
                 slot.release(wants, &replica.ports);
             }
@@ -361,7 +361,12 @@ fn is_settled(
     let measured = spec.autoscale.is_some() || crate::weights::apply(entry);
     !measured
         && counts.iter().all(|&count| count == report.wanted)
-        && entry.replicas.len() == report.wanted as usize
+        && entry
+            .replicas
+            .values()
+            .filter(|r| r.ended.is_none())
+            .count()
+            == report.wanted as usize
         && report.outdated == 0
         && report.waits.is_empty()
         && entry.moves.is_empty()

@@ -17,6 +17,7 @@ use self::ledger::Ledger;
 use crate::{Outcome, PlanInput};
 
 mod each_node;
+mod jobs;
 mod ledger;
 mod nodes;
 mod places;
@@ -97,6 +98,7 @@ impl Checker {
             services::keep_serving(&view, pair, sick)?;
             places::moves(&view, pair)?;
             weights::stay_in_bounds(&view, pair)?;
+            jobs::run_once(&view, pair)?;
         }
         replicas::ids_are_used_once(&view, all)?;
         services::patience(&view)?;

@@ -9,6 +9,7 @@ use longshore_model::replica::ReplicaState;
 use longshore_model::{Reason, ServiceKey};
 
 use crate::draft::Draft;
+use crate::jobs;
 
 /// Must the start of the service wait? Says for whom.
 pub(crate) fn waits(draft: &mut Draft<'_>, service: usize) -> bool {
@@ -20,7 +21,8 @@ pub(crate) fn waits(draft: &mut Draft<'_>, service: usize) -> bool {
         .planned(service)
         .is_some_and(|entry| entry.good.is_some())
         || slot.rows.iter().any(|&row| draft.replica(row).is_some());
-    if was_there {
+    // A job waits at each start: what it needs may be there no more.
+    if was_there && spec.job.is_none() {
         return false;
     }
     let app = &slot.key.app;
@@ -28,8 +30,13 @@ pub(crate) fn waits(draft: &mut Draft<'_>, service: usize) -> bool {
         .depends_on
         .iter()
         .filter(|(on, until)| {
+            // A new template waits for jobs, not only the first one.
+            if **until == Until::Completed && slot.spec.is_some_and(|spec| spec.job.is_none()) {
+                return false;
+            }
             let key = ServiceKey::new(app.clone(), (*on).clone());
-            wants_some(draft, &key) && !is_there(draft, &key, **until)
+            let there = **until == Until::Completed || wants_some(draft, &key);
+            there && !is_there(draft, &key, **until)
         })
         .map(|(on, until)| Reason::WaitsForService {
             service: on.clone(),
@@ -64,6 +71,9 @@ fn wants_some(draft: &Draft<'_>, key: &ServiceKey) -> bool {
 /// By the plan in force and what nodes say, not by what this run made of it: a run may leave out
 /// services of which nothing changed, and decides the others one after the other.
 fn is_there(draft: &Draft<'_>, key: &ServiceKey, until: Until) -> bool {
+    if until == Until::Completed {
+        return jobs::state(draft, key).is_none_or(|job| job.completed());
+    }
     let replicas = in_force(draft, key).map(|entry| entry.replicas.values());
     let mut staying = replicas
         .into_iter()
@@ -74,9 +84,12 @@ fn is_there(draft: &Draft<'_>, key: &ServiceKey, until: Until) -> bool {
         let status = node.and_then(|node| node.replicas.get(&replica.id));
         status.is_some_and(|status| match until {
             Until::Healthy => status.state == ReplicaState::Healthy,
-            Until::Started => matches!(
+            Until::Started | Until::Completed => matches!(
                 status.state,
-                ReplicaState::Starting | ReplicaState::Healthy | ReplicaState::Unhealthy
+                ReplicaState::Starting
+                    | ReplicaState::Healthy
+                    | ReplicaState::Unhealthy
+                    | ReplicaState::Completed
             ),
         })
     })

@@ -11,13 +11,16 @@ use longshore_model::reason::{FailReason, LeaveReason, ScaleCause};
 use longshore_model::record::ShortLook;
 use longshore_model::replica::{ReplicaState, ReplicaStatus};
 use longshore_model::report::{NodeState, ServiceReport};
-use longshore_model::spec::Resources;
 use longshore_model::{
     App, ContainerSpec, EventKind, NodeId, Reason, ReplicaId, Report, ServiceKey, ServiceSpec,
     TemplateId, TimeMs,
 };
 
+mod held;
 mod loading;
+
+pub(crate) use held::{held, held_new};
+pub(crate) use loading::wanted_template;
 
 use crate::PlanInput;
 use crate::cache::Part;
@@ -45,6 +48,8 @@ pub(crate) enum Condition {
     Starting,
     /// Its check fails now.
     Unhealthy,
+    /// Its job has ended with 0.
+    Completed,
     /// It will not run.
     Failed(FailReason),
     /// Its node cannot say.
@@ -320,14 +325,14 @@ impl<'a> Draft<'a> {
         self.rows[row].replica_mut()
     }
 
-    /// Rows of a service whose replicas do not leave, without standbys.
+    /// Rows of a service whose replicas do not leave, without those that rest.
     pub(crate) fn active(&self, service: usize) -> Vec<usize> {
         let mut rows = self.staying(service);
-        rows.retain(|&row| self.replica(row).is_some_and(|r| !r.paused));
+        rows.retain(|&row| self.replica(row).is_some_and(|r| !r.rests()));
         rows
     }
 
-    /// The same with standbys.
+    /// The same with those that rest.
     pub(crate) fn staying(&self, service: usize) -> Vec<usize> {
         let rows = &self.services[service].rows;
         let mut staying = Vec::with_capacity(rows.len());
@@ -341,7 +346,7 @@ impl<'a> Draft<'a> {
     pub(crate) fn hosts(&self, service: usize) -> Vec<bool> {
         let mut hosts = vec![false; self.cluster.nodes.len()];
         let rows = self.services[service].rows.iter();
-        for &row in rows.filter(|&&row| self.replica(row).is_some_and(|r| !r.paused)) {
+        for &row in rows.filter(|&&row| self.replica(row).is_some_and(|r| !r.rests())) {
             if let Some(number) = self.rows[row].node {
                 hosts[number] = true;
             }
@@ -531,7 +536,7 @@ impl<'a> Draft<'a> {
         let Some(replica) = self.rows[row].replica().cloned() else {
             return;
         };
-        let wants = self.runs(row).map(|spec| held(spec, replica.paused));
+        let wants = self.runs(row).map(|spec| held(spec, &replica));
         self.rows[row].now = Now::Gone;
         self.touch_node(row);
         if let Some(number) = self.rows[row].node {
@@ -585,13 +590,4 @@ impl<'a> Draft<'a> {
 /// Equal? The same `Arc` mostly says so at once.
 pub(crate) fn same_spec(a: &Arc<ServiceSpec>, b: &Arc<ServiceSpec>) -> bool {
     Arc::ptr_eq(a, b) || a == b
-}
-
-/// What a replica holds of its node: a standby no CPU.
-pub(crate) fn held(spec: &ContainerSpec, standby: bool) -> Resources {
-    let mut held = spec.resources;
-    if standby {
-        held.cpu_reserved_milli = 0;
-    }
-    held
 }

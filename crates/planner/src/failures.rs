@@ -15,6 +15,13 @@ pub(crate) fn run(draft: &mut Draft<'_>) {
     for service in 0..draft.services.len() {
         end_if_put_back(draft, service);
         forgive(draft, service);
+        // Of a job, they are tries.
+        if draft.services[service]
+            .spec
+            .is_some_and(|spec| spec.job.is_some())
+        {
+            continue;
+        }
         let staying = draft.staying(service);
         give_up_dead(draft, service, &staying);
     }

@@ -129,6 +129,7 @@ fn same_decision(after: &ServicePlan, before: &ServicePlan) -> bool {
         rollout,
         good: _,
         refused,
+        job,
         moves,
         weights,
         templates,
@@ -149,6 +150,7 @@ fn same_decision(after: &ServicePlan, before: &ServicePlan) -> bool {
         && *rollout == before.rollout
         && *refused == before.refused
         && same_good(after, before)
+        && *job == before.job
         && *moves == before.moves
         && *weights == before.weights
         && *templates == before.templates

@@ -1,7 +1,7 @@
 //! What each replica is like, and from that its part in the routes.
 
 use longshore_model::memory::ServiceMemory;
-use longshore_model::plan::Traffic;
+use longshore_model::plan::{Replica, Traffic};
 use longshore_model::reason::FailReason;
 use longshore_model::replica::{ReplicaState, ReplicaStatus};
 use longshore_model::report::NodeState;
@@ -17,8 +17,9 @@ pub(crate) fn run(draft: &mut Draft<'_>) {
             let row = draft.services[service].rows[at];
             draft.rows[row].condition = condition(draft, row);
             let active = draft.replica(row).is_some_and(|r| r.leaving.is_none());
-            let standby = draft.replica(row).is_some_and(|r| r.paused);
-            if active && !standby {
+            let rests = draft.replica(row).is_some_and(Replica::rests);
+            let job = draft.runs(row).is_some_and(|spec| spec.job.is_some());
+            if active && !rests && !job {
                 route(draft, row);
             }
             remember(draft, row, active);
@@ -100,6 +101,7 @@ fn reported(status: &ReplicaStatus) -> Condition {
         | ReplicaState::Starting
         | ReplicaState::Paused => Condition::Starting,
         ReplicaState::Healthy => Condition::Healthy,
+        ReplicaState::Completed => Condition::Completed,
         ReplicaState::Unhealthy => Condition::Unhealthy,
         ReplicaState::Stopping | ReplicaState::Gone => {
             Condition::Failed(status.reason.clone().unwrap_or(FailReason::Removed))

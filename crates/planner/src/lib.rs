@@ -33,6 +33,7 @@ mod finish;
 mod gate;
 mod handover;
 mod health;
+mod jobs;
 mod liveness;
 mod load;
 mod place;
@@ -126,6 +127,7 @@ pub fn plan_with(input: &PlanInput<'_>, cache: &mut Cache) -> Outcome {
     // What was on its way out goes on first: its room may be needed.
     let leaving = handover::leaving(&draft);
     handover::run(&mut draft, &leaving);
+    jobs::run(&mut draft);
     failures::run(&mut draft);
     reach::run(&mut draft);
     scale::begin(&mut draft);

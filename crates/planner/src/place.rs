@@ -18,7 +18,7 @@ use longshore_model::spec::{
 use longshore_model::{EventKind, Reason, ReplicaId, TemplateId};
 
 use crate::cluster::{NodeSlot, Sight};
-use crate::draft::{Condition, Draft, Now, Row, held};
+use crate::draft::{Condition, Draft, Now, Row, held, held_new};
 use crate::progress;
 use filter::refusal;
 use sparse::Sparse;
@@ -230,8 +230,8 @@ fn take_away(
     let Some(replica) = draft.replica(row) else {
         return;
     };
-    let (paused, ports) = (replica.paused, replica.ports.clone());
-    let frees = draft.runs(row).map(|spec| held(spec, paused));
+    let ports = replica.ports.clone();
+    let frees = draft.runs(row).map(|spec| held(spec, replica));
     draft.cluster.held[number].release(frees.unwrap_or_default(), &ports);
     if draft.rows[row].service == order.service {
         board.of_service[number] = board.of_service[number].saturating_sub(1);
@@ -263,7 +263,7 @@ fn board<'s>(draft: &Draft<'_>, order: &Order<'s>) -> Option<Board<'s>> {
         let (Some(number), Some(replica)) = (draft.rows[row].node, draft.replica(row)) else {
             continue;
         };
-        let stays = replica.leaving.is_none();
+        let stays = replica.leaving.is_none() && replica.ended.is_none();
         // A standby is gone in a moment, and only then its place is free: it begins to leave after
         // places were looked for, so that nobody can count on it earlier.
         of_service[number] += u32::from(stays || replica.paused);
@@ -503,7 +503,7 @@ fn add(
         draft.next_replica = id.0;
     }
     let revision = progress::revision(draft, order.service);
-    let wants = held(&board.container, standby);
+    let wants = held_new(&board.container, standby);
     draft.cluster.held_mut(number).reserve(wants, &ports);
     let node = &mut draft.cluster.nodes[number];
     node.dirty = true;
@@ -523,6 +523,7 @@ fn add(
         stop: false,
         paused: standby,
         woken: None,
+        ended: None,
     };
     let event = EventKind::Placed {
         service,

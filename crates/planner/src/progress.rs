@@ -10,13 +10,14 @@ mod waits;
 
 use std::sync::Arc;
 
+use longshore_model::depends::Until;
 use longshore_model::record::{RolloutAnswer, RolloutRecord, RolloutStage, Setback};
 use longshore_model::rollout::{Direction, PauseCause, Phase, Rollout, RolloutNews, Said};
 use longshore_model::spec::{FailureAction, UpdateOrder, UpdateSpec};
-use longshore_model::{Decision, EventKind, Reason, ServiceSpec, TemplateId};
+use longshore_model::{Decision, EventKind, Reason, ServiceName, ServiceSpec, TemplateId};
 
 use crate::draft::{Draft, same_spec};
-use crate::{each_node, gate, place, record, verdict};
+use crate::{each_node, gate, jobs, place, record, verdict};
 
 pub use decide::recompute_rollout;
 use end::{finish, keep_good};
@@ -109,11 +110,15 @@ pub(crate) fn say(draft: &mut Draft<'_>, service: usize, news: RolloutNews) {
 
 /// One step for one service. True: something changed, look again.
 pub(crate) fn advance(draft: &mut Draft<'_>, service: usize) -> bool {
-    if draft.services[service].spec.is_none() {
+    if draft.services[service]
+        .spec
+        .is_none_or(|spec| spec.job.is_some())
+    {
         return false;
     }
     forget_refused(draft, service)
         || obey(draft, service)
+        || jobs::try_again(draft, service)
         || begin_if_new(draft, service)
         || verdict::judge(draft, service)
         || hold(draft, service)
@@ -413,6 +418,7 @@ pub(crate) fn look(draft: &Draft<'_>, service: usize) -> Option<RolloutRecord> {
         trouble: rollout.trouble.clone(),
         setback: None,
         gate: gate.map(|gate| gate::look(draft, service, &rollout.to, gate)),
+        job: jobs::awaited(draft, service),
         refused_by: draft.cluster.refused_by(&draft.services[service].key),
         answer: RolloutAnswer::WaitsForReplicas,
     };
@@ -440,6 +446,7 @@ fn go(draft: &mut Draft<'_>, service: usize, look: &RolloutRecord) -> bool {
             gate::forget(draft, service);
             false
         }
+        RolloutAnswer::WaitsForJob { service: ref job } => wait_for(draft, service, job),
         RolloutAnswer::Holds | RolloutAnswer::GoesOn { .. } => false,
         RolloutAnswer::Monitors { until_ms } => {
             monitor(draft, service, until_ms);
@@ -491,6 +498,17 @@ fn go(draft: &mut Draft<'_>, service: usize, look: &RolloutRecord) -> bool {
         }
         RolloutAnswer::Finishes => finish(draft, service, look.target > 0),
     }
+}
+
+/// No new replica before the job has completed.
+fn wait_for(draft: &mut Draft<'_>, service: usize, job: &ServiceName) -> bool {
+    let (job, until) = (job.clone(), Until::Completed);
+    let reason = Reason::WaitsForService {
+        service: job,
+        until,
+    };
+    draft.wait(service, reason);
+    false
 }
 
 /// Old replicas came back with their node, and the count needs them: they are replaced as well.

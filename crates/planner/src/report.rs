@@ -144,7 +144,7 @@ fn count_replicas(draft: &mut Draft<'_>, service: usize) {
             counts.leaving += 1;
             continue;
         }
-        if replica.paused {
+        if replica.rests() {
             continue;
         }
         let healthy = row.condition == Condition::Healthy;

@@ -17,7 +17,7 @@ use crate::failures::{backs_off, failures, forgive, is_outdated};
 use crate::place::{self, Order, constraint_refusal};
 use crate::progress;
 use crate::verdict;
-use crate::{depends, health, reach, rebalance, warm};
+use crate::{depends, health, jobs, reach, rebalance, warm};
 
 mod each_node;
 mod leaving;
@@ -61,9 +61,13 @@ pub(crate) fn run(draft: &mut Draft<'_>) {
                 }
                 break;
             };
-            match spec.is_global() {
-                true => each_node::reconcile(draft, service, spec),
-                false => reconcile(draft, service, spec),
+            match (spec.job, spec.is_global()) {
+                (Some(_), _) => {
+                    jobs::start(draft, service, spec);
+                    break;
+                }
+                (None, true) => each_node::reconcile(draft, service, spec),
+                (None, false) => reconcile(draft, service, spec),
             }
             // What was not healthy may just have left, and the others have proven themselves; with
             // fewer wanted, fewer must stay in the routes.
@@ -94,7 +98,7 @@ fn sort(draft: &Draft<'_>, service: usize, spec: &ServiceSpec, terms: &Terms) ->
             sorted.waiting_gone += u32::from(terms.stop_first && replaced);
             continue;
         }
-        if replica.paused {
+        if replica.rests() {
             continue;
         }
         let Some(number) = draft.rows[row].node else {
@@ -286,12 +290,14 @@ fn template_to_start(
     new: u32,
 ) -> Option<TemplateId> {
     let full = terms.held && new >= terms.allowed;
-    if terms.stopped || full {
-        let old = match terms.stopped {
+    // Until its job has completed, what ran before goes on.
+    let waits = jobs::awaited(draft, service).is_some();
+    if terms.stopped || full || waits {
+        let old = match terms.stopped || waits {
             true => old_template(draft, service),
             false => newest_outdated(draft, service),
         };
-        if old.is_some() || terms.stopped {
+        if old.is_some() || terms.stopped || waits {
             return old;
         }
     }
@@ -303,7 +309,7 @@ fn newest_outdated(draft: &Draft<'_>, service: usize) -> Option<TemplateId> {
     let rows = draft.services[service].rows.iter().rev();
     rows.filter(|&&row| is_outdated(draft, service, row))
         .filter_map(|&row| draft.replica(row))
-        .find(|replica| replica.leaving.is_none() && !replica.paused)
+        .find(|replica| replica.leaving.is_none() && !replica.rests())
         .map(|replica| replica.template.clone())
 }
 

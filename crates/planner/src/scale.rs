@@ -8,7 +8,7 @@ use longshore_model::{AutoscaleSpec, ManualScale, Reason, ServiceSpec, TimeMs};
 
 use crate::bounds::{self, Bounds};
 use crate::draft::Draft;
-use crate::{each_node, policy};
+use crate::{each_node, jobs, policy};
 
 /// Gives services that begin a life their first count. Before rollouts are looked at: the first
 /// one would otherwise end at once, with nothing to exchange and nothing wanted.
@@ -54,6 +54,7 @@ fn first_count(draft: &mut Draft<'_>, service: usize, spec: &ServiceSpec) {
 pub(crate) fn run(draft: &mut Draft<'_>) {
     for service in 0..draft.services.len() {
         let scale = match draft.services[service].spec {
+            Some(spec) if spec.job.is_some() => jobs::count(draft, service, spec),
             Some(spec) => desired(draft, service, spec),
             None => down(draft, service),
         };

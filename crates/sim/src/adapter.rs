@@ -1,20 +1,23 @@
 //! The only place that knows how plans and specs are laid out: everybody else here asks it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use controller::cluster::Cluster;
 use longshore_model::autoscale::{Behavior, Metric, OnMissing, RateAmount, RatePolicy, Signal};
+use longshore_model::depends::Until;
+use longshore_model::job::{Job, with_runs};
 use longshore_model::observe::{CheckState, CpuSample, EdgeObserved, NodeObserved};
 use longshore_model::plan::{Failures, Replica, ScaleChange};
 use longshore_model::report::ServiceReport;
 use longshore_model::rollout::{Phase, Rollout};
 use longshore_model::spec::{
-    Constraint, FailureAction, NodeAttribute, PlacementPolicy, PlacementSpec, Resources, RouteSpec,
-    ServiceMode, UpdateOrder, UpdateSpec,
+    Constraint, FailureAction, JobSpec, NodeAttribute, PlacementPolicy, PlacementSpec, Resources,
+    RouteSpec, ServiceMode, UpdateOrder, UpdateSpec,
 };
 use longshore_model::{
     AutoscaleSpec, ContainerSpec, Memory, NodeId, Observed, Plan, Reason, ReplicaId, Report,
-    ServiceKey, ServiceSpec, TimeMs,
+    ServiceKey, ServiceName, ServiceSpec, SharedMap, TimeMs,
 };
 use longshore_planner::PlanInput;
 
@@ -124,6 +127,19 @@ pub fn unplaceable(report: &Report, key: &ServiceKey) -> bool {
 /// Label of nodes that share a rack.
 pub const RACK: &str = "rack";
 
+/// How the job of an app is called.
+#[must_use]
+pub fn job_name() -> Option<ServiceName> {
+    ServiceName::new("job").ok()
+}
+
+/// Where the job of a service's app is, if it has one.
+#[must_use]
+pub fn job<'a>(plan: &'a Plan, service: &ServiceKey) -> Option<&'a Job> {
+    let key = ServiceKey::new(service.app.clone(), job_name()?);
+    plan.services.get(&key)?.job.as_ref()
+}
+
 /// What a user asks for.
 #[derive(Debug, Clone)]
 pub struct Wish {
@@ -153,6 +169,39 @@ pub struct Wish {
     pub delay_ms: u64,
     /// What only the youngest seeds say.
     pub policies: Policies,
+    /// A job that goes before it.
+    pub job: Option<Wished>,
+}
+
+/// A job that goes before a service, as users ask for it.
+#[derive(Debug, Clone)]
+pub struct Wished {
+    /// See [`crate::engine::Image::of`].
+    pub image: String,
+    /// Times that it is started at most; 0: until it ends with 0.
+    pub tries_max: u32,
+}
+
+impl Wished {
+    /// As a spec.
+    fn spec(&self) -> Arc<ServiceSpec> {
+        Arc::new(ServiceSpec {
+            container: ContainerSpec {
+                image: self.image.clone(),
+                stop_grace_ms: 1_000,
+                resources: Resources {
+                    memory_reserved_bytes: 16 << 20,
+                    ..Resources::default()
+                },
+                ..ContainerSpec::default()
+            },
+            replicas: 1,
+            job: Some(JobSpec {
+                tries_max: self.tries_max,
+            }),
+            ..ServiceSpec::default()
+        })
+    }
 }
 
 impl Wish {
@@ -224,6 +273,7 @@ impl Wish {
             drain_ms: self.drain_ms,
             gate: self.policies.gate.clone(),
             rollback: Default::default(),
+            depends_on: self.depends_on(),
             ..ServiceSpec::default()
         })
     }
@@ -233,6 +283,23 @@ impl Wish {
             true => (ServiceMode::Global, 0),
             false => (ServiceMode::Replicated, self.replicas),
         }
+    }
+
+    fn depends_on(&self) -> BTreeMap<ServiceName, Until> {
+        let job = job_name().filter(|_| self.job.is_some());
+        job.map(|name| (name, Until::Completed))
+            .into_iter()
+            .collect()
+    }
+
+    /// All services of the app, as the controller keeps them.
+    #[must_use]
+    pub fn app(&self, name: &ServiceName) -> SharedMap<ServiceName, Arc<ServiceSpec>> {
+        let mut services: SharedMap<_, _> = [(name.clone(), self.spec())].into();
+        if let (Some(job), Some(name)) = (&self.job, job_name()) {
+            services.insert(name, job.spec());
+        }
+        with_runs(services)
     }
 
     /// Fewest replicas that must serve while a change is made by choice.

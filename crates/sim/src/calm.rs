@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use longshore_model::Plan;
+use longshore_model::job::Job;
 use longshore_model::plan::Traffic;
 use longshore_model::reason::LeaveReason;
 use longshore_model::rollout::Direction;
@@ -162,7 +163,13 @@ impl World {
                 return Some(what);
             }
             let good = wish.image.starts_with("good") && !wish.impossible;
-            if !good {
+            let stopped = adapter::job(plan, &service.key).is_some_and(Job::failed);
+            if wish.job.is_some()
+                && adapter::job(plan, &service.key).is_none_or(|j| j.end.is_none())
+            {
+                return Some(format!("{}: its job has not ended", service.key));
+            }
+            if !good || stopped {
                 continue;
             }
             let target = adapter::target(plan, &service.key) as usize;

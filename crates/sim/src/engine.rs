@@ -50,6 +50,8 @@ pub enum Image {
     Good(u64),
     /// Ends by itself after so many milliseconds.
     Crashes(u64),
+    /// Ends with 0 after so many milliseconds.
+    Ends(u64),
     /// Never listens.
     Deaf,
     /// Listens at once and answers with errors.
@@ -61,7 +63,7 @@ pub enum Image {
 }
 
 impl Image {
-    /// Reads a name: `good-400`, `crash-300`, `deaf`, `wrong`, `slow`, `shy`, each followed by `:anything`.
+    /// Reads a name: `good-400`, `crash-300`, `job-300`, `deaf`, `wrong`, `slow`, `shy`, each followed by `:anything`.
     #[must_use]
     pub fn of(name: &str) -> Self {
         let kind = name.split(':').next().unwrap_or_default();
@@ -69,6 +71,7 @@ impl Image {
         let ms = number.parse().unwrap_or(0);
         match word {
             "crash" => Self::Crashes(ms),
+            "job" => Self::Ends(ms),
             "deaf" => Self::Deaf,
             "wrong" => Self::Wrong,
             "slow" => Self::Slow,
@@ -83,6 +86,8 @@ impl Image {
         match self {
             Self::Good(after_ms) => Some(after_ms),
             Self::Wrong | Self::Slow | Self::Shy => Some(20),
+            // It is well as long as it runs.
+            Self::Ends(_) => Some(0),
             Self::Crashes(_) | Self::Deaf => None,
         }
     }
@@ -287,6 +292,7 @@ impl Engine {
                 .then(|| now_ms.saturating_sub(container.ended_at)),
             exit_code: match container.end {
                 End::Told => container.code,
+                End::Done => 0,
                 End::Host => 137,
                 End::Crash | End::Oom => 1,
             },

@@ -106,6 +106,8 @@ pub enum End {
     Crash,
     /// For its memory.
     Oom,
+    /// By itself: it is done.
+    Done,
     /// Its agent told the engine to stop it.
     Told,
     /// With its host or its engine.

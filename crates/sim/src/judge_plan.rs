@@ -136,6 +136,9 @@ impl World {
         if self.scenario.policies {
             self.judge_policies(commit, found);
         }
+        if self.scenario.jobs {
+            self.judge_jobs(commit, found);
+        }
         let gone: BTreeSet<usize> = self.edges_gone(commit);
         let planner = &self.scenario.planner;
         for replica in adapter::replicas(commit.after) {

@@ -33,6 +33,7 @@ pub mod engine;
 pub mod event;
 pub mod haproxy;
 pub mod host;
+pub mod jobs;
 pub mod judge;
 mod judge_limits;
 pub mod judge_plan;

@@ -125,8 +125,13 @@ impl World {
         };
         let (image, replica) = (container.image, container.replica);
         say!(self, "{} starts {replica} (run {run})", self.hosts[host].id);
-        if let Image::Crashes(after_ms) = image {
-            let exit = Event::Exit(host, id.to_owned(), run, End::Crash);
+        let end = match image {
+            Image::Crashes(after_ms) => Some((after_ms, End::Crash)),
+            Image::Ends(after_ms) => Some((after_ms, End::Done)),
+            _ => None,
+        };
+        if let Some((after_ms, end)) = end {
+            let exit = Event::Exit(host, id.to_owned(), run, end);
             self.queue.push(now + after_ms, exit);
         }
         self.judge_start(replica);
@@ -183,6 +188,9 @@ impl World {
         container.ended_at = now;
         container.end = end;
         let (replica, ports) = (container.replica, container.ports.clone());
+        if end == End::Done {
+            self.truth.done(replica);
+        }
         say!(self, "{} {replica} ends ({end:?})", self.hosts[host].id);
         let address = self.hosts[host].address;
         for port in ports {

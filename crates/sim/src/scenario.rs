@@ -157,8 +157,11 @@ pub const REACH_FROM: u64 = 5_000_000;
 /// From this seed on, some services have one replica on each node.
 pub const GLOBAL_FROM: u64 = 6_000_000;
 
+/// From this seed on, apps have a job that goes before their service.
+pub const JOBS_FROM: u64 = 7_000_000;
+
 /// The first seed of each family.
-pub const FAMILIES: [u64; 7] = [
+pub const FAMILIES: [u64; 8] = [
     1,
     RICH_FROM + 1,
     PAUSES_FROM + 1,
@@ -166,6 +169,7 @@ pub const FAMILIES: [u64; 7] = [
     LIMITS_FROM + 1,
     REACH_FROM + 1,
     GLOBAL_FROM + 1,
+    JOBS_FROM + 1,
 ];
 
 /// So many seeds shared over the families, where none is chosen: the first one of each, and how
@@ -217,6 +221,8 @@ pub struct Scenario {
     pub limits: bool,
     /// See [`GLOBAL_FROM`].
     pub global: bool,
+    /// See [`JOBS_FROM`].
+    pub jobs: bool,
     /// Racks that the nodes stand in, where they are labelled.
     pub racks: Option<usize>,
     /// The clock on the wall at the start.
@@ -255,6 +261,7 @@ impl Scenario {
             policies,
             limits: seed >= LIMITS_FROM,
             global: seed >= GLOBAL_FROM,
+            jobs: seed >= JOBS_FROM,
             shy: seed >= REACH_FROM,
             racks: None,
             wall_ms: DAWN_MS,
@@ -325,10 +332,10 @@ mod tests {
 
     #[test]
     fn seeds_are_shared_over_all_families_unless_one_is_chosen() {
-        let shared = shares(None, 16);
-        assert_eq!(shared.iter().map(|(_, count)| count).sum::<u64>(), 16);
+        let shared = shares(None, 18);
+        assert_eq!(shared.iter().map(|(_, count)| count).sum::<u64>(), 18);
         assert_eq!(shared[0], (1, 3));
-        assert_eq!(shared[6], (6_000_001, 2));
+        assert_eq!(shared[7], (7_000_001, 2));
         assert_eq!(shares(Some(7), 12), [(7, 12)]);
     }
 }

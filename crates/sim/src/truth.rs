@@ -113,6 +113,8 @@ pub struct Truth {
     pub followed: BTreeSet<(ServiceKey, Word, u64)>,
     /// Batches that gates watch.
     pub watches: BTreeMap<ServiceKey, Watch>,
+    /// Runs of jobs of which a container has ended with 0.
+    pub jobs_done: BTreeSet<(ServiceKey, TemplateId)>,
     /// What was answered of late.
     pub answers: VecDeque<Answered>,
 }
@@ -165,6 +167,14 @@ impl Truth {
             self.answers.pop_front();
         }
         self.answers.push_back(answer);
+    }
+
+    /// The container of a job's replica has ended with 0.
+    pub fn done(&mut self, replica: ReplicaId) {
+        if let Some(life) = self.lives.get(&replica) {
+            let run = (life.service.clone(), life.template.clone());
+            self.jobs_done.insert(run);
+        }
     }
 
     /// The controller hears of healthy replicas.

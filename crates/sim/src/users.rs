@@ -74,7 +74,8 @@ impl Users {
                 let tight = wish.policies.per_node().is_some() || wish.policies.to_zero;
                 // One on each node: a drain takes it away, and nobody comes for it.
                 let each = wish.policies.global;
-                !wish.stop_first && !tight && !each && wish.max_unavailable == 0
+                let alone = wish.job.is_none();
+                !wish.stop_first && !tight && !each && alone && wish.max_unavailable == 0
             };
             wish.is_some_and(whole) && now_ms >= service.promised_at
         })
@@ -111,9 +112,14 @@ impl World {
                 failure_action: FailureAction::default(),
                 delay_ms: 0,
                 policies: Policies::default(),
+                job: None,
             };
             let usual = match self.scenario.rich {
                 true => self.enrich(usual),
+                false => usual,
+            };
+            let usual = match self.scenario.jobs {
+                true => self.enrich_jobs(usual),
                 false => usual,
             };
             let usual = match self.scenario.policies {
@@ -261,7 +267,7 @@ impl World {
         let at_ms = cluster.now_ms();
         self.users.services[service].asked = Some(wish.clone());
         let key = self.users.services[service].key.clone();
-        let spec = wish.spec();
+        let services = wish.app(&key.service);
         let name = key.app.clone();
         let revision = cluster
             .desired()
@@ -272,7 +278,7 @@ impl World {
         let app = App {
             name: name.clone(),
             revision,
-            services: [(key.service.clone(), spec)].into(),
+            services,
             applied_ms: at_ms,
             applied_by: "sim".into(),
             numbers: Default::default(),
@@ -458,6 +464,9 @@ impl World {
             next.replicas = u32::try_from(self.dice.between(1, COUNT_MAX)).unwrap_or(1);
         }
         next.impossible = self.dice.one_in(12);
+        if self.scenario.jobs {
+            next.job = self.any_job();
+        }
         if next.policies.gate.is_some() && self.dice.one_in(3) {
             next.image = format!("wrong:{}", self.users.tags);
         }

@@ -87,6 +87,7 @@ pub fn assignment_to_pb(assignment: &Assignment, fence: Fence) -> pb::Assignment
             .collect(),
         stop: replica.stop,
         paused: replica.paused,
+        ended: replica.ended,
     };
     pb::Assignment {
         fence: Some(fence.into()),
@@ -141,6 +142,7 @@ pub fn assignment_from_pb(message: pb::Assignment) -> Result<(Fence, Assignment)
             })?,
             stop: replica.stop,
             paused: replica.paused,
+            ended: replica.ended,
         })
     })?;
     Ok((
@@ -328,6 +330,7 @@ fn replica_to(replica: &ReplicaReport) -> pb::ReplicaStatus {
             ReplicaState::Healthy => pb::ReplicaState::Healthy,
             ReplicaState::Unhealthy => pb::ReplicaState::Unhealthy,
             ReplicaState::Paused => pb::ReplicaState::Paused,
+            ReplicaState::Completed => pb::ReplicaState::Completed,
             ReplicaState::Stopping => pb::ReplicaState::Stopping,
             ReplicaState::Gone => pb::ReplicaState::Gone,
             ReplicaState::Failed => pb::ReplicaState::Failed,
@@ -358,6 +361,7 @@ fn replica_from(replica: pb::ReplicaStatus) -> Result<ReplicaReport, WireError> 
         pb::ReplicaState::Healthy => ReplicaState::Healthy,
         pb::ReplicaState::Unhealthy => ReplicaState::Unhealthy,
         pb::ReplicaState::Paused => ReplicaState::Paused,
+        pb::ReplicaState::Completed => ReplicaState::Completed,
         pb::ReplicaState::Stopping => ReplicaState::Stopping,
         pb::ReplicaState::Gone => ReplicaState::Gone,
         pb::ReplicaState::Failed => ReplicaState::Failed,

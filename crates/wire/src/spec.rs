@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use longshore_model::ImageDigest;
 use longshore_model::spec::{
-    Constraint, ContainerSpec, ENGINE_LABELS, ExecCheck, FailureAction, GateSpec, LABEL_BYTES_MAX,
-    NodeAttribute, PlacementPolicy, PlacementSpec, Platform, Privileges, Probe, PullPolicy,
-    Resources, ServiceMode, ServiceSpec, UpdateOrder, UpdateSpec,
+    Constraint, ContainerSpec, ENGINE_LABELS, ExecCheck, FailureAction, GateSpec, JobRun, JobSpec,
+    LABEL_BYTES_MAX, NodeAttribute, PlacementPolicy, PlacementSpec, Platform, Privileges, Probe,
+    PullPolicy, Resources, ServiceMode, ServiceSpec, UpdateOrder, UpdateSpec,
 };
 use longshore_proto::spec::v1 as pb;
 
@@ -116,6 +116,7 @@ pub fn container_spec_to_pb(spec: &ContainerSpec) -> pb::ContainerSpec {
         }),
         engine: engine::options_to(&spec.engine),
         files: spec.files.iter().map(files::to).collect(),
+        job: spec.job.is_some(),
     }
 }
 
@@ -209,6 +210,8 @@ pub fn container_spec_from_pb(spec: pb::ContainerSpec) -> Result<ContainerSpec, 
             .map(engine::options_from)
             .transpose()?
             .unwrap_or_default(),
+        // Agents ask for no more than this; of what clients send, the controller makes its own.
+        job: spec.job.then(JobRun::default),
         // Not for callers to say: the controller keeps it.
         restarted_ms: 0,
     })
@@ -321,6 +324,9 @@ pub fn service_spec_to_pb(spec: &ServiceSpec) -> pb::ServiceSpec {
         networks: neighbours::networks_to(&spec.networks),
         links: neighbours::links_to(&spec.links),
         depends_on: neighbours::depends_to(&spec.depends_on),
+        job: spec.job.map(|job| pb::JobSpec {
+            tries_max: job.tries_max,
+        }),
     }
 }
 
@@ -357,6 +363,9 @@ pub fn service_spec_from_pb(spec: pb::ServiceSpec) -> Result<ServiceSpec, WireEr
         networks: neighbours::networks_from(spec.networks)?,
         links: neighbours::links_from(spec.links)?,
         depends_on: neighbours::depends_from(spec.depends_on)?,
+        job: spec.job.map(|job| JobSpec {
+            tries_max: job.tries_max,
+        }),
     };
     match read.mode_faults().first() {
         Some(fault) => Err(invalid("mode", fault.to_string())),

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use longshore_model::depends::{DEPENDS_MAX, Until};
 use longshore_model::networks::{ALIASES_MAX, LINKS_MAX, NETWORKS_MAX};
+use longshore_model::spec::JobSpec;
 use longshore_model::{ContainerSpec, ServiceSpec};
 use longshore_proto::spec::v1 as pb;
 use longshore_wire::{service_spec_from_pb, service_spec_to_pb};
@@ -25,7 +26,9 @@ fn spec() -> ServiceSpec {
         depends_on: BTreeMap::from([
             ("cache".parse().unwrap(), Until::Started),
             ("db".parse().unwrap(), Until::Healthy),
+            ("migrate".parse().unwrap(), Until::Completed),
         ]),
+        job: Some(JobSpec { tries_max: 3 }),
         ..ServiceSpec::default()
     }
 }

@@ -255,6 +255,7 @@ fn an_assignment_comes_back_the_same() {
             }],
             stop: true,
             paused: true,
+            ended: true,
         }],
         templates: BTreeMap::from([(template, Arc::new(spec))]),
     };

@@ -461,7 +461,9 @@ impl Core {
         self.engine != EngineState::Ok
             || self.replicas.values().any(|tracked| {
                 tracked.op.is_some()
-                    || (tracked.runs().is_some() && tracked.state < ReplicaState::Healthy)
+                    || (tracked.runs().is_some()
+                        && tracked.state < ReplicaState::Healthy
+                        && !tracked.has_ended())
                     || (tracked.runs().is_none() && tracked.container.is_some())
                     || tracked.freeze_due().is_some()
             })

@@ -19,6 +19,9 @@ mod drain_tests;
 mod exit_tests;
 #[cfg(test)]
 mod file_tests;
+mod job;
+#[cfg(test)]
+mod job_tests;
 #[cfg(test)]
 mod tests;
 mod tracked;

@@ -188,7 +188,7 @@ impl Tracked {
 
     /// Has it ended, and is how still to be asked? Until then it is said to be as it was before.
     pub(crate) fn end_is_unknown(&self) -> bool {
-        let asked = self.runs().is_some() && self.state != ReplicaState::Failed;
+        let asked = self.runs().is_some() && !self.is_over();
         let ended = self.container.is_some() && self.condition == Condition::Exited;
         asked && ended && !self.exit_known
     }
@@ -305,7 +305,7 @@ impl Tracked {
     pub(crate) fn vanished(&mut self, now_ms: AgentMs) {
         self.container = None;
         self.condition = Condition::Created;
-        if self.runs().is_none() || self.state == ReplicaState::Failed {
+        if self.runs().is_none() || self.is_over() {
             return;
         }
         self.removals.push_back(now_ms);
@@ -348,6 +348,9 @@ impl Tracked {
     pub(crate) fn crashed(&mut self, how: &Inspection, now_ms: AgentMs) {
         self.exit_known = true;
         self.condition = Condition::Exited;
+        if self.is_job() {
+            return self.job_ended(how);
+        }
         if how.ran_ms >= CRASHES_FORGIVEN_AFTER_MS {
             self.crashes = 0;
         }

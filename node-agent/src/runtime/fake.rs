@@ -70,7 +70,7 @@ pub(crate) struct State {
     pub(crate) volumes: Vec<super::disk::VolumeUse>,
     /// What the next start of a run is refused with.
     pub(crate) run_refused: Option<String>,
-    pub(super) next: u64,
+    pub(crate) next: u64,
 }
 
 /// Calls take simulated time: a start 200 ms, as the real one.

@@ -56,6 +56,7 @@ impl RunOrder {
             ports: Vec::new(),
             stop: false,
             paused: false,
+            ended: false,
         };
         let launch = Launch {
             cluster,

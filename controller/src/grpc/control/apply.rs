@@ -16,7 +16,7 @@ use tonic::Status;
 
 use super::lists::is_shut_out;
 use super::parts::Part;
-use super::{beforehand, files, find, images, secrets};
+use super::{beforehand, files, find, images, jobs, secrets};
 use crate::cluster::Cluster;
 use crate::config::Policy;
 use crate::grpc::Refusal;
@@ -62,6 +62,7 @@ fn read(app: Option<pb::App>, policy: &Policy) -> Result<(AppName, Services), St
 
 /// Each name leads to one service of the app, and no two wait for each other.
 fn check_neighbours(name: &AppName, services: &Services) -> Result<(), Status> {
+    jobs::check(name, services)?;
     let names = networks::faults(services).into_iter().next();
     let waits = depends::faults(services).into_iter().next();
     let fault = names.map(|fault| fault.to_string());
@@ -213,8 +214,7 @@ pub(super) fn plan_app(
     let none = Services::new();
     let app = desired.apps.get(&name);
     let before = app.map_or(&none, |app| &app.services);
-    let services = images::pinned(cluster, keep_restarts(services, before));
-    let services = part.whole(&name, services, before, cluster.now_ms())?;
+    let services = whole(cluster, &part, &name, services, before)?;
     check_neighbours(&name, &services)?;
     check_ports(cluster, &desired, &name, &services)?;
     numbers(cluster, &desired, &name, &services)?;
@@ -244,6 +244,21 @@ fn changes(before: &Services, services: &Services, part: &Part) -> Vec<pb::Chang
     let gone = before.keys().filter(|name| !services.contains_key(*name));
     let gone = gone.map(|name| change("remove", name, Vec::new()));
     wanted.chain(gone).collect()
+}
+
+/// All services of the app as they shall be: with what is kept of those that are there, images as
+/// they are now, and the runs of jobs.
+fn whole(
+    cluster: &Cluster,
+    part: &Part,
+    name: &AppName,
+    sent: Services,
+    before: &Services,
+) -> Result<Services, Status> {
+    let at_ms = cluster.now_ms();
+    let sent = images::pinned(cluster, keep_restarts(sent, before));
+    let services = part.whole(name, sent, before, at_ms)?;
+    Ok(jobs::with_tries(&cluster.view(), name, services, at_ms))
 }
 
 /// A restart that somebody asked for is no part of a file, so the next file does not undo it.
@@ -314,8 +329,7 @@ pub(super) fn apply_app(
             .into());
         }
         let before = &present.map(|app| app.services.clone()).unwrap_or_default();
-        let services = images::pinned(cluster, keep_restarts(services, before));
-        let services = part.whole(&name, services, before, at_ms)?;
+        let services = whole(cluster, &part, &name, services, before)?;
         check_neighbours(&name, &services)?;
         check_ports(cluster, desired, &name, &services)?;
         let next = secrets::next(cluster, &name, &services, &sent)?;

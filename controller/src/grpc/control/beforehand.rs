@@ -63,7 +63,7 @@ fn unnamed(
     let (mut news, mut those) = (BTreeSet::new(), Vec::new());
     for (service, spec) in services {
         let old = before.services.get(service);
-        if old.is_none_or(|old| old.container != spec.container) {
+        if spec.job.is_some() || old.is_none_or(|old| old.container != spec.container) {
             continue;
         }
         let knew = names_seen(&before.services, service);
@@ -145,7 +145,7 @@ pub(super) fn gap(
     let planned = view.plan.services.get(key)?;
     let target = planned.target;
     let there = view.plan.replicas_of(key);
-    if target == 0 || there.filter(|r| r.leaving.is_none()).count() == 0 {
+    if spec.job.is_some() || target == 0 || there.filter(|r| r.leaving.is_none()).count() == 0 {
         return None;
     }
     let (why, way_out) = match spec.update.order {

@@ -21,11 +21,21 @@ pub(super) fn differences(old: &ServiceSpec, new: &ServiceSpec) -> Vec<String> {
     let mut json = |spec: &ServiceSpec| {
         let mut json = serde_json::to_value(spec).unwrap_or(Value::Null);
         hide("", &mut json, &mut hidden);
+        // Templates by their hashes tell nobody anything.
+        if let Some(container) = json.get_mut("container").and_then(Value::as_object_mut) {
+            container.remove("job");
+        }
         json
     };
+    let runs = (&old.container.job, &new.container.job);
     let (old, new) = (json(old), json(new));
     let mut lines = Vec::new();
     compare("", &old, &new, &mut lines);
+    if let (Some(was), Some(now)) = runs
+        && was != now
+    {
+        lines.push("runs again: a service that waits for it changes".to_owned());
+    }
     if lines.len() > DETAILS_MAX {
         let more = lines.len() - (DETAILS_MAX - 1);
         lines.truncate(DETAILS_MAX - 1);

@@ -19,6 +19,7 @@ use tonic::Status;
 
 use super::certificates::Scene;
 use super::find::{self, Target};
+use super::jobs;
 use super::nodes::availability_word;
 use crate::cluster::{Cluster, View};
 use crate::explain::Clock;
@@ -278,6 +279,8 @@ pub(super) fn services(cluster: &Cluster) -> Vec<pb::Service> {
         let mut service = service(&key.to_string(), &report);
         describe(&mut service, spec, &edges);
         service.revision = app.revision;
+        let entry = view.plan.services.get(&key);
+        service.job = entry.and_then(|e| e.job.as_ref()).map(jobs::state);
         service.updated_ms = app.applied_ms;
         let gap = super::beforehand::gap(&view, &desired, &key, spec);
         service.gap = gap.unwrap_or_default();
@@ -412,15 +415,17 @@ fn convert(
         .cloned();
     let samples = node.and_then(|node| node.samples.replicas.get(&replica.id));
     let heard = matches!(node_state, NodeState::Ready | NodeState::EngineDown);
-    let state = match &seen {
-        _ if !heard => "unknown".into(),
-        Some(status) => word(&status.state),
-        None => word(&ReplicaState::Assigned),
+    let state = match (jobs::ended(replica), &seen) {
+        (Some((state, _)), _) => word(&state),
+        (None, _) if !heard => "unknown".into(),
+        (None, Some(status)) => word(&status.state),
+        (None, None) => word(&ReplicaState::Assigned),
     };
     let (checks, sessions) = checks(replica, observed);
     let is_down =
         replica.traffic == Traffic::Serve && is_shut_out(&replica.service, replica.id, observed);
     let reason = match seen.as_ref().and_then(|status| status.reason.as_ref()) {
+        None if replica.ended.is_some() => jobs::ended(replica).and_then(|(_, said)| said),
         _ if node_state != NodeState::Ready => {
             Some(format!("{}: {}", replica.node, absence(node_state)))
         }

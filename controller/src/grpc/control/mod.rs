@@ -13,6 +13,7 @@ mod exec;
 mod files;
 mod find;
 mod images;
+mod jobs;
 mod leavers;
 mod lists;
 mod logs;

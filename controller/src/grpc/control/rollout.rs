@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use longshore_model::job::with_runs;
 use longshore_model::plan::{Plan, ServicePlan, Traffic};
 use longshore_model::report::ServiceReport;
-use longshore_model::rollout::{Direction, Phase, RolloutControl, Said};
+use longshore_model::rollout::{Direction, Phase, RolloutControl, Said, Trouble};
 use longshore_model::spec::FailureAction;
 use longshore_model::{
     App, Desired, Event, EventKind, Observed, Reason, ServiceKey, ServiceName, ServiceSpec,
@@ -296,6 +297,7 @@ pub(super) fn undo(
             ..app.clone()
         };
         app.services.insert(key.service.clone(), Arc::clone(spec));
+        app.services = with_runs(app.services);
         // What was allowed then may not be allowed now.
         apply::check_again(cluster, desired, &app)?;
         let origin = Origin::Undone {
@@ -402,6 +404,24 @@ pub(super) fn pause(
     })
 }
 
+/// The job for whose failure a service's rollout stopped.
+fn failed_job(service: &ServicePlan) -> Option<&ServiceName> {
+    let stopped = service
+        .rollout
+        .as_ref()
+        .filter(|r| r.phase == Phase::Failed);
+    let trouble = stopped.and_then(|rollout| rollout.trouble.as_ref());
+    match service
+        .refused
+        .as_ref()
+        .map(|refused| &refused.why)
+        .or(trouble)?
+    {
+        Trouble::Job { service, .. } => Some(service),
+        _ => None,
+    }
+}
+
 /// Goes on, or tries again.
 pub(super) fn resume(
     cluster: &Cluster,
@@ -418,6 +438,17 @@ pub(super) fn resume(
             let failed = service.rollout.as_ref().map(|r| &r.phase) == Some(&Phase::Failed);
             failed || service.refused.is_some()
         });
+        if let Some(job) = service
+            .and_then(|service| failed_job(service))
+            .filter(|_| before.held.is_none())
+        {
+            return Err(Status::failed_precondition(format!(
+                "{key} waits for {job}, which failed: mend it and apply again, or: controllerctl \
+                 restart {}/{job}",
+                key.app
+            ))
+            .into());
+        }
         if before.held.is_none() && !stopped {
             return Err(Status::failed_precondition(format!(
                 "{key}: nothing is paused and nothing failed"

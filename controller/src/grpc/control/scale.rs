@@ -5,7 +5,7 @@ use longshore_proto::control::v1 as pb;
 use tonic::Status;
 
 use super::apply::REPLICAS_MAX;
-use super::find;
+use super::{find, jobs};
 use crate::cluster::Cluster;
 use crate::grpc::Refusal;
 
@@ -36,6 +36,7 @@ pub(super) fn scale(
             ))
             .into());
         }
+        jobs::refuse_count(&key, spec)?;
         if count > REPLICAS_MAX {
             return Err(Status::invalid_argument(format!(
                 "{count} replicas of {key}: at most {REPLICAS_MAX} are allowed"

@@ -19,6 +19,7 @@ use tonic::Status;
 use super::decisions;
 use super::events::is_about;
 use super::find::{self, Target};
+use super::jobs;
 use super::leavers;
 use super::lists::word;
 use super::nodes::availability_word;
@@ -55,6 +56,17 @@ struct Scene<'a> {
     clock: Clock,
     /// Oldest first, none later than the clock.
     events: Vec<StoredEvent>,
+}
+
+/// What is known of a service now, and only now.
+fn present(scene: &Scene<'_>, key: &ServiceKey, response: &mut pb::WhyResponse) {
+    let (plan, observed) = (&scene.view.plan, scene.cluster.fleet.snapshot());
+    let leavers = leavers::leavers(plan, &observed, key, scene.clock).into_iter();
+    let leavers = leavers.map(|said| format!("waits: {said}"));
+    let job = jobs::line(plan, key, scene.clock);
+    response.lines.extend(leavers.chain(job));
+    let certificates = super::certificates::Scene::of(scene.cluster);
+    response.lines.extend(certificates.lines(key));
 }
 
 /// Serves `Why`.
@@ -97,12 +109,7 @@ pub(super) fn why(cluster: &Cluster, request: &pb::WhyRequest) -> Result<pb::Why
             response.target = key.to_string();
             service(&scene, key, None, &mut response)?;
             if !scene.past {
-                let (plan, observed) = (&scene.view.plan, cluster.fleet.snapshot());
-                let leavers = leavers::leavers(plan, &observed, key, scene.clock).into_iter();
-                let leavers = leavers.map(|said| format!("waits: {said}"));
-                response.lines.extend(leavers);
-                let certificates = super::certificates::Scene::of(cluster);
-                response.lines.extend(certificates.lines(key));
+                present(&scene, key, &mut response);
             }
             let name = key.to_string();
             let events = scene.events.iter();
@@ -174,7 +181,7 @@ fn waiting(scene: &Scene<'_>, target: &str) -> Option<About> {
     let key = find::service(&scene.cluster.desired(), plan, name).ok()?;
     let wanted = scene.view.report.services.get(&key)?.wanted as usize;
     let staying = plan.replicas_of(&key);
-    let staying = staying.filter(|replica| replica.leaving.is_none() && !replica.paused);
+    let staying = staying.filter(|replica| replica.leaving.is_none() && !replica.rests());
     let taken: BTreeSet<u32> = staying.map(|replica| replica.slot).collect();
     let missing = wanted.saturating_sub(taken.len());
     let free = (1..=slot)

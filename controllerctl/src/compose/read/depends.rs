@@ -1,4 +1,4 @@
-//! `depends_on`: whom the first start of a service waits for.
+//! `depends_on`: whom a service waits for.
 
 use std::collections::BTreeMap;
 
@@ -8,19 +8,12 @@ use longshore_model::networks::Services;
 
 use super::super::problem::{Problems, did_you_mean};
 use super::item::{Fields, Item};
-use super::keys;
+use super::{job, keys};
 
-/// The condition of a job that ends.
-#[derive(Clone, Copy)]
-enum Condition {
-    Until(Until),
-    Completed,
-}
-
-const CONDITIONS: [(&str, Condition); 3] = [
-    ("service_started", Condition::Until(Until::Started)),
-    ("service_healthy", Condition::Until(Until::Healthy)),
-    ("service_completed_successfully", Condition::Completed),
+const CONDITIONS: [(&str, Until); 3] = [
+    ("service_started", Until::Started),
+    ("service_healthy", Until::Healthy),
+    (job::COMPLETED, Until::Completed),
 ];
 
 /// Reads `depends_on`. A link is one, too.
@@ -62,13 +55,7 @@ fn service(name: &str, at: &Item<'_>, p: &mut Problems) -> Option<ServiceName> {
 fn entry_of(entry: &Item<'_>, p: &mut Problems) -> Option<Until> {
     let mut fields = entry.fields(p)?;
     let condition = match fields.take("condition") {
-        Some(item) => {
-            let condition = item.choice(p, &CONDITIONS);
-            if let Some(Condition::Completed) = condition {
-                item.unsupported(p, "services are kept running: no job is run until its end");
-            }
-            condition
-        }
+        Some(item) => item.choice(p, &CONDITIONS),
         None => {
             let help = "add for example: condition: service_healthy";
             entry.lacks(p, &["condition"], "says no condition", help);
@@ -89,10 +76,7 @@ fn entry_of(entry: &Item<'_>, p: &mut Problems) -> Option<Until> {
         item.note(p, "optional", "it is not waited for");
         return None;
     }
-    match condition? {
-        Condition::Until(until) => Some(until),
-        Condition::Completed => None,
-    }
+    condition
 }
 
 /// What can be said once all services are known.

@@ -5,7 +5,7 @@ use longshore_model::spec::{ContainerSpec, ModeFault, PlacementSpec, ServiceMode
 
 use super::super::problem::Problems;
 use super::item::Item;
-use super::{engine, keys, limits, placement, update};
+use super::{engine, job, keys, limits, placement, update};
 
 /// Most replicas that a file may ask for: what the controller takes.
 pub(super) const REPLICAS_MAX: u32 = AutoscaleSpec::REPLICAS_MAX;
@@ -18,9 +18,16 @@ pub(super) struct Deploy {
     pub(super) placement: PlacementSpec,
     pub(super) update: UpdateSpec,
     pub(super) rollback: Option<UpdateSpec>,
+    /// Times that a job is started at most, where `restart_policy` is there.
+    pub(super) tries: Option<u32>,
 }
 
-pub(super) fn read(item: Option<Item<'_>>, spec: &mut ContainerSpec, p: &mut Problems) -> Deploy {
+pub(super) fn read(
+    item: Option<Item<'_>>,
+    spec: &mut ContainerSpec,
+    is_job: bool,
+    p: &mut Problems,
+) -> Deploy {
     let mut deploy = Deploy::default();
     let Some(mut fields) = item.and_then(|item| item.fields(p)) else {
         return deploy;
@@ -50,7 +57,7 @@ pub(super) fn read(item: Option<Item<'_>>, spec: &mut ContainerSpec, p: &mut Pro
         .take("rollback_config")
         .and_then(|i| update::rollback(&i, p));
     if let Some(i) = fields.take("restart_policy") {
-        update::restart_policy(&i, p);
+        deploy.tries = update::restart_policy(&i, is_job, p);
     }
     if let Some(i) = fields.take("labels")
         && !i.pairs(p).is_empty()
@@ -71,11 +78,11 @@ pub(super) fn read(item: Option<Item<'_>>, spec: &mut ContainerSpec, p: &mut Pro
 }
 
 fn mode(item: &Item<'_>, p: &mut Problems) -> Option<ServiceMode> {
-    const JOB: &str = "services are kept running: no job is run until its end";
+    const JOB: &str = "a job is run once, on one node: write mode: replicated-job";
     let choices = [
         ("replicated", Ok(ServiceMode::Replicated)),
         ("global", Ok(ServiceMode::Global)),
-        ("replicated-job", Err(JOB)),
+        (job::MODE, Ok(ServiceMode::Replicated)),
         ("global-job", Err(JOB)),
     ];
     match item.choice(p, &choices)? {

@@ -11,6 +11,7 @@ pub(super) mod fragments;
 mod haproxy;
 mod health;
 mod item;
+mod job;
 pub(super) mod keys;
 mod limits;
 mod networks;
@@ -22,7 +23,7 @@ mod shape;
 mod update;
 mod volumes;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use longshore_model::spec::{ContentMap, RouteSpec};
@@ -67,6 +68,8 @@ struct Shared<'a> {
     volumes: BTreeMap<String, TopVolume>,
     networks: Networks<'a>,
     files: Files<'a>,
+    /// Services whose end others wait for.
+    awaited: BTreeSet<String>,
 }
 
 /// Reads a whole document. `app` is the app's name, which named volumes carry; `left_out` are
@@ -116,6 +119,7 @@ pub(super) fn document(
         volumes,
         networks,
         files,
+        awaited: job::awaited(node.get("services")),
     };
     let entries = services
         .and_then(|item| item.entries(p))

@@ -10,8 +10,8 @@ use super::files::Given;
 use super::haproxy::{Check, Haproxy};
 use super::item::{Fields, Item};
 use super::{
-    Shared, autoscale, build, container, depends, deploy, haproxy, health, keys, limits, networks,
-    ports, volumes,
+    Shared, autoscale, build, container, depends, deploy, haproxy, health, job, keys, limits,
+    networks, ports, volumes,
 };
 
 /// Time between two probes of a healthy replica where the file is silent.
@@ -32,7 +32,8 @@ pub(super) fn read<'a>(
     let mut fields = item.fields(p)?;
     let mut spec = container::read(&mut fields, shared, p);
     let build = build::read(&mut fields, spec.platform.as_ref(), shared, p);
-    notes(&mut fields, p);
+    let is_job = job::is_one(item, &shared.awaited);
+    let tries = notes(&mut fields, is_job, p);
     let sight = networks::service(&mut fields, &shared.networks, p);
     let depends_on = depends::read(&mut fields, &sight.links, p);
     let health = health::read(fields.take("healthcheck"), p);
@@ -58,7 +59,7 @@ pub(super) fn read<'a>(
         volumes::service(&volumes, shared, (&mut spec, &mut given), p);
     }
     given.finish(item, &mut spec, p);
-    let mut deploy = deploy::read(fields.take("deploy"), &mut spec, p);
+    let mut deploy = deploy::read(fields.take("deploy"), &mut spec, is_job, p);
     limits::read(&mut fields, &mut spec, &mut deploy, p);
     let container_name = fields.take("container_name");
     check_autoscale(&fields, deploy.mode, p);
@@ -73,24 +74,24 @@ pub(super) fn read<'a>(
     let (replicas, most) = counts(item, &deploy, autoscale.as_ref(), p);
     one_only(item, &spec, most, p);
     named(container_name, most, p);
-    (p.errors() == errors_before).then_some((
-        ServiceSpec {
-            container: spec,
-            mode: deploy.mode,
-            replicas,
-            placement: deploy.placement,
-            update: deploy.update,
-            rollback: deploy.rollback,
-            gate: haproxy.gate,
-            autoscale,
-            routes: ports.routes,
-            drain_ms: haproxy.drain_ms,
-            networks: sight.networks,
-            links: sight.links,
-            depends_on,
-        },
-        build,
-    ))
+    let spec = ServiceSpec {
+        container: spec,
+        mode: deploy.mode,
+        replicas,
+        placement: deploy.placement,
+        update: deploy.update,
+        rollback: deploy.rollback,
+        gate: haproxy.gate,
+        autoscale,
+        routes: ports.routes,
+        drain_ms: haproxy.drain_ms,
+        networks: sight.networks,
+        links: sight.links,
+        depends_on,
+        job: job::spec(is_job, deploy.tries.unwrap_or(tries)),
+    };
+    job::check(item, &spec, p);
+    (p.errors() == errors_before).then_some((spec, build))
 }
 
 /// What `x-haproxy` says holds for ways in.
@@ -138,8 +139,8 @@ fn image(
     }
 }
 
-/// Keys that are read and change nothing here.
-fn notes(fields: &mut Fields<'_>, p: &mut Problems) {
+/// Keys that are read and change nothing here, but for how often a job is tried: that is given.
+fn notes(fields: &mut Fields<'_>, is_job: bool, p: &mut Problems) -> u32 {
     // They were followed before anything of a service was read.
     for name in ["env_file", "extends", "label_file", "profiles"] {
         fields.take(name);
@@ -149,6 +150,9 @@ fn notes(fields: &mut Fields<'_>, p: &mut Problems) {
         && let Some(text) = item.text(p)
     {
         let word = text.split(':').next().unwrap_or_default();
+        if is_job && (word == "false" || RESTART.contains(&word)) {
+            return job::restart(text, &item, p);
+        }
         if word == "no" || word == "false" {
             let message = "a service is kept running: what ends is started again";
             p.warn("restart", item.place(), &item.path, message).file();
@@ -156,6 +160,7 @@ fn notes(fields: &mut Fields<'_>, p: &mut Problems) {
             item.invalid(p, format!("{text:?} is none of: {}", RESTART.join(", ")));
         }
     }
+    1
 }
 
 /// The agent asks a replica over its first published port: HTTP where a path is known, else a

@@ -5,6 +5,7 @@ use longshore_model::spec::{FailureAction, GateSpec, UpdateOrder, UpdateSpec};
 
 use super::super::problem::Problems;
 use super::item::Item;
+use super::job;
 
 /// Most replicas of one batch.
 const PARALLELISM_MAX: u32 = 10_000;
@@ -89,11 +90,10 @@ fn permille(value: f64) -> u32 {
 }
 
 /// `restart_policy`: what ends is always started again, by its agent and then by the controller;
-/// what asks for less is said.
-pub(super) fn restart_policy(item: &Item<'_>, p: &mut Problems) {
-    let Some(mut fields) = item.fields(p) else {
-        return;
-    };
+/// what asks for less is said. Gives how often a job is started at most.
+pub(super) fn restart_policy(item: &Item<'_>, is_job: bool, p: &mut Problems) -> Option<u32> {
+    let mut fields = item.fields(p)?;
+    let tries = is_job.then(|| job::policy(&mut fields, p));
     let conditions = [("none", true), ("on-failure", false), ("any", false)];
     if let Some(i) = fields.take("condition")
         && i.choice(p, &conditions) == Some(true)
@@ -116,6 +116,7 @@ pub(super) fn restart_policy(item: &Item<'_>, p: &mut Problems) {
         p.warn("restart", item.key, &item.path, message).file();
     }
     fields.finish(p, &[]);
+    tries
 }
 
 /// `x-haproxy.gate`. `tcp`: the service has no requests, so response times are not measured.

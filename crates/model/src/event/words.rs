@@ -5,6 +5,7 @@ use std::fmt;
 
 use super::EventKind;
 use crate::certificate::list;
+use crate::job::times_word;
 use crate::receipt::end_in_words;
 use crate::{TimeMs, span};
 
@@ -303,6 +304,24 @@ impl fmt::Display for EventKind {
                 f,
                 "{service} {replica} moves from {node} to {to} as {successor}"
             ),
+            Self::JobCompleted {
+                service,
+                slot,
+                node,
+                after_ms,
+                ..
+            } => {
+                let after = span(*after_ms);
+                write!(f, "{service}.{slot} on {node} has completed after {after}")
+            }
+            Self::JobFailed {
+                service,
+                tries,
+                last,
+            } => {
+                let times = times_word(*tries);
+                write!(f, "{service} failed (started {times}), last: {last}")
+            }
             Self::Woken {
                 service,
                 slot,

@@ -73,7 +73,27 @@ pub enum FailReason {
 }
 
 /// Edges that do not reach a replica, in words: all of them where none is named.
-pub(super) struct EdgesOf<'a>(pub(super) &'a [NodeId]);
+struct EdgesOf<'a>(&'a [NodeId]);
+
+/// Healthy replicas that edges do not reach, the first of them named.
+pub(super) fn not_reached(
+    f: &mut fmt::Formatter<'_>,
+    replicas: u32,
+    (slot, node): (u32, &NodeId),
+    edges: &[NodeId],
+) -> fmt::Result {
+    let s = if replicas == 1 { " is" } else { "s are" };
+    let of = EdgesOf(edges);
+    write!(
+        f,
+        "{replicas} replica{s} healthy, but HAProxy's check fails on {of} (slot {slot} on {node}): \
+         does it answer x-haproxy.check there, and can "
+    )?;
+    match edges.is_empty() {
+        true => f.write_str("the edges connect to its node?"),
+        false => write!(f, "{of} connect to its node? Other edges do"),
+    }
+}
 
 impl fmt::Display for EdgesOf<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

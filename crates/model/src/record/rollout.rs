@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::TimeMs;
+use crate::id::ServiceName;
 use crate::rollout::{Direction, Trouble};
 use crate::update::{GateSpec, UpdateSpec};
 use crate::ways::RefusedBy;
@@ -51,12 +52,25 @@ pub struct RolloutRecord {
     pub setback: Option<Setback>,
     /// HAProxy's numbers, where the file has a gate.
     pub gate: Option<GateLook>,
+    /// A job that it waits for; none: it waits for none, or is past that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<JobLook>,
     /// Edges that do not serve the service as wanted, where its replicas are reached by another way
     /// in. Nothing follows from it: no other replica would mend that.
     #[serde(default, skip_serializing_if = "RefusedBy::is_empty")]
     pub refused_by: RefusedBy,
     /// What follows.
     pub answer: RolloutAnswer,
+}
+
+/// A job without whose end no replica of the new template may start.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobLook {
+    /// The job.
+    pub service: ServiceName,
+    /// How it failed; none: it is to run, or runs.
+    #[serde(default)]
+    pub failed: Option<Trouble>,
 }
 
 /// Where a rollout stands.
@@ -131,6 +145,11 @@ pub enum RolloutAnswer {
     Interrupted,
     /// Not all replicas of the new template serve yet.
     WaitsForReplicas,
+    /// A job must complete before a replica of the new template may start.
+    WaitsForJob {
+        /// The job.
+        service: ServiceName,
+    },
     /// The batch is watched.
     Monitors {
         /// Until when.
@@ -164,7 +183,11 @@ impl RolloutAnswer {
     pub fn stays(&self) -> bool {
         matches!(
             self,
-            Self::WaitsForReplicas | Self::Monitors { .. } | Self::Delays { .. } | Self::Holds
+            Self::WaitsForReplicas
+                | Self::WaitsForJob { .. }
+                | Self::Monitors { .. }
+                | Self::Delays { .. }
+                | Self::Holds
         )
     }
 }

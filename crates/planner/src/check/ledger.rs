@@ -207,6 +207,7 @@ impl Ledger {
 /// CPU and memory that a replica reserves.
 fn reserves(service: &ServicePlan, replica: &Replica) -> (u128, u128) {
     let spec = service.templates.get(&replica.template);
+    let spec = spec.filter(|_| replica.ended.is_none());
     spec.map_or((0, 0), |spec| {
         let cpu_milli = match replica.paused {
             true => 0,

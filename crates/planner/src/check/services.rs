@@ -79,7 +79,7 @@ fn sick_ones_stay_only_in_need(pair: &Pair<'_>, sick: Option<&Replica>) -> Verdi
 
 /// 3: what is given up by choice leaves enough that serves, and a replacement is there first.
 fn changes_keep_serving(view: &View<'_>, pair: &Pair<'_>) -> Verdict {
-    let replicas = || pair.after().filter(|now| !now.paused);
+    let replicas = || pair.after().filter(|now| !now.rests());
     let given: Vec<&Replica> = replicas()
         .filter(|now| {
             let was = pair.was(now);
@@ -96,6 +96,10 @@ fn changes_keep_serving(view: &View<'_>, pair: &Pair<'_>) -> Verdict {
     let Some(spec) = in_force(view.input, pair) else {
         return Ok(());
     };
+    // A job serves nobody, and one try ends before the next begins.
+    if spec.job.is_some() {
+        return Ok(());
+    }
     let terms = Terms::of(pair, spec);
     let (key, target) = (pair.key, pair.new.map_or(0, |service| service.target));
     let mut by_choice = given

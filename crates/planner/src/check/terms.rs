@@ -81,7 +81,7 @@ fn there(pair: &Pair<'_>) -> u32 {
     let mut nodes: BTreeMap<&NodeId, [u32; 2]> = BTreeMap::new();
     let before = pair.before().map(|was| (0, was));
     for (side, replica) in before.chain(pair.after().map(|now| (1, now))) {
-        if replica.leaving.is_none() && !replica.paused {
+        if replica.leaving.is_none() && !replica.rests() {
             nodes.entry(&replica.node).or_default()[side] += 1;
         }
     }

@@ -301,6 +301,13 @@ impl Held {
         self.fill();
     }
 
+    /// A replica stays on the node and holds nothing of it any more.
+    pub(crate) fn give_back(&mut self, wants: Resources) {
+        self.release(wants, &[]);
+        self.replicas += 1;
+        self.fill();
+    }
+
     /// Gives back what [`Self::reserve`] took.
     pub(crate) fn release(&mut self, wants: Resources, ports: &[PortBinding]) {
         self.replicas = self.replicas.saturating_sub(1);

@@ -141,7 +141,7 @@ fn add_rows<'a>(
             let node = cluster.held_mut(number);
             let spec = slot.before.and_then(|b| b.templates.get(&replica.template));
             if let Some(spec) = spec {
-                node.reserve(held(spec, replica.paused), &replica.ports);
+                node.reserve(held(spec, replica), &replica.ports);
             }
             node.up += sight.up;
             node.down += sight.down;
@@ -165,7 +165,7 @@ fn add_rows<'a>(
 
 /// Id of the template that the file asks for. Comparing with templates in use is much cheaper
 /// than hashing, and in a quiet cluster the first one fits.
-pub(super) fn wanted_template(before: Option<&Arc<ServicePlan>>, spec: &ServiceSpec) -> TemplateId {
+pub(crate) fn wanted_template(before: Option<&Arc<ServicePlan>>, spec: &ServiceSpec) -> TemplateId {
     let known = before.into_iter().flat_map(|before| &before.templates);
     let mut same = known.filter(|(_, known)| ***known == spec.container);
     same.next()

@@ -55,7 +55,7 @@ pub(crate) fn places(
         let (Some(number), Some(replica)) = (draft.rows[row].node, draft.replica(row)) else {
             continue;
         };
-        here[number] += u32::from(replica.leaving.is_none() && !replica.paused);
+        here[number] += u32::from(replica.leaving.is_none() && !replica.rests());
         let holds = |port: &PortBinding| fixed.values().any(|fixed| *fixed == port.host_port);
         // A standby goes on as the next one, or makes room for it.
         let goes = replica.leaving.is_some() || replica.paused;
@@ -143,7 +143,7 @@ pub(crate) fn fit(draft: &Draft<'_>, service: usize) -> u32 {
         let Some(replica) = draft.replica(row) else {
             continue;
         };
-        let one = u32::from(!replica.paused);
+        let one = u32::from(!replica.rests());
         match draft.rows[row].node {
             Some(number) => *ours[number].get_or_insert_default() += one,
             None => elsewhere += one,

@@ -21,6 +21,13 @@ pub fn recompute_rollout(look: &RolloutRecord) -> RolloutAnswer {
     if look.target == 0 && look.old == 0 {
         return RolloutAnswer::Finishes;
     }
+    if let Some(job) = &look.job {
+        let service = job.service.clone();
+        return match job.failed.clone() {
+            Some(why) => RolloutAnswer::Fails { why },
+            None => RolloutAnswer::WaitsForJob { service },
+        };
+    }
     match (serves(look), look.serving_since_ms) {
         (false, Some(_)) => RolloutAnswer::Interrupted,
         (true, None) => RolloutAnswer::Watches,

@@ -6,7 +6,7 @@ use longshore_model::spec::{UpdateOrder, UpdateSpec};
 
 use super::old_template;
 use crate::draft::Draft;
-use crate::{place, progress};
+use crate::{jobs, place, progress};
 
 /// What a rollout allows for now.
 #[derive(Debug)]
@@ -47,7 +47,12 @@ impl Terms {
             UpdateOrder::Auto => forced,
         };
         Self {
-            allowed: going.map_or(u32::MAX, |rollout| rollout.allowed),
+            // Nothing is exchanged before the job that goes first has completed.
+            allowed: match (jobs::awaited(draft, service), going) {
+                (Some(_), _) => 0,
+                (None, Some(rollout)) => rollout.allowed,
+                (None, None) => u32::MAX,
+            },
             passed: rollout.map_or(u32::MAX, |rollout| rollout.passed),
             stop_first,
             gated: spec.gate.is_some() && going.is_some_and(|rollout| rollout.from.is_some()),

@@ -51,7 +51,9 @@ pub(super) fn victim(draft: &Draft<'_>, row: usize, on_node: &[u32], stopped: bo
     let proven = !stopped || is_outdated(draft, draft.rows[row].service, row);
     let seen = &draft.rows[row];
     let state = match seen.condition {
-        Condition::Failed(_) | Condition::Lost | Condition::Unhealthy => VictimState::Broken,
+        Condition::Failed(_) | Condition::Completed | Condition::Lost | Condition::Unhealthy => {
+            VictimState::Broken
+        }
         Condition::Starting => VictimState::Starting,
         Condition::Unknown => VictimState::Unknown,
         Condition::Healthy if !draft.serves(row) => VictimState::Idle,

@@ -8,7 +8,9 @@ use longshore_model::autoscale::{Behavior, RateAmount, RatePolicy};
 use longshore_model::depends::Until;
 use longshore_model::plan::ScaleChange;
 use longshore_model::reason::ScaleCause;
-use longshore_model::spec::{PlacementPolicy, Resources, ServiceMode, UpdateOrder, Weights};
+use longshore_model::spec::{
+    JobSpec, PlacementPolicy, Resources, ServiceMode, UpdateOrder, Weights,
+};
 use longshore_model::*;
 use longshore_planner::RebalanceMode;
 use proptest::prelude::*;
@@ -82,7 +84,18 @@ fn shaped(service: usize, image: u8, replicas: u32, shape: u8) -> ServiceSpec {
         };
         spec.depends_on.insert(SERVICES[1].parse().unwrap(), until);
     }
-    if bit(4) {
+    if service == 0 && bit(6) && bit(3) {
+        let until = Until::Completed;
+        spec.depends_on.insert(SERVICES[2].parse().unwrap(), until);
+    }
+    if service == 2 && bit(6) {
+        spec.job = Some(JobSpec {
+            tries_max: u32::from(shape & 3),
+        });
+        (spec.autoscale, spec.replicas) = (None, 1);
+        spec.container.ports.clear();
+    }
+    if bit(4) || spec.job.is_some() {
         spec.routes.clear();
     }
     if bit(5) {
@@ -235,7 +248,7 @@ fn full(world: &World, service: &ServiceKey) -> bool {
     };
     let asked = spec.container.resources.cpu_reserved_milli;
     let free = |node: &NodeId| {
-        let holds = |r: &&std::sync::Arc<plan::Replica>| r.node == *node && !r.paused;
+        let holds = |r: &&std::sync::Arc<plan::Replica>| r.node == *node && !r.rests();
         let here = world.plan.replicas().filter(holds);
         let used: u64 = here
             .map(|r| {
@@ -304,10 +317,12 @@ fn unsettled(world: &World) -> Vec<String> {
                 .iter()
                 .any(|r| matches!(r, Reason::Unplaceable { .. }));
         // A rollout that failures stopped waits for a person, once all that leaves is gone.
-        let stopped = report
-            .waits
-            .iter()
-            .any(|r| matches!(r, Reason::RolloutPaused { .. } | Reason::RolledBack { .. }));
+        let stopped = report.waits.iter().any(|r| {
+            matches!(
+                r,
+                Reason::RolloutPaused { .. } | Reason::RolledBack { .. } | Reason::JobFailed { .. }
+            )
+        });
         let stopped = stopped && report.leaving == 0;
         if !((settled || waits_for_room) && desired || stopped) {
             wrong.push(format!("{service} wants {target}: {report:?}"));

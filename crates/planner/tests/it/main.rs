@@ -16,6 +16,7 @@ mod facts;
 mod filters;
 mod found;
 mod hostile;
+mod jobs;
 mod laws;
 mod placing;
 mod reach;

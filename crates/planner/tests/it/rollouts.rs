@@ -81,6 +81,7 @@ fn looks(world: &World) -> Vec<&'static str> {
             RolloutAnswer::Watches => "watches",
             RolloutAnswer::Interrupted => "interrupted",
             RolloutAnswer::WaitsForReplicas => "waits",
+            RolloutAnswer::WaitsForJob { .. } => "waits for a job",
             RolloutAnswer::Monitors { .. } => "monitors",
             RolloutAnswer::Passes => "passes",
             RolloutAnswer::Delays { .. } => "delays",

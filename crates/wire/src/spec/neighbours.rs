@@ -72,6 +72,7 @@ pub(super) fn depends_to(on: &BTreeMap<ServiceName, Until>) -> HashMap<String, i
     let until = |until: &Until| match until {
         Until::Started => pb::Until::Started,
         Until::Healthy => pb::Until::Healthy,
+        Until::Completed => pb::Until::Completed,
     };
     on.map(|(name, what)| (name.to_string(), until(what).into()))
         .collect()
@@ -85,6 +86,7 @@ pub(super) fn depends_from(
         let until = match pb::Until::try_from(until) {
             Ok(pb::Until::Started) => Until::Started,
             Ok(pb::Until::Healthy) => Until::Healthy,
+            Ok(pb::Until::Completed) => Until::Completed,
             _ => return Err(invalid("depends_on", "waits for what is not known")),
         };
         Ok((ServiceName::new(name).map_err(named("depends_on"))?, until))

@@ -186,7 +186,7 @@ impl Core {
                 continue;
             }
             let waits = tracked.op.is_some() || tracked.retry_at_ms > now_ms;
-            if waits || tracked.state == ReplicaState::Failed {
+            if waits || tracked.is_over() {
                 continue;
             }
             if let Some(container) = &tracked.container {
@@ -205,7 +205,13 @@ impl Core {
                 if is_up {
                     continue;
                 }
-            } else if let Err(reason) = self.place.policy.check(&wanted.spec) {
+            }
+            if tracked.has_ended() {
+                continue;
+            }
+            if tracked.container.is_none()
+                && let Err(reason) = self.place.policy.check(&wanted.spec)
+            {
                 tracked.fail(reason);
                 continue;
             }

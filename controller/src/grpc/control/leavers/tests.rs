@@ -41,6 +41,7 @@ fn leaves(id: u64, deadline_ms: Option<TimeMs>) -> Replica {
         stop: false,
         paused: false,
         woken: None,
+        ended: None,
     }
 }
 

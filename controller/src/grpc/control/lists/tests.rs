@@ -71,6 +71,7 @@ fn replica() -> Replica {
         stop: false,
         paused: false,
         woken: None,
+        ended: None,
     }
 }
 

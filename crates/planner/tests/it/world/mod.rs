@@ -241,6 +241,8 @@ impl World {
         let present = self.desired.apps.get(&of);
         let mut services = present.map(|app| app.services.clone()).unwrap_or_default();
         services.insert(name.parse().unwrap(), Arc::new(spec));
+        // As the controller does it.
+        let services = job::with_runs(services);
         let app = App {
             name: of.clone(),
             revision: present.map_or(0, |app| app.revision) + 1,
@@ -465,11 +467,11 @@ impl World {
         }
     }
 
-    /// Replicas of a service that do not leave, without standbys.
+    /// Replicas of a service that do not leave, without those that rest.
     pub(crate) fn active(&self, name: &str) -> Vec<&Replica> {
         let replicas = self.replicas(name).into_iter();
         replicas
-            .filter(|r| r.leaving.is_none() && !r.paused)
+            .filter(|r| r.leaving.is_none() && !r.rests())
             .collect()
     }
 
@@ -549,7 +551,12 @@ fn obey(sim: &mut SimNode, broken: &[String], now: u64) {
         None => false,
     });
     for assigned in assignment.replicas.iter().filter(|r| !r.stop) {
-        let image = &assignment.templates[&assigned.template].image;
+        let template = &assignment.templates[&assigned.template];
+        let image = &template.image;
+        let ends = template.job.is_some() && !image.starts_with("slow");
+        if assigned.ended && !sim.containers.contains_key(&assigned.id) {
+            continue;
+        }
         let Some(status) = sim.containers.get_mut(&assigned.id) else {
             sim.containers.insert(assigned.id, status(assigned.id, now));
             continue;
@@ -558,6 +565,7 @@ fn obey(sim: &mut SimNode, broken: &[String], now: u64) {
             ReplicaState::Assigned => ReplicaState::Starting,
             ReplicaState::Starting if broken.contains(image) => ReplicaState::Failed,
             ReplicaState::Starting => ReplicaState::Healthy,
+            ReplicaState::Healthy if ends => ReplicaState::Completed,
             ReplicaState::Healthy if assigned.paused => ReplicaState::Paused,
             ReplicaState::Paused if !assigned.paused => ReplicaState::Starting,
             other => other,
