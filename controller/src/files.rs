@@ -2,7 +2,7 @@
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
 
 /// Failure of a file operation.
@@ -126,9 +126,44 @@ pub fn lock(path: &Path) -> Result<File, FileError> {
     }
 }
 
+/// Gives the files of a directory to whom the directory belongs, so that what an administrator makes
+/// there can be used by the service's user. Nothing happens to files that are its owner's already.
+///
+/// # Errors
+/// [`FileError`] names the first file that could not be given away.
+pub fn give_to_owner(dir: &Path) -> Result<(), FileError> {
+    let read = failed("cannot read", dir);
+    let owner = std::fs::metadata(dir).map_err(&read)?;
+    for entry in std::fs::read_dir(dir).map_err(&read)? {
+        let path = entry.map_err(&read)?.path();
+        let found = std::fs::symlink_metadata(&path).map_err(failed("cannot read", &path))?;
+        let is_given = (found.uid(), found.gid()) == (owner.uid(), owner.gid());
+        if found.is_file() && !is_given {
+            let cannot = failed("cannot give to the directory's owner", &path);
+            lchown(&path, Some(owner.uid()), Some(owner.gid())).map_err(cannot)?;
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn files_become_those_of_whom_the_directory_belongs_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store");
+        std::fs::write(&path, "").unwrap();
+        give_to_owner(dir.path()).unwrap();
+        // Who is not root can give nothing away.
+        if std::fs::metadata(&path).unwrap().uid() == 0 {
+            lchown(dir.path(), Some(4_242), Some(4_243)).unwrap();
+            give_to_owner(dir.path()).unwrap();
+            let found = std::fs::metadata(&path).unwrap();
+            assert_eq!((found.uid(), found.gid()), (4_242, 4_243));
+        }
+    }
 
     #[test]
     fn secrets_are_for_their_owner_only() {

@@ -78,18 +78,25 @@ pub enum RestoreError {
 pub fn restore(wanted: &Restore) -> Result<String, RestoreError> {
     let copy = read(&wanted.file)?;
     let dir = DataDir::new(&wanted.data_dir);
-    let name = dir.path().display().to_string();
     files::private_dir(dir.path())?;
+    let restored = into(&dir, &copy, wanted.replace);
+    // Also of what did not succeed: the lock is made by it.
+    files::give_to_owner(dir.path())?;
+    restored
+}
+
+fn into(dir: &DataDir, copy: &Copy, replace: bool) -> Result<String, RestoreError> {
+    let name = dir.path().display().to_string();
     // Held by a controller that runs.
     let _lock = files::lock(&dir.lock())?;
     if dir.ca().exists() && files::read(&dir.ca())?.trim() != copy.ca.trim() {
         return Err(RestoreError::OtherCluster(name));
     }
-    if dir.store().exists() && !wanted.replace {
+    if dir.store().exists() && !replace {
         return Err(RestoreError::Exists(name));
     }
     let ca = ClusterCa::load(&copy.about.cluster, &copy.ca, &copy.ca_key)?;
-    let generation = next_generation(&dir, &copy.about);
+    let generation = next_generation(dir, &copy.about);
     let made = dir.store().with_extension("restoring");
     files::remove(&made)?;
     let advertise = {
@@ -100,7 +107,7 @@ pub fn restore(wanted: &Restore) -> Result<String, RestoreError> {
     };
     files::write_private(&dir.ca_key(), copy.ca_key.as_bytes())?;
     if !dir.server().exists() {
-        issue_server(&dir, &ca, &advertise, SystemTime::now())?;
+        issue_server(dir, &ca, &advertise, SystemTime::now())?;
     }
     let aside = put(&made, &dir.store())?;
     files::write_private(&dir.ca(), copy.ca.as_bytes())?;
@@ -111,7 +118,7 @@ pub fn restore(wanted: &Restore) -> Result<String, RestoreError> {
     });
     Ok(format!(
         "cluster {}: restored in {name}, {} rows, cluster generation {generation}\n{aside}next:\n  \
-         controller run --data-dir {name}\n",
+         start the controller again; by hand: controller run --data-dir {name}\n",
         copy.about.cluster, copy.about.rows
     ))
 }
