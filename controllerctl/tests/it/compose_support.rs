@@ -133,7 +133,7 @@ fn modes_that_end_are_refused_with_their_reason() {
     taken(of("replicated"));
     taken(of("global"));
     taken(of("replicated-job"));
-    assert!(refused(of("global-job")).contains("write mode: replicated-job"));
+    assert!(refused(of("global-job")).contains("a job is run once"));
     assert!(refused(of("globl")).contains("did you mean `global`?"));
 }
 

@@ -60,7 +60,7 @@ fn what_only_services_that_stay_up_have_is_refused() {
     let table = [
         ("ports: [\"80:80\"]", "so it publishes no ports"),
         (
-            "x-autoscale: { max: 3, cpu: 60% }",
+            "x-autoscale: { max: 3, node_cpu: 60% }",
             "does not follow the load",
         ),
         ("deploy: { replicas: 2 }", "as one replica"),

@@ -67,7 +67,16 @@ pub(super) fn restart(word: &str, item: &Item<'_>, p: &mut Problems) -> u32 {
 }
 
 /// The same by `deploy.restart_policy`.
-pub(super) fn policy(fields: &mut Fields<'_>, p: &mut Problems) -> u32 {
+pub(super) fn policy(item: &Item<'_>, fields: &mut Fields<'_>, p: &mut Problems) -> u32 {
+    let mut paced = false;
+    for name in ["delay", "window"] {
+        let time: Option<Item<'_>> = fields.take(name);
+        paced |= time.and_then(|time| time.duration_ms(p)).is_some();
+    }
+    if paced {
+        let message = "pauses between tries grow from 1 s to 5 min";
+        p.warn("restart", item.key, &item.path, message).file();
+    }
     let conditions = [("none", true), ("on-failure", false), ("any", false)];
     let once = fields
         .take("condition")

@@ -93,7 +93,11 @@ fn permille(value: f64) -> u32 {
 /// what asks for less is said. Gives how often a job is started at most.
 pub(super) fn restart_policy(item: &Item<'_>, is_job: bool, p: &mut Problems) -> Option<u32> {
     let mut fields = item.fields(p)?;
-    let tries = is_job.then(|| job::policy(&mut fields, p));
+    if is_job {
+        let tries = job::policy(item, &mut fields, p);
+        fields.finish(p, &[]);
+        return Some(tries);
+    }
     let conditions = [("none", true), ("on-failure", false), ("any", false)];
     if let Some(i) = fields.take("condition")
         && i.choice(p, &conditions) == Some(true)
@@ -116,7 +120,7 @@ pub(super) fn restart_policy(item: &Item<'_>, is_job: bool, p: &mut Problems) ->
         p.warn("restart", item.key, &item.path, message).file();
     }
     fields.finish(p, &[]);
-    tries
+    None
 }
 
 /// `x-haproxy.gate`. `tcp`: the service has no requests, so response times are not measured.
