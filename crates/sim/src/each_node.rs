@@ -1,6 +1,7 @@
 //! Services with one replica on each node, and the judges of where they are: seeds from six million
 //! on.
 
+use longshore_model::job::Job;
 use longshore_model::node::Availability;
 use longshore_model::observe::EngineState;
 use longshore_model::plan::{Replica, Traffic};
@@ -57,7 +58,10 @@ pub(crate) fn off(world: &World, commit: &Commit<'_>, service: &Service) -> Opti
     // Of the old one, while nobody follows yet, nothing stays.
     let exchanges = adapter::of_service(commit.after, &service.key)
         .any(|r| r.leaving.as_ref().is_some_and(|l| l.reason.is_exchange()));
-    let whole = !(failing || waits || exchanges || wish.impossible);
+    // Its first ones wait for the job that goes first, and go without one that fails.
+    let job = adapter::job(commit.after, &service.key);
+    let first = wish.job.is_some() && !job.is_some_and(Job::completed);
+    let whole = !(failing || waits || exchanges || wish.impossible || first);
     for (id, node) in view.desired.nodes.iter().filter(|(_, n)| n.roles.worker) {
         let seen = adapter::node_seen(commit.observed, id);
         let speaks = seen.is_some_and(|s| commit.alive(&s.session) && s.engine == EngineState::Ok);
