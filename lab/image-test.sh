@@ -76,7 +76,9 @@ start_cluster() {
   ip address add "$address/32" dev lo
   "$bin/controller" init --data-dir "$work/controller" --cluster test --listen "$address:7443" \
     --advertise "$address" --context-out "$work/context.toml" >/dev/null
-  "$bin/controller" run --data-dir "$work/controller" >"$work/controller.log" 2>&1 &
+  # How full this machine's disk is, is not what is tested.
+  printf '[images]\ndisk_free_percent_min = 1\n' >"$work/controller.toml"
+  "$bin/controller" run --data-dir "$work/controller" --config "$work/controller.toml" >"$work/controller.log" 2>&1 &
   controller=$!
   ctl context import "$work/context.toml" --name test >/dev/null 2>&1
   until_so 30 ctl node ls
@@ -110,6 +112,35 @@ push() {
   answer=$(ctl image push "$image" -o json 2>"$work/push.log") || die "$1: $(tail -n 3 "$work/push.log")"
   bytes=$(jq -er '.[0].bytes_sent' <<<"$answer") digest=$(jq -er '.[0].digest' <<<"$answer")
   say "$1: $bytes bytes sent in $((($(date +%s%N) - start) / 1000000)) ms"
+}
+
+# ahead: the node has what was pushed before anything runs it there.
+ahead() {
+  local start
+  start=$(date +%s%N)
+  ctl image push "$image" --node one -o json >"$work/ahead.json" 2>"$work/push.log" || die "$(tail -n 3 "$work/push.log")"
+  has "$(name_there)" || wrong "the engine lacks what was fetched ahead"
+  say "fetched ahead by hand: after $((($(date +%s%N) - start) / 1000000)) ms"
+  ctl node ps one 2>&1 | grep -q "$image:latest here: .* asked for it" || wrong "node ps does not say what was fetched ahead"
+}
+name_there() { echo "longshore.local/$image:sha256-${digest#sha256:}"; }
+
+# Steps that need BuildKit, where a client of docker's is here that can.
+buildkit() {
+  local code=0
+  mkdir "$work/kit"
+  printf 'hunter2' >"$work/kit/pw"
+  printf 'FROM longshore-engine-test:1\nRUN --mount=type=cache,target=/c --mount=type=secret,id=pw cat /run/secrets/pw | wc -c >/n\n' \
+    >"$work/kit/Dockerfile"
+  printf 'name: kit\nservices:\n  web: { build: { context: ., secrets: [pw] } }\nsecrets: { pw: { file: ./pw } }\n' >"$work/kit/compose.yaml"
+  ctl build -f "$work/kit/compose.yaml" --push -o json >"$work/kit.json" 2>"$work/kit.log" || code=$?
+  if [ $code = 0 ]; then
+    say "built with BuildKit: a cache and a secret mounted; pushed as $(jq -r '.[0].digest' "$work/kit.json" | head -c 19)"
+  elif grep -q "needs BuildKit" "$work/kit.log"; then
+    say "skipped: BuildKit: $(grep -m 1 -o 'needs BuildKit.*' "$work/kit.log")"
+  else
+    wrong "BuildKit: $(tail -n 5 "$work/kit.log")"
+  fi
 }
 
 # runs DIGEST: the one replica is healthy and has that image.
@@ -184,11 +215,11 @@ forget() {
   until_so 60 none_left
   # By name: an engine with the containerd store does not list an image of which it has a layer
   # from elsewhere, compressed.
-  for name in "$image:latest" "longshore.local/$image:sha256-${digest#sha256:}" "$registry/$image@$digest"; do
+  for name in "$image:latest" "$(name_there)" "$registry/$image@$digest"; do
     engine -X DELETE "http://engine/images/$name?force=1" >/dev/null || true
   done
   engine -X POST http://engine/images/prune >/dev/null
-  ! has "longshore.local/$image:sha256-${digest#sha256:}" || die "the engine still has $image"
+  ! has "$(name_there)" || die "the engine still has $image"
 }
 has() { engine -o "$work/body" "http://engine/images/$1/json"; }
 # came WORD: how the engine got what runs. A pull leaves the registry's name, a load none.
@@ -223,7 +254,9 @@ ctl build -f "$work/app/compose.yaml" >"$work/build.log" 2>&1 || die "cannot bui
 push "another small layer of $small_bytes bytes"
 [ "$bytes" -le $((small_bytes * 12 / 10)) ] || wrong "$bytes bytes are more than 1.2 times the layer"
 [ "$first" != "$digest" ] || wrong "the same digest for another image"
-apply "rolled on to it"
+ahead
+apply "rolled on to it, which is there"
+buildkit
 forget
 within agent "$agent"
 kill "$agent"

@@ -24,7 +24,7 @@ use crate::contents::Contents;
 use crate::fleet::Fleet;
 use crate::guests::Guests;
 use crate::history::{self, History};
-use crate::images::Catalog;
+use crate::images::{Board, Catalog};
 use crate::reconcile::names::Directory;
 use crate::reconcile::observe::Watch;
 use crate::secrets::Secrets;
@@ -107,6 +107,8 @@ pub struct Cluster {
     secrets: ArcSwap<Secrets>,
     contents: ArcSwap<Contents>,
     images: ArcSwap<Catalog>,
+    /// Images that nodes are to have before they need them.
+    pub ahead: Board,
     view: ArcSwap<View>,
     planned: watch::Sender<()>,
     events: broadcast::Sender<Arc<StoredEvent>>,
@@ -197,6 +199,7 @@ impl Cluster {
             secrets: ArcSwap::from_pointee(secrets),
             contents: ArcSwap::from_pointee(Contents { all: contents }),
             images: ArcSwap::from_pointee(images),
+            ahead: Board::default(),
             sweep: Notify::new(),
             view: ArcSwap::from_pointee(view),
             planned: watch::Sender::new(()),

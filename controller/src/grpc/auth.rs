@@ -49,9 +49,8 @@ pub(super) fn rule(path: &str) -> Option<Rule> {
         }),
         ("longshore.images.v1.ImageService", method) => Rule::Operator(match method {
             "ListImages" | "ResolveImages" => Viewer,
-            "MissingBlobs" | "UploadBlob" | "RecordImage" | "RemoveImage" | "PruneImages" => {
-                Deployer
-            }
+            "MissingBlobs" | "UploadBlob" | "RecordImage" | "RemoveImage" | "PruneImages"
+            | "FetchImage" => Deployer,
             _ => return None,
         }),
         (

@@ -1,72 +1,109 @@
 //! Images that nodes should have before a replica is placed on them: of services that may grow, on
 //! nodes that would be chosen next. Pure.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use longshore_model::node::{Availability, Node};
 use longshore_model::observe::{EngineState, NodeObserved};
 use longshore_model::spec::{NodeAttribute, PullPolicy};
-use longshore_model::{Desired, ImageRef, NodeId, Observed, Plan, ServiceKey, ServiceSpec};
+use longshore_model::{Desired, NodeId, Observed, Plan, ServiceKey, ServiceSpec};
+
+use super::board::{Ahead, AheadWhy};
 
 /// Nodes beyond those that run a service that are to have its image.
 const NODES_MAX: usize = 8;
 /// Images that one node is to have.
 const IMAGES_MAX: usize = 16;
 
-/// One image that a node should have.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ahead {
-    /// Which.
-    pub image: ImageRef,
-    /// For which service.
-    pub service: ServiceKey,
-    /// How many replicas that may yet have.
-    pub room: u32,
+/// How much a service may yet place: what its autoscaler may ask for beyond what it has, and the
+/// warm standbys that are missing by then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Room {
+    replicas: u32,
+    standbys: u32,
+    /// Those that grow without a standby that waits for them.
+    cold: u32,
 }
 
-/// What each node should have, those of services with the most room first.
+/// What each node should have, those of services first that would have the most replicas wait for
+/// their image: a service with warm standbys grows by these before any image is needed.
 #[must_use]
-pub fn ahead(desired: &Desired, plan: &Plan, observed: &Observed) -> BTreeMap<NodeId, Vec<Ahead>> {
+pub(super) fn ahead(
+    desired: &Desired,
+    plan: &Plan,
+    observed: &Observed,
+) -> BTreeMap<NodeId, Vec<Ahead>> {
     let mut load: BTreeMap<&NodeId, usize> = BTreeMap::new();
     let replicas: Vec<_> = plan.replicas().collect();
     for replica in &replicas {
         *load.entry(&replica.node).or_default() += 1;
     }
-    let mut all: BTreeMap<NodeId, Vec<Ahead>> = BTreeMap::new();
+    let mut all: BTreeMap<NodeId, Vec<(Urgency, Ahead)>> = BTreeMap::new();
     for (key, _, spec) in desired.services() {
         let target = plan.services.get(&key).map_or(0, |service| service.target);
-        let room = room(spec, target);
-        if room == 0 || spec.container.pull_policy == PullPolicy::Never {
+        let stays = plan.replicas_of(&key).filter(|r| r.leaving.is_none());
+        let standbys = stays.filter(|r| r.paused).count();
+        let room = room(spec, target, u32::try_from(standbys).unwrap_or(u32::MAX));
+        let places = room.replicas.saturating_add(room.standbys);
+        if places == 0 || spec.container.pull_policy == PullPolicy::Never {
             continue;
         }
         let there: BTreeSet<&NodeId> = plan.replicas_of(&key).map(|r| &r.node).collect();
+        let why = match room.replicas {
+            0 => AheadWhy::Standby {
+                service: key.clone(),
+                replicas: room.standbys,
+            },
+            _ => AheadWhy::ScaleOut {
+                service: key.clone(),
+                replicas: places,
+            },
+        };
         let fits = |node: &&Node| {
             let seen = observed.nodes.get(&node.id);
             !there.contains(&node.id) && seen.is_some_and(|seen| fits(node, seen, spec))
         };
         let mut nodes: Vec<&Node> = desired.nodes.values().filter(fits).collect();
         nodes.sort_by_key(|node| (load.get(&node.id).copied().unwrap_or(0), &node.id));
-        let few = usize::try_from(room).unwrap_or(usize::MAX).min(NODES_MAX);
+        let few = usize::try_from(places).unwrap_or(usize::MAX).min(NODES_MAX);
         for node in nodes.into_iter().take(few) {
             let ahead = Ahead {
                 image: spec.container.image_ref(),
-                service: key.clone(),
-                room,
+                why: why.clone(),
             };
-            all.entry(node.id.clone()).or_default().push(ahead);
+            let urgency = (Reverse(room.cold), Reverse(places), key.clone());
+            all.entry(node.id.clone())
+                .or_default()
+                .push((urgency, ahead));
         }
     }
-    for images in all.values_mut() {
-        images.sort_by(|a, b| (b.room, &a.service).cmp(&(a.room, &b.service)));
+    let first = |mut images: Vec<(Urgency, Ahead)>| {
+        images.sort_by(|(a, _), (b, _)| a.cmp(b));
         images.truncate(IMAGES_MAX);
-    }
-    all
+        images.into_iter().map(|(_, ahead)| ahead).collect()
+    };
+    all.into_iter()
+        .map(|(node, images)| (node, first(images)))
+        .collect()
 }
 
-/// How many replicas more its autoscaler may ask for.
-fn room(spec: &ServiceSpec, target: u32) -> u32 {
-    let most = spec.autoscale.as_ref().map_or(0, |scaling| scaling.max);
-    most.saturating_sub(target)
+/// Cold growth, all places, then by name.
+type Urgency = (Reverse<u32>, Reverse<u32>, ServiceKey);
+
+/// What it may yet place beside its `target` and the `standbys` that it has.
+fn room(spec: &ServiceSpec, target: u32, standbys: u32) -> Room {
+    let (most, warm) = spec
+        .autoscale
+        .as_ref()
+        .map_or((0, 0), |scaling| (scaling.max, scaling.warm));
+    // Growth takes the standbys first; their places are filled up again.
+    let replicas = most.saturating_sub(target);
+    Room {
+        replicas,
+        standbys: warm.saturating_sub(standbys),
+        cold: replicas.saturating_sub(standbys),
+    }
 }
 
 /// Could the planner choose it? As its filters, but for what changes with every replica.
@@ -97,7 +134,7 @@ fn fits(node: &Node, seen: &NodeObserved, spec: &ServiceSpec) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::net::{IpAddr, Ipv4Addr};
     use std::sync::Arc;
 
@@ -109,9 +146,9 @@ mod tests {
     use crate::testing::service_spec;
 
     /// Nodes a, b, c and d, the last of another architecture; b is cordoned.
-    fn cluster(max: u32) -> (Desired, Observed) {
+    pub(crate) fn cluster(max: u32, warm: u32) -> (Desired, Observed) {
         let policy = format!(
-            r#"{{"min": 1, "max": {max}, "metrics": [], "window_ms": 1, "warmup_ms": 1,
+            r#"{{"min": 1, "max": {max}, "warm": {warm}, "metrics": [], "window_ms": 1, "warmup_ms": 1,
                 "scale_up": {{"stabilization_ms": 0, "tolerance": 0}},
                 "scale_down": {{"stabilization_ms": 0, "tolerance": 0}}}}"#
         );
@@ -170,7 +207,7 @@ mod tests {
     }
 
     fn told(max: u32, without: &[&str]) -> Vec<String> {
-        let (desired, mut observed) = cluster(max);
+        let (desired, mut observed) = cluster(max, 0);
         observed
             .nodes
             .retain(|id, _| !without.contains(&id.as_str()));
@@ -180,6 +217,35 @@ mod tests {
             assert_eq!(images[0].image.to_string(), "hello:1");
         }
         all.keys().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn standbys_that_are_missing_need_their_image_and_those_that_are_there_save_it() {
+        let (desired, observed) = cluster(0, 1);
+        let all = ahead(&desired, &Plan::default(), &observed);
+        let whys: Vec<_> = all
+            .values()
+            .flatten()
+            .map(|ahead| ahead.why.kind())
+            .collect();
+        assert_eq!(whys, ["standby"], "all that may serve do");
+        let spec = desired.services().next().unwrap().2;
+        let mut spec = ServiceSpec::clone(spec);
+        let policy = spec.autoscale.as_mut().unwrap();
+        (policy.max, policy.warm) = (5, 2);
+        let with = |replicas, standbys, cold| Room {
+            replicas,
+            standbys,
+            cold,
+        };
+        assert_eq!(room(&spec, 1, 0), with(4, 2, 4));
+        assert_eq!(
+            room(&spec, 1, 2),
+            with(4, 0, 2),
+            "two grow without an image"
+        );
+        assert_eq!(room(&spec, 5, 1), with(0, 1, 0));
+        assert_eq!(room(&spec, 9, 3), with(0, 0, 0));
     }
 
     #[test]

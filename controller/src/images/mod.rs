@@ -6,6 +6,7 @@
 
 mod ahead;
 mod blobs;
+mod board;
 mod manifest;
 mod retention;
 mod sweep;
@@ -19,8 +20,8 @@ use longshore_model::spec::Platform;
 use longshore_model::{ImageDigest, ImageName, TimeMs};
 use serde::{Deserialize, Serialize};
 
-pub use self::ahead::{Ahead, ahead};
 pub use self::blobs::{BlobError, Blobs, Encoding, ImagesConfig, Upload, Usage};
+pub use self::board::{Ahead, AheadState, AheadWhy, Board, Scene, Seen};
 pub use self::manifest::{ConfigError, MANIFEST_TYPE, build, read_config};
 pub use self::retention::{KEEP_TAGS, Kept, KeptKind, Needs, Verdicts, judge};
 pub use self::sweep::{Swept, needs, prune, run};

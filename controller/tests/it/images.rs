@@ -14,13 +14,13 @@ use crate::support::{Lab, app};
 /// A layer larger than several pieces.
 const LAYER_BYTES: usize = 300_000;
 
-struct Image {
+pub(crate) struct Image {
     layers: Vec<Vec<u8>>,
     config: Vec<u8>,
 }
 
 impl Image {
-    fn new(tops: &[u8]) -> Self {
+    pub(crate) fn new(tops: &[u8]) -> Self {
         let layers: Vec<Vec<u8>> = tops.iter().map(|byte| vec![*byte; LAYER_BYTES]).collect();
         let diff_ids: Vec<_> = layers.iter().map(|layer| ImageDigest::of(layer)).collect();
         let config = serde_json::json!({
@@ -84,7 +84,7 @@ async fn missing(lab: &Lab, image: &Image) -> Vec<String> {
 }
 
 /// Sends what is missing, and gives the image its name.
-async fn push(lab: &Lab, name: &str, image: &Image) -> (usize, pb::RecordImageResponse) {
+pub(crate) async fn push(lab: &Lab, name: &str, image: &Image) -> (usize, pb::RecordImageResponse) {
     let missing = missing(lab, image).await;
     for blob in image.layers.iter().chain([&image.config]) {
         let digest = ImageDigest::of(blob);

@@ -3,6 +3,7 @@
 // Helpers of tests fail a test by a panic, too.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod ahead;
 mod backup;
 mod cluster;
 mod disk;

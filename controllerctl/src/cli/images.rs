@@ -25,6 +25,12 @@ pub struct PushArgs {
     /// Images, by the names that they have in the engine here.
     #[arg(required = true, value_name = "IMAGE")]
     pub images: Vec<String>,
+    /// Have these nodes fetch it at once, before anything runs it there.
+    #[arg(long = "node", value_name = "NODE", add = ArgValueCandidates::new(complete::nodes))]
+    pub nodes: Vec<String>,
+    /// Of an image of several platforms, this one: linux/arm64.
+    #[arg(long, value_name = "OS/ARCH")]
+    pub platform: Option<String>,
 }
 
 /// `image rm`

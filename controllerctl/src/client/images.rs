@@ -47,6 +47,8 @@ calls! {
     remove_image = remove_image(RemoveImageRequest) -> RemoveImageResponse, "remove the image";
     /// Forgets what nothing needs.
     prune_images = prune_images(PruneImagesRequest) -> PruneImagesResponse, "prune images";
+    /// Has nodes fetch an image now.
+    fetch_image = fetch_image(FetchImageRequest) -> FetchImageResponse, "have nodes fetch the image";
     /// What names mean now.
     resolve_images = resolve_images(ResolveImagesRequest) -> ResolveImagesResponse, "resolve images";
 }

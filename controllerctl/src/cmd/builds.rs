@@ -146,7 +146,7 @@ pub(super) async fn perform(run: &Run, client: &mut Client, works: &[Work]) -> R
         if work.builds {
             build(&engine, work, &mut reporter).await?;
         }
-        let pushed = push::one(client, &engine, &work.image, &mut reporter).await?;
+        let pushed = push::one(client, &engine, (work.image.as_str(), None), &mut reporter).await?;
         push::said(&pushed);
     }
     reporter.finish();
@@ -214,7 +214,9 @@ pub(super) async fn run(run: &Run, args: &BuildArgs) -> Result<Exit, Failure> {
             build(&engine, &work, &mut reporter).await?;
             let digest = match &mut client {
                 Some(client) => {
-                    let pushed = push::one(client, &engine, &work.image, &mut reporter).await?;
+                    let pushed =
+                        push::one(client, &engine, (work.image.as_str(), None), &mut reporter)
+                            .await?;
                     Some(pushed.digest)
                 }
                 None => None,

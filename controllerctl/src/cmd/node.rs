@@ -8,6 +8,7 @@ use super::{Run, lists, millis, token};
 use crate::cli::{DrainArgs, LabelArgs, NodeCommand, NodesArgs, PsArgs, RmArgs};
 use crate::client::Client;
 use crate::failure::{Exit, Failure};
+use crate::output::images::NodeImage;
 use crate::output::outcome::NodeSet;
 use crate::output::rows::Of;
 use crate::output::{note, now_ms, print};
@@ -32,7 +33,8 @@ pub(super) async fn node(run: &Run, command: &NodeCommand) -> Result<Exit, Failu
                 all: false,
                 watch: args.watch,
             };
-            lists::replicas(run, &args).await
+            lists::replicas(run, &args).await?;
+            ahead(run, &args.node).await
         }
         NodeCommand::Join(args) => {
             let token = token::create(run, args).await?;
@@ -52,6 +54,21 @@ pub(super) async fn node(run: &Run, command: &NodeCommand) -> Result<Exit, Failu
         NodeCommand::Label(args) => label(run, args).await,
         NodeCommand::Rm(args) => remove(run, args).await,
     }
+}
+
+/// What these nodes fetch before it is needed there, for people.
+async fn ahead(run: &Run, nodes: &[String]) -> Result<Exit, Failure> {
+    use crate::cli::Format::{Table, Wide};
+    if matches!(run.out.format, Table | Wide) {
+        let mut client = run.connect(None).await?;
+        let all = client.nodes().await?;
+        for node in all.iter().filter(|node| nodes.contains(&node.id)) {
+            for image in node.images_ahead.iter().map(NodeImage::from) {
+                note(&printable(&format!("{}: {}", node.id, image.line())));
+            }
+        }
+    }
+    Ok(Exit::Done)
 }
 
 async fn set(

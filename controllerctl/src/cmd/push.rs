@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use longshore_model::spec::Platform;
 use longshore_proto::images::v1 as pb;
 use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
-use super::Run;
+use super::{Run, fetched, platform};
 use crate::cli::PushArgs;
 use crate::client::Client;
 use crate::engine::archive::{self, ArchiveError, Layer};
@@ -38,6 +39,8 @@ pub(super) struct Pushed {
     pub(super) bytes_sent: u64,
     /// The name meant something else before, or nothing.
     pub(super) changed: bool,
+    /// Nodes that have fetched it at once.
+    pub(super) nodes: Vec<String>,
 }
 
 impl From<ArchiveError> for Failure {
@@ -53,12 +56,16 @@ impl From<ArchiveError> for Failure {
 }
 
 pub(super) async fn push(run: &Run, args: &PushArgs) -> Result<Exit, Failure> {
+    let platform = args.platform.as_deref().map(platform::parse).transpose()?;
     let engine = Engine::connect().await?;
     let mut client = run.connect(None).await?;
     let mut done = Vec::new();
     let mut reporter = Reporter::new(run.out.progress, "Pushing");
     for name in &args.images {
-        done.push(one(&mut client, &engine, name, &mut reporter).await?);
+        let what = (name.as_str(), platform.as_ref());
+        let mut pushed = one(&mut client, &engine, what, &mut reporter).await?;
+        pushed.nodes = fetched::on_nodes(&mut client, &pushed, &args.nodes, &mut reporter).await?;
+        done.push(pushed);
     }
     reporter.finish();
     print(&run.out.list(&done, 0))?;
@@ -84,15 +91,19 @@ impl crate::output::Row for Pushed {
     }
 }
 
-/// Pushes one image and says so.
+/// Pushes one image, of one of its platforms, and says so.
 pub(super) async fn one(
     client: &mut Client,
     engine: &Engine,
-    name: &str,
+    (name, platform): (&str, Option<&Platform>),
     reporter: &mut Reporter,
 ) -> Result<Pushed, Failure> {
     let image = engine.image(name).await?;
     let image = image.ok_or_else(|| EngineError::NoImage(name.to_owned()))?;
+    let image = match platform {
+        Some(platform) => platform::of(engine, (name, image), platform, reporter).await?,
+        None => image,
+    };
     let result = send(client, engine, name, &image, reporter).await;
     if let Err(failure) = &result {
         reporter.say(name, None, Stage::Error, &failure.message);
@@ -151,6 +162,7 @@ async fn send(
         layers_sent: sent.layers,
         bytes_sent: sent.bytes,
         changed: recorded.changed,
+        nodes: Vec::new(),
     })
 }
 
@@ -180,10 +192,16 @@ async fn layers(
     let (found, mut ready) = mpsc::channel::<Layer>(1);
     let stream = StreamReader::new(Box::pin(engine.export(name)));
     let input = SyncIoBridge::new(stream);
-    let diff_ids = image.diff_ids.clone();
+    let (diff_ids, platform) = (image.diff_ids.clone(), image.platform.clone());
     let reader = tokio::task::spawn_blocking(move || {
         let hand_over = |layer| found.blocking_send(layer).map_err(|_| ArchiveError::Gone);
-        archive::read(input, &diff_ids, missing, &std::env::temp_dir(), hand_over)
+        archive::read(
+            input,
+            (diff_ids.as_slice(), platform.as_str()),
+            missing,
+            &std::env::temp_dir(),
+            hand_over,
+        )
     });
     while let Some(layer) = ready.recv().await {
         sent.layers += 1;

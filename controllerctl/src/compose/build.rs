@@ -34,8 +34,31 @@ pub struct Build {
     pub tags: Vec<String>,
     /// Images whose layers may be taken for steps.
     pub cache_from: Vec<String>,
+    /// Agents and keys of ssh for `RUN --mount=type=ssh`, as docker's client has them: `default`,
+    /// `id=path`.
+    pub ssh: Vec<String>,
+    /// Secrets for `RUN --mount=type=secret`, by id.
+    pub secrets: BTreeMap<String, BuildSecret>,
     /// `pull_policy: build`: even if the image is there.
     pub always: bool,
+}
+
+/// Where a secret of a build is.
+#[derive(Clone, PartialEq, Eq)]
+pub enum BuildSecret {
+    /// In a file.
+    File(PathBuf),
+    /// Itself.
+    Text(String),
+}
+
+impl std::fmt::Debug for BuildSecret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::File(path) => f.debug_tuple("File").field(path).finish(),
+            Self::Text(_) => f.write_str("Text(…)"),
+        }
+    }
 }
 
 /// Where the steps of a build stand.

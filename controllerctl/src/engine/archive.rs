@@ -11,6 +11,7 @@ use std::io::{self, BufReader, Read, Seek, Write};
 use std::path::Path;
 
 use data_encoding::HEXLOWER;
+use longshore_model::spec::Platform;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
@@ -70,6 +71,26 @@ struct Configuration {
     rootfs: RootFs,
 }
 
+/// The configuration of one of the images in an archive.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Member {
+    /// What it runs on.
+    pub platform: Platform,
+    /// SHA-256 of its layers' plain archives, lowest first.
+    pub diff_ids: Vec<String>,
+    /// `sha256:…` of the configuration.
+    pub config: String,
+}
+
+#[derive(Deserialize)]
+struct MemberConfiguration {
+    os: String,
+    architecture: String,
+    #[serde(default)]
+    variant: String,
+    rootfs: RootFs,
+}
+
 #[derive(Deserialize)]
 struct RootFs {
     diff_ids: Vec<String>,
@@ -84,20 +105,19 @@ enum Kind {
 }
 
 /// Reads an archive to its end: hands over each of the `missing` layers, once, and gives the
-/// configuration of the image whose layers are `diff_ids`. `directory` has room for a layer.
+/// configuration of the image whose layers are `diff_ids`, for `platform`. `directory` has room for a layer.
 ///
 /// # Errors
 /// [`ArchiveError`]
 pub fn read(
     input: impl Read,
-    diff_ids: &[String],
+    (diff_ids, platform): (&[String], &str),
     mut missing: BTreeSet<String>,
     directory: &Path,
     mut found: impl FnMut(Layer) -> Result<(), ArchiveError>,
 ) -> Result<Vec<u8>, ArchiveError> {
     let mut archive = tar::Archive::new(input);
-    let mut documents: BTreeMap<String, Vec<u8>> = BTreeMap::new();
-    let mut held = 0;
+    let mut documents = Documents::default();
     for entry in archive.entries().map_err(ArchiveError::Read)? {
         let mut entry = entry.map_err(ArchiveError::Read)?;
         if !entry.header().entry_type().is_file() {
@@ -110,15 +130,7 @@ pub fn read(
         let size = entry.header().size().map_err(ArchiveError::Read)?;
         let whole = io::Cursor::new(head).chain(&mut entry);
         if matches!(kind, Kind::Document) && size <= DOCUMENT_BYTES_MAX {
-            let mut text = Vec::new();
-            let mut whole = whole.take(DOCUMENT_BYTES_MAX);
-            whole.read_to_end(&mut text).map_err(ArchiveError::Read)?;
-            held += text.len();
-            if held > DOCUMENTS_BYTES_MAX {
-                let too_much = io::Error::other("it holds more than an image has");
-                return Err(ArchiveError::Read(too_much));
-            }
-            documents.insert(path, text);
+            documents.read(path, whole)?;
             continue;
         }
         let is_named =
@@ -142,13 +154,76 @@ pub fn read(
     if let Some(digest) = missing.first() {
         return Err(ArchiveError::Lacks(format!("layer {digest}")));
     }
-    configuration(&documents, diff_ids)
+    configuration(&documents.texts, (diff_ids, platform))
 }
 
-/// The configuration that names these layers: where there are several platforms, one of them does.
+/// Lists and configurations of an archive, by path.
+#[derive(Default)]
+struct Documents {
+    texts: BTreeMap<String, Vec<u8>>,
+    bytes: usize,
+}
+
+impl Documents {
+    fn read(&mut self, path: String, whole: impl Read) -> Result<(), ArchiveError> {
+        let mut text = Vec::new();
+        let mut whole = whole.take(DOCUMENT_BYTES_MAX);
+        whole.read_to_end(&mut text).map_err(ArchiveError::Read)?;
+        self.bytes += text.len();
+        if self.bytes > DOCUMENTS_BYTES_MAX {
+            let too_much = io::Error::other("it holds more than an image has");
+            return Err(ArchiveError::Read(too_much));
+        }
+        self.texts.insert(path, text);
+        Ok(())
+    }
+}
+
+/// Reads an archive to its end: which images are in it, by platform.
+///
+/// # Errors
+/// [`ArchiveError`]
+pub fn members(input: impl Read) -> Result<Vec<Member>, ArchiveError> {
+    let mut archive = tar::Archive::new(input);
+    let mut documents = Documents::default();
+    for entry in archive.entries().map_err(ArchiveError::Read)? {
+        let mut entry = entry.map_err(ArchiveError::Read)?;
+        let size = entry.header().size().map_err(ArchiveError::Read)?;
+        if !entry.header().entry_type().is_file() || size > DOCUMENT_BYTES_MAX {
+            continue;
+        }
+        let path = entry.path().map_err(ArchiveError::Read)?;
+        let path = path.to_string_lossy().into_owned();
+        let head = head(&mut entry).map_err(ArchiveError::Read)?;
+        if matches!(kind(&head), Kind::Document) {
+            documents.read(path, io::Cursor::new(head).chain(&mut entry))?;
+        }
+    }
+    // What builders say of an image is kept as one of an unknown platform.
+    let member = |text: &Vec<u8>| {
+        let read: MemberConfiguration = serde_json::from_slice(text).ok()?;
+        let platform = parsed(&read).filter(|platform| &*platform.os != "unknown")?;
+        Some(Member {
+            platform,
+            diff_ids: read.rootfs.diff_ids,
+            config: digest(text),
+        })
+    };
+    Ok(documents.texts.values().filter_map(member).collect())
+}
+
+fn parsed(read: &MemberConfiguration) -> Option<Platform> {
+    let (os, arch, variant) = (&read.os, &read.architecture, &read.variant);
+    Platform::parse(&match variant.as_str() {
+        "" => format!("{os}/{arch}"),
+        _ => format!("{os}/{arch}/{variant}"),
+    })
+}
+
+/// The configuration that names these layers, for this platform: where there are several, one does.
 fn configuration(
     documents: &BTreeMap<String, Vec<u8>>,
-    diff_ids: &[String],
+    (diff_ids, platform): (&[String], &str),
 ) -> Result<Vec<u8>, ArchiveError> {
     let lacks = |what: &str| ArchiveError::Lacks(what.to_owned());
     let list = documents.get("manifest.json");
@@ -159,8 +234,19 @@ fn configuration(
         let read = serde_json::from_slice::<Configuration>(text);
         read.is_ok_and(|read| read.rootfs.diff_ids == diff_ids)
     };
-    let mut texts = list.iter().filter_map(|one| documents.get(&one.config));
-    let found = texts.find(fits).cloned();
+    // Images of two platforms may have the same layers: none of a program.
+    let wanted = Platform::parse(platform);
+    let is_for = |text: &&Vec<u8>| {
+        let read = serde_json::from_slice(text)
+            .ok()
+            .and_then(|read| parsed(&read));
+        read == wanted
+    };
+    // The list may name the engine's own platform alone.
+    let listed = list.iter().filter_map(|one| documents.get(&one.config));
+    let texts: Vec<_> = listed.chain(documents.values()).filter(fits).collect();
+    let found = texts.iter().copied().find(|text| is_for(text));
+    let found = found.or(texts.first().copied()).cloned();
     found.ok_or_else(|| lacks("its configuration; if it was built anew meanwhile, push again"))
 }
 

@@ -8,9 +8,9 @@ use bollard::query_parameters::{BuildImageOptions, BuildImageOptionsBuilder};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::Engine;
 use super::context::{Context, ContextError};
-use super::dockerfile::{line_of_step, step};
+use super::dockerfile::{line_of_step, needs_buildkit, step};
+use super::{Engine, buildkit};
 use crate::compose::build::{Build, Dockerfile};
 use crate::failure::Failure;
 
@@ -37,15 +37,15 @@ impl From<ContextError> for Failure {
 
 /// What was said so far.
 #[derive(Default)]
-struct Output {
+pub(super) struct Output {
     rest: String,
-    last: VecDeque<String>,
+    pub(super) last: VecDeque<String>,
     step: Option<(usize, String)>,
 }
 
 impl Output {
     /// Takes what came, and says each line that is whole.
-    fn take(&mut self, text: &str, say: &mut impl FnMut(&str)) {
+    pub(super) fn take(&mut self, text: &str, say: &mut impl FnMut(&str)) {
         self.rest.push_str(text);
         while let Some(end) = self.rest.find(['\n', '\r']) {
             let line: String = self.rest.drain(..=end).collect();
@@ -86,6 +86,11 @@ impl Engine {
     ) -> Result<(), Failure> {
         let context = Context::new(build)?;
         let steps = context.steps.clone();
+        if let Some(need) = need(build, &steps) {
+            let client = buildkit::find().await;
+            let client = client.map_err(|why| no_buildkit(image, &need, &why))?;
+            return buildkit::build(&client, &self.host, (image, build), say).await;
+        }
         let (dockerfile, parts) = context.archive();
         let body = bollard::body_try_stream(ReceiverStream::new(parts));
         let options = options(image, build, &dockerfile);
@@ -108,6 +113,29 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// What in this build only BuildKit does; none: the engine's own builder does all of it.
+fn need(build: &Build, steps: &str) -> Option<String> {
+    if !build.secrets.is_empty() {
+        return Some("build.secrets".into());
+    }
+    if !build.ssh.is_empty() {
+        return Some("build.ssh".into());
+    }
+    let (line, what) = needs_buildkit(steps, &build.args)?;
+    Some(match &build.dockerfile {
+        Dockerfile::File(name) => format!("{what} ({}:{line})", build.context.join(name).display()),
+        Dockerfile::Inline(_) => format!("{what} (dockerfile_inline, line {line})"),
+    })
+}
+
+fn no_buildkit(image: &str, need: &str, why: &str) -> Failure {
+    let message = format!("cannot build {image}: {need} needs BuildKit, and {why}");
+    Failure::new(message).hint(format!(
+        "install docker's client with its buildx plugin here (Debian: docker-cli, docker-buildx); \
+         or build where they are: docker build -t {image} …, then: controllerctl push {image}"
+    ))
 }
 
 fn words(info: &BuildInfo) -> Option<String> {
@@ -179,14 +207,15 @@ fn failed(image: &str, build: &Build, steps: &str, output: &Output, error: Error
         _ => String::new(),
     };
     let mut details: Vec<String> = output.last.iter().cloned().collect();
-    let needs_buildkit = why.contains("BuildKit");
+    let is_unknown = why.contains("BuildKit");
     details.extend((!why.is_empty()).then(|| why.clone()));
     let failure = Failure::new(message).details(details);
     let failure = match why.is_empty() {
         true => failure.because(error),
         false => failure,
     };
-    match needs_buildkit {
+    // Something of BuildKit's that is not known here.
+    match is_unknown {
         true => failure.hint(format!(
             "this needs BuildKit, which docker's own client brings: docker build -t {image} …, then: \
              controllerctl push {image}"

@@ -3,6 +3,7 @@
 
 pub mod archive;
 pub mod build;
+mod buildkit;
 pub mod context;
 pub mod dockerfile;
 mod host;
@@ -67,6 +68,8 @@ impl From<EngineError> for Failure {
 #[derive(Clone)]
 pub struct Engine {
     docker: Docker,
+    /// As `DOCKER_HOST` has it.
+    host: String,
 }
 
 /// What the engine says of an image.
@@ -103,7 +106,10 @@ impl Engine {
         };
         let docker = docker.map_err(absent)?;
         let docker = docker.negotiate_version().await.map_err(absent)?;
-        Ok(Self { docker })
+        Ok(Self {
+            docker,
+            host: address,
+        })
     }
 
     /// Looks at an image. None: it has none of that name.

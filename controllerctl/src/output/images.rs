@@ -1,10 +1,12 @@
 //! Images as rows and as the JSON contract.
 
+use longshore_proto::control::v1 as control;
 use longshore_proto::images::v1 as pb;
 use serde::Serialize;
 
 use super::views::time;
 use super::{Row, Shown, age, size};
+use crate::text;
 
 /// `image ls`
 #[derive(Debug, Serialize)]
@@ -129,6 +131,66 @@ pub struct Removed {
     pub blobs: u32,
     /// What that frees.
     pub freed_bytes: u64,
+}
+
+/// An image that a node has or fetches before a replica needs it there.
+#[derive(Debug, Serialize)]
+pub struct NodeImage {
+    /// As the app's file names it.
+    pub image: String,
+    /// What it is; none: whatever its registry gives.
+    pub digest: Option<String>,
+    /// ordered, waiting, fetching, here, failed
+    pub state: String,
+    /// Why it failed, or what it waits for.
+    pub detail: Option<String>,
+    /// asked, `scale_out`, standby
+    pub why: String,
+    /// Who asked; else the service.
+    pub by: String,
+    /// Replicas that the service may yet place.
+    pub replicas: Option<u32>,
+}
+
+impl From<&control::NodeImage> for NodeImage {
+    fn from(image: &control::NodeImage) -> Self {
+        let filled = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        Self {
+            image: image.image.clone(),
+            digest: filled(&image.digest),
+            state: image.state.clone(),
+            detail: filled(&image.detail),
+            why: image.why.clone(),
+            by: image.by.clone(),
+            replicas: (image.replicas > 0).then_some(image.replicas),
+        }
+    }
+}
+
+impl NodeImage {
+    /// Why the node is to have it.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        let Self { by, .. } = self;
+        let replicas = text::replicas(self.replicas.unwrap_or(0));
+        match self.why.as_str() {
+            "asked" => format!("{by} asked for it"),
+            "standby" => format!("{by} may place {replicas} as warm standbys"),
+            _ => format!("{by} may place {replicas} more"),
+        }
+    }
+
+    /// One line.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let detail = self.detail.as_ref().map(|detail| format!(", {detail}"));
+        let (image, state) = (&self.image, &self.state);
+        format!(
+            "{image} {state}{}: {}",
+            detail.unwrap_or_default(),
+            self.reason()
+        )
+    }
 }
 
 /// As docker shows a digest, or whole.

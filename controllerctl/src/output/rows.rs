@@ -34,13 +34,24 @@ fn cores(milli: u64) -> String {
     format!("{}.{:02}", milli / 1000, milli % 1000 / 10)
 }
 
+/// Images that come before they are needed: how many are there, and what is wrong with others.
+fn ahead(images: &[pb::NodeImage]) -> String {
+    let here = images.iter().filter(|image| image.state == "here").count();
+    let others = images.iter().filter(|image| image.state != "here");
+    let others = others.map(|image| format!(", {} {}", image.image, image.state));
+    match images.len() {
+        0 => String::new(),
+        all => format!("{here} of {all}{}", others.collect::<String>()),
+    }
+}
+
 impl Row for Of<'_, pb::Node> {
     fn titles(wide: bool) -> Vec<&'static str> {
         let mut titles = vec![
             "NAME", "STATUS", "ROLES", "REPLICAS", "CPU", "RESERVED", "MEMORY", "RESERVED", "SEEN",
         ];
         if wide {
-            titles.extend(["ADDRESS", "LABELS", "ENGINE", "AGENT", "NOTE"]);
+            titles.extend(["ADDRESS", "LABELS", "ENGINE", "AGENT", "AHEAD", "NOTE"]);
         }
         titles
     }
@@ -99,6 +110,7 @@ impl Row for Of<'_, pb::Node> {
                 labels.join(",").into(),
                 Shown::from(&n.engine_version),
                 Shown::from(&n.agent_version),
+                ahead(&n.images_ahead).into(),
                 why.join("; ").into(),
             ]);
         }

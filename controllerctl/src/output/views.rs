@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::explained::Decision;
+use super::images::NodeImage;
 
 /// RFC 3339 in UTC; none for 0, which means never.
 #[must_use]
@@ -183,6 +184,8 @@ pub struct Node {
     pub problems: Vec<String>,
     /// What works there and will hurt, in words with the way out.
     pub advice: Vec<String>,
+    /// Images that it has or fetches before a replica needs them there.
+    pub images_ahead: Vec<NodeImage>,
 }
 
 /// How a node's drain goes.
@@ -243,6 +246,7 @@ impl From<&pb::Node> for Node {
             engine_labels: n.engine_labels.clone().into_iter().collect(),
             problems: n.problems.clone(),
             advice: n.advice.clone(),
+            images_ahead: n.images_ahead.iter().map(NodeImage::from).collect(),
         }
     }
 }

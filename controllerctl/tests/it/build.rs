@@ -87,6 +87,7 @@ fn the_long_form_is_taken_whole() {
         tags: vec!["acme/web:2".into()],
         cache_from: vec!["acme/web:1".into()],
         always: true,
+        ..Build::default()
     };
     assert_eq!(*build, wanted);
     let web = loaded.services.values().next().unwrap();
@@ -168,7 +169,27 @@ const WRONG: &[(&str, &str, &str)] = &[
         "build.tags[0]",
     ),
     ("{ cache_from: a }", "must be a list", "build.cache_from"),
-    ("{ secrets: [a] }", "not supported", "BuildKit"),
+    (
+        "{ secrets: [a] }",
+        "there is no secret \"a\"",
+        "build.secrets[0]",
+    ),
+    (
+        "{ secrets: [{ target: a }] }",
+        "names no secret",
+        "source: NAME",
+    ),
+    (
+        "{ secrets: [{ source: a, mode: 0400 }] }",
+        "not supported",
+        "--mount=type=secret",
+    ),
+    ("{ ssh: [\"a b\"] }", "is no agent of ssh", "write default"),
+    (
+        "{ ssh: { key: \"/a,b\" } }",
+        "is no agent of ssh",
+        "build.ssh",
+    ),
     ("{ privileged: true }", "not supported", "no rights"),
     (
         "{ platforms: [linux/amd64, linux/arm64] }",

@@ -44,6 +44,7 @@ fn node() {
         engine_labels: [(text("rack"), text("7"))].into(),
         problems: vec![text("no way to 10.213.0.0/16")],
         advice: vec![text("little disk: make room")],
+        images_ahead: Vec::new(),
     };
     insta::assert_snapshot!("node", json(&views::Node::from(&node)));
     let never = pb::Node {

@@ -6,6 +6,8 @@
 //! from there, they are loaded as one archive instead (`crate::runtime`).
 
 pub mod ahead;
+#[cfg(test)]
+mod ahead_tests;
 pub mod http;
 mod remote;
 pub mod serve;
@@ -13,6 +15,7 @@ pub mod serve;
 mod tests;
 
 use std::pin::Pin;
+use std::time::Duration;
 
 use futures_util::Stream;
 use longshore_model::{ImageDigest, ImageName, ImageRef};
@@ -80,8 +83,40 @@ pub trait ImageSource: Send + Sync + 'static {
     /// Tags of a repository.
     async fn tags(&self, repository: &str) -> Result<Option<Vec<String>>, SourceError>;
 
-    /// What this node may be asked to start next, most urgent first.
-    async fn ahead(&self) -> Result<Vec<ImageRef>, SourceError>;
+    /// What this node may be asked to start next, most urgent first. Says how it went with what
+    /// was said before; where that names all, the answer may wait so long for more.
+    async fn ahead(&self, seen: &[Seen], wait: Duration) -> Result<Vec<Wanted>, SourceError>;
+}
+
+/// An image that this node should have before it needs it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Wanted {
+    /// Which.
+    pub image: ImageRef,
+    /// When somebody asked for it by hand; 0: nobody did.
+    pub asked_ms: u64,
+}
+
+/// How far this node is with one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// Which.
+    pub wanted: Wanted,
+    /// How far.
+    pub stage: Stage,
+}
+
+/// How far this node is with an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stage {
+    /// For what.
+    Waiting(&'static str),
+    /// It comes.
+    Fetching,
+    /// It is here.
+    Here,
+    /// Why; it is tried again later.
+    Failed(String),
 }
 
 /// The name under which the engine of this host has an image.

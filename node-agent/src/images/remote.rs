@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
 
-use super::{Blob, ImageSource, Manifest, Pieces, SourceError};
+use super::{Blob, ImageSource, Manifest, Pieces, Seen, SourceError, Stage, Wanted};
 use crate::identity::NodeIdentity;
 use crate::join::dial;
 
@@ -142,18 +142,42 @@ impl ImageSource for Remote {
         Ok(found.map(|found| found.tags))
     }
 
-    async fn ahead(&self) -> Result<Vec<ImageRef>, SourceError> {
+    async fn ahead(&self, seen: &[Seen], wait: Duration) -> Result<Vec<Wanted>, SourceError> {
         let mut client = self.client().await?;
-        let found = ask(client.list_ahead(pb::ListAheadRequest {})).await?;
+        let request = pb::ListAheadRequest {
+            seen: seen.iter().map(seen_to_pb).collect(),
+            wait_ms: u32::try_from(wait.as_millis()).unwrap_or(u32::MAX),
+        };
+        let found = ask(client.list_ahead(request)).await?;
         let read = |image: pb::AheadImage| {
             let digest = image.digest.map(|digest| digest.parse()).transpose();
             let digest = digest.map_err(|e| SourceError::Refused(format!("a digest {e}")))?;
-            Ok(ImageRef {
-                name: image.image,
-                digest,
+            let name = image.image;
+            Ok(Wanted {
+                image: ImageRef { name, digest },
+                asked_ms: image.asked_ms,
             })
         };
         let images = found.map(|found| found.images).unwrap_or_default();
         images.into_iter().map(read).collect()
+    }
+}
+
+fn seen_to_pb(seen: &Seen) -> pb::AheadSeen {
+    let (state, detail) = match &seen.stage {
+        Stage::Waiting(why) => (pb::AheadState::Waiting, (*why).to_owned()),
+        Stage::Fetching => (pb::AheadState::Fetching, String::new()),
+        Stage::Here => (pb::AheadState::Here, String::new()),
+        Stage::Failed(why) => (pb::AheadState::Failed, why.clone()),
+    };
+    let Wanted { image, asked_ms } = &seen.wanted;
+    pb::AheadSeen {
+        image: Some(pb::AheadImage {
+            image: image.name.clone(),
+            digest: image.digest.clone().map(String::from),
+            asked_ms: *asked_ms,
+        }),
+        state: state.into(),
+        detail,
     }
 }

@@ -6,24 +6,19 @@ use std::sync::Arc;
 use ::http::{Method, Request, StatusCode};
 use futures_util::stream;
 use http_body_util::BodyExt as _;
-use longshore_model::{ImageDigest, ImageRef, ReplicaId, ReplicaState};
+use longshore_model::{ImageDigest, ImageRef};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::ahead::Ahead;
 use super::http::{Asked, asked, page, range};
 use super::serve::{answer, bind, serve};
 use super::*;
-use crate::reconcile::{Snapshot, View};
-use crate::runtime::fake::FakeRuntime;
 
 #[derive(Default)]
 struct Fake {
     manifests: BTreeMap<String, Manifest>,
     blobs: BTreeMap<ImageDigest, Vec<u8>>,
     away: bool,
-    ahead: Vec<ImageRef>,
     /// Breaks off after so many pieces.
     breaks_after: Option<usize>,
 }
@@ -63,11 +58,8 @@ impl ImageSource for Fake {
         Ok((!tags.is_empty()).then_some(tags))
     }
 
-    async fn ahead(&self) -> Result<Vec<ImageRef>, SourceError> {
-        match self.away {
-            true => Err(SourceError::Away("the test said so".into())),
-            false => Ok(self.ahead.clone()),
-        }
+    async fn ahead(&self, _: &[Seen], _: Duration) -> Result<Vec<Wanted>, SourceError> {
+        Ok(Vec::new())
     }
 
     async fn blob(
@@ -385,55 +377,4 @@ fn the_engine_of_a_node_has_an_image_by_what_it_is() {
     let pinned = local_name(&image("docker.io/shop/web:1", Some(&digest)));
     assert_eq!(pinned, format!("longshore.local/shop/web:sha256-{hex}"));
     assert_eq!(local_name(&image("nginx", None)), "nginx");
-}
-
-#[tokio::test(start_paused = true)]
-async fn images_come_ahead_one_by_one_and_after_what_is_wanted_now() {
-    let image = |name: &str| ImageRef {
-        name: name.into(),
-        digest: None,
-    };
-    let wanted = ["here:1", "nowhere:1", "next:1"].map(image);
-    let fake = Fake {
-        ahead: wanted.to_vec(),
-        ..Fake::default()
-    };
-    let runtime = Arc::new(FakeRuntime::with_images(&["here:1"]));
-    let (now, snapshots) = watch::channel(Snapshot::default());
-    let (here, reported) = watch::channel(Vec::new());
-    let ahead = Ahead {
-        source: Arc::new(fake),
-        runtime: Arc::clone(&runtime),
-        snapshots,
-        here,
-    };
-    let pulling = View {
-        id: ReplicaId(1),
-        state: ReplicaState::Pulling,
-        reason: None,
-        container: None,
-        started_ms: None,
-        healthy_ms: None,
-        restarts: 0,
-        exit: None,
-        address: None,
-        exposed: Default::default(),
-    };
-    now.send_modify(|now| now.replicas.push(pulling));
-    let mut failed = BTreeMap::new();
-    ahead.look(&mut failed).await;
-    assert_eq!(runtime.state().pulls, 0, "a replica waits for its image");
-    now.send_modify(|now| now.replicas.clear());
-    ahead.look(&mut failed).await;
-    assert_eq!(runtime.state().pulls, 2);
-    assert_eq!(*reported.borrow(), ["here:1", "next:1"]);
-    ahead.look(&mut failed).await;
-    assert_eq!(
-        runtime.state().pulls,
-        2,
-        "what did not come is not asked for at once"
-    );
-    tokio::time::advance(std::time::Duration::from_secs(601)).await;
-    ahead.look(&mut failed).await;
-    assert_eq!(runtime.state().pulls, 3);
 }

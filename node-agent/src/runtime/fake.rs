@@ -367,8 +367,11 @@ impl Runtime for FakeRuntime {
     }
 
     async fn pull(&self, image: &ImageRef) -> Result<(), RuntimeError> {
+        self.check()?.pulls += 1;
+        if image.name.starts_with("slow") {
+            std::future::pending::<()>().await;
+        }
         let mut state = self.check()?;
-        state.pulls += 1;
         if image.name.starts_with("nowhere") {
             return Err(error(ErrorKind::Refused));
         }

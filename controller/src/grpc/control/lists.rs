@@ -23,6 +23,7 @@ use super::jobs;
 use super::nodes::availability_word;
 use crate::cluster::{Cluster, View};
 use crate::explain::Clock;
+use crate::images;
 
 /// Words of a list of services.
 const SERVICES_MAX: usize = 256;
@@ -176,6 +177,12 @@ pub(super) fn nodes(cluster: &Cluster) -> Vec<pb::Node> {
     let (view, desired) = (cluster.view(), cluster.desired());
     let observed = cluster.fleet.snapshot();
     let (now_ms, none) = (cluster.now_ms(), Arc::default());
+    let scene = images::Scene {
+        desired: &desired,
+        plan: &view.plan,
+        observed: &observed,
+        now_ms,
+    };
     desired
         .nodes
         .values()
@@ -230,7 +237,24 @@ pub(super) fn nodes(cluster: &Cluster) -> Vec<pb::Node> {
                 engine_labels: seen.capacity.engine_labels.clone().into_iter().collect(),
                 problems: seen.problems.to_vec(),
                 advice: advice(seen),
+                images_ahead: images_ahead(cluster, &node.id, scene),
             }
+        })
+        .collect()
+}
+
+/// What a node is to have before it is needed there, and how far it is.
+fn images_ahead(cluster: &Cluster, node: &NodeId, scene: images::Scene<'_>) -> Vec<pb::NodeImage> {
+    let progress = cluster.ahead.progress(node, scene).into_iter();
+    progress
+        .map(|(ahead, state, detail)| pb::NodeImage {
+            digest: ahead.image.digest.map(String::from).unwrap_or_default(),
+            image: ahead.image.name,
+            state: state.to_string(),
+            detail,
+            why: ahead.why.kind().into(),
+            by: ahead.why.by(),
+            replicas: ahead.why.replicas(),
         })
         .collect()
 }

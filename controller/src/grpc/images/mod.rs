@@ -1,10 +1,11 @@
 //! `ImageService`: operators push images, look at them, remove them.
 
+mod fetch;
 mod source;
 mod upload;
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use longshore_model::image::{
     BLOBS_ASKED_MAX, IMAGE_CONFIG_BYTES_MAX, LAYERS_MAX, NAMES_ASKED_MAX,
@@ -35,7 +36,6 @@ pub(super) struct Images {
     blobs: Arc<Blobs>,
     uploads: Arc<Semaphore>,
     downloads: Arc<Semaphore>,
-    ahead: Arc<Mutex<source::Looked>>,
 }
 
 impl Images {
@@ -46,7 +46,6 @@ impl Images {
             blobs,
             uploads: Arc::new(Semaphore::new(uploads)),
             downloads: Arc::new(Semaphore::new(DOWNLOADS_MAX)),
-            ahead: Arc::default(),
         }
     }
 }
@@ -453,6 +452,14 @@ impl ImageService for Images {
         let (cluster, blobs) = (Arc::clone(&self.cluster), Arc::clone(&self.blobs));
         let work = move || prune(&cluster, &blobs, &request);
         blocking(work).await.map(Response::new)
+    }
+
+    async fn fetch_image(
+        &self,
+        request: Request<pb::FetchImageRequest>,
+    ) -> Result<Response<pb::FetchImageResponse>, Status> {
+        let by = auth::operator(&request)?;
+        self.order(&request.into_inner(), &by).map(Response::new)
     }
 
     async fn resolve_images(

@@ -1,13 +1,12 @@
 //! `ImageSourceService`: nodes fetch manifests and blobs.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Seek as _, SeekFrom};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use longshore_identity::Identity;
 use longshore_model::image::{CHUNK_BYTES_MAX, repository};
-use longshore_model::{ImageDigest, ImageName, NodeId};
+use longshore_model::{ImageDigest, ImageName};
 use longshore_proto::images::v1 as pb;
 use longshore_proto::images::v1::image_source_service_server::ImageSourceService;
 use tokio::io::AsyncReadExt as _;
@@ -17,34 +16,10 @@ use tonic::{Request, Response, Status};
 
 use super::super::{Refusal, auth, blocking, quoted};
 use super::{Images, digest, refused};
-use crate::images::{Ahead, Catalog, MANIFEST_TYPE, ahead};
+use crate::images::{Ahead, Catalog, MANIFEST_TYPE};
 
 /// Pieces that wait for one node: 256 KiB.
 const PIECES_MAX: usize = 4;
-
-/// How long one look at what nodes should have serves all of them.
-const LOOK_MS: u64 = 5_000;
-
-/// When that look was, and what it found.
-#[derive(Default)]
-pub(super) struct Looked {
-    at_ms: u64,
-    of: BTreeMap<NodeId, Vec<Ahead>>,
-}
-
-impl Images {
-    fn ahead_of(&self, node: &NodeId) -> Vec<Ahead> {
-        let now_ms = self.cluster.now_ms();
-        let looked = self.ahead.lock();
-        let mut looked = looked.unwrap_or_else(PoisonError::into_inner);
-        if looked.at_ms == 0 || now_ms.saturating_sub(looked.at_ms) >= LOOK_MS {
-            let (desired, view) = (self.cluster.desired(), self.cluster.view());
-            let of = ahead(&desired, &view.plan, &self.cluster.fleet.snapshot());
-            *looked = Looked { at_ms: now_ms, of };
-        }
-        looked.of.get(node).cloned().unwrap_or_default()
-    }
-}
 
 fn find<'c>(
     catalog: &'c Catalog,
@@ -147,10 +122,12 @@ impl ImageSourceService for Images {
             return Err(Status::permission_denied("only nodes may ask"));
         };
         let image = |ahead: Ahead| pb::AheadImage {
+            asked_ms: ahead.why.asked_ms(),
             image: ahead.image.name,
             digest: ahead.image.digest.map(String::from),
         };
-        let images = self.ahead_of(&node).into_iter().map(image).collect();
+        let images = self.ahead_of(&node, request.into_inner()).await?;
+        let images = images.into_iter().map(image).collect();
         Ok(Response::new(pb::ListAheadResponse { images }))
     }
 

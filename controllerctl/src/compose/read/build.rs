@@ -11,7 +11,7 @@ use super::container::image_reference;
 use super::engine::{extra_hosts, limited, positive_bytes};
 use super::files::beside;
 use super::item::{Fields, Item};
-use super::{Shared, keys};
+use super::{Shared, build_secrets, keys};
 
 /// Most entries of one list or map.
 const ENTRIES_MAX: usize = 256;
@@ -99,6 +99,12 @@ fn long(item: &Item<'_>, shared: &Shared<'_>, p: &mut Problems) -> Option<Build>
     build.platform = fields.take("platforms").and_then(|item| one(&item, p));
     build.tags = references(fields.take("tags"), p);
     build.cache_from = references(fields.take("cache_from"), p);
+    if let Some(item) = fields.take("ssh") {
+        build.ssh = build_secrets::ssh(&item, p);
+    }
+    if let Some(item) = fields.take("secrets") {
+        build.secrets = build_secrets::read(&item, shared, p);
+    }
     fields.finish(p, keys::BUILD);
     Some(build)
 }

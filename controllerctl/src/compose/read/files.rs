@@ -45,6 +45,8 @@ pub(super) struct Top<'a> {
 struct Used {
     read: BTreeMap<(FileKind, String), Option<FileContents>>,
     contents: ContentMap,
+    /// Secrets that builds are given; they stay here.
+    built: BTreeSet<String>,
 }
 
 /// All that the file declares.
@@ -214,7 +216,15 @@ impl<'a> Files<'a> {
 
     fn is_used(&self, kind: FileKind, name: &str) -> bool {
         let key = (kind, name.to_owned());
-        self.used.borrow().read.contains_key(&key)
+        let used = self.used.borrow();
+        let is_built = kind == FileKind::Secret && used.built.contains(name);
+        is_built || used.read.contains_key(&key)
+    }
+
+    /// A secret for a build; it is read when that runs.
+    pub(super) fn for_build(&self, name: &str) -> Option<&Top<'a>> {
+        self.used.borrow_mut().built.insert(name.to_owned());
+        self.tops.get(&(FileKind::Secret, name.to_owned()))
     }
 
     /// What no service names is not read; `elsewhere`: secrets that are used in another way.

@@ -74,6 +74,15 @@ pub(in super::super) const SERVICE: Reasons = &[
 
 const ATTESTATION: &str = "nobody reads what it would say of the image";
 
+/// What a service says of a secret of its build.
+pub(super) const BUILD_SECRET: Reasons = &[
+    ("gid", BUILD_SECRET_STEP),
+    ("mode", BUILD_SECRET_STEP),
+    ("uid", BUILD_SECRET_STEP),
+];
+
+const BUILD_SECRET_STEP: &str = "the step says so: RUN --mount=type=secret,id=…,uid=…,mode=…";
+
 /// What a service says of its build.
 pub(super) const BUILD: Reasons = &[
     (
@@ -89,14 +98,6 @@ pub(super) const BUILD: Reasons = &[
     ("privileged", "builds get no rights beyond the engine's own"),
     ("provenance", ATTESTATION),
     ("sbom", ATTESTATION),
-    (
-        "secrets",
-        "the engine's builder without BuildKit knows none: fetch what is secret outside of the build",
-    ),
-    (
-        "ssh",
-        "the engine's builder without BuildKit knows no agent: fetch what is needed before the build",
-    ),
     ("ulimits", "steps of a build get the engine's own"),
 ];
 

@@ -2,6 +2,7 @@
 
 mod autoscale;
 mod build;
+mod build_secrets;
 mod container;
 mod depends;
 mod deploy;

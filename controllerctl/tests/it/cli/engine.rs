@@ -25,6 +25,8 @@ pub(crate) enum Layout {
 pub(crate) struct Image {
     pub(crate) layers: Vec<Vec<u8>>,
     pub(crate) layout: Layout,
+    /// Layers of the same for linux/arm64/v8, that the engine does not take by itself.
+    pub(crate) arm: Vec<Vec<u8>>,
 }
 
 /// What it has and what it does wrong.
@@ -84,6 +86,13 @@ impl Image {
         config.to_string().into_bytes()
     }
 
+    pub(crate) fn arm_config(&self) -> Option<Vec<u8>> {
+        let ids: Vec<String> = self.arm.iter().map(|layer| digest(layer)).collect();
+        let config = serde_json::json!({ "architecture": "arm64", "os": "linux", "variant": "v8",
+            "rootfs": { "type": "layers", "diff_ids": ids } });
+        (!ids.is_empty()).then(|| config.to_string().into_bytes())
+    }
+
     fn archive(&self) -> Vec<u8> {
         let config = self.config();
         let hex = |bytes: &[u8]| digest(bytes).replace("sha256:", "");
@@ -121,6 +130,12 @@ impl Image {
             _ => format!("blobs/sha256/{}", hex(&config)),
         };
         files.push((of_config.clone(), config));
+        for layer in &self.arm {
+            files.push((format!("blobs/sha256/{}", hex(layer)), layer.clone()));
+        }
+        if let Some(config) = self.arm_config() {
+            files.push((format!("blobs/sha256/{}", hex(&config)), config));
+        }
         files.sort();
         let list = serde_json::json!([{ "Config": of_config, "RepoTags": [], "Layers": layers }]);
         files.push(("manifest.json".into(), list.to_string().into_bytes()));

@@ -66,6 +66,7 @@ impl ControlService for Fake {
             state: "ready".into(),
             availability: "active".into(),
             roles: vec!["worker".into()],
+            images_ahead: self.world().images.steps(),
             ..Default::default()
         };
         let others = self.world().nodes.clone();

@@ -6,52 +6,56 @@ use super::fake::Cluster;
 use super::{json, said};
 
 /// A controller, and an engine at a socket of its own.
-struct Both {
-    cluster: Cluster,
-    engine: Engine,
+pub(super) struct Both {
+    pub(super) cluster: Cluster,
+    pub(super) engine: Engine,
 }
 
 const SMALL: usize = 20_000;
 
-fn image(layout: Layout, seed: u64) -> Image {
+pub(super) fn image(layout: Layout, seed: u64) -> Image {
     let layers = vec![
         layer("base", 300_000, 1),
         layer("libs", 100_000, 2),
         layer("app", SMALL, seed),
     ];
-    Image { layers, layout }
+    Image {
+        layers,
+        layout,
+        arm: Vec::new(),
+    }
 }
 
 impl Both {
-    fn start() -> Self {
+    pub(super) fn start() -> Self {
         let cluster = Cluster::start();
         let engine = Engine::start(&cluster.dir.path().join("engine.sock"));
         cluster.fake.world().images.names.clear();
         Self { cluster, engine }
     }
 
-    fn run(&self, args: &[&str]) -> (i32, String, String) {
+    pub(super) fn run(&self, args: &[&str]) -> (i32, String, String) {
         let socket = self.cluster.dir.path().join("engine.sock");
         let mut command = self.cluster.ctl(args);
         command.env("DOCKER_HOST", format!("unix://{}", socket.display()));
         said(&mut command)
     }
 
-    fn document(&self, args: &[&str]) -> serde_json::Value {
+    pub(super) fn document(&self, args: &[&str]) -> serde_json::Value {
         let (code, out, err) = self.run(args);
         assert_eq!(code, 0, "{args:?}: {err}");
         serde_json::from_str(&out).unwrap()
     }
 
-    fn has(&self, name: &str, image: Image) {
+    pub(super) fn has(&self, name: &str, image: Image) {
         self.engine.state().images.insert(name.into(), image);
     }
 
-    fn calls(&self) -> Vec<String> {
+    pub(super) fn calls(&self) -> Vec<String> {
         std::mem::take(&mut self.engine.state().calls)
     }
 
-    fn write(&self, name: &str, text: &str) {
+    pub(super) fn write(&self, name: &str, text: &str) {
         std::fs::write(self.cluster.dir.path().join(name), text).unwrap();
     }
 }
@@ -241,7 +245,7 @@ fn images_are_listed_removed_and_pruned() {
 
 const FILE: &str = "name: shop\nservices:\n  web: { build: { context: ., args: { A: '1' } } }\n  db: { image: fine }\n";
 
-fn app() -> Both {
+pub(super) fn app() -> Both {
     let both = Both::start();
     both.write("compose.yaml", FILE);
     both.write(

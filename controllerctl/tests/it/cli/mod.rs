@@ -14,6 +14,7 @@ mod pages;
 mod parts;
 mod picks;
 mod prompts;
+mod pushes;
 mod rollouts;
 mod stores;
 mod tokens;

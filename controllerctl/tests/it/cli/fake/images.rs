@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use controllerctl::engine::archive::digest;
+use longshore_proto::control::v1 as control;
 use longshore_proto::images::v1 as pb;
 use pb::image_service_server::ImageService;
 
@@ -18,6 +19,33 @@ pub(crate) struct Images {
     pub(crate) wire_bytes: usize,
     /// Uploads of this kind of blob are refused: `layer`, `config`.
     pub(crate) refuses: Option<&'static str>,
+    /// What node1 says of an image that it is to fetch, one after the other: state and detail.
+    pub(crate) says: Vec<(&'static str, &'static str)>,
+    /// What it was told to fetch.
+    pub(crate) ordered: Option<(String, String)>,
+}
+
+impl Images {
+    /// What node1 fetches, one step further with each look.
+    pub(crate) fn steps(&mut self) -> Vec<control::NodeImage> {
+        let Some((image, digest)) = self.ordered.clone() else {
+            return Vec::new();
+        };
+        let (state, detail) = match self.says.len() {
+            0 => return Vec::new(),
+            1 => self.says[0],
+            _ => self.says.remove(0),
+        };
+        vec![control::NodeImage {
+            image,
+            digest,
+            state: state.into(),
+            detail: detail.into(),
+            why: "asked".into(),
+            by: "ana".into(),
+            replicas: 0,
+        }]
+    }
 }
 
 fn image(name: &str, config: &str) -> pb::Image {
@@ -51,6 +79,25 @@ impl ImageService for Fake {
         missing.retain(|digest| !blobs.contains_key(digest));
         missing.dedup();
         Ok(Response::new(pb::MissingBlobsResponse { missing }))
+    }
+
+    async fn fetch_image(
+        &self,
+        request: Request<pb::FetchImageRequest>,
+    ) -> Answer<pb::FetchImageResponse> {
+        Self::needs(&request, OperatorRole::Deployer)?;
+        let request = request.into_inner();
+        if request.nodes != ["node1"] {
+            return Err(Status::not_found(
+                "there is no node \"nowhere\": see node ls",
+            ));
+        }
+        let digest = format!("sha256:{}", "ab".repeat(32));
+        self.world().images.ordered = Some((request.name.clone(), digest.clone()));
+        Ok(Response::new(pb::FetchImageResponse {
+            name: request.name,
+            manifest_digest: digest,
+        }))
     }
 
     async fn upload_blob(
