@@ -1,11 +1,12 @@
 //! Compiles the `.proto` files in pure Rust: no protoc on build machines.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    const FILES: [&str; 4] = [
+    const FILES: [&str; 5] = [
         "longshore/spec/v1/spec.proto",
         "longshore/agent/v1/agent.proto",
         "longshore/control/v1/control.proto",
         "longshore/images/v1/images.proto",
+        "longshore/secrets/v1/secrets.proto",
     ];
     for file in FILES {
         println!("cargo:rerun-if-changed={file}");
@@ -26,6 +27,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             ".longshore.control.v1.Secret",
             ".longshore.control.v1.FileContents",
             ".longshore.control.v1.BackupResponse",
+            ".longshore.images.v1.GetCredentialsResponse",
+            ".longshore.secrets.v1.PutRegistryRequest",
+            ".longshore.secrets.v1.PutSecretRequest",
         ])
         .compile_fds(descriptors)?;
     Ok(())

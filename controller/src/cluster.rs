@@ -18,6 +18,7 @@ use longshore_planner::{Cache, Checker, Outcome, PlanInput, Violation};
 use longshore_wire::Fence;
 use tokio::sync::{Notify, broadcast, watch};
 
+use crate::apart::Apart;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::contents::Contents;
@@ -91,6 +92,9 @@ pub struct Cluster {
     pub wake: Notify,
     /// Images may be needed no longer.
     pub sweep: Notify,
+    /// Secrets apart from apps, and credentials for registries. Stored only inside of
+    /// [`Self::change`].
+    pub apart: ArcSwap<Apart>,
     /// Set with the reason once the process must end.
     pub fatal: watch::Sender<Option<String>>,
     /// Set once the process ends in good order; long calls end then.
@@ -161,6 +165,7 @@ impl Cluster {
             contents,
             said,
             images,
+            apart,
         } = loaded;
         let secrets = Secrets::loaded(secrets);
         desired.certificates = Arc::clone(&secrets.shown);
@@ -201,6 +206,7 @@ impl Cluster {
             images: ArcSwap::from_pointee(images),
             ahead: Board::default(),
             sweep: Notify::new(),
+            apart: ArcSwap::from_pointee(apart),
             view: ArcSwap::from_pointee(view),
             planned: watch::Sender::new(()),
             events: broadcast::Sender::new(EVENTS_WAITING_MAX),

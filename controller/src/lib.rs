@@ -4,6 +4,7 @@
 //! the loop, `grpc` the only way in. Nothing of protobuf is known outside `grpc` and the outgoing
 //! side of `fleet`.
 
+pub mod apart;
 pub mod backup;
 pub mod cli;
 pub mod clock;

@@ -28,7 +28,8 @@ pub use self::looks::{
 };
 pub use self::rollout::{RestartArgs, RolloutCommand, RolloutStatusArgs, ServiceArgs, UndoArgs};
 pub use self::stores::{
-    DiskArgs, SecretCommand, SecretLsArgs, VolumeCommand, VolumeInspectArgs, VolumeLsArgs,
+    DiskArgs, RegistryCommand, RegistryLoginArgs, RegistryLogoutArgs, SecretCommand,
+    SecretCreateArgs, SecretLsArgs, SecretsArgs, VolumeCommand, VolumeInspectArgs, VolumeLsArgs,
     VolumeRmArgs,
 };
 pub use self::values::ReplicaKey;
@@ -212,9 +213,12 @@ pub enum Command {
     /// Tokens for nodes that join.
     #[command(subcommand)]
     Token(TokenCommand),
-    /// Secrets, configs and certificates of apps. They come with an app's file, by `up`.
+    /// Secrets apart from apps, and what apps have of secrets, configs and certificates.
     #[command(subcommand)]
     Secret(SecretCommand),
+    /// Credentials for registries that nodes pull images from.
+    #[command(subcommand)]
+    Registry(RegistryCommand),
     /// Named volumes of apps on nodes.
     #[command(subcommand)]
     Volume(VolumeCommand),

@@ -1,6 +1,7 @@
 //! The controller's API as this program uses it: every call bounded, every refusal explained.
 
 mod images;
+mod secrets;
 
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 use longshore_identity::tls::{CertHolder, ServerTrust};
 use longshore_proto::control::v1 as pb;
 use longshore_proto::images::v1::image_service_client::ImageServiceClient;
+use longshore_proto::secrets::v1::secret_service_client::SecretServiceClient;
 use pb::control_service_client::ControlServiceClient;
 use tonic::transport::Channel;
 use tonic::{Request, Status, Streaming};
@@ -29,6 +31,7 @@ const RECONNECTS_MAX: usize = 12;
 pub struct Client {
     inner: ControlServiceClient<Channel>,
     images: ImageServiceClient<Channel>,
+    secrets: SecretServiceClient<Channel>,
     /// Name of the context.
     pub context: String,
 }
@@ -62,11 +65,13 @@ pub async fn connect(name: Option<&str>, server: Option<&str>) -> Result<Client,
             Ok(channel) => {
                 let images = ImageServiceClient::new(channel.clone())
                     .max_decoding_message_size(ANSWER_BYTES_MAX);
+                let secrets = SecretServiceClient::new(channel.clone());
                 let inner =
                     ControlServiceClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX);
                 return Ok(Client {
                     inner,
                     images,
+                    secrets,
                     context,
                 });
             }

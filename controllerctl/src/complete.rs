@@ -7,8 +7,11 @@ use clap::CommandFactory;
 use clap_complete::engine::CompletionCandidate;
 use clap_complete::env::{CompleteEnv, Shells};
 
-use longshore_proto::control::v1::{DiskUseRequest, ListReplicasRequest, ListTokensRequest};
+use longshore_proto::control::v1::{
+    DiskUseRequest, ListReplicasRequest, ListSecretsRequest, ListTokensRequest, SecretInfo,
+};
 use longshore_proto::images::v1::{Image, ListImagesRequest};
+use longshore_proto::secrets::v1::ListRegistriesRequest;
 
 use crate::cli::{Cli, Shell};
 use crate::client::Client;
@@ -149,6 +152,28 @@ pub fn tokens() -> Vec<CompletionCandidate> {
     live(async |client: &mut Client| {
         let list = client.list_tokens(ListTokensRequest {}).await?.tokens;
         Ok(list.into_iter().map(|t| t.id).collect())
+    })
+}
+
+/// Secrets: NAME, or APP/NAME of an app.
+pub fn secrets() -> Vec<CompletionCandidate> {
+    live(async |client: &mut Client| {
+        let all = ListSecretsRequest::default();
+        let list = client.list_secrets(all).await?.secrets;
+        let name = |secret: SecretInfo| match secret.app.as_str() {
+            "" => secret.name,
+            app => format!("{app}/{}", secret.name),
+        };
+        Ok(list.into_iter().map(name).collect())
+    })
+}
+
+/// Registries that there are credentials for.
+pub fn registries() -> Vec<CompletionCandidate> {
+    live(async |client: &mut Client| {
+        let all = ListRegistriesRequest {};
+        let list = client.list_registries(all).await?.registries;
+        Ok(list.into_iter().map(|registry| registry.server).collect())
     })
 }
 

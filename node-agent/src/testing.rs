@@ -50,6 +50,7 @@ pub(crate) fn file(target: &str, contents: &[u8]) -> FileSpec {
         mode: 0o444,
         bytes: contents.len() as u64,
         digest: ContentDigest::of(contents),
+        external: None,
     }
 }
 

@@ -24,6 +24,12 @@ pub mod images {
     }
 }
 
+pub mod secrets {
+    pub mod v1 {
+        tonic::include_proto!("longshore.secrets.v1");
+    }
+}
+
 /// Messages with a secret in them show its length only.
 mod redacted {
     use std::fmt;
@@ -52,6 +58,34 @@ mod redacted {
     impl fmt::Debug for super::control::v1::BackupResponse {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             write!(f, "BackupResponse({} bytes)", self.data.len())
+        }
+    }
+
+    impl fmt::Debug for super::images::v1::GetCredentialsResponse {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            let (user, bytes) = (&self.user, self.password.len());
+            write!(f, "GetCredentialsResponse({user}, {bytes} secret bytes)")
+        }
+    }
+
+    impl fmt::Debug for super::secrets::v1::PutRegistryRequest {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            let (server, user, bytes) = (&self.server, &self.user, self.password.len());
+            write!(
+                f,
+                "PutRegistryRequest({server}, {user}, {bytes} secret bytes)"
+            )
+        }
+    }
+
+    impl fmt::Debug for super::secrets::v1::PutSecretRequest {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(
+                f,
+                "PutSecretRequest({}, {} bytes)",
+                self.name,
+                self.contents.len()
+            )
         }
     }
 

@@ -55,8 +55,13 @@ pub(super) fn rule(path: &str) -> Option<Rule> {
         }),
         (
             "longshore.images.v1.ImageSourceService",
-            "GetManifest" | "GetBlob" | "ListTags" | "ListAhead",
+            "GetManifest" | "GetBlob" | "ListTags" | "ListAhead" | "GetCredentials",
         ) => Rule::Node,
+        ("longshore.secrets.v1.SecretService", method) => Rule::Operator(match method {
+            "ListRegistries" => Viewer,
+            "PutSecret" | "RemoveSecret" | "PutRegistry" | "RemoveRegistry" => Deployer,
+            _ => return None,
+        }),
         ("grpc.health.v1.Health", _) => Rule::Member,
         ("grpc.reflection.v1.ServerReflection", _) => Rule::Operator(Viewer),
         _ => return None,

@@ -1,10 +1,11 @@
-//! The only way in: one port, TLS 1.3, five services.
+//! The only way in: one port, TLS 1.3, six services.
 
 mod agent;
 mod auth;
 mod control;
 mod enroll;
 mod images;
+mod secrets;
 mod session;
 
 #[cfg(test)]
@@ -19,6 +20,7 @@ use longshore_proto::agent::v1::enrollment_service_server::EnrollmentServiceServ
 use longshore_proto::control::v1::control_service_server::ControlServiceServer;
 use longshore_proto::images::v1::image_service_server::ImageServiceServer;
 use longshore_proto::images::v1::image_source_service_server::ImageSourceServiceServer;
+use longshore_proto::secrets::v1::secret_service_server::SecretServiceServer;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
@@ -79,6 +81,7 @@ pub async fn serve(
     let agent = agent::Agent::new(Arc::clone(&cluster));
     let enroll = enroll::Enrollment::new(Arc::clone(&cluster));
     let images = images::Images::new(Arc::clone(&cluster), blobs);
+    let secrets = secrets::Secrets::new(Arc::clone(&cluster));
     health_reporter
         .set_serving::<ControlServiceServer<control::Control>>()
         .await;
@@ -120,6 +123,7 @@ pub async fn serve(
         .add_service(
             ImageSourceServiceServer::new(images).max_decoding_message_size(AGENT_BYTES_MAX),
         )
+        .add_service(SecretServiceServer::new(secrets).max_decoding_message_size(AGENT_BYTES_MAX))
         .serve_with_incoming_shutdown(incoming, stop.cancelled_owned())
         .await?;
     Ok(())

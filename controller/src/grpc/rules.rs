@@ -55,7 +55,7 @@ fn every_method_has_a_rule_and_every_caller_its_answer() {
     let methods = methods();
     assert_eq!(
         methods.len(),
-        48,
+        54,
         "a method was added or removed: {methods:?}"
     );
     for path in &methods {
@@ -91,6 +91,8 @@ fn the_comments_of_the_contract_name_the_same_roles() {
     let images = include_str!("../../../proto/longshore/images/v1/images.proto");
     let operators = images.split("service ImageSourceService").next().unwrap();
     compare(operators, "longshore.images.v1.ImageService", 7);
+    let secrets = include_str!("../../../proto/longshore/secrets/v1/secrets.proto");
+    compare(secrets, "longshore.secrets.v1.SecretService", 5);
 }
 
 fn compare(proto: &str, service: &str, methods: usize) {

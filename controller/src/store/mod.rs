@@ -14,6 +14,7 @@
 //! Every error of a write but a guard and a full disk is fatal to the process: an engine that
 //! failed once must be reopened and checked, never asked again.
 
+mod apart;
 mod contents;
 mod control;
 mod copies;
@@ -92,11 +93,15 @@ pub enum Table {
     Images,
     /// What names of images mean.
     ImageTags,
+    /// Secrets that stand apart from apps, by name.
+    ApartSecrets,
+    /// Credentials for registries, by host.
+    Registries,
 }
 
 impl Table {
     /// All of them.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 24] = [
         Self::Meta,
         Self::Apps,
         Self::Nodes,
@@ -119,6 +124,8 @@ impl Table {
         Self::Said,
         Self::Images,
         Self::ImageTags,
+        Self::ApartSecrets,
+        Self::Registries,
     ];
 
     /// Its name in the file.
@@ -147,6 +154,8 @@ impl Table {
             Self::Said => "said",
             Self::Images => "images",
             Self::ImageTags => "image_tags",
+            Self::ApartSecrets => "apart_secrets",
+            Self::Registries => "registries",
         }
     }
 }

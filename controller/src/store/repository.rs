@@ -17,7 +17,7 @@ use super::record::{decode, encode};
 use super::revisions::{self, Origin};
 use super::rows::{Loaded, Meta, NodeRecord, SCHEMA, SCHEMA_READ_MIN, StoredEvent, TokenRecord};
 use super::{
-    Batch, Change, Guard, Store, StoreError, Table, contents, images, plan, said, secrets,
+    Batch, Change, Guard, Store, StoreError, Table, apart, contents, images, plan, said, secrets,
 };
 
 /// Events kept; older ones leave as new ones come.
@@ -525,6 +525,7 @@ pub(super) fn load(store: &dyn Store, meta: Meta, term: u64) -> Result<Loaded, S
         contents: contents::load(store)?,
         said: said::load(store)?,
         images: images::load(store)?,
+        apart: apart::load(store)?,
     };
     read_all(store, Table::Apps, |_, app: App| {
         loaded.desired.apps.insert(app.name.clone(), app);

@@ -7,6 +7,7 @@ use longshore_model::{Desired, Event, Node, NodeId, Plan, SecretKey, SecretText,
 use serde::{Deserialize, Serialize};
 
 use super::Said;
+use crate::apart::Apart;
 use crate::contents::ContentKey;
 use crate::images::Catalog;
 
@@ -119,4 +120,6 @@ pub struct Loaded {
     pub said: Said,
     /// Images that are held here.
     pub images: Catalog,
+    /// Secrets apart from apps, and credentials for registries.
+    pub apart: Apart,
 }

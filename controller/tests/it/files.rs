@@ -100,7 +100,7 @@ async fn lists(lab: &Lab, contents: &str) -> String {
         bytes: contents.len() as u64,
         digest: ContentDigest::of(contents.as_bytes()).short().to_owned(),
         services: vec!["web".into()],
-        until_ms: 0,
+        ..Default::default()
     };
     assert_eq!(seen, [known]);
     format!("{seen:?}")

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod ahead;
+mod apart;
 mod backup;
 mod cluster;
 mod disk;

@@ -14,6 +14,7 @@ mod exec;
 mod explain;
 mod fetched;
 mod follow;
+mod hidden;
 mod image;
 mod init;
 mod inspect;
@@ -27,6 +28,7 @@ mod pick;
 mod platform;
 mod proxy;
 mod push;
+mod registry;
 mod rollout;
 mod scale;
 mod secret;
@@ -214,6 +216,7 @@ pub(crate) async fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Wait(args) => wait::wait(&run, &args).await,
         Command::Token(command) => token::token(&run, &command).await,
         Command::Secret(command) => secret::secret(&run, &command).await,
+        Command::Registry(command) => registry::registry(&run, &command).await,
         Command::Volume(command) => volume::volume(&run, &command).await,
         Command::Node(command) => node::node(&run, &command).await,
         Command::Proxy(command) => proxy::proxy(&run, &command).await,

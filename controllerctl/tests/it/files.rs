@@ -92,6 +92,31 @@ fn secrets_and_configs_become_files_where_they_belong() {
 }
 
 #[test]
+fn an_external_secret_is_named_and_the_controller_knows_the_rest() {
+    let dir = directory();
+    let service = "    secrets: [db_password, { source: token, target: /t }]\n";
+    let text = file(service)
+        .replace("file: ./password.txt", "external: true")
+        .replace("environment: TOKEN", "external: true, name: shop.token");
+    let older = text.replace("true, name: shop.token", "{ name: shop.token }");
+    let off = file(service).replace("./password.txt", "password.txt, external: false");
+    for text in [text, older] {
+        let loaded = read(dir.path(), &text).unwrap();
+        let named = files(&loaded).into_iter();
+        let named: Vec<_> = named.map(|f| (f.target, f.external, f.bytes)).collect();
+        let expected = [
+            ("/run/secrets/db_password", "db_password"),
+            ("/t", "shop.token"),
+        ];
+        let expected = expected.map(|(target, name)| (target.into(), Some(name.into()), 0));
+        assert_eq!(named, expected);
+        assert!(loaded.contents.is_empty(), "nothing is sent");
+    }
+    let loaded = read(dir.path(), &off).unwrap();
+    assert_eq!(files(&loaded)[0].external, None);
+}
+
+#[test]
 fn other_contents_are_another_template() {
     let dir = directory();
     let template = || {
@@ -288,7 +313,7 @@ fn what_is_wrong_at_the_top_has_its_place_and_its_way_out() {
         says(dir.path(), &text, words);
     };
     let password = "file: ./password.txt";
-    let cases: [(&str, &[&str]); 9] = [
+    let cases: [(&str, &[&str]); 12] = [
         (
             "file: ./none",
             &["secrets.db_password.file: cannot read", "No such file"],
@@ -300,9 +325,15 @@ fn what_is_wrong_at_the_top_has_its_place_and_its_way_out() {
         ),
         ("environment: NONE", &["the variable NONE is not set"]),
         (
-            "external: true",
-            &["what is in it comes with the file that names it"],
+            "external: true, file: x",
+            &["an external secret has its contents in the controller"],
         ),
+        (
+            "external: true, name: a/b",
+            &["\"a/b\" is no name of a secret"],
+        ),
+        ("external: true, driver: x", &["kept by the controller"]),
+        ("external: maybe", &["secrets.db_password.external"]),
         ("content: x", &["who reads the file would read the secret"]),
         (
             "file: ./password.txt, environment: TOKEN",
@@ -314,6 +345,9 @@ fn what_is_wrong_at_the_top_has_its_place_and_its_way_out() {
     for (to, words) in cases {
         changed(password, to, words);
     }
+    let conf = "app.conf: { file: app.conf }";
+    let external = "only secrets stand apart from apps";
+    changed(conf, "app.conf: { external: true }", &[external]);
     changed(
         "  db_password:",
         "  db password:",

@@ -153,7 +153,7 @@ fn what_does_not_fit_together_has_its_place_and_its_way_out() {
         "tls: certs",
         &[undefined, "did you mean `cert`?"],
     );
-    let external = "what is in it comes with the file that names it";
+    let external = "a certificate for x-haproxy.tls cannot be external";
     changed("{ file: ./shop.pem }", "{ external: true }", &[external]);
     changed(
         "file: ./shop.pem",

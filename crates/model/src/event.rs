@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use strum::VariantNames;
 
+use crate::RegistryHost;
 use crate::TimeMs;
 use crate::id::{AppName, NodeId, ReplicaId, SecretName, ServiceKey};
 use crate::reason::{FailReason, LeaveReason, Reason, ScaleCause};
@@ -26,6 +27,30 @@ pub struct Event {
     pub kind: EventKind,
 }
 
+/// What somebody did with a secret that stands apart from apps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SecretAct {
+    /// There was none.
+    Created,
+    /// It has other contents.
+    Replaced,
+    /// It is gone.
+    Removed,
+}
+
+impl SecretAct {
+    /// In a word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Replaced => "replaced",
+            Self::Removed => "removed",
+        }
+    }
+}
+
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, VariantNames)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -44,6 +69,31 @@ pub enum EventKind {
     AppDown {
         /// App.
         app: AppName,
+        /// By whom.
+        by: String,
+    },
+    /// A secret that stands apart from apps came, changed or went.
+    SecretKept {
+        /// Its name.
+        name: String,
+        /// Which of these.
+        act: SecretAct,
+        /// By whom.
+        by: String,
+    },
+    /// Credentials for a registry came, in place of those before.
+    RegistryLogin {
+        /// The registry.
+        server: RegistryHost,
+        /// As whom images are pulled.
+        user: String,
+        /// By whom.
+        by: String,
+    },
+    /// Credentials for a registry went.
+    RegistryLogout {
+        /// The registry.
+        server: RegistryHost,
         /// By whom.
         by: String,
     },

@@ -17,6 +17,7 @@ fn spec() -> ContainerSpec {
         mode: 0o440,
         bytes: 7,
         digest: ContentDigest::of(b"hunter2"),
+        external: (kind == FileKind::Secret).then(|| "shop.db".into()),
     };
     let files = vec![
         file(FileKind::Secret, "/run/secrets/db_password"),

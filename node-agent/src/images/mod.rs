@@ -18,7 +18,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use futures_util::Stream;
-use longshore_model::{ImageDigest, ImageName, ImageRef};
+use longshore_model::{ImageDigest, ImageName, ImageRef, SecretText};
 
 pub use self::remote::Remote;
 
@@ -86,6 +86,9 @@ pub trait ImageSource: Send + Sync + 'static {
     /// What this node may be asked to start next, most urgent first. Says how it went with what
     /// was said before; where that names all, the answer may wait so long for more.
     async fn ahead(&self, seen: &[Seen], wait: Duration) -> Result<Vec<Wanted>, SourceError>;
+
+    /// With what an image is pulled from its registry. For one pull: they are not kept.
+    async fn credentials(&self, image: &str) -> Result<Option<Credentials>, SourceError>;
 }
 
 /// An image that this node should have before it needs it.
@@ -117,6 +120,15 @@ pub enum Stage {
     Here,
     /// Why; it is tried again later.
     Failed(String),
+}
+
+/// Credentials for a registry. Their `Debug` shows no password.
+#[derive(Debug, Clone)]
+pub struct Credentials {
+    /// As whom.
+    pub user: String,
+    /// Or a token.
+    pub password: SecretText,
 }
 
 /// The name under which the engine of this host has an image.

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use futures_util::stream;
-use longshore_model::{ImageDigest, ImageRef};
+use longshore_model::{ImageDigest, ImageRef, RegistryHost, SecretText};
 use longshore_proto::images::v1 as pb;
 use longshore_proto::images::v1::image_source_service_client::ImageSourceServiceClient;
 use tokio::sync::Mutex;
@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
 
-use super::{Blob, ImageSource, Manifest, Pieces, Seen, SourceError, Stage, Wanted};
+use super::{Blob, Credentials, ImageSource, Manifest, Pieces, Seen, SourceError, Stage, Wanted};
 use crate::identity::NodeIdentity;
 use crate::join::dial;
 
@@ -160,6 +160,20 @@ impl ImageSource for Remote {
         };
         let images = found.map(|found| found.images).unwrap_or_default();
         images.into_iter().map(read).collect()
+    }
+    async fn credentials(&self, image: &str) -> Result<Option<Credentials>, SourceError> {
+        let mut client = self.client().await?;
+        let request = pb::GetCredentialsRequest {
+            image: image.to_owned(),
+        };
+        let found = ask(client.get_credentials(request)).await?;
+        // They are for that registry, and for no other.
+        let host = RegistryHost::of_image(image);
+        let found = found.filter(|found| Some(&*found.server) == host.as_ref().map(|h| h.as_str()));
+        Ok(found.map(|found| Credentials {
+            user: found.user,
+            password: SecretText::new(found.password),
+        }))
     }
 }
 

@@ -129,7 +129,7 @@ fn failed(error: &SourceError) -> Response<Body> {
 }
 
 /// One request's answer.
-pub(super) async fn answer<B>(source: &dyn ImageSource, request: &Request<B>) -> Response<Body> {
+pub(crate) async fn answer<B>(source: &dyn ImageSource, request: &Request<B>) -> Response<Body> {
     let head = match *request.method() {
         Method::GET => false,
         Method::HEAD => true,

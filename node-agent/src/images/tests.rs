@@ -62,6 +62,10 @@ impl ImageSource for Fake {
         Ok(Vec::new())
     }
 
+    async fn credentials(&self, _: &str) -> Result<Option<Credentials>, SourceError> {
+        Ok(None)
+    }
+
     async fn blob(
         &self,
         digest: &ImageDigest,

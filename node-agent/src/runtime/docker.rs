@@ -388,12 +388,7 @@ impl Runtime for DockerRuntime {
         if let Some(digest) = &image.digest {
             return self.pull_held(image, digest).await;
         }
-        // Without a tag the engine would fetch every tag that there is.
-        let name = &image.name;
-        let last = name.rsplit('/').next().unwrap_or(name);
-        let is_whole = last.contains(':') || name.contains('@');
-        let tag = if is_whole { "" } else { "latest" };
-        self.fetch(&format!("pulling {name}"), name, tag).await
+        self.pull_public(&image.name).await
     }
 
     async fn has_image(&self, image: &ImageRef) -> Result<bool, RuntimeError> {

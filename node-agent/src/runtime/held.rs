@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bollard::Docker;
+use bollard::auth::DockerCredentials;
 use bollard::models::SystemInfo;
 use bollard::query_parameters::{
     CreateImageOptionsBuilder, ImportImageOptionsBuilder, TagImageOptionsBuilder,
@@ -17,6 +18,7 @@ use tokio::time::timeout;
 
 use super::archive::{self, BLOCK};
 use super::docker::{CHANGE_DEADLINE, DockerRuntime, LOOK_DEADLINE, PULL_SILENCE};
+use super::pull::readable;
 use super::words::stuck;
 use super::{ErrorKind, RuntimeError};
 use crate::images::{ImageSource, Manifest, SourceError, local_name, local_tag};
@@ -117,7 +119,7 @@ impl DockerRuntime {
         let (docker, info) = self.call(&*attempted, LOOK_DEADLINE, ask).await?;
         if let Some(port) = held.pulls(&info) {
             let reference = format!("127.0.0.1:{port}/{}@{digest}", name.repository());
-            let pulled = self.fetch(&attempted, &reference, "").await;
+            let pulled = self.fetch(&attempted, &reference, "", None).await;
             match pulled {
                 Err(error) if NOT_HERE.iter().any(|words| error.detail.contains(words)) => {}
                 other => {
@@ -135,15 +137,20 @@ impl DockerRuntime {
         attempted: &str,
         reference: &str,
         tag: &str,
+        credentials: Option<DockerCredentials>,
     ) -> Result<(), RuntimeError> {
         let docker = self
             .call(attempted, LOOK_DEADLINE, |docker| async { Ok(docker) })
             .await?;
+        let docker = match credentials {
+            Some(_) => docker.with_request_modifier(readable),
+            None => docker,
+        };
         let options = CreateImageOptionsBuilder::new()
             .from_image(reference)
             .tag(tag)
             .build();
-        let mut progress = docker.create_image(Some(options), None, None);
+        let mut progress = docker.create_image(Some(options), None, credentials);
         loop {
             let step = timeout(PULL_SILENCE, progress.next()).await;
             match step.map_err(|_| stuck(attempted.to_owned(), PULL_SILENCE))? {

@@ -15,6 +15,9 @@ mod docker_runs;
 #[cfg(test)]
 pub(crate) mod fake;
 mod held;
+mod pull;
+#[cfg(test)]
+mod real_pull_tests;
 #[cfg(test)]
 mod real_runs_tests;
 #[cfg(test)]

@@ -16,7 +16,7 @@ use tonic::Status;
 
 use super::lists::is_shut_out;
 use super::parts::Part;
-use super::{beforehand, files, find, images, jobs, secrets};
+use super::{beforehand, external, files, find, images, jobs, secrets};
 use crate::cluster::Cluster;
 use crate::config::Policy;
 use crate::grpc::Refusal;
@@ -257,6 +257,8 @@ fn whole(
 ) -> Result<Services, Status> {
     let at_ms = cluster.now_ms();
     let sent = images::pinned(cluster, keep_restarts(sent, before));
+    // What is not asked for stays as it runs, with what its secrets held then.
+    let sent = external::pinned(cluster, name, sent)?;
     let services = part.whole(name, sent, before, at_ms)?;
     Ok(jobs::with_tries(&cluster.view(), name, services, at_ms))
 }

@@ -13,6 +13,7 @@ use longshore_wire::checked_contents;
 use tonic::Status;
 
 use super::apply::Services;
+use super::external;
 use crate::cluster::Cluster;
 use crate::grpc::store_status;
 use crate::store::{ContentChanges, revisions};
@@ -70,10 +71,13 @@ pub(super) fn next(
         .of(app)
         .map(|(d, c)| (d.clone(), c.clone()))
         .collect();
+    let apart = cluster.apart.load();
     let mut changes = ContentChanges::new();
     let mut bytes = 0_u64;
     for (service, file) in files(services) {
-        let Some(found) = present.get(&file.digest).or_else(|| sent.get(&file.digest)) else {
+        let found = present.get(&file.digest).or_else(|| sent.get(&file.digest));
+        let found = found.cloned().or_else(|| external::contents(&apart, file));
+        let Some(found) = found else {
             return Err(missing(app, service, file));
         };
         if found.bytes() != file.bytes {

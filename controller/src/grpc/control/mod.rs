@@ -10,6 +10,7 @@ mod differences;
 mod disk;
 mod events;
 mod exec;
+pub(super) mod external;
 mod files;
 mod find;
 mod images;

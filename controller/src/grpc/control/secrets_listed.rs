@@ -1,4 +1,5 @@
-//! Which secrets, configs and certificates the applied apps have. Never what is in them.
+//! Which secrets, configs and certificates the applied apps have, and which secrets stand apart from
+//! them. Never what is in them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +10,7 @@ use longshore_model::{App, SecretKey, SecretText};
 use longshore_proto::control::v1 as pb;
 use tonic::Status;
 
-use super::find;
+use super::{external, find};
 use crate::cluster::Cluster;
 
 /// Most apps that one call names.
@@ -17,7 +18,7 @@ const APPS_MAX: usize = 256;
 /// Digits of a digest that are shown.
 const DIGITS: usize = 12;
 
-/// Those of some apps, or of all; by app, kind and name.
+/// Those of some apps, by app, kind and name; or of all, and before them those apart from apps.
 pub(super) fn list(cluster: &Cluster, apps: &[String]) -> Result<Vec<pb::SecretInfo>, Status> {
     if apps.len() > APPS_MAX {
         return Err(Status::invalid_argument(format!(
@@ -29,7 +30,10 @@ pub(super) fn list(cluster: &Cluster, apps: &[String]) -> Result<Vec<pb::SecretI
         find::app(&desired, app)?;
     }
     let wanted = |app: &App| apps.is_empty() || apps.iter().any(|name| name == app.name.as_str());
-    let mut listed = Vec::new();
+    let mut listed = match apps.is_empty() {
+        true => external::list(cluster),
+        false => Vec::new(),
+    };
     for app in desired.apps.values().filter(|app| wanted(app)) {
         listed.extend(certificates(cluster, app));
         listed.extend(files(app));
@@ -49,6 +53,7 @@ fn certificates(cluster: &Cluster, app: &App) -> Vec<pb::SecretInfo> {
             digest: digest(text).chars().take(DIGITS).collect(),
             services: users.map(|(service, _)| service.to_string()).collect(),
             until_ms: secrets.shown.get(key).map_or(0, |shown| shown.until_ms),
+            ..pb::SecretInfo::default()
         }
     };
     let infos = secrets.of(&app.name).map(info);
@@ -78,7 +83,7 @@ fn files(app: &App) -> Vec<pb::SecretInfo> {
         bytes,
         digest: digest.short().into(),
         services: services.into_iter().collect(),
-        until_ms: 0,
+        ..pb::SecretInfo::default()
     });
     infos.collect()
 }

@@ -49,7 +49,7 @@ fn seen_of(seen: pb::AheadSeen) -> Result<Seen, Status> {
     })
 }
 
-fn wanted(cluster: &Cluster, node: &NodeId) -> Vec<Ahead> {
+pub(super) fn wanted(cluster: &Cluster, node: &NodeId) -> Vec<Ahead> {
     let (desired, view) = (cluster.desired(), cluster.view());
     let observed = cluster.fleet.snapshot();
     let scene = Scene {

@@ -1,5 +1,6 @@
 //! `ImageService`: operators push images, look at them, remove them.
 
+mod credentials;
 mod fetch;
 mod source;
 mod upload;

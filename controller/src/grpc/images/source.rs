@@ -131,6 +131,13 @@ impl ImageSourceService for Images {
         Ok(Response::new(pb::ListAheadResponse { images }))
     }
 
+    async fn get_credentials(
+        &self,
+        request: Request<pb::GetCredentialsRequest>,
+    ) -> Result<Response<pb::GetCredentialsResponse>, Status> {
+        self.credentials(request)
+    }
+
     type GetBlobStream = ReceiverStream<Result<pb::GetBlobResponse, Status>>;
 
     async fn get_blob(

@@ -8,7 +8,9 @@ use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use longshore_model::spec::file::{CONFIG_BYTES_MAX, SECRETS_DIRECTORY};
+use longshore_model::spec::file::{
+    CONFIG_BYTES_MAX, FILE_NAME_BYTES_MAX, SECRETS_DIRECTORY, is_name,
+};
 use longshore_model::spec::{
     ContainerSpec, ContentDigest, ContentMap, FileContents, FileKind, FileSpec,
 };
@@ -22,7 +24,6 @@ use super::keys;
 
 /// For everybody in the container, as Compose's own.
 const MODE: u32 = 0o444;
-const NAME_BYTES_MAX: usize = 128;
 
 /// Where the contents of a secret or config are.
 pub(super) enum Source<'a> {
@@ -30,6 +31,8 @@ pub(super) enum Source<'a> {
     File(Item<'a>, String),
     /// In the file itself, or in a variable.
     Text(Item<'a>, String),
+    /// Apart from the app, in the controller, under this name.
+    External(String),
 }
 
 /// One that the file declares.
@@ -70,11 +73,6 @@ fn section(kind: FileKind) -> &'static str {
     }
 }
 
-fn is_name(name: &str) -> bool {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"_.-".contains(&b);
-    !name.is_empty() && name.len() <= NAME_BYTES_MAX && name.bytes().all(plain)
-}
-
 /// Reads `secrets` and `configs` at the top.
 pub(super) fn top<'a>(
     fields: &mut Fields<'a>,
@@ -89,14 +87,14 @@ pub(super) fn top<'a>(
         for (key, item) in entries.unwrap_or_default() {
             if !is_name(&key.name) {
                 let message = format!("{:?} is no name of a {kind}", key.name);
-                let help = format!("write letters, digits, _ . - ({NAME_BYTES_MAX} at most)");
+                let help = format!("write letters, digits, _ . - ({FILE_NAME_BYTES_MAX} at most)");
                 p.error("name", key.place, &item.path, message)
                     .help(help)
                     .file();
                 continue;
             }
             let top = Top {
-                source: source(&item, kind, here, variables, p),
+                source: source(&item, (kind, &key.name), here, variables, p),
                 key: key.place,
                 item,
             };
@@ -112,13 +110,19 @@ pub(super) fn top<'a>(
 
 fn source<'a>(
     item: &Item<'a>,
-    kind: FileKind,
+    (kind, name): (FileKind, &str),
     here: &Here,
     variables: &Variables,
     p: &mut Problems,
 ) -> Option<Source<'a>> {
     let errors_before = p.errors();
     let mut fields = item.fields(p)?;
+    if kind == FileKind::Secret
+        && let Some(is) = fields.take("external")
+        && (is.is_map() || is.boolean(p)?)
+    {
+        return external(name, &is, fields, p);
+    }
     let file = fields.take("file");
     let variable = fields.take("environment");
     let content = match kind {
@@ -163,6 +167,39 @@ fn source<'a>(
             None
         }
     }
+}
+
+/// `external: true`, and `name` where it has another one there; `external: { name: NAME }` is how
+/// older files say it.
+fn external<'a>(
+    name: &str,
+    is: &Item<'a>,
+    mut fields: Fields<'a>,
+    p: &mut Problems,
+) -> Option<Source<'a>> {
+    let mut named = fields.take("name");
+    if is.is_map() {
+        let mut inside = is.fields(p)?;
+        named = inside.take("name").or(named);
+        inside.finish(p, &[]);
+    }
+    for key in ["file", "environment"] {
+        if let Some(item) = fields.take(key) {
+            item.invalid(p, "an external secret has its contents in the controller");
+        }
+    }
+    fields.finish(p, keys::TOP_FILE);
+    let name = match &named {
+        None => name.to_owned(),
+        Some(item) => item.word(p)?,
+    };
+    if !is_name(&name) {
+        let message = format!("{name:?} is no name of a secret");
+        let help = format!("write letters, digits, _ . - ({FILE_NAME_BYTES_MAX} at most)");
+        named.as_ref().unwrap_or(is).invalid_help(p, message, help);
+        return None;
+    }
+    Some(Source::External(name))
 }
 
 /// A path of the file as this process finds it.
@@ -253,6 +290,8 @@ impl<'a> Files<'a> {
         let read = self.tops.get(&key).and_then(|top| {
             let max = kind.bytes_max();
             let (item, bytes) = match top.source.as_ref()? {
+                // The controller has them.
+                Source::External(_) => return Some(FileContents::new([])),
                 Source::Text(item, text) => (item, text.clone().into_bytes()),
                 Source::File(item, path) => match read_file(Path::new(path), max) {
                     Ok((bytes, _)) => (item, bytes),
@@ -270,6 +309,14 @@ impl<'a> Files<'a> {
         });
         self.used.borrow_mut().read.insert(key, read.clone());
         read
+    }
+
+    /// As whom the controller has it, if it stands apart from the app.
+    fn external(&self, kind: FileKind, name: &str) -> Option<String> {
+        match self.tops.get(&(kind, name.to_owned()))?.source.as_ref()? {
+            Source::External(name) => Some(name.clone()),
+            _ => None,
+        }
     }
 
     fn keep(&self, contents: FileContents) -> (ContentDigest, u64) {
@@ -356,6 +403,7 @@ impl<'a> Given<'a> {
             mode: MODE | mode & 0o111,
             bytes,
             digest,
+            external: None,
         };
         self.push(item.clone(), file);
     }
@@ -414,7 +462,12 @@ fn one(item: &Item<'_>, kind: FileKind, files: &Files<'_>, p: &mut Problems) -> 
         true => target,
         false => format!("{directory}/{target}"),
     };
-    let (digest, bytes) = files.keep(files.contents(kind, &name, p)?);
+    let contents = files.contents(kind, &name, p)?;
+    let external = files.external(kind, &name);
+    let (digest, bytes) = match &external {
+        Some(_) => (ContentDigest::of(contents.expose()), 0),
+        None => files.keep(contents),
+    };
     Some(FileSpec {
         kind,
         name,
@@ -424,6 +477,7 @@ fn one(item: &Item<'_>, kind: FileKind, files: &Files<'_>, p: &mut Problems) -> 
         mode,
         bytes,
         digest,
+        external,
     })
 }
 

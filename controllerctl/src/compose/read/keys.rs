@@ -132,7 +132,7 @@ pub(super) const TOP_FILE: Reasons = &[
     ),
     (
         "external",
-        "what is in it comes with the file that names it: write file or environment",
+        "only secrets stand apart from apps: write file, environment or content",
     ),
     ("name", "it has the name of its key"),
     ("labels", "secrets and configs have no labels"),

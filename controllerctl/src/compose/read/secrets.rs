@@ -37,6 +37,7 @@ pub(super) fn read(
         let name = SecretName::new(text).ok();
         if let Some(name) = name.filter(|name| named.contains(name))
             && let Some(source) = &top.source
+            && is_here(&top.item, source, p)
             && let Some(site) = site(source, now, p)
         {
             sites.insert(name, site);
@@ -52,8 +53,23 @@ pub(super) fn read(
     sites.into_iter().map(|(name, s)| (name, s.pem)).collect()
 }
 
+/// A certificate comes with its app: its edges need it before the routes that name it.
+fn is_here(item: &Item<'_>, source: &Source<'_>, p: &mut Problems) -> bool {
+    let is_external = matches!(source, Source::External(_));
+    if is_external {
+        let message = "a certificate for x-haproxy.tls cannot be external";
+        item.invalid_help(
+            p,
+            message,
+            "write file or environment, and renew it with up",
+        );
+    }
+    !is_external
+}
+
 fn site(source: &Source<'_>, now: SystemTime, p: &mut Problems) -> Option<SiteCertificate> {
     let (item, what, bytes) = match source {
+        Source::External(_) => return None,
         Source::Text(item, text) => (item, "its value", text.clone().into_bytes()),
         Source::File(item, path) => {
             let bytes_max = SITE_TEXT_BYTES_MAX as u64;

@@ -4,6 +4,7 @@ mod certificates;
 mod cluster;
 mod explain;
 pub(crate) mod images;
+pub(crate) mod secrets;
 mod stores;
 mod world;
 
@@ -449,7 +450,7 @@ impl ControlService for Fake {
         &self,
         request: Request<pb::ListSecretsRequest>,
     ) -> Answer<pb::ListSecretsResponse> {
-        stores::secrets(&request.into_inner()).map(Response::new)
+        stores::secrets(&self.world(), &request.into_inner()).map(Response::new)
     }
 
     async fn revoke_token(

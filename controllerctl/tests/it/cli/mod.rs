@@ -1,5 +1,6 @@
 //! The program from outside: what it prints where, and with which code it ends.
 
+mod apart;
 mod certificates;
 mod config;
 mod counts;

@@ -42,6 +42,18 @@ impl fmt::Display for EventKind {
                 write!(f, "{app}: revision {revision} applied by {by}")
             }
             Self::AppDown { app, by } => write!(f, "{app}: taken down by {by}"),
+            Self::SecretKept { name, act, by } => {
+                write!(f, "secret {name} {} by {by}", act.as_str())
+            }
+            Self::RegistryLogin { server, user, by } => {
+                write!(
+                    f,
+                    "images of {server} are pulled as {user}: credentials given by {by}"
+                )
+            }
+            Self::RegistryLogout { server, by } => {
+                write!(f, "credentials for {server} removed by {by}")
+            }
             Self::CertificateBrought {
                 app,
                 secret,

@@ -28,6 +28,12 @@ pub const APP_CONTENTS_BYTES_MAX: u64 = 8 << 20;
 pub const ALL_CONTENTS_BYTES_MAX: u64 = 64 << 20;
 /// Longest path of a file inside a container.
 pub const TARGET_BYTES_MAX: usize = 255;
+/// Longest name of a secret or config.
+pub const FILE_NAME_BYTES_MAX: usize = 128;
+/// Most secrets that stand apart from apps.
+pub const EXTERNAL_MAX: usize = 512;
+/// Most bytes of them together.
+pub const EXTERNAL_BYTES_MAX: u64 = 16 << 20;
 const NAME_BYTES_MAX: usize = 255;
 const MODE_MAX: u32 = 0o777;
 /// What the kernel mounts over whatever is there.
@@ -82,6 +88,17 @@ pub struct FileSpec {
     pub bytes: u64,
     /// Which contents.
     pub digest: ContentDigest,
+    /// The secret that stands apart from apps whose contents these are (`external: true`). Until the
+    /// controller has looked it up, `digest` and `bytes` are those of nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external: Option<String>,
+}
+
+/// Can a secret or config be called so? Letters, digits, `_`, `.` and `-`.
+#[must_use]
+pub fn is_name(name: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"_.-".contains(&b);
+    !name.is_empty() && name.len() <= FILE_NAME_BYTES_MAX && name.bytes().all(plain)
 }
 
 impl fmt::Display for FileSpec {
@@ -239,6 +256,13 @@ impl FileSpec {
             let message = format!("a {} has no name that can be shown", self.kind);
             return Some((message, "write 1 to 255 characters"));
         }
+        if self.external.as_deref().is_some_and(|name| !is_name(name)) {
+            let message = format!(
+                "{} {} has an external name that is none",
+                self.kind, self.name
+            );
+            return Some((message, "write letters, digits, _ . - (128 at most)"));
+        }
         if !is_plain {
             let message = format!("target {target:?} is no path of a file in the container");
             let help = "write a path from / of at most 255 bytes, without . and .. and // in it";
@@ -360,6 +384,7 @@ mod tests {
             mode: 0o444,
             bytes: 3,
             digest: ContentDigest::of(b"abc"),
+            external: None,
         }
     }
 
@@ -483,6 +508,11 @@ mod tests {
         let plain = ContainerSpec::default();
         let json = serde_json::to_string(&plain).unwrap();
         assert!(!json.contains("files"), "templates keep their ids: {json}");
+        let json = serde_json::to_string(&file("/a")).unwrap();
+        assert!(
+            !json.contains("external"),
+            "templates keep their ids: {json}"
+        );
         let with = |bytes: &[u8]| ContainerSpec {
             files: vec![FileSpec {
                 digest: ContentDigest::of(bytes),

@@ -2,7 +2,7 @@
 
 use longshore_model::ContainerSpec;
 use longshore_model::spec::file::FILES_MAX;
-use longshore_model::spec::{FileKind, FileSpec};
+use longshore_model::spec::{ContentDigest, FileKind, FileSpec};
 use longshore_proto::spec::v1 as pb;
 
 use crate::error::{WireError, invalid, list};
@@ -21,6 +21,7 @@ pub(super) fn to(file: &FileSpec) -> pb::File {
         mode: file.mode,
         bytes: file.bytes,
         digest: file.digest.to_string(),
+        external: file.external.clone(),
     }
 }
 
@@ -31,7 +32,11 @@ pub(super) fn from(files: Vec<pb::File>) -> Result<Vec<FileSpec>, WireError> {
             pb::FileKind::Config => FileKind::Config,
             pb::FileKind::Unspecified => return Err(invalid("files.kind", "is not said")),
         };
-        let digest = file.digest.parse();
+        let digest = match (&file.external, file.digest.as_str()) {
+            // The controller looks it up.
+            (Some(_), "") => Ok(ContentDigest::of(b"")),
+            (_, digest) => digest.parse(),
+        };
         Ok(FileSpec {
             kind,
             name: file.name,
@@ -41,6 +46,7 @@ pub(super) fn from(files: Vec<pb::File>) -> Result<Vec<FileSpec>, WireError> {
             mode: file.mode,
             bytes: file.bytes,
             digest: digest.map_err(|e| invalid("files.digest", format!("{e}")))?,
+            external: file.external,
         })
     })
 }

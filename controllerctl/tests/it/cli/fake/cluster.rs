@@ -1,6 +1,7 @@
 //! A running fake: its server, its certificates, the program under test.
 
 use longshore_proto::images::v1::image_service_server::ImageServiceServer;
+use longshore_proto::secrets::v1::secret_service_server::SecretServiceServer;
 
 use super::*;
 
@@ -31,10 +32,11 @@ impl Cluster {
         let address = listener.local_addr().unwrap();
         let server = ControlServiceServer::new(fake.clone());
         let images = ImageServiceServer::new(fake.clone());
+        let secrets = SecretServiceServer::new(fake.clone());
         runtime.spawn(async move {
             let incoming = accept(listener, config, trust, AcceptLimits::default());
             let router = tonic::transport::Server::builder().add_service(server);
-            let router = router.add_service(images);
+            let router = router.add_service(images).add_service(secrets);
             router.serve_with_incoming(incoming).await.unwrap();
         });
         let dir = tempfile::tempdir().unwrap();

@@ -6,7 +6,10 @@ use tonic::Status;
 
 use super::{Many, NOW_MS, World, many};
 
-pub(super) fn secrets(request: &pb::ListSecretsRequest) -> Result<pb::ListSecretsResponse, Status> {
+pub(super) fn secrets(
+    world: &World,
+    request: &pb::ListSecretsRequest,
+) -> Result<pb::ListSecretsResponse, Status> {
     if let Some(unknown) = request.apps.iter().find(|app| *app != "shop") {
         return Err(Status::not_found(format!("there is no app {unknown:?}")));
     }
@@ -18,13 +21,29 @@ pub(super) fn secrets(request: &pb::ListSecretsRequest) -> Result<pb::ListSecret
         digest: "0123456789ab".into(),
         services: services.iter().map(|s| (*s).to_owned()).collect(),
         until_ms: if kind == "certificate" { NOW_MS } else { 0 },
+        ..Default::default()
     };
+    let apart = |(name, contents): (&String, &Vec<u8>)| pb::SecretInfo {
+        kind: "secret".into(),
+        name: name.clone(),
+        bytes: contents.len() as u64,
+        digest: ContentDigest::of(contents).short().into(),
+        services: super::secrets::users(name),
+        since_ms: NOW_MS,
+        by: "ana".into(),
+        ..Default::default()
+    };
+    let of_shop = [
+        info("certificate", "cert", 3_100, &["web"]),
+        info("config", "./nginx.conf", 812, &["web"]),
+        info("secret", "db_password", 24, &["api", "worker"]),
+    ];
+    let all = world.apart.secrets.iter().map(apart);
     Ok(pb::ListSecretsResponse {
-        secrets: vec![
-            info("certificate", "cert", 3_100, &["web"]),
-            info("config", "./nginx.conf", 812, &["web"]),
-            info("secret", "db_password", 24, &["api", "worker"]),
-        ],
+        secrets: all
+            .filter(|_| request.apps.is_empty())
+            .chain(of_shop)
+            .collect(),
     })
 }
 
