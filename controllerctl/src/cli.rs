@@ -4,6 +4,7 @@ mod apps;
 mod exec;
 mod images;
 mod looks;
+mod node_logs;
 mod rollout;
 mod stores;
 mod values;
@@ -26,6 +27,7 @@ pub use self::looks::{
     BackendsArgs, BackupArgs, BundleArgs, DoctorArgs, InspectArgs, ManArgs, ProxyCommand,
     ProxyConfigArgs, StatsArgs, SystemCommand, TopArgs,
 };
+pub use self::node_logs::NodeLogsArgs;
 pub use self::rollout::{RestartArgs, RolloutCommand, RolloutStatusArgs, ServiceArgs, UndoArgs};
 pub use self::stores::{
     DiskArgs, RegistryCommand, RegistryLoginArgs, RegistryLogoutArgs, SecretCommand,
@@ -423,6 +425,8 @@ pub enum NodeCommand {
     Ls(WatchArgs),
     /// List the replicas of nodes.
     Ps(NodePsArgs),
+    /// Print what a node's agent said last, its HAProxy driver included.
+    Logs(NodeLogsArgs),
     /// Print the line to run on a machine that shall join.
     Join(TokenArgs),
     /// Give nodes no new replicas.

@@ -164,6 +164,8 @@ calls! {
     set_autoscale = set_autoscale(SetAutoscaleRequest) -> pb::SetAutoscaleResponse, "tell the autoscaler";
     /// Logs; ends by itself unless it follows.
     logs = logs(LogsRequest) -> Streaming<pb::LogsResponse>, "read logs";
+    /// What a node's agent said; ends by itself unless it follows.
+    node_logs = node_logs(NodeLogsRequest) -> Streaming<pb::NodeLogsResponse>, "read the node's log";
     /// What an edge's HAProxy is loaded with.
     proxy_config = proxy_config(ProxyConfigRequest) -> Streaming<pb::ProxyConfigResponse>, "read the edge's configuration";
     /// A copy of the whole cluster.

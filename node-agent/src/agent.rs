@@ -30,6 +30,7 @@ use crate::renewal;
 use crate::runs::Runner;
 use crate::runtime::docker::DockerRuntime;
 use crate::runtime::{EngineInfo, Held, Runtime};
+use crate::said::Said;
 use crate::sampler::{Roots, Sampler};
 use crate::session::{self, SessionParts};
 
@@ -93,16 +94,15 @@ impl Loaded {
     }
 }
 
-/// Runs until SIGTERM or SIGINT. Containers and HAProxy go on after it.
+/// Runs until SIGTERM or SIGINT. Containers and HAProxy go on after it. Operators may read `said`.
 ///
 /// # Errors
 /// [`AgentError`] before anything was started.
-pub async fn run(data_dir: &Path, config_path: &Path) -> Result<(), AgentError> {
+pub async fn run(data_dir: &Path, config_path: &Path, said: Said) -> Result<(), AgentError> {
     let loaded = Loaded::from_disk(data_dir, config_path)?;
-    let (config, policy) = (loaded.config, loaded.policy);
-    let (identity, ledger) = (loaded.identity, loaded.ledger);
+    let (config, policy, ledger) = (loaded.config, loaded.policy, loaded.ledger);
+    let (file, identity) = (loaded.identity.file.clone(), loaded.identity);
     let (clock, stop, book) = (AgentClock::start(), CancellationToken::new(), ledger.book());
-    let file = identity.file.clone();
     tracing::info!(node = %file.node, cluster = file.cluster, version = env!("CARGO_PKG_VERSION"),
         "agent starts");
     let mut parts: JoinSet<()> = JoinSet::new();
@@ -164,6 +164,7 @@ pub async fn run(data_dir: &Path, config_path: &Path) -> Result<(), AgentError> 
         engine,
         clock,
         renewed,
+        said,
         sampler: Sampler::new(Roots::default()),
     };
     parts.spawn(session::run(session, stop.clone()));

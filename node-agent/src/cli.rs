@@ -10,13 +10,14 @@ use longshore_model::node::Roles;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{fmt, registry};
+use tracing_subscriber::{Layer, fmt, registry};
 
 use crate::agent;
 use crate::identity::IdentityDir;
 use crate::join::{JoinOptions, join};
 use crate::ledger::Ledger;
 use crate::reconcile::Chain;
+use crate::said::Said;
 
 /// Runs a node of a Longshore cluster.
 #[derive(Debug, Parser)]
@@ -103,7 +104,8 @@ fn label(text: &str) -> Result<(String, String), String> {
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    start_log(cli.log_format);
+    let said = Said::new();
+    start_log(cli.log_format, said.clone());
     // One thread: the agent waits nearly all the time, and each more costs memory.
     let runtime = match tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -115,7 +117,7 @@ pub fn main() -> ExitCode {
     let result: Result<(), Box<dyn std::error::Error>> = runtime.block_on(async {
         match cli.command {
             Command::Join(args) => join_node(args).await,
-            Command::Run(args) => Ok(agent::run(&args.data.data_dir, &args.config).await?),
+            Command::Run(args) => Ok(agent::run(&args.data.data_dir, &args.config, said).await?),
             Command::Status(args) => status(&args),
         }
     });
@@ -130,21 +132,39 @@ fn fail(error: &(dyn std::error::Error + 'static)) -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn start_log(format: LogFormat) {
+/// Libraries that say nothing of use to operators below a warning.
+const QUIET: [&str; 4] = ["h2", "hyper", "tonic", "bollard"];
+
+fn usual() -> Targets {
+    let quiet = QUIET.map(|target| (target, LevelFilter::WARN));
+    let usual = Targets::new().with_default(LevelFilter::INFO);
+    usual.with_targets(quiet)
+}
+
+/// The part of the log that is kept for operators: the same whatever the journal gets.
+pub(crate) fn kept<S>(said: Said) -> impl Layer<S>
+where
+    S: tracing::Subscriber + for<'span> tracing_subscriber::registry::LookupSpan<'span>,
+{
+    let lines = fmt::layer().with_writer(said).with_ansi(false);
+    let lines = lines.without_time().with_level(false).with_target(false);
+    lines.with_filter(usual())
+}
+
+fn start_log(format: LogFormat, said: Said) {
     let asked = std::env::var("LONGSHORE_LOG").ok();
     let asked = asked.and_then(|text| text.parse::<Targets>().ok());
-    let quiet = ["h2", "hyper", "tonic", "bollard"].map(|target| (target, LevelFilter::WARN));
-    let usual = Targets::new().with_default(LevelFilter::INFO);
-    let filter = asked.unwrap_or_else(|| usual.with_targets(quiet));
+    let filter = asked.unwrap_or_else(usual);
     let lines = fmt::layer().with_writer(std::io::stderr);
-    let log = registry().with(filter);
+    let log = registry().with(kept(said));
     match format {
         LogFormat::Text => {
             // Colours are for people at a terminal, not for files.
             let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
-            log.with(lines.with_target(false).with_ansi(ansi)).init();
+            let lines = lines.with_target(false).with_ansi(ansi);
+            log.with(lines.with_filter(filter)).init();
         }
-        LogFormat::Json => log.with(lines.json()).init(),
+        LogFormat::Json => log.with(lines.json().with_filter(filter)).init(),
     }
 }
 

@@ -22,6 +22,7 @@ pub mod reconcile;
 pub mod renewal;
 pub mod runs;
 pub mod runtime;
+pub mod said;
 pub mod sampler;
 pub mod session;
 #[cfg(test)]

@@ -16,6 +16,7 @@ mod images;
 mod jobs;
 mod names;
 mod neighbours;
+mod node_logs;
 mod parts;
 mod runs;
 mod secrets;

@@ -23,6 +23,7 @@ mod logs;
 mod man;
 mod moment;
 mod node;
+mod node_logs;
 mod overtaken;
 mod pick;
 mod platform;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use longshore_proto::control::v1 as pb;
 
-use super::{Run, lists, millis, token};
+use super::{Run, lists, millis, node_logs, token};
 use crate::cli::{DrainArgs, LabelArgs, NodeCommand, NodesArgs, PsArgs, RmArgs};
 use crate::client::Client;
 use crate::failure::{Exit, Failure};
@@ -36,6 +36,7 @@ pub(super) async fn node(run: &Run, command: &NodeCommand) -> Result<Exit, Failu
             lists::replicas(run, &args).await?;
             ahead(run, &args.node).await
         }
+        NodeCommand::Logs(args) => node_logs::logs(run, args).await,
         NodeCommand::Join(args) => {
             let token = token::create(run, args).await?;
             print(

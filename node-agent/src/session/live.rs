@@ -316,6 +316,7 @@ impl Live {
                     snapshot: &snapshot,
                     proxy_config: parts.proxy_config.as_deref(),
                     runner: parts.runner.as_ref(),
+                    said: &parts.said,
                 };
                 self.streams.open(Arc::clone(&parts.runtime), &node, open);
             }

@@ -7,6 +7,7 @@ mod contents;
 mod disk;
 mod live;
 mod reports;
+mod said;
 pub mod streams;
 #[cfg(test)]
 mod tests;
@@ -32,6 +33,7 @@ use crate::mesh;
 use crate::reconcile::{AgentClock, Chain, Snapshot};
 use crate::runs::Runner;
 use crate::runtime::{EngineInfo, Runtime};
+use crate::said::Said;
 use crate::sampler::Sampler;
 
 const REDIAL_FIRST: Duration = Duration::from_millis(100);
@@ -79,6 +81,8 @@ pub struct SessionParts<R> {
     pub clock: AgentClock,
     /// The certificate was renewed: change over to a new connection.
     pub renewed: Arc<Notify>,
+    /// What this agent said.
+    pub said: Said,
     /// Reads CPU and memory.
     pub sampler: Sampler,
 }

@@ -14,11 +14,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
-use super::disk;
+use super::{disk, said};
 use crate::reconcile::Snapshot;
 use crate::runs::{Begun, RUN_MAX, RunError, Runner};
 use crate::runtime::runs::RunOrder;
 use crate::runtime::{Channel, ExecOptions, ExecRun, LogOptions, Output, Runtime, RuntimeError};
+use crate::said::Said;
 
 /// Streams of one session.
 const STREAMS_MAX: usize = 32;
@@ -43,6 +44,8 @@ pub struct NodeView<'n> {
     pub proxy_config: Option<&'n Path>,
     /// Runs containers once; none on a node that is no worker.
     pub runner: Option<&'n Arc<Runner>>,
+    /// What the agent said.
+    pub said: &'n Said,
 }
 
 /// Open streams of one session; all end with it.
@@ -105,6 +108,7 @@ impl Streams {
                     run(begun, id, &bulk, input).await
                 }
                 Ok(Work::Disk(sizes)) => disk::told(&*runtime, sizes, id, &bulk).await,
+                Ok(Work::Said(kept, asked)) => said::told(&kept, &asked, id, &bulk).await,
                 Ok(Work::RemoveVolume(name)) => {
                     let removed = runtime.remove_volume(&name).await;
                     removed.map(|()| None).map_err(words)
@@ -182,6 +186,7 @@ impl Streams {
                 let path = node.proxy_config.ok_or("this node is no edge")?;
                 Work::ProxyConfig(path.to_owned())
             }
+            Some(Kind::AgentLog(asked)) => Work::Said(node.said.clone(), asked),
             Some(Kind::Disk(disk)) => {
                 node.runner.ok_or("this node is no worker")?;
                 Work::Disk(disk.sizes)
@@ -233,6 +238,7 @@ enum Work {
     Exec(String, ExecOptions),
     Run(Arc<Runner>, Box<RunOrder>),
     Disk(bool),
+    Said(Said, pb::AgentLogStream),
     RemoveVolume(String),
     ProxyConfig(PathBuf),
 }

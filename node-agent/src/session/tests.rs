@@ -29,6 +29,7 @@ mod contents;
 mod joining;
 mod names;
 mod runs;
+mod said;
 
 use super::*;
 use crate::identity::IdentityDir;
@@ -281,6 +282,7 @@ struct Agent {
     mesh: Arc<mesh::Mesh>,
     names: watch::Receiver<Arc<Names>>,
     contents: watch::Receiver<Arc<ContentMap>>,
+    said: Said,
 }
 
 impl Drop for Agent {
@@ -324,6 +326,7 @@ fn start(dir: &Path, runtime: FakeRuntime) -> Agent {
     let runner = Arc::new(Runner::new("test".into(), Policy::default()));
     let sweep = Arc::clone(&runner).sweep(Arc::clone(&runtime), stop.clone());
     tokio::spawn(sweep);
+    let said = Said::new();
     let parts = SessionParts {
         identity,
         identity_dir: IdentityDir::new(dir),
@@ -342,6 +345,7 @@ fn start(dir: &Path, runtime: FakeRuntime) -> Agent {
         engine: watch::channel(EngineInfo::default()).1,
         clock,
         renewed: Arc::clone(&renewed),
+        said: said.clone(),
         sampler: Sampler::new(Roots::default()),
     };
     tokio::spawn(run(parts, stop.clone()));
@@ -352,6 +356,7 @@ fn start(dir: &Path, runtime: FakeRuntime) -> Agent {
         mesh,
         names,
         contents,
+        said,
     }
 }
 

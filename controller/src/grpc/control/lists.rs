@@ -142,7 +142,7 @@ fn problems(cluster: &Cluster, view: &View, observed: &Observed) -> Vec<pb::Prob
 }
 
 /// Why a node that is not ready counts as it does.
-fn absence(state: NodeState) -> &'static str {
+pub(super) fn absence(state: NodeState) -> &'static str {
     match state {
         NodeState::Ready => "",
         NodeState::Unknown => "has not connected since the controller started",

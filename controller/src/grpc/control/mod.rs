@@ -18,6 +18,7 @@ mod jobs;
 mod leavers;
 mod lists;
 mod logs;
+mod node_logs;
 mod nodes;
 mod parts;
 mod proxy;
@@ -406,6 +407,16 @@ impl ControlService for Control {
         request: Request<pb::ProxyConfigRequest>,
     ) -> Result<Response<Self::ProxyConfigStream>, Status> {
         let stream = proxy::config(&self.cluster, &request.into_inner().node)?;
+        Ok(Response::new(Box::pin(stream)))
+    }
+
+    type NodeLogsStream = Out<pb::NodeLogsResponse>;
+
+    async fn node_logs(
+        &self,
+        request: Request<pb::NodeLogsRequest>,
+    ) -> Result<Response<Self::NodeLogsStream>, Status> {
+        let stream = node_logs::follow(Arc::clone(&self.cluster), request.into_inner())?;
         Ok(Response::new(Box::pin(stream)))
     }
 

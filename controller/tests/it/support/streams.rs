@@ -43,6 +43,7 @@ pub(super) fn answer(open: &agent::OpenStream) -> Vec<agent::session_request::Me
             let said = parts.map(|part| data(part.to_owned())).into_iter();
             said.chain([end(None)]).collect()
         }
+        Some(agent::open_stream::Kind::AgentLog(asked)) => agent_lines(stream_id, asked, end(None)),
         // One that reads goes on until its stream is ended.
         Some(agent::open_stream::Kind::Run(run)) => {
             let mut said = vec![data(format!("ran {}", run.service))];
@@ -70,6 +71,37 @@ pub(super) fn answer(open: &agent::OpenStream) -> Vec<agent::session_request::Me
         }
         None => Vec::new(),
     }
+}
+
+/// Lines 1 and 5 of start 7, in pieces that are no lines; who has read them gets line 6.
+fn agent_lines(
+    stream_id: u64,
+    asked: &agent::AgentLogStream,
+    end: agent::session_request::Message,
+) -> Vec<agent::session_request::Message> {
+    let mut bytes = Vec::new();
+    for sequence in [1, 5, 6] {
+        let line = agent::AgentLine {
+            start: 7,
+            sequence,
+            level: "info".into(),
+            line: format!("line {sequence}"),
+            ..Default::default()
+        };
+        let has_read = asked.after_start == 7;
+        if has_read == (sequence == 6) {
+            bytes.extend(prost::Message::encode_length_delimited_to_vec(&line));
+        }
+    }
+    let pieces = bytes.chunks(5).map(|piece| {
+        agent::session_request::Message::StreamData(agent::StreamData {
+            stream_id,
+            channel: agent::Channel::Stdout.into(),
+            data: piece.to_vec(),
+        })
+    });
+    let end = (!asked.follow).then_some(end);
+    pieces.chain(end).collect()
 }
 
 /// A volume that is used, and one that is not.

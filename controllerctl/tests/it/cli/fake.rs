@@ -5,6 +5,7 @@ mod cluster;
 mod explain;
 pub(crate) mod images;
 pub(crate) mod secrets;
+mod node_logs;
 mod stores;
 mod world;
 
@@ -472,6 +473,16 @@ impl ControlService for Fake {
         request: Request<pb::ProxyConfigRequest>,
     ) -> Answer<Self::ProxyConfigStream> {
         Ok(Response::new(explain::proxy_config(&request.into_inner())?))
+    }
+
+    type NodeLogsStream = Many<pb::NodeLogsResponse>;
+
+    async fn node_logs(
+        &self,
+        request: Request<pb::NodeLogsRequest>,
+    ) -> Answer<Self::NodeLogsStream> {
+        let request = request.into_inner();
+        Ok(Response::new(node_logs::said(&mut self.world(), &request)?))
     }
 
     async fn disk_use(&self, request: Request<pb::DiskUseRequest>) -> Answer<pb::DiskUseResponse> {

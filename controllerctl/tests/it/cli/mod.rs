@@ -10,6 +10,7 @@ mod fake;
 mod images;
 mod init_from;
 mod looks;
+mod node_logs;
 mod overtaken;
 mod pages;
 mod parts;
