@@ -28,9 +28,11 @@ use crate::history::{self, History};
 use crate::images::{Board, Catalog};
 use crate::reconcile::names::Directory;
 use crate::reconcile::observe::Watch;
+use crate::recording;
 use crate::secrets::Secrets;
 use crate::store::{
-    Group, HistoryBatch, Loaded, Meta, Repository, Store, StoreError, StoredEvent, TokenRecord,
+    Group, HistoryBatch, Loaded, Meta, RecordingBatch, Repository, Store, StoreError, StoredEvent,
+    TokenRecord,
 };
 
 /// Events that may wait for one watcher; a slower one is told of a gap.
@@ -90,6 +92,8 @@ pub struct Cluster {
     pub guests: Guests,
     /// Something may have to be planned or sent.
     pub wake: Notify,
+    /// What services were like during the last day.
+    pub recording: recording::Shared,
     /// Images may be needed no longer.
     pub sweep: Notify,
     /// Secrets apart from apps, and credentials for registries. Stored only inside of
@@ -172,13 +176,13 @@ impl Cluster {
         let started_ms = clock.now_ms();
         let (at_ms, kind) = (started_ms, EventKind::ControllerStarted { term });
         repository.record(&[Event { at_ms, kind }])?;
-        let history = History::load(&*store, config.history.clone())?;
         let trust = TrustHolder::new(ca.cert_pem(), revoked.into_iter().collect())?;
         let view = View {
             plan: Arc::new(plan),
             ..View::default()
         };
         Ok(Arc::new(Self {
+            history: Mutex::new(History::load(&*store, config.history.clone())?),
             advertise: advertised(&config, &meta),
             fence: Fence {
                 cluster_generation: meta.cluster_generation,
@@ -193,6 +197,7 @@ impl Cluster {
             started_ms,
             fleet: Fleet::default(),
             guests: Guests::default(),
+            recording: recording::Shared::load(&*store),
             wake: Notify::new(),
             fatal: watch::Sender::new(None),
             stopping: tokio_util::sync::CancellationToken::new(),
@@ -212,7 +217,6 @@ impl Cluster {
             events: broadcast::Sender::new(EVENTS_WAITING_MAX),
             store,
             refusal: ArcSwapOption::empty(),
-            history: Mutex::new(history),
             ledger: Mutex::new(Ledger {
                 repository,
                 serials,
@@ -482,6 +486,15 @@ impl Cluster {
         if let Err(error) = written {
             self.store_failed(&error);
         }
+    }
+
+    /// Writes a part of the recordings.
+    ///
+    /// # Errors
+    /// [`StoreError`]; a fatal one ends the process.
+    pub fn write_recording(&self, batch: &RecordingBatch) -> Result<(), StoreError> {
+        let written = self.ledger().repository.write_recording(batch);
+        written.inspect_err(|error| self.store_failed(error))
     }
 
     fn history(&self) -> MutexGuard<'_, History> {

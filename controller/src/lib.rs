@@ -21,6 +21,7 @@ pub mod images;
 pub mod init;
 pub mod prometheus;
 pub mod reconcile;
+pub mod recording;
 pub mod run;
 pub mod secrets;
 pub mod store;

@@ -20,6 +20,7 @@ use crate::images::{self, BlobError, Blobs};
 use crate::init::{DataDir, InitError, issue_server};
 use crate::prometheus;
 use crate::reconcile;
+use crate::recording;
 use crate::store::{Meta, RedbStore, Repository, Store, StoreError};
 
 /// Open calls have this long to end after a stop was asked for.
@@ -167,6 +168,7 @@ impl Controller {
             dir,
             halt.clone(),
         ));
+        let recording = tokio::spawn(recording::run(Arc::clone(&cluster), halt.clone()));
         let (cleared, held) = (Arc::clone(&cluster), Arc::clone(&blobs));
         let sweeping = tokio::spawn(images::run(cleared, held, halt.clone()));
         let served_images = (Arc::clone(&cluster), blobs);
@@ -188,7 +190,7 @@ impl Controller {
             tracing::warn!("some calls did not end in time and are cut");
             server.abort();
         }
-        for task in [looping, asking, renewing, sweeping] {
+        for task in [looping, asking, recording, renewing, sweeping] {
             if let Err(error) = task.await {
                 tracing::error!(%error, "a task of the controller failed");
             }

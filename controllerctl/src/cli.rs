@@ -6,6 +6,7 @@ mod images;
 mod looks;
 mod node_logs;
 mod rollout;
+mod simulate;
 mod stores;
 mod values;
 
@@ -29,6 +30,7 @@ pub use self::looks::{
 };
 pub use self::node_logs::NodeLogsArgs;
 pub use self::rollout::{RestartArgs, RolloutCommand, RolloutStatusArgs, ServiceArgs, UndoArgs};
+pub use self::simulate::SimulateArgs;
 pub use self::stores::{
     DiskArgs, RegistryCommand, RegistryLoginArgs, RegistryLogoutArgs, SecretCommand,
     SecretCreateArgs, SecretLsArgs, SecretsArgs, VolumeCommand, VolumeInspectArgs, VolumeLsArgs,

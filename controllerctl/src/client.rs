@@ -160,6 +160,8 @@ calls! {
     list_decisions = list_decisions(ListDecisionsRequest) -> pb::ListDecisionsResponse, "read decisions";
     /// How services scale.
     list_autoscale = list_autoscale(ListAutoscaleRequest) -> pb::ListAutoscaleResponse, "read autoscalers";
+    /// Replays a recorded load.
+    simulate_autoscale = simulate_autoscale(SimulateAutoscaleRequest) -> pb::SimulateAutoscaleResponse, "simulate the autoscaler";
     /// Tells an autoscaler something.
     set_autoscale = set_autoscale(SetAutoscaleRequest) -> pb::SetAutoscaleResponse, "tell the autoscaler";
     /// Logs; ends by itself unless it follows.

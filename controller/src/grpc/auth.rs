@@ -34,7 +34,8 @@ pub(super) fn rule(path: &str) -> Option<Rule> {
         ("longshore.control.v1.ControlService", method) => Rule::Operator(match method {
             "GetStatus" | "ListNodes" | "ListServices" | "ListReplicas" | "Watch" | "Events"
             | "Why" | "ListDecisions" | "ListAutoscale" | "Logs" | "PlanApp" | "ListRollouts"
-            | "RolloutHistory" | "ProxyConfig" | "ListSecrets" | "DiskUse" | "NodeLogs" => Viewer,
+            | "RolloutHistory" | "ProxyConfig" | "ListSecrets" | "DiskUse" | "NodeLogs"
+            | "ListMetrics" | "SimulateAutoscale" => Viewer,
             "ApplyApp" | "DownApp" | "Scale" | "SetAutoscale" | "Exec" | "UndoRollout"
             | "PauseRollout" | "ResumeRollout" | "RestartServices" => Deployer,
             "SetNodeAvailability"

@@ -87,10 +87,10 @@ fn only_joining_needs_no_certificate() {
 #[test]
 fn the_comments_of_the_contract_name_the_same_roles() {
     let control = include_str!("../../../proto/longshore/control/v1/control.proto");
-    compare(control, "longshore.control.v1.ControlService", 34);
+    compare(control, "longshore.control.v1.ControlService", 36);
     let images = include_str!("../../../proto/longshore/images/v1/images.proto");
     let operators = images.split("service ImageSourceService").next().unwrap();
-    compare(operators, "longshore.images.v1.ImageService", 7);
+    compare(operators, "longshore.images.v1.ImageService", 8);
     let secrets = include_str!("../../../proto/longshore/secrets/v1/secrets.proto");
     compare(secrets, "longshore.secrets.v1.SecretService", 5);
 }

@@ -23,6 +23,7 @@ mod images;
 mod mem;
 mod plan;
 mod record;
+mod recordings;
 mod redb;
 mod repository;
 mod revisions;
@@ -37,6 +38,7 @@ pub use self::contents::ContentChanges;
 pub use self::history::{Group, HistoryBatch, Span};
 pub use self::mem::MemStore;
 pub use self::record::payload;
+pub use self::recordings::RecordingBatch;
 pub use self::redb::RedbStore;
 pub use self::repository::{EVENTS_MAX, Repository};
 pub use self::revisions::{
@@ -97,11 +99,13 @@ pub enum Table {
     ApartSecrets,
     /// Credentials for registries, by host.
     Registries,
+    /// Measurements of the last day, by service and time.
+    Recordings,
 }
 
 impl Table {
     /// All of them.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::Meta,
         Self::Apps,
         Self::Nodes,
@@ -126,6 +130,7 @@ impl Table {
         Self::ImageTags,
         Self::ApartSecrets,
         Self::Registries,
+        Self::Recordings,
     ];
 
     /// Its name in the file.
@@ -156,6 +161,7 @@ impl Table {
             Self::ImageTags => "image_tags",
             Self::ApartSecrets => "apart_secrets",
             Self::Registries => "registries",
+            Self::Recordings => "recordings",
         }
     }
 }

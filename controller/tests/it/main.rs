@@ -14,6 +14,7 @@ mod explain;
 mod files;
 mod images;
 mod jobs;
+mod metrics;
 mod names;
 mod neighbours;
 mod node_logs;

@@ -78,6 +78,8 @@ pub enum AutoscaleCommand {
     Set(BoundsArgs),
     /// Agree to the count that a service in approve mode asks for.
     Approve(ApproveArgs),
+    /// Replay a service's recorded load against the x-autoscale of a file.
+    Simulate(super::SimulateArgs),
 }
 
 /// A service.

@@ -18,6 +18,9 @@ pub(super) async fn autoscale(run: &Run, command: &AutoscaleCommand) -> Result<E
     if let AutoscaleCommand::Approve(args) = command {
         return approve(run, args).await;
     }
+    if let AutoscaleCommand::Simulate(args) = command {
+        return super::simulate::simulate(run, args).await;
+    }
     let mut client = run.connect(None).await?;
     match command {
         AutoscaleCommand::Ls => {
@@ -38,7 +41,7 @@ pub(super) async fn autoscale(run: &Run, command: &AutoscaleCommand) -> Result<E
             tell(run, &mut client, &args.service, action).await?;
         }
         AutoscaleCommand::Set(args) => bounds(run, &mut client, args).await?,
-        AutoscaleCommand::Approve(_) => {}
+        AutoscaleCommand::Approve(_) | AutoscaleCommand::Simulate(_) => {}
     }
     Ok(Exit::Done)
 }

@@ -34,6 +34,7 @@ mod rollout;
 mod scale;
 mod secret;
 mod settle;
+mod simulate;
 mod stats;
 mod support;
 mod token;

@@ -9,6 +9,7 @@ pub mod outcome;
 pub mod rollouts;
 pub mod rows;
 pub mod secrets;
+pub mod simulated;
 pub mod template;
 pub mod tokens;
 pub mod usage;

@@ -23,6 +23,7 @@ pub mod plan;
 pub mod reason;
 pub mod receipt;
 pub mod record;
+pub mod recording;
 pub mod refusal;
 pub mod registry;
 pub mod repair;

@@ -45,6 +45,7 @@ mod reach;
 mod rebalance;
 mod recompute;
 mod record;
+pub mod replay;
 mod report;
 mod rollout;
 mod scale;

@@ -18,6 +18,7 @@ mod jobs;
 mod leavers;
 mod lists;
 mod logs;
+mod metrics;
 mod node_logs;
 mod nodes;
 mod parts;
@@ -408,6 +409,22 @@ impl ControlService for Control {
     ) -> Result<Response<Self::ProxyConfigStream>, Status> {
         let stream = proxy::config(&self.cluster, &request.into_inner().node)?;
         Ok(Response::new(Box::pin(stream)))
+    }
+
+    async fn list_metrics(
+        &self,
+        request: Request<pb::ListMetricsRequest>,
+    ) -> Result<Response<pb::ListMetricsResponse>, Status> {
+        metrics::list(&self.cluster, &request.into_inner()).map(Response::new)
+    }
+
+    async fn simulate_autoscale(
+        &self,
+        request: Request<pb::SimulateAutoscaleRequest>,
+    ) -> Result<Response<pb::SimulateAutoscaleResponse>, Status> {
+        let cluster = Arc::clone(&self.cluster);
+        let simulated = metrics::simulate(cluster, request.into_inner()).await?;
+        Ok(Response::new(simulated))
     }
 
     type NodeLogsStream = Out<pb::NodeLogsResponse>;

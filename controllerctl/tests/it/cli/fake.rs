@@ -6,6 +6,7 @@ mod explain;
 pub(crate) mod images;
 pub(crate) mod secrets;
 mod node_logs;
+mod simulate;
 mod stores;
 mod world;
 
@@ -473,6 +474,20 @@ impl ControlService for Fake {
         request: Request<pb::ProxyConfigRequest>,
     ) -> Answer<Self::ProxyConfigStream> {
         Ok(Response::new(explain::proxy_config(&request.into_inner())?))
+    }
+
+    async fn list_metrics(
+        &self,
+        _: Request<pb::ListMetricsRequest>,
+    ) -> Answer<pb::ListMetricsResponse> {
+        Err(Status::unimplemented("nobody asks"))
+    }
+
+    async fn simulate_autoscale(
+        &self,
+        request: Request<pb::SimulateAutoscaleRequest>,
+    ) -> Answer<pb::SimulateAutoscaleResponse> {
+        simulate::told(&request.into_inner()).map(Response::new)
     }
 
     type NodeLogsStream = Many<pb::NodeLogsResponse>;

@@ -18,6 +18,7 @@ mod picks;
 mod prompts;
 mod pushes;
 mod rollouts;
+mod simulate;
 mod stores;
 mod tokens;
 

@@ -34,6 +34,11 @@ services:
   web: { image: 'two/web:1' }
 ";
 
+const SCALED: &str = "name: hello
+services:
+  hello: { image: 'hello:1', cpus: '0.5', x-autoscale: { min: 2, max: 12, cpu: 60% } }
+";
+
 #[test]
 fn console_blocks_of_the_pages_say_what_the_program_says() {
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
@@ -50,6 +55,7 @@ fn console_blocks_of_the_pages_say_what_the_program_says() {
         std::fs::write(inside.join("docker-compose.yml"), OLD).unwrap();
         std::fs::write(inside.join("shop.yaml"), NEW).unwrap();
         std::fs::write(inside.join("two.yaml"), TWO).unwrap();
+        std::fs::write(inside.join("scaled.yaml"), SCALED).unwrap();
         cases.case(&at);
     }
     cases.run();

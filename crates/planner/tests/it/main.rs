@@ -22,6 +22,7 @@ mod placing;
 mod reach;
 mod rebalance;
 mod records;
+mod replay;
 mod rig;
 mod rollout_back;
 mod rollout_gate;
