@@ -16,6 +16,11 @@ fn said(response: &pb::NodeLogsResponse) -> String {
 async fn an_agents_lines_are_relayed_what_is_missing_is_said_and_who_is_away() {
     let lab = Lab::start().await;
     let a = lab.node("a", true, false).await;
+    let link = async |_| {
+        let link = lab.controller.fleet.link(&"a".parse().unwrap());
+        link.map(|_| ()).ok_or("not connected".to_owned())
+    };
+    lab.until("a is there", link).await;
     let ask = async |node: &str, follow| {
         let request = pb::NodeLogsRequest {
             node: node.into(),

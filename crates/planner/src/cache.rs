@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use longshore_model::observe::ServerState;
-use longshore_model::plan::ServicePlan;
+use longshore_model::plan::{Replica, ServicePlan};
 use longshore_model::report::{NodeReport, ServiceReport};
 use longshore_model::{
     Desired, Memory, NodeId, Plan, Reason, ReplicaId, ServiceKey, SharedMap, TimeMs,
@@ -358,15 +358,13 @@ fn is_settled(
 ) -> bool {
     let Some(spec) = slot.spec else { return false };
     let counts = [report.planned, report.healthy, report.serving];
+    // What is kept for its log is there until it leaves.
+    let replicas = entry.replicas.values();
+    let is_kept = |r: &Replica| r.ended.is_some() && r.leaving.is_none();
     let measured = spec.autoscale.is_some() || crate::weights::apply(entry);
     !measured
         && counts.iter().all(|&count| count == report.wanted)
-        && entry
-            .replicas
-            .values()
-            .filter(|r| r.ended.is_none())
-            .count()
-            == report.wanted as usize
+        && replicas.filter(|r| !is_kept(r)).count() == report.wanted as usize
         && report.outdated == 0
         && report.waits.is_empty()
         && entry.moves.is_empty()

@@ -76,14 +76,14 @@ fn wrong_names_and_too_many_are_refused() {
         refused(|m| m.links = links.collect())
     };
     assert!(links(vec![("a b".into(), "db")]).contains("no host name"));
-    assert_eq!(links(vec![("a".into(), "D")]), "links");
+    assert_eq!(links(vec![("a".into(), "d.b")]), "links");
     let many = (0..=LINKS_MAX).map(|n| (format!("l{n}"), "db")).collect();
     assert!(links(many).contains("at most 64"));
 
     let on = |on: Vec<(String, i32)>| refused(|m| m.depends_on = on.into_iter().collect());
     assert!(on(vec![("db".into(), 0)]).contains("waits for what is not known"));
     assert!(on(vec![("db".into(), 7)]).contains("waits for what is not known"));
-    assert_eq!(on(vec![("D".into(), 1)]), "depends_on");
+    assert_eq!(on(vec![("d.b".into(), 1)]), "depends_on");
     let many = (0..=DEPENDS_MAX).map(|n| (format!("s{n}"), 1)).collect();
     assert!(on(many).contains("at most 64"));
 }

@@ -7,7 +7,7 @@ use longshore_model::{ImageDigest, ImageRef, ReplicaId, ReplicaState};
 use tokio::sync::watch;
 
 use super::ahead::{Ahead, Memory};
-use super::{Blob, ImageSource, Manifest, Seen, SourceError, Stage, Wanted};
+use super::{Blob, Credentials, ImageSource, Manifest, Seen, SourceError, Stage, Wanted};
 use crate::reconcile::{Snapshot, View};
 use crate::runtime::fake::FakeRuntime;
 
@@ -36,6 +36,10 @@ impl ImageSource for Controller {
         let words = seen.iter().map(word).collect();
         self.told.lock().unwrap().push(words);
         Ok(self.wanted.lock().unwrap().clone())
+    }
+
+    async fn credentials(&self, _: &str) -> Result<Option<Credentials>, SourceError> {
+        Ok(None)
     }
 }
 

@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bollard::query_parameters::RemoveImageOptions;
 use bollard::{API_DEFAULT_VERSION, Docker};
@@ -21,7 +22,7 @@ use tokio::net::TcpListener;
 
 use super::docker::DockerRuntime;
 use super::{Held, Runtime};
-use crate::images::{Blob, Credentials, ImageSource, Manifest, SourceError, serve};
+use crate::images::{Blob, Credentials, ImageSource, Manifest, Seen, SourceError, Wanted, serve};
 
 /// In the letters of base64 that engines do not read, this would be no password at all.
 const PASSWORD: &str = "a~?>~~???>>>ü";
@@ -95,7 +96,7 @@ impl ImageSource for Source {
         Ok(None)
     }
 
-    async fn ahead(&self) -> Result<Vec<ImageRef>, SourceError> {
+    async fn ahead(&self, _: &[Seen], _: Duration) -> Result<Vec<Wanted>, SourceError> {
         Ok(Vec::new())
     }
 

@@ -77,6 +77,11 @@ fn one(item: &Item<'_>, shared: &Shared<'_>, p: &mut Problems) -> Option<(String
         }
         Source::File(_, path) => BuildSecret::File(path.into()),
         Source::Text(_, text) => BuildSecret::Text(text.clone()),
+        Source::External(_) => {
+            let message = format!("secret {name:?} is external: the controller gives it to nobody");
+            item.invalid_help(p, message, "name a file or a variable for the build");
+            return None;
+        }
     };
     Some((id, secret))
 }

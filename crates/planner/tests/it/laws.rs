@@ -92,7 +92,7 @@ fn shaped(service: usize, image: u8, replicas: u32, shape: u8) -> ServiceSpec {
         spec.job = Some(JobSpec {
             tries_max: u32::from(shape & 3),
         });
-        (spec.autoscale, spec.replicas) = (None, 1);
+        (spec.autoscale, spec.mode, spec.replicas) = (None, ServiceMode::Replicated, 1);
         spec.container.ports.clear();
     }
     if bit(4) || spec.job.is_some() {
@@ -270,7 +270,9 @@ fn full(world: &World, service: &ServiceKey) -> bool {
 /// Nodes that have another number of replicas than one of a service that has one on each.
 fn uneven(world: &World) -> Vec<String> {
     let services = world.desired.services();
-    let global = services.filter(|(key, _, spec)| spec.is_global() && !full(world, key));
+    let stops = |key: &ServiceKey| world.report.services.get(key).is_some_and(|r| stopped(r));
+    let global = services.filter(|(_, _, spec)| spec.is_global());
+    let global = global.filter(|(key, _, _)| !full(world, key) && !stops(key));
     let mut wrong = Vec::new();
     for (key, _, _) in global {
         for node in world.nodes.keys() {
@@ -283,6 +285,17 @@ fn uneven(world: &World) -> Vec<String> {
         }
     }
     wrong
+}
+
+/// Does it wait for a person, after failures of its replicas or of its job?
+fn stopped(report: &report::ServiceReport) -> bool {
+    let stops = |reason: &Reason| {
+        matches!(
+            reason,
+            Reason::RolloutPaused { .. } | Reason::RolledBack { .. } | Reason::JobFailed { .. }
+        )
+    };
+    report.waits.iter().any(stops)
 }
 
 /// What is still not as it was asked to be.
@@ -317,13 +330,7 @@ fn unsettled(world: &World) -> Vec<String> {
                 .iter()
                 .any(|r| matches!(r, Reason::Unplaceable { .. }));
         // A rollout that failures stopped waits for a person, once all that leaves is gone.
-        let stopped = report.waits.iter().any(|r| {
-            matches!(
-                r,
-                Reason::RolloutPaused { .. } | Reason::RolledBack { .. } | Reason::JobFailed { .. }
-            )
-        });
-        let stopped = stopped && report.leaving == 0;
+        let stopped = stopped(report) && report.leaving == 0;
         if !((settled || waits_for_room) && desired || stopped) {
             wrong.push(format!("{service} wants {target}: {report:?}"));
         }
