@@ -36,6 +36,8 @@ pub struct Greeting {
     pub engine_version: String,
     /// Port on which other nodes' agents reach its replicas by name; 0: they cannot.
     pub peer_port: u16,
+    /// Pieces of standard input that it takes ungranted; 0: it grants none.
+    pub stdin_pieces: u32,
 }
 
 /// A live session, as the one who serves it holds it.
@@ -109,7 +111,8 @@ impl Fleet {
         if let Some(old) = entry.live.take() {
             old.ended.cancel();
         }
-        let (outbox, reader) = Outbox::new();
+        let (mut outbox, reader) = Outbox::new();
+        outbox.stdin_pieces = greeting.stdin_pieces;
         let ended = CancellationToken::new();
         entry.live = Some(Live {
             id,

@@ -22,6 +22,8 @@ pub struct Outbox {
     names: Arc<watch::Sender<Option<Arc<Names>>>>,
     refused: Arc<Refused>,
     queue: mpsc::Sender<pb::session_response::Message>,
+    /// Pieces of standard input that each stream may send before more are granted; 0: any number.
+    pub(super) stdin_pieces: u32,
 }
 
 /// What the agent could not take (its disk was full) and must be sent again.
@@ -83,6 +85,7 @@ impl Outbox {
             names: Arc::new(names),
             refused: Arc::default(),
             queue,
+            stdin_pieces: 0,
         };
         let reader = OutboxReader {
             assignment: assignment_reader,

@@ -8,12 +8,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use longshore_model::NodeId;
 use longshore_proto::agent::v1 as pb;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 use super::Outbox;
 
 /// Messages that may wait for one reader.
 const WAITING_MAX: usize = 256;
+/// Most pieces of standard input that one agent takes ungranted.
+const STDIN_PIECES_MAX: usize = 256;
 /// Streams open at the same time.
 const STREAMS_MAX: usize = 1_024;
 
@@ -30,6 +32,7 @@ struct Open {
     node: NodeId,
     sender: mpsc::Sender<StreamEvent>,
     lagging: bool,
+    credit: Option<Arc<Semaphore>>,
 }
 
 #[derive(Default)]
@@ -46,6 +49,9 @@ pub struct StreamHub(Arc<Mutex<Inner>>);
 pub struct StreamGuard {
     /// Its id.
     pub id: u64,
+    /// One permit for each piece of standard input that its agent has room for; none: an agent
+    /// that grants none.
+    pub credit: Option<Arc<Semaphore>>,
     outbox: Outbox,
     hub: StreamHub,
 }
@@ -86,17 +92,21 @@ impl StreamHub {
         }
         inner.next += 1;
         let id = inner.next;
+        let window = STDIN_PIECES_MAX.min(outbox.stdin_pieces as usize);
+        let credit = (window > 0).then(|| Arc::new(Semaphore::new(window)));
         inner.open.insert(
             id,
             Open {
                 node: node.clone(),
                 sender,
                 lagging: false,
+                credit: credit.clone(),
             },
         );
         drop(inner);
         let guard = StreamGuard {
             id,
+            credit,
             outbox: outbox.clone(),
             hub: self.clone(),
         };
@@ -121,6 +131,18 @@ impl StreamHub {
                 .sender
                 .try_send(StreamEvent::Data(stderr, data.data))
                 .is_err();
+        }
+    }
+
+    /// A command on `node` read some of its standard input.
+    pub fn credit(&self, node: &NodeId, credit: &pb::StreamCredit) {
+        let inner = self.inner();
+        let open = inner.open.get(&credit.stream_id);
+        let of_node = open.filter(|open| open.node == *node);
+        if let Some(granted) = of_node.and_then(|open| open.credit.as_ref()) {
+            // Never more than the largest window, whatever it says.
+            let room = STDIN_PIECES_MAX.saturating_sub(granted.available_permits());
+            granted.add_permits(room.min(credit.pieces as usize));
         }
     }
 

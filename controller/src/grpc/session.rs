@@ -113,6 +113,7 @@ fn greeting(hello: pb::Hello) -> Greeting {
         agent_version: short(hello.agent_version),
         engine_version: short(hello.engine_version),
         peer_port: u16::try_from(hello.peer_port).unwrap_or(0),
+        stdin_pieces: hello.stdin_pieces,
     }
 }
 
@@ -229,6 +230,7 @@ fn hear(
             }
         }
         Some(Request::StreamData(data)) => fleet.streams.data(node, data),
+        Some(Request::StreamCredit(credit)) => fleet.streams.credit(node, &credit),
         Some(Request::StreamEnd(end)) => fleet.streams.end(node, end),
         Some(Request::Refused(refused)) => hear_refusal(cluster, node, session, refused),
         Some(Request::Hello(_)) => return Err(Status::invalid_argument("a second hello")),

@@ -50,6 +50,7 @@ pub(super) async fn exec(run: &Run, args: ExecArgs) -> Result<Exit, Failure> {
         user: args.user.unwrap_or_default(),
         working_dir: args.workdir.unwrap_or_default(),
         env: variables(&args.env)?,
+        size: None,
     };
     follow(run, In::Start(start), args.interactive, args.tty).await
 }
@@ -70,6 +71,7 @@ pub(super) async fn run(run: &Run, args: RunArgs) -> Result<Exit, Failure> {
         user: args.user.unwrap_or_default(),
         working_dir: args.workdir.unwrap_or_default(),
         env: variables(&args.env)?,
+        size: None,
     };
     follow(run, In::Run(start), args.interactive, args.tty).await
 }

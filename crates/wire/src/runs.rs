@@ -62,6 +62,7 @@ pub fn run_to_pb(run: &RunSpec) -> pb::RunStream {
         files: contents.collect(),
         tty: run.tty,
         stdin: run.stdin,
+        size: None,
     }
 }
 

@@ -9,9 +9,9 @@ use std::time::{Duration, SystemTime};
 
 use bollard::container::LogOutput;
 use bollard::errors::Error;
-use bollard::exec::{CreateExecOptions, StartExecOptions, StartExecResults};
+use bollard::exec::{StartExecOptions, StartExecResults};
 use bollard::models::{
-    ContainerState, ContainerSummary, ContainerSummaryStateEnum, EndpointSettings,
+    ContainerState, ContainerSummary, ContainerSummaryStateEnum, EndpointSettings, ExecConfig,
     PortSummaryTypeEnum,
 };
 use bollard::query_parameters::{
@@ -27,6 +27,7 @@ use tokio::time::timeout;
 
 use super::archive::archives;
 use super::create::{LABEL_CLUSTER, LABEL_MANAGED, LABEL_REPLICA, container_name, create_body};
+use super::terminal::Size;
 use super::words::{sort, stuck, unless_said};
 use super::{
     Channel, Condition, Container, ContainerId, EXPOSED_MAX, EngineInfo, ErrorKind, ExecHealth,
@@ -463,7 +464,7 @@ impl Runtime for DockerRuntime {
 
     async fn exec(&self, id: &str, options: &ExecOptions) -> Result<ExecRun, RuntimeError> {
         let text = |text: &String| (!text.is_empty()).then(|| text.clone());
-        let wanted = CreateExecOptions {
+        let wanted = ExecConfig {
             attach_stdin: Some(options.stdin),
             attach_stdout: Some(true),
             attach_stderr: Some(true),
@@ -472,7 +473,8 @@ impl Runtime for DockerRuntime {
             cmd: Some(options.command.clone()),
             user: text(&options.user),
             working_dir: text(&options.working_dir),
-            ..CreateExecOptions::default()
+            console_size: options.size.map(Size::console),
+            ..ExecConfig::default()
         };
         let start = StartExecOptions {
             detach: false,

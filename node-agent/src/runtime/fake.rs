@@ -66,6 +66,9 @@ pub(crate) struct State {
     pub(crate) pulls: u32,
     /// Containers of runs, by id: the run, and the files that were put into it.
     pub(crate) runs: BTreeMap<ContainerId, FakeRun>,
+    /// The next sizes of terminals are not taken so; and those that were.
+    pub(crate) resize_errors: VecDeque<ErrorKind>,
+    pub(crate) resizes: Vec<(super::terminal::Terminal, super::terminal::Size)>,
     /// Named volumes of apps.
     pub(crate) volumes: Vec<super::disk::VolumeUse>,
     /// What the next start of a run is refused with.

@@ -25,6 +25,7 @@ mod real_tests;
 pub mod runs;
 #[cfg(test)]
 pub(crate) mod runs_fake;
+pub mod terminal;
 mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -216,6 +217,8 @@ pub struct ExecOptions {
     pub working_dir: String,
     /// `NAME=value`.
     pub env: Vec<String>,
+    /// Of its terminal.
+    pub size: Option<terminal::Size>,
 }
 
 /// A command that runs, or a container that was attached to.
@@ -229,7 +232,7 @@ pub struct ExecRun {
 }
 
 /// Calls of the engine that the agent makes.
-pub trait Runtime: runs::Runs + disk::Disk {
+pub trait Runtime: runs::Runs + disk::Disk + terminal::Terminals {
     /// What the engine is. Deadline 5 s.
     fn info(&self) -> impl Future<Output = Result<EngineInfo, RuntimeError>> + Send;
 

@@ -9,6 +9,7 @@ use tokio::io::AsyncWriteExt;
 
 use super::docker::DockerRuntime;
 use super::runs::{RunOrder, Runs};
+use super::terminal::{Size, Terminal, Terminals};
 use super::{ExecRun, Runtime};
 use crate::policy::Policy;
 use crate::runs::{Begun, Runner};
@@ -115,4 +116,34 @@ async fn real_engine_keeps_no_run_that_nobody_holds() {
     };
     let limit = std::time::Duration::from_secs(20);
     assert!(tokio::time::timeout(limit, gone).await.is_ok());
+}
+
+#[tokio::test]
+#[ignore = "needs an engine: make engine-test"]
+async fn real_engine_gives_a_terminal_its_size_and_the_next_one() {
+    let (runner, runtime) = rig("longshore-engine-runs-c");
+    let script = "until stty size | grep -q '40 100'; do :; done; stty size; read x; stty size";
+    let mut order = order(&runner, "c1", &["sh", "-c", script]);
+    let of = |rows, columns| Size { rows, columns };
+    (order.tty, order.size) = (true, Some(of(40, 100)));
+    let Begun::Running(lease, attached) = runner.begin(&runtime, &order).await.unwrap() else {
+        panic!("cannot run")
+    };
+    let terminal = Terminal::Container(attached.id.clone());
+    // Older engines look at nothing else.
+    runtime.resize(&terminal, of(40, 100)).await.unwrap();
+    let (mut output, mut input) = (attached.output, attached.input);
+    let mut wrote = String::new();
+    let mut until = async |words: &str| {
+        while !wrote.contains(words) {
+            let piece = output.next().await.expect(words).unwrap().1;
+            wrote.push_str(&String::from_utf8_lossy(&piece));
+        }
+    };
+    until("40 100").await;
+    runtime.resize(&terminal, of(50, 120)).await.unwrap();
+    input.write_all(b"\n").await.unwrap();
+    until("50 120").await;
+    assert_eq!(lease.wait().await.unwrap(), 0);
+    lease.end().await;
 }

@@ -10,6 +10,7 @@ use longshore_proto::agent::v1 as pb;
 use longshore_wire::run_from_pb;
 
 use super::create::{LABEL_REPLICA, create_body};
+use super::terminal::Size;
 use super::{ContainerId, ExecRun, Launch, RuntimeError};
 
 /// Label with the id of the run.
@@ -37,6 +38,8 @@ pub struct RunOrder {
     pub tty: bool,
     /// With standard input.
     pub stdin: bool,
+    /// Of its terminal.
+    pub size: Option<Size>,
 }
 
 impl RunOrder {
@@ -45,6 +48,7 @@ impl RunOrder {
     /// # Errors
     /// The field and the rule, in words.
     pub fn from_pb(message: pb::RunStream, cluster: Arc<str>) -> Result<Self, String> {
+        let size = message.size.and_then(Size::from_pb);
         let run = run_from_pb(message).map_err(|error| error.to_string())?;
         let template = TemplateId::new(NO_TEMPLATE).map_err(|error| error.to_string())?;
         let replica = AssignedReplica {
@@ -72,6 +76,7 @@ impl RunOrder {
             launch,
             tty,
             stdin,
+            size,
         })
     }
 
@@ -104,6 +109,9 @@ impl RunOrder {
             (on(self.tty), on(self.stdin), on(self.stdin));
         (body.attach_stdin, body.attach_stdout, body.attach_stderr) =
             (on(self.stdin), on(true), on(true));
+        if let Some(host) = &mut body.host_config {
+            host.console_size = self.size.map(Size::console);
+        }
         body
     }
 }
@@ -145,6 +153,10 @@ mod tests {
             service: "demo/web".into(),
             container: Some(longshore_wire::container_spec_to_pb(&spec("hello:1"))),
             tty: true,
+            size: Some(longshore_proto::spec::v1::TerminalSize {
+                rows: 40,
+                columns: 100,
+            }),
             ..Default::default()
         };
         let order = RunOrder::from_pb(message, "test".into()).unwrap();
@@ -158,6 +170,7 @@ mod tests {
         assert_eq!((body.tty, body.open_stdin), (Some(true), Some(false)));
         let host = body.host_config.unwrap();
         assert!(host.port_bindings.unwrap().is_empty());
+        assert_eq!(host.console_size, Some(vec![40, 100]));
         assert_eq!(host.security_opt.unwrap(), ["no-new-privileges:true"]);
     }
 }

@@ -7,6 +7,7 @@ use tokio_util::io::ReaderStream;
 use super::disk::{Disk, DiskUse, Share};
 use super::fake::{FakeRuntime, error};
 use super::runs::{RunOrder, Runs};
+use super::terminal::{Size, Terminal, Terminals};
 use super::{Channel, ContainerId, ErrorKind, ExecRun, RuntimeError};
 
 /// Bytes that it reads before somebody reads what it wrote.
@@ -69,6 +70,17 @@ impl Runs for FakeRuntime {
         let state = self.check()?;
         let runs = state.runs.iter();
         Ok(runs.map(|(id, run)| (id.clone(), run.id.clone())).collect())
+    }
+}
+
+impl Terminals for FakeRuntime {
+    async fn resize(&self, terminal: &Terminal, size: Size) -> Result<(), RuntimeError> {
+        let mut state = self.check()?;
+        if let Some(kind) = state.resize_errors.pop_front() {
+            return Err(error(kind));
+        }
+        state.resizes.push((terminal.clone(), size));
+        Ok(())
     }
 }
 

@@ -3,7 +3,7 @@
 use longshore_proto::agent::v1 as pb;
 use prost::Message;
 
-use super::streams::{Bulk, forward, words};
+use super::relay::{Bulk, forward, words};
 use crate::runtime::disk::{DiskUse, Share, VolumeUse};
 use crate::runtime::{Channel, Runtime};
 

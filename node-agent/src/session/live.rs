@@ -25,7 +25,7 @@ use tonic::{Code, Status, Streaming};
 use super::SessionParts;
 use super::contents::{forget_others, take_contents};
 use super::reports::Reporter;
-use super::streams::{NodeView, Streams};
+use super::streams::{NodeView, STDIN_PIECES, Streams};
 use crate::edge;
 use crate::identity::NodeFile;
 use crate::join::dial;
@@ -321,6 +321,7 @@ impl Live {
                 self.streams.open(Arc::clone(&parts.runtime), &node, open);
             }
             Some(In::StreamData(data)) => self.streams.data(data),
+            Some(In::StreamResize(resize)) => self.streams.resize(&resize),
             Some(In::StreamEnd(end)) => self.streams.end(end.stream_id),
             // A welcome twice, or something newer than this agent: nothing to obey.
             Some(In::Welcome(_)) | None => {}
@@ -346,6 +347,7 @@ fn hello<R: Runtime>(parts: &SessionParts<R>) -> pb::Hello {
             .names
             .as_ref()
             .map_or(0, |names| names.peer_port.into()),
+        stdin_pieces: STDIN_PIECES,
     }
 }
 

@@ -6,6 +6,7 @@
 mod contents;
 mod disk;
 mod live;
+mod relay;
 mod reports;
 mod said;
 pub mod streams;

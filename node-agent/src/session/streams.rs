@@ -5,27 +5,30 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use futures_util::StreamExt;
 use longshore_model::ReplicaId;
 use longshore_proto::agent::v1 as pb;
 use longshore_proto::agent::v1::open_stream::Kind;
 use longshore_proto::agent::v1::session_request::Message as Out;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::mpsc;
+use tokio::io::AsyncReadExt;
+use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 
 use super::{disk, said};
+use super::relay::{Bulk, Input, PIECE_BYTES_MAX, exec, forward, logs, request, run, words};
 use crate::reconcile::Snapshot;
-use crate::runs::{Begun, RUN_MAX, RunError, Runner};
+use crate::runs::Runner;
 use crate::runtime::runs::RunOrder;
-use crate::runtime::{Channel, ExecOptions, ExecRun, LogOptions, Output, Runtime, RuntimeError};
+use crate::runtime::terminal::Size;
+use crate::runtime::{Channel, ExecOptions, LogOptions, Runtime};
 use crate::said::Said;
 
 /// Streams of one session.
 const STREAMS_MAX: usize = 32;
-/// Bytes of one message.
-const PIECE_BYTES_MAX: usize = 32 << 10;
-/// Pieces of standard input that wait for a command to read them.
+/// Pieces of standard input that a controller may send before more are granted, one for each that a
+/// command has read: 256 KiB of those that `controllerctl` makes.
+pub(super) const STDIN_PIECES: u32 = 16;
+/// Pieces that wait for a command to read them; more than are granted, for controllers that do not
+/// wait for that.
 const STDIN_QUEUE: usize = 64;
 /// Longest configuration that is shown.
 const CONFIG_BYTES_MAX: u64 = 16 << 20;
@@ -33,8 +36,6 @@ const CONFIG_BYTES_MAX: u64 = 16 << 20;
 const SECRET: &str = "dynamic-cookie-key ";
 /// Words of a command.
 const COMMAND_WORDS_MAX: usize = 256;
-
-pub(super) type Bulk = mpsc::Sender<pb::SessionRequest>;
 
 /// What streams are opened with.
 pub struct NodeView<'n> {
@@ -58,6 +59,8 @@ struct OpenStream {
     task: AbortHandle,
     /// Standard input; an empty piece ends it.
     stdin: Option<mpsc::Sender<Vec<u8>>>,
+    /// Of its terminal, if it has one.
+    size: Option<watch::Sender<Option<Size>>>,
 }
 
 impl Drop for Streams {
@@ -89,10 +92,15 @@ impl Streams {
         let id = message.stream_id;
         let (stdin, input) = mpsc::channel(STDIN_QUEUE);
         let planned = self.plan(node, message);
-        let wants_stdin = match &planned {
-            Ok(Work::Exec(_, options)) => options.stdin,
-            Ok(Work::Run(_, order)) => order.stdin,
-            _ => false,
+        let (wants_stdin, tty, first) = match &planned {
+            Ok(Work::Exec(_, options)) => (options.stdin, options.tty, options.size),
+            Ok(Work::Run(_, order)) => (order.stdin, order.tty, order.size),
+            _ => (false, false, None),
+        };
+        let (size, sizes) = watch::channel(first.filter(|_| tty));
+        let input = Input {
+            pieces: input,
+            sizes,
         };
         let bulk = self.bulk.clone();
         let task = tokio::spawn(async move {
@@ -105,7 +113,7 @@ impl Streams {
                 }
                 Ok(Work::Run(runner, order)) => {
                     let begun = runner.begin(&runtime, &order).await;
-                    run(begun, id, &bulk, input).await
+                    run(&*runtime, begun, id, &bulk, input).await
                 }
                 Ok(Work::Disk(sizes)) => disk::told(&*runtime, sizes, id, &bulk).await,
                 Ok(Work::Said(kept, asked)) => said::told(&kept, &asked, id, &bulk).await,
@@ -131,6 +139,7 @@ impl Streams {
         let stream = OpenStream {
             task: task.abort_handle(),
             stdin: wants_stdin.then_some(stdin),
+            size: tty.then_some(size),
         };
         self.open.insert(id, stream);
     }
@@ -169,6 +178,7 @@ impl Streams {
                     return Err(format!("a command has 1 to {COMMAND_WORDS_MAX} words"));
                 }
                 let options = ExecOptions {
+                    size: exec.size.and_then(Size::from_pb),
                     command: exec.command,
                     tty: exec.tty,
                     stdin: exec.stdin,
@@ -211,6 +221,16 @@ impl Streams {
             // It does not read: losing a piece in silence would be worse than ending it.
             let why = "the command does not read its input fast enough".to_owned();
             self.fail(message.stream_id, why);
+        }
+    }
+
+    /// A terminal has another size now.
+    pub fn resize(&mut self, message: &pb::StreamResize) {
+        let stream = self.open.get(&message.stream_id);
+        let terminal = stream.and_then(|stream| stream.size.as_ref());
+        let size = message.size.and_then(Size::from_pb);
+        if let (Some(terminal), Some(size)) = (terminal, size) {
+            terminal.send_replace(Some(size));
         }
     }
 
@@ -266,110 +286,4 @@ async fn proxy_config_file(path: &Path, id: u64, bulk: &Bulk) -> Result<Option<i
     let text: String = lines.collect();
     let output = futures_util::stream::iter([Ok((Channel::Stdout, text.into_bytes()))]);
     forward(Box::pin(output), id, bulk).await.map(|()| None)
-}
-
-fn request(message: Out) -> pb::SessionRequest {
-    pb::SessionRequest {
-        message: Some(message),
-    }
-}
-
-async fn logs<R: Runtime>(
-    runtime: &R,
-    container: &str,
-    options: &LogOptions,
-    id: u64,
-    bulk: &Bulk,
-) -> Result<Option<i64>, String> {
-    let output = runtime.logs(container, options).await.map_err(words)?;
-    forward(output, id, bulk).await.map(|()| None)
-}
-
-async fn exec<R: Runtime>(
-    runtime: &R,
-    container: &str,
-    options: &ExecOptions,
-    id: u64,
-    bulk: &Bulk,
-    input: mpsc::Receiver<Vec<u8>>,
-) -> Result<Option<i64>, String> {
-    let run = runtime.exec(container, options).await.map_err(words)?;
-    let exec = run.id.clone();
-    relay(run, id, bulk, input).await?;
-    runtime.exec_exit_code(&exec).await.map_err(words)
-}
-
-/// A container of its own, from its start to its end.
-async fn run<R: Runtime>(
-    begun: Result<Begun<R>, RunError>,
-    id: u64,
-    bulk: &Bulk,
-    input: mpsc::Receiver<Vec<u8>>,
-) -> Result<Option<i64>, String> {
-    let (lease, attached) = match begun.map_err(|error| error.to_string())? {
-        Begun::Running(lease, attached) => (lease, attached),
-        Begun::CannotRun(code, why) => {
-            let line = (Channel::Stderr, format!("{why}\n").into_bytes());
-            let output = futures_util::stream::iter([Ok(line)]);
-            forward(Box::pin(output), id, bulk).await?;
-            return Ok(Some(code));
-        }
-    };
-    let whole = async {
-        relay(attached, id, bulk, input).await?;
-        lease.wait().await.map_err(words)
-    };
-    let ended = tokio::time::timeout(RUN_MAX, whole).await;
-    let hours = RUN_MAX.as_secs() / 3_600;
-    let code = ended.map_err(|_| format!("a run ends after {hours} h; it was removed"))??;
-    lease.end().await;
-    Ok(Some(code))
-}
-
-/// Hands on what comes in and what goes out, until the latter ends.
-async fn relay(
-    mut run: ExecRun,
-    id: u64,
-    bulk: &Bulk,
-    mut input: mpsc::Receiver<Vec<u8>>,
-) -> Result<(), String> {
-    let feed = async {
-        while let Some(piece) = input.recv().await {
-            if piece.is_empty() || run.input.write_all(&piece).await.is_err() {
-                break;
-            }
-            // A command that does not read any more has ended; its output tells.
-            let _ = run.input.flush().await;
-        }
-        let _ = run.input.shutdown().await;
-        std::future::pending::<()>().await;
-    };
-    tokio::select! {
-        forwarded = forward(run.output, id, bulk) => forwarded,
-        () = feed => Ok(()),
-    }
-}
-
-pub(super) async fn forward(mut output: Output, id: u64, bulk: &Bulk) -> Result<(), String> {
-    while let Some(piece) = output.next().await {
-        let (channel, bytes) = piece.map_err(words)?;
-        let channel = match channel {
-            Channel::Stdout => pb::Channel::Stdout,
-            Channel::Stderr => pb::Channel::Stderr,
-        };
-        for part in bytes.chunks(PIECE_BYTES_MAX) {
-            let data = pb::StreamData {
-                stream_id: id,
-                channel: channel.into(),
-                data: part.to_vec(),
-            };
-            let sent = bulk.send(request(Out::StreamData(data))).await;
-            sent.map_err(|_| "the session ended".to_owned())?;
-        }
-    }
-    Ok(())
-}
-
-pub(super) fn words(error: RuntimeError) -> String {
-    error.to_string()
 }

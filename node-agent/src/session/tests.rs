@@ -30,6 +30,7 @@ mod joining;
 mod names;
 mod runs;
 mod said;
+mod terminals;
 
 use super::*;
 use crate::identity::IdentityDir;

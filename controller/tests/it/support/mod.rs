@@ -496,7 +496,7 @@ impl Fake {
                 self.told.send_modify(|told| told.streams_ended += 1);
                 Vec::new()
             }
-            Down::StreamData(_) => Vec::new(),
+            Down::StreamData(_) | Down::StreamResize(_) => Vec::new(),
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::testing::{file, spec};
 
 const SECRET: &[u8] = b"hunter2-canary";
 
-fn order(id: &str, image: &str, stdin: bool) -> pb::RunStream {
+pub(super) fn order(id: &str, image: &str, stdin: bool) -> pb::RunStream {
     let mut spec = spec(image);
     spec.env.insert("MODE".into(), "migrate".into());
     spec.files = vec![file("/run/secrets/pw", SECRET)];
@@ -29,13 +29,13 @@ fn order(id: &str, image: &str, stdin: bool) -> pb::RunStream {
 }
 
 impl Peer {
-    async fn run(&self, stream_id: u64, order: pb::RunStream) {
+    pub(super) async fn run(&self, stream_id: u64, order: pb::RunStream) {
         let kind = Some(Kind::Run(Box::new(order)));
         let open = pb::OpenStream { stream_id, kind };
         self.send(ToAgent::OpenStream(open)).await;
     }
 
-    async fn types(&self, stream_id: u64, data: &[u8]) {
+    pub(super) async fn types(&self, stream_id: u64, data: &[u8]) {
         let data = pb::StreamData {
             stream_id,
             channel: pb::Channel::Stdin.into(),
@@ -61,7 +61,7 @@ impl Peer {
     }
 }
 
-async fn until_none(agent: &Agent) {
+pub(super) async fn until_none(agent: &Agent) {
     let gone = async {
         while !agent.runtime.state().runs.is_empty() {
             tokio::task::yield_now().await;
@@ -71,7 +71,7 @@ async fn until_none(agent: &Agent) {
     assert!(waited.is_ok(), "{:?}", agent.runtime.state().runs);
 }
 
-async fn rig(runtime: FakeRuntime) -> (Agent, Peer, tempfile::TempDir, Cluster) {
+pub(super) async fn rig(runtime: FakeRuntime) -> (Agent, Peer, tempfile::TempDir, Cluster) {
     let (mut cluster, dir) = (cluster().await, tempfile::tempdir().unwrap());
     join(&options(&cluster, dir.path())).await.unwrap();
     let agent = start(dir.path(), runtime);
