@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::io::{IsTerminal, Write};
 
 use longshore_proto::control::v1 as pb;
-use longshore_proto::spec::v1::Words;
+use longshore_proto::spec::v1::{TerminalSize, Words};
 use pb::exec_request::Message as In;
 use pb::exec_response::Message as Out;
 use tokio::io::AsyncReadExt;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
@@ -50,7 +51,7 @@ pub(super) async fn exec(run: &Run, args: ExecArgs) -> Result<Exit, Failure> {
         user: args.user.unwrap_or_default(),
         working_dir: args.workdir.unwrap_or_default(),
         env: variables(&args.env)?,
-        size: None,
+        size: args.tty.then(size).flatten(),
     };
     follow(run, In::Start(start), args.interactive, args.tty).await
 }
@@ -71,7 +72,7 @@ pub(super) async fn run(run: &Run, args: RunArgs) -> Result<Exit, Failure> {
         user: args.user.unwrap_or_default(),
         working_dir: args.workdir.unwrap_or_default(),
         env: variables(&args.env)?,
-        size: None,
+        size: args.tty.then(size).flatten(),
     };
     follow(run, In::Run(start), args.interactive, args.tty).await
 }
@@ -83,6 +84,15 @@ fn check_terminal(tty: bool) -> Result<(), Failure> {
             .hint("leave -t out"));
     }
     Ok(())
+}
+
+/// Of the terminal; none if it has none.
+fn size() -> Option<TerminalSize> {
+    let (columns, rows) = crossterm::terminal::size().ok()?;
+    (rows > 0 && columns > 0).then(|| TerminalSize {
+        rows: rows.into(),
+        columns: columns.into(),
+    })
 }
 
 fn variables(pairs: &[String]) -> Result<HashMap<String, String>, Failure> {
@@ -104,6 +114,9 @@ async fn follow(run: &Run, start: In, interactive: bool, tty: bool) -> Result<Ex
     };
     if sender.send(first).await.is_err() {
         return Err(Failure::new("the command could not be sent"));
+    }
+    if tty {
+        tokio::spawn(send_sizes(sender.clone()));
     }
     if interactive {
         tokio::spawn(send_stdin(sender));
@@ -188,6 +201,31 @@ async fn send_stdin(sender: mpsc::Sender<pb::ExecRequest>) {
             .is_err()
             || end
         {
+            return;
+        }
+    }
+}
+
+/// Sends each new size of the terminal.
+async fn send_sizes(sender: mpsc::Sender<pb::ExecRequest>) {
+    // Without it the terminal keeps its first size.
+    let Ok(mut changes) = signal(SignalKind::window_change()) else {
+        return;
+    };
+    // One between the start and here would be lost.
+    let mut told = None;
+    loop {
+        let now = size();
+        if now != told
+            && let Some(size) = now
+        {
+            told = now;
+            let message = Some(In::Size(size));
+            if sender.send(pb::ExecRequest { message }).await.is_err() {
+                return;
+            }
+        }
+        if changes.recv().await.is_none() {
             return;
         }
     }

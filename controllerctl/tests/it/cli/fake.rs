@@ -520,7 +520,11 @@ impl ControlService for Fake {
     }
 
     async fn exec(&self, request: Request<Streaming<pb::ExecRequest>>) -> Answer<Self::ExecStream> {
-        let first = request.into_inner().message().await?.unwrap();
+        let mut requests = request.into_inner();
+        let first = requests.message().await?.unwrap();
+        if let Some(sizes) = stores::sizes(&first) {
+            return Ok(Response::new(stores::follow_sizes(sizes, requests)));
+        }
         Ok(Response::new(stores::exec(first)?))
     }
 }

@@ -113,6 +113,25 @@ fn top_takes_the_screen_filters_and_gives_it_back() {
 }
 
 #[test]
+fn a_command_sees_the_size_of_the_terminal_and_each_change() {
+    let cluster = Cluster::start();
+    let mut session = terminal(&cluster, &["exec", "-it", "hello.1", "sizes"]);
+    session.exp_string("first 40x120").unwrap();
+    session.exp_string("40x120").unwrap();
+    let changed = Command::new("stty")
+        .args(["rows", "50", "cols", "132"])
+        .stdin(session.process().get_file_handle().unwrap())
+        .status()
+        .unwrap();
+    assert!(changed.success());
+    session.exp_string("50x132").unwrap();
+    session.send("q").unwrap();
+    session.flush().unwrap();
+    session.exp_eof().unwrap();
+    assert_eq!(code(&session), 0);
+}
+
+#[test]
 fn without_a_terminal_nobody_is_asked() {
     let cluster = Cluster::start();
     let (code, _, err) = super::run(&cluster, &["approve", "-i"]);

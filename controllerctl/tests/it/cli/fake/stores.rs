@@ -2,7 +2,9 @@
 
 use longshore_model::spec::ContentDigest;
 use longshore_proto::control::v1 as pb;
-use tonic::Status;
+use longshore_proto::spec::v1::TerminalSize;
+use tokio_stream::StreamExt;
+use tonic::{Status, Streaming};
 
 use super::{Many, NOW_MS, World, many};
 
@@ -45,6 +47,38 @@ pub(super) fn secrets(
             .chain(of_shop)
             .collect(),
     })
+}
+
+/// The first size, of a command that says its sizes.
+pub(super) fn sizes(first: &pb::ExecRequest) -> Option<Option<TerminalSize>> {
+    match &first.message {
+        Some(pb::exec_request::Message::Start(start)) if start.command == ["sizes"] => {
+            Some(start.size)
+        }
+        _ => None,
+    }
+}
+
+/// Each size, until the input is over.
+pub(super) fn follow_sizes(
+    first: Option<TerminalSize>,
+    requests: Streaming<pb::ExecRequest>,
+) -> Many<pb::ExecResponse> {
+    use pb::exec_request::Message as In;
+    use pb::exec_response::Message as Out;
+    let said = |message| pb::ExecResponse {
+        message: Some(message),
+    };
+    let words = |size: TerminalSize| format!("{}x{}\r\n", size.rows, size.columns).into_bytes();
+    let first = first.map(|size| format!("first {}x{}\r\n", size.rows, size.columns));
+    let first = Out::Stdout(first.unwrap_or_default().into_bytes());
+    let rest = requests.filter_map(move |request| match request.ok()?.message? {
+        In::Size(size) => Some(Out::Stdout(words(size))),
+        In::Stdin(_) => Some(Out::ExitCode(0)),
+        _ => None,
+    });
+    let all = tokio_stream::iter([first]).chain(rest);
+    Box::pin(all.map(move |message| Ok(said(message))))
 }
 
 /// The command said back, with the code 42.
