@@ -10,11 +10,9 @@ pub(super) fn explain(run: &Run, args: &ExplainArgs) -> Result<Exit, Failure> {
     let page = schema::explain(&args.key).map_err(|error| {
         let hint = match &error.near {
             Some(near) => format!("did you mean `{near}`?"),
-            None => {
-                "for example: controllerctl explain services.x-autoscale; keys of Compose itself \
-                     are in docs/compose.md"
-                    .to_owned()
-            }
+            None => "for example: controllerctl explain services.x-autoscale, services.ports or \
+                     secrets"
+                .to_owned(),
         };
         Failure::new(error.to_string()).hint(hint)
     })?;

@@ -42,9 +42,8 @@ struct File {
 pub(super) struct Assembly {
     pub(super) sources: Vec<Source>,
     pub(super) problems: Problems,
-    /// A file is no YAML, could not be read, or what it names is not there: what could be said
-    /// further might be wrong.
-    pub(super) is_unreadable: bool,
+    /// What a service extends could not be read.
+    is_broken: bool,
     files: BTreeMap<PathBuf, Rc<File>>,
     /// Files that services are taken from, variables filled in, by scope.
     bases: BTreeMap<(usize, usize), Rc<Node>>,
@@ -90,17 +89,12 @@ impl Assembly {
 
     fn parse(&mut self, source: Source) -> Rc<File> {
         let index = self.sources.len();
-        let tree = match node::parse(&source, index) {
-            Ok(tree) => {
-                read::fragments::unused(&tree, &mut self.problems);
-                Some(tree)
-            }
-            Err(problem) => {
-                self.is_unreadable = true;
-                self.problems.push(*problem);
-                None
-            }
-        };
+        let (tree, problems) = node::read(&source, index);
+        match &tree {
+            Some(tree) => read::fragments::unused(tree, &mut self.problems),
+            None => self.problems.lacks_file(),
+        }
+        problems.into_iter().for_each(|p| self.problems.push(p));
         self.sources.push(source);
         Rc::new(File { index, tree })
     }
@@ -143,7 +137,6 @@ impl Assembly {
                 .error("file", place, key, message)
                 .help(help)
                 .file();
-            self.is_unreadable = true;
         };
         self.reads += 1;
         if self.reads > READS_MAX {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::node::{Mark, Node, Value};
 use super::problem::Problems;
+use super::source::Place;
 
 /// Deepest `${A:-${B:-…}}`.
 const NESTING_MAX: usize = 16;
@@ -50,6 +51,42 @@ enum Fault {
     Required { name: String, message: String },
 }
 
+/// All that is found on the way through one text.
+#[derive(Default)]
+struct Found {
+    /// Variables without a value.
+    unset: Vec<String>,
+    faults: Vec<Fault>,
+}
+
+fn said(found: Found, place: Place, path: &str, problems: &mut Problems) {
+    for fault in found.faults {
+        match fault {
+            Fault::Form(detail) => {
+                let message = format!("not a variable: {detail}");
+                problems
+                    .error("interpolation", place, path, message)
+                    .help("write ${NAME}, ${NAME:-default}, or $$ for a single $")
+                    .file();
+            }
+            Fault::Required { name, message } => {
+                let message = format!("variable {name} is required: {message}");
+                problems
+                    .error("variable_missing", place, path, message)
+                    .help(format!("set {name} in the environment or in the .env file"))
+                    .file();
+            }
+        }
+    }
+    for name in found.unset {
+        let message = format!("variable {name} is not set; an empty string takes its place");
+        problems
+            .warn("variable_unset", place, path, message)
+            .help(format!("give it a default: ${{{name}:-…}}"))
+            .file();
+    }
+}
+
 /// Replaces variables in all values of the tree, never in keys.
 pub fn interpolate(node: &mut Node, path: &str, variables: &Variables, problems: &mut Problems) {
     // Nothing of it stays.
@@ -60,42 +97,13 @@ pub fn interpolate(node: &mut Node, path: &str, variables: &Variables, problems:
         Value::Null => {}
         Value::Scalar { text, .. } if !text.contains('$') => {}
         Value::Scalar { text, plain } => {
-            let mut unset = Vec::new();
-            match expand(text, variables, &mut unset, 0) {
-                Ok(expanded) => {
-                    *text = expanded;
-                    *plain = false;
-                }
-                Err(Fault::Form(detail)) => problems
-                    .error(
-                        "interpolation",
-                        node.place,
-                        path,
-                        format!("not a variable: {detail}"),
-                    )
-                    .help("write ${NAME}, ${NAME:-default}, or $$ for a single $")
-                    .file(),
-                Err(Fault::Required { name, message }) => problems
-                    .error(
-                        "variable_missing",
-                        node.place,
-                        path,
-                        format!("variable {name} is required: {message}"),
-                    )
-                    .help(format!("set {name} in the environment or in the .env file"))
-                    .file(),
+            let mut found = Found::default();
+            let expanded = expand(text, variables, &mut found, 0);
+            if found.faults.is_empty() {
+                *text = expanded;
+                *plain = false;
             }
-            for name in unset {
-                problems
-                    .warn(
-                        "variable_unset",
-                        node.place,
-                        path,
-                        format!("variable {name} is not set; an empty string takes its place"),
-                    )
-                    .help(format!("give it a default: ${{{name}:-…}}"))
-                    .file();
-            }
+            said(found, node.place, path, problems);
         }
         Value::List(items) => {
             for (index, item) in items.iter_mut().enumerate() {
@@ -126,16 +134,12 @@ pub fn escape(node: &mut Node) {
     }
 }
 
-fn expand(
-    text: &str,
-    variables: &Variables,
-    unset: &mut Vec<String>,
-    depth: usize,
-) -> Result<String, Fault> {
+/// The text with its variables filled in; what is none stays away, and is said.
+fn expand(text: &str, variables: &Variables, found: &mut Found, depth: usize) -> String {
     if depth > NESTING_MAX {
-        return Err(Fault::Form(format!(
-            "more than {NESTING_MAX} variables inside each other"
-        )));
+        let detail = format!("more than {NESTING_MAX} variables inside each other");
+        found.faults.push(Fault::Form(detail));
+        return String::new();
     }
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -146,20 +150,26 @@ fn expand(
             out.push('$');
             rest = after;
         } else if let Some(inside) = rest.strip_prefix('{') {
-            let end = closing(inside).ok_or_else(|| Fault::Form(format!("${rest} has no end")))?;
-            out.push_str(&braced(&inside[..end], variables, unset, depth)?);
+            let Some(end) = closing(inside) else {
+                found
+                    .faults
+                    .push(Fault::Form(format!("${rest} has no end")));
+                return out;
+            };
+            out.push_str(&braced(&inside[..end], variables, found, depth));
             rest = &inside[end + 1..];
         } else {
             let name = name_of(rest);
             if name.is_empty() {
-                return Err(Fault::Form("a single $".into()));
+                found.faults.push(Fault::Form("a single $".into()));
+                continue;
             }
-            out.push_str(&plain(name, variables, unset));
+            out.push_str(&plain(name, variables, found));
             rest = &rest[name.len()..];
         }
     }
     out.push_str(rest);
-    Ok(out)
+    out
 }
 
 fn name_of(text: &str) -> &str {
@@ -199,29 +209,19 @@ fn pair(text: &str, opens: impl Fn(char) -> bool) -> Option<usize> {
     None
 }
 
-fn plain(name: &str, variables: &Variables, unset: &mut Vec<String>) -> String {
-    variables.get(name).map_or_else(
-        || {
-            unset.push(name.to_owned());
-            String::new()
-        },
-        str::to_owned,
-    )
+fn plain(name: &str, variables: &Variables, found: &mut Found) -> String {
+    let value = variables.get(name).map(str::to_owned);
+    value.unwrap_or_else(|| {
+        found.unset.push(name.to_owned());
+        String::new()
+    })
 }
 
-fn braced(
-    inside: &str,
-    variables: &Variables,
-    unset: &mut Vec<String>,
-    depth: usize,
-) -> Result<String, Fault> {
+fn braced(inside: &str, variables: &Variables, found: &mut Found, depth: usize) -> String {
     let name = name_of(inside);
     let rest = &inside[name.len()..];
-    if name.is_empty() {
-        return Err(Fault::Form(format!("${{{inside}}}")));
-    }
-    if rest.is_empty() {
-        return Ok(plain(name, variables, unset));
+    if !name.is_empty() && rest.is_empty() {
+        return plain(name, variables, found);
     }
     // With a colon, an empty value counts as none.
     let (colon, rest) = match rest.strip_prefix(':') {
@@ -232,25 +232,25 @@ fn braced(
         .get(name)
         .filter(|value| !(colon && value.is_empty()));
     let mut chars = rest.chars();
-    let operator = chars.next();
+    let operator = chars.next().filter(|_| !name.is_empty());
     let argument = chars.as_str();
     match (operator, value) {
-        (Some('-' | '?'), Some(value)) => Ok(value.to_owned()),
-        (Some('-'), None) | (Some('+'), Some(_)) => expand(argument, variables, unset, depth + 1),
-        (Some('+'), None) => Ok(String::new()),
+        (Some('-' | '?'), Some(value)) => value.to_owned(),
+        (Some('-'), None) | (Some('+'), Some(_)) => expand(argument, variables, found, depth + 1),
+        (Some('+'), None) => String::new(),
         (Some('?'), None) => {
-            let message = expand(argument, variables, unset, depth + 1)?;
-            let message = if message.is_empty() {
-                "it has no value".into()
-            } else {
-                message
+            let message = match expand(argument, variables, found, depth + 1) {
+                message if message.is_empty() => "it has no value".into(),
+                message => message,
             };
-            Err(Fault::Required {
-                name: name.to_owned(),
-                message,
-            })
+            let name = name.to_owned();
+            found.faults.push(Fault::Required { name, message });
+            String::new()
         }
-        _ => Err(Fault::Form(format!("${{{inside}}}"))),
+        _ => {
+            found.faults.push(Fault::Form(format!("${{{inside}}}")));
+            String::new()
+        }
     }
 }
 
@@ -266,10 +266,12 @@ pub(super) enum Expansion {
 }
 
 pub(super) fn expansion(text: &str, variables: &Variables) -> Expansion {
-    match expand(text, variables, &mut Vec::new(), 0) {
-        Ok(text) => Expansion::Text(text),
-        Err(Fault::Form(_)) => Expansion::NoVariable,
-        Err(Fault::Required { name, message }) => Expansion::Missing { name, message },
+    let mut found = Found::default();
+    let text = expand(text, variables, &mut found, 0);
+    match found.faults.into_iter().next() {
+        None => Expansion::Text(text),
+        Some(Fault::Form(_)) => Expansion::NoVariable,
+        Some(Fault::Required { name, message }) => Expansion::Missing { name, message },
     }
 }
 
@@ -281,7 +283,9 @@ mod tests {
     fn run(text: &str) -> Result<String, Fault> {
         let set = [("A", "1"), ("EMPTY", ""), ("B", "two")];
         let set = set.map(|(k, v)| (k.to_owned(), v.to_owned()));
-        expand(text, &Variables::new(set), &mut Vec::new(), 0)
+        let mut found = Found::default();
+        let text = expand(text, &Variables::new(set), &mut found, 0);
+        found.faults.into_iter().next().map_or(Ok(text), Err)
     }
 
     #[test]

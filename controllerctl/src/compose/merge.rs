@@ -50,7 +50,7 @@ fn merge_at(path: &mut Vec<String>, base: Node, over: Node, problems: &mut Probl
     if base.mark == Some(Mark::Reset) {
         base.value = Value::Null;
     }
-    let place = over.place;
+    let (place, base_place) = (over.place, base.place);
     let value = match (base.value, over.value) {
         // A key with nothing after it does not take away what is there.
         (value, Value::Null) => value,
@@ -64,7 +64,9 @@ fn merge_at(path: &mut Vec<String>, base: Node, over: Node, problems: &mut Probl
         }
         (Value::List(items), Value::List(others)) => Value::List(list(path, items, others)),
         (base @ (Value::List(_) | Value::Map(_)), value) if !rules::is_free(path) => {
-            let before = Node::new(base, place).kind();
+            let base = Node::new(base, base_place);
+            let before = base.kind();
+            problems.clash(path, base);
             let now = Node::new(value.clone(), place).kind();
             let help = "write it as the other file does, or begin the value with !override";
             let message = format!("cannot be merged: {now} here, {before} in the file below");

@@ -29,7 +29,7 @@ use longshore_model::{AppName, SecretName, SecretText, ServiceName, ServiceSpec}
 use assembly::{Assembly, Scope};
 use interpolate::Variables;
 use node::{Node, Value};
-use problem::{Level, NOT_SUPPORTED, Problem};
+use problem::{Level, NOT_SUPPORTED, Problem, Problems};
 pub use profiles::LeftOut;
 pub(crate) use read::keys::nearest;
 use source::{Place, Source};
@@ -209,7 +209,7 @@ fn escape(tree: &mut Node, contents: &BTreeMap<Place, String>) {
     }
 }
 
-/// Takes out keys that nothing follows from.
+/// Takes out keys, and entries of lists, that nothing follows from.
 fn drop_keys(node: &mut Node, keys: &BTreeSet<Place>) {
     if keys.is_empty() {
         return;
@@ -221,7 +221,10 @@ fn drop_keys(node: &mut Node, keys: &BTreeSet<Place>) {
                 .iter_mut()
                 .for_each(|(_, node)| drop_keys(node, keys));
         }
-        Value::List(items) => items.iter_mut().for_each(|node| drop_keys(node, keys)),
+        Value::List(items) => {
+            items.retain(|node| !keys.contains(&node.place));
+            items.iter_mut().for_each(|node| drop_keys(node, keys));
+        }
         Value::Null | Value::Scalar { .. } => {}
     }
 }
@@ -323,7 +326,6 @@ fn whole(
     };
     let mut assembly = Assembly::new(wants.ignore_unsupported);
     let tree = assembly.root(sources, &scope);
-    let tree = tree.filter(|_| !assembly.is_unreadable);
     let (sources, mut problems) = (assembly.sources, assembly.problems);
     let written = assembly.contents;
     let Some(mut tree) = tree else {
@@ -342,6 +344,7 @@ fn whole(
     let (name, place) = name(&tree, naming);
     let app = AppName::new(name.as_str());
     let document = read::document((&tree, &out), &name, (here, variables), &mut problems);
+    hidden(&tree, &name, (here, variables), &mut problems);
     if let Err(error) = &app {
         problems
             .error("name", place, "name", error.to_string())
@@ -357,6 +360,35 @@ fn whole(
         written,
         app: app.map(|app| (app, document)),
     }
+}
+
+/// Says what is wrong with values that another file has in another form: nobody else reads them.
+fn hidden(tree: &Node, app: &str, from: (&Here, &Variables), p: &mut Problems) {
+    let clashes = p.take_clashes();
+    if clashes.is_empty() {
+        return;
+    }
+    let mut tree = tree.clone();
+    let mut below = Vec::new();
+    for (path, base) in clashes {
+        let mut keys = path.iter();
+        let found = keys.try_fold(&mut tree, |node, key| node.get_mut(key));
+        if let Some(node) = found {
+            below.push((path.join("."), base.place.file));
+            *node = base;
+        }
+    }
+    let mut all = Problems::new(p.ignores_unsupported());
+    read::document((&tree, &[]), app, from, &mut all);
+    let is_below = |problem: &Problem| {
+        below.iter().any(|(path, file)| {
+            let rest = problem.path.strip_prefix(path.as_str());
+            let is_below = rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']));
+            is_below && problem.place.file == *file
+        })
+    };
+    let of_them = all.into_sorted().into_iter().filter(is_below);
+    of_them.for_each(|problem| p.push(problem));
 }
 
 /// What the app is called, and where that is said.

@@ -3,10 +3,12 @@
 //! Typed deserialisation stops at the first mistake and loses places; the tree keeps both, so
 //! that the reader above it can say everything that is wrong with a file at once.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
+use serde_saphyr::options::DuplicateKeyPolicy;
 use serde_saphyr::{Location, Spanned, Tagged};
 
 use super::problem::{Level, Problem};
@@ -146,48 +148,75 @@ impl Node {
 /// # Errors
 /// One [`Problem`] with the place of the first thing that is not YAML, or that goes over a limit.
 pub fn parse(source: &Source, file: usize) -> Result<Node, Box<Problem>> {
+    match read(source, file) {
+        (Some(node), problems) if problems.is_empty() => Ok(node),
+        (_, problems) => {
+            let unread = || problem("yaml", Place::default(), UNREAD.into(), None);
+            Err(problems.into_iter().next().map_or_else(unread, Box::new))
+        }
+    }
+}
+
+const UNREAD: &str = "the file could not be read";
+
+/// Reads one document and says all that is wrong with it. There is a tree unless it is no YAML; of a
+/// key that is there twice it has the first value.
+pub fn read(source: &Source, file: usize) -> (Option<Node>, Vec<Problem>) {
     let at = |offset: usize| Place {
         file,
         offset,
         bytes: 0,
     };
+    let only = |problem: Box<Problem>| (None, vec![*problem]);
     if source.text.len() > INPUT_BYTES_MAX {
         let message = format!(
             "the file has {} bytes; at most {INPUT_BYTES_MAX} are read",
             source.text.len()
         );
-        return Err(problem("too_large", at(0), message, None));
+        return only(problem("too_large", at(0), message, None));
     }
     if let Some(offset) = source.text.find('\0') {
         let message = "the file holds a NUL byte: it is not text".into();
-        return Err(problem("not_text", at(offset), message, None));
+        return only(problem("not_text", at(offset), message, None));
     }
-    let parsed = std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().stack_size(STACK_BYTES);
-        let parse = || placed(&source.text, file);
-        thread.spawn_scoped(scope, parse).ok()?.join().ok()
-    });
-    match parsed {
-        Some(Ok((node, None))) => Ok(node),
-        Some(Ok((_, Some((place, tag))))) => {
-            let message = format!("the tag {tag:?} means nothing here");
-            let help = "drop it; of tags, !reset and !override are read";
-            Err(problem("tag", place, message, Some(help)))
+    let placed = |duplicates| {
+        std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().stack_size(STACK_BYTES);
+            let parse = || placed(&source.text, file, duplicates);
+            thread.spawn_scoped(scope, parse).ok()?.join().ok()
+        })
+    };
+    let fault = |error: &serde_saphyr::Error| {
+        let place = error.location();
+        let place = place.map_or(at(0), |l| place_of(l, file, &source.text));
+        let (line, help) = said(&error.without_snippet().to_string(), &source.text, place);
+        *problem("yaml", place, line, Some(help))
+    };
+    match placed(DuplicateKeyPolicy::Error) {
+        Some(Ok((node, problems))) => (Some(node), problems),
+        Some(Err(error)) if is_duplicate(&error) => {
+            // The parser stops at the first of them.
+            let first = fault(&error);
+            let (node, mut problems) = match placed(DuplicateKeyPolicy::LastWins) {
+                Some(Ok((node, problems))) => (Some(node), problems),
+                Some(Err(error)) => (None, vec![fault(&error)]),
+                None => (None, Vec::new()),
+            };
+            if !problems.iter().any(|problem| problem.place == first.place) {
+                problems.insert(0, first);
+            }
+            (node, problems)
         }
-        Some(Err(error)) => {
-            let place = error
-                .location()
-                .map_or(at(0), |l| place_of(l, file, &source.text));
-            let (line, help) = said(&error.without_snippet().to_string(), &source.text, place);
-            Err(problem("yaml", place, line, Some(help)))
-        }
-        None => Err(problem(
-            "yaml",
-            at(0),
-            "the file could not be read".into(),
-            None,
-        )),
+        Some(Err(error)) => (None, vec![fault(&error)]),
+        None => only(problem("yaml", at(0), UNREAD.into(), None)),
     }
+}
+
+fn is_duplicate(error: &serde_saphyr::Error) -> bool {
+    matches!(
+        error.without_snippet(),
+        serde_saphyr::Error::DuplicateMappingKey { .. }
+    )
 }
 
 fn problem(code: &'static str, place: Place, message: String, help: Option<&str>) -> Box<Problem> {
@@ -202,17 +231,21 @@ fn problem(code: &'static str, place: Place, message: String, help: Option<&str>
     })
 }
 
-/// A tag that nobody knows, and where.
-type ForeignTag = Option<(Place, String)>;
-
-/// The tree of a text, and the first tag in it that nobody knows.
-fn placed(text: &str, file: usize) -> Result<(Node, ForeignTag), Box<serde_saphyr::Error>> {
-    let raw: Option<Marked> = serde_saphyr::from_str_with_options(text, options())?;
-    let foreign = None;
+/// The tree of a text, and what is wrong with its tags and keys.
+fn placed(
+    text: &str,
+    file: usize,
+    duplicates: DuplicateKeyPolicy,
+) -> Result<(Node, Vec<Problem>), Box<serde_saphyr::Error>> {
+    let mut options = options();
+    options.duplicate_keys = duplicates;
+    let raw: Option<Marked> = serde_saphyr::from_str_with_options(text, options)?;
     let mut placing = Placing {
         text,
         file,
-        foreign,
+        path: String::new(),
+        problems: Vec::new(),
+        said: BTreeSet::new(),
     };
     let place = Place {
         file,
@@ -220,7 +253,7 @@ fn placed(text: &str, file: usize) -> Result<(Node, ForeignTag), Box<serde_saphy
     };
     let node = raw.map(|raw| placing.node(raw));
     let node = node.unwrap_or_else(|| Node::new(Value::Null, place));
-    Ok((node, placing.foreign))
+    Ok((node, placing.problems))
 }
 
 /// A message of the parser in our words, and the way out.
@@ -245,14 +278,13 @@ fn key_before(text: &str, place: Place) -> usize {
     line.trim_start().chars().count()
 }
 
+const TWICE_HELP: &str = "keep one of them: the other would be lost";
+
 /// What the parser says to programmers, said to people.
 fn in_words<'h>(line: &str, help: &'h str) -> (String, &'h str) {
     if let Some(rest) = line.strip_prefix("duplicate mapping key: ") {
         let key = rest.split(", set ").next().unwrap_or(rest);
-        return (
-            format!("key {key} is there twice"),
-            "keep one of them: the other would be lost",
-        );
+        return (format!("key {key} is there twice"), TWICE_HELP);
     }
     if let Some(number) = line.strip_prefix("non-finite float ") {
         let number = number.split(" rejected").next().unwrap_or(number);
@@ -343,7 +375,11 @@ type Marked = Spanned<Tagged<Raw>>;
 struct Placing<'t> {
     text: &'t str,
     file: usize,
-    foreign: ForeignTag,
+    /// Of the mapping that is looked at.
+    path: String,
+    problems: Vec<Problem>,
+    /// Where something was said: an alias is looked at as often as it is used.
+    said: BTreeSet<Place>,
 }
 
 impl Placing<'_> {
@@ -373,17 +409,41 @@ impl Placing<'_> {
                 }
             }
             Raw::List(items) => Value::List(items.into_iter().map(|i| self.node(i)).collect()),
-            Raw::Map(entries) => {
-                let entry = |(key, node): (Spanned<Tagged<String>>, Marked)| {
-                    let place = place_of(key.defined, self.file, self.text);
-                    let Tagged(name, tag) = key.value;
-                    self.tag(tag.as_deref(), place);
-                    (Key { name, place }, self.node(node))
-                };
-                Value::Map(entries.into_iter().map(entry).collect())
-            }
+            Raw::Map(entries) => Value::Map(self.entries(entries)),
         };
         Node { value, place, mark }
+    }
+
+    fn entries(&mut self, raw: Vec<(Spanned<Tagged<String>>, Marked)>) -> Vec<(Key, Node)> {
+        let mut entries: Vec<(Key, Node)> = Vec::with_capacity(raw.len());
+        let mut seen = BTreeSet::new();
+        let above = self.path.len();
+        for (key, node) in raw {
+            let place = place_of(key.defined, self.file, self.text);
+            let Tagged(name, tag) = key.value;
+            self.tag(tag.as_deref(), place);
+            if !seen.insert(name.clone()) {
+                let message = format!("key {name} is there twice");
+                self.wrong("yaml", place, message, TWICE_HELP);
+                continue;
+            }
+            if above > 0 {
+                self.path.push('.');
+            }
+            self.path.push_str(&name);
+            let node = self.node(node);
+            self.path.truncate(above);
+            entries.push((Key { name, place }, node));
+        }
+        entries
+    }
+
+    fn wrong(&mut self, code: &'static str, place: Place, message: String, help: &str) {
+        if self.said.insert(place) {
+            let mut wrong = *problem(code, place, message, Some(help));
+            wrong.path.clone_from(&self.path);
+            self.problems.push(wrong);
+        }
     }
 
     /// YAML's own tags were followed already.
@@ -403,8 +463,10 @@ impl Placing<'_> {
         ];
         let Some(tag) = tag else { return };
         let is_known = tag == "!" || tag.strip_prefix(OWN).is_some_and(|t| KNOWN.contains(&t));
-        if !is_known && self.foreign.is_none() {
-            self.foreign = Some((place, tag.to_owned()));
+        if !is_known {
+            let message = format!("the tag {tag:?} means nothing here");
+            let help = "drop it; of tags, !reset and !override are read";
+            self.wrong("tag", place, message, help);
         }
     }
 }

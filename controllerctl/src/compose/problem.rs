@@ -1,5 +1,6 @@
 //! What is wrong with a Compose file, where, and what to do about it.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use miette::{
@@ -7,6 +8,7 @@ use miette::{
     SourceCode,
 };
 
+use super::node::Node;
 use super::source::{Place, Source};
 use crate::text::printable;
 
@@ -82,6 +84,12 @@ pub struct Problems {
     errors: usize,
     warnings: usize,
     ignores_unsupported: bool,
+    /// A file was not read: what is not there may be in it.
+    is_partial: bool,
+    /// Services whose base was not read.
+    without_base: BTreeSet<String>,
+    /// What other files have instead of it, as it cannot be merged: its way, and what was there.
+    clashes: Vec<(Vec<String>, Node)>,
 }
 
 impl Problems {
@@ -98,6 +106,40 @@ impl Problems {
     #[must_use]
     pub fn ignores_unsupported(&self) -> bool {
         self.ignores_unsupported
+    }
+
+    /// A file was not read.
+    pub fn lacks_file(&mut self) {
+        self.is_partial = true;
+    }
+
+    /// What a service extends was not read.
+    pub fn lacks_base(&mut self, service: &str) {
+        self.without_base.insert(format!("services.{service}"));
+    }
+
+    /// May what is not there be in a file that was not read?
+    #[must_use]
+    pub fn is_partial(&self) -> bool {
+        self.is_partial
+    }
+
+    /// The same of what is at `path`.
+    #[must_use]
+    pub fn is_partial_at(&self, path: &str) -> bool {
+        let service = path.match_indices('.').nth(1);
+        let service = service.and_then(|(end, _)| path.get(..end)).unwrap_or(path);
+        self.is_partial || self.without_base.contains(service)
+    }
+
+    /// Keeps what could not be merged.
+    pub fn clash(&mut self, path: &[String], base: Node) {
+        self.clashes.push((path.to_vec(), base));
+    }
+
+    /// What could not be merged, once.
+    pub fn take_clashes(&mut self) -> Vec<(Vec<String>, Node)> {
+        std::mem::take(&mut self.clashes)
     }
 
     /// Keeps one more, up to [`ERRORS_MAX`] and [`WARNINGS_MAX`]; all of them are counted.
@@ -190,9 +232,11 @@ impl Problems {
     /// All findings, by place in the files, each once.
     #[must_use]
     pub fn into_sorted(mut self) -> Vec<Problem> {
+        let key = |p: &Problem| (p.place, p.path.clone(), p.message.clone());
+        let mut seen = BTreeSet::new();
+        self.list.retain(|p| seen.insert(key(p)));
         self.list
             .sort_by(|a, b| (a.place, &a.path).cmp(&(b.place, &b.path)));
-        self.list.dedup();
         // What a variable would have been is not wrong once more.
         let variables = |p: &Problem| matches!(p.code, "interpolation" | "variable_missing");
         let places: Vec<Place> = self

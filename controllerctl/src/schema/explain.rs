@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::{EXTENSIONS, Key};
+use super::{EXTENSIONS, Key, compose};
 use crate::compose::support;
 
 /// What is known of a key.
@@ -79,23 +79,68 @@ fn none<'w>(path: &str, part: &str, words: impl Iterator<Item = &'w str>) -> NoS
     }
 }
 
-/// A key of the Compose Specification itself: what is different here.
+/// A key of the Compose Specification itself: what it does here, and on which condition.
 fn compose(path: &str, parts: &[&str]) -> Result<Page, NoSuchKey> {
-    let name = match parts {
-        ["services", name] | ["services", _, name] => *name,
-        _ => return Err(none(path, path, EXTENSIONS.iter().map(|(_, key)| key.name))),
+    let found = match compose::find(parts) {
+        Ok(found) => found,
+        Err(unknown) => return unsupported(path, parts, unknown),
     };
-    let Some((status, words)) = support::of_service(name) else {
-        return Err(none(path, name, support::service_keys()));
+    let mut doc = found.word.doc.to_owned();
+    if found.level == SERVICE
+        && let Some((status, why)) = support::of_service(found.word.name)
+    {
+        doc.push_str(&format!(" Supported {status}: {why}."));
+    }
+    let below = found.word.below.iter().map(|word| Below {
+        name: word.name,
+        doc: word.doc,
+    });
+    let level = match found.word.is_named && !found.way.ends_with(".NAME") {
+        true => format!("{}.NAME", found.way),
+        false => found.way.clone(),
     };
+    let ours = EXTENSIONS.iter().filter(|(at, _)| *at == level);
+    let ours = ours.map(|(_, key)| Below {
+        name: key.name,
+        doc: key.doc,
+    });
     Ok(Page {
-        path: format!("services.NAME.{name}"),
+        path: found.way.clone(),
         form: None,
-        doc: format!("{status}: {words}. docs/compose.md"),
+        doc,
         default: None,
         examples: &[],
-        keys: Vec::new(),
+        keys: below.chain(ours).collect(),
     })
+}
+
+const SERVICE: &str = "services.NAME";
+
+/// A key that is known and not supported, or nobody knows.
+fn unsupported(
+    path: &str,
+    parts: &[&str],
+    unknown: compose::Unknown<'_>,
+) -> Result<Page, NoSuchKey> {
+    let is_last = parts.last() == Some(&unknown.part);
+    let of_service = support::of_service(unknown.part);
+    if let (true, SERVICE, Some((status, why))) = (is_last, unknown.level.as_str(), of_service) {
+        return Ok(Page {
+            path: format!("{SERVICE}.{}", unknown.part),
+            form: None,
+            doc: format!("{status}: {why}. docs/compose.md"),
+            default: None,
+            examples: &[],
+            keys: Vec::new(),
+        });
+    }
+    let mut words = unknown.words;
+    if unknown.level == SERVICE {
+        words.extend(support::service_keys());
+    }
+    let ours = EXTENSIONS.iter().filter(|(at, _)| *at == unknown.level);
+    words.extend(ours.map(|(_, key)| key.name));
+    Err(none(path, unknown.part, words.into_iter()))
 }
 
 fn page(path: String, key: &Key) -> Page {

@@ -2,6 +2,7 @@
 //! One table for both; tests hold it against the reader.
 
 mod autoscale;
+mod compose;
 mod explain;
 mod haproxy;
 mod json;
@@ -129,3 +130,20 @@ pub static EXTENSIONS: [(&str, Key); 3] = [
         ),
     ),
 ];
+
+/// The level of a mapping in a file: `services.web.deploy` is `services.NAME.deploy`.
+#[must_use]
+pub fn level(path: &str) -> String {
+    compose::level(path)
+}
+
+/// Keys of services, of Compose and of ours, each with what it belongs to:
+/// `("services.NAME.deploy", "replicas")`.
+pub fn homes() -> impl Iterator<Item = (String, &'static str)> {
+    let ours = EXTENSIONS.iter().filter(|(at, _)| !at.is_empty());
+    let ours = ours.flat_map(|(at, key)| {
+        let below = key.form.keys().iter();
+        below.map(move |below| (format!("{at}.{}", key.name), below.name))
+    });
+    compose::homes().chain(ours)
+}

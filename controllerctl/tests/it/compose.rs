@@ -333,7 +333,6 @@ fn contradictions_are_found_before_anything_is_sent() {
             "above limits",
         ),
         ("    stop_grace_period: 10\n", "has no unit"),
-        ("    healthcheck: { interval: 5s }\n", "has no test"),
         ("    x-autoscale:\n", "x-autoscale: is empty"),
         (
             "    x-haproxy: { check: { interval: 0s } }\n    ports: [\"1:1\"]\n",

@@ -218,7 +218,7 @@ fn ways(schema: &Value, at: &Value, way: &mut Vec<String>, all: &mut Vec<Vec<Str
 }
 
 /// A file with one value at the end of a way.
-fn file_with(way: &[String], leaf: &str) -> String {
+pub(crate) fn file_with(way: &[String], leaf: &str) -> String {
     let value = way
         .iter()
         .rev()
@@ -242,6 +242,15 @@ fn file_with(way: &[String], leaf: &str) -> String {
 
 fn file_with_service(value: &str) -> String {
     value.replacen("{web: {", "{web: {image: a, ", 1)
+}
+
+/// Every way to a key; none: there is no schema beside the repository.
+pub(crate) fn ways_of_the_specification() -> Option<Vec<Vec<String>>> {
+    let schema = std::fs::read_to_string(shared().join("compose-spec.json")).ok()?;
+    let schema: Value = serde_json::from_str(&schema).unwrap();
+    let mut all = Vec::new();
+    ways(&schema, &schema, &mut Vec::new(), &mut all);
+    Some(all)
 }
 
 fn found(text: &str) -> (bool, Vec<Problem>) {

@@ -7,6 +7,8 @@
 mod build;
 mod cli;
 mod compose;
+mod compose_all;
+mod compose_api;
 mod compose_autoscale;
 mod compose_corpus;
 mod compose_env;

@@ -5,6 +5,7 @@ use longshore_model::route::{
 };
 
 use crate::compose::{faults, web};
+use crate::compose_env::{directory, load_with, refused, taken};
 
 #[test]
 fn ports_become_routes_and_published_container_ports() {
@@ -207,4 +208,37 @@ fn a_word_that_breaks_a_rule_is_refused_with_the_rule() {
         let text = faults(body);
         assert!(text.contains(wanted), "{body}\n{text}");
     }
+}
+
+/// `--ignore-unsupported` leaves out what it says it leaves out, and nothing else.
+#[test]
+fn ports_that_are_not_supported_are_left_out_whole() {
+    let file = "services:\n  web:\n    image: a\n    ports: [\"127.0.0.1:81:80\", \"53:53/udp\", \"82:80\"]\n  long:\n    \
+                image: a\n    ports:\n      - { target: 80, published: 91, host_ip: 127.0.0.1 }\n      \
+                - { target: 53, published: 53, protocol: udp }\n      - { target: 80, published: 92 }\n  none:\n    \
+                image: a\n    ports: [\"53:53/udp\"]\n    x-haproxy: { path: /a }\n";
+    let dir = directory(&[("compose.yaml", file)]);
+    let said = refused(load_with(dir.path(), &[], |_| {}));
+    assert_eq!(said.matches("compose::not_supported").count(), 5, "{said}");
+    assert!(
+        said.contains("\"81:80\"") && !said.contains("8080:8000"),
+        "{said}"
+    );
+    let loaded = taken(load_with(dir.path(), &[], |r| r.ignore_unsupported = true));
+    let ports = |name: &str| -> Vec<u16> {
+        let mut services = loaded.services.iter();
+        let (_, spec) = services.find(|(n, _)| n.as_str() == name).unwrap();
+        spec.routes.iter().map(|route| route.listen_port).collect()
+    };
+    assert_eq!(
+        (ports("web"), ports("long"), ports("none")),
+        (vec![82], vec![92], vec![])
+    );
+    let tree = serde_json::to_value(&loaded.tree).unwrap();
+    assert_eq!(
+        tree["services"]["web"]["ports"],
+        serde_json::json!(["82:80"])
+    );
+    let long = serde_json::json!([{ "target": 80, "published": 92 }]);
+    assert_eq!(tree["services"]["long"]["ports"], long);
 }

@@ -10,7 +10,7 @@ use controllerctl::schema::{self, EXTENSIONS, Key};
 use serde_json::{Value, json};
 
 use crate::compose::read;
-use crate::compose_corpus::json as typed;
+use crate::compose_corpus::{json as typed, ways_of_the_specification};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -229,6 +229,98 @@ fn explain_says_what_a_key_takes_and_does() {
         page.doc
     );
     let page = schema::explain("services.depends_on").unwrap();
-    assert!(page.doc.starts_with("with a condition: "), "{}", page.doc);
+    assert!(
+        page.doc.contains("Supported with a condition: "),
+        "{}",
+        page.doc
+    );
     assert!(support::of_service("image").is_none());
+}
+
+#[test]
+fn keys_of_compose_are_explained_with_or_without_the_services_name() {
+    for (asked, path) in [
+        ("services.ports", "services.NAME.ports"),
+        ("services.web.ports", "services.NAME.ports"),
+        (
+            "services.web.ports[1].published",
+            "services.NAME.ports.published",
+        ),
+        ("services.deploy.replicas", "services.NAME.deploy.replicas"),
+        (
+            "services.web.deploy.update_config.order",
+            "services.NAME.deploy.update_config.order",
+        ),
+        (
+            "services.web.deploy.placement",
+            "services.NAME.deploy.placement",
+        ),
+        ("services.web.healthcheck", "services.NAME.healthcheck"),
+        // Services may be called as keys are.
+        ("services.secrets.image", "services.NAME.image"),
+        ("services.secrets", "services.NAME.secrets"),
+        ("services.web", "services.NAME"),
+        (
+            "services.web.networks.back.aliases",
+            "services.NAME.networks.NAME.aliases",
+        ),
+        ("networks.back.internal", "networks.NAME.internal"),
+        ("networks.internal", "networks.NAME.internal"),
+        ("volumes.data.external", "volumes.NAME.external"),
+        ("secrets", "secrets"),
+        ("configs.app.content", "configs.NAME.content"),
+        ("include", "include"),
+        ("name", "name"),
+    ] {
+        let page = schema::explain(asked).unwrap_or_else(|error| panic!("{asked}: {error}"));
+        assert_eq!(page.path, path, "{asked}");
+        assert!(!page.doc.is_empty(), "{asked}");
+    }
+    let page = schema::explain("services").unwrap();
+    for key in ["ports", "x-autoscale", "x-haproxy"] {
+        assert!(page.keys.iter().any(|below| below.name == key), "{key}");
+    }
+    let near = |path: &str| schema::explain(path).unwrap_err().near;
+    assert_eq!(
+        near("services.web.deploy.replcas").as_deref(),
+        Some("replicas")
+    );
+    assert_eq!(near("servces.web").as_deref(), Some("services"));
+    assert_eq!(
+        near("services.web.x-autscale").as_deref(),
+        Some("x-autoscale")
+    );
+}
+
+/// Each key of a service, of what is below `deploy` and of each section at the top.
+#[test]
+fn no_key_of_the_specification_is_without_an_explanation() {
+    let Some(ways) = ways_of_the_specification() else {
+        eprintln!("skipped: no schema beside the repository");
+        return;
+    };
+    let words = |way: &[String]| way.iter().filter(|part| *part != "0").count();
+    let mut missing: Vec<String> = Vec::new();
+    for way in ways.iter().filter(|way| words(way) <= 3) {
+        let path = way.join(".");
+        // Read as what it stood for before.
+        if way[0] != "models" && schema::explain(&path).is_err() {
+            missing.push(path);
+        }
+    }
+    let refused = [
+        "driver",
+        "driver_opts",
+        "labels",
+        "name",
+        "template_driver",
+        "external",
+        "content",
+    ];
+    missing.retain(|path| {
+        let of_file = path.starts_with("secrets.") || path.starts_with("configs.");
+        let last = path.rsplit('.').next().unwrap();
+        !(of_file && refused.contains(&last))
+    });
+    assert!(missing.is_empty(), "{}", missing.join("\n"));
 }

@@ -235,6 +235,119 @@ impl From<ImageName> for String {
     }
 }
 
+/// Why engines take no such image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NoImageReference {
+    /// `https://…`
+    #[error("begins as the address of a page; a registry is named by its host alone")]
+    Scheme,
+    /// `Shop/Web`: only the host may have them.
+    #[error("has capitals in its repository; there are none")]
+    Capitals,
+    /// What is before the first `/`.
+    #[error("has no host of a registry before its first '/'")]
+    Registry,
+    /// Anything else before tag and digest.
+    #[error(
+        "is no image reference: its repository is made of a-z, 0-9, '.', '_', '-' and '/', at most \
+         255 characters"
+    )]
+    Repository,
+    /// The tag.
+    #[error(
+        "has no valid tag: after the ':' come letters, digits, '.', '_' and '-', at most 128, the \
+         first no '.' or '-'"
+    )]
+    Tag,
+    /// What is behind the `@`.
+    #[error("has no valid digest: after the '@' comes sha256: and 64 hexadecimal digits")]
+    Digest,
+}
+
+/// Is it a reference that engines take: `[HOST[:PORT]/]REPOSITORY[:TAG][@DIGEST]`
+/// (`distribution/reference`)?
+///
+/// # Errors
+/// [`NoImageReference`]: which part of it is wrong.
+pub fn check_reference(text: &str) -> Result<(), NoImageReference> {
+    use NoImageReference::{Capitals, Digest, Registry, Repository, Scheme, Tag};
+    if text.contains("://") {
+        return Err(Scheme);
+    }
+    let (name, digest) = match text.split_once('@') {
+        Some((name, digest)) => (name, Some(digest)),
+        None => (text, None),
+    };
+    if digest.is_some_and(|digest| !is_digest(digest)) {
+        return Err(Digest);
+    }
+    let (host, rest) = split_host(name);
+    if host.is_some_and(|host| !is_host(host)) {
+        return Err(Registry);
+    }
+    let (path, tag) = match rest.split_once(':') {
+        Some((path, tag)) => (path, Some(tag)),
+        None => (rest, None),
+    };
+    if tag.is_some_and(|tag| !is_tag(tag)) {
+        return Err(Tag);
+    }
+    let bytes = path.len() + host.map_or(0, |host| host.len() + 1);
+    // An engine would take it for an image's own id.
+    let is_id = path.len() == 64 && path.bytes().all(|b| b.is_ascii_hexdigit());
+    match path.split('/').all(is_component) && bytes <= REPOSITORY_BYTES_MAX && !is_id {
+        true => Ok(()),
+        false if path.to_ascii_lowercase().split('/').all(is_component) && !is_id => Err(Capitals),
+        false => Err(Repository),
+    }
+}
+
+/// What is before the first `/` names a registry if it cannot be part of a repository.
+fn split_host(name: &str) -> (Option<&str>, &str) {
+    match name.split_once('/') {
+        Some((host, rest))
+            if host.contains(['.', ':'])
+                || host == "localhost"
+                || host.bytes().any(|b| b.is_ascii_uppercase()) =>
+        {
+            (Some(host), rest)
+        }
+        _ => (None, name),
+    }
+}
+
+fn is_host(text: &str) -> bool {
+    let label = |label: &str| {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
+        let ends = !label.starts_with('-') && !label.ends_with('-');
+        !label.is_empty() && ends && label.bytes().all(plain)
+    };
+    let is_port = |port: &str| !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
+    let address = text.strip_prefix('[').and_then(|rest| rest.split_once(']'));
+    if let Some((address, rest)) = address {
+        let is_address = address.bytes().all(|b| b.is_ascii_hexdigit() || b == b':');
+        let rest_fits = rest.is_empty() || rest.strip_prefix(':').is_some_and(is_port);
+        return !address.is_empty() && is_address && rest_fits;
+    }
+    let (host, port) = match text.split_once(':') {
+        Some((host, port)) => (host, Some(port)),
+        None => (text, None),
+    };
+    host.split('.').all(label) && port.is_none_or(is_port)
+}
+
+/// Of the algorithms that engines know.
+fn is_digest(text: &str) -> bool {
+    let digits = |most| {
+        move |hex: &str| {
+            let is_hex = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
+            hex.len() == most && hex.bytes().all(is_hex)
+        }
+    };
+    let of = |prefix, most| text.strip_prefix(prefix).is_some_and(digits(most));
+    of("sha256:", 64) || of("sha384:", 96) || of("sha512:", 128)
+}
+
 /// The image of a container: a name, and what exactly is meant by it where the controller holds it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ImageRef {

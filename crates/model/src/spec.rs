@@ -11,12 +11,14 @@ mod engine_rules;
 pub mod file;
 mod mode;
 mod mount;
+mod signal;
 
 pub use engine::{EngineOptions, LogSpec, Ulimit};
 pub use engine_rules::EngineRules;
 pub use file::{ContentDigest, ContentMap, FileContents, FileKind, FileSpec};
 pub use mode::{ModeFault, ServiceMode};
 pub use mount::{Mount, MountOptions};
+pub use signal::is_signal;
 
 use crate::autoscale::AutoscaleSpec;
 use crate::depends::Until;
@@ -229,9 +231,10 @@ pub enum PullPolicy {
 /// A health check that the engine runs inside the container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExecCheck {
-    /// Command and arguments, run without a shell. `["NONE"]` is expressed as no check.
+    /// Command and arguments, run without a shell. `["NONE"]` is expressed as no check; none: the
+    /// image's own, and if it has none there is no check.
     pub command: Vec<String>,
-    /// Time between two runs.
+    /// Time between two runs. Here and below, 0 with the image's own command: as the image says.
     pub interval_ms: u64,
     /// Time after which one run counts as failed.
     pub timeout_ms: u64,
@@ -243,6 +246,23 @@ pub struct ExecCheck {
     /// of the canonical form when absent: the agent's own then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_interval_ms: Option<u64>,
+}
+
+impl ExecCheck {
+    /// Does it run what the image says, if that says something?
+    #[must_use]
+    pub fn is_of_image(&self) -> bool {
+        self.command.is_empty()
+    }
+}
+
+impl ContainerSpec {
+    /// Has its file a health command of its own? An image may have none.
+    #[must_use]
+    pub fn has_check_command(&self) -> bool {
+        let check = self.healthcheck.as_ref();
+        check.is_some_and(|check| !check.is_of_image())
+    }
 }
 
 /// A health check that the agent runs against the container's published port.

@@ -7,10 +7,11 @@ mod neighbours;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use longshore_model::ImageDigest;
+use longshore_model::image::check_reference;
 use longshore_model::spec::{
     Constraint, ContainerSpec, ENGINE_LABELS, ExecCheck, FailureAction, GateSpec, JobRun, JobSpec,
     LABEL_BYTES_MAX, NodeAttribute, PlacementPolicy, PlacementSpec, Platform, Privileges, Probe,
-    PullPolicy, Resources, ServiceMode, ServiceSpec, UpdateOrder, UpdateSpec,
+    PullPolicy, Resources, ServiceMode, ServiceSpec, UpdateOrder, UpdateSpec, is_signal,
 };
 use longshore_proto::spec::v1 as pb;
 
@@ -344,13 +345,15 @@ pub fn service_spec_from_pb(spec: pb::ServiceSpec) -> Result<ServiceSpec, WireEr
         let rule = "cannot be rollback: a rollback that fails pauses or continues";
         return Err(invalid("rollback.failure_action", rule));
     }
+    let container = container_spec_from_pb(required("container", spec.container)?)?;
+    known_to_engines(&container)?;
     let mode = match pb::ServiceMode::try_from(spec.mode) {
         Ok(pb::ServiceMode::Unspecified | pb::ServiceMode::Replicated) => ServiceMode::Replicated,
         Ok(pb::ServiceMode::Global) => ServiceMode::Global,
         Err(_) => return Err(invalid("mode", "is none that this version knows")),
     };
     let read = ServiceSpec {
-        container: container_spec_from_pb(required("container", spec.container)?)?,
+        container,
         mode,
         replicas: spec.replicas,
         placement: placement_from(spec.placement.unwrap_or_default())?,
@@ -370,6 +373,19 @@ pub fn service_spec_from_pb(spec: pb::ServiceSpec) -> Result<ServiceSpec, WireEr
     match read.mode_faults().first() {
         Some(fault) => Err(invalid("mode", fault.to_string())),
         None => Ok(read),
+    }
+}
+
+/// What every engine would refuse is refused from people; what the controller already has reaches
+/// its nodes, which say why.
+fn known_to_engines(container: &ContainerSpec) -> Result<(), WireError> {
+    let image = &container.image;
+    check_reference(image).map_err(|error| invalid("image", format!("{image:?} {error}")))?;
+    match &container.stop_signal {
+        Some(signal) if !is_signal(signal) => {
+            Err(invalid("stop_signal", format!("{signal:?} is no signal")))
+        }
+        _ => Ok(()),
     }
 }
 

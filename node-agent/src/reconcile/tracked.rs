@@ -411,7 +411,7 @@ impl Tracked {
             return Some(Question::Ask(target));
         }
         let check = self.runs()?.spec.healthcheck.as_ref();
-        let check = check.filter(|_| self.thawed);
+        let check = check.filter(|check| self.thawed && !check.is_of_image());
         check.cloned().map(Question::Run)
     }
 
@@ -435,7 +435,7 @@ impl Tracked {
                 timeout: Duration::from_millis(probe.timeout_ms.max(1)),
             });
         }
-        if wanted.spec.healthcheck.is_some() {
+        if wanted.spec.has_check_command() {
             return None;
         }
         let first = wanted.assigned.ports.first()?;
@@ -505,7 +505,8 @@ impl Tracked {
         }
         let standby = wanted.assigned.paused;
         let probe = wanted.spec.probe.clone();
-        let exec = wanted.spec.healthcheck.is_some();
+        let asks_engine = wanted.spec.healthcheck.is_some();
+        let exec = wanted.spec.has_check_command() || asks_engine && self.health.is_some();
         let asked = self.question(address).is_some();
         let probe_ok = !asked || self.probing.passed == Some(true);
         #[cfg(feature = "mutants")]

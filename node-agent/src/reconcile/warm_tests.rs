@@ -374,6 +374,29 @@ async fn the_engines_verdict_from_before_a_pause_is_not_believed() {
     assert_eq!(rig.runtime.state().execs, vec![command; 3]);
 }
 
+/// A file may change how often the image's own check runs without saying what it is.
+#[tokio::test(start_paused = true)]
+async fn the_images_own_check_counts_if_there_is_one() {
+    let check = ExecCheck {
+        command: Vec::new(),
+        interval_ms: 5_000,
+        timeout_ms: 0,
+        retries: 0,
+        start_period_ms: 0,
+        start_interval_ms: None,
+    };
+    let with_check = |spec: &mut ContainerSpec| spec.healthcheck = Some(check.clone());
+    let mut rig = rig(with_image(), None);
+    rig.assign_spec(&[portless(1)], with_check);
+    rig.until_healthy(&[1]).await;
+    for container in rig.runtime.state().containers.values_mut() {
+        container.health = Some(ExecHealth::Unhealthy);
+    }
+    rig.runtime.announce();
+    until_state(&mut rig, ReplicaState::Unhealthy).await;
+    assert!(rig.runtime.state().execs.is_empty());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
     #[test]

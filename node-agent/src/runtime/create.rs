@@ -3,6 +3,7 @@
 mod options;
 
 use std::collections::HashMap;
+use std::iter;
 
 use bollard::models::{
     ContainerCreateBody, DeviceMapping, HealthConfig, HostConfig, Mount, MountType, PortBinding,
@@ -111,20 +112,21 @@ fn no_check() -> HealthConfig {
 
 fn check(check: &ExecCheck) -> HealthConfig {
     let nanos = |ms: u64| Some(signed(ms.saturating_mul(NANOS_PER_MS)));
-    let mut test = vec!["CMD".to_owned()];
-    test.extend(check.command.iter().cloned());
+    // What is not said, the engine takes from the image: so with a time of 0.
+    let words = check.command.iter().cloned();
+    let test = (!check.is_of_image()).then(|| iter::once("CMD".to_owned()).chain(words).collect());
+    let often_ms = match check.interval_ms {
+        0 => 1_000,
+        interval_ms => interval_ms.min(1_000),
+    };
     HealthConfig {
-        test: Some(test),
+        test,
         interval: nanos(check.interval_ms),
         timeout: nanos(check.timeout_ms),
         retries: Some(check.retries.into()),
         start_period: nanos(check.start_period_ms),
         // Engines from 25 on ask more often while it starts; older ones ignore it.
-        start_interval: nanos(
-            check
-                .start_interval_ms
-                .unwrap_or(check.interval_ms.min(1_000)),
-        ),
+        start_interval: nanos(check.start_interval_ms.unwrap_or(often_ms)),
     }
 }
 
@@ -285,6 +287,22 @@ mod tests {
         launch.replica.service.service = "s".repeat(63).parse().unwrap();
         let host = create_body(&launch).hostname.unwrap();
         assert_eq!((host.len(), &host[60..]), (64, "s.12"));
+    }
+
+    #[test]
+    fn what_a_check_does_not_say_the_image_says() {
+        let mut spec = spec("hello:1");
+        spec.healthcheck = Some(ExecCheck {
+            command: Vec::new(),
+            interval_ms: 5_000,
+            timeout_ms: 0,
+            retries: 0,
+            start_period_ms: 0,
+            start_interval_ms: None,
+        });
+        let health = create_body(&launch(replica(1), spec)).healthcheck.unwrap();
+        assert_eq!((health.test, health.interval), (None, Some(5_000_000_000)));
+        assert_eq!((health.timeout, health.retries), (Some(0), Some(0)));
     }
 
     #[test]

@@ -18,6 +18,8 @@ struct Extends {
     service: String,
     file: Option<String>,
     place: Place,
+    /// Where the file is named.
+    file_place: Place,
     path: String,
 }
 
@@ -35,7 +37,11 @@ impl Assembly {
         let mut done = Vec::new();
         for name in names {
             let mut trail = vec![(file, name.clone())];
+            self.is_broken = false;
             if let Some(node) = self.resolve(services, &name, scope, &mut trail) {
+                if self.is_broken {
+                    self.problems.lacks_base(&name);
+                }
                 done.push((name, node));
             }
         }
@@ -68,9 +74,11 @@ impl Assembly {
             let message = "the file becomes larger than any app should be";
             let help = "extend smaller services, or fewer of them";
             self.wrong(place, &path, message.into(), help);
+            self.is_broken = true;
             return Some(own);
         }
         let Some(extends) = self.extends(&extends, path) else {
+            self.is_broken = true;
             return Some(own);
         };
         let base = match &extends.file {
@@ -82,12 +90,14 @@ impl Assembly {
                 let base = merge::settle(base);
                 merge::merge_service(name, base, own, &mut self.problems)
             }
-            None => own,
+            None => {
+                self.is_broken = true;
+                own
+            }
         })
     }
 
     fn wrong(&mut self, place: Place, path: &str, message: String, help: &str) {
-        self.is_unreadable = true;
         self.problems
             .error("extends", place, path, message)
             .help(help)
@@ -104,10 +114,8 @@ impl Assembly {
             }
             _ => (node.as_text().map(str::to_owned), None),
         };
-        let place = match node.get("service") {
-            Some(service) => service.place,
-            None => node.place,
-        };
+        let of = |name: &str| node.get(name).map_or(node.place, |node| node.place);
+        let (place, file_place) = (of("service"), of("file"));
         let Some(service) = service.filter(|name| !name.is_empty()) else {
             let help = "write for example: extends: { file: common.yaml, service: base }";
             self.wrong(place, &path, "names no service".into(), help);
@@ -117,6 +125,7 @@ impl Assembly {
             service,
             file,
             place,
+            file_place,
             path,
         })
     }
@@ -199,7 +208,7 @@ impl Assembly {
     ) -> Option<Node> {
         let other = Path::new(other.strip_prefix("./").unwrap_or(other));
         let path = scope.directory.join(other);
-        let file = self.open(&path, extends.place, &extends.path)?;
+        let file = self.open(&path, extends.file_place, &extends.path)?;
         let tree = match self.bases.get(&(scope.id, file.index)) {
             Some(tree) => Rc::clone(tree),
             None => {

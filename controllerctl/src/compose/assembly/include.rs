@@ -39,7 +39,7 @@ impl Assembly {
     }
 
     fn fault(&mut self, place: Place, message: String, help: &str) {
-        self.is_unreadable = true;
+        self.problems.lacks_file();
         self.problems
             .error("include", place, PATH, message)
             .help(help)
@@ -82,7 +82,11 @@ impl Assembly {
                 self.fault(place, message, help);
                 return None;
             }
-            opened.push(self.open(&path, place, PATH)?);
+            let Some(file) = self.open(&path, place, PATH) else {
+                self.problems.lacks_file();
+                return None;
+            };
+            opened.push(file);
             trail.push(canonical);
         }
         let directory = scope.directory.join(below);

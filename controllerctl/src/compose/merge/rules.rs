@@ -57,7 +57,12 @@ fn service(path: &[&str]) -> Rule {
 pub(super) fn is_free(path: &[String]) -> bool {
     let ours = path.iter().any(|part| part.starts_with("x-"));
     let part = |at: usize| path.get(at).map(String::as_str);
-    ours || matches!(part(2), Some("ulimits" | "gpus" | "extends"))
+    ours || match part(2) {
+        Some("gpus" | "extends") => true,
+        // One number for both limits, or a mapping.
+        Some("ulimits") => path.len() > 3,
+        _ => false,
+    }
 }
 
 impl Rule {

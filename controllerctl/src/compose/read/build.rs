@@ -68,8 +68,8 @@ fn long(item: &Item<'_>, shared: &Shared<'_>, p: &mut Problems) -> Option<Build>
     dockerfile(&mut fields, &mut build, p);
     build.args = pairs(fields.take("args"), Some(shared), p);
     build.labels = pairs(fields.take("labels"), None, p);
-    build.target = fields.take("target").and_then(|item| item.word(p));
-    build.network = fields.take("network").and_then(|item| item.word(p));
+    build.target = fields.filled("target").and_then(|item| item.word(p));
+    build.network = fields.filled("network").and_then(|item| item.word(p));
     let mut flag = |name, p: &mut Problems| {
         let item: Option<Item<'_>> = fields.take(name);
         item.and_then(|item| item.boolean(p)).unwrap_or(false)
@@ -122,7 +122,7 @@ fn context(item: &Item<'_>, shared: &Shared<'_>, p: &mut Problems) -> Option<std
 }
 
 fn dockerfile(fields: &mut Fields<'_>, build: &mut Build, p: &mut Problems) {
-    let file = fields.take("dockerfile");
+    let file = fields.filled("dockerfile");
     if let Some(name) = file.as_ref().and_then(|item| item.word(p)) {
         build.dockerfile = Dockerfile::File(name.into());
     }

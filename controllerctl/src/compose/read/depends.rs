@@ -107,7 +107,7 @@ pub(super) fn check(
                 let names = items.keys().map(ServiceName::as_str);
                 let near = keys::nearest(on.as_str(), names);
                 let help = near.map_or_else(|| "drop it, or add the service".into(), did_you_mean);
-                at.invalid_help(p, text, help);
+                at.undefined(p, text, help);
             }
             Fault::Circle { .. } => {
                 at.invalid_help(p, text, "one of them must start without the others");

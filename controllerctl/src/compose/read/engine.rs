@@ -67,21 +67,21 @@ pub(super) fn read(fields: &mut Fields<'_>, spec: &mut ContainerSpec, p: &mut Pr
     {
         e.oom_score_adj = i32::try_from(score).unwrap_or(0);
     }
-    e.cpuset = fields.take("cpuset").and_then(|item| cpuset(&item, p));
+    e.cpuset = fields.filled("cpuset").and_then(|item| cpuset(&item, p));
     if let Some(item) = fields.take("annotations") {
         let pairs = limited(&item, item.pairs(p), ENTRIES_MAX, p).into_iter();
         e.annotations = pairs
             .map(|(name, (value, _))| (name, value.unwrap_or_default()))
             .collect();
     }
-    if let Some(item) = fields.take("userns_mode") {
+    if let Some(item) = fields.filled("userns_mode") {
         e.host_userns = item.choice(p, &[("host", true)]).unwrap_or(false);
     }
     ipc(fields, spec, p);
     let e = &mut spec.engine;
-    e.runtime = fields.take("runtime").and_then(|item| runtime(&item, p));
+    e.runtime = fields.filled("runtime").and_then(|item| runtime(&item, p));
     e.domainname = fields
-        .take("domainname")
+        .filled("domainname")
         .and_then(|item| host_name(&item, p));
     if let Some(item) = fields.take("storage_opt") {
         e.storage_opt = storage(&item, p);
@@ -117,7 +117,7 @@ pub(super) fn ignored(item: &Item<'_>, p: &mut Problems, reason: &str) {
 }
 
 fn names(fields: &mut Fields<'_>, e: &mut EngineOptions, p: &mut Problems) {
-    if let Some(item) = fields.take("dns") {
+    if let Some(item) = fields.filled("dns") {
         let servers = limited(&item, item.word_or_words(p), DNS_MAX, p);
         for server in &servers {
             if server.parse::<IpAddr>().is_err() {
@@ -128,11 +128,11 @@ fn names(fields: &mut Fields<'_>, e: &mut EngineOptions, p: &mut Problems) {
         e.dns = servers;
     }
     e.dns_search = fields
-        .take("dns_search")
+        .filled("dns_search")
         .map(|item| resolver_words(&item, item.word_or_words(p), p))
         .unwrap_or_default();
     e.dns_options = fields
-        .take("dns_opt")
+        .filled("dns_opt")
         .map(|item| resolver_words(&item, item.words(p), p))
         .unwrap_or_default();
 }
@@ -148,7 +148,7 @@ fn resolver_words(item: &Item<'_>, words: Vec<String>, p: &mut Problems) -> Vec<
 
 /// `host` is one of the privileges; other containers' cannot be named, for there may be several.
 fn ipc(fields: &mut Fields<'_>, spec: &mut ContainerSpec, p: &mut Problems) {
-    let Some(item) = fields.take("ipc") else {
+    let Some(item) = fields.filled("ipc") else {
         return;
     };
     let words = ["host", "private", "shareable", "none"];
@@ -261,7 +261,7 @@ const ANY: &[&str] = &["mode", "max-buffer-size"];
 
 fn logging(item: &Item<'_>, p: &mut Problems) -> Option<LogSpec> {
     let mut fields = item.fields(p)?;
-    let driver_item = fields.take("driver");
+    let driver_item = fields.filled("driver");
     let named = driver_item.as_ref().and_then(|item| item.word(p));
     let mut options = BTreeMap::new();
     let given = fields.take("options");

@@ -335,7 +335,7 @@ impl<'a> Files<'a> {
                 format!("add at the top: {section}: {{ {name}: {{ file: ./{name} }} }}")
             }
         };
-        item.invalid_help(p, message, help);
+        item.undefined(p, message, help);
     }
 }
 

@@ -2,7 +2,9 @@
 
 use longshore_model::spec::ExecCheck;
 
+use super::super::node::{Node, Value};
 use super::super::problem::Problems;
+use super::container;
 use super::item::Item;
 
 /// The engine's own defaults, as in Docker.
@@ -18,38 +20,44 @@ pub(super) fn read(item: Option<Item<'_>>, p: &mut Problems) -> Option<ExecCheck
         .take("disable")
         .and_then(|i| i.boolean(p))
         .unwrap_or(false);
-    let mut time = |name, default, p: &mut Problems| {
+    let mut time = |name, p: &mut Problems| {
         let item: Option<Item<'_>> = fields.take(name);
-        item.and_then(|item| item.duration_ms(p)).unwrap_or(default)
+        item.and_then(|item| item.duration_ms(p))
     };
-    let interval_ms = time("interval", INTERVAL_MS, p);
-    let timeout_ms = time("timeout", TIMEOUT_MS, p);
-    let start_period_ms = time("start_period", 0, p);
+    let interval_ms = time("interval", p);
+    let timeout_ms = time("timeout", p);
+    let start_period_ms = time("start_period", p).unwrap_or(0);
     let start_interval_ms = fields
         .take("start_interval")
         .and_then(|item| item.span_ms(p));
     let retries = fields.take("retries").and_then(|i| i.number(p, 1, 1_000));
     fields.finish(p, &[]);
-    let Some(test) = test else {
-        if !disabled {
-            item.invalid_help(
-                p,
-                "has no test",
-                "add test: [CMD, curl, -f, http://localhost/]",
-            );
-        }
-        return None;
+    // Without a test it is the image's own one, of which something else is changed.
+    let own = test.filter(|test| !is_empty(test.node));
+    let command = match &own {
+        Some(test) => command(test, p)?,
+        None => Vec::new(),
     };
-    let command = command(&test, p)?;
-    let retries = retries.unwrap_or(RETRIES);
+    let or = |said: Option<u64>, default| match own {
+        Some(_) => said.unwrap_or(default),
+        None => said.unwrap_or(0),
+    };
+    let default = if own.is_some() { RETRIES } else { 0 };
     (!disabled).then_some(ExecCheck {
         command,
-        interval_ms,
-        timeout_ms,
-        retries,
+        interval_ms: or(interval_ms, INTERVAL_MS),
+        timeout_ms: or(timeout_ms, TIMEOUT_MS),
+        retries: retries.unwrap_or(default),
         start_period_ms,
         start_interval_ms,
     })
+}
+
+fn is_empty(test: &Node) -> bool {
+    match &test.value {
+        Value::List(items) => items.is_empty(),
+        _ => test.as_text() == Some(""),
+    }
 }
 
 fn command(test: &Item<'_>, p: &mut Problems) -> Option<Vec<String>> {
@@ -57,7 +65,7 @@ fn command(test: &Item<'_>, p: &mut Problems) -> Option<Vec<String>> {
     if !test.is_list() {
         return test.word(p).map(|line| shell(&line));
     }
-    let words = test.command(p)?;
+    let words = container::command(test, p)?;
     match words.split_first() {
         Some((first, [])) if first == "NONE" => None,
         Some((first, [line])) if first == "CMD-SHELL" => Some(shell(line)),

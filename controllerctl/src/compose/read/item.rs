@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use super::super::node::{Key, Node, Value};
-use super::super::problem::{NOT_SUPPORTED, Problems, UNKNOWN_KEY, did_you_mean};
+use super::super::problem::{Draft, NOT_SUPPORTED, Problems, UNKNOWN_KEY, did_you_mean};
 use super::super::source::Place;
 use super::super::units;
 use super::keys;
@@ -86,26 +86,42 @@ impl<'a> Item<'a> {
         message: impl Into<String>,
         help: impl Into<String>,
     ) {
-        if !p.misspelt(&self.path, keys) {
+        if !p.misspelt(&self.path, keys) && !p.is_partial_at(&self.path) {
             self.invalid_help(p, message, help);
         }
     }
 
     pub(super) fn unsupported(&self, p: &mut Problems, reason: &str) {
+        self.unsupported_draft(p, reason).file();
+    }
+
+    /// The same with the way out.
+    pub(super) fn unsupported_help(&self, p: &mut Problems, reason: &str, help: String) {
+        self.unsupported_draft(p, reason).help(help).file();
+    }
+
+    fn unsupported_draft<'p>(&self, p: &'p mut Problems, reason: &str) -> Draft<'p> {
         let (place, path) = (self.key, &self.path);
-        if p.ignores_unsupported() {
+        let draft = if p.ignores_unsupported() {
             let message = format!("left out, not supported: {reason}");
             p.warn(NOT_SUPPORTED, place, path, message)
         } else {
-            p.error(
-                NOT_SUPPORTED,
-                place,
-                path,
-                format!("not supported: {reason}"),
-            )
+            let message = format!("not supported: {reason}");
+            p.error(NOT_SUPPORTED, place, path, message)
+        };
+        draft.label("not supported here")
+    }
+
+    /// It names what nobody describes, unless a file that was not read does.
+    pub(super) fn undefined(
+        &self,
+        p: &mut Problems,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) {
+        if !p.is_partial() {
+            self.invalid_help(p, message, help);
         }
-        .label("not supported here")
-        .file();
     }
 
     /// The key is taken, and something about it is worth a word.
@@ -173,11 +189,9 @@ impl<'a> Item<'a> {
             return Vec::new();
         }
         let item = |(index, node): (usize, &'a Node)| {
-            let key = if node.place.bytes > 0 {
-                node.place
-            } else {
-                self.key
-            };
+            // A mapping of several lines has no length.
+            let has_place = node.place.bytes > 0 || !matches!(node.value, Value::Null);
+            let key = if has_place { node.place } else { self.key };
             Self {
                 node,
                 path: format!("{}[{index}]", self.path),
@@ -375,16 +389,15 @@ impl<'a> Item<'a> {
                 pairs.insert(key.name.clone(), (value, item));
             }
         }
-        let bad: Vec<String> = pairs
-            .keys()
-            .filter(|k| k.trim().is_empty())
-            .cloned()
-            .collect();
-        for name in bad {
-            if let Some((_, item)) = pairs.remove(&name) {
-                item.invalid(p, "has an empty name");
-            }
-        }
+        pairs.retain(|name, (_, item): &mut (_, Item<'a>)| {
+            let fault = match name {
+                name if name.trim().is_empty() => "has an empty name",
+                name if name.contains('\0') => "has a name with a NUL byte",
+                _ => return true,
+            };
+            item.invalid(p, fault);
+            false
+        });
         pairs
     }
 }
@@ -413,6 +426,16 @@ impl<'a> Fields<'a> {
         let (_, item, taken) = self.entries.iter_mut().find(|(key, ..)| key.name == name)?;
         *taken = true;
         (!matches!(item.node.value, Value::Null)).then(|| item.clone())
+    }
+
+    /// As [`Self::take`]; an empty text, as of a variable that is not set, counts as absent, too.
+    pub(super) fn filled(&mut self, name: &'static str) -> Option<Item<'a>> {
+        let item = self.take(name)?;
+        let is_empty = item
+            .node
+            .as_text()
+            .is_some_and(|text| text.trim().is_empty());
+        (!is_empty).then_some(item)
     }
 
     /// The value of a key that somebody else takes.
@@ -484,11 +507,23 @@ impl<'a> Fields<'a> {
                         format!("unknown key `{}`", key.name),
                     )
                     .label(label);
-                match keys::nearest(&key.name, candidates.copied()) {
-                    Some(near) => draft.help(did_you_mean(near)).file(),
+                match way_out(&key.name, &self.path, candidates.copied()) {
+                    Some(help) => draft.help(help).file(),
                     None => draft.file(),
                 }
             }
         }
+    }
+}
+
+/// What an unknown key may be meant to be: another one here, or one of another place.
+fn way_out<'w>(name: &str, path: &str, here: impl Iterator<Item = &'w str>) -> Option<String> {
+    let here = keys::nearest_scored(name, here);
+    let elsewhere = keys::elsewhere(name, path);
+    match (here, elsewhere) {
+        (Some((score, near)), Some((other, _))) if score >= other => Some(did_you_mean(near)),
+        (_, Some((_, help))) => Some(help),
+        (Some((_, near)), None) => Some(did_you_mean(near)),
+        (None, None) => None,
     }
 }

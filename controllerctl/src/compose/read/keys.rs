@@ -1,14 +1,47 @@
 //! Keys of the Compose Specification that are not supported, each with its reason: so that
 //! "unknown" always means a typing mistake.
 
+use crate::schema;
+
 /// The nearest of `words`, if it is near enough to be meant.
 pub(crate) fn nearest<'w>(text: &str, words: impl IntoIterator<Item = &'w str>) -> Option<&'w str> {
+    nearest_scored(text, words).map(|(_, word)| word)
+}
+
+/// The same, and how near it is: 1 is the same word.
+pub(super) fn nearest_scored<'w>(
+    text: &str,
+    words: impl IntoIterator<Item = &'w str>,
+) -> Option<(f64, &'w str)> {
     words
         .into_iter()
         .map(|word| (strsim::jaro_winkler(text, word), word))
         .filter(|(score, _)| *score >= 0.8)
         .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, word)| word)
+}
+
+/// As near must be what belongs to another place.
+const ELSEWHERE_SCORE_MIN: f64 = 0.93;
+
+/// A key of another place that is meant at `path`: how near it is, and the way out.
+pub(super) fn elsewhere(name: &str, path: &str) -> Option<(f64, String)> {
+    let level = schema::level(path);
+    let homes = schema::homes().filter(|(home, _)| *home != level);
+    let scored = homes.map(|(home, key)| (strsim::jaro_winkler(name, key), home, key));
+    // Of those that are alike, the first is the nearest to the top.
+    let best = scored.reduce(|best, other| if other.0 > best.0 { other } else { best });
+    let (score, home, key) = best.filter(|(score, ..)| *score >= ELSEWHERE_SCORE_MIN)?;
+    let help = match key {
+        "replicas" => {
+            let service = path.split('.').nth(1).unwrap_or("NAME");
+            format!(
+                "write deploy: {{ replicas: 3 }}; while it runs: controllerctl scale {service}=3"
+            )
+        }
+        _ if key == name => format!("it belongs to {home}"),
+        _ => format!("did you mean `{key}`? It belongs to {home}"),
+    };
+    Some((score, help))
 }
 
 /// Our extensions, and what they belong to.

@@ -122,18 +122,11 @@ pub(super) fn document(
         files,
         awaited: job::awaited(node.get("services")),
     };
-    let entries = services
-        .and_then(|item| item.entries(p))
-        .unwrap_or_default();
-    if entries.is_empty() {
-        root.invalid(p, "there are no services");
-    }
-    if entries.len() > SERVICES_MAX {
-        root.invalid(
-            p,
-            format!("{} services; at most {SERVICES_MAX}", entries.len()),
-        );
+    let Some(entries) = services.and_then(|item| service_entries(&item, p)) else {
         return document;
+    };
+    if entries.is_empty() && !p.is_partial() {
+        root.invalid(p, "there are no services");
     }
     each(entries, &shared, &mut document, p);
     shapes(left_out, &shared, p);
@@ -141,6 +134,18 @@ pub(super) fn document(
     document.secrets = secrets::read(&root, &document.services, files, p);
     document.contents = shared.files.into_contents();
     document
+}
+
+/// None: they are none, or too many, which is said.
+fn service_entries<'a>(item: &Item<'a>, p: &mut Problems) -> Option<Vec<(&'a Key, Item<'a>)>> {
+    if let Value::Map(entries) = &item.node.value
+        && entries.len() > SERVICES_MAX
+    {
+        let message = format!("{} services; at most {SERVICES_MAX}", entries.len());
+        item.invalid_help(p, message, "make several apps of them");
+        return None;
+    }
+    item.entries(p)
 }
 
 /// Says what the specification has against services that are left out. What they mean is not
@@ -217,6 +222,7 @@ fn v1_or_missing(node: &Node, p: &mut Problems) {
         .iter()
         .find(|(_, n)| n.get("image").is_some() || n.get("build").is_some());
     match old {
+        None if p.is_partial() => {}
         Some((key, _)) => p
             .error(
                 "v1",

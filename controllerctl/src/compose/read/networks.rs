@@ -72,7 +72,7 @@ fn options(network: &Item<'_>, p: &mut Problems) {
             }
         }
     }
-    if let Some(item) = fields.take("name")
+    if let Some(item) = fields.filled("name")
         && item.word(p).is_some()
     {
         let message = "no engine has a network of this name, and other apps do not share it";
@@ -184,7 +184,7 @@ fn attachments(
                 Some(near) => did_you_mean(near),
                 None => format!("add at the top of the file: networks: {{ {name}: {{}} }}"),
             };
-            at.invalid_help(p, message, help);
+            at.undefined(p, message, help);
         }
         networks.insert(name, aliases);
     };
@@ -294,7 +294,8 @@ pub(super) fn check(
         let (at, key) = fault.at();
         let Some(item) = items.get(at) else { continue };
         // One that could not be read has its own words.
-        if matches!(&fault, Fault::LinkToNobody { to, .. } if items.contains_key(to)) {
+        let is_unread = |to| items.contains_key(to) || p.is_partial();
+        if matches!(&fault, Fault::LinkToNobody { to, .. } if is_unread(to)) {
             continue;
         }
         let text = fault.to_string();

@@ -20,6 +20,8 @@ pub(super) struct Ports {
     pub(super) published: Vec<u16>,
     /// Of these, those with one certain host port, by container port.
     pub(super) fixed: BTreeMap<u16, u16>,
+    /// Something is wrong with an entry, or it is left out, which was said.
+    pub(super) is_partial: bool,
 }
 
 /// Ports one after the other, the last among them.
@@ -92,6 +94,7 @@ pub(super) fn read(
             true => long(&item, p),
             false => short(&item, p),
         };
+        out.is_partial |= entry.is_none();
         for port in entry.into_iter().flat_map(Entry::ports) {
             publish(&item, port, haproxy, &mut out, p);
         }
@@ -180,8 +183,9 @@ fn short(item: &Item<'_>, p: &mut Problems) -> Option<Entry> {
         [container, listen] => (container, Some(listen)),
         [container, listen, host] => {
             if !is_all(host) {
-                let message = format!("{text:?}: an address is not supported: edges listen on all");
-                item.invalid_help(p, message, "write \"8080:8000\"");
+                let help = format!("write \"{listen}:{container}\", and close it by a firewall");
+                let help = help.replace("\":", "\"");
+                item.unsupported_help(p, &on_address(host), help);
                 return None;
             }
             (container, Some(listen).filter(|listen| !listen.is_empty()))
@@ -196,6 +200,12 @@ fn short(item: &Item<'_>, p: &mut Problems) -> Option<Entry> {
     Entry::new(item, listen, container, p)
 }
 
+fn on_address(host: &str) -> String {
+    format!("edges listen on all addresses, not on {host} alone")
+}
+
+const ONLY_TCP: &str = "only tcp goes through the edges";
+
 /// Does it mean every address? That is where edges listen.
 fn is_all(host: &str) -> bool {
     matches!(host, "0.0.0.0" | "::" | "[::]")
@@ -205,11 +215,12 @@ fn target(item: &Item<'_>, text: &str, p: &mut Problems) -> Option<Range> {
     match text.split_once('/') {
         None => range(item, text, p),
         Some((ports, "tcp")) => range(item, ports, p),
+        Some((_, "udp" | "sctp")) => {
+            item.unsupported(p, ONLY_TCP);
+            None
+        }
         Some((_, protocol)) => {
-            item.invalid(
-                p,
-                format!("protocol {protocol:?} is not supported: only tcp"),
-            );
+            item.invalid_help(p, format!("{protocol:?} is no protocol"), "write tcp");
             None
         }
     }
@@ -245,9 +256,8 @@ fn long(item: &Item<'_>, p: &mut Problems) -> Option<Entry> {
     let container = fields.take("target").and_then(|i| i.number(p, 1, u16::MAX));
     let listen = fields.take("published");
     let listen = listen.and_then(|i| i.text(p).and_then(|text| range(&i, text, p)));
-    if let Some(i) = fields.take("protocol") {
-        i.choice(p, &[("tcp", ())]);
-    }
+    let protocols = [("tcp", true), ("udp", false), ("sctp", false)];
+    let is_tcp = fields.filled("protocol").map(|i| i.choice(p, &protocols));
     let host = fields
         .take("mode")
         .and_then(|i| i.choice(p, &[("ingress", false), ("host", true)]))
@@ -261,14 +271,25 @@ fn long(item: &Item<'_>, p: &mut Problems) -> Option<Entry> {
         .take("app_protocol")
         .and_then(|i| i.choice(p, &protocols));
     fields.take("name");
-    if let Some(i) = fields.take("host_ip")
-        && i.text(p).is_some_and(|host| !is_all(host))
-    {
-        i.unsupported(p, "edges listen on all addresses");
-    }
+    let address = fields.filled("host_ip").and_then(|i| i.text(p));
+    let address = address.filter(|host| !is_all(host));
     fields.finish(p, &[]);
+    // Without its address or protocol it would be another way in: all of it is left out.
+    if let Some(host) = address {
+        item.unsupported(p, &on_address(host));
+        return None;
+    }
+    if is_tcp == Some(Some(false)) {
+        item.unsupported(p, ONLY_TCP);
+        return None;
+    }
     if item.node.get("target").is_none() {
-        item.invalid(p, "has no target");
+        item.lacks(
+            p,
+            &["target"],
+            "has no target",
+            "write target: PORT, the one inside",
+        );
     }
     let container = container?;
     let entry = Entry::new(item, listen, (container, container), p)?;

@@ -1,10 +1,11 @@
 //! One entry of `services`.
 
-use longshore_model::ServiceSpec;
 use longshore_model::spec::{ContainerSpec, ModeFault, Mount, Probe, RouteMode, ServiceMode};
+use longshore_model::{ServiceSpec, image};
+use longshore_wire::{service_spec_from_pb, service_spec_to_pb};
 
 use super::super::build::Build;
-use super::super::node::Key;
+use super::super::node::{Key, Node};
 use super::super::problem::Problems;
 use super::files::Given;
 use super::haproxy::{Check, Haproxy};
@@ -38,21 +39,7 @@ pub(super) fn read<'a>(
     let depends_on = depends::read(&mut fields, &sight.links, p);
     let health = health::read(fields.take("healthcheck"), p);
     spec.healthcheck = health;
-    let has_haproxy = fields.take("x-haproxy");
-    let haproxy = haproxy::read(has_haproxy.clone(), p);
-    let mut ports = ports::read(fields.take("ports"), fields.take("expose"), &haproxy, p);
-    if let Some(item) = &has_haproxy {
-        join(item, &haproxy, &mut ports, p);
-    }
-    if spec.privileges.host_network && !ports.published.is_empty() {
-        item.invalid(
-            p,
-            "ports cannot be published together with network_mode: host",
-        );
-    }
-    spec.probe = probe(&ports, &haproxy, &spec);
-    spec.ports = ports.published;
-    spec.fixed_ports = ports.fixed;
+    let (haproxy, ports) = ways_in(&mut fields, item, &mut spec, p);
     let mut given = Given::default();
     given.take(&mut fields, &shared.files, p);
     if let Some(volumes) = fields.take("volumes") {
@@ -61,15 +48,23 @@ pub(super) fn read<'a>(
     given.finish(item, &mut spec, p);
     let mut deploy = deploy::read(fields.take("deploy"), &mut spec, is_job, p);
     limits::read(&mut fields, &mut spec, &mut deploy, p);
-    let container_name = fields.take("container_name");
+    let container_name = fields.filled("container_name");
     check_autoscale(&fields, deploy.mode, p);
     let autoscale = autoscale::read(
         fields.take("x-autoscale"),
         &spec,
-        !ports.routes.is_empty(),
+        !ports.routes.is_empty() || ports.is_partial || p.is_partial_at(&item.path),
         p,
     );
     image(item, &mut spec, build.is_some(), shared, p);
+    if spec.tmpfs.len() > container::TMPFS_MAX {
+        let message = format!(
+            "has {} tmpfs; at most {}",
+            spec.tmpfs.len(),
+            container::TMPFS_MAX
+        );
+        item.invalid(p, message);
+    }
     fields.finish(p, keys::SERVICE);
     let (replicas, most) = counts(item, &deploy, autoscale.as_ref(), p);
     one_only(item, &spec, most, p);
@@ -91,12 +86,57 @@ pub(super) fn read<'a>(
         job: job::spec(is_job, deploy.tries.unwrap_or(tries)),
     };
     job::check(item, &spec, p);
-    (p.errors() == errors_before).then_some((spec, build))
+    if p.errors() > errors_before || p.is_partial_at(&item.path) {
+        return None;
+    }
+    known_to_the_api(item, &spec, p).then_some((spec, build))
+}
+
+/// `x-haproxy`, `ports` and `expose`.
+fn ways_in(
+    fields: &mut Fields<'_>,
+    item: &Item<'_>,
+    spec: &mut ContainerSpec,
+    p: &mut Problems,
+) -> (Haproxy, ports::Ports) {
+    let has_haproxy = fields.take("x-haproxy");
+    let haproxy = haproxy::read(has_haproxy.clone(), p);
+    let mut ports = ports::read(fields.take("ports"), fields.take("expose"), &haproxy, p);
+    if let Some(item) = &has_haproxy {
+        join(item, &haproxy, &mut ports, p);
+    }
+    if spec.privileges.host_network && !ports.published.is_empty() {
+        item.invalid(
+            p,
+            "ports cannot be published together with network_mode: host",
+        );
+    }
+    spec.probe = probe(&ports, &haproxy, spec);
+    spec.ports.clone_from(&ports.published);
+    spec.fixed_ports.clone_from(&ports.fixed);
+    (haproxy, ports)
+}
+
+/// Whatever the API would refuse is said here, with its file.
+fn known_to_the_api(item: &Item<'_>, service: &ServiceSpec, p: &mut Problems) -> bool {
+    let Err(error) = service_spec_from_pb(service_spec_to_pb(service)) else {
+        return true;
+    };
+    let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
+    let message = format!(
+        "the API does not take it: {error}{}",
+        cause.unwrap_or_default()
+    );
+    item.invalid(p, message);
+    false
 }
 
 /// What `x-haproxy` says holds for ways in.
 fn join(item: &Item<'_>, haproxy: &Haproxy, ports: &mut ports::Ports, p: &mut Problems) {
-    if ports.routes.is_empty() {
+    let is_unread = ports.is_partial && !p.ignores_unsupported() || p.is_partial_at(&item.path);
+    if is_unread || ports.is_partial && ports.routes.is_empty() {
+        // What would be missed may be in what could not be read.
+    } else if ports.routes.is_empty() {
         // Connections by name are given that time, too (docs/names.md).
         let asks_edges = |(key, _): &(&Key, Item<'_>)| {
             let name = key.name.as_str();
@@ -125,7 +165,8 @@ fn image(
     shared: &Shared<'_>,
     p: &mut Problems,
 ) {
-    if !spec.image.is_empty() || item.has("image") {
+    let is_empty = item.node.get("image").and_then(Node::as_text) == Some("");
+    if !spec.image.is_empty() || item.has("image") && !is_empty {
         return;
     }
     if is_built {
@@ -133,9 +174,13 @@ fn image(
         // Names of images have no capitals.
         let service = service.to_ascii_lowercase();
         spec.image = format!("{}-{service}:latest", shared.app);
-    } else if !item.has("build") {
+        if image::check_reference(&spec.image).is_err() {
+            let message = format!("the image that is built cannot be called {:?}", spec.image);
+            item.invalid_help(p, message, "name it, for example: image: shop/web:1");
+        }
+    } else if !item.has("build") && !p.is_partial_at(&item.path) {
         let help = "add for example: image: nginx:1.29, or build: .";
-        item.invalid_help(p, "has no image", help);
+        item.at("image").invalid_help(p, "has no image", help);
     }
 }
 
@@ -146,7 +191,7 @@ fn notes(fields: &mut Fields<'_>, is_job: bool, p: &mut Problems) -> u32 {
         fields.take(name);
     }
     const RESTART: [&str; 4] = ["no", "always", "on-failure", "unless-stopped"];
-    if let Some(item) = fields.take("restart")
+    if let Some(item) = fields.filled("restart")
         && let Some(text) = item.text(p)
     {
         let word = text.split(':').next().unwrap_or_default();
@@ -168,7 +213,8 @@ fn notes(fields: &mut Fields<'_>, is_job: bool, p: &mut Problems) -> u32 {
 fn probe(ports: &ports::Ports, haproxy: &Haproxy, spec: &ContainerSpec) -> Option<Probe> {
     let first = ports.routes.first()?;
     let check = haproxy.check.clone();
-    if check.path.is_none() && spec.healthcheck.is_some() {
+    // The image may have no check of its own.
+    if check.path.is_none() && spec.has_check_command() {
         return None;
     }
     let Check {

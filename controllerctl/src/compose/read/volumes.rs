@@ -70,7 +70,7 @@ pub(super) fn top(
                     );
                 }
             }
-            if let Some(i) = fields.take("name").or(older_name)
+            if let Some(i) = fields.filled("name").or(older_name)
                 && let Some(name) = i.word(p)
             {
                 if name_ok(&name) {
@@ -113,7 +113,7 @@ fn few<'a>(
 /// What makes the volume where a node does not have it.
 fn top_options(fields: &mut Fields<'_>, p: &mut Problems) -> MountOptions {
     let mut options = MountOptions::default();
-    if let Some(item) = fields.take("driver")
+    if let Some(item) = fields.filled("driver")
         && let Some(name) = item.word(p)
     {
         let plain = |b: u8| b.is_ascii_alphanumeric() || b"_.-/:".contains(&b);
@@ -338,7 +338,7 @@ fn mount(
             Some(near) => format!("did you mean `{near}`?"),
             None => format!("add at the top level: volumes: {{ {source}: {{}} }}"),
         };
-        item.invalid_help(p, message, help);
+        item.undefined(p, message, help);
         return None;
     };
     let source = volume.engine_name.clone();

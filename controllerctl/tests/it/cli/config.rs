@@ -90,7 +90,14 @@ fn profiles_env_files_and_what_is_left_out_reach_the_plan() {
     assert!(err.contains("left out, by profile: db (data)"), "{err}");
     let (code, _, err) = run(
         &cluster,
-        &["plan", "--ignore-unsupported", "--profile", "data"],
+        &[
+            "plan",
+            "--ignore-unsupported",
+            "--env-file",
+            "x.env",
+            "--profile",
+            "data",
+        ],
     );
     assert_eq!(code, 0, "{err}");
     assert!(
