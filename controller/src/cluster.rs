@@ -144,6 +144,13 @@ fn advertised(config: &Config, meta: &Meta) -> Vec<String> {
     own.unwrap_or_else(|| meta.advertise.clone())
 }
 
+fn fence(meta: &Meta, term: u64) -> Fence {
+    Fence {
+        cluster_generation: meta.cluster_generation,
+        term,
+    }
+}
+
 impl Cluster {
     /// Opens `store`: raises the term, reads everything, records the start.
     ///
@@ -184,10 +191,7 @@ impl Cluster {
         Ok(Arc::new(Self {
             history: Mutex::new(History::load(&*store, config.history.clone())?),
             advertise: advertised(&config, &meta),
-            fence: Fence {
-                cluster_generation: meta.cluster_generation,
-                term,
-            },
+            fence: fence(&meta, term),
             meta,
             port,
             ca,

@@ -361,15 +361,7 @@ impl World {
                 return self.send_down(conn, Down::Close);
             };
             let book = &self.hosts[host].book;
-            let greeting = Greeting {
-                capacity: capacity(),
-                assignment_generation: book.assignment.as_ref().map_or(0, |a| a.generation),
-                routes_generation: book.routes.as_ref().map_or(0, |r| r.generation),
-                agent_version: "sim".into(),
-                engine_version: "sim".into(),
-                // Its services reach each other by no name.
-                peer_port: 0,
-            };
+            let greeting = greeting(book);
             let edge = known.roles.edge;
             let session = cluster.fleet.connect(&node, edge, greeting, now_ms);
             process.sessions.insert(conn, (host, session));
@@ -434,5 +426,19 @@ pub fn capacity() -> Capacity {
         os: "linux".into(),
         arch: "amd64".into(),
         ..Capacity::default()
+    }
+}
+
+/// What an agent of the simulation says of itself.
+fn greeting(book: &node_agent::ledger::Book) -> Greeting {
+    Greeting {
+        capacity: capacity(),
+        assignment_generation: book.assignment.as_ref().map_or(0, |a| a.generation),
+        routes_generation: book.routes.as_ref().map_or(0, |r| r.generation),
+        agent_version: "sim".into(),
+        engine_version: "sim".into(),
+        // Its services reach each other by no name, and no command is run there.
+        peer_port: 0,
+        stdin_pieces: 0,
     }
 }

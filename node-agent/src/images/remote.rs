@@ -169,7 +169,8 @@ impl ImageSource for Remote {
         let found = ask(client.get_credentials(request)).await?;
         // They are for that registry, and for no other.
         let host = RegistryHost::of_image(image);
-        let found = found.filter(|found| Some(&*found.server) == host.as_ref().map(|h| h.as_str()));
+        let found =
+            found.filter(|found| Some(&*found.server) == host.as_ref().map(RegistryHost::as_str));
         Ok(found.map(|found| Credentials {
             user: found.user,
             password: SecretText::new(found.password),

@@ -135,7 +135,7 @@ async fn registry(source: Arc<Source>) -> SocketAddr {
                         .status(StatusCode::UNAUTHORIZED)
                         .header("www-authenticate", "Basic realm=\"test\"")
                         .header("content-type", "application/json");
-                    Ok::<_, http::Error>(refused.body(body)?)
+                    refused.body(body)
                 }
             });
             let serving = http1::Builder::new().serve_connection(TokioIo::new(stream), answer);

@@ -4,7 +4,7 @@
 use longshore_proto::agent::v1 as pb;
 use prost::Message;
 
-use super::streams::{Bulk, forward};
+use super::relay::{Bulk, forward};
 use crate::runtime::Channel;
 use crate::said::{Said, Wanted};
 

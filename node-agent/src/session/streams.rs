@@ -13,8 +13,8 @@ use tokio::io::AsyncReadExt;
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 
-use super::{disk, said};
 use super::relay::{Bulk, Input, PIECE_BYTES_MAX, exec, forward, logs, request, run, words};
+use super::{disk, said};
 use crate::reconcile::Snapshot;
 use crate::runs::Runner;
 use crate::runtime::runs::RunOrder;

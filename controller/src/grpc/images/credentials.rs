@@ -1,7 +1,7 @@
 //! With what a node pulls: only images that it is to run, or may be asked to.
 
 use longshore_identity::Identity;
-use longshore_model::{NodeId, RegistryHost};
+use longshore_model::{NodeId, RegistryHost, SharedMap};
 use longshore_proto::images::v1 as pb;
 use tonic::{Request, Response, Status};
 
@@ -51,7 +51,7 @@ fn runs(cluster: &Cluster, node: &NodeId, image: &str) -> bool {
     is_it
         || runs.any(|app| {
             let services = desired.apps.get(app).map(|app| &app.services);
-            let mut specs = services.into_iter().flat_map(|services| services.values());
+            let mut specs = services.into_iter().flat_map(SharedMap::values);
             specs.any(|spec| spec.container.image == *image)
         })
 }

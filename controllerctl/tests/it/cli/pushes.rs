@@ -125,8 +125,11 @@ fn one_of_several_platforms_is_pushed_if_asked() {
     assert!(code == 2 && err.contains("is no platform"), "{err}");
 }
 
+/// Exit code, stdout, stderr.
+type Ended = (i32, String, String);
+
 /// Steps that need BuildKit, and a docker that is `like` this.
-fn with_docker(like: &str) -> (Both, impl Fn(&Both, &[&str]) -> (i32, String, String)) {
+fn with_docker(like: &str) -> (Both, impl Fn(&Both, &[&str]) -> Ended) {
     let both = app();
     both.write(
         "Dockerfile",
