@@ -100,8 +100,8 @@ fn valid() -> Vec<String> {
         web("    healthcheck: {}\n"),
         web("    healthcheck: { disable: false, test: [] }\n"),
         // An empty text is as if nobody had written it.
-        web("    user: ${EMPTY:-}\n    platform: ${EMPTY}\n    hostname: \"\"\n    domainname: \"\"\n    working_dir: \"\"\n    stop_signal: ''\n    container_name: \"\"\n"),
-        web("    dns_search: \"\"\n    dns: \"\"\n    runtime: \"\"\n    cpuset: \"\"\n    restart: \"\"\n    pull_policy: \"\"\n    pid: \"\"\n    ipc: \"\"\n    userns_mode: \"\"\n    network_mode: \"\"\n    logging: { driver: \"\" }\n"),
+        web("    user: ${EMPTY:-}\n    platform: ${EMPTY}\n    hostname: \"\"\n    domainname: \"\"\n    working_dir: \"\"\n    stop_signal: ''\n"),
+        web("    dns_search: \"\"\n    dns: \"\"\n    runtime: \"\"\n    cpuset: \"\"\n    restart: \"\"\n    pid: \"\"\n    ipc: \"\"\n    userns_mode: \"\"\n    network_mode: \"\"\n    logging: { driver: \"\" }\n"),
         web("    volumes: [\"v:/v\"]\nvolumes: { v: { driver: \"\", name: \"\" } }\nnetworks: { default: { name: \"\", driver: \"\" } }\n"),
         "services: { db: { image: db }, web: { image: '', build: { context: ., dockerfile: '', target: '', network: '' } } }\n".into(),
         web("    devices: [{ source: /dev/a, target: /dev/b }, { source: /dev/c, permissions: r }, \"/dev/d:/dev/d:rw\"]\n"),

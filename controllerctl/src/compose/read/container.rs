@@ -64,7 +64,7 @@ pub(super) fn read(
     }
     let stop_signal = fields.filled("stop_signal");
     spec.stop_signal = stop_signal.and_then(|item| signal(&item, p));
-    if let Some(item) = fields.filled("pull_policy") {
+    if let Some(item) = fields.take("pull_policy") {
         spec.pull_policy = pull_policy(&item, p);
     }
     if let Some(item) = fields.filled("platform")

@@ -132,7 +132,7 @@ fn names(fields: &mut Fields<'_>, e: &mut EngineOptions, p: &mut Problems) {
         .map(|item| resolver_words(&item, item.word_or_words(p), p))
         .unwrap_or_default();
     e.dns_options = fields
-        .filled("dns_opt")
+        .take("dns_opt")
         .map(|item| resolver_words(&item, item.words(p), p))
         .unwrap_or_default();
 }

@@ -48,7 +48,7 @@ pub(super) fn read<'a>(
     given.finish(item, &mut spec, p);
     let mut deploy = deploy::read(fields.take("deploy"), &mut spec, is_job, p);
     limits::read(&mut fields, &mut spec, &mut deploy, p);
-    let container_name = fields.filled("container_name");
+    let container_name = fields.take("container_name");
     check_autoscale(&fields, deploy.mode, p);
     let autoscale = autoscale::read(
         fields.take("x-autoscale"),

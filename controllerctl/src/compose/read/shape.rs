@@ -237,6 +237,7 @@ fn of_service_wants_text(way: &[&str]) -> bool {
                 ITEM
             ]
             | ["networks", _, "aliases", ITEM]
+            | ["devices", ITEM, "source" | "target" | "permissions"]
             | ["secrets" | "configs", ITEM]
             | [
                 "secrets" | "configs",
@@ -265,7 +266,7 @@ fn of_build_wants_text(way: &[&str]) -> bool {
         way,
         [] | ["context" | "dockerfile" | "dockerfile_inline" | "network" | "target"]
             | [
-                "args" | "cache_from" | "extra_hosts" | "labels" | "platforms" | "tags",
+                "args" | "cache_from" | "extra_hosts" | "labels" | "platforms" | "ssh" | "tags",
                 ITEM
             ]
     )
