@@ -23,7 +23,7 @@ engine_answers() { command -v docker >/dev/null && docker version >/dev/null 2>&
 remove_containers() {
   local ids
   engine_answers || return 0
-  ids=$(docker ps -aq --filter 'name=^/?longshore-lab-(edge2?|worker[0-9]+)$')
+  ids=$(lab_containers)
   [ -z "$ids" ] || xargs -P 8 -n 1 docker rm -fv <<<"$ids" >/dev/null
   if docker network inspect "$(network)" >/dev/null 2>&1; then
     docker network rm "$(network)" >/dev/null 2>&1 || say "network $(network) is in use by others: left"

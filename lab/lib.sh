@@ -116,6 +116,9 @@ each() {
 
 is_running() { [ "$(docker inspect -f '{{.State.Running}}' "$(container "$1")" 2>/dev/null)" = true ]; }
 
+# lab_containers: ids of the hosts' containers on this engine, whoever made them.
+lab_containers() { docker ps -aq --filter 'name=^/?longshore-lab-(edge2?|worker[0-9]+)$'; }
+
 # all_running: true if every host is up (docker), or has answered before (virtual machines).
 all_running() {
   local host

@@ -13,13 +13,32 @@ check_network() {
   [ -z "$clash" ] || die "this machine has $clash already: choose another network, such as LAB_NET=192.168.57 make lab"
 }
 
+# Containers with our names that Vagrant does not know here would end its start: those of a start
+# that was broken off, or of a lab of another clone. A running lab of another clone is left alone.
+remove_strays() {
+  [ "$LAB_PROVIDER" = docker ] || return 0
+  local id name root running
+  for id in $(lab_containers); do
+    grep -qsxF "$(docker inspect -f '{{.Id}}' "$id")" "$LAB_ROOT"/.vagrant/machines/*/docker/id && continue
+    read -r name running root < <(docker inspect -f \
+      '{{.Name}} {{.State.Running}} {{range .Mounts}}{{if eq .Destination "/vagrant"}}{{.Source}}{{end}}{{end}}' "$id")
+    if [ "$running" = true ] && [ "$root" != "$LAB_ROOT" ] && [ -d "$root" ]; then
+      die "a lab of $root runs on this engine (${name#/}): make lab-down there first"
+    fi
+    say "container ${name#/} of ${root:-an earlier lab}: left over, removed"
+    docker rm -fv "$id" >/dev/null
+  done
+}
+
 # Vagrant looks at all running containers for port collisions and fails if one goes away
 # meanwhile: one more try is enough.
 start_hosts() {
   local args=(up --no-provision --provider "$LAB_PROVIDER")
   : >"$LAB_STATE/vagrant.log"
+  remove_strays
   vagrant_quiet "${args[@]}" || {
     echo '--- second try ---' >>"$LAB_STATE/vagrant.log"
+    remove_strays
     vagrant_quiet "${args[@]}"
   } || {
     tail -n 12 "$LAB_STATE/vagrant.log" >&2
