@@ -12,6 +12,7 @@ mod each_node;
 mod enrolment;
 mod explain;
 mod files;
+mod forecast;
 mod images;
 mod jobs;
 mod metrics;

@@ -10,6 +10,7 @@ use longshore_proto::control::v1 as pb;
 use longshore_wire::service_spec_to_pb;
 
 use super::pick::Part;
+use super::planned::plan_text;
 use super::settle::{Goal, follow, settled};
 use super::{Run, builds, counts, environment};
 use crate::cli::{DownArgs, FileArgs, PlanArgs, Pull, UpArgs};
@@ -18,7 +19,8 @@ use crate::compose::problem::{BIND_CONFIG, Problem, draw};
 use crate::compose::{ComposeError, LeftOut, Loaded, Request, load};
 use crate::failure::{Exit, Failure};
 use crate::output::outcome::{Applied, TakenDown};
-use crate::output::{note, print, views};
+use crate::output::planned::Plan;
+use crate::output::{note, print};
 use crate::text::{printable, replicas as counted};
 
 /// Reads the files; problems are drawn with their lines.
@@ -135,11 +137,7 @@ fn files_to_pb(loaded: &Loaded) -> Vec<pb::FileContents> {
         .collect()
 }
 
-async fn planned(
-    client: &mut Client,
-    loaded: &Loaded,
-    part: &Part<'_>,
-) -> Result<views::Plan, Failure> {
+async fn planned(client: &mut Client, loaded: &Loaded, part: &Part<'_>) -> Result<Plan, Failure> {
     let answer = client
         .plan_app(pb::PlanAppRequest {
             app: Some(to_pb(loaded)),
@@ -148,54 +146,10 @@ async fn planned(
             recreate: part.recreate(loaded),
         })
         .await?;
-    let mut plan = views::Plan::new(loaded.app.as_str(), &answer);
+    let mut plan = Plan::new(loaded.app.as_str(), &answer);
     let sent = loaded.warnings.iter().filter(|problem| is_sent(problem));
     plan.warnings.extend(sent.map(Problem::to_string));
     Ok(plan)
-}
-
-fn plan_text(plan: &views::Plan, context: &str) -> String {
-    // Certificates alone make no revision.
-    let changed = plan.changes.iter().any(|c| c.action != "same");
-    let next = plan.revision + u64::from(changed);
-    let mut lines = vec![match plan.revision {
-        0 => format!("app {}  new   context {context}", plan.app),
-        now => format!(
-            "app {}  revision {now} -> {next}   context {context}",
-            plan.app
-        ),
-    }];
-    let width = plan
-        .changes
-        .iter()
-        .map(|c| c.service.len())
-        .max()
-        .unwrap_or(0);
-    for change in &plan.changes {
-        let (sign, word) = match change.action.as_str() {
-            "add" => ("+", "new service"),
-            "remove" => ("-", "removed, drained first"),
-            "same" => ("=", "unchanged"),
-            _ => ("~", "changed"),
-        };
-        let first = change.details.first().map_or(word, String::as_str);
-        lines.push(format!("  {sign} {:<width$}  {first}", change.service));
-        for detail in change.details.iter().skip(1) {
-            lines.push(format!("    {:<width$}  {detail}", ""));
-        }
-    }
-    for secret in plan.secrets.iter().filter(|s| s.action != "same") {
-        let (sign, word) = match secret.action.as_str() {
-            "add" => ("+", "new"),
-            "remove" => ("-", "removed"),
-            _ => ("~", "renewed"),
-        };
-        lines.push(format!("  {sign} certificate {}  {word}", secret.name));
-    }
-    for warning in &plan.warnings {
-        lines.push(format!("  ! {warning}"));
-    }
-    lines.iter().map(|line| printable(line) + "\n").collect()
 }
 
 pub(super) async fn plan(run: &Run, args: &PlanArgs) -> Result<Exit, Failure> {

@@ -26,6 +26,7 @@ mod node;
 mod node_logs;
 mod overtaken;
 mod pick;
+mod planned;
 mod platform;
 mod proxy;
 mod push;

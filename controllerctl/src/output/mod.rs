@@ -6,6 +6,7 @@ pub mod images;
 pub mod inspected;
 pub mod jobs;
 pub mod outcome;
+pub mod planned;
 pub mod rollouts;
 pub mod rows;
 pub mod secrets;

@@ -1,6 +1,6 @@
 //! The JSON contract: a change here is a change for every script that reads it.
 
-use controllerctl::output::{json, views};
+use controllerctl::output::{json, planned, views};
 use longshore_proto::control::v1 as pb;
 
 const NOW_MS: u64 = 1_795_000_000_000;
@@ -240,12 +240,35 @@ fn plan() {
         action: text(action),
         service: text("web"),
         details: vec![text("image: a -> b")],
+        forecast: Some(pb::ServiceForecast {
+            before: 2,
+            wanted: 4,
+            created: 2,
+            replaced: 2,
+            nodes: vec![pb::NodeShare {
+                node: text("node1"),
+                replicas: 1,
+            }],
+            unplaced: 1,
+            waits: vec![text("0 of 2 nodes fit")],
+            order: text("start-first"),
+            at_once: 1,
+            ..Default::default()
+        }),
     };
     let plan = pb::PlanAppResponse {
         revision: 6,
         changes: vec![change("change"), change("same")],
         warnings: vec![text("stop-first")],
+        placement: Some(pb::PlanPlacement {
+            created: 2,
+            replaced: 2,
+            peak_replicas: 1,
+            peak_cpu_milli: 500,
+            peak_memory_bytes: 256 << 20,
+            ..Default::default()
+        }),
         ..Default::default()
     };
-    insta::assert_snapshot!("plan", json(&views::Plan::new("shop", &plan)));
+    insta::assert_snapshot!("plan", json(&planned::Plan::new("shop", &plan)));
 }

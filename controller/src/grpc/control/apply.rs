@@ -14,6 +14,7 @@ use longshore_proto::control::v1 as pb;
 use longshore_wire::service_spec_from_pb;
 use tonic::Status;
 
+use super::forecast::{self, Forecast};
 use super::lists::is_shut_out;
 use super::parts::Part;
 use super::{beforehand, external, files, find, images, jobs, secrets};
@@ -218,7 +219,8 @@ pub(super) fn plan_app(
     check_neighbours(&name, &services)?;
     check_ports(cluster, &desired, &name, &services)?;
     numbers(cluster, &desired, &name, &services)?;
-    let changes = changes(before, &services, &part);
+    let mut forecast = forecast::forecast(cluster, &name, &services);
+    let changes = changes(before, &services, &part, &mut forecast);
     let warnings = beforehand::warnings(cluster, &name, &services, app);
     let secrets = secrets::next(cluster, &name, &services, &sent)?.said;
     Ok(pb::PlanAppResponse {
@@ -226,24 +228,31 @@ pub(super) fn plan_app(
         revision: app.map_or(0, |app| app.revision),
         changes,
         warnings,
+        placement: Some(forecast.placement),
     })
 }
 
 /// Service by service.
-fn changes(before: &Services, services: &Services, part: &Part) -> Vec<pb::Change> {
-    let change = |action: &str, service: &ServiceName, details| pb::Change {
+fn changes(
+    before: &Services,
+    services: &Services,
+    part: &Part,
+    forecast: &mut Forecast,
+) -> Vec<pb::Change> {
+    let wanted = services.iter().map(|(name, spec)| match before.get(name) {
+        None => ("add", name, forecast::described(spec)),
+        Some(old) if old == spec => ("same", name, Vec::new()),
+        Some(old) => ("change", name, part.differences(name, old, spec)),
+    });
+    let gone = before.keys().filter(|name| !services.contains_key(*name));
+    let gone = gone.map(|name| ("remove", name, Vec::new()));
+    let change = |(action, service, details): (&str, &ServiceName, Vec<String>)| pb::Change {
         action: action.into(),
         service: service.to_string(),
         details,
+        forecast: forecast.take(service),
     };
-    let wanted = services.iter().map(|(name, spec)| match before.get(name) {
-        None => change("add", name, Vec::new()),
-        Some(old) if old == spec => change("same", name, Vec::new()),
-        Some(old) => change("change", name, part.differences(name, old, spec)),
-    });
-    let gone = before.keys().filter(|name| !services.contains_key(*name));
-    let gone = gone.map(|name| change("remove", name, Vec::new()));
-    wanted.chain(gone).collect()
+    wanted.chain(gone).map(change).collect()
 }
 
 /// All services of the app as they shall be: with what is kept of those that are there, images as

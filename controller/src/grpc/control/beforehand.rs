@@ -129,7 +129,7 @@ fn lack(asked: &Resources, replicas: u32, capacities: &[&Capacity]) -> Option<St
 }
 
 /// Thousandths as `2` or `0.5`.
-fn cpus(milli: u64) -> String {
+pub(super) fn cpus(milli: u64) -> String {
     let text = format!("{}.{:03}", milli / 1_000, milli % 1_000);
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }

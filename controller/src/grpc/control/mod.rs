@@ -13,6 +13,7 @@ mod exec;
 pub(super) mod external;
 mod files;
 mod find;
+mod forecast;
 mod images;
 mod jobs;
 mod leavers;
@@ -230,7 +231,10 @@ impl ControlService for Control {
         &self,
         request: Request<pb::PlanAppRequest>,
     ) -> Result<Response<pb::PlanAppResponse>, Status> {
-        apply::plan_app(&self.cluster, request.into_inner()).map(Response::new)
+        let (cluster, request) = (Arc::clone(&self.cluster), request.into_inner());
+        // The planner computes: that may not stall a session.
+        let planned = blocking(move || apply::plan_app(&cluster, request).map_err(super::Refusal));
+        planned.await.map(Response::new)
     }
 
     async fn apply_app(

@@ -205,19 +205,37 @@ impl ControlService for Fake {
                 .services
                 .iter()
                 .any(|s| s.name == *name && s.image == image);
+            let wanted = spec.replicas;
+            let nodes = vec![pb::NodeShare {
+                node: "node1".into(),
+                replicas: wanted,
+            }];
             pb::Change {
                 action: if there { "same" } else { "add" }.into(),
                 service: name.clone(),
-                details: Vec::new(),
+                details: match there {
+                    true => Vec::new(),
+                    false => vec![format!("image {image}")],
+                },
+                forecast: (!there).then(|| pb::ServiceForecast {
+                    wanted,
+                    created: wanted,
+                    nodes,
+                    ..Default::default()
+                }),
             }
         };
         let mut changes: Vec<pb::Change> = app.services.iter().map(change).collect();
         changes.sort_by(|a, b| a.service.cmp(&b.service));
-        let warnings = Vec::new();
+        let new = changes.iter().filter_map(|c| c.forecast.as_ref());
+        let created = new.map(|forecast| forecast.created).sum();
         Ok(Response::new(pb::PlanAppResponse {
             revision: world.revision,
             changes,
-            warnings,
+            placement: Some(pb::PlanPlacement {
+                created,
+                ..Default::default()
+            }),
             ..Default::default()
         }))
     }
