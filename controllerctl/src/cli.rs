@@ -9,6 +9,7 @@ mod rollout;
 mod simulate;
 mod stores;
 mod values;
+mod waits;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -37,6 +38,7 @@ pub use self::stores::{
     VolumeRmArgs,
 };
 pub use self::values::ReplicaKey;
+pub use self::waits::{WaitArgs, WaitState};
 
 mod explain;
 
@@ -351,31 +353,6 @@ pub struct ScaleArgs {
     /// Give up waiting after this time.
     #[arg(long, default_value = "5m", value_parser = humantime::parse_duration, value_name = "TIME")]
     pub wait_timeout: Duration,
-}
-
-/// `wait`
-#[derive(Debug, Args)]
-pub struct WaitArgs {
-    /// App or service.
-    #[arg(add = ArgValueCandidates::new(complete::services))]
-    pub target: String,
-    /// What must hold.
-    #[arg(long = "for", value_enum, value_name = "STATE")]
-    pub state: WaitState,
-    /// Give up after this time.
-    #[arg(long, default_value = "5m", value_parser = humantime::parse_duration, value_name = "TIME")]
-    pub timeout: Duration,
-}
-
-/// What `wait` waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum WaitState {
-    /// As many serve as are wanted, where they may, none outdated, none leaving.
-    Stable,
-    /// As many are healthy as are wanted.
-    Healthy,
-    /// It is gone.
-    Deleted,
 }
 
 /// `token`

@@ -53,7 +53,8 @@ pub(super) async fn look(client: &mut Client) -> Result<World, Failure> {
     })
 }
 
-fn one<'w>(world: &'w World, target: &str) -> Result<Inspected<'w>, Failure> {
+/// What a word means, if it means one thing.
+pub(super) fn one<'w>(world: &'w World, target: &str) -> Result<Inspected<'w>, Failure> {
     let mut found = world.find(target);
     if found.len() > 1 {
         let names: Vec<String> = found.iter().map(Inspected::full_name).collect();

@@ -53,7 +53,7 @@ pub struct Count {
 /// `wait`
 #[derive(Debug, Serialize)]
 pub struct Waited {
-    /// App or service.
+    /// App, service, replica or node.
     pub target: String,
     /// What was waited for.
     pub state: &'static str,

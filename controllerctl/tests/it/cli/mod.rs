@@ -21,6 +21,7 @@ mod rollouts;
 mod simulate;
 mod stores;
 mod tokens;
+mod waits;
 
 use std::time::{Duration, SystemTime};
 
