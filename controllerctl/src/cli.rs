@@ -276,6 +276,9 @@ pub struct PsArgs {
     /// All of them, whatever their state: that is so without it, too.
     #[arg(short, long)]
     pub all: bool,
+    /// Whole ids of containers (-o wide).
+    #[arg(long)]
+    pub no_trunc: bool,
     /// Repaint.
     #[command(flatten)]
     pub watch: WatchArgs,
@@ -297,7 +300,7 @@ pub struct LogsArgs {
     #[arg(long, value_name = "TIME")]
     pub since: Option<String>,
     /// Until: written as with --since.
-    #[arg(long, value_name = "TIME", conflicts_with_all = ["follow", "tail"])]
+    #[arg(long, value_name = "TIME", conflicts_with = "follow")]
     pub until: Option<String>,
     /// Only of replicas on this node.
     #[arg(long, value_name = "NODE", add = ArgValueCandidates::new(complete::nodes))]
@@ -308,6 +311,9 @@ pub struct LogsArgs {
     /// Print the time of each line.
     #[arg(short, long)]
     pub timestamps: bool,
+    /// Print times in UTC: that is so without it, too.
+    #[arg(long)]
+    pub utc: bool,
     /// Print lines without replica and node before them.
     #[arg(long)]
     pub no_prefix: bool,

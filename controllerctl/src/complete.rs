@@ -1,5 +1,6 @@
 //! Completion: static words by clap, live names by the controller if it answers at once.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::time::Duration;
 
@@ -19,12 +20,14 @@ use crate::cmd::environment;
 use crate::compose::node::Node;
 use crate::compose::{self, Request};
 use crate::failure::Failure;
-use crate::{client, context};
+use crate::{client, context, schema};
 
 /// The environment variable by which a shell asks.
 const VARIABLE: &str = "COMPLETE";
 /// A person has pressed a key and waits.
 const PATIENCE: Duration = Duration::from_millis(700);
+/// The same where the controller asks nodes, and these their engines.
+const NODES_PATIENCE: Duration = Duration::from_secs(3);
 /// More than anybody reads.
 const CANDIDATES_MAX: usize = 1_000;
 
@@ -98,6 +101,31 @@ pub fn in_files() -> Vec<CompletionCandidate> {
         .collect()
 }
 
+/// Profiles of the Compose files here.
+pub fn profiles() -> Vec<CompletionCandidate> {
+    let Ok(checked) = compose::check(&Request::default(), &environment()) else {
+        return Vec::new();
+    };
+    let out = checked.left_out.into_iter().flat_map(|out| out.profiles);
+    let names: BTreeSet<String> = out.collect();
+    let names = names.into_iter().take(CANDIDATES_MAX);
+    names.map(CompletionCandidate::new).collect()
+}
+
+/// Keys of Compose files, one level at a time.
+pub fn keys(typed: &OsStr) -> Vec<CompletionCandidate> {
+    let typed = typed.to_string_lossy();
+    let (way, last) = typed.rsplit_once('.').unwrap_or(("", &typed));
+    let keys = schema::keys_below(way).into_iter();
+    let keys = keys.filter(|key| key.starts_with(last));
+    keys.map(|key| match way {
+        "" => key.to_owned(),
+        way => format!("{way}.{key}"),
+    })
+    .map(CompletionCandidate::new)
+    .collect()
+}
+
 /// Names of services and of their replicas.
 pub fn targets() -> Vec<CompletionCandidate> {
     live(names)
@@ -133,6 +161,15 @@ async fn names(client: &mut Client) -> Result<Vec<String>, Failure> {
 /// Names of nodes.
 pub fn nodes() -> Vec<CompletionCandidate> {
     live(async |client: &mut Client| Ok(client.nodes().await?.into_iter().map(|n| n.id).collect()))
+}
+
+/// Names of edges.
+pub fn edges() -> Vec<CompletionCandidate> {
+    live(async |client: &mut Client| {
+        let nodes = client.nodes().await?.into_iter();
+        let edges = nodes.filter(|node| node.roles.iter().any(|role| role == "edge"));
+        Ok(edges.map(|node| node.id).collect())
+    })
 }
 
 /// Images that the controller holds.
@@ -179,7 +216,7 @@ pub fn registries() -> Vec<CompletionCandidate> {
 
 /// Named volumes of apps.
 pub fn volumes() -> Vec<CompletionCandidate> {
-    live(async |client: &mut Client| {
+    live_within(NODES_PATIENCE, async |client: &mut Client| {
         let nodes = client.disk_use(DiskUseRequest::default()).await?.nodes;
         let volumes = nodes.into_iter().flat_map(|node| node.named);
         Ok(volumes.map(|volume| volume.name).collect())
@@ -188,6 +225,13 @@ pub fn volumes() -> Vec<CompletionCandidate> {
 
 /// Asks the controller of the current context; silence if it does not answer in time.
 fn live<F>(ask: F) -> Vec<CompletionCandidate>
+where
+    F: AsyncFnOnce(&mut Client) -> Result<Vec<String>, Failure>,
+{
+    live_within(PATIENCE, ask)
+}
+
+fn live_within<F>(patience: Duration, ask: F) -> Vec<CompletionCandidate>
 where
     F: AsyncFnOnce(&mut Client) -> Result<Vec<String>, Failure>,
 {
@@ -202,7 +246,7 @@ where
             let mut client = client::connect(None, None).await.ok()?;
             ask(&mut client).await.ok()
         };
-        tokio::time::timeout(PATIENCE, names).await.ok().flatten()
+        tokio::time::timeout(patience, names).await.ok().flatten()
     });
     let mut names = names.unwrap_or_default();
     names.sort();

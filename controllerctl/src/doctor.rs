@@ -204,10 +204,24 @@ fn controller(patient: &Patient<'_>, out: &mut Findings) {
     }
 }
 
-fn machine(patient: &Patient<'_>, node: &pb::Node, out: &mut Findings) {
-    let about = node.id.as_str();
+/// Has a worker that is connected not yet said what its engine is?
+#[must_use]
+pub fn awaits_report(node: &pb::Node) -> bool {
     let is_worker = node.roles.iter().any(|role| role == "worker");
-    if node.state == "ready" {
+    is_worker && node.state == "ready" && node.engine_version.is_empty()
+}
+
+/// Whether it is there, and what runs on it.
+fn presence(node: &pb::Node, is_worker: bool, out: &mut Findings) {
+    let about = node.id.as_str();
+    if awaits_report(node) {
+        let message = "ready, but its engine's first report has not come yet".to_owned();
+        out.warn(
+            about,
+            message,
+            "look again in a moment: controllerctl doctor",
+        );
+    } else if node.state == "ready" {
         let agent = known(&node.agent_version);
         let said = match is_worker {
             true => format!(
@@ -231,6 +245,12 @@ fn machine(patient: &Patient<'_>, node: &pb::Node, out: &mut Findings) {
         };
         out.fail(about, format!("{}{why}", node.state), fix);
     }
+}
+
+fn machine(patient: &Patient<'_>, node: &pb::Node, out: &mut Findings) {
+    let about = node.id.as_str();
+    let is_worker = node.roles.iter().any(|role| role == "worker");
+    presence(node, is_worker, out);
     if is_worker && Release::read(&node.engine_version).is_some_and(|r| r < ENGINE_MIN) {
         let message = format!("engine {} is older than 20.10", node.engine_version);
         out.warn(about, message, "install a newer Docker Engine");
@@ -394,5 +414,40 @@ mod tests {
             assert_eq!(Release::read(text), Some(wanted), "{text}");
         }
         assert_eq!(Release::read("unknown"), None);
+    }
+
+    #[test]
+    fn an_engine_that_has_not_reported_is_not_called_fine() {
+        let mut node = pb::Node {
+            id: "node2".into(),
+            state: "ready".into(),
+            roles: vec!["worker".into()],
+            ..pb::Node::default()
+        };
+        let said = |node: &pb::Node| {
+            let world = World {
+                status: pb::GetStatusResponse::default(),
+                nodes: vec![node.clone()],
+                services: Vec::new(),
+                replicas: Vec::new(),
+            };
+            let nodes = [node.id.clone()];
+            let found = diagnose(&Patient {
+                world: &world,
+                own_version: "",
+                asked_ms: 0,
+                answered_ms: 0,
+                nodes: &nodes,
+            });
+            (found[0].level, found[0].message.clone())
+        };
+        let (level, message) = said(&node);
+        assert_eq!(level, Level::Warn, "{message}");
+        assert!(message.contains("first report"), "{message}");
+        node.engine_version = "29.1.0".into();
+        assert_eq!(said(&node).0, Level::Ok);
+        // An edge drives no engine.
+        (node.engine_version, node.roles) = (String::new(), vec!["edge".into()]);
+        assert_eq!(said(&node).0, Level::Ok);
     }
 }

@@ -210,11 +210,16 @@ async fn create<R: Runtime>(runtime: &R, order: &RunOrder) -> Result<ContainerId
 }
 
 /// The shell's code, if it is the command that is to blame.
-fn code_of(error: &RuntimeError) -> Option<i64> {
-    let says = |words: &str| error.detail.contains(words);
+pub(crate) fn code_of(error: &RuntimeError) -> Option<i64> {
     if error.kind != ErrorKind::Refused && error.kind != ErrorKind::NotFound {
         return None;
     }
+    code_of_words(&error.detail)
+}
+
+/// The same of an engine's words.
+pub(crate) fn code_of_words(detail: &str) -> Option<i64> {
+    let says = |words: &str| detail.contains(words);
     if says("executable file not found") || says("no such file or directory") {
         return Some(NOT_FOUND);
     }

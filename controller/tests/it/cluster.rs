@@ -238,7 +238,7 @@ async fn logs_and_exec_go_through_the_session() {
     let joined = async {
         while let Some(line) = stream.message().await.unwrap() {
             if line.notice.starts_with("joined") {
-                return line.name;
+                return format!("{} {}", line.name, line.notice);
             }
         }
         String::new()
@@ -247,7 +247,7 @@ async fn logs_and_exec_go_through_the_session() {
         tokio::time::timeout(crate::support::BOUND, joined)
             .await
             .unwrap(),
-        "web.3"
+        "web.3 joined on a (scaled up 2 -> 3)"
     );
 
     let start = pb::ExecStart {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use clap_complete::engine::ArgValueCandidates;
+use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter};
 
 use crate::complete;
 
@@ -36,7 +36,7 @@ pub struct FileArgs {
     #[arg(long, value_name = "FILE")]
     pub env_file: Vec<PathBuf>,
     /// Services of this profile, too; * for all. Default: COMPOSE_PROFILES.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", add = ArgValueCandidates::new(complete::profiles))]
     pub profile: Vec<String>,
     /// Leave out what is known and not supported, with a warning for each.
     #[arg(long)]
@@ -134,6 +134,7 @@ pub struct DownArgs {
 #[derive(Debug, Args)]
 pub struct ExplainArgs {
     /// Key with the way to it: services.x-autoscale.metrics, or from the extension on.
+    #[arg(add = ArgValueCompleter::new(complete::keys))]
     pub key: String,
 }
 

@@ -54,7 +54,7 @@ pub enum ProxyCommand {
 #[derive(Debug, Args)]
 pub struct ProxyConfigArgs {
     /// Edge. Default: the only one.
-    #[arg(add = ArgValueCandidates::new(complete::nodes))]
+    #[arg(add = ArgValueCandidates::new(complete::edges))]
     pub node: Option<String>,
 }
 

@@ -1,6 +1,7 @@
 //! `doctor` and `system info`.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use longshore_proto::control::v1 as pb;
 use serde::Serialize;
@@ -8,7 +9,7 @@ use serde::Serialize;
 use super::Run;
 use crate::cli::{DoctorArgs, Format};
 use crate::client::Client;
-use crate::doctor::{Finding, Level, Patient, diagnose};
+use crate::doctor::{Finding, Level, Patient, awaits_report, diagnose};
 use crate::failure::{Exit, Failure};
 use crate::output::inspected::World;
 use crate::output::{now_ms, print, views};
@@ -16,12 +17,30 @@ use crate::text::printable;
 
 const OWN_VERSION: &str = env!("CARGO_PKG_VERSION");
 
+/// A node that has just come back says what its engine is within so long.
+const FIRST_REPORT: Duration = Duration::from_secs(5);
+
+/// The world once no connected worker's first report is missing, or as it is after a while.
+async fn reported(client: &mut Client, status: pb::GetStatusResponse) -> Result<World, Failure> {
+    let mut world = look(client, status).await?;
+    let mut changes = client.changes();
+    let until = tokio::time::Instant::now() + FIRST_REPORT;
+    while world.nodes.iter().any(awaits_report) {
+        match tokio::time::timeout_at(until, changes.next()).await {
+            Ok(next) => next?,
+            Err(_) => break,
+        }
+        world.nodes = client.nodes().await?;
+    }
+    Ok(world)
+}
+
 pub(super) async fn doctor(run: &Run, args: &DoctorArgs) -> Result<Exit, Failure> {
     let mut client = run.connect(None).await?;
     let asked_ms = now_ms();
     let status = client.status(pb::GetStatusRequest {}).await?;
     let answered_ms = now_ms();
-    let world = look(&mut client, status).await?;
+    let world = reported(&mut client, status).await?;
     if let Some(unknown) = args
         .node
         .iter()

@@ -1,6 +1,7 @@
 //! `exec`: a command in a replica. `run`: a container of its own.
 
 use std::collections::HashMap;
+use std::error::Error as _;
 use std::io::{IsTerminal, Write};
 
 use longshore_proto::control::v1 as pb;
@@ -12,6 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Status};
 
 use super::Run;
 use crate::cli::{ExecArgs, RunArgs};
@@ -107,6 +109,7 @@ fn variables(pairs: &[String]) -> Result<HashMap<String, String>, Failure> {
 
 /// Sends the first message, hands on both directions, ends with the command's code.
 async fn follow(run: &Run, start: In, interactive: bool, tty: bool) -> Result<Exit, Failure> {
+    let what = What::of(&start);
     let mut client = run.connect(None).await?;
     let (sender, receiver) = mpsc::channel(QUEUE);
     let first = pb::ExecRequest {
@@ -135,13 +138,12 @@ async fn follow(run: &Run, start: In, interactive: bool, tty: bool) -> Result<Ex
         };
         match next {
             None => {
-                return Err(engine_failed(Failure::new(
-                    "the command ended without its code",
-                )));
+                drop(raw);
+                return Err(cut(what));
             }
             Some(Err(status)) => {
                 drop(raw);
-                return Err(engine_failed(Failure::call("run the command", status)));
+                return Err(ended(what, status));
             }
             Some(Ok(message)) => match message.message {
                 Some(Out::Stdout(bytes)) => write(std::io::stdout(), &bytes)?,
@@ -167,6 +169,46 @@ fn say_where(run: &Run, placed: &pb::RunPlaced, tty: bool) {
     let line = printable(&format!("{service} on {node} (run {id})"));
     // A raw terminal goes down, but not back to the left.
     note(&if tty { line + "\r" } else { line });
+}
+
+/// What becomes of a command that nobody listens to any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum What {
+    Exec,
+    Run,
+}
+
+impl What {
+    fn of(start: &In) -> Self {
+        match start {
+            In::Run(_) => Self::Run,
+            _ => Self::Exec,
+        }
+    }
+}
+
+/// A command that had begun and whose stream failed.
+fn ended(what: What, status: Status) -> Failure {
+    // Not a word of the other end, but what became of the connection.
+    let is_cut = status.source().is_some() || status.code() == Code::Unavailable;
+    match is_cut {
+        true => cut(what).because(status),
+        false => engine_failed(Failure::call("run the command", status)),
+    }
+}
+
+/// The controller went away in the middle of a command.
+fn cut(what: What) -> Failure {
+    let becomes = match what {
+        What::Exec => {
+            "the command may still run in its container: its input was closed, nobody ends it"
+        }
+        What::Run => "its container is removed by its node",
+    };
+    Failure::new("the connection to the controller broke while the command ran: it was restarted, or the way to it was cut")
+        .exit(Exit::Command(CANNOT_RUN))
+        .details(vec![becomes.to_owned()])
+        .hint("controllerctl status tells whether it is back; then run it again")
 }
 
 /// Exit code 125 unless the failure has a better one.
@@ -228,5 +270,27 @@ async fn send_sizes(sender: mpsc::Sender<pb::ExecRequest>) {
         if changes.recv().await.is_none() {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_that_is_cut_off_says_so_and_asks_for_no_certificate() {
+        let broke = || Status::from_error(Box::new(std::io::Error::other("error reading a body")));
+        for (what, becomes) in [(What::Exec, "may still run"), (What::Run, "is removed")] {
+            let text = ended(what, broke()).render(false);
+            assert!(text.contains("broke while the command ran"), "{text}");
+            assert!(text.contains(becomes), "{text}");
+            assert!(!text.contains("certificate"), "{text}");
+        }
+        let refused = ended(What::Exec, Status::aborted("the container is gone"));
+        assert!(
+            refused.message.contains("the container is gone"),
+            "{refused}"
+        );
+        assert_eq!(refused.exit, Exit::Command(CANNOT_RUN));
     }
 }

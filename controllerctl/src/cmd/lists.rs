@@ -4,12 +4,15 @@ use longshore_proto::control::v1 as pb;
 
 use super::Run;
 use super::moment::since_ms;
-use crate::cli::{PsArgs, ReplicaKey, WatchArgs, WhyArgs};
+use crate::cli::{Format, PsArgs, ReplicaKey, WatchArgs, WhyArgs};
 use crate::client::Client;
 use crate::failure::{Exit, Failure};
 use crate::output::rows::Of;
 use crate::output::{age, now_ms, print, views};
 use crate::text::printable;
+
+/// So much of a container's id tells it from all others.
+const ID_SHOWN: usize = 12;
 
 pub(super) async fn status(run: &Run, args: WatchArgs) -> Result<Exit, Failure> {
     run.watch(args.watch, async |client: &mut Client| {
@@ -63,10 +66,7 @@ pub(super) async fn services(run: &Run, args: WatchArgs) -> Result<Exit, Failure
         let services = client.services().await?;
         let rows: Vec<_> = services.iter().map(Of).collect();
         let mut text = run.out.list(&rows, now_ms());
-        if matches!(
-            run.out.format,
-            crate::cli::Format::Table | crate::cli::Format::Wide
-        ) {
+        if matches!(run.out.format, Format::Table | Format::Wide) {
             for service in &services {
                 for wait in &service.waits {
                     text.push_str(&printable(&format!("! {}: {wait}", service.key)));
@@ -89,6 +89,11 @@ pub(super) async fn replicas(run: &Run, args: &PsArgs) -> Result<Exit, Failure> 
             replicas.retain(|r| args.node.contains(&r.node));
         }
         replicas.retain(|r| passes(r, &args.filter));
+        if run.out.format == Format::Wide && !args.no_trunc {
+            for replica in &mut replicas {
+                replica.container_id.truncate(ID_SHOWN);
+            }
+        }
         let rows: Vec<_> = replicas.iter().map(Of).collect();
         Ok(run.out.list(&rows, now_ms()))
     })

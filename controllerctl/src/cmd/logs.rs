@@ -9,6 +9,7 @@ use tonic::Streaming;
 
 use super::Run;
 use super::follow::{Reading, read};
+use super::last::Last;
 use super::moment::since_ms;
 use crate::cli::{EventsArgs, FilterKey, Format, LogsArgs, Tail};
 use crate::client::Client;
@@ -34,13 +35,15 @@ pub(super) async fn logs(run: &Run, args: &LogsArgs) -> Result<Exit, Failure> {
         Some(_) => Tail::All,
         None => Tail::Last(LINES),
     });
+    let last = match tail {
+        Tail::All => None,
+        Tail::Last(lines) => Some(lines),
+    };
     let request = pb::LogsRequest {
         targets: args.targets.clone(),
         follow: args.follow,
-        tail: match tail {
-            Tail::All => None,
-            Tail::Last(lines) => Some(lines),
-        },
+        // The last lines before a moment are known once all of them have come.
+        tail: last.filter(|_| until.is_none()),
         since_s: since.unwrap_or(0) / 1000,
         timestamps: args.timestamps,
         marks: Vec::new(),
@@ -52,8 +55,16 @@ pub(super) async fn logs(run: &Run, args: &LogsArgs) -> Result<Exit, Failure> {
         began_s: now_ms() / 1000,
         until_ns: until.map(|ms| ms.saturating_mul(1_000_000)),
         read: None,
+        last: last
+            .filter(|_| until.is_some())
+            .map(Last::new)
+            .transpose()?,
     };
-    read(&mut client, &mut lines, args.follow).await
+    let exit = read(&mut client, &mut lines, args.follow).await?;
+    for message in lines.last.take().into_iter().flat_map(Last::into_lines) {
+        log_line(run, args, &message)?;
+    }
+    Ok(exit)
 }
 
 /// A node that is asked for and not there: no line would be an answer that misleads.
@@ -78,6 +89,8 @@ struct Lines<'a> {
     until_ns: Option<u64>,
     /// How far each log was read; none: nothing was asked for yet.
     read: Option<Positions>,
+    /// The last lines of each replica, kept until all were seen.
+    last: Option<Last>,
 }
 
 impl Reading for Lines<'_> {
@@ -107,9 +120,13 @@ impl Reading for Lines<'_> {
         let in_time = self.until_ns.is_none_or(|until| message.time_ns <= until);
         let is_notice = !message.notice.is_empty();
         let is_asked = is_notice || message.stderr || !self.args.stderr_only;
-        match is_here && in_time && is_asked {
-            true => log_line(self.run, self.args, &message),
-            false => Ok(()),
+        match (is_here && in_time && is_asked, &mut self.last) {
+            (false, _) => Ok(()),
+            (true, Some(last)) if !is_notice => {
+                last.put(message);
+                Ok(())
+            }
+            (true, _) => log_line(self.run, self.args, &message),
         }
     }
 }

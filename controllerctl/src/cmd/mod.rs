@@ -18,6 +18,7 @@ mod hidden;
 mod image;
 mod init;
 mod inspect;
+mod last;
 mod lists;
 mod logs;
 mod man;

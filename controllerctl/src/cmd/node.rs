@@ -31,6 +31,7 @@ pub(super) async fn node(run: &Run, command: &NodeCommand) -> Result<Exit, Failu
                 node: args.nodes.clone(),
                 filter: Vec::new(),
                 all: false,
+                no_trunc: false,
                 watch: args.watch,
             };
             lists::replicas(run, &args).await?;

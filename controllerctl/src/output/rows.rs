@@ -266,7 +266,7 @@ impl Row for Of<'_, pb::Replica> {
                 checks.join(",").into(),
                 r.sessions.into(),
                 r.restarts.into(),
-                r.container_id.chars().take(12).collect::<String>().into(),
+                Shown::from(&r.container_id),
             ]);
         }
         let why: Vec<&str> = [r.leaving.as_str(), r.reason.as_str()]

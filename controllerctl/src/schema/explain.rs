@@ -72,6 +72,22 @@ pub fn explain(path: &str) -> Result<Page, NoSuchKey> {
     Ok(page(way.join("."), key))
 }
 
+/// Keys that may follow `path`, as [`explain`] reads it; of an empty one, where it may begin.
+#[must_use]
+pub fn keys_below(path: &str) -> Vec<&'static str> {
+    if path.is_empty() {
+        let ours = EXTENSIONS.iter().map(|(_, key)| key.name);
+        return compose::TOP
+            .iter()
+            .map(|word| word.name)
+            .chain(ours)
+            .collect();
+    }
+    let page = explain(path);
+    let keys = page.map(|page| page.keys).unwrap_or_default();
+    keys.into_iter().map(|below| below.name).collect()
+}
+
 fn none<'w>(path: &str, part: &str, words: impl Iterator<Item = &'w str>) -> NoSuchKey {
     NoSuchKey {
         path: path.to_owned(),

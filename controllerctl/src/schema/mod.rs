@@ -7,7 +7,7 @@ mod explain;
 mod haproxy;
 mod json;
 
-pub use explain::{Below, NoSuchKey, Page, explain};
+pub use explain::{Below, NoSuchKey, Page, explain, keys_below};
 pub use json::{document, files};
 
 /// One key.

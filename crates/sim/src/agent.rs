@@ -320,6 +320,7 @@ impl World {
             problems: Vec::new(),
             advice: Vec::new(),
             time_ms: None,
+            engine_version: String::new(),
         }
     }
 

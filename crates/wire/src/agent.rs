@@ -178,6 +178,8 @@ pub struct NodeReport {
     pub advice: Vec<String>,
     /// The node's clock when it was sent; none: its agent does not say.
     pub time_ms: Option<TimeMs>,
+    /// Version of its engine; empty: not known, or its agent does not say.
+    pub engine_version: String,
 }
 
 /// What a node says about one replica. Ages instead of times: clocks of nodes are not trusted.
@@ -246,6 +248,7 @@ pub fn node_report_to_pb(report: &NodeReport) -> pb::NodeReport {
         problems: report.problems.clone(),
         advice: report.advice.clone(),
         time_ms: report.time_ms,
+        engine_version: report.engine_version.clone(),
     }
 }
 
@@ -305,7 +308,9 @@ pub fn node_report_from_pb(report: pb::NodeReport) -> Result<NodeReport, WireErr
         pb::EngineState::Stuck => EngineState::Stuck,
         pb::EngineState::Down => EngineState::Down,
     };
-    let short = |text: String| Ok(text.chars().take(PROBLEM_CHARS_MAX).collect());
+    let short = |text: String| -> Result<String, WireError> {
+        Ok(text.chars().take(PROBLEM_CHARS_MAX).collect())
+    };
     Ok(NodeReport {
         assignment_generation: report.assignment_generation,
         engine,
@@ -317,6 +322,7 @@ pub fn node_report_from_pb(report: pb::NodeReport) -> Result<NodeReport, WireErr
         problems: list("problems", PROBLEMS_MAX, report.problems, short)?,
         advice: list("advice", PROBLEMS_MAX, report.advice, short)?,
         time_ms: report.time_ms,
+        engine_version: short(report.engine_version)?,
     })
 }
 

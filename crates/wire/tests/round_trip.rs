@@ -360,6 +360,7 @@ fn reports_come_back_the_same() {
         problems: vec!["no port".into()],
         advice: vec!["little disk".into()],
         time_ms: Some(7),
+        engine_version: "29.1.0".into(),
         ..NodeReport::default()
     };
     assert_eq!(

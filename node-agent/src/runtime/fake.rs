@@ -52,6 +52,8 @@ pub(crate) struct State {
     pub(crate) stopped_frozen: u32,
     /// How the next commands inside containers end; none: with 7.
     pub(crate) exec_codes: VecDeque<i64>,
+    /// What commands write instead of their own; none: theirs.
+    pub(crate) exec_writes: Option<String>,
     /// Commands that ran inside containers.
     pub(crate) execs: Vec<Vec<String>>,
     pub(crate) stop_grace_ms: Vec<Option<u64>>,
@@ -412,8 +414,10 @@ impl Runtime for FakeRuntime {
             return Err(error(ErrorKind::Refused));
         }
         state.execs.push(options.command.clone());
+        let wrote = state.exec_writes.clone().map(String::into_bytes);
+        let wrote = wrote.unwrap_or_else(|| vec![b'x'; 100_000]);
         drop(state);
-        let line = (super::Channel::Stderr, vec![b'x'; 100_000]);
+        let line = (super::Channel::Stderr, wrote);
         Ok(ExecRun {
             id: "exec".into(),
             output: Box::pin(futures_util::stream::iter([Ok(line)])),

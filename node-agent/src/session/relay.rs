@@ -1,6 +1,7 @@
 //! What streams carry, from the engine to the session and back. Their pieces wait for room, so a fast
 //! writer is slowed down and never fills memory.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -11,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 
 use crate::backoff::Backoff;
-use crate::runs::{Begun, RUN_MAX, RunError};
+use crate::runs::{Begun, RUN_MAX, RunError, code_of, code_of_words};
 use crate::runtime::terminal::{Size, Terminal};
 use crate::runtime::{Channel, ExecOptions, ExecRun, LogOptions, Output, Runtime, RuntimeError};
 
@@ -57,7 +58,15 @@ pub(super) async fn exec<R: Runtime>(
     bulk: &Bulk,
     input: Input,
 ) -> Result<Option<i64>, String> {
-    let run = runtime.exec(container, options).await.map_err(words)?;
+    let mut run = match runtime.exec(container, options).await {
+        Ok(run) => run,
+        Err(error) => {
+            let code = code_of(&error).ok_or_else(|| words(error.clone()))?;
+            return cannot_run(code, &words(error), id, bulk).await;
+        }
+    };
+    let first = Arc::new(Mutex::new(Vec::new()));
+    run.output = beginning(run.output, Arc::clone(&first));
     let exec = run.id.clone();
     let terminal = Terminal::Exec(exec.clone());
     let sized = follow_size(runtime, &terminal, input.sizes);
@@ -65,7 +74,47 @@ pub(super) async fn exec<R: Runtime>(
         relayed = relay(run, id, bulk, input.pieces) => relayed?,
         () = sized => {}
     }
-    runtime.exec_exit_code(&exec).await.map_err(words)
+    let code = runtime.exec_exit_code(&exec).await.map_err(words)?;
+    let first = std::mem::take(&mut *lock(&first));
+    Ok(code.map(|code| started_or(code, &first)))
+}
+
+/// What an engine writes in place of a command that it could not start.
+const NOT_STARTED: &[u8] = b"OCI runtime exec failed";
+/// Of that no more is looked at.
+const BEGINNING_BYTES: usize = 4 << 10;
+
+/// An engine ends every command that it could not start with 126, and says why in its output: the
+/// code is 127 where there is none of that name, as of a container's own command.
+fn started_or(code: i64, first: &[u8]) -> i64 {
+    if code != 126 || !first.starts_with(NOT_STARTED) {
+        return code;
+    }
+    code_of_words(&String::from_utf8_lossy(first)).unwrap_or(code)
+}
+
+/// The same output; its first bytes are kept in `first` as they go by.
+fn beginning(output: Output, first: Arc<Mutex<Vec<u8>>>) -> Output {
+    Box::pin(output.inspect(move |piece| {
+        if let Ok((_, bytes)) = piece {
+            let mut first = lock(&first);
+            let room = BEGINNING_BYTES.saturating_sub(first.len());
+            first.extend(bytes.iter().take(room));
+        }
+    }))
+}
+
+fn lock(first: &Mutex<Vec<u8>>) -> MutexGuard<'_, Vec<u8>> {
+    // Bytes are whole after every change.
+    first.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Says why a command cannot be run, and gives its code.
+async fn cannot_run(code: i64, why: &str, id: u64, bulk: &Bulk) -> Result<Option<i64>, String> {
+    let line = (Channel::Stderr, format!("{why}\n").into_bytes());
+    let output = futures_util::stream::iter([Ok(line)]);
+    forward(Box::pin(output), id, bulk).await?;
+    Ok(Some(code))
 }
 
 /// A container of its own, from its start to its end.
@@ -78,12 +127,7 @@ pub(super) async fn run<R: Runtime>(
 ) -> Result<Option<i64>, String> {
     let (lease, attached) = match begun.map_err(|error| error.to_string())? {
         Begun::Running(lease, attached) => (lease, attached),
-        Begun::CannotRun(code, why) => {
-            let line = (Channel::Stderr, format!("{why}\n").into_bytes());
-            let output = futures_util::stream::iter([Ok(line)]);
-            forward(Box::pin(output), id, bulk).await?;
-            return Ok(Some(code));
-        }
+        Begun::CannotRun(code, why) => return cannot_run(code, &why, id, bulk).await,
     };
     let whole = async {
         let terminal = Terminal::Container(attached.id.clone());

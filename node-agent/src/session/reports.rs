@@ -159,6 +159,7 @@ impl Reporter {
             problems: problems(parts),
             advice: advice::advice(&parts.engine.borrow()),
             time_ms: wall_ms(),
+            engine_version: parts.engine.borrow().version.clone(),
         };
         Some(Out::NodeReport(node_report_to_pb(&report)))
     }

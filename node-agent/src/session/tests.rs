@@ -25,6 +25,7 @@ use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
+mod commands;
 mod contents;
 mod joining;
 mod names;

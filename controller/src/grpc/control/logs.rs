@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
+use super::comings;
 use super::find::{self, Target};
 use super::lists::covers;
 use crate::cluster::Cluster;
@@ -46,6 +47,8 @@ struct Follower {
     /// Where the task stands; the next one goes on from there.
     at: Arc<Mutex<Positions>>,
     opened: Instant,
+    /// Why its replica goes, as last seen; none: it stays.
+    goes: Option<String>,
 }
 
 impl Drop for Follower {
@@ -118,7 +121,7 @@ async fn follow(
                 None => Arc::new(Mutex::new(known.unwrap_or_default())),
             };
             let (name, node) = (replica.name(), replica.node.to_string());
-            let joined = format!("joined on {node}");
+            let joined = joined(&plan, replica);
             if !first && !again && say(&out, &name, &node, joined).await.is_err() {
                 return;
             }
@@ -137,6 +140,7 @@ async fn follow(
                 node,
                 at,
                 opened: Instant::now(),
+                goes: None,
             };
             followers.insert(replica.id, follower);
         }
@@ -166,16 +170,36 @@ fn has_container(nodes: &BTreeMap<NodeId, Arc<NodeObserved>>, replica: &Replica)
     status.is_some_and(|status| status.container_id.is_some())
 }
 
-/// Says which replicas are gone, and follows them no longer.
+/// That a replica came, and why where that is known.
+fn joined(plan: &Plan, replica: &Replica) -> String {
+    let service = plan.services.get(&replica.service);
+    let why = service.and_then(|service| comings::came(service, replica));
+    let why = why.map_or_else(String::new, |why| format!(" ({why})"));
+    format!("joined on {}{why}", replica.node)
+}
+
+/// Says which replicas are gone and why, and follows them no longer.
 async fn say_left(
     plan: &Plan,
     followers: &mut BTreeMap<ReplicaId, Follower>,
     out: &Sender,
 ) -> Result<(), ()> {
+    for (id, follower) in followers.iter_mut() {
+        let Some(replica) = plan.replica(*id) else {
+            continue;
+        };
+        let service = plan.services.get(&replica.service);
+        let goes = service.and_then(|service| comings::goes(service, replica));
+        follower.goes = goes.or(follower.goes.take());
+    }
     let gone = followers.keys().copied();
     let gone: Vec<ReplicaId> = gone.filter(|id| plan.replica(*id).is_none()).collect();
     for follower in gone.iter().filter_map(|id| followers.remove(id)) {
-        say(out, &follower.name, &follower.node, "left".into()).await?;
+        let left = match &follower.goes {
+            Some(why) => format!("left ({why})"),
+            None => "left".to_owned(),
+        };
+        say(out, &follower.name, &follower.node, left).await?;
     }
     Ok(())
 }

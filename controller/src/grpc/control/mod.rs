@@ -5,6 +5,7 @@ mod autoscale;
 mod backup;
 mod beforehand;
 mod certificates;
+mod comings;
 mod decisions;
 mod differences;
 mod disk;

@@ -64,7 +64,12 @@ impl ControlService for Fake {
     }
 
     async fn list_nodes(&self, _: Request<pb::ListNodesRequest>) -> Answer<pb::ListNodesResponse> {
+        let mut world = self.world();
+        let is_late = world.late_reports > 0;
+        world.late_reports = world.late_reports.saturating_sub(1);
+        drop(world);
         let node = pb::Node {
+            engine_version: if is_late { "" } else { "29.1.0" }.into(),
             id: "node1".into(),
             state: "ready".into(),
             availability: "active".into(),

@@ -166,7 +166,7 @@ fn doctor_names_each_fault_with_the_way_out_and_ends_with_1() {
         "ok    controller: answers, release 0.1.0\n",
         "warn  clock: the controller's and this machine's differ by ",
         "fail  edges: there are none: nobody outside reaches a service\n      fix: controllerctl node join --role edge",
-        "ok    node1: ready, engine unknown, agent unknown\n",
+        "ok    node1: ready, engine 29.1.0, agent unknown\n",
         "fail  shop/web: nobody listens on its port 8080\n      fix: controllerctl proxy status\n",
         "warn  hello/hello: something else\n      fix: controllerctl why hello/hello\n",
     ] {
@@ -175,6 +175,10 @@ fn doctor_names_each_fault_with_the_way_out_and_ends_with_1() {
     let (code, out, _) = run(&cluster, &["doctor", "--node", "node1", "-o", "json"]);
     let found: serde_json::Value = serde_json::from_str(&out).unwrap();
     assert_eq!((code, found.as_array().unwrap().len()), (0, 1), "{out}");
+    // It has just come back: its first report is waited for.
+    cluster.fake.world().late_reports = 1;
+    let (_, out, _) = run(&cluster, &["doctor", "--node", "node1"]);
+    assert!(out.contains("node1: ready, engine 29.1.0"), "{out}");
     let (code, _, err) = run(&cluster, &["doctor", "--node", "nope"]);
     assert!(code == 1 && err.contains("controllerctl node ls"), "{err}");
 }
@@ -211,10 +215,30 @@ fn offered(cluster: &Cluster, words: &[&str]) -> String {
 #[test]
 fn shells_are_offered_names_that_are_there() {
     let cluster = Cluster::start();
+    cluster.fake.world().nodes.push(pb::Node {
+        id: "node-edge".into(),
+        roles: vec!["edge".into()],
+        ..pb::Node::default()
+    });
+    let edges = offered(&cluster, &["controllerctl", "proxy", "config", ""]);
+    assert!(
+        edges.contains("node-edge") && !edges.contains("node1"),
+        "{edges}"
+    );
     for (words, wanted) in [
         (
-            &["controllerctl", "logs", "hello."][..],
-            &["hello.1", "hello.2"][..],
+            &["controllerctl", "explain", "services.x-auto"][..],
+            &["services.x-autoscale"][..],
+        ),
+        (
+            &["controllerctl", "explain", "x-autoscale.m"],
+            &["x-autoscale.metrics", "x-autoscale.min"],
+        ),
+        (&["controllerctl", "explain", "serv"], &["services"]),
+        (&["controllerctl", "wait", "no"], &["node1"]),
+        (
+            &["controllerctl", "logs", "hello."],
+            &["hello.1", "hello.2"],
         ),
         (
             &["controllerctl", "exec", "-i", "he"],

@@ -91,4 +91,12 @@ fn services_of_the_files_here_are_completed() {
     );
     assert_eq!(code, 0, "{err}");
     assert!(out.contains("jobs") && out.contains("debug"), "{out}");
+    let (code, out, err) = said(
+        cluster
+            .ctl(&["--", "controllerctl", "up", "--profile", ""])
+            .env("COMPLETE", "bash")
+            .env("_CLAP_COMPLETE_INDEX", "3")
+            .env("_CLAP_COMPLETE_COMP_TYPE", "9"),
+    );
+    assert_eq!((code, out.trim()), (0, "debug"), "{err}");
 }

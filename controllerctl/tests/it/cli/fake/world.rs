@@ -18,6 +18,8 @@ use super::NOW_MS;
 pub(crate) struct World {
     pub(crate) services: Vec<pb::Service>,
     pub(crate) problems: Vec<pb::Problem>,
+    /// So many lists of nodes come before the first report of node1.
+    pub(crate) late_reports: u32,
     /// Beside node1.
     pub(crate) nodes: Vec<pb::Node>,
     pub(crate) tokens: Vec<pb::TokenInfo>,
