@@ -12,7 +12,7 @@ pub use scale::{
 
 use crate::TimeMs;
 use crate::event::EventKind;
-use crate::id::{NodeId, ServiceKey};
+use crate::id::{NodeId, ServiceKey, ServiceName};
 use crate::reason::{Reason, RefusalCount};
 use crate::record::DecisionRecord;
 use crate::shared::SharedMap;
@@ -167,6 +167,11 @@ pub enum WarmWait {
     ServiceFirst,
     /// A rollout runs: standbys of the new template come after it.
     RolloutRuns,
+    /// The job that goes before the service has not completed.
+    Job {
+        /// The job.
+        service: ServiceName,
+    },
     /// New replicas fail.
     Backoff {
         /// Next try.
@@ -188,6 +193,7 @@ impl fmt::Display for WarmWait {
         match self {
             Self::ServiceFirst => f.write_str("its serving replicas come first"),
             Self::RolloutRuns => f.write_str("a rollout runs"),
+            Self::Job { service } => write!(f, "{service}, which goes first, has not completed"),
             Self::Backoff { .. } => f.write_str("new replicas fail; the next try comes later"),
             Self::Pressure => f.write_str("serving replicas of other services need the room"),
             Self::Outage => f.write_str("too many nodes are away"),

@@ -313,11 +313,11 @@ fn newest_outdated(draft: &Draft<'_>, service: usize) -> Option<TemplateId> {
         .map(|replica| replica.template.clone())
 }
 
-/// What a service shall run while its rollout is stopped; none: it is not, or there is nothing to
-/// go back to.
+/// What a service shall run while its rollout is stopped, or the job before it has not completed;
+/// none: neither is so, or there is nothing to go back to.
 pub(crate) fn fallback(draft: &Draft<'_>, service: usize) -> Option<TemplateId> {
-    let stopped = progress::stopped(draft, service);
-    stopped.then(|| old_template(draft, service)).flatten()
+    let old = progress::stopped(draft, service) || jobs::awaited(draft, service).is_some();
+    old.then(|| old_template(draft, service)).flatten()
 }
 
 /// What a service shall run while its rollout is stopped: the newest old template that is left, or

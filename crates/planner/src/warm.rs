@@ -18,6 +18,7 @@ use longshore_model::{AutoscaleSpec, EventKind, Reason, ServiceSpec, TemplateId}
 use crate::cluster::NodeSlot;
 use crate::draft::Draft;
 use crate::failures::{backs_off, failures};
+use crate::jobs;
 use crate::place::{self, Order, constraint_refusal};
 
 /// Gives up standbys that are not wanted, makes room for what serves, fills the pools.
@@ -49,10 +50,15 @@ fn standbys(draft: &Draft<'_>, service: usize) -> Vec<usize> {
     .collect()
 }
 
-/// What the service would start next: of a rollout that stopped, the old one.
+/// What the service would start next: of a rollout that stopped, or before the job that goes first
+/// has completed, the old one. A standby is started as well before it is paused.
 fn template(draft: &Draft<'_>, service: usize) -> Option<TemplateId> {
     let old = crate::rollout::fallback(draft, service);
-    old.or_else(|| draft.services[service].template.clone())
+    let wanted = || {
+        let free = jobs::awaited(draft, service).is_none();
+        draft.services[service].template.clone().filter(|_| free)
+    };
+    old.or_else(wanted)
 }
 
 fn wanted(spec: Option<&ServiceSpec>) -> u32 {
@@ -200,7 +206,10 @@ fn fill(draft: &mut Draft<'_>, service: usize, pressed: bool) -> Option<WarmWait
     if missing == 0 {
         return None;
     }
-    let template = template(draft, service)?;
+    let Some(template) = template(draft, service) else {
+        let job = jobs::awaited(draft, service)?.service;
+        return Some(WarmWait::Job { service: job });
+    };
     if let Some(wait) = hold(draft, service, pressed) {
         return Some(wait);
     }

@@ -12,8 +12,8 @@ use longshore_model::{ServiceSpec, TemplateId};
 
 use super::terms::Terms;
 use super::{
-    Sorted, count, forget_shortage, give_up, in_doubt, leaving, may_serve, may_trim, new_ones,
-    say_waits, sick_long, template_to_start,
+    Sorted, count, forget_shortage, give_up, leaving, may_serve, may_trim, new_ones, say_waits,
+    sick_long, template_to_start,
 };
 use crate::depends;
 use crate::draft::Draft;
@@ -125,8 +125,10 @@ pub(super) fn reconcile(draft: &mut Draft<'_>, service: usize, spec: &ServiceSpe
     match terms.stop_first {
         true => short.extend(stop_first(draft, service, spec, &mut seats, &terms)),
         false => {
-            follow(draft, service, &mut seats, &terms);
+            // First who comes: beside one that serves nobody, a successor is enough as soon as it
+            // is planned, and that is not for the next run to find.
             short.extend(start_first(draft, service, spec, &mut seats, &terms));
+            follow(draft, service, &mut seats, &terms);
         }
     }
     place::say_no_room(draft, service, &short);
@@ -180,7 +182,10 @@ fn trim(draft: &mut Draft<'_>, service: usize, seats: &mut Seats, terms: &Terms)
             kinds.entry(old).or_default().push(row);
         }
         for rows in kinds.values_mut() {
-            rows.sort_by_key(|&row| (!draft.serves(row), draft.rows[row].id));
+            rows.sort_by_key(|&row| {
+                let serves = (!draft.serves(row), !may_serve(draft, row));
+                (serves, draft.rows[row].id)
+            });
         }
         let unwanted_new = terms.stopped && kinds.contains_key(&true);
         for (old, rows) in kinds {
@@ -196,7 +201,8 @@ fn trim(draft: &mut Draft<'_>, service: usize, seats: &mut Seats, terms: &Terms)
         let served = others
             .filter(|&&other| other != row)
             .any(|&other| draft.serves(other));
-        if served || !(draft.serves(row) || in_doubt(draft, row)) {
+        // Where an edge does not answer, nobody is known to serve, and users may depend on any.
+        if served || !may_serve(draft, row) {
             let reason = leaving::surplus(draft, row, terms.stopped);
             draft.leave(row, reason);
             seats.leaves(number, row);

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use crate::world::*;
 use longshore_model::reason::{LeaveReason, ScaleCause};
-use longshore_model::spec::{Constraint, NodeAttribute, ServiceMode, UpdateOrder, UpdateSpec};
+use longshore_model::spec::{
+    Constraint, GateSpec, NodeAttribute, ServiceMode, UpdateOrder, UpdateSpec,
+};
 use longshore_model::*;
 
 fn global(image: &str) -> ServiceSpec {
@@ -318,4 +320,61 @@ fn a_node_without_room_is_waited_for_by_name() {
         panic!("{:?}", report.waits);
     };
     assert_eq!((refusals.len(), *nodes), (1, 1));
+}
+
+/// Its container runs, and its check fails.
+fn sicken(world: &mut World, image: char) {
+    let (id, node) = {
+        let mut active = world.active("web").into_iter();
+        let of_image = |r: &&Replica| world.plan.template(r).unwrap().image.ends_with(image);
+        let sick = active.find(of_image).unwrap();
+        (sick.id, sick.node.clone())
+    };
+    let sim = world.node(node.as_str());
+    sim.containers.get_mut(&id).unwrap().state = ReplicaState::Unhealthy;
+}
+
+/// All in one run: the world looks whether the next one finds more to do.
+#[test]
+fn one_that_serves_nobody_leaves_as_soon_as_its_successor_is_planned() {
+    let mut world = three();
+    sicken(&mut world, '1');
+    world.ticks(1);
+    world.apply("web", global("web:2"));
+    world.tick(500);
+    assert_eq!(left(&world), [("node1".into(), LeaveReason::Replaced)]);
+    is_on(&world, &[("node1", "2"), ALL[1], ALL[2]]);
+    world.ticks(120);
+    settled(&world, &[("node1", "2"), ("node2", "2"), ("node3", "2")]);
+}
+
+/// While an edge does not answer, nobody knows of any replica that it serves.
+#[test]
+fn of_two_old_ones_the_sick_one_leaves_though_an_edge_is_silent() {
+    let gated = |image: &str| {
+        let mut spec = global(image);
+        spec.gate = Some(GateSpec {
+            requests_min: 20,
+            error_increase_permille_max: Some(20),
+            latency_permille_max: None,
+            latency_ms_min: 10,
+        });
+        spec
+    };
+    let mut world = World::new(1);
+    world.apply("web", gated("web:1"));
+    world.ticks(40);
+    settled(&world, &ALL[..1]);
+    world.apply("web", gated("web:2"));
+    world.ticks(8);
+    assert_eq!(on_nodes(&world), [("node1".into(), "12".into())].into());
+    assert_eq!(world.report.services[&key("web")].serving, 2);
+    sicken(&mut world, '1');
+    world.edge().problem = Some("HAProxy does not answer".into());
+    world.deaf_edges = true;
+    world.tick(500);
+    world.apply("web", gated("web:3"));
+    world.tick(500);
+    let there = on_nodes(&world);
+    assert!(there["node1"].starts_with('2'), "{there:?}");
 }

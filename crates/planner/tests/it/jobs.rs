@@ -255,3 +255,54 @@ fn a_new_revision_ends_the_run_before_it_and_begins_only_then() {
     assert_eq!(state(&world), "completed 0");
     assert!(world.plan.replica(first).is_none());
 }
+
+fn with_standby(image: &str, replicas: u32) -> ServiceSpec {
+    let mut spec = after(image, replicas);
+    let mut policy = node_cpu_policy(replicas, 20);
+    policy.metrics.clear();
+    policy.warm = 1;
+    spec.autoscale = Some(policy);
+    spec
+}
+
+fn standbys(world: &World) -> Vec<String> {
+    let paused = world.replicas("web").into_iter();
+    let paused = paused.filter(|replica| replica.paused && replica.leaving.is_none());
+    let images = paused.filter_map(|replica| world.plan.template(replica));
+    images.map(|container| container.image.clone()).collect()
+}
+
+/// It is started before it is paused.
+#[test]
+fn a_standby_waits_for_the_job_as_well() {
+    let mut world = World::new(3);
+    world.apply("migrate", job("job:1", 1));
+    world.apply("web", with_standby("web:1", 0));
+    world.tick(500);
+    assert_eq!(
+        (state(&world).as_str(), standbys(&world)),
+        ("runs 0", vec![])
+    );
+    let warm = world.report.services[&key("web")].warm.clone();
+    let why = warm.waits.map(|why| why.to_string());
+    assert_eq!(why.unwrap(), "migrate, which goes first, has not completed");
+    world.ticks(60);
+    assert_eq!(standbys(&world), ["web:1"]);
+}
+
+#[test]
+fn until_the_job_has_completed_the_old_standbys_stay() {
+    let mut world = World::new(3);
+    world.apply("migrate", job("job:1", 1));
+    world.apply("web", with_standby("web:1", 1));
+    world.ticks(60);
+    assert_eq!(standbys(&world), ["web:1"]);
+    world.apply("web", with_standby("web:2", 1));
+    world.ticks(2);
+    assert_eq!(
+        (state(&world).as_str(), standbys(&world)),
+        ("runs 0", vec!["web:1".to_owned()])
+    );
+    world.ticks(120);
+    assert_eq!(standbys(&world), ["web:2"]);
+}
