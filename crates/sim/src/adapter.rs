@@ -98,6 +98,13 @@ pub fn image<'a>(plan: &'a Plan, replica: &Replica) -> &'a str {
     plan.template(replica).map_or("", |spec| &spec.image)
 }
 
+/// Ports of its node that the container of a replica has by its file.
+#[must_use]
+pub fn fixed_ports(plan: &Plan, replica: &Replica) -> usize {
+    plan.template(replica)
+        .map_or(0, |spec| spec.fixed_ports.len())
+}
+
 /// Nodes that are declared lost.
 pub fn lost(plan: &Plan) -> impl Iterator<Item = (&NodeId, TimeMs)> {
     plan.lost.iter().map(|(id, at_ms)| (id, *at_ms))

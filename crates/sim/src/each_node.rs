@@ -6,7 +6,7 @@ use longshore_model::node::Availability;
 use longshore_model::observe::EngineState;
 use longshore_model::plan::{Replica, Traffic};
 use longshore_model::reason::LeaveReason;
-use longshore_model::{AutoscaleMode, NodeId, Plan};
+use longshore_model::{AutoscaleMode, NodeId, Plan, ServiceKey};
 
 use crate::adapter::{self, Wish};
 use crate::judge_plan::Commit;
@@ -71,7 +71,11 @@ pub(crate) fn off(world: &World, commit: &Commit<'_>, service: &Service) -> Opti
                 return Some(format!("{count} stay on {id}, which is drained"));
             }
             Availability::Active
-                if speaks && count == 0 && whole && !world.rolled(commit, service) =>
+                if speaks
+                    && count == 0
+                    && whole
+                    && !holds_port(commit, service, id)
+                    && !world.rolled(commit, service) =>
             {
                 return Some(format!("{id} has none"));
             }
@@ -81,7 +85,26 @@ pub(crate) fn off(world: &World, commit: &Commit<'_>, service: &Service) -> Opti
     None
 }
 
+/// Does one that is on its way out still hold the host port of the service on that node? Two
+/// cannot have it, and its sessions have their time also where they are in the way of the next one
+/// (taken away and asked for again, drained and opened again). It needs no word of the planner's:
+/// what leaves is in the plan, and users are shown it with what keeps it.
+fn holds_port(commit: &Commit<'_>, service: &Service, node: &NodeId) -> bool {
+    let mut there = adapter::of_service(commit.after, &service.key);
+    there.any(|replica| {
+        let ports = adapter::fixed_ports(commit.after, replica);
+        replica.leaving.is_some() && replica.node == *node && ports > 0
+    })
+}
+
 impl World {
+    /// Do its users ask for one on each node?
+    pub(crate) fn is_global(&self, key: &ServiceKey) -> bool {
+        let service = self.users.of(key);
+        let wish = service.and_then(|service| service.wish.as_ref());
+        wish.is_some_and(|wish| wish.policies.global)
+    }
+
     /// Was what users ask for by now given up for an older revision? Whether that can be anywhere
     /// follows from what it says.
     fn rolled(&self, commit: &Commit<'_>, service: &Service) -> bool {
@@ -99,11 +122,7 @@ pub(crate) fn is_excused(
     replica: &Replica,
     found: &mut Vec<String>,
 ) -> bool {
-    let wish = world.users.of(&replica.service);
-    let Some(wish) = wish.and_then(|service| service.wish.as_ref()) else {
-        return false;
-    };
-    if !wish.policies.global {
+    if !world.is_global(&replica.service) {
         return false;
     }
     if replica

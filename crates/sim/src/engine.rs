@@ -86,9 +86,7 @@ impl Image {
         match self {
             Self::Good(after_ms) => Some(after_ms),
             Self::Wrong | Self::Slow | Self::Shy => Some(20),
-            // It is well as long as it runs.
-            Self::Ends(_) => Some(0),
-            Self::Crashes(_) | Self::Deaf => None,
+            Self::Crashes(_) | Self::Ends(_) | Self::Deaf => None,
         }
     }
 }
@@ -133,10 +131,20 @@ impl SimContainer {
         matches!(self.condition, Condition::Running | Condition::Paused)
     }
 
+    /// So long after its start it is as well as it will be. Without a port there is nothing that
+    /// anybody could ask it: it is well as long as it runs, which is all that an agent can say of a
+    /// job, whether that will end with 0 or not.
+    fn well_after_ms(&self) -> Option<u64> {
+        match self.ports.is_empty() {
+            true => Some(0),
+            false => self.image.listens_after_ms(),
+        }
+    }
+
     /// Has it been ready to answer in this run?
     #[must_use]
     pub fn has_listened(&self, now_ms: u64) -> bool {
-        let Some(after_ms) = self.image.listens_after_ms() else {
+        let Some(after_ms) = self.well_after_ms() else {
             return false;
         };
         self.condition == Condition::Running && now_ms >= self.started_at + after_ms
@@ -145,7 +153,7 @@ impl SimContainer {
     /// Would it answer a request now?
     #[must_use]
     pub fn listens(&self, now_ms: u64) -> bool {
-        let Some(after_ms) = self.image.listens_after_ms() else {
+        let Some(after_ms) = self.well_after_ms() else {
             return false;
         };
         self.condition == Condition::Running

@@ -258,11 +258,14 @@ impl World {
     }
 
     fn judge_rounds(&mut self, fresh: &[&Replica], found: &mut Vec<String>) {
-        let templates: BTreeSet<_> = fresh
-            .iter()
-            .map(|r| (r.service.clone(), r.template.clone()))
-            .collect();
-        for key in templates {
+        // Nodes that join one after the other each begin with a service that has one there: it is
+        // started again where it was started before.
+        let tried = fresh.iter().map(|r| {
+            let there = self.is_global(&r.service).then(|| r.node.clone());
+            (r.service.clone(), r.template.clone(), there)
+        });
+        let tried: BTreeSet<_> = tried.collect();
+        for key in tried {
             let worked = self
                 .truth
                 .lives
@@ -483,6 +486,8 @@ fn follow(
     life.traffic = replica.traffic;
     if let Some(leaving) = &replica.leaving {
         life.leaving = Some((leaving.reason.clone(), leaving.deadline_ms));
+        let failed = matches!(leaving.reason, LeaveReason::Failed { .. });
+        life.failed_ms = failed.then_some(leaving.since_ms);
         let late = now_ms >= leaving.deadline_ms.saturating_add(planner.park_grace_ms);
         life.over |= now_ms >= leaving.deadline_ms;
         // Sessions are cut when the deadline is over; a server that still takes requests is not

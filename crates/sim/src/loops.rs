@@ -2,7 +2,7 @@
 //! for. They are tried on for ever, as `docs/rollouts.md` says; each try must wait longer.
 
 use longshore_model::spec::FailureAction;
-use longshore_model::{Plan, ServiceKey};
+use longshore_model::{Plan, Replica, ServiceKey};
 
 use crate::adapter::{self, Wish};
 use crate::world::World;
@@ -64,8 +64,11 @@ impl World {
             if was.retry_at_ms > now_ms + self.scenario.planner.backoff_cap_ms {
                 continue;
             }
-            let early = adapter::of_service(after, key)
-                .any(|r| r.template == was.template && adapter::replica(before, r.id).is_none());
+            let early = adapter::of_service(after, key).any(|replica| {
+                replica.template == was.template
+                    && adapter::replica(before, replica.id).is_none()
+                    && self.pauses(replica, now_ms)
+            });
             if early && now_ms < was.retry_at_ms {
                 found.push(format!("{key}: crash-loops and starts within its back-off"));
             }
@@ -88,9 +91,25 @@ impl World {
         found
     }
 
+    /// Is the back-off of its service that of a new replica as well? Of one on each node, a node
+    /// pauses by what failed there, for no longer than the longest back-off: on another one the
+    /// template may be good (its image may be there, its port free), and waiting there for this
+    /// one's pause would leave it without.
+    fn pauses(&self, fresh: &Replica, now_ms: u64) -> bool {
+        let cap_ms = self.scenario.planner.backoff_cap_ms;
+        let mut lives = self.truth.lives.values();
+        !self.is_global(&fresh.service)
+            || lives.any(|life| {
+                let lately = |failed_ms| now_ms.saturating_sub(failed_ms) < cap_ms;
+                (&life.service, &life.node, &life.template)
+                    == (&fresh.service, &fresh.node, &fresh.template)
+                    && life.failed_ms.is_some_and(lately)
+            })
+    }
+
     /// Has each replica that stays answered on its host for as long as proves it?
     fn runs_well(&self, plan: &Plan, key: &ServiceKey) -> bool {
-        let proven = |replica: &longshore_model::Replica| {
+        let proven = |replica: &Replica| {
             let host = self.hosts.iter().find(|host| host.id == replica.node);
             let mut there = host.into_iter().flat_map(|h| h.engine.containers.values());
             there.any(|container| {

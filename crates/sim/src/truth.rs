@@ -32,6 +32,8 @@ pub struct Life {
     pub traffic: Traffic,
     /// Why it leaves, and by when its sessions must be over.
     pub leaving: Option<(LeaveReason, u64)>,
+    /// Since when it has been given up as failed.
+    pub failed_ms: Option<u64>,
     /// By then it was: a clock that is put back later does not take that back.
     pub over: bool,
     /// Edges that nobody waits for when it stops.
@@ -65,6 +67,7 @@ impl Life {
             stop: false,
             traffic: Traffic::Out,
             leaving: None,
+            failed_ms: None,
             over: false,
             pardon: Pardon::default(),
             lost_at: None,
@@ -89,6 +92,9 @@ pub struct Obeyed {
     pub routes: Option<Arc<Routes>>,
 }
 
+/// What is tried: a template of a service; of one on each node, there.
+pub type Tried = (ServiceKey, TemplateId, Option<NodeId>);
+
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Truth {
@@ -97,7 +103,7 @@ pub struct Truth {
     /// What agents obeyed.
     pub obeyed: BTreeMap<HostNo, Obeyed>,
     /// When replicas of a template were planned.
-    pub planned_at: BTreeMap<(ServiceKey, TemplateId), Vec<u64>>,
+    pub planned_at: BTreeMap<Tried, Vec<u64>>,
     /// Starts of each replica's container.
     pub starts: BTreeMap<ReplicaId, Vec<u64>>,
     /// Replicas that the controller has ever heard to be healthy.
