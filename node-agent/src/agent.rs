@@ -10,14 +10,14 @@ use longshore_haproxy_driver::{Certificates, Edge, EdgeError, Settings};
 use longshore_identity::PkiError;
 use longshore_identity::tls::{NodeTls, TrustHolder};
 use longshore_model::Names;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::advice;
 use crate::config::{Config, ConfigError};
-use crate::edge::{self, EdgeReading};
+use crate::edge::{self, EdgeReading, ProxyView};
 use crate::files::FileError;
 use crate::identity::{IdentityDir, IdentityError, NodeFile, NodeIdentity};
 use crate::images::ahead::Ahead;
@@ -135,13 +135,13 @@ pub async fn run(data_dir: &Path, config_path: &Path, said: Said) -> Result<(), 
     }
 
     let (edge_out, edge_reports) = watch::channel(EdgeReading::default());
-    let (mut routes, mut certificates) = (None, None);
+    let (mut routes, mut certificates, mut proxy) = (None, None, None);
     if file.roles.edge {
         let (sender, receiver) = watch::channel(book.routes);
-        let (haproxy, (certify, certified)) = open_edge(config.haproxy.clone()).await?;
-        (routes, certificates) = (Some(sender), Some(certify));
-        let work = edge::run(haproxy, receiver, certified, edge_out, stop.clone());
-        parts.spawn(work);
+        let (haproxy, (certify, certified), (view, asks)) = open_edge(config.haproxy).await?;
+        (routes, certificates, proxy) = (Some(sender), Some(certify), Some(view));
+        let told = (receiver, certified, asks);
+        parts.spawn(edge::run(haproxy, told, edge_out, stop.clone()));
     }
 
     let renewed = start_renewal(data_dir, &identity, (&mut parts, &stop));
@@ -159,7 +159,7 @@ pub async fn run(data_dir: &Path, config_path: &Path, said: Said) -> Result<(), 
         snapshots,
         ahead,
         edge_reports,
-        proxy_config: file.roles.edge.then_some(config.haproxy.config_path),
+        proxy,
         runtime,
         engine,
         clock,
@@ -307,14 +307,18 @@ type Certified = (
     watch::Receiver<Arc<Certificates>>,
 );
 
+/// What looks at HAProxy's configuration, and what its driver is asked by.
+type Looks = (ProxyView, mpsc::Receiver<edge::Ask>);
+
 /// HAProxy, and its certificates until the controller says more: those that an earlier process
 /// left.
-async fn open_edge(settings: Settings) -> Result<(Edge, Certified), EdgeError> {
+async fn open_edge(settings: Settings) -> Result<(Edge, Certified, Looks), EdgeError> {
+    let looks = ProxyView::new(settings.config_path.clone());
     let mut haproxy = Edge::open(settings).await?;
     let saved = Arc::new(edge::certificates(&haproxy.saved_certificates()));
     // Whatever comes first: what is served is known by these.
     haproxy.set_certificates(Arc::clone(&saved));
-    Ok((haproxy, watch::channel(saved)))
+    Ok((haproxy, watch::channel(saved), looks))
 }
 
 /// Ends the parts in order: a last report goes out, nothing is stopped.

@@ -2,16 +2,19 @@
 //! routes come from the ledger, so that an edge serves them after a restart without a controller.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
-use longshore_haproxy_driver::{Certificate, Certificates, Edge, EdgeError, EdgeSnapshot};
+use longshore_haproxy_driver::{
+    Certificate, Certificates, Edge, EdgeError, EdgeSnapshot, WantedConfig,
+};
 use longshore_identity::site::SiteCertificate;
 use longshore_model::certificate::{CertificateServed, CertificatesObserved};
 use longshore_model::repair::Repair;
 use longshore_model::{Routes, SecretKey, SecretText, ServiceKey};
 use longshore_wire::EdgeReport;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -24,6 +27,37 @@ const BUSY: Duration = Duration::from_millis(100);
 const IDLE: Duration = Duration::from_secs(1);
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_CAP: Duration = Duration::from_secs(2);
+
+/// Who wants to know what would be written now; none before the first routes.
+pub type Ask = oneshot::Sender<Option<WantedConfig>>;
+
+/// The configuration of this edge's HAProxy, for those who look at it.
+#[derive(Debug, Clone)]
+pub struct ProxyView {
+    /// The file that it was last loaded with.
+    pub file: PathBuf,
+    /// To whoever drives it.
+    pub asks: mpsc::Sender<Ask>,
+}
+
+/// Those who wait to be told at one time.
+const ASKS_MAX: usize = 8;
+
+impl ProxyView {
+    /// Of this file; with what its driver is asked by.
+    #[must_use]
+    pub fn new(file: PathBuf) -> (Self, mpsc::Receiver<Ask>) {
+        let (asks, asked) = mpsc::channel(ASKS_MAX);
+        (Self { file, asks }, asked)
+    }
+}
+
+/// What an edge is told: routes, certificates, and who wants to know what follows from them.
+pub type Told = (
+    watch::Receiver<Option<Arc<Routes>>>,
+    watch::Receiver<Arc<Certificates>>,
+    mpsc::Receiver<Ask>,
+);
 
 /// The last report of this edge, and when its counters were read: they must not pass for fresh
 /// when HAProxy has stopped answering.
@@ -60,8 +94,7 @@ impl EdgeReading {
 /// Runs until `stop`. HAProxy goes on by itself then.
 pub async fn run(
     mut edge: Edge,
-    mut routes: watch::Receiver<Option<Arc<Routes>>>,
-    mut certificates: watch::Receiver<Arc<Certificates>>,
+    (mut routes, mut certificates, mut asks): Told,
     reports: watch::Sender<EdgeReading>,
     stop: CancellationToken,
 ) {
@@ -89,6 +122,10 @@ pub async fn run(
             () = stop.cancelled() => return,
             Ok(()) = routes.changed() => {}
             Ok(()) = certificates.changed() => {}
+            Some(ask) = asks.recv() => {
+                // Who asked may be gone.
+                let _ = ask.send(edge.wanted_config());
+            }
             () = sleep(wait) => {}
         }
     }

@@ -280,10 +280,10 @@ async fn logs_and_exec_go_through_the_session() {
 async fn the_configuration_of_an_edge_comes_from_the_edge_that_is_meant() {
     let lab = Lab::start().await;
     let _worker = lab.node("w", true, false).await;
-    let ask = |node: &str| {
+    let asked = |node: &str, wanted: bool| {
         let (mut admin, node) = (lab.admin.clone(), node.to_owned());
         async move {
-            let request = pb::ProxyConfigRequest { node };
+            let request = pb::ProxyConfigRequest { node, wanted };
             let mut stream = admin.proxy_config(request).await?.into_inner();
             let mut text = String::new();
             while let Some(piece) = stream.message().await? {
@@ -292,6 +292,7 @@ async fn the_configuration_of_an_edge_comes_from_the_edge_that_is_meant() {
             Ok::<String, tonic::Status>(text)
         }
     };
+    let ask = |node: &str| asked(node, false);
     assert_eq!(ask("").await.unwrap_err().code(), Code::NotFound);
     let _edge = lab.node("e1", false, true).await;
     let text = "global\ndefaults\n";
@@ -299,6 +300,7 @@ async fn the_configuration_of_an_edge_comes_from_the_edge_that_is_meant() {
     let shown = || async { ask("").await.map_err(|status| status.to_string()) };
     assert_eq!(lab.until("an answer", |_| shown()).await, text);
     assert_eq!(ask("e1").await.unwrap(), text);
+    assert_eq!(asked("e1", true).await.unwrap(), "global\nwanted\n");
     assert_eq!(ask("w").await.unwrap_err().code(), Code::NotFound);
     let _other = lab.node("e2", false, true).await;
     let which = ask("").await.unwrap_err();

@@ -56,6 +56,12 @@ pub struct ProxyConfigArgs {
     /// Edge. Default: the only one.
     #[arg(add = ArgValueCandidates::new(complete::edges))]
     pub node: Option<String>,
+    /// Print how what would be written now differs from it.
+    #[arg(long)]
+    pub diff: bool,
+    /// Exit with 3 if it differs.
+    #[arg(long, requires = "diff")]
+    pub detailed_exitcode: bool,
 }
 
 /// `proxy backends`

@@ -13,6 +13,8 @@ use crate::output::usage::Backend;
 use crate::output::{now_ms, print, views};
 use crate::text::printable;
 
+mod diff;
+
 pub(super) async fn proxy(run: &Run, command: &ProxyCommand) -> Result<Exit, Failure> {
     match command {
         ProxyCommand::Status(args) => {
@@ -45,11 +47,16 @@ struct Shown {
     config: String,
 }
 
-async fn config(run: &Run, args: &ProxyConfigArgs) -> Result<Exit, Failure> {
+/// The file that an edge is loaded with, or as it would be written now.
+async fn file(
+    client: &mut Client,
+    args: &ProxyConfigArgs,
+    wanted: bool,
+) -> Result<String, Failure> {
     const ATTEMPT: &str = "read the edge's configuration";
-    let mut client = run.connect(None).await?;
     let node = args.node.clone().unwrap_or_default();
-    let mut stream = client.proxy_config(pb::ProxyConfigRequest { node }).await?;
+    let request = pb::ProxyConfigRequest { node, wanted };
+    let mut stream = client.proxy_config(request).await?;
     let mut bytes = Vec::new();
     while let Some(piece) = stream.next().await {
         let piece = piece.map_err(|status| Failure::call(ATTEMPT, status))?;
@@ -58,9 +65,19 @@ async fn config(run: &Run, args: &ProxyConfigArgs) -> Result<Exit, Failure> {
         }
         bytes.extend(piece.data);
     }
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+async fn config(run: &Run, args: &ProxyConfigArgs) -> Result<Exit, Failure> {
+    let mut client = run.connect(None).await?;
+    let loaded = file(&mut client, args, false).await?;
+    if args.diff {
+        let wanted = file(&mut client, args, true).await?;
+        return diff::print(run, args, &loaded, &wanted);
+    }
     let shown = Shown {
         node: args.node.clone(),
-        config: String::from_utf8_lossy(&bytes).into_owned(),
+        config: loaded,
     };
     let lines = || {
         shown

@@ -50,6 +50,7 @@ pub mod step;
 mod stranded;
 mod structure;
 pub mod versions;
+mod wanted;
 
 pub use certificates::{Certificate, Certificates};
 pub use edge::{Applied, Edge, EdgeSnapshot, Ticked};
@@ -59,3 +60,4 @@ pub use repairs::Repaired;
 pub use settings::{CheckSettings, ProcessSettings, Settings, StatsPage};
 pub use slots::SlotMap;
 pub use step::{Action, Step};
+pub use wanted::WantedConfig;

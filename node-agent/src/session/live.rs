@@ -314,7 +314,7 @@ impl Live {
                 let snapshot = parts.snapshots.borrow().clone();
                 let node = NodeView {
                     snapshot: &snapshot,
-                    proxy_config: parts.proxy_config.as_deref(),
+                    proxy: parts.proxy.as_ref(),
                     runner: parts.runner.as_ref(),
                     said: &parts.said,
                 };

@@ -6,6 +6,7 @@
 mod contents;
 mod disk;
 mod live;
+mod proxy;
 mod relay;
 mod reports;
 mod said;
@@ -13,7 +14,6 @@ pub mod streams;
 #[cfg(test)]
 mod tests;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::live::SessionError;
 use self::live::{Ended, Live};
 use crate::backoff::Backoff;
-use crate::edge::EdgeReading;
+use crate::edge::{EdgeReading, ProxyView};
 use crate::identity::{IdentityDir, NodeIdentity};
 use crate::ledger::Ledger;
 use crate::mesh;
@@ -64,8 +64,8 @@ pub struct SessionParts<R> {
     pub contents: Option<watch::Sender<Arc<ContentMap>>>,
     /// The data path between services, with its directory; none on a node that is no worker.
     pub names: Option<mesh::Handle>,
-    /// What HAProxy is loaded with; none on a node that is no edge.
-    pub proxy_config: Option<PathBuf>,
+    /// HAProxy's configuration; none on a node that is no edge.
+    pub proxy: Option<ProxyView>,
     /// Runs containers once; none on a node that is no worker.
     pub runner: Option<Arc<Runner>>,
     /// From the reconciler.

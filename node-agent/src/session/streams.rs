@@ -2,24 +2,23 @@
 //! fast writer is slowed down and never fills memory.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use longshore_model::ReplicaId;
 use longshore_proto::agent::v1 as pb;
 use longshore_proto::agent::v1::open_stream::Kind;
 use longshore_proto::agent::v1::session_request::Message as Out;
-use tokio::io::AsyncReadExt;
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 
-use super::relay::{Bulk, Input, PIECE_BYTES_MAX, exec, forward, logs, request, run, words};
-use super::{disk, said};
+use super::relay::{Bulk, Input, PIECE_BYTES_MAX, exec, logs, request, run, words};
+use super::{disk, proxy, said};
+use crate::edge::ProxyView;
 use crate::reconcile::Snapshot;
 use crate::runs::Runner;
 use crate::runtime::runs::RunOrder;
 use crate::runtime::terminal::Size;
-use crate::runtime::{Channel, ExecOptions, LogOptions, Runtime};
+use crate::runtime::{ExecOptions, LogOptions, Runtime};
 use crate::said::Said;
 
 /// Streams of one session.
@@ -30,10 +29,8 @@ pub(super) const STDIN_PIECES: u32 = 16;
 /// Pieces that wait for a command to read them; more than are granted, for controllers that do not
 /// wait for that.
 const STDIN_QUEUE: usize = 64;
-/// Longest configuration that is shown.
-const CONFIG_BYTES_MAX: u64 = 16 << 20;
-/// What comes before the only secret of a configuration.
-const SECRET: &str = "dynamic-cookie-key ";
+/// What is asked of a node that cannot have it.
+const NO_EDGE: &str = "this node is no edge";
 /// Words of a command.
 const COMMAND_WORDS_MAX: usize = 256;
 
@@ -41,8 +38,8 @@ const COMMAND_WORDS_MAX: usize = 256;
 pub struct NodeView<'n> {
     /// Replicas and their containers.
     pub snapshot: &'n Snapshot,
-    /// What HAProxy is loaded with; none on a node that is no edge.
-    pub proxy_config: Option<&'n Path>,
+    /// HAProxy's configuration; none on a node that is no edge.
+    pub proxy: Option<&'n ProxyView>,
     /// Runs containers once; none on a node that is no worker.
     pub runner: Option<&'n Arc<Runner>>,
     /// What the agent said.
@@ -121,7 +118,8 @@ impl Streams {
                     let removed = runtime.remove_volume(&name).await;
                     removed.map(|()| None).map_err(words)
                 }
-                Ok(Work::ProxyConfig(path)) => proxy_config_file(&path, id, &bulk).await,
+                Ok(Work::ProxyConfig(view)) => proxy::file(&view, id, &bulk).await,
+                Ok(Work::ProxyWanted(view)) => proxy::wanted(&view, id, &bulk).await,
                 Err(why) => Err(why),
             };
             let (error, exit_code) = match ended {
@@ -192,10 +190,8 @@ impl Streams {
                 };
                 Work::Exec(container(exec.replica_id)?, options)
             }
-            Some(Kind::ProxyConfig(_)) => {
-                let path = node.proxy_config.ok_or("this node is no edge")?;
-                Work::ProxyConfig(path.to_owned())
-            }
+            Some(Kind::ProxyConfig(_)) => Work::ProxyConfig(node.proxy.ok_or(NO_EDGE)?.clone()),
+            Some(Kind::ProxyWanted(_)) => Work::ProxyWanted(node.proxy.ok_or(NO_EDGE)?.clone()),
             Some(Kind::AgentLog(asked)) => Work::Said(node.said.clone(), asked),
             Some(Kind::Disk(disk)) => {
                 node.runner.ok_or("this node is no worker")?;
@@ -260,30 +256,6 @@ enum Work {
     Disk(bool),
     Said(Said, pb::AgentLogStream),
     RemoveVolume(String),
-    ProxyConfig(PathBuf),
-}
-
-/// The file as it is, but for its one secret: with the key of the cookies anybody could choose
-/// the replica that answers him.
-async fn proxy_config_file(path: &Path, id: u64, bulk: &Bulk) -> Result<Option<i64>, String> {
-    let shown = path.display();
-    let cannot = |why: String| format!("{shown} cannot be read: {why}");
-    let file = tokio::fs::File::open(path).await;
-    let file = file.map_err(|error| cannot(error.to_string()))?;
-    let mut text = String::new();
-    let mut bounded = file.take(CONFIG_BYTES_MAX);
-    let read = bounded.read_to_string(&mut text).await;
-    read.map_err(|error| cannot(error.to_string()))?;
-    if bounded.limit() == 0 {
-        return Err(cannot(format!("it has {CONFIG_BYTES_MAX} bytes or more")));
-    }
-    let lines = text
-        .split_inclusive('\n')
-        .map(|line| match line.split_once(SECRET) {
-            Some((before, _)) => format!("{before}{SECRET}(hidden)\n"),
-            None => line.to_owned(),
-        });
-    let text: String = lines.collect();
-    let output = futures_util::stream::iter([Ok((Channel::Stdout, text.into_bytes()))]);
-    forward(Box::pin(output), id, bulk).await.map(|()| None)
+    ProxyConfig(ProxyView),
+    ProxyWanted(ProxyView),
 }

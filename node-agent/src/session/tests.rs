@@ -342,7 +342,7 @@ fn start(dir: &Path, runtime: FakeRuntime) -> Agent {
         snapshots,
         ahead: watch::channel(Vec::new()).1,
         edge_reports: watch::channel(EdgeReading::default()).1,
-        proxy_config: Some(dir.join("haproxy.cfg")),
+        proxy: Some(ProxyView::new(dir.join("haproxy.cfg")).0),
         runtime: Arc::clone(&runtime),
         engine: watch::channel(EngineInfo::default()).1,
         clock,

@@ -412,7 +412,7 @@ impl ControlService for Control {
         &self,
         request: Request<pb::ProxyConfigRequest>,
     ) -> Result<Response<Self::ProxyConfigStream>, Status> {
-        let stream = proxy::config(&self.cluster, &request.into_inner().node)?;
+        let stream = proxy::config(&self.cluster, &request.into_inner())?;
         Ok(Response::new(Box::pin(stream)))
     }
 

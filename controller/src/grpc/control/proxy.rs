@@ -17,11 +17,17 @@ const WAITING_MAX: usize = 16;
 type Item = Result<pb::ProxyConfigResponse, Status>;
 
 /// Serves `ProxyConfig`.
-pub(super) fn config(cluster: &Cluster, node: &str) -> Result<ReceiverStream<Item>, Status> {
-    let node = edge(&cluster.desired(), node)?;
+pub(super) fn config(
+    cluster: &Cluster,
+    request: &pb::ProxyConfigRequest,
+) -> Result<ReceiverStream<Item>, Status> {
+    let node = edge(&cluster.desired(), &request.node)?;
     let away = || Status::unavailable(format!("{node} is not connected"));
     let link = cluster.fleet.link(&node).ok_or_else(away)?;
-    let kind = agent::open_stream::Kind::ProxyConfig(agent::ProxyConfigStream {});
+    let kind = match request.wanted {
+        true => agent::open_stream::Kind::ProxyWanted(agent::ProxyWantedStream {}),
+        false => agent::open_stream::Kind::ProxyConfig(agent::ProxyConfigStream {}),
+    };
     let opened = cluster.fleet.streams.open(&node, link.outbox, kind);
     let (guard, mut output) = opened.ok_or_else(|| {
         Status::resource_exhausted("too many streams are open, or the node does not keep up; retry")

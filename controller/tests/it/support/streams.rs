@@ -43,6 +43,9 @@ pub(super) fn answer(open: &agent::OpenStream) -> Vec<agent::session_request::Me
             let said = parts.map(|part| data(part.to_owned())).into_iter();
             said.chain([end(None)]).collect()
         }
+        Some(agent::open_stream::Kind::ProxyWanted(_)) => {
+            vec![data("global\nwanted\n".to_owned()), end(None)]
+        }
         Some(agent::open_stream::Kind::AgentLog(asked)) => agent_lines(stream_id, asked, end(None)),
         // One that reads goes on until its stream is ended.
         Some(agent::open_stream::Kind::Run(run)) => {

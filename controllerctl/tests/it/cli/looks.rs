@@ -147,6 +147,21 @@ fn proxy_shows_edges_and_what_is_behind_them() {
     let document = json(&cluster, &["proxy", "config", "-o", "json"]);
     assert_eq!(document["config"], config);
     assert_eq!(run(&cluster, &["proxy", "config", "nope"]).0, 1);
+    let (code, out, _) = run(&cluster, &["proxy", "config", "--diff"]);
+    assert!(
+        code == 0 && out.ends_with("-    maxconn 10\n+    maxconn 20\n"),
+        "{out}"
+    );
+    let diff = [
+        "proxy",
+        "config",
+        "--diff",
+        "--detailed-exitcode",
+        "-o",
+        "json",
+    ];
+    let (code, out, _) = run(&cluster, &diff);
+    assert!(code == 3 && out.contains("\"differs\": true"), "{out}");
 }
 
 #[test]

@@ -60,6 +60,12 @@ async fn a_refusal_costs_one_service(names_the_line: bool) {
     let (a, b) = (Replica::start(1).await, Replica::start(2).await);
     host.serve(1, vec![http("shop/web", ports[0], vec![a.server(Serve)])])
         .await;
+    // At rest the file is what is wanted.
+    host.settle().await;
+    let on_disk = host.settings.config_path.clone();
+    let on_disk = || std::fs::read_to_string(&on_disk).unwrap();
+    let wanted = |edge: &Edge| edge.wanted_config().unwrap().text();
+    assert_eq!(on_disk(), wanted(&host.edge));
     let before = count(&asked);
     let mut list = vec![
         http("shop/web", ports[0], vec![a.server(Drain), b.server(Serve)]),
@@ -81,6 +87,7 @@ async fn a_refusal_costs_one_service(names_the_line: bool) {
     for port in ports[2..].iter().chain([&ports[0]]) {
         get_until(*port, "x", "r2").await;
     }
+    assert!(!on_disk().contains("/poison") && wanted(&host.edge).contains("/poison"));
     let said = refused(&host.edge);
     assert_eq!(said.len(), 1, "{said:?}");
     assert!(
@@ -102,6 +109,7 @@ async fn a_refusal_costs_one_service(names_the_line: bool) {
     host.settle().await;
     get_until(ports[1], "x", "r2").await;
     assert_eq!(refused(&host.edge), []);
+    assert_eq!(on_disk(), wanted(&host.edge));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -167,4 +167,11 @@ async fn the_configuration_of_haproxy_is_shown_without_its_secret() {
     let wanted = "backend b\n    dynamic-cookie-key (hidden)\n    server s1\n";
     assert_eq!(String::from_utf8(shown).unwrap(), wanted);
     assert_eq!(peer.until("end", end).await.error, "");
+    // Nobody drives HAProxy here.
+    let kind = Some(pb::open_stream::Kind::ProxyWanted(pb::ProxyWantedStream {}));
+    let stream_id = 3;
+    peer.send(ToAgent::OpenStream(pb::OpenStream { stream_id, kind }))
+        .await;
+    let why = peer.until("end", end).await.error;
+    assert!(why.contains("driver has ended"), "{why}");
 }

@@ -199,5 +199,9 @@ pub(super) fn proxy_config(
             data: text.as_bytes().to_vec(),
         })
     };
-    Ok(stream(vec![piece("global\n    max"), piece("conn 10\n")]))
+    let last = match request.wanted {
+        true => piece("conn 20\n"),
+        false => piece("conn 10\n"),
+    };
+    Ok(stream(vec![piece("global\n    max"), last]))
 }
