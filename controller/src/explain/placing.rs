@@ -156,6 +156,7 @@ mod tests {
                 .collect(),
             counts: RefusalCount::of(&all, 32),
             nodes: 10_000,
+            home: None,
         };
         let lines = refusal_lines(&reason);
         assert_eq!(lines.len(), 9);

@@ -138,6 +138,7 @@ fn a_service_that_waits_for_a_place_and_for_consent() {
             nodes: 2,
             counts: none.refused.clone(),
             refusals: none.refusals.clone(),
+            home: None,
         }],
         ..ServiceReport::default()
     };
@@ -377,6 +378,7 @@ fn a_slot_that_waits_says_for_what() {
         counts: RefusalCount::of([&Refusal::Cordoned], 8),
         nodes: 1,
         refusals: vec![(id("node2"), Refusal::Cordoned)],
+        home: None,
     }];
     insta::assert_snapshot!("slot", format!("{}\n\n{nothing}", said(&report)));
 }

@@ -213,6 +213,7 @@ fn wanted(request: pb::JoinRequest, now_ms: TimeMs) -> Result<Wanted, Status> {
         joined_ms: now_ms,
         note: None,
         drain: None,
+        removed_volumes: BTreeMap::new(),
     };
     Ok(Wanted {
         hash,

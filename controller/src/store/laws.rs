@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use ::redb::{Database, StorageBackend};
+use longshore_model::plan::Home;
 use longshore_model::{Event, EventKind, ManualScale, Plan, ServiceKey};
 use proptest::prelude::*;
 
@@ -371,6 +372,11 @@ fn plans_are_committed_by_compare_and_set_and_row_by_row() {
             next_replica: 9,
             ..Plan::default()
         };
+        let home = Home {
+            node: "node1".parse().unwrap(),
+            since_ms: 5,
+        };
+        next.homes = Arc::new([("shop_data".into(), home)].into());
         next.services.insert(key(1), Arc::default());
         next.services.insert(key(2), Arc::default());
         repository

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use longshore_model::plan::{Replica, ServicePlan};
+use longshore_model::plan::{Homes, Replica, ServicePlan};
 use longshore_model::{ContainerSpec, NodeId, Plan, ReplicaId, ServiceKey, TemplateId, TimeMs};
 use serde::{Deserialize, Serialize};
 
@@ -23,9 +23,16 @@ struct Head {
     routes_generation: u64,
     #[serde(default)]
     lost: BTreeMap<NodeId, TimeMs>,
+    /// Left out when there are none, as before there were any.
+    #[serde(default, skip_serializing_if = "has_none")]
+    homes: Arc<Homes>,
     /// Schema 1 kept them here.
     #[serde(default, skip_serializing)]
     generations: BTreeMap<NodeId, u64>,
+}
+
+fn has_none(homes: &Arc<Homes>) -> bool {
+    homes.is_empty()
 }
 
 fn head(plan: &Plan) -> Head {
@@ -35,6 +42,7 @@ fn head(plan: &Plan) -> Head {
         next_replica: plan.next_replica,
         routes_generation: plan.routes_generation,
         lost: plan.lost.clone(),
+        homes: Arc::clone(&plan.homes),
         generations: BTreeMap::new(),
     }
 }
@@ -189,5 +197,6 @@ pub(super) fn load(store: &dyn Store) -> Result<Plan, StoreError> {
         generations: Arc::new(generations.into()),
         routes_generation: head.routes_generation,
         lost: head.lost,
+        homes: head.homes,
     })
 }

@@ -71,3 +71,99 @@ async fn every_worker_is_asked_and_one_that_is_away_is_said() {
     let refused = remove("shop_data").await.unwrap_err();
     assert_eq!(refused.message(), "a: in use by shop/web.1");
 }
+
+fn scaling() -> spec::AutoscaleSpec {
+    spec::AutoscaleSpec {
+        min: 1,
+        max: 3,
+        metrics: vec![spec::Metric {
+            signal: spec::Signal::NodeCpu.into(),
+            target: 0.5,
+            ..Default::default()
+        }],
+        window_ms: 1_000,
+        scale_up: Some(spec::Behavior::default()),
+        scale_down: Some(spec::Behavior::default()),
+        on_missing: spec::OnMissing::Hold.into(),
+        mode: spec::AutoscaleMode::On.into(),
+        ..Default::default()
+    }
+}
+
+/// One replica with a volume of its app.
+fn with_files() -> pb::App {
+    let mut shop = app("shop", "web", 80, 1);
+    let container = shop.services.get_mut("web").unwrap().container.as_mut();
+    container.unwrap().mounts.push(spec::Mount {
+        source: "shop_files".into(),
+        target: "/files".into(),
+        ..Default::default()
+    });
+    shop
+}
+
+/// A volume's home is over with its data, and a node is not taken away with it unsaid.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_with_data_is_only_removed_once_that_is_given_up() {
+    let lab = Lab::start().await;
+    let _a = lab.node("a", true, false).await;
+    let shop = with_files();
+    let apply = async |app: pb::App| {
+        let request = pb::ApplyAppRequest {
+            app: Some(app),
+            ..Default::default()
+        };
+        lab.admin.clone().apply_app(request).await
+    };
+    apply(shop.clone()).await.unwrap();
+    let homes = async |wanted: usize| {
+        lab.until("homes", async |_| {
+            let there = lab.controller.view().plan.homes.len();
+            (there == wanted)
+                .then_some(())
+                .ok_or(format!("{there} homes"))
+        })
+        .await;
+    };
+    homes(1).await;
+    lab.until("it is held", async |mut admin| {
+        let nodes = admin.list_nodes(pb::ListNodesRequest {}).await;
+        let node = nodes.unwrap().into_inner().nodes.remove(0);
+        let held = node.held.join(", ");
+        let fine = held == "shop/web (its volume shop_files is there)" && node.held_replicas == 1;
+        fine.then_some(()).ok_or(held)
+    })
+    .await;
+    // More than one replica would all be there.
+    let mut scaled = shop.clone();
+    let web = scaled.services.get_mut("web").unwrap();
+    web.autoscale = Some(scaling());
+    let refused = apply(scaled).await.unwrap_err();
+    assert!(refused.message().contains("x-shared"), "{refused}");
+    let down = pb::DownAppRequest { app: "shop".into() };
+    lab.admin.clone().down_app(down).await.unwrap();
+    lab.until("nothing runs", async |_| {
+        let left = lab.controller.view().plan.replicas().count();
+        (left == 0).then_some(()).ok_or(format!("{left} left"))
+    })
+    .await;
+    let remove_node = async || {
+        let request = pb::RemoveNodeRequest {
+            node: "a".into(),
+            force: false,
+        };
+        lab.admin.clone().remove_node(request).await
+    };
+    let refused = remove_node().await.unwrap_err();
+    assert!(
+        refused.message().contains("the data of shop_files"),
+        "{refused}"
+    );
+    let request = pb::RemoveVolumeRequest {
+        node: "a".into(),
+        name: "shop_files".into(),
+    };
+    lab.admin.clone().remove_volume(request).await.unwrap();
+    homes(0).await;
+    remove_node().await.unwrap();
+}

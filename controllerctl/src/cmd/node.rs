@@ -132,6 +132,7 @@ async fn drain(run: &Run, args: &DrainArgs) -> Result<Exit, Failure> {
             counted(node.replicas)
         )));
     }
+    say_held(&nodes, wanted, args.force);
     let force = if args.force {
         ", by force at the deadline"
     } else {
@@ -154,7 +155,7 @@ async fn drain(run: &Run, args: &DrainArgs) -> Result<Exit, Failure> {
     }
     let mut reporter = Reporter::new(run.out.progress, &format!("Draining {}", wanted.join(", ")));
     let end = tokio::select! {
-        end = drained(&mut client, wanted, &mut reporter) => end,
+        end = drained(&mut client, wanted, args.force, &mut reporter) => end,
         _ = tokio::signal::ctrl_c() => {
             note("detached; it goes on. Look again: controllerctl node ls");
             Ok(Exit::Interrupted)
@@ -164,11 +165,51 @@ async fn drain(run: &Run, args: &DrainArgs) -> Result<Exit, Failure> {
     end
 }
 
+/// Says which services their data holds there, and what becomes of them.
+fn say_held(nodes: &[pb::Node], wanted: &[String], force: bool) {
+    for node in nodes.iter().filter(|node| wanted.contains(&node.id)) {
+        for held in &node.held {
+            let becomes = match force {
+                true => "it stops, and waits until the node takes replicas again",
+                false => "it stays and goes on serving; --force stops it",
+            };
+            note(&printable(&format!("  {}  {held}: {becomes}", node.id)));
+        }
+    }
+}
+
+/// All that is left is held by its data, and nobody said that it shall stop.
+fn only_held(nodes: &[pb::Node], wanted: &[String], force: bool) -> Option<Failure> {
+    let drained = nodes.iter().filter(|node| wanted.contains(&node.id));
+    let left: Vec<&pb::Node> = drained.filter(|node| node.replicas > 0).collect();
+    let all_held = left.iter().all(|node| node.replicas == node.held_replicas);
+    if force || left.is_empty() || !all_held {
+        return None;
+    }
+    let names: Vec<&str> = left.iter().map(|node| node.id.as_str()).collect();
+    let held = left.iter().flat_map(|node| node.held.iter().cloned());
+    let message = format!(
+        "{} is drained but for what its data holds there, which goes on serving",
+        names.join(", ")
+    );
+    Some(
+        Failure::new(message)
+            .exit(Exit::Unplaceable)
+            .details(held.collect::<Vec<_>>())
+            .hint(format!(
+                "to stop it until the node takes replicas again: controllerctl node drain {} \
+                 --force",
+                names.join(" ")
+            )),
+    )
+}
+
 /// Follows drains until all nodes are empty, or until a deadline passed that is not forced: the
 /// drain goes on, its follower says what it waits for.
 async fn drained(
     client: &mut Client,
     wanted: &[String],
+    force: bool,
     reporter: &mut Reporter,
 ) -> Result<Exit, Failure> {
     let mut changes = client.changes();
@@ -187,6 +228,9 @@ async fn drained(
                 }
                 if left == 0 {
                     return Ok(Exit::Done);
+                }
+                if let Some(failure) = only_held(&nodes, wanted, force) {
+                    return Err(failure);
                 }
                 if let Some((node, drain)) = late {
                     let message = format!(

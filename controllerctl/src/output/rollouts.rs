@@ -41,6 +41,8 @@ pub struct Rollout {
     pub tolerated: u32,
     /// What happens if more do: pause, continue, rollback.
     pub failure_action: String,
+    /// Which replica goes first (start-first, stop-first), and why where the file does not say so.
+    pub order: Option<String>,
     /// When it began.
     pub started: Option<String>,
     /// Since when it is in this state.
@@ -77,6 +79,7 @@ impl From<&pb::Rollout> for Rollout {
             failed: r.failed,
             tolerated: r.tolerated,
             failure_action: r.failure_action.clone(),
+            order: filled(&r.order),
             started: time(r.started_ms),
             since: time(r.since_ms),
             held_by: filled(&r.held_by),
@@ -101,7 +104,7 @@ impl Row for RolloutRow<'_> {
     fn titles(wide: bool) -> Vec<&'static str> {
         let mut titles = vec!["SERVICE", "STATE", "REVISION", "NEW", "OLD", "SINCE", "WHY"];
         if wide {
-            titles.extend(["GOOD", "FAILED", "ON FAILURE", "IMAGE"]);
+            titles.extend(["GOOD", "FAILED", "ON FAILURE", "ORDER", "IMAGE"]);
         }
         titles
     }
@@ -139,6 +142,7 @@ impl Row for RolloutRow<'_> {
                 r.good_revision.into(),
                 format!("{} of {}", r.failed, r.tolerated).into(),
                 Shown::from(&r.failure_action),
+                Shown::from(&r.order),
                 Shown::from(&r.image),
             ]);
         }

@@ -186,6 +186,8 @@ pub struct Node {
     pub advice: Vec<String>,
     /// Images that it has or fetches before a replica needs them there.
     pub images_ahead: Vec<NodeImage>,
+    /// Services that their data holds there, with the volume.
+    pub held: Vec<String>,
 }
 
 /// How a node's drain goes.
@@ -247,6 +249,7 @@ impl From<&pb::Node> for Node {
             problems: n.problems.clone(),
             advice: n.advice.clone(),
             images_ahead: n.images_ahead.iter().map(NodeImage::from).collect(),
+            held: n.held.clone(),
         }
     }
 }

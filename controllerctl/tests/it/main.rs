@@ -29,6 +29,7 @@ mod ports;
 mod schema;
 mod secrets;
 mod tree;
+mod volumes;
 
 /// Files that are already in memory have no directory; certificates are judged by a time of their
 /// own.

@@ -45,6 +45,8 @@ fn node() {
         problems: vec![text("no way to 10.213.0.0/16")],
         advice: vec![text("little disk: make room")],
         images_ahead: Vec::new(),
+        held: vec![text("shop/db (its volume shop_data is there)")],
+        held_replicas: 1,
     };
     insta::assert_snapshot!("node", json(&views::Node::from(&node)));
     let never = pb::Node {

@@ -56,7 +56,7 @@ pub use observe::Observed;
 pub use plan::{Assignment, Plan, Replica};
 pub use reason::Reason;
 pub use record::{Decision, DecisionKind, DecisionRecord, Recorded};
-pub use refusal::{Refusal, RefusalCount};
+pub use refusal::{HomeRefusal, Refusal, RefusalCount};
 pub use registry::RegistryHost;
 pub use replica::{ReplicaState, ReplicaStatus};
 pub use report::Report;

@@ -30,6 +30,27 @@ pub struct Node {
     /// How it is drained, while it is.
     #[serde(default)]
     pub drain: Option<DrainOrder>,
+    /// Volumes that were removed there, and when: homes of theirs that are older are over. At most
+    /// [`REMOVED_VOLUMES_MAX`], the newest.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub removed_volumes: BTreeMap<String, TimeMs>,
+}
+
+/// Most entries of [`Node::removed_volumes`]. The planner obeys one within seconds.
+pub const REMOVED_VOLUMES_MAX: usize = 256;
+
+impl Node {
+    /// Notes that a volume was removed there.
+    pub fn volume_removed(&mut self, name: String, at_ms: TimeMs) {
+        self.removed_volumes.insert(name, at_ms);
+        while self.removed_volumes.len() > REMOVED_VOLUMES_MAX {
+            let oldest = self.removed_volumes.iter().min_by_key(|(_, at_ms)| **at_ms);
+            let Some(oldest) = oldest.map(|(name, _)| name.clone()) else {
+                break;
+            };
+            self.removed_volumes.remove(&oldest);
+        }
+    }
 }
 
 /// How a node is drained.

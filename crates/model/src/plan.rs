@@ -38,6 +38,22 @@ pub struct Plan {
     /// Nodes that were declared lost, and when; left when they come back.
     #[serde(default)]
     pub lost: BTreeMap<NodeId, TimeMs>,
+    /// Home nodes of volumes whose data is on one node, by the engine's name. They outlive services
+    /// and apps, as the data does.
+    #[serde(default)]
+    pub homes: Arc<Homes>,
+}
+
+/// Home nodes of volumes, by the engine's name of the volume.
+pub type Homes = BTreeMap<String, Home>;
+
+/// Where the data of a volume is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Home {
+    /// The node on which the first replica with it was placed.
+    pub node: NodeId,
+    /// Since when.
+    pub since_ms: TimeMs,
 }
 
 /// What was decided about one service.

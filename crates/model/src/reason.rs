@@ -8,7 +8,8 @@ use crate::TimeMs;
 use crate::depends::Until;
 use crate::id::{NodeId, ReplicaId, SecretName, ServiceName};
 use crate::job::times_word;
-pub use crate::refusal::{Refusal, RefusalCount};
+use crate::refusal;
+pub use crate::refusal::{HomeRefusal, Refusal, RefusalCount};
 use crate::report::{BoundReport, BoundSource, measured};
 use crate::rollout::{PauseCause, Trouble};
 pub use each_node::EachNode;
@@ -228,6 +229,9 @@ pub enum Reason {
         /// Nodes that were asked.
         #[serde(default)]
         nodes: u32,
+        /// The node that has the data of its volume, and why that one takes none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        home: Option<Box<HomeRefusal>>,
     },
     /// Failed before; the next try comes later.
     Backoff {
@@ -412,18 +416,14 @@ impl fmt::Display for Reason {
             }
             Self::RolloutRuns => f.write_str("a rollout runs"),
             Self::Unplaceable {
+                home: Some(home), ..
+            } => home.fmt(f),
+            Self::Unplaceable {
                 refusals,
                 counts,
                 nodes,
-            } => {
-                let all = (*nodes as usize).max(refusals.len());
-                write!(f, "0 of {all} nodes fit")?;
-                for (n, count) in counts.iter().enumerate() {
-                    let sign = if n == 0 { ": " } else { ", " };
-                    write!(f, "{sign}{}", count.kind.of_nodes(count.nodes))?;
-                }
-                Ok(())
-            }
+                ..
+            } => refusal::nobody_fits(f, (*nodes as usize).max(refusals.len()), counts),
             Self::Paused { by, .. } => write!(f, "paused by {by}"),
             Self::Turned { .. } => {
                 f.write_str("held: the count went the other way within the stabilization window")

@@ -6,6 +6,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::id::NodeId;
 use crate::spec::Constraint;
 
 /// Why one node cannot take a replica.
@@ -57,6 +58,13 @@ pub enum Refusal {
         /// The port.
         port: u16,
     },
+    /// The data of a volume is on another node.
+    VolumeElsewhere {
+        /// As engines call it.
+        volume: String,
+        /// Where it is.
+        home: NodeId,
+    },
     /// The image is for another platform.
     Platform {
         /// Of the image.
@@ -64,6 +72,62 @@ pub enum Refusal {
         /// Of the node.
         found: String,
     },
+}
+
+/// That none of `all` nodes fits, and why, by kind.
+pub(crate) fn nobody_fits(
+    f: &mut fmt::Formatter<'_>,
+    all: usize,
+    counts: &[RefusalCount],
+) -> fmt::Result {
+    write!(f, "0 of {all} nodes fit")?;
+    for (n, count) in counts.iter().enumerate() {
+        let sign = if n == 0 { ": " } else { ", " };
+        write!(f, "{sign}{}", count.kind.of_nodes(count.nodes))?;
+    }
+    Ok(())
+}
+
+/// Why the node that has a volume's data takes no replica.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HomeRefusal {
+    /// As engines call it.
+    pub volume: String,
+    /// Its home.
+    pub node: NodeId,
+    /// What speaks against that.
+    pub why: Refusal,
+}
+
+impl fmt::Display for HomeRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { volume, node, why } = self;
+        write!(f, "its volume {volume} is on {node}, ")?;
+        match why {
+            Refusal::Draining | Refusal::Cordoned => {
+                let is = match why {
+                    Refusal::Draining => "drained",
+                    _ => "cordoned",
+                };
+                write!(
+                    f,
+                    "which is {is}: controllerctl node uncordon {node}; or, to begin with an empty \
+                     volume elsewhere: controllerctl volume rm {volume}"
+                )
+            }
+            Refusal::Away => write!(
+                f,
+                "which is not connected: it waits for that node; or, to give its data up: \
+                 controllerctl node rm {node} --force"
+            ),
+            Refusal::VolumeElsewhere { volume, home } => write!(
+                f,
+                "and its volume {volume} on {home}: no node has both; to give one up: \
+                 controllerctl volume rm"
+            ),
+            why => write!(f, "and that node takes none: {why}"),
+        }
+    }
 }
 
 /// How many nodes refuse for the same reason.
@@ -114,6 +178,7 @@ impl Refusal {
             (Self::MaxPerNode { max: a }, Self::MaxPerNode { max: b }) => a == b,
             (Self::HostPort { port: a, .. }, Self::HostPort { port: b, .. }) => a == b,
             (Self::Platform { wanted: a, .. }, Self::Platform { wanted: b, .. }) => a == b,
+            (Self::VolumeElsewhere { .. }, Self::VolumeElsewhere { .. }) => self == other,
             _ => std::mem::discriminant(self) == std::mem::discriminant(other),
         }
     }
@@ -150,6 +215,9 @@ impl Refusal {
             }
             Self::Ports => format!("{nodes} {lack} a free host port"),
             Self::HostPort { port } => format!("{nodes} {have} port {port} in use"),
+            Self::VolumeElsewhere { volume, home } => {
+                format!("{nodes} {lack} the data of volume {volume}, which is on {home}")
+            }
             Self::Platform { wanted, .. } => format!("{nodes} {are} not {wanted}"),
         }
     }
@@ -193,6 +261,9 @@ impl fmt::Display for Refusal {
             ),
             Self::Ports => f.write_str("no host port left in the range"),
             Self::HostPort { port } => write!(f, "host port {port} is in use"),
+            Self::VolumeElsewhere { volume, home } => {
+                write!(f, "the data of volume {volume} is on {home}")
+            }
             Self::Platform { wanted, found } => {
                 write!(f, "the image is for {wanted}, the node is {found}")
             }

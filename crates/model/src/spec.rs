@@ -142,6 +142,21 @@ impl ContainerSpec {
         }
     }
 
+    /// Its volumes whose data is on one node, as engines call them.
+    pub fn local_volumes(&self) -> impl Iterator<Item = &str> {
+        let local = self.mounts.iter().filter(|mount| mount.is_of_one_node());
+        local.map(|mount| mount.source.as_str())
+    }
+
+    /// The first of them that it may write to. None: two of it, side by side on the node, are no
+    /// harm to each other's data.
+    #[must_use]
+    pub fn written_volume(&self) -> Option<&str> {
+        let mut mounts = self.mounts.iter();
+        let written = mounts.find(|mount| mount.is_of_one_node() && !mount.read_only)?;
+        Some(&written.source)
+    }
+
     /// Hash of the canonical JSON form (BTreeMaps keep keys in order), first 16 bytes of SHA-256.
     #[must_use]
     pub fn template_id(&self) -> TemplateId {
@@ -515,5 +530,29 @@ impl ServiceSpec {
             back.failure_action = FailureAction::Pause;
         }
         back
+    }
+
+    /// How replicas are exchanged, or exchanged back: as the file says. Where it says nothing of
+    /// the order and a volume of one node is written to, one at a time stops first, so that never
+    /// two of them write to it at once.
+    #[must_use]
+    pub fn exchange(&self, back: bool) -> UpdateSpec {
+        let mut terms = match back {
+            true => self.rollback(),
+            false => self.update.clone(),
+        };
+        if terms.order == UpdateOrder::Auto && self.container.written_volume().is_some() {
+            terms.order = UpdateOrder::StopFirst;
+            terms.parallelism = 1;
+        }
+        terms
+    }
+
+    /// The volume of which no two replicas that follow each other may hold at once. None: there is
+    /// no such volume, or the file says that the next one starts first.
+    #[must_use]
+    pub fn sole_writer_of(&self) -> Option<&str> {
+        let volume = self.container.written_volume()?;
+        (self.update.order != UpdateOrder::StartFirst).then_some(volume)
     }
 }

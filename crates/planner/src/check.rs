@@ -17,6 +17,7 @@ use self::ledger::Ledger;
 use crate::{Outcome, PlanInput};
 
 mod each_node;
+mod homes;
 mod jobs;
 mod ledger;
 mod nodes;
@@ -97,6 +98,7 @@ impl Checker {
             let sick = replicas::go_their_way(&view, pair)?;
             services::keep_serving(&view, pair, sick)?;
             places::moves(&view, pair)?;
+            homes::hold(&view, pair)?;
             weights::stay_in_bounds(&view, pair)?;
             jobs::run_once(&view, pair)?;
         }

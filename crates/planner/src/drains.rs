@@ -7,6 +7,7 @@ use longshore_model::report::DrainReport;
 use longshore_model::{EventKind, Reason, ServiceKey};
 
 use crate::draft::Draft;
+use crate::homes;
 use crate::put_back::drain_deadline;
 
 /// May what is left on the row's node be stopped whatever is missing then?
@@ -20,7 +21,9 @@ pub(crate) fn is_forced(draft: &Draft<'_>, row: usize) -> bool {
     let over = |deadline_ms| {
         over(deadline_ms) || longshore_model::mutant::is(longshore_model::Mutant::ForcedAtOnce)
     };
-    order.is_some_and(|order| order.force && over(drain_deadline(&draft.input, &order)))
+    // What its data holds there moves nowhere: nothing is gained by waiting.
+    let held = || homes::holds(draft, row);
+    order.is_some_and(|order| order.force && (over(drain_deadline(&draft.input, &order)) || held()))
 }
 
 /// Reports the drains of all nodes, says what changed, and notes when their deadlines are due.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use longshore_model::memory::{Memory, ServiceMemory};
-use longshore_model::plan::{Replica, ServicePlan};
+use longshore_model::plan::{Homes, Replica, ServicePlan};
 use longshore_model::{NodeId, Plan, ReplicaId, ServiceKey, SharedMap};
 
 use crate::Outcome;
@@ -41,6 +41,7 @@ pub(crate) fn run(draft: &mut Draft<'_>) -> Outcome {
         && generations.is_none()
         && !routes_changed
         && draft.lost == current.lost
+        && same_homes(&draft.homes, &current.homes)
         && draft.next_replica == current.next_replica;
     let plan = if same {
         Arc::clone(current)
@@ -53,6 +54,7 @@ pub(crate) fn run(draft: &mut Draft<'_>) -> Outcome {
             generations: generations.unwrap_or_else(|| Arc::clone(&current.generations)),
             routes_generation,
             lost: std::mem::take(&mut draft.lost),
+            homes: Arc::clone(&draft.homes),
         })
     };
     crate::record::stamp(&mut draft.report.records, plan.version);
@@ -61,6 +63,11 @@ pub(crate) fn run(draft: &mut Draft<'_>) -> Outcome {
         memory,
         report: std::mem::take(&mut draft.report),
     }
+}
+
+/// Mostly the same ones.
+pub(crate) fn same_homes(a: &Arc<Homes>, b: &Arc<Homes>) -> bool {
+    Arc::ptr_eq(a, b) || a == b
 }
 
 /// What becomes of a service's entry.

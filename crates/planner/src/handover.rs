@@ -9,6 +9,7 @@ use longshore_model::{EventKind, TimeMs};
 
 use crate::cluster::contact_ms;
 use crate::draft::Draft;
+use crate::homes;
 
 /// Takes every leaving replica of `rows` as far as it may go now.
 pub(crate) fn run(draft: &mut Draft<'_>, rows: &[usize]) {
@@ -39,8 +40,10 @@ fn step(draft: &mut Draft<'_>, row: usize) -> bool {
     let (now_ms, traffic, stop) = (draft.input.now_ms, replica.traffic, replica.stop);
     let service = draft.rows[row].service;
     let lost = draft.on_lost_node(row);
+    // Only its node can say that it is gone.
+    let forgotten = lost && !homes::may_come_back(draft, row);
     if stop {
-        let gone = lost || is_gone(draft, row, leaving);
+        let gone = forgotten || is_gone(draft, row, leaving);
         if gone {
             draft.forget(row);
         }
@@ -71,7 +74,7 @@ fn step(draft: &mut Draft<'_>, row: usize) -> bool {
         return false;
     }
     say_drained(draft, row);
-    if lost {
+    if forgotten {
         draft.forget(row);
     } else {
         crate::record::drain(draft, row, late_ms);

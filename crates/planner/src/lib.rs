@@ -33,6 +33,7 @@ mod finish;
 mod gate;
 mod handover;
 mod health;
+mod homes;
 mod jobs;
 mod liveness;
 mod load;
@@ -125,6 +126,7 @@ pub fn plan_with(input: &PlanInput<'_>, cache: &mut Cache) -> Outcome {
     }
     put_back::run(&mut draft);
     health::run(&mut draft);
+    homes::run(&mut draft);
     // What was on its way out goes on first: its room may be needed.
     let leaving = handover::leaving(&draft);
     handover::run(&mut draft, &leaving);

@@ -10,7 +10,7 @@ use std::ops::Index;
 use std::sync::Arc;
 
 use longshore_model::plan::{PortBinding, Replica, Traffic};
-use longshore_model::reason::RefusalCount;
+use longshore_model::reason::{HomeRefusal, RefusalCount};
 use longshore_model::record::ShortLook;
 use longshore_model::spec::{
     ContainerSpec, ENGINE_LABELS, PlacementPolicy, ServiceSpec, ZONE_LABEL,
@@ -19,7 +19,7 @@ use longshore_model::{EventKind, Reason, ReplicaId, TemplateId};
 
 use crate::cluster::{NodeSlot, Sight};
 use crate::draft::{Condition, Draft, Now, Row, held, held_new};
-use crate::progress;
+use crate::{homes, progress};
 use filter::refusal;
 use sparse::Sparse;
 
@@ -84,6 +84,8 @@ struct Board<'s> {
     image_somewhere: bool,
     /// All nodes as they were before the first was placed, for the history.
     look: Option<notes::Look>,
+    /// Volumes hold its replicas where their data is.
+    is_pinned: bool,
 }
 
 /// Places up to `order.count` replicas; returns their rows. Where it stops short, the service
@@ -284,6 +286,7 @@ fn board<'s>(draft: &Draft<'_>, order: &Order<'s>) -> Option<Board<'s>> {
         image,
         image_somewhere,
         look: None,
+        is_pinned: homes::is_pinned(order.spec),
     })
 }
 
@@ -402,6 +405,7 @@ fn unplaceable(draft: &Draft<'_>, board: &Board<'_>) -> Reason {
         .collect();
     let refusals_max = draft.input.config.refusals_max;
     Reason::Unplaceable {
+        home: home_refusal(draft, board),
         counts: RefusalCount::of(refused.iter().map(|(_, refusal)| refusal), refusals_max),
         nodes: u32::try_from(refused.len()).unwrap_or(u32::MAX),
         refusals: refused
@@ -410,6 +414,18 @@ fn unplaceable(draft: &Draft<'_>, board: &Board<'_>) -> Reason {
             .map(|(id, refusal)| (id.clone(), refusal))
             .collect(),
     }
+}
+
+/// Why the node that has the data of its volume takes none.
+fn home_refusal(draft: &Draft<'_>, board: &Board<'_>) -> Option<Box<HomeRefusal>> {
+    let (volume, node) = homes::home(draft, &board.container).filter(|_| board.is_pinned)?;
+    let number = draft.cluster.number(node)?;
+    let why = refusal(&draft.cluster.nodes[number], board, number, draft)?;
+    Some(Box::new(HomeRefusal {
+        volume: volume.to_owned(),
+        node: node.clone(),
+        why,
+    }))
 }
 
 /// The lowest slot numbers that no staying replica has, highest first.
@@ -501,6 +517,9 @@ fn add(
     #[cfg(feature = "mutants")]
     if longshore_model::mutant::is(longshore_model::Mutant::ReplicaIdReused) {
         draft.next_replica = id.0;
+    }
+    if board.is_pinned {
+        homes::settle(draft, &board.container, number);
     }
     let revision = progress::revision(draft, order.service);
     let wants = held_new(&board.container, standby);

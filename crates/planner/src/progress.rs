@@ -45,10 +45,8 @@ pub(crate) fn of<'d>(draft: &'d Draft<'_>, service: usize) -> Option<&'d Rollout
 
 /// How replicas are exchanged now: as for an update, or as for the way back.
 pub(crate) fn update(draft: &Draft<'_>, service: usize, spec: &ServiceSpec) -> UpdateSpec {
-    match of(draft, service).map(|rollout| rollout.direction) {
-        Some(Direction::Back) => spec.rollback(),
-        _ => spec.update.clone(),
-    }
+    let direction = of(draft, service).map(|rollout| rollout.direction);
+    spec.exchange(direction == Some(Direction::Back))
 }
 
 /// It failed and waits for a person: the old template is what the service shall run meanwhile.

@@ -257,7 +257,8 @@ fn service_stay(draft: &Draft<'_>, service: usize, spec: &ServiceSpec) -> Option
         Some(Stay::OptedOut)
     } else if spec.placement.policy == PlacementPolicy::Binpack {
         Some(Stay::Binpack)
-    } else if spec.update.order == UpdateOrder::StopFirst {
+    } else if spec.exchange(false).order == UpdateOrder::StopFirst || crate::homes::is_pinned(spec)
+    {
         Some(Stay::StopFirst)
     } else if crate::rollout::runs(draft, service) {
         Some(Stay::RolloutRuns)

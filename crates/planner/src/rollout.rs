@@ -17,7 +17,7 @@ use crate::failures::{backs_off, failures, forgive, is_outdated};
 use crate::place::{self, Order, constraint_refusal};
 use crate::progress;
 use crate::verdict;
-use crate::{depends, health, jobs, reach, rebalance, warm};
+use crate::{depends, health, homes, jobs, reach, rebalance, warm};
 
 mod each_node;
 mod leaving;
@@ -95,7 +95,8 @@ fn sort(draft: &Draft<'_>, service: usize, spec: &ServiceSpec, terms: &Terms) ->
         };
         if let Some(leaving) = &replica.leaving {
             let replaced = leaving.reason.is_exchange() && !draft.on_lost_node(row);
-            sorted.waiting_gone += u32::from(terms.stop_first && replaced);
+            let writes = terms.sole_writer && homes::holds(draft, row);
+            sorted.waiting_gone += u32::from(writes || (terms.stop_first && replaced));
             continue;
         }
         if replica.rests() {
@@ -235,9 +236,11 @@ fn create(
         // What moves for another reason than its template goes as many at a time.
         false => outdated.min(more) + (replaced - outdated).min(terms.batch(target)),
     };
-    let surge = target
-        .saturating_sub(keep)
-        .min(others + cut_off_now + replaced_now);
+    let surge = match terms.sole_writer {
+        true => 0,
+        false => others + cut_off_now + replaced_now,
+    };
+    let surge = surge.min(target.saturating_sub(keep));
     let missing = target.saturating_add(surge).saturating_sub(there);
     // Beside the old ones that a gate keeps, all of the batch.
     let batch = match terms.gated && !terms.stop_first && !terms.stopped {
@@ -360,9 +363,8 @@ fn give(draft: &mut Draft<'_>, service: usize, sorted: &mut Sorted, terms: &Term
         let floor_holds = !may_serve(draft, row) || serving - u32::from(serves) >= floor;
         let swapping = sorted.waiting_gone + (keep - ready);
         let outdated = is_outdated(draft, service, row);
-        let stop_first = terms.stop_first
-            && reason == LeaveReason::Replaced
-            && !terms.stopped
+        let held = !followed && homes::holds(draft, row);
+        let stop_first = terms.swaps(&reason, followed)
             && !(resting && swapping > 0)
             && swapping < terms.batch(target)
             && (!outdated || exchanged < terms.allowed);
@@ -396,7 +398,7 @@ fn give(draft: &mut Draft<'_>, service: usize, sorted: &mut Sorted, terms: &Term
             exchanged += u32::from(stop_first && !replaced);
         } else {
             let due = stop_first && serving - u32::from(serves) >= terms.floor_for(target, true);
-            places.miss(draft, row, due && !followed);
+            places.miss(draft, row, due && !followed, held);
             stay.push((row, reason));
         }
     }

@@ -61,7 +61,9 @@ fn template(draft: &Draft<'_>, service: usize) -> Option<TemplateId> {
     old.or_else(wanted)
 }
 
+/// A standby has run once, so that it would write to the volume of the one that serves.
 fn wanted(spec: Option<&ServiceSpec>) -> u32 {
+    let spec = spec.filter(|spec| spec.sole_writer_of().is_none());
     let autoscale = spec.and_then(|spec| spec.autoscale.as_ref());
     autoscale.map_or(0, |autoscale| {
         autoscale.warm.min(AutoscaleSpec::REPLICAS_MAX)

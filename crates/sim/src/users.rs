@@ -217,6 +217,7 @@ impl World {
             joined_ms: 0,
             note: None,
             drain: None,
+            removed_volumes: std::collections::BTreeMap::new(),
         };
         self.change(
             |desired| {

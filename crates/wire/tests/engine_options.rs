@@ -20,6 +20,7 @@ fn container() -> ContainerSpec {
                 driver: Some("local".into()),
                 driver_opts: BTreeMap::from([("type".into(), "nfs".into())]),
                 labels: BTreeMap::from([("team".into(), "web".into())]),
+                shared: true,
             },
         }],
         engine: engine(),

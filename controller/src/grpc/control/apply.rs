@@ -85,6 +85,17 @@ fn check(spec: &ServiceSpec, policy: &Policy) -> Result<(), Status> {
             "{most} replicas; at most {REPLICAS_MAX} are allowed"
         ));
     }
+    let scales = spec
+        .autoscale
+        .as_ref()
+        .is_some_and(|scaling| scaling.max > 1);
+    if let Some(volume) = spec.container.local_volumes().next().filter(|_| scales) {
+        return invalid(format!(
+            "volume {volume} is on one node, where all replicas would run; say x-shared: true of \
+             the volume if its data is the same on every node, give it driver_opts of type nfs, or \
+             max: 1 in x-autoscale"
+        ));
+    }
     // The client checks the same with positions; this one may be anything.
     let routed = !spec.routes.is_empty();
     let faults = spec.autoscale.as_ref();

@@ -44,6 +44,7 @@ pub(super) fn warnings(
         if old.is_some_and(|old| old.container != spec.container) {
             let key = ServiceKey::new(name.clone(), service.clone());
             let gap = gap(&view, &desired, &key, spec);
+            let gap = gap.or_else(|| order(spec));
             lines.extend(gap.map(|gap| format!("{service}: {gap}")));
         }
     }
@@ -134,6 +135,21 @@ pub(super) fn cpus(milli: u64) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
+/// What a volume of one node makes of the order in which replicas are exchanged.
+fn order(spec: &ServiceSpec) -> Option<String> {
+    let volume = spec.container.written_volume()?;
+    match spec.update.order {
+        UpdateOrder::StartFirst => Some(format!(
+            "order: start-first: while one replica follows another, both write to volume {volume}"
+        )),
+        UpdateOrder::Auto => Some(format!(
+            "stop-first, one at a time: the data of volume {volume} is written by one replica at a \
+             time"
+        )),
+        UpdateOrder::StopFirst => None,
+    }
+}
+
 /// That nobody serves while the replicas of a service are exchanged, and why; none: somebody does,
 /// or there is nobody to begin with.
 pub(super) fn gap(
@@ -148,9 +164,23 @@ pub(super) fn gap(
     if spec.job.is_some() || target == 0 || there.filter(|r| r.leaving.is_none()).count() == 0 {
         return None;
     }
-    let (why, way_out) = match spec.update.order {
+    let update = spec.exchange(false);
+    let by_volume = spec.sole_writer_of();
+    let by_volume = by_volume.filter(|_| spec.update.order == UpdateOrder::Auto);
+    let writers;
+    let (why, way_out) = match update.order {
         UpdateOrder::StartFirst => return None,
-        UpdateOrder::StopFirst if spec.update.batch(target) < target => return None,
+        UpdateOrder::StopFirst if update.batch(target) < target => return None,
+        UpdateOrder::StopFirst if by_volume.is_some() => {
+            let volume = by_volume.unwrap_or_default();
+            writers = format!(
+                "stop-first: the data of volume {volume} is written by one replica at a time"
+            );
+            (
+                writers.as_str(),
+                "order: start-first, where two may write at once,",
+            )
+        }
         UpdateOrder::StopFirst => ("order: stop-first", "order: start-first"),
         // Stops first only for want of room, one at a time.
         UpdateOrder::Auto if target > 1 => return None,

@@ -10,7 +10,7 @@ use prost::Message;
 use tokio::time::timeout;
 use tonic::Status;
 
-use super::find;
+use super::{find, nodes};
 use crate::cluster::Cluster;
 use crate::fleet::StreamEvent;
 
@@ -75,10 +75,12 @@ pub(super) async fn remove_volume(
     let node = find::node(&cluster.desired(), &request.node)?;
     let name = request.name;
     tracing::info!(by, %node, volume = name, "removing a volume");
+    let volume = name.clone();
     let stream = agent::RemoveVolumeStream { name };
     let kind = agent::open_stream::Kind::RemoveVolume(stream);
     let refused = |why| Status::failed_precondition(format!("{node}: {why}"));
     ask(cluster, &node, kind).await.map_err(refused)?;
+    nodes::volume_removed(cluster, &node, &volume).map_err(|refusal| refusal.0)?;
     Ok(pb::RemoveVolumeResponse {})
 }
 

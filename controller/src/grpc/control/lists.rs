@@ -19,6 +19,7 @@ use tonic::Status;
 
 use super::certificates::Scene;
 use super::find::{self, Target};
+use super::held;
 use super::jobs;
 use super::nodes::availability_word;
 use crate::cluster::{Cluster, View};
@@ -183,6 +184,7 @@ pub(super) fn nodes(cluster: &Cluster) -> Vec<pb::Node> {
         observed: &observed,
         now_ms,
     };
+    let held = held::by_node(&view.plan, &desired);
     desired
         .nodes
         .values()
@@ -238,6 +240,10 @@ pub(super) fn nodes(cluster: &Cluster) -> Vec<pb::Node> {
                 problems: seen.problems.to_vec(),
                 advice: advice(seen),
                 images_ahead: images_ahead(cluster, &node.id, scene),
+                held: held
+                    .get(&node.id)
+                    .map_or_else(Vec::new, |held| held.lines.clone()),
+                held_replicas: held.get(&node.id).map_or(0, |held| held.replicas),
             }
         })
         .collect()

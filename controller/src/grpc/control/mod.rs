@@ -15,6 +15,7 @@ pub(super) mod external;
 mod files;
 mod find;
 mod forecast;
+mod held;
 mod images;
 mod jobs;
 mod leavers;

@@ -1,7 +1,7 @@
 //! What operators want of nodes.
 
 use longshore_model::node::{AvailabilityNote, DrainOrder};
-use longshore_model::{Availability, Event, EventKind, Node, NodeId};
+use longshore_model::{Availability, Event, EventKind, Node, NodeId, Plan};
 use longshore_proto::control::v1 as pb;
 use tonic::Status;
 
@@ -10,6 +10,8 @@ use crate::cluster::{ChangeError, Cluster, Ledger};
 use crate::grpc::Refusal;
 use crate::store::{NodeRecord, StoredEvent};
 
+/// Most volumes that an error names.
+const VOLUMES_SHOWN: usize = 5;
 const LABELS_MAX: usize = 64;
 const MESSAGE_CHARS_MAX: usize = 200;
 /// Longest deadline of a drain: a week.
@@ -135,6 +137,27 @@ pub(super) fn set_labels(
     })
 }
 
+/// A volume was removed there: if that was its home, it has none any more.
+pub(super) fn volume_removed(cluster: &Cluster, id: &NodeId, volume: &str) -> Result<(), Refusal> {
+    let at_ms = cluster.now_ms();
+    cluster.change(|ledger, desired| {
+        let plan = &cluster.view().plan;
+        let is_home = plan.homes.get(volume).is_some_and(|home| home.node == *id);
+        let Some(node) = desired.nodes.get_mut(id).filter(|_| is_home) else {
+            return Ok(((), Vec::new()));
+        };
+        node.volume_removed(volume.to_owned(), at_ms);
+        let events = put(ledger, node, &[])?;
+        Ok(((), events))
+    })
+}
+
+/// Volumes whose data is on the node.
+fn volumes_there(plan: &Plan, id: &NodeId) -> Vec<String> {
+    let homes = plan.homes.iter().filter(|(_, home)| home.node == *id);
+    homes.map(|(name, _)| name.clone()).collect()
+}
+
 /// Removes a node: its certificates are refused from then on, its session is cut at once.
 pub(super) fn remove(
     cluster: &Cluster,
@@ -154,6 +177,22 @@ pub(super) fn remove(
             return Err(Status::failed_precondition(format!(
                 "{id} has {held} replicas; drain it first (controllerctl node drain {id}), or \
                  remove it with --force if it is gone for good"
+            ))
+            .into());
+        }
+        let volumes = volumes_there(&cluster.view().plan, &id);
+        if !volumes.is_empty() && !request.force {
+            let shown = volumes.iter().take(VOLUMES_SHOWN).cloned();
+            let shown: Vec<String> = shown.collect();
+            let more = match volumes.len().saturating_sub(VOLUMES_SHOWN) {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            return Err(Status::failed_precondition(format!(
+                "{id} has the data of {}{more}, and no other node has it; remove what may go \
+                 (controllerctl volume rm VOLUME), or remove the node with --force: then services \
+                 begin with empty volumes elsewhere",
+                shown.join(", ")
             ))
             .into());
         }

@@ -7,7 +7,7 @@ use longshore_model::job::with_runs;
 use longshore_model::plan::{Plan, ServicePlan, Traffic};
 use longshore_model::report::ServiceReport;
 use longshore_model::rollout::{Direction, Phase, RolloutControl, Said, Trouble};
-use longshore_model::spec::FailureAction;
+use longshore_model::spec::{FailureAction, UpdateOrder, UpdateSpec};
 use longshore_model::{
     App, Desired, Event, EventKind, Observed, Reason, ServiceKey, ServiceName, ServiceSpec,
 };
@@ -111,6 +111,19 @@ fn say_place(out: &mut pb::Rollout, report: &ServiceReport) {
     }
 }
 
+/// Which replica goes first, and why where the file does not say so.
+fn order(spec: &ServiceSpec, update: &UpdateSpec, no_room: bool) -> &'static str {
+    let asked = spec.update.order;
+    match update.order {
+        UpdateOrder::StopFirst if asked == UpdateOrder::Auto => {
+            "stop-first: volume data is written by one replica at a time"
+        }
+        UpdateOrder::StopFirst => "stop-first",
+        UpdateOrder::Auto if no_room => "stop-first: no node has room for one more",
+        UpdateOrder::Auto | UpdateOrder::StartFirst => "start-first",
+    }
+}
+
 fn fill(out: &mut pb::Rollout, service: &ServicePlan, spec: Option<&Arc<ServiceSpec>>) {
     let Some(rollout) = &service.rollout else {
         return;
@@ -127,10 +140,8 @@ fn fill(out: &mut pb::Rollout, service: &ServicePlan, spec: Option<&Arc<ServiceS
         out.held_by.clone_from(by);
     }
     if let Some(spec) = spec {
-        let update = match rollout.direction {
-            Direction::Forward => spec.update.clone(),
-            Direction::Back => spec.rollback(),
-        };
+        let update = spec.exchange(rollout.direction == Direction::Back);
+        out.order = order(spec, &update, rollout.stop_first).into();
         out.tolerated = update.tolerated(service.target);
         out.failure_action = match update.failure_action {
             FailureAction::Pause => "pause",

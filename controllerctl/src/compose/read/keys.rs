@@ -51,6 +51,7 @@ const EXTENSIONS: Reasons = &[
     ("x-haproxy", "services.NAME"),
     ("x-policy", "services.NAME.deploy.placement"),
     ("x-rebalance", "services.NAME.deploy.placement"),
+    ("x-shared", "volumes.NAME"),
 ];
 
 /// What an extension of ours belongs to.

@@ -1,6 +1,6 @@
 //! One entry of `services`.
 
-use longshore_model::spec::{ContainerSpec, ModeFault, Mount, Probe, RouteMode, ServiceMode};
+use longshore_model::spec::{ContainerSpec, ModeFault, Probe, RouteMode, ServiceMode};
 use longshore_model::{ServiceSpec, image};
 use longshore_wire::{service_spec_from_pb, service_spec_to_pb};
 
@@ -67,7 +67,8 @@ pub(super) fn read<'a>(
     }
     fields.finish(p, keys::SERVICE);
     let (replicas, most) = counts(item, &deploy, autoscale.as_ref(), p);
-    one_only(item, &spec, most, p);
+    let scales = autoscale.as_ref().is_some_and(|scaling| scaling.max > 1);
+    one_only(item, &spec, (most, scales), p);
     named(container_name, most, p);
     let spec = ServiceSpec {
         container: spec,
@@ -317,18 +318,27 @@ impl Most {
 }
 
 /// Options that can hold for one replica only.
-fn one_only(item: &Item<'_>, spec: &ContainerSpec, most: Most, p: &mut Problems) {
+fn one_only(item: &Item<'_>, spec: &ContainerSpec, (most, scales): (Most, bool), p: &mut Problems) {
     if let Some(several) = most.several().filter(|_| spec.hostname.is_some()) {
         let message = format!("hostname cannot be the same {several}");
         item.invalid_help(p, message, "drop hostname: each replica has its own name");
     }
-    let is_local = spec.mounts.iter().any(Mount::is_of_one_node);
     // With one on each node, a volume on each node is what is meant.
-    if matches!(most, Most::Count(2..)) && is_local {
-        let message = "a named volume is local to its node: replicas on other nodes see another, \
-                       empty one";
+    let (Most::Count(most @ 2..), Some(volume)) = (most, spec.local_volumes().next()) else {
+        return;
+    };
+    let ways_out = "say x-shared: true of the volume if its data is the same on every node, or give \
+                    it driver_opts of type nfs";
+    if scales {
+        let message = format!(
+            "volume {volume} is on one node, where all replicas would run: nothing to scale over"
+        );
+        item.at("x-autoscale")
+            .invalid_help(p, message, format!("{ways_out}, or max: 1"));
+    } else {
+        let message = format!("all {most} replicas run where the data of volume {volume} is");
         p.warn("volume_local", item.key, &item.path, message)
-            .help("pin the service: deploy.placement.constraints: [node.hostname == NAME]")
+            .help(ways_out)
             .file();
     }
 }

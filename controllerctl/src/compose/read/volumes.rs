@@ -62,7 +62,11 @@ pub(super) fn top(
             }
             if external.is_some_and(|i| i.is_map() || i.boolean(p).unwrap_or(false)) {
                 engine_name.clone_from(&key.name);
-                if options != MountOptions::default() {
+                let made = MountOptions {
+                    shared: false,
+                    ..options.clone()
+                };
+                if made != MountOptions::default() {
                     item.invalid_help(
                         p,
                         "is external, so it is there already and nothing makes it",
@@ -129,6 +133,9 @@ fn top_options(fields: &mut Fields<'_>, p: &mut Problems) -> MountOptions {
             entry.invalid_help(p, message, "it has: type, device, o and size");
         }
         options.driver_opts.insert(name, value.unwrap_or_default());
+    }
+    if let Some(item) = fields.take("x-shared") {
+        options.shared = item.boolean(p).unwrap_or(false);
     }
     for (name, (value, entry)) in few(fields.take("labels"), false, p) {
         if name.starts_with("longshore.") {

@@ -31,6 +31,9 @@ pub struct NodeFacts {
     /// Its operating system and architecture, where the image is for a certain platform.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform: Option<(String, String)>,
+    /// The first volume whose data is elsewhere, and where.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub elsewhere: Option<(String, NodeId)>,
     /// Replicas of the service there, of those that stay.
     pub of_service: u32,
     /// CPU, thousandths of a core.
@@ -59,7 +62,13 @@ impl NodeFacts {
         let refused = self.state_refusal();
         let refused = refused.or_else(|| self.constraint_refusal(&asked.constraints));
         let refused = refused.or_else(|| self.platform_refusal(asked));
+        let refused = refused.or_else(|| self.volume_refusal());
         refused.or_else(|| self.room_refusal(asked))
+    }
+
+    fn volume_refusal(&self) -> Option<Refusal> {
+        let (volume, home) = self.elsewhere.clone()?;
+        Some(Refusal::VolumeElsewhere { volume, home })
     }
 
     fn state_refusal(&self) -> Option<Refusal> {

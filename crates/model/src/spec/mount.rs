@@ -48,6 +48,9 @@ pub struct MountOptions {
     /// Labels of the volume.
     #[serde(skip_serializing_if = "is_default")]
     pub labels: BTreeMap<String, String>,
+    /// Of a volume: somebody else sees to it that its data is the same on every node (`x-shared`).
+    #[serde(skip_serializing_if = "is_default")]
+    pub shared: bool,
 }
 
 impl MountOptions {
@@ -101,9 +104,11 @@ impl Mount {
     }
 
     /// Do replicas on different nodes see different data? Those of a file server or of a driver
-    /// of one's own are taken to be the same everywhere.
+    /// of one's own are taken to be the same everywhere, and what is in memory is no data.
     #[must_use]
     pub fn is_of_one_node(&self) -> bool {
-        !self.bind && self.options.is_local() && !SHARED.contains(&self.options.kind())
+        let kind = self.options.kind();
+        let elsewhere = SHARED.contains(&kind) || kind == "tmpfs" || self.options.shared;
+        !self.bind && self.options.is_local() && !elsewhere
     }
 }

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
+use longshore_model::ServiceSpec;
 use longshore_model::observe::CheckState;
 use longshore_model::plan::{Move, Replica, Traffic};
 use longshore_model::reason::LeaveReason;
 
 use super::services::counts_as_serving;
 use super::{Pair, Verdict, View, demand};
-use crate::PlanInput;
 
 /// Standbys serve nobody, nothing becomes one, and one that goes on is proven anew.
 pub(super) fn standby(view: &View<'_>, was: Option<&Arc<Replica>>, now: &Replica) -> Verdict {
@@ -59,7 +59,12 @@ pub(super) fn is_shut_out(view: &View<'_>, pair: &Pair<'_>, replica: &Replica) -
 }
 
 /// Those that leave because their node's drain was to be forced at its deadline, which has passed.
-pub(super) fn forced(input: &PlanInput<'_>, given: &[&Replica]) -> Result<usize, super::Violation> {
+pub(super) fn forced(
+    view: &View<'_>,
+    spec: &ServiceSpec,
+    given: &[&Replica],
+) -> Result<usize, super::Violation> {
+    let input = view.input;
     let forced = given.iter().filter(|replica| is_forced(replica));
     for replica in forced.clone() {
         let node = input.desired.nodes.get(&replica.node);
@@ -73,7 +78,9 @@ pub(super) fn forced(input: &PlanInput<'_>, given: &[&Replica]) -> Result<usize,
                 order.since_ms
             };
             let within_ms = order.deadline_ms.saturating_sub(order.since_ms);
-            order.force && input.now_ms >= begun_ms.saturating_add(within_ms)
+            // What its data holds there has nowhere to go.
+            let held = super::homes::is_home(view, spec, &replica.node);
+            order.force && (held || input.now_ms >= begun_ms.saturating_add(within_ms))
         });
         demand(may, 3, || {
             format!("{} is forced out without an order", replica.id)

@@ -115,7 +115,7 @@ fn changes_keep_serving(view: &View<'_>, pair: &Pair<'_>) -> Verdict {
     let after = replicas()
         .filter(|r| counts_as_serving(view, pair, r, true))
         .count();
-    let forced = places::forced(view.input, &given)?;
+    let forced = places::forced(view, spec, &given)?;
     let needed = terms.least_serving(target);
     demand(!gave_serving || after + forced >= needed, 3, || {
         format!("{key}: {after} serve after the change, {needed} must")

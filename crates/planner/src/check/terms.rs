@@ -25,6 +25,8 @@ pub(super) struct Terms {
     update: UpdateSpec,
     /// A replacement must be there before anything is given up.
     pub(super) starts_first: bool,
+    /// No two replicas in a row may write to its volume at once.
+    pub(super) sole_writer: bool,
     /// One at a time, because there is no room for one more.
     forced: bool,
     /// Where nodes can be full and old ones stop first, more may not fit than there are, those that
@@ -36,10 +38,15 @@ impl Terms {
     pub(super) fn of(pair: &Pair<'_>, spec: &ServiceSpec) -> Self {
         let rollout = pair.new.and_then(|plan| plan.rollout.as_ref());
         let back = rollout.is_some_and(|rollout| rollout.direction == Direction::Back);
-        let update = match back {
+        let mut update = match back {
             true => spec.rollback(),
             false => spec.update.clone(),
         };
+        let mut mounts = spec.container.mounts.iter();
+        let writes = mounts.any(|mount| mount.is_of_one_node() && !mount.read_only);
+        if writes && update.order == UpdateOrder::Auto {
+            (update.order, update.parallelism) = (UpdateOrder::StopFirst, 1);
+        }
         // Nothing but these two can be in the way of one more replica.
         let tight = spec.placement.max_per_node > 0 || !spec.container.fixed_ports.is_empty();
         let forced = update.order == UpdateOrder::Auto
@@ -48,6 +55,7 @@ impl Terms {
         let starts_first = update.order != UpdateOrder::StopFirst && !forced;
         Self {
             starts_first,
+            sole_writer: writes && update.order == UpdateOrder::StopFirst,
             update,
             forced,
             fit: match tight && !starts_first {

@@ -35,6 +35,7 @@ fn differs(view: &View<'_>, old: &Plan, new: &Plan) -> bool {
     old.next_replica != new.next_replica
         || old.routes_generation != new.routes_generation
         || old.lost != new.lost
+        || old.homes != new.homes
         || !Arc::ptr_eq(&old.generations, &new.generations) && old.generations != new.generations
         || view.changed().any(|pair| pair.old != pair.new)
 }

@@ -64,6 +64,7 @@ pub(crate) fn say_no_room(draft: &mut Draft<'_>, service: usize, refused: &[(usi
         (draft.cluster.nodes[*number].id.clone(), why.clone())
     };
     let reason = Reason::Unplaceable {
+        home: None,
         refusals: refused.iter().take(most).map(named).collect(),
         counts: RefusalCount::of(refused.iter().map(|(_, why)| why), most),
         nodes: u32::try_from(refused.len()).unwrap_or(u32::MAX),

@@ -1,5 +1,6 @@
 //! Filters: which nodes cannot take a replica, and why.
 
+use longshore_model::NodeId;
 use longshore_model::node::Availability;
 use longshore_model::reason::Refusal;
 use longshore_model::record::NodeFacts;
@@ -9,6 +10,7 @@ use longshore_model::spec::{Constraint, ContainerSpec, NodeAttribute, PlacementS
 use super::Board;
 use crate::cluster::{Held, NodeSlot};
 use crate::draft::Draft;
+use crate::homes;
 
 /// Why the node cannot take one more replica, if it cannot.
 pub(super) fn refusal(
@@ -18,10 +20,23 @@ pub(super) fn refusal(
     draft: &Draft<'_>,
 ) -> Option<Refusal> {
     let refused = fit_refusal(slot, board.placement, &board.container);
+    let refused = refused.or_else(|| {
+        let (volume, home) = elsewhere(board, number, draft)?;
+        Some(Refusal::VolumeElsewhere { volume, home })
+    });
     refused.or_else(|| room_refusal(slot, board, number, draft))
 }
 
-/// The same, whatever room there is: is the node fit for work, do the constraints hold there,
+/// The first volume whose data is on another node, and on which.
+fn elsewhere(board: &Board<'_>, number: usize, draft: &Draft<'_>) -> Option<(String, NodeId)> {
+    let found = board
+        .is_pinned
+        .then(|| homes::elsewhere(draft, &board.container, number));
+    let (volume, home) = found.flatten()?;
+    Some((volume.to_owned(), home.clone()))
+}
+
+/// The same, whatever room and data there is: is the node fit for work, do the constraints hold there,
 /// and does the image run there? That stays so during a run.
 pub(crate) fn fit_refusal(
     slot: &NodeSlot<'_>,
@@ -183,6 +198,7 @@ pub(super) fn facts(
         seen: slot.seen.is_some(),
         found: found.collect(),
         platform: platform.map(|has| (has.os.clone(), has.arch.clone())),
+        elsewhere: elsewhere(board, number, draft),
         of_service: board.of_service[number],
         cpu_milli: held.cpu_milli,
         cpu_reserved_milli: held.cpu_reserved_milli,

@@ -116,7 +116,9 @@ impl Pools {
 
 /// Places as many replicas of the order as the pools can; none if they do not fit it.
 pub(super) fn place(draft: &mut Draft<'_>, order: &Order<'_>, board: &mut Board<'_>) -> Vec<usize> {
-    if board.placement.policy != PlacementPolicy::Spread || !board.labels.is_empty() {
+    let spreads = board.placement.policy == PlacementPolicy::Spread && board.labels.is_empty();
+    // What a volume holds goes to one node, or holds the next one once it is placed.
+    if !spreads || board.is_pinned {
         return Vec::new();
     }
     let Some(at) = pool(draft, board) else {

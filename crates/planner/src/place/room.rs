@@ -5,9 +5,8 @@ use longshore_model::plan::PortBinding;
 use longshore_model::{Availability, ServiceSpec};
 
 use super::filter::constraint_refusal;
-use crate::cluster::NodeSlot;
 use crate::draft::Draft;
-use crate::warm;
+use crate::{homes, warm};
 
 /// Can a node be full for this service alone?
 pub(crate) fn is_tight(spec: &ServiceSpec) -> bool {
@@ -35,8 +34,16 @@ pub(crate) fn must_stop_first(draft: &Draft<'_>, service: usize) -> bool {
 }
 
 /// Would the node take a replica of the service, were there room on it?
-pub(crate) fn would_take(slot: &NodeSlot<'_>, spec: &ServiceSpec) -> bool {
-    slot.takes() && constraint_refusal(slot, &spec.placement.constraints).is_none()
+pub(crate) fn would_take(draft: &Draft<'_>, number: usize, spec: &ServiceSpec) -> bool {
+    let slot = &draft.cluster.nodes[number];
+    slot.takes()
+        && constraint_refusal(slot, &spec.placement.constraints).is_none()
+        && has_data(draft, number, spec)
+}
+
+/// Is no volume of the service held by another node?
+fn has_data(draft: &Draft<'_>, number: usize, spec: &ServiceSpec) -> bool {
+    !homes::is_pinned(spec) || homes::elsewhere(draft, &spec.container, number).is_none()
 }
 
 /// So many more replicas of the service its nodes could hold beside those it has, as far as
@@ -62,10 +69,10 @@ pub(crate) fn places(
         soon_free[number] |= goes && replica.ports.iter().any(holds);
     }
     let each = per_node(spec);
-    let nodes = draft.cluster.nodes.iter().zip(&draft.cluster.held);
+    let nodes = draft.cluster.held.iter();
     let nodes = nodes.zip(here.iter().zip(soon_free)).enumerate();
-    let taking = nodes.filter(|(_, ((slot, _), _))| would_take(slot, spec));
-    let places = taking.map(|(number, ((_, held), (here, soon_free)))| {
+    let taking = nodes.filter(|(number, _)| would_take(draft, *number, spec));
+    let places = taking.map(|(number, (held, (here, soon_free)))| {
         let free = soon_free || fixed.values().all(|port| !held.holds(*port));
         match (free && open(number), max) {
             (false, _) => 0,
@@ -151,12 +158,14 @@ pub(crate) fn fit(draft: &Draft<'_>, service: usize) -> u32 {
     }
     let each = per_node(spec);
     let nodes = draft.cluster.nodes.iter().zip(&draft.cluster.held);
-    let fitting = nodes.zip(ours).map(|((slot, held), ours)| {
+    let fitting = nodes.zip(ours).enumerate();
+    let fitting = fitting.map(|(number, ((slot, held), ours))| {
         let open = |port: &u16| !held.holds(*port) && !slot.taken_by_stranger(*port);
         let takes = ours.is_some()
             || slot.node.roles.worker
                 && slot.node.availability == Availability::Active
                 && constraint_refusal(slot, &spec.placement.constraints).is_none()
+                && has_data(draft, number, spec)
                 && fixed.values().all(open);
         match takes {
             true => each.max(ours.unwrap_or(0)),

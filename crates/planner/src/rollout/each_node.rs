@@ -226,7 +226,10 @@ fn fill(
     let mut empty = seats.open(draft);
     empty.retain(|number| {
         let seat = seats.by_node.get(number);
-        seat.is_none_or(|seat| seat.staying.is_empty() && !(terms.stop_first && seat.exchanging))
+        seat.is_none_or(|seat| {
+            let waits = terms.stop_first && seat.exchanging || terms.sole_writer && seat.leaving;
+            seat.staying.is_empty() && !waits
+        })
     });
     if empty.is_empty() || depends::waits(draft, service) {
         return Vec::new();

@@ -33,9 +33,9 @@ impl Places {
     }
 
     /// The row's replica stays, `for_want` of a place only? One that is not due yet wants none yet:
-    /// others may take it until then.
-    pub(super) fn miss(&mut self, draft: &Draft<'_>, row: usize, for_want: bool) {
-        if for_want && Self::takes(draft, row) {
+    /// others may take it until then. One that is `held` where it is by its data has no other.
+    pub(super) fn miss(&mut self, draft: &Draft<'_>, row: usize, for_want: bool, held: bool) {
+        if held || (for_want && Self::takes(draft, row)) {
             self.short.get_or_insert(row);
         }
     }
@@ -79,8 +79,7 @@ impl Places {
     fn takes(draft: &Draft<'_>, row: usize) -> bool {
         let seen = &draft.rows[row];
         let spec = draft.services[seen.service].spec;
-        let node = seen.node.map(|number| &draft.cluster.nodes[number]);
-        spec.zip(node)
-            .is_some_and(|(spec, node)| would_take(node, spec))
+        spec.zip(seen.node)
+            .is_some_and(|(spec, number)| would_take(draft, number, spec))
     }
 }

@@ -1,6 +1,7 @@
 //! What a rollout allows for now.
 
 use longshore_model::ServiceSpec;
+use longshore_model::reason::LeaveReason;
 use longshore_model::rollout::Phase;
 use longshore_model::spec::{UpdateOrder, UpdateSpec};
 
@@ -18,6 +19,8 @@ pub(super) struct Terms {
     pub(super) passed: u32,
     /// Old ones stop before new ones start.
     pub(super) stop_first: bool,
+    /// No two that follow each other may write to its volume at once.
+    pub(super) sole_writer: bool,
     /// Old ones stay beside their successors until the batch has passed.
     pub(super) gated: bool,
     /// It failed: the old template is what the service shall run.
@@ -55,6 +58,8 @@ impl Terms {
             },
             passed: rollout.map_or(u32::MAX, |rollout| rollout.passed),
             stop_first,
+            sole_writer: update.order == UpdateOrder::StopFirst
+                && spec.container.written_volume().is_some(),
             gated: spec.gate.is_some() && going.is_some_and(|rollout| rollout.from.is_some()),
             stopped,
             held,
@@ -64,6 +69,16 @@ impl Terms {
             },
             update,
         }
+    }
+
+    /// Does one that is to be replaced for this reason stop first? Of a volume's sole writers
+    /// whatever has a place to come back to.
+    pub(super) fn swaps(&self, reason: &LeaveReason, followed: bool) -> bool {
+        self.stop_first
+            && match reason {
+                LeaveReason::Replaced => !self.stopped,
+                _ => self.sole_writer && followed,
+            }
     }
 
     /// Replicas exchanged at a time.

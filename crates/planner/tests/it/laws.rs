@@ -9,7 +9,7 @@ use longshore_model::depends::Until;
 use longshore_model::plan::ScaleChange;
 use longshore_model::reason::ScaleCause;
 use longshore_model::spec::{
-    JobSpec, PlacementPolicy, Resources, ServiceMode, UpdateOrder, Weights,
+    JobSpec, Mount, PlacementPolicy, Resources, ServiceMode, UpdateOrder, Weights,
 };
 use longshore_model::*;
 use longshore_planner::RebalanceMode;
@@ -106,6 +106,15 @@ fn shaped(service: usize, image: u8, replicas: u32, shape: u8) -> ServiceSpec {
     }
     if bit(6) {
         spec.placement.policy = PlacementPolicy::Binpack;
+    }
+    // One volume of two services: both are where its data is.
+    if service > 0 && bit(2) && bit(3) {
+        spec.container.mounts.push(Mount {
+            source: "shop_data".into(),
+            target: "/data".into(),
+            read_only: bit(7),
+            ..Mount::default()
+        });
     }
     if bit(7) {
         spec.placement.spread_labels.push("zone".into());

@@ -15,6 +15,7 @@ mod endings;
 mod facts;
 mod filters;
 mod found;
+mod homes;
 mod hostile;
 mod jobs;
 mod laws;

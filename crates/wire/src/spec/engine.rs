@@ -116,6 +116,7 @@ pub(super) fn mount_to(mount: &Mount) -> pb::Mount {
         driver: o.driver.clone(),
         driver_opts: o.driver_opts.clone().into_iter().collect(),
         labels: o.labels.clone().into_iter().collect(),
+        shared: o.shared,
     });
     pb::Mount {
         source: mount.source.clone(),
@@ -156,5 +157,6 @@ fn mount_options_from(o: pb::MountOptions) -> Result<MountOptions, WireError> {
         driver: o.driver,
         driver_opts: map_bounded("mounts.driver_opts", MOUNT_ENTRIES_MAX, o.driver_opts)?,
         labels: map_bounded("mounts.labels", MOUNT_ENTRIES_MAX, o.labels)?,
+        shared: o.shared,
     })
 }

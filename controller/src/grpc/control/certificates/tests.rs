@@ -33,6 +33,7 @@ fn node(id: &str) -> (NodeId, Node) {
         joined_ms: 1,
         note: None,
         drain: None,
+        removed_volumes: std::collections::BTreeMap::new(),
     };
     (id, node)
 }

@@ -171,6 +171,7 @@ pub(super) fn trouble(image: &str) -> Option<Reason> {
             )],
             counts: vec![],
             nodes: 1,
+            home: None,
         }),
         "barred" => Some(Reason::NotRouted {
             edge: "edge".parse().unwrap(),

@@ -537,6 +537,7 @@ fn node(name: &str, worker: bool, last: u8) -> Node {
         joined_ms: 0,
         note: None,
         drain: None,
+        removed_volumes: BTreeMap::new(),
     }
 }
 

@@ -1,0 +1,131 @@
+//! Home nodes of volumes: where data is that no other node has.
+//!
+//! A volume gets its home with the first replica that is placed with it, whatever service of
+//! whatever app that is: the engine's name says which volume it is. From then on no replica with it
+//! is placed elsewhere. The home outlives replicas and services, as the data does; it ends when the
+//! volume is removed there or the node leaves the cluster.
+
+use std::sync::Arc;
+
+use longshore_model::plan::Home;
+use longshore_model::{ContainerSpec, NodeId, ServiceSpec};
+
+use crate::draft::Draft;
+
+/// Forgets homes that are over, and finds those of volumes that were in use before there were any.
+pub(crate) fn run(draft: &mut Draft<'_>) {
+    forget(draft);
+    for service in 0..draft.services.len() {
+        adopt(draft, service);
+    }
+}
+
+/// A volume that was removed, a node that left.
+fn forget(draft: &mut Draft<'_>) {
+    let nodes = &draft.input.desired.nodes;
+    let now_ms = draft.input.now_ms;
+    // One that was noted by a clock which was put back since is older than it says.
+    let since_ms = |home: &Home| home.since_ms.min(now_ms);
+    let goes_on = |name: &String, home: &Home| {
+        let node = nodes.get(&home.node);
+        node.is_some_and(|node| {
+            let removed_ms = node.removed_volumes.get(name);
+            removed_ms.is_none_or(|removed_ms| *removed_ms <= since_ms(home))
+        })
+    };
+    if !draft.homes.iter().all(|(name, home)| goes_on(name, home)) {
+        let homes = draft
+            .homes
+            .iter()
+            .filter(|(name, home)| goes_on(name, home));
+        let homes = homes.map(|(name, home)| (name.clone(), home.clone()));
+        draft.homes = Arc::new(homes.collect());
+    }
+}
+
+/// The home of what runs already is where it serves, or else where it is.
+fn adopt(draft: &mut Draft<'_>, service: usize) {
+    let spec = draft.services[service].spec;
+    if !spec.is_some_and(|spec| is_pinned(spec)) {
+        return;
+    }
+    let unknown = |&row: &usize| {
+        let spec = draft.runs(row);
+        let mut volumes = spec.into_iter().flat_map(|spec| spec.local_volumes());
+        draft.rows[row].node.is_some() && volumes.any(|name| !draft.homes.contains_key(name))
+    };
+    let rows = draft.services[service].rows.iter().copied();
+    let mut rows: Vec<usize> = rows.filter(unknown).collect();
+    rows.sort_by_key(|&row| {
+        let leaves = draft.replica(row).is_none_or(|r| r.leaving.is_some());
+        (!draft.serves(row), leaves, draft.rows[row].id)
+    });
+    for row in rows {
+        if let (Some(spec), Some(number)) = (draft.runs(row).cloned(), draft.rows[row].node) {
+            settle(draft, &spec, number);
+        }
+    }
+}
+
+/// Does its data hold the service where it is? One on each node has data on each node.
+pub(crate) fn is_pinned(spec: &ServiceSpec) -> bool {
+    !spec.is_global() && spec.container.local_volumes().next().is_some()
+}
+
+/// The first volume of a replica whose data is on another node than number `number`, and on which.
+pub(crate) fn elsewhere<'d>(
+    draft: &'d Draft<'_>,
+    container: &'d ContainerSpec,
+    number: usize,
+) -> Option<(&'d str, &'d NodeId)> {
+    let id = draft.cluster.nodes[number].id;
+    container.local_volumes().find_map(|name| {
+        let home = &draft.homes.get(name)?.node;
+        (home != id).then_some((name, home))
+    })
+}
+
+/// The first volume of a replica that has a home, and which.
+pub(crate) fn home<'d>(
+    draft: &'d Draft<'_>,
+    container: &'d ContainerSpec,
+) -> Option<(&'d str, &'d NodeId)> {
+    let mut volumes = container.local_volumes();
+    volumes.find_map(|name| Some((name, &draft.homes.get(name)?.node)))
+}
+
+/// Volumes of a replica that is placed there have their home there from now on.
+pub(crate) fn settle(draft: &mut Draft<'_>, container: &ContainerSpec, number: usize) {
+    for name in container.local_volumes() {
+        if !draft.homes.contains_key(name) {
+            let home = Home {
+                node: draft.cluster.nodes[number].id.clone(),
+                since_ms: draft.input.now_ms,
+            };
+            Arc::make_mut(&mut draft.homes).insert(name.to_owned(), home);
+        }
+    }
+}
+
+/// Can no successor of the row's replica start but on the very node where it is? Such a one moves
+/// nowhere.
+pub(crate) fn holds(draft: &Draft<'_>, row: usize) -> bool {
+    let (Some(number), Some(spec)) = (
+        draft.rows[row].node,
+        draft.services[draft.rows[row].service].spec,
+    ) else {
+        return false;
+    };
+    let id = draft.cluster.nodes[number].id;
+    is_pinned(spec) && home(draft, &spec.container).is_some_and(|(_, home)| home == id)
+}
+
+/// Is the replica's container to be reckoned with although its node is lost? It may come back with
+/// the node, and write to the same volume as a successor there.
+pub(crate) fn may_come_back(draft: &Draft<'_>, row: usize) -> bool {
+    let wanted = draft.services[draft.rows[row].service].spec.is_some();
+    let spec = draft.runs(row);
+    wanted
+        && draft.rows[row].node.is_some()
+        && spec.is_some_and(|spec| spec.written_volume().is_some())
+}
