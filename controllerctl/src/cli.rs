@@ -1,6 +1,7 @@
 //! The command tree.
 
 mod apps;
+mod context;
 mod exec;
 mod images;
 mod looks;
@@ -23,11 +24,12 @@ use values::{parse_count, parse_replica_filter, some_time};
 pub use self::apps::{
     ConfigArgs, DownArgs, ExplainArgs, FileArgs, InitArgs, PlanArgs, Pull, UpArgs,
 };
+pub use self::context::CreateContextArgs;
 pub use self::exec::{ExecArgs, RunArgs};
 pub use self::images::{BuildArgs, ImageCommand, PruneArgs, PushArgs, RemoveImagesArgs};
 pub use self::looks::{
     BackendsArgs, BackupArgs, BundleArgs, DoctorArgs, InspectArgs, ManArgs, ProxyCommand,
-    ProxyConfigArgs, StatsArgs, SystemCommand, TopArgs,
+    ProxyConfigArgs, ProxyDrainArgs, ProxyReadyArgs, StatsArgs, SystemCommand, TopArgs,
 };
 pub use self::node_logs::NodeLogsArgs;
 pub use self::rollout::{RestartArgs, RolloutCommand, RolloutStatusArgs, ServiceArgs, UndoArgs};
@@ -495,6 +497,9 @@ pub enum ContextCommand {
     Ls,
     /// Make a context current.
     Use(ContextName),
+    /// Make a context for --server URL (several: with commas) from a CA, a certificate and its
+    /// key, in PEM.
+    Create(CreateContextArgs),
     /// Add contexts from a file; the first that is added becomes current.
     Import(ImportArgs),
     /// Print a context as a file, key included.

@@ -140,6 +140,8 @@ calls! {
     restart_services = restart_services(RestartServicesRequest) -> pb::RestartServicesResponse, "restart";
     /// Cordons, drains, takes back.
     set_availability = set_node_availability(SetNodeAvailabilityRequest) -> pb::SetNodeAvailabilityResponse, "change the node";
+    /// Keeps replicas out of the routes, or lets them back.
+    set_replica_traffic = set_replica_traffic(SetReplicaTrafficRequest) -> pb::SetReplicaTrafficResponse, "change the routes";
     /// Sets and removes labels.
     set_labels = set_node_labels(SetNodeLabelsRequest) -> pb::SetNodeLabelsResponse, "label the node";
     /// Removes a node.

@@ -131,6 +131,15 @@ pub fn targets() -> Vec<CompletionCandidate> {
     live(names)
 }
 
+/// Names of replicas.
+pub fn replicas() -> Vec<CompletionCandidate> {
+    live(async |client: &mut Client| {
+        let all = ListReplicasRequest { services: vec![] };
+        let replicas = client.replicas(all).await?.replicas;
+        Ok(replicas.into_iter().map(|r| r.name).collect())
+    })
+}
+
 /// Names of apps, services, replicas and nodes.
 pub fn everything() -> Vec<CompletionCandidate> {
     live(async |client: &mut Client| {

@@ -1,5 +1,6 @@
 //! A replica: the chain from its place to its end.
 
+use longshore_model::aside::Aside;
 use longshore_model::plan::{Replica, Traffic};
 use longshore_model::receipt::end_in_words;
 use longshore_model::record::{DrainRecord, PlacementRecord, VictimRecord};
@@ -24,6 +25,8 @@ pub struct ReplicaStory<'a> {
     pub planned: Option<&'a Replica>,
     /// Every edge that says anything of it gives it no request.
     pub shut_out: bool,
+    /// An operator keeps it out of the routes.
+    pub aside: Option<&'a Aside>,
     /// Edges whose check of it fails.
     pub not_by: Vec<&'a NodeId>,
     /// What its node says.
@@ -60,6 +63,12 @@ pub fn replica(story: &ReplicaStory<'_>, clock: Clock) -> Vec<String> {
         .filter(|planned| planned.traffic == Traffic::Drain);
     if let Some(leaving) = leaving.and_then(|planned| planned.leaving.as_ref()) {
         lines.push(format!("  {}", finishes_until(leaving.deadline_ms, clock)));
+    }
+    if let Some(aside) = story.aside.filter(|_| story.planned.is_some()) {
+        let since = clock.at(aside.at_ms);
+        lines.push(format!(
+            "  kept out of the routes since {since} UTC, {aside}"
+        ));
     }
     if story.planned.is_some() && !story.connected {
         lines.push("  its node is not connected: that may be old".into());

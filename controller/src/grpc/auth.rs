@@ -37,7 +37,9 @@ pub(super) fn rule(path: &str) -> Option<Rule> {
             | "RolloutHistory" | "ProxyConfig" | "ListSecrets" | "DiskUse" | "NodeLogs"
             | "ListMetrics" | "SimulateAutoscale" => Viewer,
             "ApplyApp" | "DownApp" | "Scale" | "SetAutoscale" | "Exec" | "UndoRollout"
-            | "PauseRollout" | "ResumeRollout" | "RestartServices" => Deployer,
+            | "PauseRollout" | "ResumeRollout" | "RestartServices" | "SetReplicaTraffic" => {
+                Deployer
+            }
             "SetNodeAvailability"
             | "SetNodeLabels"
             | "RemoveNode"

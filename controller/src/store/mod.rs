@@ -15,6 +15,7 @@
 //! failed once must be reopened and checked, never asked again.
 
 mod apart;
+mod aside;
 mod contents;
 mod control;
 mod copies;
@@ -83,6 +84,8 @@ pub enum Table {
     DecisionSpans,
     /// What operators said of rollouts, by service.
     Rollout,
+    /// Replicas that operators keep out of the routes, by service.
+    Aside,
     /// Past revisions by app and number.
     Revisions,
     /// Secrets by app and name.
@@ -105,7 +108,7 @@ pub enum Table {
 
 impl Table {
     /// All of them.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::Meta,
         Self::Apps,
         Self::Nodes,
@@ -122,6 +125,7 @@ impl Table {
         Self::Decisions,
         Self::DecisionSpans,
         Self::Rollout,
+        Self::Aside,
         Self::Revisions,
         Self::Secrets,
         Self::Contents,
@@ -153,6 +157,7 @@ impl Table {
             Self::Decisions => "decisions",
             Self::DecisionSpans => "decision_spans",
             Self::Rollout => "rollout",
+            Self::Aside => "aside",
             Self::Revisions => "revisions",
             Self::Secrets => "secrets",
             Self::Contents => "contents",

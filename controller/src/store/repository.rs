@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use longshore_model::aside::AsideMap;
 use longshore_model::autoscale::AutoscaleControl;
 use longshore_model::rollout::RolloutControl;
 use longshore_model::{App, AppName, Desired, Event, ManualScale, NodeId, Plan, ServiceKey};
@@ -216,7 +217,7 @@ impl Repository {
                 .changes
                 .push(remove(Table::Apps, app.as_str().as_bytes()));
             for key in services {
-                for table in [Table::Manual, Table::Autoscale] {
+                for table in [Table::Manual, Table::Autoscale, Table::Aside] {
                     batch
                         .changes
                         .push(remove(table, key.to_string().as_bytes()));
@@ -553,6 +554,13 @@ pub(super) fn load(store: &dyn Store, meta: Meta, term: u64) -> Result<Loaded, S
             .parse()
             .map_err(|_| bad_key(Table::Rollout, key.as_bytes()))?;
         loaded.desired.rollout.insert(key, control);
+        Ok(())
+    })?;
+    read_all(store, Table::Aside, |key, aside: AsideMap| {
+        let key = key
+            .parse()
+            .map_err(|_| bad_key(Table::Aside, key.as_bytes()))?;
+        loaded.desired.aside.insert(key, aside);
         Ok(())
     })?;
     read_all(store, Table::Autoscale, |key, control: AutoscaleControl| {

@@ -5,6 +5,7 @@
 
 mod ahead;
 mod apart;
+mod aside;
 mod backup;
 mod cluster;
 mod disk;

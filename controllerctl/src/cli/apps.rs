@@ -122,6 +122,9 @@ pub struct DownArgs {
     /// App. Default: the one of the Compose file here.
     #[arg(add = ArgValueCandidates::new(complete::apps))]
     pub app: Option<String>,
+    /// Remove its named volumes as well, with what is in them, once its replicas are gone.
+    #[arg(long, conflicts_with = "detach")]
+    pub volumes: bool,
     /// Do not wait until nothing is left.
     #[arg(short, long)]
     pub detach: bool,

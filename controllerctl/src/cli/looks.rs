@@ -46,8 +46,40 @@ pub enum ProxyCommand {
     Status(WatchArgs),
     /// Replicas behind the edges: whether each edge's check reaches them.
     Backends(BackendsArgs),
+    /// Keep replicas out of the routes of all edges: no new requests, what they have goes on.
+    Drain(ProxyDrainArgs),
+    /// Let replicas take requests again.
+    Ready(ProxyReadyArgs),
     /// Print the file that an edge's HAProxy was last loaded with, its secrets hidden.
     Config(ProxyConfigArgs),
+}
+
+/// `proxy drain`
+#[derive(Debug, Args)]
+pub struct ProxyDrainArgs {
+    /// Replicas of one service: web.3, r17.
+    #[arg(required = true, value_name = "REPLICA", add = ArgValueCandidates::new(complete::replicas))]
+    pub replicas: Vec<String>,
+    /// Why, for the others.
+    #[arg(short, long, value_name = "TEXT", default_value = "")]
+    pub message: String,
+    /// Even if nobody else of the service takes requests then.
+    #[arg(long)]
+    pub force: bool,
+    /// Do not wait until their sessions are over.
+    #[arg(short, long)]
+    pub detach: bool,
+    /// Give up waiting after this time; it goes on.
+    #[arg(long, default_value = "5m", value_parser = humantime::parse_duration, value_name = "TIME")]
+    pub wait_timeout: Duration,
+}
+
+/// `proxy ready`
+#[derive(Debug, Args)]
+pub struct ProxyReadyArgs {
+    /// Replicas of one service: web.3, r17.
+    #[arg(required = true, value_name = "REPLICA", add = ArgValueCandidates::new(complete::replicas))]
+    pub replicas: Vec<String>,
 }
 
 /// `proxy config`

@@ -1,7 +1,6 @@
-//! `up`, `plan`, `down`: apps.
+//! `up`, `plan`: apps.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use longshore_identity::site::digest;
 use longshore_model::spec::{ContentDigest, PullPolicy};
@@ -13,7 +12,7 @@ use super::pick::Part;
 use super::planned::plan_text;
 use super::settle::{Goal, follow, settled};
 use super::{Run, builds, counts, environment};
-use crate::cli::{DownArgs, FileArgs, PlanArgs, Pull, UpArgs};
+use crate::cli::{FileArgs, PlanArgs, Pull, UpArgs};
 use crate::client::Client;
 use crate::compose::problem::{BIND_CONFIG, Problem, draw};
 use crate::compose::{ComposeError, LeftOut, Loaded, Request, load};
@@ -22,6 +21,9 @@ use crate::output::outcome::{Applied, TakenDown};
 use crate::output::planned::Plan;
 use crate::output::{note, print};
 use crate::text::{printable, replicas as counted};
+use crate::output::outcome::Applied;
+use crate::output::{note, print, views};
+use crate::text::printable;
 
 /// Reads the files; problems are drawn with their lines.
 pub(super) fn read(run: &Run, files: &FileArgs) -> Result<Loaded, Failure> {
@@ -344,79 +346,4 @@ async fn say_urls(client: &mut Client, app: &str) -> Result<Vec<String>, Failure
         urls.extend(service.urls);
     }
     Ok(urls)
-}
-
-pub(super) async fn down(run: &Run, args: &DownArgs) -> Result<Exit, Failure> {
-    let (app, pinned) = match &args.app {
-        Some(app) => (app.clone(), None),
-        None => {
-            let loaded = read(run, &FileArgs::default())?;
-            (loaded.app.to_string(), loaded.context)
-        }
-    };
-    let mut client = run.connect(pinned.as_deref()).await?;
-    let services = client.services().await?;
-    let of_app: Vec<_> = services.iter().filter(|s| s.app == app).collect();
-    for service in &of_app {
-        note(&printable(&format!(
-            "  - {}  {}",
-            service.name,
-            counted(service.wanted)
-        )));
-    }
-    if !of_app.is_empty() {
-        run.confirm(&format!("Take down app {app}?"), &client.context)?;
-    }
-    let answer = client
-        .down_app(pb::DownAppRequest { app: app.clone() })
-        .await?;
-    let replicas = answer.replicas;
-    let exit = if args.detach {
-        let look = format!("controllerctl wait {app} --for deleted");
-        note(&printable(&format!(
-            "{app}: {} {} being drained and removed. Look: {look}",
-            counted(replicas),
-            if replicas == 1 { "is" } else { "are" }
-        )));
-        Exit::Done
-    } else {
-        gone(run, &mut client, &app, replicas, args.wait_timeout).await?
-    };
-    let document = TakenDown {
-        app,
-        replicas,
-        done: !args.detach && exit == Exit::Done,
-    };
-    print(&run.out.document(&document, String::new))?;
-    Ok(exit)
-}
-
-/// Follows an app until nothing of it is left.
-async fn gone(
-    run: &Run,
-    client: &mut Client,
-    app: &str,
-    replicas: u32,
-    timeout: Duration,
-) -> Result<Exit, Failure> {
-    let goal = Goal {
-        services: Vec::new(),
-        app: Some(app.to_owned()),
-        revision: 0,
-        done: Box::new(<[_]>::is_empty),
-        counts: Vec::new(),
-        certificates: None,
-        judge: false,
-        leaves: true,
-        again: format!("controllerctl wait {app} --for deleted"),
-    };
-    let exit = follow(run, client, &format!("Removing {app}"), &goal, timeout).await?;
-    if exit == Exit::Done {
-        note(&printable(&format!(
-            "{app}: {} {} drained and removed",
-            counted(replicas),
-            if replicas == 1 { "was" } else { "were" }
-        )));
-    }
-    Ok(exit)
 }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::Run;
+use super::{Run, create};
 use crate::cli::{ContextCommand, ContextName, ImportArgs};
 use crate::context::{self, Contexts};
 use crate::failure::{Exit, Failure};
@@ -53,6 +53,7 @@ pub(super) fn context(run: &Run, command: &ContextCommand) -> Result<Exit, Failu
             context::write(&path, &contexts)?;
             note(&format!("context {} is current", printable(name)));
         }
+        ContextCommand::Create(args) => create::create(run, args, &mut contexts)?,
         ContextCommand::Import(args) => import(args, &mut contexts)?,
         ContextCommand::Export(option) => {
             let name = option.name.as_deref().or(run.global.context.as_deref());

@@ -2,6 +2,7 @@
 
 mod app;
 mod approve;
+mod aside;
 mod autoscale;
 mod backup;
 mod builds;
@@ -9,7 +10,9 @@ mod certificates;
 mod config;
 mod context;
 mod counts;
+mod create;
 mod doctor;
+mod down;
 mod exec;
 mod explain;
 mod fetched;
@@ -198,7 +201,7 @@ pub(crate) async fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Build(args) => builds::run(&run, &args).await,
         Command::Image(command) => image::image(&run, &command).await,
         Command::Push(args) => push::push(&run, &args).await,
-        Command::Down(args) => app::down(&run, &args).await,
+        Command::Down(args) => down::down(&run, &args).await,
         Command::Config(args) => config::config(&run, &args),
         Command::Explain(args) => explain::explain(&run, &args),
         Command::Status(args) => lists::status(&run, args).await,

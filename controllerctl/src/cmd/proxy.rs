@@ -4,10 +4,11 @@ use longshore_proto::control::v1 as pb;
 use serde::Serialize;
 use tokio_stream::StreamExt;
 
-use super::Run;
+use super::{Run, aside};
 use crate::cli::{BackendsArgs, ProxyCommand, ProxyConfigArgs};
 use crate::client::Client;
 use crate::failure::{Exit, Failure};
+use crate::output::aside::Aside;
 use crate::output::inspected::Route;
 use crate::output::usage::Backend;
 use crate::output::{now_ms, print, views};
@@ -26,6 +27,8 @@ pub(super) async fn proxy(run: &Run, command: &ProxyCommand) -> Result<Exit, Fai
             })
             .await
         }
+        ProxyCommand::Drain(args) => aside::drain(run, args).await,
+        ProxyCommand::Ready(args) => aside::ready(run, args).await,
         ProxyCommand::Config(args) => config(run, args).await,
         ProxyCommand::Backends(args) => {
             run.watch(args.watch.watch, async |client: &mut Client| {
@@ -118,5 +121,6 @@ fn backend(service: &pb::Service, route: &Route, replica: &pb::Replica) -> Backe
         traffic: replica.traffic.clone(),
         checks: replica.checks.clone().into_iter().collect(),
         sessions: replica.sessions,
+        aside: replica.aside.as_ref().map(Aside::from),
     }
 }

@@ -101,7 +101,8 @@ pub(super) fn ready(service: &pb::Service) -> u32 {
 /// As wanted: all ready, none old or where it must not be, none on its way out.
 pub(super) fn settled(service: &pb::Service) -> bool {
     let others = service.outdated + service.misplaced + service.leaving;
-    let counts = ready(service) == service.wanted && others == 0;
+    // One that an operator keeps out of the routes is as wanted.
+    let counts = ready(service) + service.aside == service.wanted && others == 0;
     // A first rollout is done once it serves; a later one once it was monitored.
     let watched = service.rollout.as_ref().is_none_or(|rollout| {
         let state = rollout.state.as_str();

@@ -44,7 +44,11 @@ fn silent(nodes: &[pb::NodeDisk]) -> Exit {
     exit
 }
 
-async fn look(client: &mut Client, nodes: &[String]) -> Result<(Vec<Volume>, Exit), Failure> {
+/// Named volumes of apps; not done: some node does not answer.
+pub(super) async fn look(
+    client: &mut Client,
+    nodes: &[String],
+) -> Result<(Vec<Volume>, Exit), Failure> {
     let request = pb::DiskUseRequest {
         nodes: nodes.to_vec(),
         sizes: false,
@@ -125,14 +129,20 @@ async fn remove(run: &Run, args: &VolumeRmArgs) -> Result<Exit, Failure> {
         &client.context,
     )?;
     for volume in &picked {
-        let request = pb::RemoveVolumeRequest {
-            node: volume.node.clone(),
-            name: volume.name.clone(),
-        };
-        client.remove_volume(request).await?;
-        let (name, node) = (&volume.name, &volume.node);
-        note(&printable(&format!("{name} on {node}: removed")));
+        remove_one(&mut client, volume).await?;
     }
     print(&run.out.document(&picked, String::new))?;
     Ok(Exit::Done)
+}
+
+/// Removes it, and says so.
+pub(super) async fn remove_one(client: &mut Client, volume: &Volume) -> Result<(), Failure> {
+    let request = pb::RemoveVolumeRequest {
+        node: volume.node.clone(),
+        name: volume.name.clone(),
+    };
+    client.remove_volume(request).await?;
+    let (name, node) = (&volume.name, &volume.node);
+    note(&printable(&format!("{name} on {node}: removed")));
+    Ok(())
 }

@@ -1,5 +1,6 @@
 //! Everything that goes to stdout.
 
+pub mod aside;
 pub mod disk;
 pub mod explained;
 pub mod images;

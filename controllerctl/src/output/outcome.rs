@@ -25,6 +25,9 @@ pub struct TakenDown {
     pub replicas: u32,
     /// Nothing is left; false: accepted, and not waited for.
     pub done: bool,
+    /// Volumes that were removed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<super::disk::Volume>,
 }
 
 /// `scale`

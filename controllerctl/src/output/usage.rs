@@ -6,6 +6,7 @@ use longshore_proto::control::v1 as pb;
 use serde::Serialize;
 use serde::ser::{SerializeStruct, Serializer};
 
+use super::aside::Aside;
 use super::views::Edge;
 use super::{Row, Shown, Tone, bytes};
 
@@ -144,12 +145,16 @@ pub struct Backend {
     pub checks: BTreeMap<String, String>,
     /// Sessions on all edges, by all ways in.
     pub sessions: u32,
+    /// An operator keeps it out of the routes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub aside: Option<Aside>,
 }
 
 impl Row for Backend {
     fn titles(_: bool) -> Vec<&'static str> {
         vec![
             "SERVICE", "PORT", "HOSTS", "REPLICA", "ADDRESS", "TRAFFIC", "CHECKS", "SESSIONS",
+            "KEPT OUT",
         ]
     }
 
@@ -168,6 +173,7 @@ impl Row for Backend {
             .iter()
             .map(|(k, v)| format!("{k}={v}"))
             .collect();
+        let kept_out = self.aside.as_ref().map(ToString::to_string);
         let tone = match self.checks.values().any(|check| check == "down") {
             true => Tone::Bad,
             false => Tone::Plain,
@@ -181,6 +187,7 @@ impl Row for Backend {
             Shown::new(&self.traffic, traffic_tone(&self.traffic)),
             Shown::new(checks.join(","), tone),
             self.sessions.into(),
+            kept_out.unwrap_or_default().into(),
         ]
     }
 

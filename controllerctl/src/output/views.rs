@@ -11,6 +11,7 @@ use longshore_wire::struct_to_json;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::aside::Aside;
 use super::explained::Decision;
 use super::images::NodeImage;
 
@@ -387,6 +388,9 @@ pub struct Replica {
     pub sessions: u32,
     /// Why it is not healthy.
     pub reason: Option<String>,
+    /// An operator keeps it out of the routes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub aside: Option<Aside>,
     /// Why it leaves.
     pub leaving: Option<String>,
     /// The engine's id.
@@ -420,6 +424,7 @@ impl From<&pb::Replica> for Replica {
             checks: r.checks.clone().into_iter().collect(),
             sessions: r.sessions,
             reason: filled(&r.reason),
+            aside: r.aside.as_ref().map(Aside::from),
             leaving: filled(&r.leaving),
             container_id: filled(&r.container_id),
             address: filled(&r.address),

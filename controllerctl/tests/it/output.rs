@@ -67,6 +67,7 @@ fn service() {
         against: text("of target 60 %"),
     };
     let service = pb::Service {
+        aside: 0,
         certificates: Vec::new(),
         key: text("shop/web"),
         app: text("shop"),
@@ -105,6 +106,7 @@ fn service() {
 #[test]
 fn replica() {
     let replica = pb::Replica {
+        aside: None,
         id: 17,
         service: text("shop/web"),
         slot: 3,

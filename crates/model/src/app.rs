@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::TimeMs;
+use crate::aside::AsideMap;
 use crate::autoscale::AutoscaleControl;
 use crate::certificate::CertificateWanted;
 use crate::id::{AppName, NodeId, ServiceKey, ServiceName};
@@ -64,6 +65,9 @@ pub struct Desired {
     /// What operators said about rollouts.
     #[serde(default)]
     pub rollout: BTreeMap<ServiceKey, RolloutControl>,
+    /// Replicas that operators keep out of the routes.
+    #[serde(default)]
+    pub aside: BTreeMap<ServiceKey, AsideMap>,
     /// Certificates that edges shall serve.
     #[serde(default)]
     pub certificates: Arc<BTreeMap<SecretKey, CertificateWanted>>,

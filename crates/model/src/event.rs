@@ -413,6 +413,34 @@ pub enum EventKind {
         /// By whom.
         by: String,
     },
+    /// An operator keeps a replica out of the routes.
+    SetAside {
+        /// Service.
+        service: ServiceKey,
+        /// Slot.
+        slot: u32,
+        /// Replica.
+        replica: ReplicaId,
+        /// Node.
+        node: NodeId,
+        /// By whom.
+        by: String,
+        /// Why, in their words.
+        why: String,
+    },
+    /// An operator lets a replica into the routes again.
+    LetBack {
+        /// Service.
+        service: ServiceKey,
+        /// Slot.
+        slot: u32,
+        /// Replica.
+        replica: ReplicaId,
+        /// Node.
+        node: NodeId,
+        /// By whom.
+        by: String,
+    },
     /// Nothing is left on a node that was drained.
     NodeDrained {
         /// Node.
@@ -499,6 +527,8 @@ impl EventKind {
             | Self::Woken { service, .. }
             | Self::JobCompleted { service, .. }
             | Self::JobFailed { service, .. }
+            | Self::SetAside { service, .. }
+            | Self::LetBack { service, .. }
             | Self::Waits { service, .. }
             | Self::RoutedAgain { service, .. }
             | Self::AutoscalePaused { service, .. }
@@ -523,6 +553,8 @@ impl EventKind {
             | Self::Failed { replica, .. }
             | Self::Moving { replica, .. }
             | Self::JobCompleted { replica, .. }
+            | Self::SetAside { replica, .. }
+            | Self::LetBack { replica, .. }
             | Self::Woken { replica, .. } => Some(*replica),
             _ => None,
         }
@@ -537,6 +569,8 @@ impl EventKind {
             | Self::Leaving { slot, .. }
             | Self::Gone { slot, .. }
             | Self::JobCompleted { slot, .. }
+            | Self::SetAside { slot, .. }
+            | Self::LetBack { slot, .. }
             | Self::Woken { slot, .. } => Some(*slot),
             _ => None,
         }
@@ -570,6 +604,8 @@ impl EventKind {
             | Self::Moving { node, .. }
             | Self::Woken { node, .. }
             | Self::JobCompleted { node, .. }
+            | Self::SetAside { node, .. }
+            | Self::LetBack { node, .. }
             | Self::NodeAvailability { node, .. } => Some(node),
             _ => None,
         }

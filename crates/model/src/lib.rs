@@ -5,6 +5,7 @@
 //! Everybody may depend on it; it depends on nobody of ours.
 
 pub mod app;
+pub mod aside;
 pub mod autoscale;
 pub mod certificate;
 pub mod depends;

@@ -4,14 +4,13 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::TimeMs;
-use crate::depends::Until;
 use crate::id::{NodeId, ReplicaId, SecretName, ServiceName};
 use crate::job::times_word;
 use crate::refusal;
 pub use crate::refusal::{HomeRefusal, Refusal, RefusalCount};
 use crate::report::{BoundReport, BoundSource, measured};
 use crate::rollout::{PauseCause, Trouble};
+use crate::{TimeMs, aside::Aside, depends::Until};
 pub use each_node::EachNode;
 use replica::not_reached;
 pub use replica::{FailReason, LeaveReason, StandbyEnd};
@@ -264,6 +263,13 @@ pub enum Reason {
         #[serde(default)]
         unproven: u32,
     },
+    /// An operator keeps a replica out of the routes.
+    SetAside {
+        /// Its slot.
+        slot: u32,
+        /// Whose word, and why.
+        said: Aside,
+    },
     /// A replacement must be serving first.
     WaitsForReplacement {
         /// The replica that waits.
@@ -493,6 +499,7 @@ impl fmt::Display for Reason {
                  while HAProxy reaches them, {} fail their health check",
                 replicas.saturating_sub(*unproven)
             ),
+            Self::SetAside { slot, said } => f.write_str(&said.of_slot(*slot)),
             Self::WaitsForReplacement { replica } => {
                 write!(f, "{replica} waits until its replacement serves")
             }

@@ -10,6 +10,9 @@ use std::collections::BTreeMap;
 
 use crate::draft::{Condition, Draft};
 
+/// Most replicas of a service that are named as kept out.
+const ASIDE_NAMED_MAX: usize = 8;
+
 /// Judges every replica that does not leave, and puts it into the routes or takes it out.
 pub(crate) fn run(draft: &mut Draft<'_>) {
     for service in 0..draft.services.len() {
@@ -24,6 +27,7 @@ pub(crate) fn run(draft: &mut Draft<'_>) {
             }
             remember(draft, row, active);
         }
+        say_aside(draft, service);
         shed(draft, service);
         forget_strangers(draft, service);
     }
@@ -153,6 +157,13 @@ fn route(draft: &mut Draft<'_>, row: usize) {
     {
         replica.woken = None;
     }
+    if is_aside(draft, row) {
+        // Whatever it is like: it may have sessions, and whoever stops it later must know of them.
+        if now_in == Traffic::Serve {
+            draft.set_traffic(row, Traffic::Drain);
+        }
+        return;
+    }
     match &draft.rows[row].condition {
         Condition::Healthy if now_in == Traffic::Serve => {}
         Condition::Healthy => draft.set_traffic(row, Traffic::Serve),
@@ -161,6 +172,38 @@ fn route(draft: &mut Draft<'_>, row: usize) {
         }
         // Those in doubt are weighed together; failed and lost ones leave, which takes them out.
         _ => {}
+    }
+}
+
+/// Does an operator keep it out of the routes?
+fn is_aside(draft: &Draft<'_>, row: usize) -> bool {
+    let seen = &draft.rows[row];
+    let aside = draft
+        .input
+        .desired
+        .aside
+        .get(&draft.services[seen.service].key);
+    aside.is_some_and(|aside| aside.contains_key(&seen.id))
+}
+
+/// Says which replicas that stay are kept out of the routes, by whom and why.
+fn say_aside(draft: &mut Draft<'_>, service: usize) {
+    let desired = draft.input.desired;
+    let Some(aside) = desired.aside.get(&draft.services[service].key) else {
+        return;
+    };
+    let rows = draft.services[service].rows.iter();
+    let kept = rows.filter_map(|&row| {
+        let replica = draft.replica(row).filter(|r| r.leaving.is_none())?;
+        let said = aside.get(&replica.id)?;
+        Some(Reason::SetAside {
+            slot: replica.slot,
+            said: said.clone(),
+        })
+    });
+    let kept: Vec<Reason> = kept.take(ASIDE_NAMED_MAX).collect();
+    for reason in kept {
+        draft.wait(service, reason);
     }
 }
 

@@ -416,6 +416,7 @@ pub(super) fn down_app(
         let plan = &cluster.view().plan;
         let replicas = plan.replicas().filter(|r| r.service.app == name).count();
         let spoken = desired.manual.keys().chain(desired.autoscale.keys());
+        let spoken = spoken.chain(desired.aside.keys());
         let spoken: BTreeSet<ServiceKey> = spoken.filter(|key| key.app == name).cloned().collect();
         let spoken: Vec<ServiceKey> = spoken.into_iter().collect();
         let kind = EventKind::AppDown {
@@ -431,6 +432,7 @@ pub(super) fn down_app(
         desired.manual.retain(|key, _| key.app != name);
         desired.rollout.retain(|key, _| key.app != name);
         desired.autoscale.retain(|key, _| key.app != name);
+        desired.aside.retain(|key, _| key.app != name);
         let replicas = u32::try_from(replicas).unwrap_or(u32::MAX);
         Ok((pb::DownAppResponse { replicas }, events))
     })

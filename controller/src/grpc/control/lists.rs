@@ -326,6 +326,7 @@ pub(super) fn services(cluster: &Cluster) -> Vec<pb::Service> {
     }
     for (key, service) in &mut list {
         let report = view.report.services.get(key).map(|report| &**report);
+        service.aside = count(aside(&desired, &view.plan, key));
         service.waits = super::leavers::waits(report, &view.plan, &observed, key, clock);
     }
     list.into_values().collect()
@@ -341,6 +342,15 @@ pub(super) fn signal_values(scale: &ScaleReport) -> Vec<pb::SignalValue> {
         against: signal.against(),
     });
     signals.collect()
+}
+
+/// Replicas that stay, and that an operator keeps out of the routes.
+fn aside(desired: &Desired, plan: &Plan, key: &ServiceKey) -> usize {
+    let Some(aside) = desired.aside.get(key) else {
+        return 0;
+    };
+    let stays = |r: &&Arc<Replica>| r.leaving.is_none() && aside.contains_key(&r.id);
+    plan.replicas_of(key).filter(stays).count()
 }
 
 fn service(key: &str, report: &ServiceReport) -> pb::Service {
@@ -419,7 +429,20 @@ pub(super) fn replicas(cluster: &Cluster, words: &[String]) -> Result<Vec<pb::Re
         .map(|replica| {
             let node = view.report.nodes.get(&replica.node);
             let node = node.map_or(NodeState::Unknown, |report| report.state);
-            convert(replica, &view.plan, &observed, node)
+            let aside = desired.aside.get(&replica.service);
+            let aside = aside.and_then(|aside| aside.get(&replica.id));
+            let mut said = convert(replica, &view.plan, &observed, node);
+            if let Some(aside) = aside {
+                if said.reason.is_empty() {
+                    said.reason = format!("kept out of the routes {aside}");
+                }
+                said.aside = Some(pb::SetAside {
+                    since_ms: aside.at_ms,
+                    by: aside.by.clone(),
+                    why: aside.why.clone(),
+                });
+            }
+            said
         })
         .collect())
 }
@@ -430,6 +453,15 @@ pub(super) fn covers(target: &Target, replica: &Replica) -> bool {
         Target::Service(key) => replica.service == *key,
         Target::Replica(id) => replica.id == *id,
         Target::Node(id) => replica.node == *id,
+    }
+}
+
+fn traffic_word(replica: &Replica, is_down: bool) -> &'static str {
+    match replica.traffic {
+        Traffic::Out => "out",
+        Traffic::Serve if is_down => "down",
+        Traffic::Serve => "serve",
+        Traffic::Drain => "drain",
     }
 }
 
@@ -470,12 +502,6 @@ fn convert(
         .ports
         .first()
         .map(|port| std::net::SocketAddr::new(replica.address, port.host_port).to_string());
-    let traffic = match replica.traffic {
-        Traffic::Out => "out",
-        Traffic::Serve if is_down => "down",
-        Traffic::Serve => "serve",
-        Traffic::Drain => "drain",
-    };
     let leaving = replica
         .leaving
         .as_ref()
@@ -492,7 +518,7 @@ fn convert(
             .unwrap_or_default(),
         revision: replica.revision,
         state,
-        traffic: traffic.into(),
+        traffic: traffic_word(replica, is_down).into(),
         checks,
         sessions,
         reason: reason.unwrap_or_default(),
@@ -509,6 +535,7 @@ fn convert(
         created_ms: replica.created_ms,
         started_ms: seen.as_ref().and_then(|s| s.started_ms),
         restarts: seen.as_ref().map_or(0, |s| s.restarts),
+        aside: None,
     }
 }
 

@@ -1,6 +1,7 @@
 //! `ControlService`: each call is checked, asks the cluster, and is converted once.
 
 mod apply;
+mod aside;
 mod autoscale;
 mod backup;
 mod beforehand;
@@ -367,6 +368,17 @@ impl ControlService for Control {
         blocking(move || nodes::remove(&cluster, &request, &by)).await?;
         self.cluster.planned().await;
         Ok(Response::new(pb::RemoveNodeResponse {}))
+    }
+
+    async fn set_replica_traffic(
+        &self,
+        request: Request<pb::SetReplicaTrafficRequest>,
+    ) -> Result<Response<pb::SetReplicaTrafficResponse>, Status> {
+        let (cluster, by) = (Arc::clone(&self.cluster), auth::operator(&request)?);
+        let request = request.into_inner();
+        let done = blocking(move || aside::set(&cluster, &request, &by)).await?;
+        self.cluster.planned().await;
+        Ok(Response::new(done))
     }
 
     async fn create_token(

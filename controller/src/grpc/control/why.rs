@@ -316,10 +316,13 @@ fn replica(
         let said = edge_says(seen, key, id, drains)?;
         Some((edge.clone(), said))
     });
+    let desired = scene.cluster.desired();
+    let aside = desired.aside.get(key).and_then(|aside| aside.get(&id));
     let story = ReplicaStory {
         id,
         service: key,
         planned,
+        aside,
         shut_out: super::lists::is_shut_out(key, id, &observed),
         not_by: super::lists::blind_edges(key, id, &observed),
         status: node.and_then(|node| node.replicas.get(&id)),

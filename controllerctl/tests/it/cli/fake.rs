@@ -101,12 +101,13 @@ impl ControlService for Fake {
         request: Request<pb::ListReplicasRequest>,
     ) -> Answer<pb::ListReplicasResponse> {
         let asked = request.into_inner().services;
-        let world = self.world();
+        let mut world = self.world();
+        world.sessions = world.sessions.saturating_sub(1);
         let services = world
             .services
             .iter()
             .filter(|s| asked.is_empty() || asked.contains(&s.key) || asked.contains(&s.name));
-        let replicas = services
+        let replicas: Vec<pb::Replica> = services
             .flat_map(|s| {
                 (1..=s.wanted.min(3)).map(|slot| pb::Replica {
                     id: u64::from(slot),
@@ -124,6 +125,7 @@ impl ControlService for Fake {
                     ..Default::default()
                 })
             })
+            .map(|replica| explain::kept_out(&world, replica))
             .collect();
         Ok(Response::new(pb::ListReplicasResponse { replicas }))
     }
@@ -432,6 +434,15 @@ impl ControlService for Fake {
         Ok(Response::new(pb::SetNodeAvailabilityResponse {}))
     }
 
+    async fn set_replica_traffic(
+        &self,
+        request: Request<pb::SetReplicaTrafficRequest>,
+    ) -> Answer<pb::SetReplicaTrafficResponse> {
+        Self::needs(&request, OperatorRole::Deployer)?;
+        let request = request.into_inner();
+        explain::set_traffic(&mut self.world(), &request).map(Response::new)
+    }
+
     async fn set_node_labels(
         &self,
         _: Request<pb::SetNodeLabelsRequest>,
@@ -533,6 +544,9 @@ impl ControlService for Fake {
     ) -> Answer<pb::RemoveVolumeResponse> {
         Self::needs(&request, OperatorRole::Admin)?;
         let pb::RemoveVolumeRequest { node, name } = request.into_inner();
+        if self.world().kept_volume.as_ref() == Some(&name) {
+            return Err(Status::failed_precondition(format!("{name} is in use")));
+        }
         self.call(&format!("rm {name} on {node}"));
         Ok(Response::new(pb::RemoveVolumeResponse {}))
     }

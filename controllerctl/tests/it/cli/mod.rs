@@ -1,9 +1,12 @@
 //! The program from outside: what it prints where, and with which code it ends.
 
 mod apart;
+mod aside;
 mod certificates;
 mod config;
+mod contexts;
 mod counts;
+mod down;
 mod engine;
 mod explain;
 mod fake;

@@ -343,6 +343,31 @@ impl fmt::Display for EventKind {
                 f,
                 "{service}.{slot} ({replica}) on {node} woken from standby"
             ),
+            Self::SetAside {
+                service,
+                slot,
+                replica,
+                node,
+                by,
+                why,
+            } => {
+                let name = format!("{service}.{slot} ({replica}) on {node}");
+                write!(f, "{name} gets nothing new from the edges, by {by}")?;
+                match why.as_str() {
+                    "" => Ok(()),
+                    why => write!(f, ": {why}"),
+                }
+            }
+            Self::LetBack {
+                service,
+                slot,
+                replica,
+                node,
+                by,
+            } => write!(
+                f,
+                "{service}.{slot} ({replica}) on {node} may get requests again, by {by}"
+            ),
             Self::ControllerStarted { term } => write!(f, "controller started, term {term}"),
         }
     }

@@ -243,6 +243,7 @@ fn desired(before: &Desired, now: &Desired, mut tell: impl FnMut(&ServiceKey)) {
     differing(&before.manual, &now.manual, PartialEq::eq, &mut tell);
     differing(&before.autoscale, &now.autoscale, PartialEq::eq, &mut tell);
     differing(&before.rollout, &now.rollout, PartialEq::eq, &mut tell);
+    differing(&before.aside, &now.aside, PartialEq::eq, &mut tell);
 }
 
 /// Services on a node of whose replicas it says something else than before.

@@ -120,10 +120,12 @@ fn served_only_if_healthy(
         return Ok(None);
     }
     let heard = heard(view.input, now);
+    let aside = stays && is_aside(view, now);
     let fine = match (was, now.traffic) {
         // Sessions that nobody counts would be cut when it stops.
         (_, Traffic::Out) => false,
         // One in doubt may stay in need: see `sick_ones_stay_only_in_need`.
+        (_, Traffic::Serve) if aside => false,
         (Traffic::Serve, Traffic::Serve) => match heard {
             None | Some(ReplicaState::Healthy | ReplicaState::Unhealthy) => true,
             Some(ReplicaState::Starting) => is_proven_anew(view, now),
@@ -131,15 +133,21 @@ fn served_only_if_healthy(
         },
         (_, Traffic::Serve) => heard == Some(ReplicaState::Healthy) && stays,
         (Traffic::Serve, Traffic::Drain) => {
-            !stays || heard.is_some_and(|state| state != ReplicaState::Healthy)
+            !stays || aside || heard.is_some_and(|state| state != ReplicaState::Healthy)
         }
-        (Traffic::Drain, Traffic::Drain) => !stays || heard != Some(ReplicaState::Healthy),
+        (Traffic::Drain, Traffic::Drain) => !stays || aside || heard != Some(ReplicaState::Healthy),
         (Traffic::Out, Traffic::Drain) => false,
     };
     demand(fine, 1, || {
         format!("{}: {was:?} -> {:?}, heard {heard:?}", now.id, now.traffic)
     })?;
     Ok(heard)
+}
+
+/// Does an operator keep it out of the routes?
+fn is_aside(view: &View<'_>, replica: &Replica) -> bool {
+    let aside = view.input.desired.aside.get(&replica.service);
+    aside.is_some_and(|aside| aside.contains_key(&replica.id))
 }
 
 /// Its agent says nothing of a start after it was in the routes, and an edge reaches it.

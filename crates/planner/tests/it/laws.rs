@@ -42,6 +42,7 @@ fn act() -> impl Strategy<Value = (Act, usize)> {
         1 => (0..3_u8, any::<bool>()).prop_map(|(image, broken)| Act::Break { image, broken }),
         1 => any::<bool>().prop_map(|on| Act::Sticky { on }),
         1 => any::<bool>().prop_map(|refused| Act::Commits { refused }),
+        2 => (0..20_usize, any::<bool>()).prop_map(|(nth, aside)| Act::Aside { nth, aside }),
         1 => Just(Act::Restart),
         2 => (0..3_u8).prop_map(|mode| Act::Rebalance { mode }),
         1 => (node, any::<bool>()).prop_map(|(node, force)| Act::Drain { node, force }),
@@ -171,6 +172,7 @@ fn apply(world: &mut World, act: &Act) {
             let images = SERVICES.iter().map(|s| format!("{s}:{image}"));
             world.broken.extend(images.filter(|_| *broken));
         }
+        Act::Aside { nth, aside } => crate::aside::set(world, *nth, *aside),
         Act::Sticky { on } => world.sticky = *on,
         Act::Commits { refused } => world.refuse_commits = *refused,
         Act::Rebalance { mode } => {
@@ -218,6 +220,7 @@ fn heal(world: &mut World) {
         }
     }
     world.edge().session = true;
+    world.desired.aside.clear();
     for node in world.desired.nodes.values_mut() {
         (node.availability, node.drain) = (Availability::Active, None);
     }

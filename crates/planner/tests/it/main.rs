@@ -3,6 +3,7 @@
 // Helpers of tests fail a test by a panic, too.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod aside;
 mod bad_input;
 mod certificates;
 mod checks;

@@ -206,3 +206,54 @@ pub(super) fn proxy_config(
     };
     Ok(stream(vec![piece("global\n    max"), last]))
 }
+
+/// Keeps replicas of hello/hello out of the routes, or lets them back.
+pub(super) fn set_traffic(
+    world: &mut World,
+    request: &pb::SetReplicaTrafficRequest,
+) -> Result<pb::SetReplicaTrafficResponse, Status> {
+    let drain = request.traffic() == pb::ReplicaTraffic::Drain;
+    let mut replicas = Vec::new();
+    let mut changed = false;
+    for word in &request.replicas {
+        let name = format!("hello/{word}");
+        if !word.starts_with("hello.") {
+            return Err(Status::not_found(format!("there is no replica {word:?}")));
+        }
+        let known = world.aside.contains(&name);
+        changed |= known != drain;
+        world.aside.retain(|other| *other != name);
+        if drain {
+            world.aside.push(name.clone());
+        }
+        replicas.push(name);
+    }
+    if drain && world.aside.len() > 1 && !request.force {
+        return Err(Status::failed_precondition("nobody else takes requests"));
+    }
+    let said = format!(
+        "traffic {drain} {}: {}",
+        replicas.join(" "),
+        request.message
+    );
+    world.calls.push(said);
+    Ok(pb::SetReplicaTrafficResponse { replicas, changed })
+}
+
+/// A replica as it is with what was said of it.
+pub(super) fn kept_out(world: &World, mut replica: pb::Replica) -> pb::Replica {
+    if world
+        .aside
+        .contains(&format!("{}.{}", replica.service, replica.slot))
+    {
+        replica.traffic = "drain".into();
+        replica.sessions = world.sessions;
+        replica.reason = "kept out of the routes by ana: disk swap".into();
+        replica.aside = Some(pb::SetAside {
+            since_ms: NOW_MS,
+            by: "ana".into(),
+            why: "disk swap".into(),
+        });
+    }
+    replica
+}

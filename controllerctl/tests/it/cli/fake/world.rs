@@ -36,6 +36,12 @@ pub(crate) struct World {
     pub(crate) overrules: Option<(u32, String)>,
     /// What somebody else leaves of all services right after the next change.
     pub(crate) meanwhile: Option<Vec<pb::Service>>,
+    /// A volume that its engine does not let go.
+    pub(crate) kept_volume: Option<String>,
+    /// Replicas that are kept out of the routes, app/service.slot.
+    pub(crate) aside: Vec<String>,
+    /// Sessions of those, one fewer with each list.
+    pub(crate) sessions: u32,
     pub(crate) calls: Vec<String>,
     pub(crate) autoscale: pb::AutoscaleState,
 }

@@ -56,6 +56,10 @@ pub(crate) enum Act {
     Commits {
         refused: bool,
     },
+    Aside {
+        nth: usize,
+        aside: bool,
+    },
     Restart,
     Rebalance {
         mode: u8,

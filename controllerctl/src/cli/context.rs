@@ -1,0 +1,40 @@
+//! Arguments of `context create`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use clap_complete::engine::ArgValueCandidates;
+
+use crate::complete;
+
+/// `context create`, with the global `--server` as the controller's address.
+#[derive(Debug, Args)]
+pub struct CreateContextArgs {
+    /// Its name.
+    pub name: String,
+    /// The cluster's CA: nobody else is trusted.
+    #[arg(long, value_name = "FILE", required_unless_present = "from")]
+    pub ca: Option<PathBuf>,
+    /// Own certificate.
+    #[arg(
+        long,
+        value_name = "FILE",
+        required_unless_present = "from",
+        requires = "key"
+    )]
+    pub cert: Option<PathBuf>,
+    /// Its key.
+    #[arg(
+        long,
+        value_name = "FILE",
+        required_unless_present = "from",
+        requires = "cert"
+    )]
+    pub key: Option<PathBuf>,
+    /// Take what is not given from this context.
+    #[arg(long, value_name = "CONTEXT", add = ArgValueCandidates::new(complete::contexts))]
+    pub from: Option<String>,
+    /// Replace another context of that name.
+    #[arg(long)]
+    pub force: bool,
+}

@@ -1,0 +1,92 @@
+//! `context create`.
+
+use std::time::SystemTime;
+
+use longshore_identity::OperatorRole;
+
+use super::fake::Cluster;
+use super::said;
+
+#[test]
+fn a_context_is_made_of_files_or_of_another_one() {
+    let cluster = Cluster::start();
+    let imported = cluster.context("lab.toml", OperatorRole::Viewer, SystemTime::now());
+    let text = std::fs::read_to_string(&imported).unwrap();
+    let file: toml::Table = text.parse().unwrap();
+    let lab = &file["context"]["lab"];
+    let dir = cluster.dir.path();
+    for key in ["ca", "cert", "key"] {
+        std::fs::write(dir.join(key), lab[key].as_str().unwrap()).unwrap();
+    }
+    let config = dir.join("made/config.toml");
+    let ctl = |args: &[&str]| {
+        let args = [&["context", "create"], args].concat();
+        said(cluster.ctl_with(&config, &args).current_dir(dir))
+    };
+    let url = lab["servers"][0].as_str().unwrap();
+    let files = ["--ca", "ca", "--cert", "cert", "--key", "key"];
+    let first = [&["prod", "--server", url][..], &files].concat();
+    let (code, out, err) = ctl(&first);
+    assert_eq!((code, out.as_str()), (0, ""), "{err}");
+    assert!(
+        err.contains("operator") && err.contains("it is current"),
+        "{err}"
+    );
+    let (code, _, err) = said(&mut cluster.ctl_with(&config, &["status"]));
+    assert_eq!(code, 0, "{err}");
+    assert_eq!(ctl(&first).0, 0, "the same again");
+    let other = "https://10.0.0.9:7443, https://10.0.0.8:7443";
+    let moved = ["prod", "--server", other, "--from", "prod"];
+    let (code, _, err) = ctl(&moved);
+    assert!(code == 1 && err.contains("--force"), "{err}");
+    assert_eq!(ctl(&[&moved[..], &["--force"]].concat()).0, 0);
+    let made = std::fs::read_to_string(&config).unwrap();
+    assert!(made.contains("10.0.0.9:7443") && made.contains("10.0.0.8:7443"));
+
+    std::fs::write(dir.join("empty"), "nothing").unwrap();
+    refused(url, ctl);
+    assert_eq!(
+        std::fs::read_to_string(&config).unwrap(),
+        made,
+        "nothing was added"
+    );
+}
+
+/// What is missing, or makes no context.
+fn refused(url: &str, ctl: impl Fn(&[&str]) -> (i32, String, String)) {
+    let damaged = [
+        "x", "--server", url, "--ca", "empty", "--cert", "cert", "--key", "key",
+    ];
+    let swapped = [
+        "x", "--server", url, "--ca", "ca", "--cert", "ca", "--key", "key",
+    ];
+    for (args, code, words) in [
+        (&["x"][..], 2, "--ca"),
+        (&["x", "--from", "prod"], 2, "--server URL"),
+        (
+            &["x", "--server", "http://a:1", "--from", "prod"],
+            2,
+            "https://HOST:PORT",
+        ),
+        (
+            &["x", "--server", "https://a", "--from", "prod"],
+            2,
+            "https://HOST:PORT",
+        ),
+        (
+            &["x", "--server", url, "--from", "nobody"],
+            2,
+            "there are: prod",
+        ),
+        (
+            &["x", "--server", url, "--from", "prod", "--cert", "cert"],
+            2,
+            "--key",
+        ),
+        (&damaged, 2, "holds no certificate"),
+        (&swapped, 1, "cannot be used"),
+    ] {
+        let (is, _, err) = ctl(args);
+        assert!(is == code && err.contains(words), "{args:?}: {is} {err}");
+    }
+}
