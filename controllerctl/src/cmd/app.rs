@@ -17,12 +17,9 @@ use crate::client::Client;
 use crate::compose::problem::{BIND_CONFIG, Problem, draw};
 use crate::compose::{ComposeError, LeftOut, Loaded, Request, load};
 use crate::failure::{Exit, Failure};
-use crate::output::outcome::{Applied, TakenDown};
+use crate::output::outcome::Applied;
 use crate::output::planned::Plan;
 use crate::output::{note, print};
-use crate::text::{printable, replicas as counted};
-use crate::output::outcome::Applied;
-use crate::output::{note, print, views};
 use crate::text::printable;
 
 /// Reads the files; problems are drawn with their lines.

@@ -57,6 +57,7 @@ fn each_node_has_a_volume_of_its_own() {
         );
         warnings(&taken(&text)).join("\n")
     };
-    assert!(of("{ replicas: 2 }").contains("local to its node"));
-    assert!(!of("{ mode: global }").contains("local to its node"));
+    let one_node = "run where the data of volume";
+    assert!(of("{ replicas: 2 }").contains(one_node));
+    assert!(!of("{ mode: global }").contains(one_node));
 }

@@ -96,6 +96,10 @@ mutants! {
     NodeCrowded,
     /// Planner: what has one on each node keeps the one on a drained node.
     GlobalOutstaysDrain,
+    /// Planner: nobody knows where the data of volumes is.
+    VolumeHasNoHome,
+    /// Planner: who follows a replica that writes to a volume does not wait for its end.
+    VolumeWrittenTwice,
     /// Planner: what has one on each node gets none where a node joins.
     GlobalMissesNewcomers,
     /// Planner: new replicas start before the job that goes before them has completed.

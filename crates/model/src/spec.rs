@@ -148,13 +148,18 @@ impl ContainerSpec {
         local.map(|mount| mount.source.as_str())
     }
 
+    /// Those of them that it may write to.
+    pub fn written_volumes(&self) -> impl Iterator<Item = &str> {
+        let of_one_node = self.mounts.iter().filter(|mount| mount.is_of_one_node());
+        let written = of_one_node.filter(|mount| !mount.read_only);
+        written.map(|mount| mount.source.as_str())
+    }
+
     /// The first of them that it may write to. None: two of it, side by side on the node, are no
     /// harm to each other's data.
     #[must_use]
     pub fn written_volume(&self) -> Option<&str> {
-        let mut mounts = self.mounts.iter();
-        let written = mounts.find(|mount| mount.is_of_one_node() && !mount.read_only)?;
-        Some(&written.source)
+        self.written_volumes().next()
     }
 
     /// Hash of the canonical JSON form (BTreeMaps keep keys in order), first 16 bytes of SHA-256.

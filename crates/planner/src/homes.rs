@@ -96,6 +96,10 @@ pub(crate) fn home<'d>(
 
 /// Volumes of a replica that is placed there have their home there from now on.
 pub(crate) fn settle(draft: &mut Draft<'_>, container: &ContainerSpec, number: usize) {
+    #[cfg(feature = "mutants")]
+    if longshore_model::mutant::is(longshore_model::Mutant::VolumeHasNoHome) {
+        return;
+    }
     for name in container.local_volumes() {
         if !draft.homes.contains_key(name) {
             let home = Home {

@@ -46,7 +46,16 @@ pub(crate) fn of<'d>(draft: &'d Draft<'_>, service: usize) -> Option<&'d Rollout
 /// How replicas are exchanged now: as for an update, or as for the way back.
 pub(crate) fn update(draft: &Draft<'_>, service: usize, spec: &ServiceSpec) -> UpdateSpec {
     let direction = of(draft, service).map(|rollout| rollout.direction);
-    spec.exchange(direction == Some(Direction::Back))
+    let update = spec.exchange(direction == Some(Direction::Back));
+    #[cfg(feature = "mutants")]
+    let update = match longshore_model::mutant::is(longshore_model::Mutant::VolumeWrittenTwice) {
+        true => UpdateSpec {
+            order: longshore_model::spec::UpdateOrder::StartFirst,
+            ..update
+        },
+        false => update,
+    };
+    update
 }
 
 /// It failed and waits for a person: the old template is what the service shall run meanwhile.

@@ -40,6 +40,8 @@ struct Sorted {
     doubted: Vec<usize>,
     /// Stop-first: leaving ones whose successors must wait until they are gone.
     waiting_gone: u32,
+    /// The first of these whose lost node alone can say that it is gone.
+    unheard: Option<usize>,
 }
 
 /// Rounds of reconciling and going on; each but the last changes where the rollout is.
@@ -96,6 +98,9 @@ fn sort(draft: &Draft<'_>, service: usize, spec: &ServiceSpec, terms: &Terms) ->
         if let Some(leaving) = &replica.leaving {
             let replaced = leaving.reason.is_exchange() && !draft.on_lost_node(row);
             let writes = terms.sole_writer && homes::holds(draft, row);
+            if writes && draft.on_lost_node(row) {
+                sorted.unheard.get_or_insert(row);
+            }
             sorted.waiting_gone += u32::from(writes || (terms.stop_first && replaced));
             continue;
         }
@@ -564,5 +569,8 @@ fn say_waits(draft: &mut Draft<'_>, service: usize, sorted: &Sorted) {
     });
     if let Some(node) = unknown {
         draft.wait(service, Reason::UnknownButServing { node });
+    }
+    if let Some(row) = sorted.unheard.filter(|_| sorted.keep.is_empty()) {
+        places::say_no_place_after(draft, service, row);
     }
 }

@@ -22,6 +22,7 @@ use longshore_model::{
 use longshore_planner::PlanInput;
 
 use crate::policies::{Policies, Shift};
+use crate::volumes;
 
 /// All replicas of a plan, in any fixed order.
 pub fn replicas(plan: &Plan) -> impl Iterator<Item = &Replica> {
@@ -178,6 +179,8 @@ pub struct Wish {
     pub policies: Policies,
     /// A job that goes before it.
     pub job: Option<Wished>,
+    /// The engine's name of a volume with data on one node that it writes to.
+    pub volume: Option<String>,
 }
 
 /// A job that goes before a service, as users ask for it.
@@ -234,6 +237,7 @@ impl Wish {
                     memory_reserved_bytes: 16 << 20,
                     ..Resources::default()
                 },
+                mounts: self.volume.iter().map(|v| volumes::mount(v)).collect(),
                 ..ContainerSpec::default()
             },
             mode,
@@ -257,9 +261,9 @@ impl Wish {
                 parallelism: self.parallelism,
                 order: match (self.stop_first, self.policies.per_node()) {
                     (true, _) => UpdateOrder::StopFirst,
-                    (false, None) => UpdateOrder::StartFirst,
-                    // A node that has one has no room for another.
-                    (false, Some(_)) => UpdateOrder::Auto,
+                    (false, None) if self.volume.is_none() => UpdateOrder::StartFirst,
+                    // A node that has one has no room for another, a volume no second writer.
+                    (false, _) => UpdateOrder::Auto,
                 },
                 max_unavailable: self.max_unavailable,
                 // Shortened as the planner's waits are: six replicas, one at a time, must fit
@@ -312,7 +316,7 @@ impl Wish {
     /// Fewest replicas that must serve while a change is made by choice.
     #[must_use]
     pub fn floor(&self, target: u32) -> u32 {
-        if self.stop_first {
+        if self.stop_first || self.volume.is_some() {
             let away = self.max_unavailable.max(self.parallelism).max(1);
             return target.saturating_sub(away);
         }

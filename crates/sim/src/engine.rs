@@ -100,6 +100,8 @@ pub struct SimContainer {
     pub service: ServiceKey,
     /// Host ports.
     pub ports: Vec<u16>,
+    /// The volume that it writes to.
+    pub volume: Option<String>,
     /// What it runs.
     pub image: Image,
     /// What it does.
@@ -202,6 +204,7 @@ impl Engine {
             replica: id,
             service: launch.replica.service.clone(),
             ports: launch.replica.ports.iter().map(|p| p.host_port).collect(),
+            volume: launch.spec.mounts.first().map(|m| m.source.clone()),
             image: Image::of(&launch.spec.image),
             condition: Condition::Created,
             run: 0,

@@ -315,7 +315,10 @@ impl World {
             }
             let view = commit.cluster.view();
             let order = view.desired.nodes.get(&replica.node).and_then(|n| n.drain);
-            let due = order.is_some_and(|order| is_due(commit, &order));
+            // What its data holds there gains nothing by waiting.
+            let held = self.users.of(&replica.service);
+            let held = held.is_some_and(|service| service.usual.volume.is_some());
+            let due = order.is_some_and(|order| held && order.force || is_due(commit, &order));
             if leaving.reason == LeaveReason::NodeDrainForced && !due {
                 found.push(format!("{} is forced out before its time", replica.id));
             }

@@ -43,6 +43,7 @@ mod loops;
 #[cfg(feature = "mutants")]
 pub mod mutants;
 pub mod mutations;
+mod nodes;
 pub mod ops;
 mod pauses;
 pub mod policies;
@@ -54,5 +55,6 @@ pub mod trace;
 pub mod traffic;
 pub mod truth;
 pub mod users;
+mod volumes;
 pub mod wire;
 pub mod world;

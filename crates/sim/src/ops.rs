@@ -135,6 +135,7 @@ impl World {
             self.queue.push(now + after_ms, exit);
         }
         self.judge_start(replica);
+        self.judge_writers(host, id);
         self.engine_says(host);
     }
 

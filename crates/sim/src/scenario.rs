@@ -160,8 +160,11 @@ pub const GLOBAL_FROM: u64 = 6_000_000;
 /// From this seed on, apps have a job that goes before their service.
 pub const JOBS_FROM: u64 = 7_000_000;
 
+/// From this seed on, some services write to a volume whose data is on one node.
+pub const VOLUMES_FROM: u64 = 8_000_000;
+
 /// The first seed of each family.
-pub const FAMILIES: [u64; 8] = [
+pub const FAMILIES: [u64; 9] = [
     1,
     RICH_FROM + 1,
     PAUSES_FROM + 1,
@@ -170,6 +173,7 @@ pub const FAMILIES: [u64; 8] = [
     REACH_FROM + 1,
     GLOBAL_FROM + 1,
     JOBS_FROM + 1,
+    VOLUMES_FROM + 1,
 ];
 
 /// So many seeds shared over the families, where none is chosen: the first one of each, and how
@@ -223,6 +227,8 @@ pub struct Scenario {
     pub global: bool,
     /// See [`JOBS_FROM`].
     pub jobs: bool,
+    /// See [`VOLUMES_FROM`].
+    pub volumes: bool,
     /// Racks that the nodes stand in, where they are labelled.
     pub racks: Option<usize>,
     /// The clock on the wall at the start.
@@ -262,6 +268,7 @@ impl Scenario {
             limits: seed >= LIMITS_FROM,
             global: seed >= GLOBAL_FROM,
             jobs: seed >= JOBS_FROM,
+            volumes: seed >= VOLUMES_FROM,
             shy: seed >= REACH_FROM,
             racks: None,
             wall_ms: DAWN_MS,
@@ -332,8 +339,8 @@ mod tests {
 
     #[test]
     fn seeds_are_shared_over_all_families_unless_one_is_chosen() {
-        let shared = shares(None, 18);
-        assert_eq!(shared.iter().map(|(_, count)| count).sum::<u64>(), 18);
+        let shared = shares(None, 20);
+        assert_eq!(shared.iter().map(|(_, count)| count).sum::<u64>(), 20);
         assert_eq!(shared[0], (1, 3));
         assert_eq!(shared[7], (7_000_001, 2));
         assert_eq!(shares(Some(7), 12), [(7, 12)]);

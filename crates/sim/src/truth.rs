@@ -121,6 +121,10 @@ pub struct Truth {
     pub watches: BTreeMap<ServiceKey, Watch>,
     /// Runs of jobs of which a container has ended with 0.
     pub jobs_done: BTreeSet<(ServiceKey, TemplateId)>,
+    /// Where the data of volumes is: where a container with it started first.
+    pub volumes: BTreeMap<String, HostNo>,
+    /// Hosts that are no nodes of the cluster: what runs there is nobody's.
+    pub left: BTreeSet<HostNo>,
     /// What was answered of late.
     pub answers: VecDeque<Answered>,
 }

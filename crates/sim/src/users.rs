@@ -3,18 +3,16 @@
 
 use std::collections::BTreeSet;
 
-use controller::store::{NodeRecord, Repository, StoreError, StoredEvent};
+use controller::store::{Repository, StoreError, StoredEvent};
 use longshore_haproxy_driver::name::BackendName;
 use longshore_model::autoscale::Signal;
-use longshore_model::node::DrainOrder;
 use longshore_model::spec::FailureAction;
 use longshore_model::{
-    App, AppName, Availability, Desired, Event as Said, EventKind, ManualScale, Node, NodeId,
-    Roles, ServiceKey, ServiceName,
+    App, AppName, Desired, Event as Said, EventKind, ManualScale, ServiceKey, ServiceName,
 };
 
 use crate::adapter::Wish;
-use crate::event::{Event, HostNo};
+use crate::event::Event;
 use crate::policies::Policies;
 use crate::world::World;
 
@@ -75,7 +73,8 @@ impl Users {
                 // One on each node: a drain takes it away, and nobody comes for it.
                 let each = wish.policies.global;
                 let alone = wish.job.is_none();
-                !wish.stop_first && !tight && !each && alone && wish.max_unavailable == 0
+                let writes = wish.volume.is_some();
+                !wish.stop_first && !tight && !each && !writes && alone && wish.max_unavailable == 0
             };
             wish.is_some_and(whole) && now_ms >= service.promised_at
         })
@@ -113,6 +112,7 @@ impl World {
                 delay_ms: 0,
                 policies: Policies::default(),
                 job: None,
+                volume: None,
             };
             let usual = match self.scenario.rich {
                 true => self.enrich(usual),
@@ -132,6 +132,10 @@ impl World {
             };
             let usual = match self.scenario.global {
                 true => self.enrich_global(usual),
+                false => usual,
+            };
+            let usual = match self.scenario.volumes {
+                true => self.enrich_volumes(app.as_str(), usual),
                 false => usual,
             };
             self.users.services.push(Service {
@@ -200,64 +204,6 @@ impl World {
         self.controller_ends_if_fatal();
         self.wake_controller();
         acked
-    }
-
-    /// A node joins (again).
-    pub(crate) fn join(&mut self, host: HostNo) -> bool {
-        let at = &self.hosts[host];
-        let node = Node {
-            id: at.id.clone(),
-            roles: Roles {
-                worker: at.worker,
-                edge: at.edge,
-            },
-            labels: self.labels(host),
-            availability: Availability::Active,
-            address: at.address,
-            joined_ms: 0,
-            note: None,
-            drain: None,
-            removed_volumes: std::collections::BTreeMap::new(),
-        };
-        self.change(
-            |desired| {
-                desired.nodes.insert(node.id.clone(), node.clone());
-            },
-            |repository, _| {
-                let record = NodeRecord {
-                    node: node.clone(),
-                    serials: Vec::new(),
-                };
-                repository.put_node(&record, &[])
-            },
-        )
-    }
-
-    fn availability(
-        &mut self,
-        id: &NodeId,
-        availability: Availability,
-        drain: Option<DrainOrder>,
-    ) -> bool {
-        let known = self
-            .cluster()
-            .is_some_and(|c| c.desired().nodes.contains_key(id));
-        known
-            && self.change(
-                |desired| {
-                    if let Some(node) = desired.nodes.get_mut(id) {
-                        node.availability = availability;
-                        node.drain = drain;
-                    }
-                },
-                |repository, meant| {
-                    let Some(node) = meant.nodes.get(id).cloned() else {
-                        return Ok(Vec::new());
-                    };
-                    let serials = Vec::new();
-                    repository.put_node(&NodeRecord { node, serials }, &[])
-                },
-            )
     }
 
     /// Applies what a service is to be.
@@ -434,6 +380,9 @@ impl World {
         if self.scenario.limits && scales && self.dice.one_in(3) {
             return self.set_bounds(service);
         }
+        if self.scenario.volumes && !up && self.dice.one_in(2) {
+            return self.remove_volume(service);
+        }
         match self.dice.below(12) {
             _ if !up => {
                 let usual = self.users.services[service].usual.clone();
@@ -461,7 +410,7 @@ impl World {
             true => self.bad_image(),
             false => self.good_image(),
         };
-        if self.dice.one_in(4) {
+        if self.dice.one_in(4) && next.volume.is_none() {
             next.replicas = u32::try_from(self.dice.between(1, COUNT_MAX)).unwrap_or(1);
         }
         next.impossible = self.dice.one_in(12);
@@ -479,7 +428,8 @@ impl World {
 
     fn rescale(&mut self, service: usize) {
         // The controller's door refuses it.
-        if self.users.services[service].usual.policies.global {
+        let usual = &self.users.services[service].usual;
+        if usual.policies.global || usual.volume.is_some() {
             return;
         }
         let low = u64::from(self.users.services[service].usual.scaling.is_some());
@@ -488,66 +438,6 @@ impl World {
             false => self.dice.between(1, COUNT_MAX),
         };
         self.scale(service, u32::try_from(count).unwrap_or(1));
-    }
-
-    fn node_verb(&mut self) {
-        let host = self.dice.below(self.hosts.len());
-        let id = self.hosts[host].id.clone();
-        let next = match self.dice.below(4) {
-            0 => Availability::Cordoned,
-            1 => Availability::Draining,
-            _ => Availability::Active,
-        };
-        let ordered = self.scenario.rich && next == Availability::Draining;
-        let drain = ordered.then(|| self.drain_order()).flatten();
-        if self.availability(&id, next, drain) {
-            say!(self, "user sets {id} {next:?} {drain:?}");
-        }
-    }
-
-    /// A drain with a deadline. By force only where requests may fail: of a lone replica none is
-    /// left then.
-    fn drain_order(&mut self) -> Option<DrainOrder> {
-        let within_ms = self.dice.between(1_000, 15_000);
-        let force = self.dice.one_in(3) && !self.scenario.clean;
-        let since_ms = self.cluster()?.now_ms();
-        Some(DrainOrder {
-            since_ms,
-            deadline_ms: since_ms + within_ms,
-            force,
-        })
-    }
-
-    /// A node that holds nothing is removed, or one that left joins again.
-    fn node_leaves(&mut self) {
-        let host = self.dice.below(self.hosts.len());
-        let id = self.hosts[host].id.clone();
-        let Some(cluster) = self.cluster().cloned() else {
-            return;
-        };
-        if !cluster.desired().nodes.contains_key(&id) {
-            if self.join(host) {
-                say!(self, "{id} joins again");
-            }
-            return;
-        }
-        let plan = &cluster.view().plan;
-        let held = crate::adapter::replicas(plan).any(|r| r.node == id);
-        let forced = !self.scenario.clean && self.dice.one_in(4);
-        if self.hosts[host].edge || (held && !forced) {
-            return;
-        }
-        let acked = self.change(
-            |desired| {
-                desired.nodes.remove(&id);
-            },
-            |repository, _| repository.remove_node(&id, &[], &[]),
-        );
-        if acked {
-            say!(self, "user removes {id}");
-            cluster.fleet.forget(&id);
-            self.pump();
-        }
     }
 
     /// The load changes, and again later.

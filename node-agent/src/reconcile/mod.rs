@@ -27,6 +27,8 @@ mod tests;
 mod tracked;
 #[cfg(test)]
 mod warm_tests;
+#[cfg(test)]
+mod writer_tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -8,13 +8,15 @@ use std::time::Duration;
 use longshore_model::plan::AssignedReplica;
 use longshore_model::reason::FailReason;
 use longshore_model::receipt::{Exit, Killed};
-use longshore_model::spec::{ExecCheck, FileSpec};
+use longshore_model::spec::ExecCheck;
 use longshore_model::{ContainerSpec, ReplicaState};
 
 use super::AgentMs;
 use crate::mesh::Local;
 use crate::probe::Target;
 use crate::runtime::{Condition, Container, ContainerId, ExecHealth, Inspection};
+
+mod waits;
 
 /// A starting replica is asked this often: healthy must be known soon after it is.
 const STARTING_PROBE_MS: i64 = 50;
@@ -389,13 +391,6 @@ impl Tracked {
             self.retry_at_ms = now_ms + RESTART_WAIT_FIRST_MS * i64::from(self.refusals);
             self.reason = Some(reason);
         }
-    }
-
-    /// It cannot be made before the controller has sent what is in a file.
-    pub(crate) fn lacks(&mut self, file: &FileSpec) {
-        let detail = format!("the controller has not sent what is in {file} yet");
-        let attempted = "making the container".to_owned();
-        self.reason = Some(FailReason::Engine { attempted, detail });
     }
 
     /// It runs: what the engine refused before is forgotten.

@@ -63,7 +63,7 @@ pub(super) fn answer(open: &agent::OpenStream) -> Vec<agent::session_request::Me
         }
         Some(agent::open_stream::Kind::RemoveVolume(volume)) => {
             let error = match volume.name.as_str() {
-                "shop_old" => "",
+                "shop_old" | "shop_files" => "",
                 _ => "in use by shop/web.1",
             };
             vec![Up::StreamEnd(agent::StreamEnd {

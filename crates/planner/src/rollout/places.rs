@@ -43,21 +43,9 @@ impl Places {
     /// Says why nobody could follow one that stays for that.
     pub(super) fn say(&self, draft: &mut Draft<'_>, service: usize) {
         let stays = |row: usize| draft.replica(row).is_some_and(|r| r.leaving.is_none());
-        let slot = &draft.services[service];
-        let (Some(row), Some(spec), Some(template)) = (
-            self.short.filter(|&row| stays(row)),
-            slot.spec,
-            slot.template.clone(),
-        ) else {
-            return;
-        };
-        let order = Order {
-            service,
-            spec,
-            count: 1,
-            template,
-        };
-        place::say_no_place_after(draft, &order, row);
+        if let Some(row) = self.short.filter(|&row| stays(row)) {
+            say_no_place_after(draft, service, row);
+        }
     }
 
     /// It leaves, and its successor takes one.
@@ -82,4 +70,19 @@ impl Places {
         spec.zip(seen.node)
             .is_some_and(|(spec, number)| would_take(draft, number, spec))
     }
+}
+
+/// Says why nobody can follow the row's replica.
+pub(super) fn say_no_place_after(draft: &mut Draft<'_>, service: usize, row: usize) {
+    let slot = &draft.services[service];
+    let (Some(spec), Some(template)) = (slot.spec, slot.template.clone()) else {
+        return;
+    };
+    let order = Order {
+        service,
+        spec,
+        count: 1,
+        template,
+    };
+    place::say_no_place_after(draft, &order, row);
 }

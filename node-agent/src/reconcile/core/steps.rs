@@ -176,8 +176,25 @@ impl Core {
         }
     }
 
+    /// Containers that run although nobody wants them to, and the volumes that they may write to; of
+    /// what no assignment names nobody knows which. The plan starts nobody beside them, but one that
+    /// knows nothing of them might: of a node that joined again, or of a restored controller.
+    fn last_writers(&self) -> Vec<(ReplicaId, Option<Vec<String>>)> {
+        let lasting = self.replicas.iter().filter(|(_, tracked)| {
+            let is_up = matches!(tracked.condition, Condition::Running | Condition::Paused);
+            tracked.container.is_some() && is_up && tracked.runs().is_none()
+        });
+        let written = |tracked: &Tracked| {
+            let spec = &tracked.wanted.as_ref()?.spec;
+            Some(spec.written_volumes().map(str::to_owned).collect())
+        };
+        let writers = lasting.map(|(id, tracked)| (*id, written(tracked)));
+        writers.collect()
+    }
+
     fn plan_starts(&mut self, now_ms: AgentMs, warm: bool, actions: &mut Vec<Action>) {
         let mut free = STARTS_MAX.saturating_sub(self.in_flight(Op::Launch));
+        let writers = self.last_writers();
         for (id, tracked) in &mut self.replicas {
             let Some(wanted) = tracked.runs().cloned() else {
                 continue;
@@ -206,7 +223,7 @@ impl Core {
                     continue;
                 }
             }
-            if tracked.has_ended() {
+            if tracked.has_ended() || tracked.waits_for_a_writer(&wanted.spec, &writers) {
                 continue;
             }
             if tracked.container.is_none()

@@ -1,7 +1,8 @@
 //! What a list says of a replica that edges do not reach, or not by every way in.
 
-use longshore_model::observe::{ServerAdmin, ServerObserved, ServersByService};
+use longshore_model::observe::{NodeObserved, ServerAdmin, ServerObserved, ServersByService};
 
+use super::nodes::advice;
 use super::*;
 
 /// What an edge says of `shop/web`'s first replica: the state of its server, a refusal.
