@@ -30,10 +30,15 @@ const STEPS_MAX: usize = 8;
 /// Takes every rollout as far as it may go now.
 pub(crate) fn run(draft: &mut Draft<'_>) {
     for service in 0..draft.services.len() {
-        for _ in 0..STEPS_MAX {
-            if !advance(draft, service) {
-                break;
-            }
+        settle(draft, service);
+    }
+}
+
+/// Advances it as far as it goes.
+pub(crate) fn settle(draft: &mut Draft<'_>, service: usize) {
+    for _ in 0..STEPS_MAX {
+        if !advance(draft, service) {
+            break;
         }
     }
 }

@@ -56,6 +56,10 @@ pub(crate) fn run(draft: &mut Draft<'_>) {
         return;
     }
     for service in 0..draft.services.len() {
+        // Of fewer wanted since its last look, fewer may fail: what is over starts nothing more.
+        if verdict::judge(draft, service) {
+            progress::settle(draft, service);
+        }
         for _ in 0..ROUNDS_MAX {
             let Some(spec) = draft.services[service].spec else {
                 for row in draft.active(service) {

@@ -378,3 +378,39 @@ fn of_two_old_ones_the_sick_one_leaves_though_an_edge_is_silent() {
     let there = on_nodes(&world);
     assert!(there["node1"].starts_with('2'), "{there:?}");
 }
+
+/// A drain lowers the count, and with it the number of failures that a rollout bears: whenever it
+/// comes, nothing is started and given up in the same run.
+#[test]
+fn a_drain_may_end_a_rollout_that_bore_its_failures() {
+    use longshore_model::rollout::Phase;
+    let failed = |world: &World| {
+        let rollout = world.plan.services[&key("web")].rollout.clone();
+        rollout.map_or((0, Phase::Done), |rollout| (rollout.failed, rollout.phase))
+    };
+    for later in 0..24 {
+        let mut world = World::new(4);
+        let spec = |image: &str| {
+            let mut spec = global(image);
+            spec.update.parallelism = 2;
+            spec.update.failure_permille_max = Some(500);
+            spec
+        };
+        world.apply("web", spec("web:1"));
+        world.ticks(20);
+        world.broken.push("web:2".into());
+        world.apply("web", spec("web:2"));
+        world.ticks(1);
+        for _ in 0..20 {
+            if failed(&world).0 == 2 {
+                break;
+            }
+            world.ticks(1);
+        }
+        assert_eq!(failed(&world), (2, Phase::Running));
+        world.ticks(later);
+        world.drain("node4", 600_000, false);
+        world.ticks(2);
+        assert_eq!(failed(&world).1, Phase::Failed, "{later}");
+    }
+}
