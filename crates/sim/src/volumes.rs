@@ -67,7 +67,9 @@ impl World {
             .map(|c| c.replica);
         let id = &self.hosts[host].id;
         let beside = beside.map(|other| format!("{replica} and {other} write to {volume} on {id}"));
-        if self.truth.left.contains(&host) {
+        // What no plan names any more is started again by an agent that has not heard of it.
+        let planned = self.truth.lives.get(&replica).is_some_and(|l| l.planned);
+        if self.truth.left.contains(&host) || !planned {
             return;
         }
         let home = *self.truth.volumes.entry(volume.clone()).or_insert(host);
