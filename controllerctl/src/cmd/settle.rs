@@ -103,11 +103,12 @@ pub(super) fn settled(service: &pb::Service) -> bool {
     let others = service.outdated + service.misplaced + service.leaving;
     // One that an operator keeps out of the routes is as wanted.
     let counts = ready(service) + service.aside == service.wanted && others == 0;
-    // A first rollout is done once it serves; a later one once it was monitored.
+    // A first rollout is done once it serves; a later one once it was monitored, and so is the first
+    // one of what nobody asks how it is: it may end the moment after it was started.
     let watched = service.rollout.as_ref().is_none_or(|rollout| {
         let state = rollout.state.as_str();
         let going = matches!(state, "running" | "waiting" | "rolling_back" | "held");
-        !going || rollout.from_revision == 0
+        !going || (rollout.from_revision == 0 && !service.unasked)
     });
     counts && watched && jobs::is_over(service)
 }
@@ -560,4 +561,30 @@ async fn still_waiting(client: &mut Client, goal: &Goal) -> Vec<String> {
         format!("{}  {}/{} serving{why}", s.key, ready(s), s.wanted)
     });
     open.chain(around).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nobody_asks_how_it_is_is_done_once_it_was_watched() {
+        let mut service = pb::Service {
+            wanted: 1,
+            healthy: 1,
+            rollout: Some(pb::Rollout {
+                state: "running".into(),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        assert!(settled(&service), "something asked it");
+        service.unasked = true;
+        assert!(!settled(&service), "it may end in a moment");
+        service.rollout = Some(pb::Rollout {
+            state: "done".into(),
+            ..Default::default()
+        });
+        assert!(settled(&service));
+    }
 }

@@ -68,6 +68,7 @@ fn service() {
     };
     let service = pb::Service {
         aside: 0,
+        unasked: false,
         certificates: Vec::new(),
         key: text("shop/web"),
         app: text("shop"),

@@ -262,6 +262,8 @@ fn service(key: &str, report: &ServiceReport) -> pb::Service {
 
 fn describe(service: &mut pb::Service, spec: &ServiceSpec, edges: &[IpAddr]) {
     service.image.clone_from(&spec.container.image);
+    let asks = spec.container.healthcheck.is_some() || spec.container.probe.is_some();
+    service.unasked = spec.routes.is_empty() && !asks && spec.job.is_none();
     service.routes = spec.routes.iter().map(route_spec_to_pb).collect();
     if let Some(scaling) = &spec.autoscale {
         service.autoscale = match scaling.mode {
