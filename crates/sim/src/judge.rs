@@ -9,6 +9,7 @@ use longshore_model::routes::{Backend, Server, ServerMode};
 use node_agent::runtime::Condition;
 
 use crate::edge::Deed;
+use crate::engine::SimContainer;
 use crate::event::{Down, HostNo};
 use crate::haproxy::{PARKED, SimServer};
 use crate::scenario::Fault;
@@ -130,7 +131,10 @@ impl World {
                         .host_at(*address)
                         .and_then(|host| self.hosts[host].engine.at_port(address.port()));
                     let wrong = match container {
-                        Some(container) if container.replica != *replica => {
+                        Some(container)
+                            if container.replica != *replica
+                                && !self.succeeds(container, *replica) =>
+                        {
                             Some(format!("{} lives there", container.replica))
                         }
                         Some(container) if !container.has_listened(self.now) => {
@@ -154,6 +158,16 @@ impl World {
                 }
             }
         }
+    }
+
+    /// Does the container have the fixed host port of its service after this replica? An edge that
+    /// was without power serves what its file says until it is told: the same service, and its own
+    /// checks say whether it is well.
+    fn succeeds(&self, container: &SimContainer, replica: ReplicaId) -> bool {
+        let service = self.users.of(&container.service);
+        let fixed = service.is_some_and(|s| s.usual.policies.fixed_port.is_some());
+        let life = self.truth.lives.get(&replica);
+        fixed && life.is_some_and(|life| life.service == container.service)
     }
 
     /// What an edge says it serves is all that its worker points at: a slot that nobody holds is
