@@ -257,7 +257,7 @@ pub(crate) fn start(draft: &mut Draft<'_>, service: usize, spec: &ServiceSpec) {
     if let Some(before) = before {
         if before.leaving.is_some() {
             let replica = before.id;
-            draft.wait(service, Reason::WaitsForReplacement { replica });
+            draft.wait(service, Reason::WaitsForEnd { replica });
         }
         return;
     }

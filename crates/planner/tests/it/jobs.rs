@@ -93,6 +93,22 @@ fn what_waits_for_a_job_starts_once_it_has_completed_and_the_job_runs_once() {
 }
 
 #[test]
+fn the_next_run_says_whose_end_it_waits_for() {
+    let mut world = World::new(3);
+    world.apply("migrate", job("job:1", 1));
+    world.tick(500);
+    let first = world.active("migrate")[0].id;
+    world.apply("migrate", job("job:2", 1));
+    let said = (0..60).any(|_| {
+        world.tick(100);
+        waits(&world, "migrate").contains(&format!("the next try starts once {first} has ended"))
+    });
+    assert!(said, "{:?}", waits(&world, "migrate"));
+    world.ticks(60);
+    assert_eq!((state(&world).as_str(), placed(&world)), ("completed 0", 2));
+}
+
+#[test]
 fn a_new_image_waits_for_its_own_run_and_the_old_one_serves_on() {
     let mut world = deployed();
     world.apply("web", after("web:2", 2));
