@@ -127,7 +127,7 @@ async fn drain(run: &Run, args: &DrainArgs) -> Result<Exit, Failure> {
     let wanted = &all_known(&nodes, &args.nodes.nodes)?;
     for node in nodes.iter().filter(|node| wanted.contains(&node.id)) {
         note(&printable(&format!(
-            "  {}  to move away: {}",
+            "  {}  {} there",
             node.id,
             counted(node.replicas)
         )));
@@ -229,6 +229,9 @@ async fn drained(
                 if left == 0 {
                     return Ok(Exit::Done);
                 }
+                if let Some(failure) = called_off(&nodes, wanted) {
+                    return Err(failure);
+                }
                 if let Some(failure) = only_held(&nodes, wanted, force) {
                     return Err(failure);
                 }
@@ -252,6 +255,20 @@ async fn drained(
         }
         changes.next().await?;
     }
+}
+
+/// Somebody wants the node to take replicas again, or gave it up: nothing empties it any more.
+fn called_off(nodes: &[pb::Node], wanted: &[String]) -> Option<Failure> {
+    wanted.iter().find_map(|name| {
+        let node = nodes.iter().find(|node| node.id == *name);
+        let what = match node.map(|node| node.availability.as_str()) {
+            Some("draining") => return None,
+            Some(other) => format!("is {other}"),
+            None => "was removed".to_owned(),
+        };
+        let message = format!("{name} {what} by now: it is not drained any more");
+        Some(Failure::new(message).exit(Exit::Overtaken))
+    })
 }
 
 fn progress(node: &pb::Node) -> (Stage, String) {
@@ -303,4 +320,25 @@ async fn remove(run: &Run, args: &RmArgs) -> Result<Exit, Failure> {
         args.node
     )));
     Ok(Exit::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_drain_that_somebody_calls_off_is_followed_no_further() {
+        let node = |availability: &str| pb::Node {
+            id: "a".into(),
+            availability: availability.into(),
+            replicas: 2,
+            ..pb::Node::default()
+        };
+        let wanted = ["a".to_owned()];
+        assert!(called_off(&[node("draining")], &wanted).is_none());
+        for nodes in [vec![node("active")], vec![node("cordoned")], Vec::new()] {
+            let failure = called_off(&nodes, &wanted).unwrap();
+            assert_eq!(failure.exit, Exit::Overtaken, "{failure:?}");
+        }
+    }
 }

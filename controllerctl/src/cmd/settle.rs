@@ -100,7 +100,10 @@ pub(super) fn ready(service: &pb::Service) -> u32 {
 
 /// As wanted: all ready, none old or where it must not be, none on its way out.
 pub(super) fn settled(service: &pb::Service) -> bool {
-    let others = service.outdated + service.misplaced + service.leaving;
+    // What a rollout left as it was (one on a node that takes nothing) goes on once it can.
+    let done = service.rollout.as_ref().is_some_and(|r| r.state == "done");
+    let outdated = if done { 0 } else { service.outdated };
+    let others = outdated + service.misplaced + service.leaving;
     // One that an operator keeps out of the routes is as wanted.
     let counts = ready(service) + service.aside == service.wanted && others == 0;
     // A first rollout is done once it serves; a later one once it was monitored, and so is the first
@@ -586,5 +589,12 @@ mod tests {
             ..Default::default()
         });
         assert!(settled(&service));
+        service.outdated = 1;
+        assert!(
+            settled(&service),
+            "its node takes nothing, and the rollout is done without it"
+        );
+        service.rollout = None;
+        assert!(!settled(&service));
     }
 }

@@ -389,7 +389,8 @@ fn give(draft: &mut Draft<'_>, service: usize, sorted: &mut Sorted, terms: &Term
         // A whole service out of every edge's reach says more about the check than about it.
         let judged = reason != LeaveReason::Unreachable || any_up;
         let succeeded = reason != LeaveReason::Rebalanced || rebalance::is_succeeded(draft, row);
-        if reason == LeaveReason::NodeDrain && crate::drains::is_forced(draft, row) {
+        // Whatever else would replace it: a rollout that waits for a place holds no drain up.
+        if crate::drains::is_forced(draft, row) {
             serving = serving.saturating_sub(u32::from(serves));
             given -= 1;
             left += 1;

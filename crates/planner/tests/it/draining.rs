@@ -88,6 +88,28 @@ fn by_force_what_is_left_at_the_deadline_is_stopped_and_not_before() {
     assert_eq!(world.answering("wide"), 4);
 }
 
+/// What waits for an update leaves for that reason, which no place carries.
+#[test]
+fn by_force_what_waits_for_its_update_is_stopped_too() {
+    let mut world = World::new(1);
+    world.apply("web", spec("web:1", 1));
+    world.ticks(20);
+    world.available("node1", Availability::Cordoned);
+    world.apply("web", spec("web:2", 1));
+    world.ticks(20);
+    assert_eq!(
+        world.answering("web"),
+        1,
+        "it goes on until it has a successor"
+    );
+    world.drain("node1", 5_000, true);
+    world.ticks(8);
+    assert_eq!(world.answering("web"), 1);
+    world.ticks(30);
+    assert_eq!(report(&world, "node1").left, 0);
+    assert_eq!(world.answering("web"), 0);
+}
+
 #[test]
 fn the_deadline_is_a_time_to_look_again() {
     let mut world = World::new(2);

@@ -153,6 +153,22 @@ fn a_forced_drain_stops_it_at_once_and_it_comes_back() {
 }
 
 #[test]
+fn a_forced_drain_stops_what_waits_for_its_update_too() {
+    let mut world = settled();
+    world.available("node1", Availability::Cordoned);
+    world.apply("db", db("db:2"));
+    world.ticks(20);
+    assert_eq!(world.answering("db"), 1);
+    world.drain("node1", 600_000, true);
+    world.ticks(40);
+    assert_eq!(running(&world, "db"), 0);
+    world.available("node1", Availability::Active);
+    world.desired.nodes.get_mut(&id("node1")).unwrap().drain = None;
+    comes_back(&mut world, "node1");
+    assert_eq!(world.active("db")[0].revision, 3);
+}
+
+#[test]
 fn it_waits_for_a_lost_node_and_follows_what_still_runs_there() {
     let mut world = settled();
     world.ticks(60);
