@@ -281,3 +281,18 @@ fn an_authority_reads_back() {
             .is_ok()
     );
 }
+
+#[test]
+fn whoever_names_serials_may_look_at_the_list_meanwhile() {
+    let trust = TrustHolder::new(ca().cert_pem(), HashSet::from(["a".to_owned()])).unwrap();
+    let list = Arc::clone(&trust);
+    let (done, over) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let all = ["a", "b", "c"].map(str::to_owned).into_iter();
+        list.revoke(all.filter(|serial| !list.is_revoked(serial)));
+        done.send(()).unwrap();
+    });
+    let ended = over.recv_timeout(Duration::from_secs(15));
+    assert!(ended.is_ok(), "it waits for itself");
+    assert!(trust.is_revoked("b") && trust.is_revoked("c"));
+}

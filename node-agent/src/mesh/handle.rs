@@ -23,14 +23,11 @@ impl Handle {
     /// there is no room stays as it is, which the listener says.
     pub fn tell(&self, names: &Names) {
         let trust = self.mesh.trust();
-        let mut news = names
-            .revoked
-            .iter()
-            .filter(|s| !trust.is_revoked(s))
-            .peekable();
+        let news = names.revoked.iter().filter(|s| !trust.is_revoked(s));
+        let news: Vec<String> = news.cloned().collect();
         // Each word of it wakes all that is live.
-        if news.peek().is_some() {
-            trust.revoke(news.cloned());
+        if !news.is_empty() {
+            trust.revoke(news);
         }
         let range = self.mesh.range();
         let place = |address: &mut Ipv4Addr| *address = range.place(*address).unwrap_or(*address);

@@ -128,6 +128,8 @@ impl TrustHolder {
 
     /// Refuses these serials from now on and cuts their live connections.
     pub fn revoke(&self, serials: impl IntoIterator<Item = String>) {
+        // Whoever names them may look at the list meanwhile, which is locked below.
+        let serials: Vec<String> = serials.into_iter().collect();
         self.revoked.send_modify(|set| {
             let mut next = HashSet::clone(set);
             next.extend(serials);
