@@ -33,8 +33,8 @@ pub(super) struct Scope {
 struct File {
     /// Its number among the sources.
     index: usize,
-    /// None: it is no YAML, which was said.
-    tree: Option<Node>,
+    /// Its documents; none: it is no YAML, which was said.
+    trees: Vec<Node>,
 }
 
 /// What was read so far.
@@ -89,23 +89,27 @@ impl Assembly {
 
     fn parse(&mut self, source: Source) -> Rc<File> {
         let index = self.sources.len();
-        let (tree, problems) = node::read(&source, index);
-        match &tree {
-            Some(tree) => read::fragments::unused(tree, &mut self.problems),
-            None => self.problems.lacks_file(),
+        let (trees, problems) = node::read(&source, index);
+        if trees.is_empty() {
+            self.problems.lacks_file();
+        }
+        // Aliases refer to anchors of their own document.
+        for tree in &trees {
+            read::fragments::unused(tree, &mut self.problems);
         }
         problems.into_iter().for_each(|p| self.problems.push(p));
         self.sources.push(source);
-        Rc::new(File { index, tree })
+        Rc::new(File { index, trees })
     }
 
-    /// Merges files after what each names is in it.
+    /// Merges files after what each names is in it. Documents of one file are as several files.
     fn project(&mut self, files: &[Rc<File>], scope: &Scope, trail: &[PathBuf]) -> Option<Node> {
         let mut tree: Option<Node> = None;
-        for file in files {
-            let Some(mut over) = file.tree.clone() else {
-                continue;
-            };
+        let documents = files
+            .iter()
+            .flat_map(|file| file.trees.iter().map(move |tree| (file, tree)));
+        for (file, document) in documents {
+            let mut over = document.clone();
             self.keep_contents(&over);
             interpolate(&mut over, "", &scope.variables, &mut self.problems);
             self.extend(&mut over, file.index, scope);

@@ -18,8 +18,10 @@ use super::source::{Place, Source};
 const KEY_CHARS_MAX: usize = 1_024;
 /// Largest file that is read.
 pub const INPUT_BYTES_MAX: usize = 256 * 1024;
-/// Most nodes of one document, aliases counted as often as they are used.
+/// Most nodes of one file, aliases counted as often as they are used.
 pub const NODES_MAX: usize = 50_000;
+/// Most documents of one file: each is merged as a file of its own would be.
+pub const DOCUMENTS_MAX: usize = 16;
 /// Deepest nesting.
 pub const DEPTH_MAX: usize = 64;
 /// Parsing recurses with large frames: [`DEPTH_MAX`] levels do not fit a thread of 2 MiB in a
@@ -143,31 +145,38 @@ impl Node {
     }
 }
 
-/// Reads one document.
+/// Reads a file of one document.
 ///
 /// # Errors
-/// One [`Problem`] with the place of the first thing that is not YAML, or that goes over a limit.
+/// One [`Problem`] with the place of the first thing that is not YAML, that goes over a limit, or
+/// where a second document begins.
 pub fn parse(source: &Source, file: usize) -> Result<Node, Box<Problem>> {
-    match read(source, file) {
-        (Some(node), problems) if problems.is_empty() => Ok(node),
-        (_, problems) => {
-            let unread = || problem("yaml", Place::default(), UNREAD.into(), None);
-            Err(problems.into_iter().next().map_or_else(unread, Box::new))
-        }
+    let (documents, problems) = read(source, file);
+    if let Some(problem) = problems.into_iter().next() {
+        return Err(Box::new(problem));
     }
+    let mut documents = documents.into_iter();
+    let first = documents.next();
+    if let Some(second) = documents.next() {
+        let message = "a second document begins (---), and one is read here".into();
+        let help = Some("put it into a file of its own");
+        return Err(problem("yaml", second.place, message, help));
+    }
+    first.ok_or_else(|| problem("yaml", Place::default(), UNREAD.into(), None))
 }
 
 const UNREAD: &str = "the file could not be read";
 
-/// Reads one document and says all that is wrong with it. There is a tree unless it is no YAML; of a
-/// key that is there twice it has the first value.
-pub fn read(source: &Source, file: usize) -> (Option<Node>, Vec<Problem>) {
+/// Reads the documents of a file and says all that is wrong with them. There is one at least unless
+/// it is no YAML; empty ones beside others are left out. Of a key that is there twice they have the
+/// first value.
+pub fn read(source: &Source, file: usize) -> (Vec<Node>, Vec<Problem>) {
     let at = |offset: usize| Place {
         file,
         offset,
         bytes: 0,
     };
-    let only = |problem: Box<Problem>| (None, vec![*problem]);
+    let only = |problem: Box<Problem>| (Vec::new(), vec![*problem]);
     if source.text.len() > INPUT_BYTES_MAX {
         let message = format!(
             "the file has {} bytes; at most {INPUT_BYTES_MAX} are read",
@@ -193,21 +202,21 @@ pub fn read(source: &Source, file: usize) -> (Option<Node>, Vec<Problem>) {
         *problem("yaml", place, line, Some(help))
     };
     match placed(DuplicateKeyPolicy::Error) {
-        Some(Ok((node, problems))) => (Some(node), problems),
+        Some(Ok(read)) => read,
         Some(Err(error)) if is_duplicate(&error) => {
             // The parser stops at the first of them.
             let first = fault(&error);
-            let (node, mut problems) = match placed(DuplicateKeyPolicy::LastWins) {
-                Some(Ok((node, problems))) => (Some(node), problems),
-                Some(Err(error)) => (None, vec![fault(&error)]),
-                None => (None, Vec::new()),
+            let (documents, mut problems) = match placed(DuplicateKeyPolicy::LastWins) {
+                Some(Ok(read)) => read,
+                Some(Err(error)) => (Vec::new(), vec![fault(&error)]),
+                None => (Vec::new(), Vec::new()),
             };
             if !problems.iter().any(|problem| problem.place == first.place) {
                 problems.insert(0, first);
             }
-            (node, problems)
+            (documents, problems)
         }
-        Some(Err(error)) => (None, vec![fault(&error)]),
+        Some(Err(error)) => (Vec::new(), vec![fault(&error)]),
         None => only(problem("yaml", at(0), UNREAD.into(), None)),
     }
 }
@@ -231,15 +240,15 @@ fn problem(code: &'static str, place: Place, message: String, help: Option<&str>
     })
 }
 
-/// The tree of a text, and what is wrong with its tags and keys.
+/// The trees of a text, and what is wrong with their tags and keys.
 fn placed(
     text: &str,
     file: usize,
     duplicates: DuplicateKeyPolicy,
-) -> Result<(Node, Vec<Problem>), Box<serde_saphyr::Error>> {
+) -> Result<(Vec<Node>, Vec<Problem>), Box<serde_saphyr::Error>> {
     let mut options = options();
     options.duplicate_keys = duplicates;
-    let raw: Option<Marked> = serde_saphyr::from_str_with_options(text, options)?;
+    let raw: Vec<Marked> = serde_saphyr::from_multiple_with_options(text, options)?;
     let mut placing = Placing {
         text,
         file,
@@ -251,9 +260,11 @@ fn placed(
         file,
         ..Place::default()
     };
-    let node = raw.map(|raw| placing.node(raw));
-    let node = node.unwrap_or_else(|| Node::new(Value::Null, place));
-    Ok((node, placing.problems))
+    let mut documents: Vec<Node> = raw.into_iter().map(|raw| placing.node(raw)).collect();
+    if documents.is_empty() {
+        documents.push(Node::new(Value::Null, place));
+    }
+    Ok((documents, placing.problems))
 }
 
 /// A message of the parser in our words, and the way out.
@@ -293,17 +304,17 @@ fn in_words<'h>(line: &str, help: &'h str) -> (String, &'h str) {
             "write a finite one, for example 0.7",
         );
     }
-    if line.starts_with("multiple YAML documents") {
+    if line.contains("budget") && line.contains("ocuments") {
         return (
-            "a second document begins (---), and a Compose file is one".into(),
-            "put it into a file of its own and name both: -f one.yaml -f two.yaml",
+            format!("more than {DOCUMENTS_MAX} documents (---) are in one file"),
+            "merge some of them",
         );
     }
     if line.contains("budget") || line.contains("recursion limit") {
         return (
             format!(
                 "the file is larger than any Compose file should be: at most {NODES_MAX} values, \
-                 {DEPTH_MAX} deep, in one document"
+                 {DEPTH_MAX} deep, in one file"
             ),
             "split it, or write fewer aliases and merges",
         );
@@ -317,8 +328,7 @@ fn options() -> serde_saphyr::Options {
         max_depth: DEPTH_MAX,
         max_events: 4 * NODES_MAX,
         max_merge_keys: 1_000,
-        // The second is said to be one.
-        max_documents: 2,
+        max_documents: DOCUMENTS_MAX,
         max_total_scalar_bytes: 4 * INPUT_BYTES_MAX,
         // Large real files use one anchor a hundred times; the node limit bounds bombs.
         enforce_alias_anchor_ratio: false,

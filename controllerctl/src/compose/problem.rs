@@ -33,6 +33,9 @@ pub const NOT_SUPPORTED: &str = "not_supported";
 /// Code of a file of the project that is sent in place of a bind.
 pub const BIND_CONFIG: &str = "bind_config";
 
+/// Code of a value of another type than the key has.
+pub const WRONG_TYPE: &str = "type";
+
 /// The way out of a word that is nearly another.
 #[must_use]
 pub fn did_you_mean(near: &str) -> String {
@@ -229,6 +232,16 @@ impl Problems {
         list.any(|p| p.code == code && p.path == path)
     }
 
+    /// Is there an error at `path` or below it?
+    #[must_use]
+    pub fn has_errors_at(&self, path: &str) -> bool {
+        let mut errors = self.list.iter().filter(|p| p.level == Level::Error);
+        errors.any(|p| {
+            let rest = p.path.strip_prefix(path);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        })
+    }
+
     /// All findings, by place in the files, each once.
     #[must_use]
     pub fn into_sorted(mut self) -> Vec<Problem> {
@@ -237,16 +250,16 @@ impl Problems {
         self.list.retain(|p| seen.insert(key(p)));
         self.list
             .sort_by(|a, b| (a.place, &a.path).cmp(&(b.place, &b.path)));
-        // What a variable would have been is not wrong once more.
-        let variables = |p: &Problem| matches!(p.code, "interpolation" | "variable_missing");
+        // What a variable would have been is not wrong once more, nor what is of another type.
+        let first =
+            |p: &Problem| matches!(p.code, "interpolation" | "variable_missing" | WRONG_TYPE);
         let places: Vec<Place> = self
             .list
             .iter()
-            .filter(|p| variables(p))
+            .filter(|p| first(p))
             .map(|p| p.place)
             .collect();
-        self.list
-            .retain(|p| variables(p) || !places.contains(&p.place));
+        self.list.retain(|p| first(p) || !places.contains(&p.place));
         let dropped = |count: usize, most: usize| count.saturating_sub(most);
         let dropped = dropped(self.errors, ERRORS_MAX) + dropped(self.warnings, WARNINGS_MAX);
         if dropped > 0

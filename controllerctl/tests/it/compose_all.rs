@@ -1,31 +1,10 @@
 //! All that is wrong with files is said at once, where it stands, and nothing that only follows
 //! from it.
 
-use controllerctl::compose::problem::{Level, Problem};
-use controllerctl::compose::{ComposeError, Request};
-
-use crate::compose_env::{directory, load_with};
-
-/// What is wrong with files: `file:line:column: path: message; help` a line.
-fn said_of(files: &[(&str, &str)], change: impl FnOnce(&mut Request)) -> String {
-    let dir = directory(files);
-    let (problems, sources) = match load_with(dir.path(), &[], change) {
-        Err(ComposeError::Problems { problems, sources }) => (problems, sources),
-        other => panic!("{other:?}"),
-    };
-    let each = |problem: &Problem| {
-        let source = &sources[problem.place.file];
-        let (line, column) = source.line_column(problem.place.offset);
-        let help = problem.help.as_deref().unwrap_or_default();
-        format!("{}:{line}:{column}: {problem}; {help}\n", source.name)
-    };
-    let errors = problems.iter().filter(|p| p.level == Level::Error);
-    let text: String = errors.map(each).collect();
-    text.replace(&format!("{}/", dir.path().display()), "")
-}
+use crate::said::errors;
 
 fn said(text: &str) -> String {
-    said_of(&[("compose.yaml", text)], |_| {})
+    errors(&[("compose.yaml", text)], |_| {})
 }
 
 /// As many lines as `wanted`, each of which is in one of them.
@@ -95,7 +74,7 @@ fn what_follows_a_syntax_error_in_another_file_is_said() {
         ("compose.yaml", "services:\n  web: { frob: 1 }\n"),
         ("compose.override.yaml", "a: [\n"),
     ];
-    let text = said_of(&files, |_| {});
+    let text = errors(&files, |_| {});
     all(
         &text,
         &[
@@ -117,7 +96,7 @@ fn files_that_cannot_be_merged_are_read_all_the_same() {
             "services:\n  web:\n    ports: { a: b }\n    ulimits: [1]\n",
         ),
     ];
-    let text = said_of(&files, |_| {});
+    let text = errors(&files, |_| {});
     for part in [
         "override.yaml:3:12: services.web.ports: cannot be merged",
         "override.yaml:4:14: services.web.ulimits: cannot be merged",
@@ -187,6 +166,48 @@ fn keys_of_another_place_are_said_with_theirs() {
     }
     let text = said("services:\n  web:\n    image: a\n    deploy:\n      image: b\n");
     assert!(text.contains("it belongs to services.NAME"), "{text}");
+}
+
+/// What is only known once all services are read is said of those that are wrong, too.
+#[test]
+fn another_error_of_a_service_hides_nothing_of_it() {
+    let text = "services:\n  web:\n    image: a\n    replcas: 3\n    depends_on: [nobody, db]\n    ports: [\"80:80\"]\n  \
+                db:\n    image: a\n    frob: 1\n    links: [none]\n    ports: [\"80:80\"]\n";
+    all(
+        &said(text),
+        &[
+            "4:5: services.web: unknown key `replcas`",
+            "5:5: services.web.depends_on: depends_on names nobody, which is not in the app",
+            "7:3: services.db: port 80 is already taken by service `web`",
+            "9:5: services.db: unknown key `frob`",
+            "10:5: services.db.links: links name none, which is not in the app",
+        ],
+    );
+    let circle = "services:\n  a: { image: a, frob: 1, depends_on: [b] }\n  b: { image: a, depends_on: [a] }\n";
+    all(&said(circle), &["unknown key `frob`", "is a circle"]);
+    // Apart by what could not be read: whether they clash nobody knows.
+    let text = "services:\n  a: { image: a, ports: [\"80:80\"], x-haproxy: { domain: a.org } }\n  \
+                b: { image: a, ports: [\"80:80\"], x-haproxy: { domains: [b.org] } }\n";
+    all(&said(text), &["unknown key `domain`"]);
+}
+
+#[test]
+fn a_time_without_a_unit_is_said_once_with_the_way_out() {
+    let lines = "    image: a\n    stop_grace_period: 10\n    healthcheck: { test: x, interval: 30, timeout: 1.5, \
+                 start_period: 0, start_interval: true }\n    \
+                 deploy: { update_config: { delay: 5 }, restart_policy: { window: \"7\" } }\n";
+    all(
+        &said(&format!("services:\n  web:\n{lines}")),
+        &[
+            "stop_grace_period: 10 has no unit; write 10s",
+            "interval: 30 has no unit; write 30s",
+            "timeout: 1.5 has no unit; write 1.5s",
+            "start_period: 0 has no unit; write 0s",
+            "start_interval: true is no time; write for example 30s",
+            "delay: 5 has no unit; write 5s",
+            "window: \"7\" has no unit; write 7s",
+        ],
+    );
 }
 
 #[test]

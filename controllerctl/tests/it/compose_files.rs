@@ -1,8 +1,5 @@
 //! Files that name other files: `extends` and `include`.
 
-use controllerctl::compose::ComposeError;
-use controllerctl::compose::problem::Problem;
-
 use crate::compose_env::{directory, load_with, taken};
 
 /// The tree of what files in a directory become, as JSON.
@@ -15,21 +12,9 @@ fn tree(files: &[(&str, &str)]) -> serde_json::Value {
     serde_json::from_str(&text).unwrap()
 }
 
-/// What is said about files: `file:line:column: message; help` a line.
+/// What is said about files.
 fn said(files: &[(&str, &str)]) -> String {
-    let dir = directory(files);
-    let (problems, sources) = match load_with(dir.path(), &[], |_| {}) {
-        Err(ComposeError::Problems { problems, sources }) => (problems, sources),
-        other => panic!("{other:?}"),
-    };
-    let each = |problem: &Problem| {
-        let source = &sources[problem.place.file];
-        let (line, column) = source.line_column(problem.place.offset);
-        let help = problem.help.as_deref().unwrap_or_default();
-        format!("{}:{line}:{column}: {problem}; {help}\n", source.name)
-    };
-    let text: String = problems.iter().map(each).collect();
-    text.replace(&format!("{}/", dir.path().display()), "")
+    crate::said::all(files, |_| {})
 }
 
 const COMMON: &str = "services:\n  base:\n    extends: { service: root }\n    env_file: base.env\n    \
@@ -296,4 +281,44 @@ fn wrong_includes_are_said_with_the_way_out() {
     text.push_str(&"  - a.yaml\n".repeat(300));
     let text = said(&[("compose.yaml", &text), ("a.yaml", "services: {}\n")]);
     assert!(text.contains("more than 256 files"), "{text}");
+}
+
+/// Several documents of one file are as several files with `-f`.
+#[test]
+fn documents_of_one_file_are_merged_in_their_order() {
+    let tree = tree(&[
+        (
+            "compose.yaml",
+            "---\nservices:\n  web: { image: a, ports: [\"80:80\"], environment: { A: 1, B: 1 } }\n  old: { image: a }\n\
+             ---\n# Nothing but a comment.\n---\nservices:\n  web: { ports: !override [\"81:80\"], environment: [B=2] }\n  \
+             old: !reset null\n  two: { extends: { file: base.yaml, service: base } }\n...\n",
+        ),
+        (
+            "base.yaml",
+            "services: { base: { image: b, command: [x] } }\n---\nservices: { base: { image: c } }\n",
+        ),
+    ]);
+    let services = serde_json::json!({
+        "web": {"image": "a", "ports": ["81:80"], "environment": {"A": 1, "B": "2"}},
+        "two": {"image": "c", "command": ["x"]},
+    });
+    assert_eq!(tree["services"], services);
+}
+
+#[test]
+fn what_is_wrong_in_a_later_document_is_said_with_its_line() {
+    let text = "services:\n  web: { image: a }\n---\nservices:\n  web:\n    ports: [\"é\", x]\n    frob: 1\n---\nsevices: {}\n";
+    let said = said(&[("compose.yaml", text)]);
+    let places = ["6:13: ", "6:18: ", "7:5: ", "9:1: "];
+    for (line, place) in said.lines().zip(places) {
+        assert!(line.starts_with(&format!("compose.yaml:{place}")), "{said}");
+    }
+    assert_eq!(said.lines().count(), places.len(), "{said}");
+    // Anchors end with their document, and so do keys that are there twice.
+    let text = "x-a: &a { image: a }\nservices: { web: *a }\n---\nservices: { two: *a }\n";
+    let said = crate::said::errors(&[("compose.yaml", text)], |_| {});
+    assert!(said.contains("compose.yaml:4:"), "{said}");
+    let many = "services: { web: { image: a } }\n---\n".repeat(40);
+    let said = crate::said::errors(&[("compose.yaml", &many)], |_| {});
+    assert!(said.contains("more than 16 documents"), "{said}");
 }

@@ -149,10 +149,6 @@ fn what_is_valid_and_not_done_is_refused_with_the_reason() {
             "    volumes: [{ type: npipe, source: x, target: /i }]\n",
             "only volumes, binds and tmpfs",
         ),
-        (
-            "---\nservices: { b: { image: b } }\n",
-            "a second document begins",
-        ),
     ];
     for (lines, reason) in facts {
         let said = errors(&web(lines));

@@ -26,6 +26,7 @@ mod networks;
 mod output;
 mod placement;
 mod ports;
+mod said;
 mod schema;
 mod secrets;
 mod tree;

@@ -139,6 +139,22 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// The services whose networks decide.
+    #[must_use]
+    pub fn services(&self) -> Vec<&ServiceName> {
+        match self {
+            Self::LinkToNobody { at, .. } => vec![at],
+            Self::LinkUnseen { at, to } => vec![at, to],
+            Self::Ambiguous {
+                at,
+                of,
+                seen_by,
+                first,
+                ..
+            } => vec![at, of, seen_by, first],
+        }
+    }
+
     /// The service to change, and the key of it.
     #[must_use]
     pub fn at(&self) -> (&ServiceName, &'static str) {

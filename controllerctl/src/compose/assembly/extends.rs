@@ -212,9 +212,15 @@ impl Assembly {
         let tree = match self.bases.get(&(scope.id, file.index)) {
             Some(tree) => Rc::clone(tree),
             None => {
-                let mut tree = file.tree.clone()?;
-                interpolate(&mut tree, "", &scope.variables, &mut self.problems);
-                let tree = Rc::new(tree);
+                let mut whole: Option<Node> = None;
+                for mut tree in file.trees.iter().cloned() {
+                    interpolate(&mut tree, "", &scope.variables, &mut self.problems);
+                    whole = Some(match whole {
+                        Some(base) => merge::merge(base, tree, &mut self.problems),
+                        None => tree,
+                    });
+                }
+                let tree = Rc::new(whole?);
                 self.bases.insert((scope.id, file.index), Rc::clone(&tree));
                 tree
             }

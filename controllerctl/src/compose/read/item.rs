@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use super::super::node::{Key, Node, Value};
-use super::super::problem::{Draft, NOT_SUPPORTED, Problems, UNKNOWN_KEY, did_you_mean};
+use super::super::problem::{
+    Draft, NOT_SUPPORTED, Problems, UNKNOWN_KEY, WRONG_TYPE, did_you_mean,
+};
 use super::super::source::Place;
 use super::super::units;
 use super::keys;
@@ -132,7 +134,7 @@ impl<'a> Item<'a> {
     fn expected(&self, p: &mut Problems, what: &str) {
         let kind = self.node.kind();
         p.error(
-            "type",
+            WRONG_TYPE,
             self.place(),
             &self.path,
             format!("must be {what}, not {kind}"),

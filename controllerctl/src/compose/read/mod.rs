@@ -34,7 +34,7 @@ use super::Here;
 use super::build::Build;
 use super::interpolate::Variables;
 use super::node::{Key, Node, Value};
-use super::problem::{Level, Problems, UNKNOWN_KEY};
+use super::problem::{Level, Problems, UNKNOWN_KEY, WRONG_TYPE};
 use super::source::Place;
 use files::Files;
 use item::{Item, join};
@@ -51,7 +51,7 @@ pub(super) struct Document {
     pub(super) name: Option<String>,
     /// `x-context`, if it has one.
     pub(super) context: Option<String>,
-    /// The services that could be read.
+    /// The services, of those with errors what could be read.
     pub(super) services: BTreeMap<ServiceName, ServiceSpec>,
     /// How images of theirs are built.
     pub(super) builds: BTreeMap<ServiceName, Build>,
@@ -151,7 +151,7 @@ fn service_entries<'a>(item: &Item<'a>, p: &mut Problems) -> Option<Vec<(&'a Key
 /// Says what the specification has against services that are left out. What they mean is not
 /// looked at: files that they name may be missing.
 fn shapes<'a>(left_out: &'a [(Key, Node)], shared: &Shared<'a>, p: &mut Problems) {
-    const CODES: [&str; 5] = ["empty", "misplaced_key", "twice", "type", UNKNOWN_KEY];
+    const CODES: [&str; 5] = ["empty", "misplaced_key", "twice", WRONG_TYPE, UNKNOWN_KEY];
     let mut all = Problems::new(true);
     shared.files.aside(|| {
         for (key, node) in left_out {
@@ -262,7 +262,13 @@ fn container_names(items: &BTreeMap<ServiceName, Item<'_>>, p: &mut Problems) {
 /// Two services cannot have the same way in.
 fn port_clashes(document: &Document, listeners: &[(ServiceName, Place)], p: &mut Problems) {
     let mut taken: Vec<(&ServiceName, &RouteSpec)> = Vec::new();
-    for (name, place) in listeners {
+    // What would tell them apart may be in what could not be read.
+    let wrong: BTreeSet<&ServiceName> = listeners
+        .iter()
+        .map(|(name, _)| name)
+        .filter(|name| p.has_errors_at(&join("services", &format!("{name}.x-haproxy"))))
+        .collect();
+    for (name, place) in listeners.iter().filter(|(name, _)| !wrong.contains(name)) {
         let Some(spec) = document.services.get(name) else {
             continue;
         };

@@ -298,6 +298,12 @@ pub(super) fn check(
         if matches!(&fault, Fault::LinkToNobody { to, .. } if is_unread(to)) {
             continue;
         }
+        // Whoever is on which networks: it may be another thing once they are read.
+        let has_wrong_networks = |name| p.has_errors_at(&format!("services.{name}.networks"));
+        let is_wrong = fault.services().into_iter().any(has_wrong_networks);
+        if is_wrong && !matches!(&fault, Fault::LinkToNobody { .. }) {
+            continue;
+        }
         let text = fault.to_string();
         let text = text
             .split_once(": ")

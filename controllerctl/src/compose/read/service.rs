@@ -23,7 +23,8 @@ const PROBE_RETRIES: u32 = 3;
 /// Within which a replica must become healthy.
 const PROBE_START_MS_MAX: u64 = 60_000;
 
-/// Reads one service. None: it could not be read far enough to make anything of it.
+/// Reads one service; what is wrong with it is left out of what it becomes. None: it could not be
+/// read far enough to make anything of it.
 pub(super) fn read<'a>(
     item: &Item<'a>,
     shared: &Shared<'a>,
@@ -87,10 +88,10 @@ pub(super) fn read<'a>(
         job: job::spec(is_job, deploy.tries.unwrap_or(tries)),
     };
     job::check(item, &spec, p);
-    if p.errors() > errors_before || p.is_partial_at(&item.path) {
-        return None;
+    if p.errors() == errors_before && !p.is_partial_at(&item.path) {
+        known_to_the_api(item, &spec, p);
     }
-    known_to_the_api(item, &spec, p).then_some((spec, build))
+    Some((spec, build))
 }
 
 /// `x-haproxy`, `ports` and `expose`.
@@ -119,9 +120,9 @@ fn ways_in(
 }
 
 /// Whatever the API would refuse is said here, with its file.
-fn known_to_the_api(item: &Item<'_>, service: &ServiceSpec, p: &mut Problems) -> bool {
+fn known_to_the_api(item: &Item<'_>, service: &ServiceSpec, p: &mut Problems) {
     let Err(error) = service_spec_from_pb(service_spec_to_pb(service)) else {
-        return true;
+        return;
     };
     let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
     let message = format!(
@@ -129,7 +130,6 @@ fn known_to_the_api(item: &Item<'_>, service: &ServiceSpec, p: &mut Problems) ->
         cause.unwrap_or_default()
     );
     item.invalid(p, message);
-    false
 }
 
 /// What `x-haproxy` says holds for ways in.

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::super::node::{Node, Value};
-use super::super::problem::Problems;
+use super::super::problem::{Problems, WRONG_TYPE};
 use super::super::source::Place;
 use super::item::Item;
 
@@ -74,6 +74,15 @@ fn visit<'a>(item: &Item<'a>, way: &mut Vec<&'a str>, p: &mut Problems) {
             .help("write a value, or drop the key")
             .file();
         }
+        Value::Scalar { text, plain: true } if wants_time(way) => {
+            let (message, help) = match text.parse::<f64>() {
+                Ok(_) => (format!("{text} has no unit"), format!("write {text}s")),
+                Err(_) => (format!("{text} is no time"), "write for example 30s".into()),
+            };
+            p.error(WRONG_TYPE, item.place(), &item.path, message)
+                .help(help)
+                .file();
+        }
         Value::Scalar { text, plain: true } if wants_text(way) => {
             let message = format!("must be a text, and {text} is a number or a truth value");
             quoted(item, text, message, p);
@@ -111,7 +120,7 @@ fn visit<'a>(item: &Item<'a>, way: &mut Vec<&'a str>, p: &mut Problems) {
 }
 
 fn quoted(item: &Item<'_>, text: &str, message: String, p: &mut Problems) {
-    p.error("type", item.place(), &item.path, message)
+    p.error(WRONG_TYPE, item.place(), &item.path, message)
         .help(format!("put it into quotes: \"{text}\""))
         .file();
 }
@@ -177,6 +186,27 @@ fn wants_value(way: &[&str]) -> bool {
     }
 }
 
+/// A time, which is a text.
+fn wants_time(way: &[&str]) -> bool {
+    let ["services", _, way @ ..] = way else {
+        return false;
+    };
+    matches!(
+        way,
+        ["stop_grace_period"]
+            | [
+                "healthcheck",
+                "interval" | "start_interval" | "start_period" | "timeout"
+            ]
+            | [
+                "deploy",
+                "update_config" | "rollback_config",
+                "delay" | "monitor"
+            ]
+            | ["deploy", "restart_policy", "delay" | "window"]
+    )
+}
+
 fn wants_text(way: &[&str]) -> bool {
     match way {
         ["name" | "version"]
@@ -212,7 +242,6 @@ fn of_service_wants_text(way: &[&str]) -> bool {
             | "platform"
             | "restart"
             | "runtime"
-            | "stop_grace_period"
             | "stop_signal"
             | "user"
             | "working_dir"]
@@ -246,16 +275,7 @@ fn of_service_wants_text(way: &[&str]) -> bool {
             ]
             | ["deploy", "labels", ITEM]
             | ["logging", "driver"]
-            | [
-                "healthcheck",
-                "interval" | "start_interval" | "start_period" | "test" | "timeout"
-            ]
-            | [
-                "deploy",
-                "update_config" | "rollback_config",
-                "delay" | "monitor"
-            ]
-            | ["deploy", "restart_policy", "delay" | "window"]
+            | ["healthcheck", "test"]
             | ["healthcheck", "test", ITEM]
             | ["deploy", "resources", "limits" | "reservations", "memory"]
     )
