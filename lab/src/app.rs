@@ -99,6 +99,18 @@ pub fn wait_for(count: usize) -> Duration {
     took
 }
 
+/// Waits until every host of the lab is a node that is ready.
+pub fn wait_for_nodes() {
+    let hosts = script("lab/hosts.sh", &[]).stdout.lines().count();
+    until("every node is ready", Duration::from_secs(60), || {
+        let said = ctl(&["node", "ls", "-o", "json"]);
+        let nodes: Value = serde_json::from_str(&said.stdout).unwrap_or(Value::Null);
+        let list = nodes.as_array().cloned().unwrap_or_default();
+        let ready = list.iter().filter(|node| node["state"] == "ready").count();
+        if ready == hosts { Ok(()) } else { Err(said) }
+    });
+}
+
 /// Brings the lab back to what `make lab` leaves: every program up, the app with two replicas.
 pub fn restore() {
     let hosts = script("lab/hosts.sh", &[]).stdout;
@@ -106,17 +118,7 @@ pub fn restore() {
         // Harmless for a host that runs.
         fault(&["start", host]);
     }
-    until("every node is ready", Duration::from_secs(60), || {
-        let said = ctl(&["node", "ls", "-o", "json"]);
-        let nodes: Value = serde_json::from_str(&said.stdout).unwrap_or(Value::Null);
-        let list = nodes.as_array().cloned().unwrap_or_default();
-        let ready = list.iter().filter(|node| node["state"] == "ready").count();
-        if ready == hosts.lines().count() {
-            Ok(())
-        } else {
-            Err(said)
-        }
-    });
+    wait_for_nodes();
     ctl_ok(&["up", "-f", "examples/hello/compose.yaml", "-y"]);
     scale_and_wait(2);
 }

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use longshore_lab::{
-    Load, Replica, ctl, fault, get, on, replicas, restore, scale_and_wait, serving, until, wait_for,
+    Load, Replica, ctl, ctl_json, ctl_ok, fault, get, on, replicas, restore, scale_and_wait,
+    serving, until, wait_for, wait_for_nodes,
 };
 
 fn containers(replicas: &[Replica]) -> BTreeSet<String> {
@@ -70,15 +71,7 @@ fn killed_agents_cost_no_request_and_adopt_what_runs() {
     for host in ["worker1", "worker2", "worker3", "edge"] {
         fault(&["kill9", host, "node-agent"]);
     }
-    until("every node is ready", Duration::from_secs(30), || {
-        let nodes = longshore_lab::ctl_json(&["node", "ls"]);
-        let list = nodes.as_array().cloned().unwrap_or_default();
-        if list.iter().all(|node| node["state"] == "ready") {
-            Ok(())
-        } else {
-            Err(nodes)
-        }
-    });
+    wait_for_nodes();
     wait_for(3);
     load.finish().assert_no_failure(REQUESTS);
     assert_eq!(running(), before, "containers were replaced");
@@ -121,7 +114,7 @@ fn a_worker_without_power_is_replaced_and_comes_back() {
         "the controller has watched long enough",
         Duration::from_secs(90),
         || {
-            let status = longshore_lab::ctl_json(&["status"]);
+            let status = ctl_json(&["status"]);
             if status["observing_until"].is_null() {
                 Ok(())
             } else {
@@ -162,5 +155,26 @@ fn a_worker_without_power_is_replaced_and_comes_back() {
             }
         },
     );
+    restore();
+}
+
+#[test]
+fn a_node_that_is_removed_and_joins_again_and_again_stops_nobody() {
+    restore();
+    // Twice is not once: the second revoked certificate stopped every other worker's agent once.
+    for _ in 0..3 {
+        ctl_ok(&["node", "rm", "worker3", "--force", "-y"]);
+        let asked = [
+            "token", "create", "--role", "worker", "--name", "worker3", "--ttl", "10m",
+        ];
+        let token = ctl_json(&asked);
+        let token = token["token"].as_str().expect("a token");
+        let join = "echo \"$1\" | /vagrant/lab/join.sh";
+        on("worker3", &["sh", "-c", join, "sh", token]);
+        wait_for_nodes();
+    }
+    scale_and_wait(6);
+    let nodes: BTreeSet<_> = serving().into_iter().map(|replica| replica.node).collect();
+    assert_eq!(nodes.len(), 3, "not every worker runs replicas: {nodes:?}");
     restore();
 }
