@@ -22,6 +22,16 @@ async fn applied(lab: &Lab, app: pb::App) {
     lab.admin.clone().apply_app(request).await.unwrap();
 }
 
+async fn cordon(lab: &Lab, node: &str) {
+    let request = pb::SetNodeAvailabilityRequest {
+        node: node.into(),
+        availability: pb::NodeAvailability::Cordoned.into(),
+        ..Default::default()
+    };
+    let answer = lab.admin.clone().set_node_availability(request).await;
+    answer.unwrap();
+}
+
 /// web with two replicas, db with one that web waits for.
 fn shop() -> pb::App {
     let mut shop = app("shop", "web", 80, 2);
@@ -117,6 +127,34 @@ async fn a_plan_says_where_replicas_would_go_and_what_an_exchange_takes() {
     assert_eq!(of(&plan, "web").1.order, "stop-first", "{plan:?}");
     assert_eq!(plan.placement.unwrap().peak_replicas, 0);
 
+    // Nobody can follow, whichever order: it is said before, not by a rollout that stands still.
+    for node in ["a", "b"] {
+        cordon(&lab, node).await;
+    }
+    for order in [1, 2] {
+        let web = next.services.get_mut("web").unwrap();
+        web.update.as_mut().unwrap().order = order;
+        web.replicas = 2;
+        let plan = planned(&lab, next.clone()).await;
+        let (_, web) = of(&plan, "web");
+        assert_eq!((web.replaced, web.exchange_unplaced), (2, true), "{plan:?}");
+        assert!(web.waits.join(";").contains("cordoned"), "{plan:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_says_what_finds_no_place() {
+    let lab = Lab::start().await;
+    let _a = lab.node("a", true, false).await;
+    let _b = lab.node("b", true, false).await;
+    lab.until("all are ready", async |mut admin| {
+        let status = admin.get_status(pb::GetStatusRequest {}).await.unwrap();
+        let status = status.into_inner();
+        (status.nodes_ready == 2)
+            .then_some(())
+            .ok_or(format!("{status:?}"))
+    })
+    .await;
     // More than the nodes have.
     let mut large = app("big", "web", 81, 3);
     let web = large.services.get_mut("web").unwrap();

@@ -110,8 +110,12 @@ fn unplaced(forecast: &Forecast) -> Option<String> {
         true => String::new(),
         false => format!(": {}", forecast.waits.join("; ")),
     };
-    let count = replicas(forecast.unplaced);
-    (forecast.unplaced > 0).then(|| format!("{count} without a place now{why}"))
+    let who = match forecast.unplaced {
+        0 if forecast.exchange_unplaced => "replacements".to_owned(),
+        0 => return None,
+        count => replicas(count),
+    };
+    Some(format!("{who} without a place now{why}"))
 }
 
 fn placement_text(placement: &Placement) -> String {

@@ -83,12 +83,14 @@ pub struct Forecast {
     pub nodes: BTreeMap<String, u32>,
     /// How many of those find no place.
     pub unplaced: u32,
-    /// What these wait for.
+    /// What wants a place waits for this.
     pub waits: Vec<String>,
     /// start-first, stop-first; none: nothing is exchanged.
     pub order: Option<String>,
     /// Replicas exchanged at a time.
     pub at_once: u32,
+    /// Nobody finds a place to follow those that are exchanged; `waits` says why.
+    pub exchange_unplaced: bool,
 }
 
 /// What the whole app comes to.
@@ -169,6 +171,7 @@ impl From<&pb::ServiceForecast> for Forecast {
             waits: f.waits.clone(),
             order: (!f.order.is_empty()).then(|| f.order.clone()),
             at_once: f.at_once,
+            exchange_unplaced: f.exchange_unplaced,
         }
     }
 }

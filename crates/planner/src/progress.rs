@@ -546,6 +546,7 @@ fn watch(draft: &mut Draft<'_>, service: usize) -> bool {
     change(draft, service, |rollout| {
         rollout.serving_since_ms = Some(now_ms);
     });
+    end::keep_first(draft, service);
     let spec = draft.services[service].spec;
     let replaces = of(draft, service).is_some_and(|rollout| rollout.from.is_some());
     if replaces && spec.is_some_and(|spec| spec.gate.is_some()) {

@@ -408,7 +408,7 @@ fn give(draft: &mut Draft<'_>, service: usize, sorted: &mut Sorted, terms: &Term
             exchanged += u32::from(stop_first && !replaced);
         } else {
             let due = stop_first && serving - u32::from(serves) >= terms.floor_for(target, true);
-            places.miss(draft, row, due && !followed, held);
+            places.miss(row, due && !followed, held);
             stay.push((row, reason));
         }
     }

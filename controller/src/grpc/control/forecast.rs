@@ -8,8 +8,8 @@ use longshore_model::plan::{Replica, ServicePlan};
 use longshore_model::route::{RouteMode, RouteSpec};
 use longshore_model::spec::{Resources, UpdateOrder};
 use longshore_model::{
-    App, AppName, Desired, Memory, NodeId, Observed, Plan, ReplicaId, ServiceKey, ServiceName,
-    ServiceSpec,
+    App, AppName, Desired, Memory, NodeId, Observed, Plan, Reason, ReplicaId, ServiceKey,
+    ServiceName, ServiceSpec,
 };
 use longshore_planner::{Outcome, PlanInput, PlannerConfig};
 use longshore_proto::control::v1 as pb;
@@ -150,16 +150,22 @@ fn one(
     let (order, at_once) = exchange(spec, entry, replaced);
     let created = wanted.saturating_sub(there);
     let new = stays(&outcome.plan, key).filter(|replica| !had.contains(&replica.id));
+    let new: Vec<_> = new.collect();
     let mut by_node: BTreeMap<&NodeId, u32> = BTreeMap::new();
     // Of those that only follow others, the first batch says nothing of the next.
-    for replica in new.take(created as usize) {
+    for replica in new.iter().take(created as usize) {
         *by_node.entry(&replica.node).or_default() += 1;
     }
     let placed: u32 = by_node.values().sum();
     let unplaced = created.saturating_sub(placed);
     let report = outcome.report.services.get(key);
-    let waits = report.filter(|_| unplaced > 0).map(|report| &report.waits);
-    let waits = waits.into_iter().flatten().map(ToString::to_string);
+    let waits = report.map_or(&[][..], |report| &report.waits);
+    let is_short = waits
+        .iter()
+        .any(|wait| matches!(wait, Reason::Unplaceable { .. }));
+    let exchange_unplaced = replaced > 0 && is_short && count(new.len()) <= created;
+    let is_said = unplaced > 0 || exchange_unplaced;
+    let waits = waits.iter().filter(|_| is_said).map(ToString::to_string);
     let nodes = by_node.into_iter().map(|(node, replicas)| pb::NodeShare {
         node: node.to_string(),
         replicas,
@@ -175,6 +181,7 @@ fn one(
         waits: waits.collect(),
         order: order.into(),
         at_once,
+        exchange_unplaced,
     }
 }
 

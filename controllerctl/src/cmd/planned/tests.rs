@@ -38,11 +38,22 @@ fn a_plan_says_counts_places_and_what_an_exchange_takes() {
         waits: vec!["0 of 2 nodes fit".into()],
         ..Default::default()
     });
+    let mut cache = change("change", "cache", &["image r:1 -> r:2"]);
+    cache.forecast = Some(pb::ServiceForecast {
+        before: 1,
+        wanted: 1,
+        replaced: 1,
+        order: "stop-first".into(),
+        at_once: 1,
+        exchange_unplaced: true,
+        waits: vec!["node1 is cordoned".into()],
+        ..Default::default()
+    });
     let mut old = change("remove", "old", &[]);
     old.forecast.as_mut().unwrap().removed = 2;
     let mut plan = pb::PlanAppResponse {
         revision: 6,
-        changes: vec![change("same", "api", &[]), old, web, worker],
+        changes: vec![change("same", "api", &[]), cache, old, web, worker],
         placement: Some(pb::PlanPlacement {
             created: 4,
             replaced: 4,
@@ -57,6 +68,9 @@ fn a_plan_says_counts_places_and_what_an_exchange_takes() {
     let text = plan_text(&Plan::new("shop", &plan), "prod");
     let said = r#"app shop  revision 6 -> 7   context prod
   = api     unchanged
+  ~ cache   image r:1 -> r:2
+            1 replica replaced, stop-first, 1 at a time
+            replacements without a place now: node1 is cordoned
   - old     removed, drained first, 2 replicas
   ~ web     container.image: "a" -> "b"
             4 replicas replaced, start-first, 2 at a time

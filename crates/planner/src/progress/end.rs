@@ -66,6 +66,19 @@ pub(super) fn keep_good(draft: &mut Draft<'_>, service: usize) -> bool {
     forward && newer
 }
 
+/// The first revision serves in full: whatever replaces it, even before it was monitored to the end,
+/// may go back to it. Nothing else could serve then, of one that stops first not even what ran last.
+pub(super) fn keep_first(draft: &mut Draft<'_>, service: usize) {
+    let entry = draft.planned(service);
+    let is_first = entry.is_some_and(|entry| {
+        let from = entry.rollout.as_ref().map(|rollout| &rollout.from);
+        entry.good.is_none() && entry.refused.is_none() && from == Some(&None)
+    });
+    if is_first {
+        set_good(draft, service);
+    }
+}
+
 /// What the rollout went to is what a later failure goes back to.
 fn set_good(draft: &mut Draft<'_>, service: usize) {
     let (Some(rollout), Some(spec)) = (of(draft, service), draft.services[service].spec) else {

@@ -34,8 +34,8 @@ impl Places {
 
     /// The row's replica stays, `for_want` of a place only? One that is not due yet wants none yet:
     /// others may take it until then. One that is `held` where it is by its data has no other.
-    pub(super) fn miss(&mut self, draft: &Draft<'_>, row: usize, for_want: bool, held: bool) {
-        if held || (for_want && Self::takes(draft, row)) {
+    pub(super) fn miss(&mut self, row: usize, for_want: bool, held: bool) {
+        if held || for_want {
             self.short.get_or_insert(row);
         }
     }

@@ -1,7 +1,8 @@
 //! Ways back that fail as well.
 
 use crate::rollouts::{NEW, OLD, failures, news, of_image, rollout, settled, update, with};
-use longshore_model::rollout::{PauseCause, RolloutNews};
+use crate::world::World;
+use longshore_model::rollout::{PauseCause, Phase, RolloutNews};
 use longshore_model::spec::{FailureAction, UpdateOrder, UpdateSpec};
 
 /// Replicas of the revision that failed still run: they go on until a person decides.
@@ -27,6 +28,28 @@ fn a_rollback_that_fails_as_well_pauses() {
     let at = rollout(&world);
     assert_eq!((at.word(), at.pause), ("paused", way_back));
     assert!(failures(&world) < 16, "{} in 200 s", failures(&world));
+}
+
+/// One that stops first and fails leaves nothing that runs: the first revision served in full, and
+/// that is enough to go back to it, monitored to the end or not.
+#[test]
+fn a_first_revision_that_serves_is_a_way_back_before_it_was_monitored() {
+    let stop_first = UpdateSpec {
+        order: UpdateOrder::StopFirst,
+        monitor_ms: 60_000,
+        ..update(FailureAction::Rollback)
+    };
+    let mut world = World::new(2);
+    world.apply("web", with(OLD, 2, stop_first.clone()));
+    world.ticks(10);
+    assert_eq!(world.answering("web"), 2);
+    assert_eq!(rollout(&world).phase, Phase::Running, "not watched in full");
+    world.broken.push(NEW.into());
+    world.apply("web", with(NEW, 2, stop_first));
+    world.ticks(400);
+    assert_eq!(of_image(&world, OLD), 2);
+    assert_eq!(world.answering("web"), 2);
+    assert_eq!(rollout(&world).word(), "rolled_back");
 }
 
 /// None of the revision that failed is left, and the one that worked does not either: there is

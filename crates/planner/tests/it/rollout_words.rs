@@ -73,9 +73,8 @@ fn a_rollback_to_nothing_pauses_and_says_that_there_is_nothing() {
     };
     let mut world = World::new(2);
     world.apply("web", with(OLD, 2, long.clone()));
-    world.ticks(10);
-    assert_eq!(world.answering("web"), 2);
-    assert_eq!(rollout(&world).phase, Phase::Running, "not watched in full");
+    world.ticks(2);
+    assert!(world.answering("web") < 2, "never served in full");
     world.broken.push(NEW.into());
     world.apply("web", with(NEW, 2, long));
     world.ticks(60);
