@@ -12,7 +12,7 @@ use longshore_identity::tls::{NodeTls, TrustHolder};
 use longshore_model::Names;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::advice;
@@ -28,6 +28,7 @@ use crate::policy::{Policy, PolicyError};
 use crate::reconcile::{AgentClock, Chain, Core, Place, Reconciler, Snapshot};
 use crate::renewal;
 use crate::runs::Runner;
+use crate::runtime::disk::Disk;
 use crate::runtime::docker::DockerRuntime;
 use crate::runtime::{EngineInfo, Held, Runtime};
 use crate::said::Said;
@@ -41,6 +42,8 @@ const ENGINE_WAIT: Duration = Duration::from_millis(500);
 /// Between two questions what the engine is, before and after its first answer.
 const ENGINE_RETRY: Duration = Duration::from_secs(5);
 const ENGINE_ASK_AGAIN: Duration = Duration::from_secs(60);
+/// Services wait for external volumes that somebody makes.
+const VOLUMES_ASK_AGAIN: Duration = Duration::from_secs(10);
 
 /// Why the agent cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -232,6 +235,7 @@ fn fetch_ahead(
 fn place(file: &NodeFile, policy: Policy) -> Place {
     Place {
         cluster: file.cluster.as_str().into(),
+        node: file.node.clone(),
         address: file.address,
         policy,
     }
@@ -379,13 +383,31 @@ async fn preflight(
                 if !is_known {
                     tracing::info!(version = info.version, arch = info.arch, "container engine");
                 }
+                info.volumes = runtime.volumes().await.unwrap_or_default();
                 engine.send_replace(info);
             }
             Err(error) => tracing::debug!(%error, "the engine does not answer yet"),
         }
         tokio::select! {
             () = stop.cancelled() => return,
-            () = sleep(wait) => {}
+            () = look_at_volumes(&*runtime, &engine, wait) => {}
         }
+    }
+}
+
+/// Looks now and then which volumes there are, for so long.
+async fn look_at_volumes<R: Disk>(runtime: &R, engine: &watch::Sender<EngineInfo>, span: Duration) {
+    let end = Instant::now() + span;
+    while Instant::now() < end {
+        sleep(VOLUMES_ASK_AGAIN.min(span)).await;
+        // While it does not answer, what it said last holds.
+        let Ok(volumes) = runtime.volumes().await else {
+            continue;
+        };
+        engine.send_if_modified(|info| {
+            let other = info.volumes != volumes;
+            info.volumes = volumes;
+            other
+        });
     }
 }

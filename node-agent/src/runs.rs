@@ -15,6 +15,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::policy::Policy;
+use crate::runtime::disk::look_for_external;
 use crate::runtime::runs::RunOrder;
 use crate::runtime::{ContainerId, ErrorKind, ExecRun, Runtime, RuntimeError};
 
@@ -108,6 +109,7 @@ impl Runner {
             run: order.id.clone(),
             container: None,
         };
+        look_for_external(&**runtime, &order.launch.spec).await?;
         let container = create(&**runtime, order).await?;
         lease.container = Some(container.clone());
         runtime.put_files(&container, &order.launch).await?;

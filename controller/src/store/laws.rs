@@ -375,6 +375,7 @@ fn plans_are_committed_by_compare_and_set_and_row_by_row() {
         let home = Home {
             node: "node1".parse().unwrap(),
             since_ms: 5,
+            external: false,
         };
         next.homes = Arc::new([("shop_data".into(), home)].into());
         next.services.insert(key(1), Arc::default());

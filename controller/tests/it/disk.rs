@@ -156,7 +156,8 @@ async fn a_node_with_data_is_only_removed_once_that_is_given_up() {
     };
     let refused = remove_node().await.unwrap_err();
     assert!(
-        refused.message().contains("the data of shop_files"),
+        refused.message().contains("the data of shop_files")
+            && refused.message().contains("volume rm VOLUME --node a"),
         "{refused}"
     );
     let request = pb::RemoveVolumeRequest {
@@ -166,4 +167,80 @@ async fn a_node_with_data_is_only_removed_once_that_is_given_up() {
     lab.admin.clone().remove_volume(request).await.unwrap();
     homes(0).await;
     remove_node().await.unwrap();
+}
+
+/// Nothing drains a node that is not there: what does work is said, and what it gives up.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_node_is_removed_by_force_and_what_went_is_named() {
+    let lab = Lab::start().await;
+    let a = lab.node("a", true, false).await;
+    let request = pb::ApplyAppRequest {
+        app: Some(with_files()),
+        ..Default::default()
+    };
+    lab.admin.clone().apply_app(request).await.unwrap();
+    lab.until("its home is a", async |mut admin| {
+        let nodes = admin.list_nodes(pb::ListNodesRequest {}).await;
+        let volumes = nodes.unwrap().into_inner().nodes.remove(0).volumes;
+        let expected = [pb::NodeVolume {
+            name: "shop_files".into(),
+            services: vec!["shop/web".into()],
+            copies: Vec::new(),
+        }];
+        (volumes == expected)
+            .then_some(())
+            .ok_or(format!("{volumes:?}"))
+    })
+    .await;
+    let remove = async |force| {
+        let request = pb::RemoveNodeRequest {
+            node: "a".into(),
+            force,
+        };
+        lab.admin.clone().remove_node(request).await
+    };
+    let refused = remove(false).await.unwrap_err();
+    assert!(refused.message().contains("drain it first"), "{refused}");
+    a.kill().await;
+    lab.until("a is away", async |_| {
+        let link = lab.controller.fleet.link(&"a".parse().unwrap());
+        link.is_none().then_some(()).ok_or("connected".to_owned())
+    })
+    .await;
+    let refused = remove(false).await.unwrap_err();
+    let said = refused.message();
+    assert!(!said.contains("drain it first"), "{said}");
+    for part in [
+        "a has 1 replica and the data of shop_files (of shop/web)",
+        "not connected, so nothing drains it",
+        "controllerctl node rm a --force, which gives that data up",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    let given_up = remove(true).await.unwrap().into_inner().given_up;
+    assert_eq!(given_up[0].services, ["shop/web"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_external_volume_is_not_removed() {
+    let lab = Lab::start().await;
+    let _a = lab.node("a", true, false).await;
+    let mut shop = with_files();
+    let container = shop.services.get_mut("web").unwrap().container.as_mut();
+    container.unwrap().mounts[0].options = Some(spec::MountOptions {
+        external: true,
+        ..Default::default()
+    });
+    let request = pb::ApplyAppRequest {
+        app: Some(shop),
+        ..Default::default()
+    };
+    lab.admin.clone().apply_app(request).await.unwrap();
+    let request = pb::RemoveVolumeRequest {
+        node: "a".into(),
+        name: "shop_files".into(),
+    };
+    let refused = lab.admin.clone().remove_volume(request).await.unwrap_err();
+    let words = "external to shop/web: it is made and removed by hand";
+    assert!(refused.message().contains(words), "{refused}");
 }

@@ -23,7 +23,7 @@ pub(super) async fn down(run: &Run, args: &DownArgs) -> Result<Exit, Failure> {
         }
     };
     let mut client = run.connect(pinned.as_deref()).await?;
-    let volumes = confirmed(run, &mut client, &app, args.volumes).await?;
+    let (volumes, external) = confirmed(run, &mut client, &app, args.volumes).await?;
     let answer = client
         .down_app(pb::DownAppRequest { app: app.clone() })
         .await?;
@@ -58,18 +58,19 @@ pub(super) async fn down(run: &Run, args: &DownArgs) -> Result<Exit, Failure> {
         replicas,
         done: !args.detach && exit == Exit::Done,
         volumes: removed,
+        external,
     };
     print(&run.out.document(&document, String::new))?;
     Ok(exit)
 }
 
-/// Shows what goes and asks; gives the volumes that go.
+/// Shows what goes and asks; gives the volumes that go, and the external ones, which stay.
 async fn confirmed(
     run: &Run,
     client: &mut Client,
     app: &str,
     with_volumes: bool,
-) -> Result<Vec<Volume>, Failure> {
+) -> Result<(Vec<Volume>, Vec<Volume>), Failure> {
     let services = client.services().await?;
     let of_app: Vec<_> = services.iter().filter(|s| s.app == app).collect();
     for service in &of_app {
@@ -78,13 +79,13 @@ async fn confirmed(
     }
     if of_app.is_empty() {
         // The controller says what there is instead.
-        return Ok(Vec::new());
+        return Ok((Vec::new(), Vec::new()));
     }
     if !with_volumes {
         run.confirm(&format!("Take down app {app}?"), &client.context)?;
-        return Ok(Vec::new());
+        return Ok((Vec::new(), Vec::new()));
     }
-    let (mut volumes, silent) = volume::look(client, &[]).await?;
+    let (volumes, silent) = volume::look(client, &[]).await?;
     if silent != Exit::Done {
         return Err(
             Failure::new("not every node says which volumes it has; nothing was changed")
@@ -92,17 +93,25 @@ async fn confirmed(
         );
     }
     // Of others, and of those that were there before, only the containers go.
+    let (external, mut volumes): (Vec<Volume>, Vec<Volume>) = volumes
+        .into_iter()
+        .partition(|volume| volume.is_external_to(app));
     volumes.retain(|volume| volume.app.as_deref() == Some(app));
     for volume in &volumes {
         let (name, node) = (&volume.name, &volume.node);
         note(&printable(&format!("  - volume {name}  on {node}")));
     }
+    for volume in &external {
+        let (name, node) = (&volume.name, &volume.node);
+        let stays = format!("    volume {name}  on {node} is external and stays");
+        note(&printable(&stays));
+    }
     let what = match volumes.is_empty() {
-        true => format!("Take down app {app}? It has no volumes"),
+        true => format!("Take down app {app}? It has no volumes of its own"),
         false => format!("Take down app {app}, and remove its volumes with what is in them?"),
     };
     run.confirm(&what, &client.context)?;
-    Ok(volumes)
+    Ok((volumes, external))
 }
 
 /// Follows an app until nothing of it is left.

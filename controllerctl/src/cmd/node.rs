@@ -9,7 +9,7 @@ use crate::cli::{DrainArgs, LabelArgs, NodeCommand, NodesArgs, PsArgs, RmArgs};
 use crate::client::Client;
 use crate::failure::{Exit, Failure};
 use crate::output::images::NodeImage;
-use crate::output::outcome::NodeSet;
+use crate::output::outcome::{GivenUp, NodeRemoved, NodeSet};
 use crate::output::rows::Of;
 use crate::output::{note, now_ms, print};
 use crate::progress::{Reporter, Stage};
@@ -309,17 +309,43 @@ async fn label(run: &Run, args: &LabelArgs) -> Result<Exit, Failure> {
 
 async fn remove(run: &Run, args: &RmArgs) -> Result<Exit, Failure> {
     let mut client = run.connect(None).await?;
+    if args.force {
+        let bare = args.node.strip_prefix("node/").unwrap_or(&args.node);
+        let nodes = client.nodes().await?;
+        for node in nodes.iter().filter(|node| node.id == bare) {
+            say_lost(node);
+        }
+    }
     run.confirm(&format!("Remove node {}?", args.node), &client.context)?;
     let request = pb::RemoveNodeRequest {
         node: args.node.clone(),
         force: args.force,
     };
-    client.remove_node(request).await?;
+    let answer = client.remove_node(request).await?;
+    let removed = NodeRemoved {
+        node: args.node.clone(),
+        given_up: answer.given_up.iter().map(GivenUp::from).collect(),
+    };
     note(&printable(&format!(
         "{}: removed; its certificate is refused from now on",
         args.node
     )));
+    for volume in &removed.given_up {
+        note(&printable(&format!("{}: {}", args.node, volume.line())));
+    }
+    print(&run.out.document(&removed, String::new))?;
     Ok(Exit::Done)
+}
+
+/// Says what goes with a node that is removed by force.
+fn say_lost(node: &pb::Node) {
+    if node.replicas > 0 {
+        let left = counted(node.replicas);
+        note(&printable(&format!("  {}  {left} there", node.id)));
+    }
+    for volume in node.volumes.iter().map(GivenUp::from) {
+        note(&printable(&format!("  {}  {}", node.id, volume.line())));
+    }
 }
 
 #[cfg(test)]

@@ -175,6 +175,11 @@ pub struct Volume {
     pub used_by: Vec<String>,
     /// Services whose file names it.
     pub services: Vec<String>,
+    /// Of these, those to whose file it is external.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub external_to: Vec<String>,
+    /// Its services are held here.
+    pub home: bool,
 }
 
 impl Volume {
@@ -190,7 +195,16 @@ impl Volume {
             created: filled(&v.created),
             used_by: v.used_by.clone(),
             services: v.services.clone(),
+            external_to: v.external_to.clone(),
+            home: v.home,
         }
+    }
+
+    /// Does a file of the app say that somebody else makes and removes it?
+    #[must_use]
+    pub fn is_external_to(&self, app: &str) -> bool {
+        let of = |key: &String| key.split_once('/').is_some_and(|(of, _)| of == app);
+        self.external_to.iter().any(of)
     }
 
     /// Was it made for the app, or does the app name or use it?
@@ -207,7 +221,7 @@ impl Row for Volume {
     fn titles(wide: bool) -> Vec<&'static str> {
         let mut titles = vec!["NAME", "NODE", "APP", "USED BY"];
         titles.extend(
-            wide.then_some(["DRIVER", "CREATED", "SERVICES"])
+            wide.then_some(["HOME", "DRIVER", "CREATED", "SERVICES"])
                 .into_iter()
                 .flatten(),
         );
@@ -223,7 +237,8 @@ impl Row for Volume {
             self.used_by.join(",").into(),
         ];
         if wide {
-            cells.extend([text(&self.driver), text(&self.created)]);
+            let home = if self.home { "yes" } else { "" };
+            cells.extend([home.into(), text(&self.driver), text(&self.created)]);
             cells.push(self.services.join(",").into());
         }
         cells

@@ -1,6 +1,7 @@
 //! What verbs that change something say on stdout with `-o json`: one document each, once it is
 //! settled how the call ended. People read the same on stderr.
 
+use longshore_proto::control::v1 as pb;
 use serde::Serialize;
 
 /// `up`
@@ -28,6 +29,59 @@ pub struct TakenDown {
     /// Volumes that were removed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub volumes: Vec<super::disk::Volume>,
+    /// External ones, which stay.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub external: Vec<super::disk::Volume>,
+}
+
+/// `node rm`
+#[derive(Debug, Serialize)]
+pub struct NodeRemoved {
+    /// Node.
+    pub node: String,
+    /// Volumes whose data went with it.
+    pub given_up: Vec<GivenUp>,
+}
+
+/// A volume whose data goes with its node.
+#[derive(Debug, Serialize)]
+pub struct GivenUp {
+    /// As engines call it.
+    pub volume: String,
+    /// That it held there.
+    pub services: Vec<String>,
+    /// Nodes that have another copy.
+    pub copies: Vec<String>,
+}
+
+impl From<&pb::NodeVolume> for GivenUp {
+    fn from(volume: &pb::NodeVolume) -> Self {
+        Self {
+            volume: volume.name.clone(),
+            services: volume.services.clone(),
+            copies: volume.copies.clone(),
+        }
+    }
+}
+
+impl GivenUp {
+    /// What becomes of it.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let of = match self.services.is_empty() {
+            true => String::new(),
+            false => format!(" (of {})", self.services.join(", ")),
+        };
+        let next = match self.copies.as_slice() {
+            [] => "what needs it begins with an empty one".to_owned(),
+            [copy] => format!("what needs it goes on with the copy on {copy}"),
+            copies => format!(
+                "what needs it goes on with the copy that was made last of those on {}",
+                copies.join(", ")
+            ),
+        };
+        format!("the data of volume {}{of} is given up: {next}", self.volume)
+    }
 }
 
 /// `scale`

@@ -47,6 +47,7 @@ fn node() {
         images_ahead: Vec::new(),
         held: vec![text("shop/db (its volume shop_data is there)")],
         held_replicas: 1,
+        volumes: Vec::new(),
     };
     insta::assert_snapshot!("node", json(&views::Node::from(&node)));
     let never = pb::Node {

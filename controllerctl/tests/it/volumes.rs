@@ -64,3 +64,19 @@ fn what_is_shared_is_no_other_template_where_it_is_not() {
     assert_eq!(mount("{ x-shared: false }"), mount("{}"));
     assert!(mount("{ x-shared: true }").options.shared);
 }
+
+#[test]
+fn an_external_volume_is_sent_as_one_that_nobody_makes() {
+    for (volume, name, external) in [
+        ("{ external: true }", "data", true),
+        ("{ external: true, name: other }", "other", true),
+        ("{ external: { name: older } }", "older", true),
+        ("{ external: false }", "shop_data", false),
+    ] {
+        let loaded = read(&file("", volume)).unwrap_or_else(|e| panic!("{}", drawn(&e)));
+        let spec = loaded.services.into_values().next().unwrap();
+        let mount = &spec.container.mounts[0];
+        let said = (mount.source.as_str(), mount.options.external);
+        assert_eq!(said, (name, external), "{volume}");
+    }
+}

@@ -112,4 +112,19 @@ pub struct Capacity {
     /// Labels of its engine (`labels` in `daemon.json`), for constraints on `engine.labels.*`.
     #[serde(default)]
     pub engine_labels: BTreeMap<String, String>,
+    /// Its volumes that have a name, whoever made them, and when by the node's own clock; 0: not
+    /// known. None: it does not say, or has more than [`VOLUMES_TOLD_MAX`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volumes: Option<BTreeMap<String, TimeMs>>,
+}
+
+/// Most entries of [`Capacity::volumes`].
+pub const VOLUMES_TOLD_MAX: usize = 512;
+
+impl Capacity {
+    /// The first of these volumes that the node says it does not have.
+    pub fn lacks<'v>(&self, mut volumes: impl Iterator<Item = &'v str>) -> Option<&'v str> {
+        let here = self.volumes.as_ref()?;
+        volumes.find(|volume| !here.contains_key(*volume))
+    }
 }

@@ -54,6 +54,9 @@ pub struct Home {
     pub node: NodeId,
     /// Since when.
     pub since_ms: TimeMs,
+    /// Nobody makes it for its service: without it there, the node is no home.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub external: bool,
 }
 
 /// What was decided about one service.

@@ -65,6 +65,11 @@ pub enum Refusal {
         /// Where it is.
         home: NodeId,
     },
+    /// A volume that nobody makes for its service is not there.
+    VolumeMissing {
+        /// As engines call it.
+        volume: String,
+    },
     /// The image is for another platform.
     Platform {
         /// Of the image.
@@ -111,8 +116,8 @@ impl fmt::Display for HomeRefusal {
                 };
                 write!(
                     f,
-                    "which is {is}: controllerctl node uncordon {node}; or, to begin with an empty \
-                     volume elsewhere: controllerctl volume rm {volume}"
+                    "which is {is}: controllerctl node uncordon {node}; or, to give its data up: \
+                     controllerctl volume rm {volume} --node {node}"
                 )
             }
             Refusal::Away => write!(
@@ -120,10 +125,14 @@ impl fmt::Display for HomeRefusal {
                 "which is not connected: it waits for that node; or, to give its data up: \
                  controllerctl node rm {node} --force"
             ),
-            Refusal::VolumeElsewhere { volume, home } => write!(
+            Refusal::VolumeElsewhere {
+                volume: other,
+                home,
+            } => write!(
                 f,
-                "and its volume {volume} on {home}: no node has both; to give one up: \
-                 controllerctl volume rm"
+                "and its volume {other} on {home}: no node has both; to give one up: \
+                 controllerctl volume rm {volume} --node {node}, or controllerctl volume rm \
+                 {other} --node {home}"
             ),
             why => write!(f, "and that node takes none: {why}"),
         }
@@ -178,7 +187,8 @@ impl Refusal {
             (Self::MaxPerNode { max: a }, Self::MaxPerNode { max: b }) => a == b,
             (Self::HostPort { port: a, .. }, Self::HostPort { port: b, .. }) => a == b,
             (Self::Platform { wanted: a, .. }, Self::Platform { wanted: b, .. }) => a == b,
-            (Self::VolumeElsewhere { .. }, Self::VolumeElsewhere { .. }) => self == other,
+            (Self::VolumeElsewhere { .. }, Self::VolumeElsewhere { .. })
+            | (Self::VolumeMissing { .. }, Self::VolumeMissing { .. }) => self == other,
             _ => std::mem::discriminant(self) == std::mem::discriminant(other),
         }
     }
@@ -218,6 +228,10 @@ impl Refusal {
             Self::VolumeElsewhere { volume, home } => {
                 format!("{nodes} {lack} the data of volume {volume}, which is on {home}")
             }
+            Self::VolumeMissing { volume } => format!(
+                "{nodes} {lack} external volume {volume} (make it on one: docker volume create \
+                 {volume}; or drop external from the file)"
+            ),
             Self::Platform { wanted, .. } => format!("{nodes} {are} not {wanted}"),
         }
     }
@@ -263,6 +277,9 @@ impl fmt::Display for Refusal {
             Self::HostPort { port } => write!(f, "host port {port} is in use"),
             Self::VolumeElsewhere { volume, home } => {
                 write!(f, "the data of volume {volume} is on {home}")
+            }
+            Self::VolumeMissing { volume } => {
+                write!(f, "external volume {volume} is not there")
             }
             Self::Platform { wanted, found } => {
                 write!(f, "the image is for {wanted}, the node is {found}")

@@ -162,6 +162,13 @@ impl ContainerSpec {
         self.written_volumes().next()
     }
 
+    /// Its volumes that somebody else makes and removes, as engines call them.
+    pub fn external_volumes(&self) -> impl Iterator<Item = &str> {
+        let external = |mount: &&Mount| !mount.bind && mount.options.external;
+        let external = self.mounts.iter().filter(external);
+        external.map(|mount| mount.source.as_str())
+    }
+
     /// Hash of the canonical JSON form (BTreeMaps keep keys in order), first 16 bytes of SHA-256.
     #[must_use]
     pub fn template_id(&self) -> TemplateId {

@@ -3,31 +3,49 @@
 //! A volume gets its home with the first replica that is placed with it, whatever service of
 //! whatever app that is: the engine's name says which volume it is. From then on no replica with it
 //! is placed elsewhere. The home outlives replicas and services, as the data does; it ends when the
-//! volume is removed there or the node leaves the cluster.
+//! volume is removed there or the node leaves the cluster. One that has none, but is on a node already, has its
+//! home there: where most of the service's volumes are, and of these where it was made last, because
+//! a home only moves by a new, empty volume.
 
+use std::cmp::Reverse;
+use std::iter;
 use std::sync::Arc;
 
+use longshore_model::observe::NodeObserved;
 use longshore_model::plan::Home;
-use longshore_model::{ContainerSpec, NodeId, ServiceSpec};
+use longshore_model::report::NodeState;
+use longshore_model::{ContainerSpec, NodeId, ServiceSpec, TimeMs};
 
+use crate::cluster::NodeSlot;
 use crate::draft::Draft;
+use crate::place::lasting_refusal;
 
 /// Forgets homes that are over, and finds those of volumes that were in use before there were any.
 pub(crate) fn run(draft: &mut Draft<'_>) {
     forget(draft);
     for service in 0..draft.services.len() {
         adopt(draft, service);
+        find(draft, service);
     }
 }
 
 /// A volume that was removed, a node that left.
 fn forget(draft: &mut Draft<'_>) {
     let nodes = &draft.input.desired.nodes;
+    let cluster = &draft.cluster;
     let now_ms = draft.input.now_ms;
     // One that was noted by a clock which was put back since is older than it says.
     let since_ms = |home: &Home| home.since_ms.min(now_ms);
     let goes_on = |name: &String, home: &Home| {
-        let node = nodes.get(&home.node);
+        // Somebody removed it there by hand, as only they may.
+        let missed = home.external
+            && cluster.number(&home.node).is_some_and(|number| {
+                let slot = &cluster.nodes[number];
+                let lacks =
+                    |seen: &NodeObserved| seen.capacity.lacks(iter::once(&**name)).is_some();
+                slot.state == NodeState::Ready && slot.seen.is_some_and(lacks)
+            });
+        let node = nodes.get(&home.node).filter(|_| !missed);
         node.is_some_and(|node| {
             let removed_ms = node.removed_volumes.get(name);
             removed_ms.is_none_or(|removed_ms| *removed_ms <= since_ms(home))
@@ -67,6 +85,54 @@ fn adopt(draft: &mut Draft<'_>, service: usize) {
     }
 }
 
+/// Volumes of the service that have no home, and are on nodes already.
+fn find(draft: &mut Draft<'_>, service: usize) {
+    let Some(spec) = draft.services[service].spec.filter(|spec| is_pinned(spec)) else {
+        return;
+    };
+    let homeless = |name: &&str| !draft.homes.contains_key(*name);
+    let homeless: Vec<&str> = spec.container.local_volumes().filter(homeless).collect();
+    for name in homeless {
+        let nodes = 0..draft.cluster.nodes.len();
+        let found = nodes.filter_map(|number| Some((rank(draft, spec, number, name)?, number)));
+        // Of those that are alike the first by name.
+        let found = found.max_by_key(|(rank, number)| (*rank, Reverse(*number)));
+        if let Some((_, number)) = found {
+            insert(draft, &spec.container, name, number);
+        }
+    }
+}
+
+/// Is a copy of the volume on the node, which may run the service? How many of its volumes are
+/// there, and when the copy was made.
+fn rank(
+    draft: &Draft<'_>,
+    spec: &ServiceSpec,
+    number: usize,
+    name: &str,
+) -> Option<(usize, TimeMs)> {
+    let slot = &draft.cluster.nodes[number];
+    let made_ms = copy(slot, name)?;
+    let suits =
+        slot.node.roles.worker && lasting_refusal(slot, &spec.placement, &spec.container).is_none();
+    let is_there = |name: &&str| match draft.homes.get(*name) {
+        Some(home) => home.node == *slot.id,
+        None => copy(slot, name).is_some(),
+    };
+    let there = spec.container.local_volumes().filter(is_there);
+    suits.then(|| (there.count(), made_ms))
+}
+
+/// When the node's copy of a volume was made, if it has one; not that which was removed since its
+/// last report.
+fn copy(slot: &NodeSlot<'_>, name: &str) -> Option<TimeMs> {
+    let made_ms = *slot.seen?.capacity.volumes.as_ref()?.get(name)?;
+    let removed_ms = slot.node.removed_volumes.get(name);
+    removed_ms
+        .is_none_or(|removed_ms| *removed_ms < made_ms)
+        .then_some(made_ms)
+}
+
 /// Does its data hold the service where it is? One on each node has data on each node.
 pub(crate) fn is_pinned(spec: &ServiceSpec) -> bool {
     !spec.is_global() && spec.container.local_volumes().next().is_some()
@@ -102,13 +168,18 @@ pub(crate) fn settle(draft: &mut Draft<'_>, container: &ContainerSpec, number: u
     }
     for name in container.local_volumes() {
         if !draft.homes.contains_key(name) {
-            let home = Home {
-                node: draft.cluster.nodes[number].id.clone(),
-                since_ms: draft.input.now_ms,
-            };
-            Arc::make_mut(&mut draft.homes).insert(name.to_owned(), home);
+            insert(draft, container, name, number);
         }
     }
+}
+
+fn insert(draft: &mut Draft<'_>, container: &ContainerSpec, name: &str, number: usize) {
+    let home = Home {
+        node: draft.cluster.nodes[number].id.clone(),
+        since_ms: draft.input.now_ms,
+        external: container.external_volumes().any(|other| other == name),
+    };
+    Arc::make_mut(&mut draft.homes).insert(name.to_owned(), home);
 }
 
 /// Can no successor of the row's replica start but on the very node where it is? Such a one moves

@@ -58,7 +58,13 @@ impl World {
         let driver = at.agent.driver.restarted(&at.haproxy, slots_lost);
         let clock_ms = -i64::try_from(self.now).unwrap_or(0);
         let epoch = at.agent.epoch + 1;
-        at.agent = Agent::new(at.address, epoch, at.book.failed.clone(), clock_ms, driver);
+        at.agent = Agent::new(
+            (&at.id, at.address),
+            epoch,
+            at.book.failed.clone(),
+            clock_ms,
+            driver,
+        );
         at.agent.up = true;
         if let Some(assignment) = at.book.assignment.clone() {
             at.agent.core.assign(&assignment);

@@ -153,6 +153,7 @@ impl Host {
     #[must_use]
     pub fn new(id: NodeId, number: u8, worker: bool, edge: bool) -> Self {
         let address = IpAddr::V4(Ipv4Addr::new(10, 0, 0, number));
+        let agent = Agent::new((&id, address), 0, BTreeMap::new(), 0, Driver::default());
         Self {
             id,
             address,
@@ -164,7 +165,7 @@ impl Host {
             samples: Samples::Good,
             book: Book::default(),
             ledger_full: false,
-            agent: Agent::new(address, 0, BTreeMap::new(), 0, Driver::default()),
+            agent,
             engine: Engine::default(),
             haproxy: Haproxy::default(),
             way: Way::default(),
@@ -176,7 +177,7 @@ impl Agent {
     /// A process that just started.
     #[must_use]
     pub fn new(
-        address: IpAddr,
+        (node, address): (&NodeId, IpAddr),
         epoch: u32,
         failed: BTreeMap<ReplicaId, FailReason>,
         clock_ms: AgentMs,
@@ -184,6 +185,7 @@ impl Agent {
     ) -> Self {
         let place = Place {
             cluster: "sim".into(),
+            node: node.clone(),
             address,
             policy: Policy::default(),
         };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use longshore_model::TimeMs;
 use longshore_model::certificate::CertificatesObserved;
-use longshore_model::node::Capacity;
+use longshore_model::node::{Capacity, VOLUMES_TOLD_MAX};
 use longshore_model::observe::{
     BackendObserved, CheckState, EngineState, PortsBySharer, ServerAdmin, ServerAnswers,
     ServerObserved, ServersByService,
@@ -261,6 +261,9 @@ pub fn capacity_to_pb(capacity: &Capacity) -> pb::Capacity {
         os: capacity.os.clone(),
         arch: capacity.arch.clone(),
         engine_labels: capacity.engine_labels.clone().into_iter().collect(),
+        volumes: capacity.volumes.as_ref().map(|here| pb::VolumesHere {
+            made_ms: here.clone().into_iter().collect(),
+        }),
     }
 }
 
@@ -275,6 +278,11 @@ pub fn capacity_from_pb(capacity: pb::Capacity) -> Capacity {
         os: word(capacity.os),
         arch: word(capacity.arch),
         engine_labels: engine_labels(capacity.engine_labels),
+        volumes: capacity.volumes.and_then(|here| {
+            let all = here.made_ms;
+            // Half a list would say of what was cut that it is not there.
+            (all.len() <= VOLUMES_TOLD_MAX).then(|| all.into_iter().collect())
+        }),
     }
 }
 

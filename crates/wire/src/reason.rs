@@ -60,6 +60,10 @@ pub fn fail_reason_to_pb(reason: &FailReason) -> pb::FailReason {
             option: short(option),
             hint: short(hint),
         }),
+        FailReason::VolumeMissing { volume, node } => Wire::VolumeMissing(pb::VolumeMissing {
+            volume: short(volume),
+            node: node.to_string(),
+        }),
         FailReason::Engine { attempted, detail } => Wire::EngineFailed(pb::EngineFailed {
             attempted: short(attempted),
             detail: short(detail),
@@ -107,6 +111,10 @@ pub fn fail_reason_from_pb(reason: pb::FailReason) -> Result<FailReason, WireErr
         Wire::PolicyRefused(r) => FailReason::PolicyRefused {
             option: short(&r.option),
             hint: short(&r.hint),
+        },
+        Wire::VolumeMissing(r) => FailReason::VolumeMissing {
+            volume: short(&r.volume),
+            node: NodeId::new(r.node).map_err(named("reason.node"))?,
         },
         Wire::EngineFailed(r) => FailReason::Engine {
             attempted: short(&r.attempted),

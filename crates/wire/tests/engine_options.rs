@@ -21,6 +21,7 @@ fn container() -> ContainerSpec {
                 driver_opts: BTreeMap::from([("type".into(), "nfs".into())]),
                 labels: BTreeMap::from([("team".into(), "web".into())]),
                 shared: true,
+                external: true,
             },
         }],
         engine: engine(),

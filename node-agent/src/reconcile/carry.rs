@@ -8,6 +8,7 @@ use longshore_model::spec::ExecCheck;
 
 use super::action::{Action, Done};
 use crate::probe::probe;
+use crate::runtime::disk::look_for_external;
 use crate::runtime::{
     ContainerId, ErrorKind, ExecOptions, Inspection, Launch, Runtime, RuntimeError,
 };
@@ -70,7 +71,10 @@ async fn start<R: Runtime>(runtime: &R, launch: &Launch, existing: Option<Contai
     let replica = launch.replica.id;
     let made = match existing {
         Some(container) => Ok(container),
-        None => runtime.create(launch).await,
+        None => match look_for_external(runtime, &launch.spec).await {
+            Ok(()) => runtime.create(launch).await,
+            Err(error) => Err(error),
+        },
     };
     let failed = |container, error| Done::LaunchFailed {
         replica,

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use longshore_model::observe::EngineState;
 use longshore_model::reason::FailReason;
 use longshore_model::spec::{ContentMap, PullPolicy};
-use longshore_model::{Assignment, ImageRef, Names, ReplicaId, ReplicaState};
+use longshore_model::{Assignment, ImageRef, Names, NodeId, ReplicaId, ReplicaState};
 
 pub use self::view::{Snapshot, View};
 use super::AgentMs;
@@ -29,6 +29,8 @@ const STOP_RETRY_MS: i64 = 1_000;
 pub struct Place {
     /// Name of the cluster.
     pub cluster: Arc<str>,
+    /// The node's own name.
+    pub node: NodeId,
     /// The node's own address.
     pub address: IpAddr,
     /// What containers may ask of it.
@@ -303,6 +305,7 @@ impl Core {
         let away = self.engine_failed(&error.kind);
         self.wants_list = true;
         let mut absent = None;
+        let node = self.place.node.clone();
         self.finish(replica, |tracked| {
             if container.is_some() && tracked.container != container {
                 tracked.condition = Condition::Created;
@@ -319,6 +322,10 @@ impl Core {
                 // The listing will tell what was really done.
                 _ if away => {}
                 ErrorKind::NotFound => tracked.container = None,
+                ErrorKind::VolumeAbsent(volume) => {
+                    let volume = volume.clone();
+                    tracked.fail(FailReason::VolumeMissing { volume, node });
+                }
                 ErrorKind::PortTaken(port) => {
                     let first = tracked
                         .wanted

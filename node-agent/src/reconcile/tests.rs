@@ -49,6 +49,7 @@ pub(super) fn rig(runtime: FakeRuntime, first: Option<Assignment>) -> Rig {
     let (snapshots_out, snapshots) = watch::channel(Snapshot::default());
     let place = Place {
         cluster: "test".into(),
+        node: "a".parse().unwrap(),
         address: "127.0.0.1".parse().unwrap(),
         policy: Policy::default(),
     };
@@ -355,6 +356,7 @@ async fn an_engine_that_is_away_is_reported_and_nothing_is_touched() {
 fn what_ended_while_the_engine_was_away_is_not_called_healthy_once_it_is_back() {
     let place = Place {
         cluster: "test".into(),
+        node: "a".parse().unwrap(),
         address: "127.0.0.1".parse().unwrap(),
         policy: Policy::default(),
     };

@@ -18,6 +18,8 @@ use crate::runtime::{Condition, Container, ContainerId, ExecHealth, Inspection};
 
 mod waits;
 
+pub(crate) use self::waits::Writer;
+
 /// A starting replica is asked this often: healthy must be known soon after it is.
 const STARTING_PROBE_MS: i64 = 50;
 /// A replica that takes longer to start is asked less often.

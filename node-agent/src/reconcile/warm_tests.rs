@@ -42,6 +42,7 @@ impl Desk {
     fn new(replicas: &[AssignedReplica], change: impl Fn(&mut ContainerSpec)) -> Self {
         let place = Place {
             cluster: "test".into(),
+            node: "a".parse().unwrap(),
             address: "127.0.0.1".parse().unwrap(),
             policy: Policy::default(),
         };

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use longshore_model::reason::FailReason;
 use longshore_model::spec::Mount;
+use longshore_model::{ContainerSpec, ReplicaState};
 
-use super::tests::{Rig, portless, reason, rig};
+use super::tests::{Rig, portless, reason, rig, state};
 use crate::runtime::Condition;
+use crate::runtime::disk::VolumeUse;
 use crate::runtime::fake::FakeRuntime;
 
 fn assign(rig: &mut Rig, replicas: &[u64], stops: &[u64]) {
@@ -61,4 +64,35 @@ async fn nobody_starts_beside_one_that_is_told_to_stop() {
     rig.until_healthy(&[2]).await;
     assign(&mut rig, &[1, 2], &[2]);
     takes_over(&mut rig, 2).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_external_volume_is_never_made() {
+    let runtime = FakeRuntime::with_images(&["hello:1"]);
+    let mut rig = rig(runtime, None);
+    let external = |spec: &mut ContainerSpec| {
+        let mut mount = Mount {
+            source: "shop_data".into(),
+            target: "/data".into(),
+            ..Mount::default()
+        };
+        mount.options.external = true;
+        spec.mounts = vec![mount];
+    };
+    rig.assign_spec(&[portless(1)], external);
+    let failed = rig
+        .until("failed", |s| state(s, 1) == Some(ReplicaState::Failed))
+        .await;
+    let missing = FailReason::VolumeMissing {
+        volume: "shop_data".into(),
+        node: "a".parse().unwrap(),
+    };
+    assert_eq!(failed.replicas[0].reason, Some(missing));
+    assert!(rig.runtime.state().containers.is_empty());
+    rig.runtime.state().volumes.push(VolumeUse {
+        name: "shop_data".into(),
+        ..VolumeUse::default()
+    });
+    rig.assign_spec(&[portless(2)], external);
+    rig.until_healthy(&[2]).await;
 }

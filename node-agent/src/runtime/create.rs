@@ -183,7 +183,7 @@ fn mounts(launch: &Launch) -> Vec<Mount> {
     });
     let own = spec.mounts.iter().map(|mount| {
         let mut made = options::mount(mount);
-        if !mount.bind {
+        if !mount.bind && !mount.options.external {
             // Whose it is, once the app is gone.
             let options = made.volume_options.get_or_insert_default();
             let labels = options.labels.get_or_insert_default();

@@ -1,5 +1,11 @@
 //! What takes room, and named volumes: what the engine is asked about them.
 
+use std::collections::BTreeMap;
+
+use longshore_model::ContainerSpec;
+#[cfg(doc)]
+use longshore_model::node::VOLUMES_TOLD_MAX;
+
 use super::RuntimeError;
 
 /// Most named volumes that are told.
@@ -52,9 +58,44 @@ pub struct DiskUse {
 
 /// Calls of the engine about what takes room.
 pub trait Disk: Send + Sync + 'static {
-    /// What there is; `sizes`: also how large. Deadlines 5 s and 12 s.
-    fn disk(&self, sizes: bool) -> impl Future<Output = Result<DiskUse, RuntimeError>> + Send;
+    /// What there is; `sizes`: also how large; `also`: volumes of these names, whoever made them.
+    /// Deadlines 5 s and 12 s.
+    fn disk(
+        &self,
+        sizes: bool,
+        also: &[String],
+    ) -> impl Future<Output = Result<DiskUse, RuntimeError>> + Send;
 
-    /// Removes a named volume of an app that no container uses. Deadline 30 s.
-    fn remove_volume(&self, name: &str) -> impl Future<Output = Result<(), RuntimeError>> + Send;
+    /// Is there a volume of that name, whoever made it? Deadline 5 s.
+    fn has_volume(&self, name: &str) -> impl Future<Output = Result<bool, RuntimeError>> + Send;
+
+    /// Volumes that have a name, whoever made them, and when, in ms since the epoch (0: not known).
+    /// None: there are more than [`VOLUMES_TOLD_MAX`]. Deadline 5 s.
+    fn volumes(
+        &self,
+    ) -> impl Future<Output = Result<Option<BTreeMap<String, u64>>, RuntimeError>> + Send;
+
+    /// Removes a named volume of an app that no container uses; `named`: an app's file names it, so
+    /// it may go whoever made it. Deadline 30 s.
+    fn remove_volume(
+        &self,
+        name: &str,
+        named: bool,
+    ) -> impl Future<Output = Result<(), RuntimeError>> + Send;
+}
+
+/// Looks for the volumes that the engine would make, empty, although nobody asked it to.
+///
+/// # Errors
+/// [`super::ErrorKind::VolumeAbsent`] with the first one that is not there; what the engine said.
+pub async fn look_for_external<R: Disk>(
+    runtime: &R,
+    spec: &ContainerSpec,
+) -> Result<(), RuntimeError> {
+    for volume in spec.external_volumes() {
+        if !runtime.has_volume(volume).await? {
+            return Err(RuntimeError::volume_absent(volume));
+        }
+    }
+    Ok(())
 }

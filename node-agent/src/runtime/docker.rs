@@ -268,6 +268,7 @@ impl Runtime for DockerRuntime {
             live_restore: info.live_restore_enabled.unwrap_or(false),
             root: info.docker_root_dir.unwrap_or_default().into(),
             disk_free_percent: None,
+            volumes: None,
             loads_images,
         })
     }

@@ -12,6 +12,8 @@ use bollard::query_parameters::{
     ListVolumesOptionsBuilder, RemoveVolumeOptions,
 };
 
+use longshore_model::node::VOLUMES_TOLD_MAX;
+
 use super::create::LABEL_CLUSTER;
 use super::disk::{Disk, DiskUse, Share, USERS_MAX, VOLUMES_MAX, VolumeUse};
 use super::docker::{CHANGE_DEADLINE, DockerRuntime, LOOK_DEADLINE};
@@ -24,12 +26,12 @@ const SIZES_DEADLINE: Duration = Duration::from_secs(12);
 const ANONYMOUS_DIGITS: usize = 64;
 
 impl Disk for DockerRuntime {
-    async fn disk(&self, sizes: bool) -> Result<DiskUse, RuntimeError> {
+    async fn disk(&self, sizes: bool, also: &[String]) -> Result<DiskUse, RuntimeError> {
         let filters = HashMap::from([(
             "label".to_owned(),
             vec![format!("{LABEL_CLUSTER}={}", self.cluster())],
         )]);
-        let volumes = ListVolumesOptionsBuilder::new().filters(&filters).build();
+        let volumes = ListVolumesOptionsBuilder::new().build();
         let containers = ListContainersOptionsBuilder::new()
             .all(true)
             .filters(&filters)
@@ -39,8 +41,14 @@ impl Disk for DockerRuntime {
             Ok((volumes, docker.list_containers(Some(containers)).await?))
         };
         let (volumes, containers) = self.call("listing volumes", LOOK_DEADLINE, list).await?;
+        let ours = |volume: &Volume| {
+            let cluster = volume.labels.get(LABEL_CLUSTER).map(String::as_str);
+            cluster == Some(self.cluster()) || also.contains(&volume.name)
+        };
+        let mut volumes = volumes.volumes.unwrap_or_default();
+        volumes.retain(ours);
         let mut disk = DiskUse {
-            named: named(volumes.volumes.unwrap_or_default(), &containers),
+            named: named(volumes, &containers),
             ..DiskUse::default()
         };
         if sizes {
@@ -54,15 +62,40 @@ impl Disk for DockerRuntime {
         Ok(disk)
     }
 
-    async fn remove_volume(&self, name: &str) -> Result<(), RuntimeError> {
+    async fn has_volume(&self, name: &str) -> Result<bool, RuntimeError> {
+        let look = |docker: Docker| async move { docker.inspect_volume(name).await.map(drop) };
+        let attempted = format!("looking for volume {name:.128}");
+        match self.call(attempted, LOOK_DEADLINE, look).await {
+            Err(error) if error.kind == ErrorKind::NotFound => Ok(false),
+            other => other.map(|()| true),
+        }
+    }
+
+    async fn volumes(&self) -> Result<Option<BTreeMap<String, u64>>, RuntimeError> {
+        let options = ListVolumesOptionsBuilder::new().build();
+        let list = |docker: Docker| async move { docker.list_volumes(Some(options)).await };
+        let listed = self.call("listing volumes", LOOK_DEADLINE, list).await?;
+        let volumes = listed.volumes.unwrap_or_default().into_iter();
+        let made = volumes
+            .filter(|volume| is_named(&volume.name))
+            .map(|volume| {
+                let made = volume.created_at.map(|at| at.to_string());
+                (volume.name, made.map_or(0, |at| made_ms(&at)))
+            });
+        let made: BTreeMap<String, u64> = made.collect();
+        Ok((made.len() <= VOLUMES_TOLD_MAX).then_some(made))
+    }
+
+    async fn remove_volume(&self, name: &str, named: bool) -> Result<(), RuntimeError> {
         let attempted = format!("removing volume {name:.128}");
         let refused = |detail: String| RuntimeError {
             kind: ErrorKind::Refused,
             attempted: attempted.clone(),
             detail,
         };
-        // Only what is listed as an app's: other data on this host is nobody's business here.
-        let disk = self.disk(false).await?;
+        // Only what is an app's: other data on this host is nobody's business here.
+        let also = named.then(|| name.to_owned());
+        let disk = self.disk(false, also.as_slice()).await?;
         let found = disk.named.iter().find(|volume| volume.name == name);
         let found = found.ok_or_else(|| refused("no app of this cluster has it here".into()))?;
         if !found.used_by.is_empty() {
@@ -125,6 +158,18 @@ impl DockerRuntime {
     }
 }
 
+/// Did somebody name it?
+fn is_named(name: &str) -> bool {
+    let digits = name.bytes().all(|b| b.is_ascii_hexdigit());
+    !(digits && name.len() == ANONYMOUS_DIGITS)
+}
+
+/// `2026-11-23T20:10:03+01:00`, as engines say it; 0: it is no such time.
+fn made_ms(at: &str) -> u64 {
+    let time = at.parse::<jiff::Timestamp>();
+    time.map_or(0, |time| u64::try_from(time.as_millisecond()).unwrap_or(0))
+}
+
 fn small(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
@@ -183,10 +228,6 @@ fn named(volumes: Vec<Volume>, containers: &[ContainerSummary]) -> Vec<VolumeUse
             }
         }
     }
-    let is_named = |name: &str| {
-        let digits = name.bytes().all(|b| b.is_ascii_hexdigit());
-        !(digits && name.len() == ANONYMOUS_DIGITS)
-    };
     let all = all.into_values().filter(|volume| is_named(&volume.name));
     all.take(VOLUMES_MAX).collect()
 }
@@ -223,6 +264,13 @@ mod tests {
                 {{"Type": "bind", "Source": "/etc"}}]}}"#
         );
         serde_json::from_str(&listed).unwrap()
+    }
+
+    #[test]
+    fn engines_say_with_their_own_clock_when_a_volume_was_made() {
+        let same = ["2026-11-23T20:10:03+01:00", "2026-11-23T19:10:03Z"].map(made_ms);
+        assert_eq!(same, [1_795_461_003_000; 2]);
+        assert_eq!(made_ms("yesterday"), 0);
     }
 
     #[test]

@@ -124,6 +124,8 @@ pub struct EngineInfo {
     pub root: PathBuf,
     /// How much of the disk there is free; none: not known.
     pub disk_free_percent: Option<u8>,
+    /// Its volumes that have a name, and when they were made; none: not known.
+    pub volumes: Option<BTreeMap<String, u64>>,
     /// Why images of the controller are loaded whole, with the way out; none: they are pulled by
     /// layers.
     pub loads_images: Option<String>,
@@ -157,12 +159,27 @@ pub enum ErrorKind {
     NotFound,
     /// The image is not on the node.
     ImageAbsent,
+    /// A volume that nobody makes for it is not on the node.
+    VolumeAbsent(String),
     /// Somebody has the host port.
     PortTaken(u16),
     /// The name is taken: a container of this replica exists already.
     NameTaken,
     /// Anything else that the engine said.
     Refused,
+}
+
+impl RuntimeError {
+    /// An external volume is not here.
+    fn volume_absent(volume: &str) -> Self {
+        let way_out =
+            format!("make it (docker volume create {volume}), or drop external from the file");
+        Self {
+            kind: ErrorKind::VolumeAbsent(volume.to_owned()),
+            attempted: format!("looking for external volume {volume}"),
+            detail: format!("it is not on this node: {way_out}"),
+        }
+    }
 }
 
 /// A call to the engine failed.

@@ -1,6 +1,8 @@
 //! Containers that run once, on the engine in memory: one writes a line, then what it reads, and ends
 //! with 3.
 
+use std::collections::BTreeMap;
+
 use futures_util::StreamExt;
 use tokio_util::io::ReaderStream;
 
@@ -85,7 +87,7 @@ impl Terminals for FakeRuntime {
 }
 
 impl Disk for FakeRuntime {
-    async fn disk(&self, sizes: bool) -> Result<DiskUse, RuntimeError> {
+    async fn disk(&self, sizes: bool, _: &[String]) -> Result<DiskUse, RuntimeError> {
         let state = self.check()?;
         let images = Share {
             count: u32::try_from(state.images.len()).unwrap_or(u32::MAX),
@@ -99,7 +101,18 @@ impl Disk for FakeRuntime {
         })
     }
 
-    async fn remove_volume(&self, name: &str) -> Result<(), RuntimeError> {
+    async fn has_volume(&self, name: &str) -> Result<bool, RuntimeError> {
+        let state = self.check()?;
+        Ok(state.volumes.iter().any(|volume| volume.name == name))
+    }
+
+    async fn volumes(&self) -> Result<Option<BTreeMap<String, u64>>, RuntimeError> {
+        let state = self.check()?;
+        let names = state.volumes.iter().map(|volume| (volume.name.clone(), 0));
+        Ok(Some(names.collect()))
+    }
+
+    async fn remove_volume(&self, name: &str, _: bool) -> Result<(), RuntimeError> {
         let mut state = self.check()?;
         let found = state.volumes.iter().position(|volume| volume.name == name);
         let at = found.ok_or_else(|| error(ErrorKind::NotFound))?;

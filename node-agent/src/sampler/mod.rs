@@ -89,6 +89,7 @@ impl Sampler {
             },
             arch: engine.arch.clone(),
             engine_labels: engine.labels.clone(),
+            volumes: engine.volumes.clone(),
         }
     }
 

@@ -10,13 +10,16 @@ use crate::runtime::{Channel, Runtime};
 /// Asks the engine, and says its answer.
 pub(super) async fn told<R: Runtime>(
     runtime: &R,
-    sizes: bool,
+    asked: &pb::DiskStream,
     id: u64,
     bulk: &Bulk,
 ) -> Result<Option<i64>, String> {
     let info = runtime.info().await.map_err(words)?;
     let room = tokio::task::spawn_blocking(move || room(&info.root));
-    let disk = runtime.disk(sizes).await.map_err(words)?;
+    let disk = runtime
+        .disk(asked.sizes, &asked.also)
+        .await
+        .map_err(words)?;
     let room = room.await.unwrap_or_default();
     let encoded = to_pb(disk, room).encode_to_vec();
     let output = futures_util::stream::iter([Ok((Channel::Stdout, encoded))]);

@@ -112,10 +112,10 @@ impl Streams {
                     let begun = runner.begin(&runtime, &order).await;
                     run(&*runtime, begun, id, &bulk, input).await
                 }
-                Ok(Work::Disk(sizes)) => disk::told(&*runtime, sizes, id, &bulk).await,
+                Ok(Work::Disk(asked)) => disk::told(&*runtime, &asked, id, &bulk).await,
                 Ok(Work::Said(kept, asked)) => said::told(&kept, &asked, id, &bulk).await,
-                Ok(Work::RemoveVolume(name)) => {
-                    let removed = runtime.remove_volume(&name).await;
+                Ok(Work::RemoveVolume(volume)) => {
+                    let removed = runtime.remove_volume(&volume.name, volume.named).await;
                     removed.map(|()| None).map_err(words)
                 }
                 Ok(Work::ProxyConfig(view)) => proxy::file(&view, id, &bulk).await,
@@ -195,9 +195,9 @@ impl Streams {
             Some(Kind::AgentLog(asked)) => Work::Said(node.said.clone(), asked),
             Some(Kind::Disk(disk)) => {
                 node.runner.ok_or("this node is no worker")?;
-                Work::Disk(disk.sizes)
+                Work::Disk(disk)
             }
-            Some(Kind::RemoveVolume(volume)) => Work::RemoveVolume(volume.name),
+            Some(Kind::RemoveVolume(volume)) => Work::RemoveVolume(volume),
             Some(Kind::Run(run)) => {
                 let runner = node.runner.ok_or("this node is no worker")?;
                 let order = RunOrder::from_pb(*run, runner.cluster())?;
@@ -253,9 +253,9 @@ enum Work {
     Logs(String, LogOptions),
     Exec(String, ExecOptions),
     Run(Arc<Runner>, Box<RunOrder>),
-    Disk(bool),
+    Disk(pb::DiskStream),
     Said(Said, pb::AgentLogStream),
-    RemoveVolume(String),
+    RemoveVolume(pb::RemoveVolumeStream),
     ProxyConfig(ProxyView),
     ProxyWanted(ProxyView),
 }

@@ -307,6 +307,7 @@ fn start(dir: &Path, runtime: FakeRuntime) -> Agent {
     let names = handle.names.subscribe();
     let place = Place {
         cluster: "test".into(),
+        node: identity.file.node.clone(),
         address: identity.file.address,
         policy: Policy::default(),
     };
@@ -362,6 +363,27 @@ fn start(dir: &Path, runtime: FakeRuntime) -> Agent {
     }
 }
 
+/// An agent in its session, of a node that has just joined.
+async fn rig(runtime: FakeRuntime) -> (Agent, Peer, tempfile::TempDir, Cluster) {
+    let (mut cluster, dir) = (cluster().await, tempfile::tempdir().unwrap());
+    join(&options(&cluster, dir.path())).await.unwrap();
+    let agent = start(dir.path(), runtime);
+    let mut peer = cluster.session().await;
+    peer.welcome().await;
+    (agent, peer, dir, cluster)
+}
+
+/// The same, with one container that runs.
+async fn with_container() -> (Agent, Peer, tempfile::TempDir, Cluster) {
+    let (agent, mut peer, dir, cluster) = rig(FakeRuntime::with_images(&["hello:1"])).await;
+    peer.assign(1, 1, &[portless(1)]).await;
+    peer.report("container", |r| {
+        r.replicas.iter().any(|r| r.container_id.is_some())
+    })
+    .await;
+    (agent, peer, dir, cluster)
+}
+
 fn portless(id: u64) -> AssignedReplica {
     AssignedReplica {
         ports: Vec::new(),
@@ -400,11 +422,7 @@ async fn an_assignment_becomes_containers_and_a_report() {
 
 #[tokio::test]
 async fn older_commands_are_refused_with_what_the_node_has() {
-    let (mut cluster, dir) = (cluster().await, tempfile::tempdir().unwrap());
-    join(&options(&cluster, dir.path())).await.unwrap();
-    let _agent = start(dir.path(), FakeRuntime::with_images(&["hello:1"]));
-    let mut peer = cluster.session().await;
-    peer.welcome().await;
+    let (_agent, mut peer, _dir, _cluster) = rig(FakeRuntime::with_images(&["hello:1"])).await;
     peer.assign(3, 7, &[portless(1)]).await;
     peer.report("healthy", |report| report.assignment_generation == 7)
         .await;
@@ -436,11 +454,7 @@ async fn older_commands_are_refused_with_what_the_node_has() {
 
 #[tokio::test]
 async fn a_lost_session_is_dialled_again_and_the_ledger_speaks_after_a_restart() {
-    let (mut cluster, dir) = (cluster().await, tempfile::tempdir().unwrap());
-    join(&options(&cluster, dir.path())).await.unwrap();
-    let agent = start(dir.path(), FakeRuntime::with_images(&["hello:1"]));
-    let mut peer = cluster.session().await;
-    peer.welcome().await;
+    let (agent, mut peer, dir, mut cluster) = rig(FakeRuntime::with_images(&["hello:1"])).await;
     peer.assign(3, 7, &[portless(1)]).await;
     peer.report("healthy", |report| report.assignment_generation == 7)
         .await;
@@ -472,11 +486,7 @@ async fn a_lost_session_is_dialled_again_and_the_ledger_speaks_after_a_restart()
 
 #[tokio::test]
 async fn renewal_swaps_the_certificate_and_opens_the_new_session_first() {
-    let (mut cluster, dir) = (cluster().await, tempfile::tempdir().unwrap());
-    join(&options(&cluster, dir.path())).await.unwrap();
-    let agent = start(dir.path(), FakeRuntime::default());
-    let mut old = cluster.session().await;
-    old.welcome().await;
+    let (agent, old, dir, mut cluster) = rig(FakeRuntime::default()).await;
     let store = IdentityDir::new(dir.path());
     let identity = store.load().unwrap();
     let before = identity.certs.leaf_der();
@@ -495,16 +505,7 @@ async fn renewal_swaps_the_certificate_and_opens_the_new_session_first() {
 
 #[tokio::test]
 async fn logs_and_commands_come_in_bounded_pieces_and_say_how_they_ended() {
-    let (mut cluster, dir) = (cluster().await, tempfile::tempdir().unwrap());
-    join(&options(&cluster, dir.path())).await.unwrap();
-    let _agent = start(dir.path(), FakeRuntime::with_images(&["hello:1"]));
-    let mut peer = cluster.session().await;
-    peer.welcome().await;
-    peer.assign(1, 1, &[portless(1)]).await;
-    peer.report("container", |r| {
-        r.replicas.iter().any(|r| r.container_id.is_some())
-    })
-    .await;
+    let (_agent, mut peer, _dir, _cluster) = with_container().await;
     let open = |stream_id, kind| {
         ToAgent::OpenStream(pb::OpenStream {
             stream_id,

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use longshore_model::{Desired, NodeId};
+use longshore_model::{Desired, NodeId, Plan};
 use longshore_proto::agent::v1 as agent;
 use longshore_proto::control::v1 as pb;
 use prost::Message;
@@ -16,6 +16,8 @@ use crate::fleet::StreamEvent;
 
 /// Nodes of one call.
 const NODES_MAX: usize = 256;
+/// Volumes that a node is asked for by name.
+const NAMED_MAX: usize = 4_096;
 /// Longest answer of a node.
 const ANSWER_BYTES_MAX: usize = 4 << 20;
 /// A node answers within it, or is said not to.
@@ -41,6 +43,7 @@ pub(super) async fn disk_use(
     };
     let kind = agent::open_stream::Kind::Disk(agent::DiskStream {
         sizes: request.sizes,
+        also: volumes_of(&desired),
     });
     let asking = asked.iter().take(NODES_MAX).map(|node| {
         let kind = kind.clone();
@@ -52,7 +55,7 @@ pub(super) async fn disk_use(
             agent::DiskUse::decode(bytes.as_slice()).map_err(|error| error.to_string())
         });
         match answer {
-            Ok(told) => node_disk(&desired, node, told),
+            Ok(told) => node_disk((&desired, &cluster.view().plan), node, told),
             Err(problem) => pb::NodeDisk {
                 node: node.to_string(),
                 problem,
@@ -72,11 +75,21 @@ pub(super) async fn remove_volume(
     request: pb::RemoveVolumeRequest,
     by: &str,
 ) -> Result<pb::RemoveVolumeResponse, Status> {
-    let node = find::node(&cluster.desired(), &request.node)?;
+    let desired = cluster.desired();
+    let node = find::node(&desired, &request.node)?;
     let name = request.name;
+    let external = users(&desired, &name, true);
+    if !external.is_empty() {
+        let to = external.join(", ");
+        return Err(Status::failed_precondition(format!(
+            "{name} is external to {to}: it is made and removed by hand; on {node}: docker volume \
+             rm {name}, or drop external from the file"
+        )));
+    }
     tracing::info!(by, %node, volume = name, "removing a volume");
     let volume = name.clone();
-    let stream = agent::RemoveVolumeStream { name };
+    let named = !users(&desired, &name, false).is_empty();
+    let stream = agent::RemoveVolumeStream { name, named };
     let kind = agent::open_stream::Kind::RemoveVolume(stream);
     let refused = |why| Status::failed_precondition(format!("{node}: {why}"));
     ask(cluster, &node, kind).await.map_err(refused)?;
@@ -111,7 +124,11 @@ async fn ask(
     timeout(ANSWER, whole).await.unwrap_or_else(|_| Err(late()))
 }
 
-fn node_disk(desired: &Desired, node: &NodeId, told: agent::DiskUse) -> pb::NodeDisk {
+fn node_disk(
+    (desired, plan): (&Desired, &Plan),
+    node: &NodeId,
+    told: agent::DiskUse,
+) -> pb::NodeDisk {
     let share = |share: Option<agent::DiskShare>| {
         share.map(|share| pb::DiskShare {
             count: share.count,
@@ -121,7 +138,12 @@ fn node_disk(desired: &Desired, node: &NodeId, told: agent::DiskUse) -> pb::Node
         })
     };
     let volume = |volume: agent::VolumeUse| pb::Volume {
-        services: users(desired, &volume.name),
+        services: users(desired, &volume.name, false),
+        external_to: users(desired, &volume.name, true),
+        home: plan
+            .homes
+            .get(&volume.name)
+            .is_some_and(|home| home.node == *node),
         name: volume.name,
         app: volume.app,
         driver: volume.driver,
@@ -141,11 +163,22 @@ fn node_disk(desired: &Desired, node: &NodeId, told: agent::DiskUse) -> pb::Node
     }
 }
 
-/// Services whose file names a volume.
-fn users(desired: &Desired, name: &str) -> Vec<String> {
+/// Services whose file names a volume; only those to which it is external.
+fn users(desired: &Desired, name: &str, external: bool) -> Vec<String> {
     let services = desired.services().filter(|(_, _, spec)| {
         let mut mounts = spec.container.mounts.iter();
-        mounts.any(|mount| !mount.bind && mount.source == name)
+        mounts.any(|mount| {
+            !mount.bind && mount.source == name && (mount.options.external || !external)
+        })
     });
     services.map(|(key, ..)| key.to_string()).collect()
+}
+
+/// Volumes that files name.
+fn volumes_of(desired: &Desired) -> Vec<String> {
+    let services = desired.services();
+    let mounts = services.flat_map(|(_, _, spec)| spec.container.mounts.iter());
+    let named = mounts.filter(|mount| !mount.bind);
+    let named: BTreeSet<&String> = named.map(|mount| &mount.source).collect();
+    named.into_iter().take(NAMED_MAX).cloned().collect()
 }

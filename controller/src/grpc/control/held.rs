@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use longshore_model::{Desired, NodeId, Plan, ServiceKey};
+use longshore_model::{Desired, NodeId, Observed, Plan, ServiceKey};
+use longshore_proto::control::v1 as pb;
 
-/// Most services that are named of one node.
+/// Most services that are named of one node, and of one volume, and most other nodes with a copy.
 const LINES_MAX: usize = 32;
 
 /// What its data holds on one node.
@@ -44,4 +45,36 @@ fn staying(plan: &Plan, key: &ServiceKey, node: &NodeId) -> u32 {
         .replicas_of(key)
         .filter(|r| r.node == *node && r.leaving.is_none());
     u32::try_from(here.count()).unwrap_or(u32::MAX)
+}
+
+/// Volumes whose data is on the node: which services it holds there, and who else has a volume of
+/// that name.
+pub(super) fn volumes(
+    plan: &Plan,
+    desired: &Desired,
+    observed: &Observed,
+    node: &NodeId,
+) -> Vec<pb::NodeVolume> {
+    let homes = plan.homes.iter().filter(|(_, home)| home.node == *node);
+    let volume = |name: &String| {
+        let services = desired.services().filter(|(_, _, spec)| {
+            let mut volumes = spec.container.local_volumes();
+            !spec.is_global() && volumes.any(|volume| volume == name)
+        });
+        let has = |id: &&NodeId| {
+            let seen = observed.nodes.get(*id);
+            let here = seen.and_then(|seen| seen.capacity.volumes.as_ref());
+            *id != node && here.is_some_and(|here| here.contains_key(name))
+        };
+        let copies = desired.nodes.keys().filter(has);
+        pb::NodeVolume {
+            name: name.clone(),
+            services: services
+                .take(LINES_MAX)
+                .map(|(key, ..)| key.to_string())
+                .collect(),
+            copies: copies.take(LINES_MAX).map(ToString::to_string).collect(),
+        }
+    };
+    homes.map(|(name, _)| volume(name)).collect()
 }

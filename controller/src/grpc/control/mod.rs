@@ -365,9 +365,9 @@ impl ControlService for Control {
     ) -> Result<Response<pb::RemoveNodeResponse>, Status> {
         let (cluster, by) = (Arc::clone(&self.cluster), auth::operator(&request)?);
         let request = request.into_inner();
-        blocking(move || nodes::remove(&cluster, &request, &by)).await?;
+        let given_up = blocking(move || nodes::remove(&cluster, &request, &by)).await?;
         self.cluster.planned().await;
-        Ok(Response::new(pb::RemoveNodeResponse {}))
+        Ok(Response::new(pb::RemoveNodeResponse { given_up }))
     }
 
     async fn set_replica_traffic(

@@ -1,11 +1,11 @@
 //! What operators want of nodes.
 
 use longshore_model::node::{AvailabilityNote, DrainOrder};
-use longshore_model::{Availability, Event, EventKind, Node, NodeId, Plan};
+use longshore_model::{Availability, Event, EventKind, Node, NodeId};
 use longshore_proto::control::v1 as pb;
 use tonic::Status;
 
-use super::{check_labels, find};
+use super::{check_labels, find, held};
 use crate::cluster::{ChangeError, Cluster, Ledger};
 use crate::grpc::Refusal;
 use crate::store::{NodeRecord, StoredEvent};
@@ -137,13 +137,12 @@ pub(super) fn set_labels(
     })
 }
 
-/// A volume was removed there: if that was its home, it has none any more.
+/// A volume was removed there: if that was its home, it has none any more, and what the node said
+/// of it before holds no longer.
 pub(super) fn volume_removed(cluster: &Cluster, id: &NodeId, volume: &str) -> Result<(), Refusal> {
     let at_ms = cluster.now_ms();
     cluster.change(|ledger, desired| {
-        let plan = &cluster.view().plan;
-        let is_home = plan.homes.get(volume).is_some_and(|home| home.node == *id);
-        let Some(node) = desired.nodes.get_mut(id).filter(|_| is_home) else {
+        let Some(node) = desired.nodes.get_mut(id) else {
             return Ok(((), Vec::new()));
         };
         node.volume_removed(volume.to_owned(), at_ms);
@@ -152,19 +151,63 @@ pub(super) fn volume_removed(cluster: &Cluster, id: &NodeId, volume: &str) -> Re
     })
 }
 
-/// Volumes whose data is on the node.
-fn volumes_there(plan: &Plan, id: &NodeId) -> Vec<String> {
-    let homes = plan.homes.iter().filter(|(_, home)| home.node == *id);
-    homes.map(|(name, _)| name.clone()).collect()
+/// The first few volumes of a node, each with whom it holds there.
+fn shown(volumes: &[pb::NodeVolume]) -> String {
+    let shown = volumes.iter().take(VOLUMES_SHOWN).map(|volume| {
+        let services = volume.services.join(", ");
+        match services.is_empty() {
+            true => volume.name.clone(),
+            false => format!("{} (of {services})", volume.name),
+        }
+    });
+    let shown: Vec<String> = shown.collect();
+    let more = match volumes.len().saturating_sub(VOLUMES_SHOWN) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!("{}{more}", shown.join(", "))
 }
 
-/// Removes a node: its certificates are refused from then on, its session is cut at once.
+/// Why a node is not removed without force, if there is anything to say, and the way out.
+fn objection(id: &NodeId, away: bool, held: usize, volumes: &[pb::NodeVolume]) -> Option<String> {
+    let replicas = if held == 1 { "replica" } else { "replicas" };
+    let has = match (held, volumes.is_empty()) {
+        (0, true) => return None,
+        (0, false) => format!("the data of {}", shown(volumes)),
+        (_, true) => format!("{held} {replicas}"),
+        (_, false) => format!("{held} {replicas} and the data of {}", shown(volumes)),
+    };
+    let given_up = match volumes.is_empty() {
+        true => "",
+        false => ", which gives that data up",
+    };
+    let way_out = match (away, held) {
+        (true, _) => format!(
+            "it is not connected, so nothing drains it: it comes back with all of that once its \
+             agent runs and reaches the controller; or, if it is gone for good: controllerctl node \
+             rm {id} --force{given_up}"
+        ),
+        (false, 0) => format!(
+            "and no other node has it; remove what may go (controllerctl volume rm VOLUME --node \
+             {id}), or remove the node with --force{given_up}"
+        ),
+        (false, _) => format!(
+            "drain it first (controllerctl node drain {id}), or remove it with --force if it is \
+             gone for good{given_up}"
+        ),
+    };
+    let sign = if held == 0 && !away { "," } else { ";" };
+    Some(format!("{id} has {has}{sign} {way_out}"))
+}
+
+/// Removes a node: its certificates are refused from then on, its session is cut at once. Says which
+/// data went with it.
 pub(super) fn remove(
     cluster: &Cluster,
     request: &pb::RemoveNodeRequest,
     by: &str,
-) -> Result<(), Refusal> {
-    let mut revoked = Vec::new();
+) -> Result<Vec<pb::NodeVolume>, Refusal> {
+    let (mut revoked, mut given_up) = (Vec::new(), Vec::new());
     let id: NodeId = cluster.change::<_, Refusal>(|ledger, desired| {
         let id = find::node(desired, &request.node)?;
         let held = cluster
@@ -173,28 +216,13 @@ pub(super) fn remove(
             .replicas()
             .filter(|r| r.node == id)
             .count();
-        if held > 0 && !request.force {
-            return Err(Status::failed_precondition(format!(
-                "{id} has {held} replicas; drain it first (controllerctl node drain {id}), or \
-                 remove it with --force if it is gone for good"
-            ))
-            .into());
-        }
-        let volumes = volumes_there(&cluster.view().plan, &id);
-        if !volumes.is_empty() && !request.force {
-            let shown = volumes.iter().take(VOLUMES_SHOWN).cloned();
-            let shown: Vec<String> = shown.collect();
-            let more = match volumes.len().saturating_sub(VOLUMES_SHOWN) {
-                0 => String::new(),
-                more => format!(" and {more} more"),
-            };
-            return Err(Status::failed_precondition(format!(
-                "{id} has the data of {}{more}, and no other node has it; remove what may go \
-                 (controllerctl volume rm VOLUME), or remove the node with --force: then services \
-                 begin with empty volumes elsewhere",
-                shown.join(", ")
-            ))
-            .into());
+        let plan = &cluster.view().plan;
+        let observed = cluster.fleet.snapshot();
+        given_up = held::volumes(plan, desired, &observed, &id);
+        let away = cluster.fleet.link(&id).is_none();
+        let objection = objection(&id, away, held, &given_up);
+        if let Some(objection) = objection.filter(|_| !request.force) {
+            return Err(Status::failed_precondition(objection).into());
         }
         revoked = ledger.serials.get(&id).cloned().unwrap_or_default();
         let kind = EventKind::NodeAvailability {
@@ -214,5 +242,5 @@ pub(super) fn remove(
     })?;
     cluster.trust.revoke(revoked);
     cluster.fleet.forget(&id);
-    Ok(())
+    Ok(given_up)
 }

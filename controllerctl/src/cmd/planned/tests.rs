@@ -16,8 +16,8 @@ fn change(action: &str, service: &str, details: &[&str]) -> pb::Change {
     }
 }
 
-#[test]
-fn a_plan_says_counts_places_and_what_an_exchange_takes() {
+/// An exchange, a new service, one that nothing takes, one that goes.
+fn of_all_kinds() -> pb::PlanAppResponse {
     let mut web = change("change", "web", &[r#"container.image: "a" -> "b""#]);
     web.forecast = Some(pb::ServiceForecast {
         before: 4,
@@ -51,7 +51,7 @@ fn a_plan_says_counts_places_and_what_an_exchange_takes() {
     });
     let mut old = change("remove", "old", &[]);
     old.forecast.as_mut().unwrap().removed = 2;
-    let mut plan = pb::PlanAppResponse {
+    pb::PlanAppResponse {
         revision: 6,
         changes: vec![change("same", "api", &[]), cache, old, web, worker],
         placement: Some(pb::PlanPlacement {
@@ -64,7 +64,12 @@ fn a_plan_says_counts_places_and_what_an_exchange_takes() {
             peak_unlimited: false,
         }),
         ..Default::default()
-    };
+    }
+}
+
+#[test]
+fn a_plan_says_counts_places_and_what_an_exchange_takes() {
+    let mut plan = of_all_kinds();
     let text = plan_text(&Plan::new("shop", &plan), "prod");
     let said = r#"app shop  revision 6 -> 7   context prod
   = api     unchanged

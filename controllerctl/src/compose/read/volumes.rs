@@ -73,6 +73,7 @@ pub(super) fn top(
                         "drop driver, driver_opts and labels, or external",
                     );
                 }
+                options.external = true;
             }
             if let Some(i) = fields.filled("name").or(older_name)
                 && let Some(name) = i.word(p)

@@ -53,3 +53,24 @@ fn a_volume_that_cannot_go_is_named_and_the_others_go() {
     );
     assert_eq!(cluster.fake.world().calls.len(), 3, "{err}");
 }
+
+#[test]
+fn external_volumes_stay_and_are_named() {
+    let cluster = Cluster::start();
+    cluster.fake.world().services.push(service("shop", "db", 1));
+    cluster.fake.world().external_volume = Some("shop_data".into());
+    let (code, _, err) = run(&cluster, &["down", "shop", "--volumes"]);
+    assert_eq!(code, 2, "{err}");
+    let stays = "volume shop_data  on node1 is external and stays";
+    assert!(
+        err.contains(stays) && !err.contains("- volume shop_data"),
+        "{err}"
+    );
+    let gone = json(&cluster, &["down", "shop", "--volumes", "-y", "-o", "json"]);
+    assert_eq!(gone["external"][0]["name"], "shop_data", "{gone}");
+    let calls = cluster.fake.world().calls.clone();
+    assert_eq!(
+        calls,
+        ["down", "rm shop_old on node1", "rm shop_old on node2"]
+    );
+}

@@ -452,10 +452,14 @@ impl ControlService for Fake {
 
     async fn remove_node(
         &self,
-        _: Request<pb::RemoveNodeRequest>,
+        request: Request<pb::RemoveNodeRequest>,
     ) -> Answer<pb::RemoveNodeResponse> {
         self.call("remove_node");
-        Ok(Response::new(pb::RemoveNodeResponse {}))
+        let node = request.into_inner().node;
+        let nodes = self.world().nodes.clone();
+        let removed = nodes.into_iter().find(|known| known.id == node);
+        let given_up = removed.map(|node| node.volumes).unwrap_or_default();
+        Ok(Response::new(pb::RemoveNodeResponse { given_up }))
     }
 
     async fn create_token(
@@ -535,7 +539,8 @@ impl ControlService for Fake {
     }
 
     async fn disk_use(&self, request: Request<pb::DiskUseRequest>) -> Answer<pb::DiskUseResponse> {
-        Ok(Response::new(stores::disk_use(&request.into_inner())))
+        let request = request.into_inner();
+        Ok(Response::new(stores::disk_use(&self.world(), &request)))
     }
 
     async fn remove_volume(

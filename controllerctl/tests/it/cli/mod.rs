@@ -14,6 +14,7 @@ mod images;
 mod init_from;
 mod looks;
 mod node_logs;
+mod node_rm;
 mod overtaken;
 mod pages;
 mod parts;

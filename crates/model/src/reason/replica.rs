@@ -30,6 +30,13 @@ pub enum FailReason {
         /// How an administrator of the node would allow it.
         hint: String,
     },
+    /// A volume that nobody makes for it is not on its node.
+    VolumeMissing {
+        /// As engines call it.
+        volume: String,
+        /// The node.
+        node: NodeId,
+    },
     /// The engine refused or failed.
     Engine {
         /// What was attempted.
@@ -122,6 +129,11 @@ impl fmt::Display for FailReason {
             Self::PolicyRefused { option, hint } => {
                 write!(f, "the node's policy refuses {option}; {hint}")
             }
+            Self::VolumeMissing { volume, node } => write!(
+                f,
+                "external volume {volume} is not on {node}: make it there (docker volume create \
+                 {volume}), or drop external from the file"
+            ),
             Self::Engine { attempted, detail } => write!(f, "{attempted}: {detail}"),
             Self::Exited { oom: true, .. } => f.write_str("out of memory: killed at its limit"),
             Self::Exited {

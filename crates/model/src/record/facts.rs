@@ -34,6 +34,9 @@ pub struct NodeFacts {
     /// The first volume whose data is elsewhere, and where.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub elsewhere: Option<(String, NodeId)>,
+    /// The first volume that nobody makes for the service and that is not there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing: Option<String>,
     /// Replicas of the service there, of those that stay.
     pub of_service: u32,
     /// CPU, thousandths of a core.
@@ -67,8 +70,12 @@ impl NodeFacts {
     }
 
     fn volume_refusal(&self) -> Option<Refusal> {
-        let (volume, home) = self.elsewhere.clone()?;
-        Some(Refusal::VolumeElsewhere { volume, home })
+        let elsewhere = self.elsewhere.clone();
+        let elsewhere = elsewhere.map(|(volume, home)| Refusal::VolumeElsewhere { volume, home });
+        elsewhere.or_else(|| {
+            let volume = self.missing.clone()?;
+            Some(Refusal::VolumeMissing { volume })
+        })
     }
 
     fn state_refusal(&self) -> Option<Refusal> {

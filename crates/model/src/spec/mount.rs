@@ -51,6 +51,10 @@ pub struct MountOptions {
     /// Of a volume: somebody else sees to it that its data is the same on every node (`x-shared`).
     #[serde(skip_serializing_if = "is_default")]
     pub shared: bool,
+    /// Of a volume: somebody else makes and removes it (`external`). Where it is not there, nothing
+    /// starts.
+    #[serde(skip_serializing_if = "is_default")]
+    pub external: bool,
 }
 
 impl MountOptions {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use longshore_model::node::Capacity;
 use longshore_model::{App, Desired, ReplicaId, ReplicaStatus, ServiceKey, ServiceName, SharedMap};
 
 use super::{Holders, Known, Part};
@@ -80,7 +81,12 @@ impl Part {
             }
             let capacity = slot.seen.map(|seen| &seen.capacity);
             // The same `Arc` says so at once.
+            let volumes = |capacity: Option<&Arc<Capacity>>| capacity.map(|c| c.volumes.clone());
             if kept.capacity.as_ref() != capacity {
+                if volumes(kept.capacity.as_ref()) != volumes(capacity) {
+                    // Any service may find its data there, or miss it.
+                    found.all(self);
+                }
                 found.on(holders);
                 found.global(self);
             }

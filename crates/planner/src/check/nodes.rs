@@ -92,6 +92,17 @@ fn suits(view: &View<'_>, pair: &Pair<'_>, replica: &Replica, spec: &ServiceSpec
             replica.id
         )
     })?;
+    let capacity = input.observed.nodes.get(node).map(|seen| &seen.capacity);
+    let missing = template(pair, replica).zip(capacity).and_then(|(t, c)| {
+        let external = t.mounts.iter().filter(|m| !m.bind && m.options.external);
+        c.lacks(external.map(|m| m.source.as_str()))
+    });
+    demand(missing.is_none(), 8, || {
+        format!(
+            "{} is placed on {node}, which lacks {missing:?}",
+            replica.id
+        )
+    })?;
     let max = spec.placement.max_per_node as usize;
     if max == 0 {
         return Ok(());

@@ -24,6 +24,10 @@ pub(super) fn refusal(
         let (volume, home) = elsewhere(board, number, draft)?;
         Some(Refusal::VolumeElsewhere { volume, home })
     });
+    let refused = refused.or_else(|| {
+        let volume = missing(slot, &board.container)?.to_owned();
+        Some(Refusal::VolumeMissing { volume })
+    });
     refused.or_else(|| room_refusal(slot, board, number, draft))
 }
 
@@ -34,6 +38,11 @@ fn elsewhere(board: &Board<'_>, number: usize, draft: &Draft<'_>) -> Option<(Str
         .then(|| homes::elsewhere(draft, &board.container, number));
     let (volume, home) = found.flatten()?;
     Some((volume.to_owned(), home.clone()))
+}
+
+/// The first volume that nobody makes for the service and that the node says it does not have.
+pub(super) fn missing<'c>(slot: &NodeSlot<'_>, container: &'c ContainerSpec) -> Option<&'c str> {
+    slot.seen?.capacity.lacks(container.external_volumes())
 }
 
 /// The same, whatever room and data there is: is the node fit for work, do the constraints hold there,
@@ -199,6 +208,7 @@ pub(super) fn facts(
         found: found.collect(),
         platform: platform.map(|has| (has.os.clone(), has.arch.clone())),
         elsewhere: elsewhere(board, number, draft),
+        missing: missing(slot, &board.container).map(str::to_owned),
         of_service: board.of_service[number],
         cpu_milli: held.cpu_milli,
         cpu_reserved_milli: held.cpu_reserved_milli,

@@ -4,7 +4,7 @@
 use longshore_model::plan::PortBinding;
 use longshore_model::{Availability, ServiceSpec};
 
-use super::filter::constraint_refusal;
+use super::filter::{constraint_refusal, missing};
 use crate::draft::Draft;
 use crate::{homes, warm};
 
@@ -41,9 +41,10 @@ pub(crate) fn would_take(draft: &Draft<'_>, number: usize, spec: &ServiceSpec) -
         && has_data(draft, number, spec)
 }
 
-/// Is no volume of the service held by another node?
+/// Is no volume of the service held by another node, and every one there that nobody makes for it?
 fn has_data(draft: &Draft<'_>, number: usize, spec: &ServiceSpec) -> bool {
-    !homes::is_pinned(spec) || homes::elsewhere(draft, &spec.container, number).is_none()
+    let held = homes::is_pinned(spec) && homes::elsewhere(draft, &spec.container, number).is_some();
+    !held && missing(&draft.cluster.nodes[number], &spec.container).is_none()
 }
 
 /// So many more replicas of the service its nodes could hold beside those it has, as far as

@@ -282,3 +282,104 @@ fn what_runs_already_is_at_home() {
     world.apply("db", db("db:2"));
     comes_back(&mut world, "node1");
 }
+
+fn has(world: &mut World, node: &str, volumes: &[(&str, u64)]) {
+    let named = volumes.iter().map(|(name, ms)| ((*name).to_owned(), *ms));
+    world.node(node).volumes = Some(named.collect());
+}
+
+fn external() -> ServiceSpec {
+    let mut spec = db("db:1");
+    spec.container.mounts[0].options.external = true;
+    spec
+}
+
+#[test]
+fn an_external_volume_that_is_nowhere_is_waited_for() {
+    let mut world = World::new(2);
+    for node in ["node1", "node2"] {
+        has(&mut world, node, &[]);
+    }
+    world.apply("db", external());
+    world.ticks(20);
+    assert_eq!(world.replicas("db").len(), 0);
+    let waits = &world.report.services[&key("db")].waits;
+    let said: Vec<String> = waits.iter().map(ToString::to_string).collect();
+    let said = said.join("; ");
+    let way_out =
+        "2 lack external volume shop_data (make it on one: docker volume create shop_data";
+    assert!(said.contains(way_out), "{said}");
+    has(&mut world, "node2", &[(VOLUME, 5)]);
+    comes_back(&mut world, "node2");
+}
+
+#[test]
+fn an_external_volume_that_was_removed_by_hand_is_no_home() {
+    let mut world = World::new(2);
+    has(&mut world, "node1", &[(VOLUME, 5)]);
+    has(&mut world, "node2", &[]);
+    world.apply("db", external());
+    comes_back(&mut world, "node1");
+    world.drain("node1", 600_000, true);
+    world.ticks(20);
+    has(&mut world, "node1", &[]);
+    has(&mut world, "node2", &[(VOLUME, 9)]);
+    comes_back(&mut world, "node2");
+}
+
+#[test]
+fn a_volume_without_a_home_is_where_a_copy_is_and_of_several_where_it_was_made_last() {
+    for (made, expected) in [
+        ([None, None, Some(3)], "node3"),
+        ([Some(3), Some(7), Some(5)], "node2"),
+        ([Some(0), None, Some(0)], "node1"),
+    ] {
+        let mut world = World::new(3);
+        for (node, made_ms) in ["node1", "node2", "node3"].iter().zip(made) {
+            let there: Vec<_> = made_ms.map(|ms| (VOLUME, ms)).into_iter().collect();
+            has(&mut world, node, &there);
+        }
+        // They look as good as each other but for their names.
+        world.apply("web", spec("web:1", 2));
+        world.ticks(20);
+        world.apply("db", db("db:1"));
+        comes_back(&mut world, expected);
+        assert_eq!(home(&world), expected);
+    }
+}
+
+#[test]
+fn a_copy_that_was_removed_is_none_whatever_the_last_report_says() {
+    let mut world = World::new(2);
+    has(&mut world, "node1", &[(VOLUME, 7)]);
+    has(&mut world, "node2", &[(VOLUME, 5)]);
+    let node = world.desired.nodes.get_mut(&id("node1")).unwrap();
+    node.volume_removed(VOLUME.into(), 8);
+    world.apply("db", db("db:1"));
+    comes_back(&mut world, "node2");
+}
+
+#[test]
+fn copies_of_two_volumes_meet_where_both_are() {
+    let mut world = World::new(2);
+    has(&mut world, "node1", &[(VOLUME, 9)]);
+    has(&mut world, "node2", &[(VOLUME, 5), ("shop_other", 5)]);
+    world.apply("db", with("db:1", 1, &[VOLUME, "shop_other"]));
+    comes_back(&mut world, "node2");
+}
+
+#[test]
+fn copies_that_meet_nowhere_name_each_way_out() {
+    let mut world = World::new(2);
+    has(&mut world, "node1", &[(VOLUME, 9)]);
+    has(&mut world, "node2", &[("shop_other", 5)]);
+    world.apply("db", with("db:1", 1, &[VOLUME, "shop_other"]));
+    world.ticks(20);
+    let why = refused(&world).to_string();
+    for node in [
+        "controllerctl volume rm shop_data --node node1",
+        "controllerctl volume rm shop_other --node node2",
+    ] {
+        assert!(why.contains(node), "{why}");
+    }
+}

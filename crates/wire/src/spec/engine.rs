@@ -117,6 +117,7 @@ pub(super) fn mount_to(mount: &Mount) -> pb::Mount {
         driver_opts: o.driver_opts.clone().into_iter().collect(),
         labels: o.labels.clone().into_iter().collect(),
         shared: o.shared,
+        external: o.external,
     });
     pb::Mount {
         source: mount.source.clone(),
@@ -158,5 +159,6 @@ fn mount_options_from(o: pb::MountOptions) -> Result<MountOptions, WireError> {
         driver_opts: map_bounded("mounts.driver_opts", MOUNT_ENTRIES_MAX, o.driver_opts)?,
         labels: map_bounded("mounts.labels", MOUNT_ENTRIES_MAX, o.labels)?,
         shared: o.shared,
+        external: o.external,
     })
 }

@@ -8,7 +8,7 @@ use longshore_model::{ContainerSpec, Names, ReplicaId, ReplicaState};
 
 use super::super::AgentMs;
 use super::super::action::Action;
-use super::super::tracked::{Op, Question, Tracked, Wanted};
+use super::super::tracked::{Op, Question, Tracked, Wanted, Writer};
 use super::{Core, Place};
 use crate::runtime::{Condition, Launch};
 
@@ -64,9 +64,10 @@ impl Core {
         if self.engine == EngineState::Ok && self.first_listed_ms.is_some() {
             self.plan_freezes(now_ms, &mut actions);
             self.plan_stops(now_ms, &mut actions);
+            let writers = self.last_writers();
             // Those that shall serve come first.
-            self.plan_starts(now_ms, false, &mut actions);
-            self.plan_starts(now_ms, true, &mut actions);
+            self.plan_starts(now_ms, (false, &writers), &mut actions);
+            self.plan_starts(now_ms, (true, &writers), &mut actions);
         }
         self.plan_probes(now_ms, &mut actions);
         actions
@@ -179,7 +180,7 @@ impl Core {
     /// Containers that run although nobody wants them to, and the volumes that they may write to; of
     /// what no assignment names nobody knows which. The plan starts nobody beside them, but one that
     /// knows nothing of them might: of a node that joined again, or of a restored controller.
-    fn last_writers(&self) -> Vec<(ReplicaId, Option<Vec<String>>)> {
+    fn last_writers(&self) -> Vec<Writer> {
         let lasting = self.replicas.iter().filter(|(_, tracked)| {
             let is_up = matches!(tracked.condition, Condition::Running | Condition::Paused);
             tracked.container.is_some() && is_up && tracked.runs().is_none()
@@ -192,9 +193,14 @@ impl Core {
         writers.collect()
     }
 
-    fn plan_starts(&mut self, now_ms: AgentMs, warm: bool, actions: &mut Vec<Action>) {
+    /// Warm standbys, or those that shall serve.
+    fn plan_starts(
+        &mut self,
+        now_ms: AgentMs,
+        (warm, writers): (bool, &[Writer]),
+        actions: &mut Vec<Action>,
+    ) {
         let mut free = STARTS_MAX.saturating_sub(self.in_flight(Op::Launch));
-        let writers = self.last_writers();
         for (id, tracked) in &mut self.replicas {
             let Some(wanted) = tracked.runs().cloned() else {
                 continue;
@@ -223,7 +229,7 @@ impl Core {
                     continue;
                 }
             }
-            if tracked.has_ended() || tracked.waits_for_a_writer(&wanted.spec, &writers) {
+            if tracked.has_ended() || tracked.waits_for_a_writer(&wanted.spec, writers) {
                 continue;
             }
             if tracked.container.is_none()

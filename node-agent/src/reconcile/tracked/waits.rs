@@ -6,6 +6,9 @@ use longshore_model::{ContainerSpec, ReplicaId};
 
 use super::Tracked;
 
+/// A container that nobody wants, and the volumes that it may write to; none: nobody knows which.
+pub(crate) type Writer = (ReplicaId, Option<Vec<String>>);
+
 impl Tracked {
     /// It cannot be made before the controller has sent what is in a file.
     pub(crate) fn lacks(&mut self, file: &FileSpec) {
@@ -15,13 +18,9 @@ impl Tracked {
     }
 
     /// Does a container still run that may write to one of its volumes? Says so.
-    pub(crate) fn waits_for_a_writer(
-        &mut self,
-        spec: &ContainerSpec,
-        writers: &[(ReplicaId, Option<Vec<String>>)],
-    ) -> bool {
+    pub(crate) fn waits_for_a_writer(&mut self, spec: &ContainerSpec, writers: &[Writer]) -> bool {
         let found = spec.written_volumes().find_map(|volume| {
-            let writes = |of: &&(ReplicaId, Option<Vec<String>>)| match &of.1 {
+            let writes = |of: &&Writer| match &of.1 {
                 Some(volumes) => volumes.iter().any(|other| other == volume),
                 None => true,
             };

@@ -4,16 +4,7 @@ use super::*;
 
 #[tokio::test]
 async fn a_command_that_cannot_be_started_ends_as_one_of_a_containers_own() {
-    let (mut cluster, dir) = (cluster().await, tempfile::tempdir().unwrap());
-    join(&options(&cluster, dir.path())).await.unwrap();
-    let agent = start(dir.path(), FakeRuntime::with_images(&["hello:1"]));
-    let mut peer = cluster.session().await;
-    peer.welcome().await;
-    peer.assign(1, 1, &[portless(1)]).await;
-    peer.report("container", |r| {
-        r.replicas.iter().any(|r| r.container_id.is_some())
-    })
-    .await;
+    let (agent, mut peer, _dir, _cluster) = with_container().await;
     let data = |message| match message {
         FromAgent::StreamData(data) => Some(data),
         _ => None,

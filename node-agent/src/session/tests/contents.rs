@@ -49,12 +49,7 @@ fn written(dir: &Path) -> String {
 
 #[tokio::test]
 async fn contents_reach_containers_stay_in_memory_and_leave_with_the_last_who_names_them() {
-    let mut cluster = cluster().await;
-    let dir = tempfile::tempdir().unwrap();
-    join(&options(&cluster, dir.path())).await.unwrap();
-    let agent = start(dir.path(), FakeRuntime::with_images(&["hello:1"]));
-    let mut peer = cluster.session().await;
-    peer.welcome().await;
+    let (agent, mut peer, dir, _cluster) = rig(FakeRuntime::with_images(&["hello:1"])).await;
     peer.contents(1).await;
     let sent = assignment_to_pb(&with_file(1, true), fence(1));
     peer.send(ToAgent::Assignment(sent)).await;
@@ -80,12 +75,7 @@ async fn contents_reach_containers_stay_in_memory_and_leave_with_the_last_who_na
 
 #[tokio::test]
 async fn contents_of_an_older_leader_are_refused() {
-    let mut cluster = cluster().await;
-    let dir = tempfile::tempdir().unwrap();
-    join(&options(&cluster, dir.path())).await.unwrap();
-    let agent = start(dir.path(), FakeRuntime::default());
-    let mut peer = cluster.session().await;
-    peer.welcome().await;
+    let (agent, mut peer, _dir, _cluster) = rig(FakeRuntime::default()).await;
     peer.assign(3, 1, &[]).await;
     peer.contents(2).await;
     let refused = peer

@@ -99,11 +99,7 @@ async fn names_reach_containers_and_the_data_path_and_outlive_the_agent() {
 
 #[tokio::test]
 async fn names_of_an_older_leader_are_refused_and_a_new_one_counts_anew() {
-    let mut cluster = cluster().await;
-    let dir = joined(&cluster).await;
-    let agent = start(dir.path(), FakeRuntime::default());
-    let mut peer = cluster.session().await;
-    peer.welcome().await;
+    let (agent, mut peer, _dir, _cluster) = rig(FakeRuntime::default()).await;
     peer.name(3, &names(9, &[])).await;
     peer.name(2, &names(10, &["0a0b"])).await;
     let refused = peer
@@ -124,11 +120,7 @@ async fn names_of_an_older_leader_are_refused_and_a_new_one_counts_anew() {
 
 #[tokio::test]
 async fn what_does_not_work_is_reported() {
-    let mut cluster = cluster().await;
-    let dir = joined(&cluster).await;
-    let agent = start(dir.path(), FakeRuntime::default());
-    let mut peer = cluster.session().await;
-    peer.welcome().await;
+    let (agent, mut peer, _dir, _cluster) = rig(FakeRuntime::default()).await;
     agent.mesh.complain("no way");
     let report = peer.report("problem", |report| !report.problems.is_empty());
     let report = report.await;
@@ -138,11 +130,7 @@ async fn what_does_not_work_is_reported() {
 
 #[tokio::test]
 async fn the_configuration_of_haproxy_is_shown_without_its_secret() {
-    let mut cluster = cluster().await;
-    let dir = joined(&cluster).await;
-    let _agent = start(dir.path(), FakeRuntime::default());
-    let mut peer = cluster.session().await;
-    peer.welcome().await;
+    let (_agent, mut peer, dir, _cluster) = rig(FakeRuntime::default()).await;
     let open = |stream_id| {
         ToAgent::OpenStream(pb::OpenStream {
             stream_id,

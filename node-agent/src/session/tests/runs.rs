@@ -71,15 +71,6 @@ pub(super) async fn until_none(agent: &Agent) {
     assert!(waited.is_ok(), "{:?}", agent.runtime.state().runs);
 }
 
-pub(super) async fn rig(runtime: FakeRuntime) -> (Agent, Peer, tempfile::TempDir, Cluster) {
-    let (mut cluster, dir) = (cluster().await, tempfile::tempdir().unwrap());
-    join(&options(&cluster, dir.path())).await.unwrap();
-    let agent = start(dir.path(), runtime);
-    let mut peer = cluster.session().await;
-    peer.welcome().await;
-    (agent, peer, dir, cluster)
-}
-
 #[tokio::test]
 async fn a_run_is_fed_ends_with_its_code_and_leaves_nothing() {
     let (agent, mut peer, _dir, _cluster) = rig(FakeRuntime::default()).await;
@@ -211,7 +202,10 @@ async fn what_takes_room_is_one_message_and_volumes_go_by_name() {
             kind: Some(kind),
         })
     };
-    let disk = Kind::Disk(pb::DiskStream { sizes: true });
+    let disk = Kind::Disk(pb::DiskStream {
+        sizes: true,
+        also: Vec::new(),
+    });
     peer.send(open(1, disk)).await;
     let data = peer
         .until("the answer", |message| match message {
@@ -222,7 +216,12 @@ async fn what_takes_room_is_one_message_and_volumes_go_by_name() {
     let told: pb::DiskUse = prost::Message::decode(data.as_slice()).unwrap();
     assert_eq!(told.images.unwrap().bytes, Some(7));
     assert_eq!(told.named[0].used_by, ["demo/web.1"]);
-    let remove = |name: &str| Kind::RemoveVolume(pb::RemoveVolumeStream { name: name.into() });
+    let remove = |name: &str| {
+        Kind::RemoveVolume(pb::RemoveVolumeStream {
+            name: name.into(),
+            named: false,
+        })
+    };
     for (stream, name, words) in [(2, "demo_data", ""), (3, "other", "the test said no")] {
         peer.send(open(stream, remove(name))).await;
         let (_, end) = peer.ends(stream).await;

@@ -38,11 +38,7 @@ fn say(agent: &Agent, text: &str) {
 
 #[tokio::test]
 async fn lines_are_sent_followed_and_not_sent_twice() {
-    let (mut cluster, dir) = (cluster().await, tempfile::tempdir().unwrap());
-    join(&options(&cluster, dir.path())).await.unwrap();
-    let agent = start(dir.path(), FakeRuntime::default());
-    let mut peer = cluster.session().await;
-    peer.welcome().await;
+    let (agent, mut peer, _dir, _cluster) = rig(FakeRuntime::default()).await;
     for text in ["one", "two", "three"] {
         say(&agent, text);
     }

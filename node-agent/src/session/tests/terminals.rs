@@ -2,7 +2,7 @@
 
 use longshore_proto::spec::v1::TerminalSize;
 
-use super::runs::{order, rig, until_none};
+use super::runs::{order, until_none};
 use super::*;
 use crate::runtime::ErrorKind;
 use crate::runtime::terminal::{Size, Terminal};

@@ -85,6 +85,7 @@ pub(in crate::grpc::control) fn nodes(cluster: &Cluster) -> Vec<pb::Node> {
                     .get(&node.id)
                     .map_or_else(Vec::new, |held| held.lines.clone()),
                 held_replicas: held.get(&node.id).map_or(0, |held| held.replicas),
+                volumes: held::volumes(&view.plan, scene.desired, scene.observed, &node.id),
             }
         })
         .collect()

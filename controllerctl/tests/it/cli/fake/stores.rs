@@ -137,7 +137,7 @@ pub(super) fn backup(world: &World) -> Many<pb::BackupResponse> {
 }
 
 /// node1 with volumes of the app shop, and with `sizes` node2 that does not answer.
-pub(super) fn disk_use(request: &pb::DiskUseRequest) -> pb::DiskUseResponse {
+pub(super) fn disk_use(world: &World, request: &pb::DiskUseRequest) -> pb::DiskUseResponse {
     let share = |count, bytes| pb::DiskShare {
         count,
         active: 1,
@@ -150,6 +150,10 @@ pub(super) fn disk_use(request: &pb::DiskUseRequest) -> pb::DiskUseResponse {
         driver: "local".into(),
         used_by: used_by.iter().map(|user| (*user).to_owned()).collect(),
         services: vec!["shop/db".into()],
+        external_to: match world.external_volume.as_deref() == Some(name) {
+            true => vec!["shop/db".into()],
+            false => Vec::new(),
+        },
         ..Default::default()
     };
     let node = |name: &str, named: Vec<pb::Volume>| pb::NodeDisk {

@@ -38,6 +38,8 @@ pub(crate) struct World {
     pub(crate) meanwhile: Option<Vec<pb::Service>>,
     /// A volume that its engine does not let go.
     pub(crate) kept_volume: Option<String>,
+    /// A volume that is external to shop/db.
+    pub(crate) external_volume: Option<String>,
     /// Replicas that are kept out of the routes, app/service.slot.
     pub(crate) aside: Vec<String>,
     /// Sessions of those, one fewer with each list.

@@ -45,6 +45,8 @@ pub(crate) struct SimNode {
     /// Its engine's word for it; `amd64` if none.
     pub arch: Option<String>,
     pub engine_labels: BTreeMap<String, String>,
+    /// Its volumes, and when they were made; none: it does not say.
+    pub volumes: Option<BTreeMap<String, u64>>,
     /// CPU of each healthy container, thousandths of a core.
     pub container_milli: f64,
     pub assignment: Assignment,
@@ -439,6 +441,7 @@ impl World {
                 os: "linux".into(),
                 arch: sim.arch.clone().unwrap_or_else(|| "amd64".into()),
                 engine_labels: sim.engine_labels.clone(),
+                volumes: sim.volumes.clone(),
             });
             seen.assignment_generation = sim.assignment.generation;
             seen.reported_ms = self.now;
