@@ -68,6 +68,8 @@ fn sort_answer(status: u16, message: &str) -> ErrorKind {
         return ErrorKind::PortTaken(port_in(message).unwrap_or(0));
     }
     match status {
+        // A volume's name may hold any word.
+        404 if message.contains("no such volume") => ErrorKind::NotFound,
         404 if message.contains("image") && !message.contains("No such container") => {
             ErrorKind::ImageAbsent
         }
@@ -109,6 +111,7 @@ mod tests {
             ),
             (404, "No such image: hello:9", ErrorKind::ImageAbsent),
             (404, "No such container: abcdef", ErrorKind::NotFound),
+            (404, "get my_images: no such volume", ErrorKind::NotFound),
             (
                 409,
                 "Conflict. The container name \"/x\" is already in use by container \"ab\".",
