@@ -12,7 +12,7 @@ use longshore_proto::images::v1::image_service_client::ImageServiceClient;
 use longshore_proto::secrets::v1::secret_service_client::SecretServiceClient;
 use pb::control_service_client::ControlServiceClient;
 use tonic::transport::Channel;
-use tonic::{Request, Status, Streaming};
+use tonic::{Code, Request, Status, Streaming};
 
 use crate::failure::{Exit, Failure};
 use crate::{certificate, context};
@@ -99,6 +99,13 @@ macro_rules! calls {
             )*
         }
     };
+}
+
+/// Is it the answer of a controller that does not know the call?
+fn is_unknown(status: &Status) -> bool {
+    status.code() == Code::Unimplemented
+        || status.code() == Code::PermissionDenied
+            && status.message().ends_with("nobody may call this")
 }
 
 async fn bounded<T>(call: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
@@ -201,6 +208,21 @@ impl Client {
             .await
             .map_err(|s| Failure::call("list services", s))?;
         Ok(answer.into_inner().services)
+    }
+
+    /// What counts and restarts would come to; none: the controller is an older one.
+    ///
+    /// # Errors
+    /// The refusal or the failed connection, in words.
+    pub async fn plan_services(
+        &mut self,
+        request: pb::PlanServicesRequest,
+    ) -> Result<Option<Vec<pb::AppPlan>>, Failure> {
+        match bounded(self.inner.plan_services(request)).await {
+            Ok(answer) => Ok(Some(answer.into_inner().apps)),
+            Err(status) if is_unknown(&status) => Ok(None),
+            Err(status) => Err(Failure::call("plan", status)),
+        }
     }
 
     /// Runs a command in a replica. Only its beginning is bounded in time.

@@ -33,9 +33,9 @@ pub(super) fn rule(path: &str) -> Option<Rule> {
         ("longshore.agent.v1.AgentService", "Session") => Rule::Node,
         ("longshore.control.v1.ControlService", method) => Rule::Operator(match method {
             "GetStatus" | "ListNodes" | "ListServices" | "ListReplicas" | "Watch" | "Events"
-            | "Why" | "ListDecisions" | "ListAutoscale" | "Logs" | "PlanApp" | "ListRollouts"
-            | "RolloutHistory" | "ProxyConfig" | "ListSecrets" | "DiskUse" | "NodeLogs"
-            | "ListMetrics" | "SimulateAutoscale" => Viewer,
+            | "Why" | "ListDecisions" | "ListAutoscale" | "Logs" | "PlanApp" | "PlanServices"
+            | "ListRollouts" | "RolloutHistory" | "ProxyConfig" | "ListSecrets" | "DiskUse"
+            | "NodeLogs" | "ListMetrics" | "SimulateAutoscale" => Viewer,
             "ApplyApp" | "DownApp" | "Scale" | "SetAutoscale" | "Exec" | "UndoRollout"
             | "PauseRollout" | "ResumeRollout" | "RestartServices" | "SetReplicaTraffic" => {
                 Deployer

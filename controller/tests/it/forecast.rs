@@ -165,3 +165,69 @@ async fn a_plan_says_what_finds_no_place() {
     assert_eq!((web.created, web.unplaced), (3, 1), "{plan:?}");
     assert!(web.waits.join(";").contains("0 of "), "{plan:?}");
 }
+
+/// What counts and restarts come to, of the services that are named; nothing is changed.
+#[tokio::test(flavor = "multi_thread")]
+async fn counts_and_restarts_are_forecast_before_they_are_set() {
+    let lab = Lab::start().await;
+    let _edge = lab.node("edge", false, true).await;
+    let _a = lab.node("a", true, false).await;
+    let _b = lab.node("b", true, false).await;
+    applied(&lab, shop()).await;
+    applied(&lab, app("blog", "db", 81, 1)).await;
+    lab.until_serving("web", 2).await;
+    lab.until("blog/db serves", async |mut admin| {
+        let all = admin.list_services(pb::ListServicesRequest {}).await;
+        let all = all.unwrap().into_inner().services;
+        let serves = all.iter().any(|s| s.key == "blog/db" && s.serving == 1);
+        serves.then_some(()).ok_or(format!("{all:?}"))
+    })
+    .await;
+    let plan = async |counts: &[(&str, u32)], restart: &[&str]| {
+        let count = |(service, count): &(&str, u32)| pb::ServiceCount {
+            service: (*service).into(),
+            count: *count,
+            hold_ms: 0,
+        };
+        let request = pb::PlanServicesRequest {
+            counts: counts.iter().map(count).collect(),
+            restart: restart.iter().map(ToString::to_string).collect(),
+        };
+        let answer = lab.admin.clone().plan_services(request).await;
+        answer.map(|answer| answer.into_inner().apps)
+    };
+    // Services of two apps, and none but these.
+    let apps = plan(&[("web", 0), ("blog/db", 2)], &[]).await.unwrap();
+    let names: Vec<&str> = apps.iter().map(|app| app.app.as_str()).collect();
+    assert_eq!(names, ["blog", "shop"]);
+    let shop = apps[1].plan.as_ref().unwrap();
+    let (web, forecast) = of(shop, "web");
+    assert_eq!((web.action.as_str(), shop.changes.len()), ("change", 1));
+    let counts = (forecast.before, forecast.wanted, forecast.removed);
+    assert_eq!(counts, (2, 0, 2), "{shop:?}");
+    assert_eq!(shop.placement.as_ref().unwrap().removed, 2);
+    let (_, db) = of(apps[0].plan.as_ref().unwrap(), "db");
+    assert_eq!((db.created, db.nodes.len()), (1, 1), "{db:?}");
+
+    let apps = plan(&[], &["web", "shop/db"]).await.unwrap();
+    let shop = apps[0].plan.as_ref().unwrap();
+    let (_, web) = of(shop, "web");
+    assert_eq!((web.replaced, web.order.as_str()), (2, "start-first"));
+    assert_eq!(of(shop, "db").1.replaced, 1, "{shop:?}");
+
+    // What would be refused is refused here.
+    for (counts, restart, words) in [
+        (&[("db", 1)][..], &[][..], "say which: blog/db, shop/db"),
+        (&[("web", 99_999)], &[], "at most"),
+        (&[], &["web", "blog/db"], "are two apps"),
+        (&[], &["wbe"], "did you mean web?"),
+    ] {
+        let status = plan(counts, restart).await.unwrap_err();
+        assert!(status.message().contains(words), "{status:?}");
+    }
+    let mut admin = lab.admin.clone();
+    let services = admin.list_services(pb::ListServicesRequest {}).await;
+    let services = services.unwrap().into_inner().services;
+    let web = services.iter().find(|s| s.name == "web").unwrap();
+    assert_eq!((web.wanted, web.revision), (2, 1), "nothing was changed");
+}

@@ -3,6 +3,7 @@
 mod app;
 mod approve;
 mod aside;
+mod asked;
 mod autoscale;
 mod backup;
 mod builds;

@@ -8,13 +8,29 @@ pub(super) fn plan_text(plan: &Plan, context: &str) -> String {
     // Certificates alone make no revision.
     let changed = plan.changes.iter().any(|c| c.action != "same");
     let next = plan.revision + u64::from(changed);
-    let mut lines = vec![match plan.revision {
+    let first = match plan.revision {
         0 => format!("app {}  new   context {context}", plan.app),
         now => format!(
             "app {}  revision {now} -> {next}   context {context}",
             plan.app
         ),
-    }];
+    };
+    below(plan, first, changed)
+}
+
+/// Of services whose counts are set, or that are restarted.
+pub(super) fn services_text(plan: &Plan, context: &str) -> String {
+    let changed = plan.changes.iter().any(|c| c.action != "same");
+    below(
+        plan,
+        format!("app {}  context {context}", plan.app),
+        changed,
+    )
+}
+
+/// A plan below its first line.
+fn below(plan: &Plan, first: String, changed: bool) -> String {
+    let mut lines = vec![first];
     let widths = plan.changes.iter().map(|c| c.service.chars().count());
     let width = widths.max().unwrap_or(0);
     for change in &plan.changes {

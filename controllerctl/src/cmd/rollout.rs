@@ -2,11 +2,12 @@
 
 use longshore_proto::control::v1 as pb;
 
-use super::Run;
 use super::settle::{Goal, follow, settled};
+use super::{Run, asked};
 use crate::cli::{RestartArgs, RolloutCommand, ServiceArgs, UndoArgs};
 use crate::client::Client;
 use crate::failure::{Exit, Failure};
+use crate::output::outcome::Restarted;
 use crate::output::rollouts::{RevisionRow, RolloutRow};
 use crate::output::{note, now_ms, print};
 use crate::text::printable;
@@ -97,31 +98,47 @@ async fn undo(run: &Run, args: &UndoArgs) -> Result<Exit, Failure> {
 pub(super) async fn restart(run: &Run, args: &RestartArgs) -> Result<Exit, Failure> {
     let mut client = run.connect(None).await?;
     let names = args.services.join(", ");
-    for service in client.services().await? {
-        let named = |word: &String| *word == service.key || *word == service.name;
-        if !service.gap.is_empty() && args.services.iter().any(named) {
-            note(&printable(&format!("! {}: {}", service.key, service.gap)));
-        }
+    let asked = pb::PlanServicesRequest {
+        counts: Vec::new(),
+        restart: args.services.clone(),
+    };
+    let plan = asked::show(&mut client, asked).await?;
+    if plan.is_empty() {
+        gaps(&mut client, &args.services).await?;
     }
     run.confirm(&format!("Restart {names}?"), &client.context)?;
     let request = pb::RestartServicesRequest {
         services: args.services.clone(),
     };
     let answer = client.restart_services(request).await?;
-    if args.detach {
-        note(&format!("restart applied as revision {}", answer.revision));
-        return Ok(Exit::Done);
+    let (services, revision) = (answer.services, answer.revision);
+    let exit = if args.detach {
+        note(&format!("restart applied as revision {revision}"));
+        Exit::Done
+    } else {
+        let (title, names) = (format!("Restarting {names}"), services.clone());
+        let timeout = args.wait_timeout;
+        watch(run, &mut client, title, names, revision, timeout).await?
+    };
+    let document = Restarted {
+        services,
+        revision,
+        done: !args.detach && exit == Exit::Done,
+        plan,
+    };
+    print(&run.out.document(&document, String::new))?;
+    Ok(exit)
+}
+
+/// Says of services whom nobody serves meanwhile: an older controller has no plan that would.
+async fn gaps(client: &mut Client, words: &[String]) -> Result<(), Failure> {
+    for service in client.services().await? {
+        let named = |word: &String| *word == service.key || *word == service.name;
+        if !service.gap.is_empty() && words.iter().any(named) {
+            note(&printable(&format!("! {}: {}", service.key, service.gap)));
+        }
     }
-    let title = format!("Restarting {names}");
-    watch(
-        run,
-        &mut client,
-        title,
-        answer.services,
-        answer.revision,
-        args.wait_timeout,
-    )
-    .await
+    Ok(())
 }
 
 async fn watch(

@@ -5,7 +5,7 @@ use std::time::Duration;
 use longshore_proto::control::v1 as pb;
 
 use super::settle::{Goal, follow, ready};
-use super::{Run, millis};
+use super::{Run, asked, millis};
 use crate::cli::ScaleArgs;
 use crate::client::Client;
 use crate::failure::{Exit, Failure};
@@ -21,8 +21,10 @@ pub(super) async fn scale(run: &Run, args: &ScaleArgs) -> Result<Exit, Failure> 
         .filter(|(_, n)| *n == 0)
         .map(|(s, _)| s.as_str())
         .collect();
+    let mut plan = Vec::new();
     if !to_zero.is_empty() {
         // The command says all else by itself; nothing left is worth a question.
+        plan = asked::show(&mut client, args.request()).await?;
         let question = format!("Scale {} to nothing?", to_zero.join(", "));
         run.confirm(&question, &client.context)?;
     }
@@ -57,10 +59,26 @@ pub(super) async fn scale(run: &Run, args: &ScaleArgs) -> Result<Exit, Failure> 
     };
     let document = Scaled {
         services: scaled,
+        plan,
         done: !args.detach && exit == Exit::Done,
     };
     print(&run.out.document(&document, String::new))?;
     Ok(exit)
+}
+
+impl ScaleArgs {
+    /// What is asked of the planner beforehand.
+    fn request(&self) -> pb::PlanServicesRequest {
+        let count = |(service, count): &(String, u32)| pb::ServiceCount {
+            service: service.clone(),
+            count: *count,
+            hold_ms: self.hold.map_or(0, millis),
+        };
+        pb::PlanServicesRequest {
+            counts: self.counts.iter().map(count).collect(),
+            restart: Vec::new(),
+        }
+    }
 }
 
 /// Follows services until each has its count.

@@ -84,11 +84,28 @@ impl GivenUp {
     }
 }
 
+/// `restart`
+#[derive(Debug, Serialize)]
+pub struct Restarted {
+    /// Services, as app/service.
+    pub services: Vec<String>,
+    /// The app's revision now.
+    pub revision: u64,
+    /// All have new replicas; false: accepted, and not waited for.
+    pub done: bool,
+    /// What it came to as it was asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub plan: Vec<super::planned::Plan>,
+}
+
 /// `scale`
 #[derive(Debug, Serialize)]
 pub struct Scaled {
     /// Each service's count.
     pub services: Vec<Count>,
+    /// What it came to as it was asked for, where there was a question, app by app.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub plan: Vec<super::planned::Plan>,
     /// So many serve; false: accepted, and not waited for.
     pub done: bool,
 }

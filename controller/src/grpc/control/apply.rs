@@ -230,7 +230,7 @@ pub(super) fn plan_app(
     check_neighbours(&name, &services)?;
     check_ports(cluster, &desired, &name, &services)?;
     numbers(cluster, &desired, &name, &services)?;
-    let mut forecast = forecast::forecast(cluster, &name, &services);
+    let mut forecast = forecast::forecast(cluster, &desired, &name, &services, |_| true);
     let changes = changes(before, &services, &part, &mut forecast);
     let warnings = beforehand::warnings(cluster, &name, &services, app);
     let secrets = secrets::next(cluster, &name, &services, &sent)?.said;

@@ -37,31 +37,43 @@ struct Now<'a> {
     started_ms: u64,
 }
 
-/// Of `services`, as an apply of them would leave the app.
-pub(super) fn forecast(cluster: &Cluster, name: &AppName, services: &Services) -> Forecast {
-    let desired = cluster.desired();
+/// Of those of `services` that are asked for, as an apply of all of them would leave the app.
+/// `desired` is what holds besides.
+pub(super) fn forecast(
+    cluster: &Cluster,
+    desired: &Desired,
+    name: &AppName,
+    services: &Services,
+    is_asked: impl Fn(&ServiceName) -> bool,
+) -> Forecast {
     let mut observed = cluster.fleet.snapshot();
     let is_there = |id: &NodeId| desired.nodes.contains_key(id);
     observed.nodes.retain(|id, _| is_there(id));
     observed.edges.retain(|id, _| is_there(id));
     let now = Now {
-        desired: &desired,
+        desired,
         plan: &cluster.view().plan,
         observed: &observed,
         config: &cluster.config.planner,
         now_ms: cluster.now_ms(),
         started_ms: cluster.started_ms,
     };
-    of(&now, name, services)
+    of(&now, name, services, is_asked)
 }
 
-fn of(now: &Now<'_>, name: &AppName, services: &Services) -> Forecast {
+fn of(
+    now: &Now<'_>,
+    name: &AppName,
+    services: &Services,
+    is_asked: impl Fn(&ServiceName) -> bool,
+) -> Forecast {
     let outcome = applied(now, name, services);
     let gone = |key: &ServiceKey| key.app == *name && !services.contains_key(&key.service);
     let gone = now.plan.services.keys().filter(|key| gone(key));
     let names: BTreeSet<&ServiceName> = gone
         .map(|key| &key.service)
         .chain(services.keys())
+        .filter(|name| is_asked(name))
         .collect();
     let mut placement = pb::PlanPlacement::default();
     let mut each = BTreeMap::new();

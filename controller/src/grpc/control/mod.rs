@@ -2,6 +2,7 @@
 
 mod apply;
 mod aside;
+mod asked;
 mod autoscale;
 mod backup;
 mod beforehand;
@@ -237,6 +238,15 @@ impl ControlService for Control {
         let (cluster, request) = (Arc::clone(&self.cluster), request.into_inner());
         // The planner computes: that may not stall a session.
         let planned = blocking(move || apply::plan_app(&cluster, request).map_err(super::Refusal));
+        planned.await.map(Response::new)
+    }
+
+    async fn plan_services(
+        &self,
+        request: Request<pb::PlanServicesRequest>,
+    ) -> Result<Response<pb::PlanServicesResponse>, Status> {
+        let (cluster, request) = (Arc::clone(&self.cluster), request.into_inner());
+        let planned = blocking(move || asked::plan(&cluster, &request).map_err(super::Refusal));
         planned.await.map(Response::new)
     }
 

@@ -326,34 +326,50 @@ pub(super) fn undo(
     })
 }
 
+/// The services that words name, as a restart makes them.
+///
+/// # Errors
+/// A service that is not there, or that cannot be restarted.
+pub(super) fn restarted(
+    cluster: &Cluster,
+    desired: &Desired,
+    words: &[String],
+) -> Result<BTreeMap<ServiceKey, Arc<ServiceSpec>>, Status> {
+    bounded(words)?;
+    let at_ms = cluster.now_ms();
+    let mut specs = BTreeMap::new();
+    for word in words {
+        let (key, _, spec) = wanted(cluster, desired, word)?;
+        refuse_refused(cluster, &key)?;
+        let mut spec = ServiceSpec::clone(spec);
+        // Twice within one millisecond is two restarts.
+        spec.container.restarted_ms = at_ms.max(spec.container.restarted_ms + 1);
+        specs.insert(key, Arc::new(spec));
+    }
+    let first = specs.keys().next().map(|key| key.app.clone());
+    if let Some(first) = first
+        && let Some(other) = specs.keys().find(|key| key.app != first)
+    {
+        return Err(Status::invalid_argument(format!(
+            "{first} and {} are two apps; restart one after the other",
+            other.app
+        )));
+    }
+    Ok(specs)
+}
+
 /// Replaces all replicas by new ones of the same spec.
 pub(super) fn restart(
     cluster: &Cluster,
     request: &pb::RestartServicesRequest,
     by: &str,
 ) -> Result<pb::RestartServicesResponse, Refusal> {
-    bounded(&request.services).map_err(Refusal)?;
     let at_ms = cluster.now_ms();
     cluster.change(|ledger, desired| {
-        let mut specs: BTreeMap<ServiceKey, Arc<ServiceSpec>> = BTreeMap::new();
-        for word in &request.services {
-            let (key, _, spec) = wanted(cluster, desired, word)?;
-            refuse_refused(cluster, &key)?;
-            let mut spec = ServiceSpec::clone(spec);
-            // Twice within one millisecond is two restarts.
-            spec.container.restarted_ms = at_ms.max(spec.container.restarted_ms + 1);
-            specs.insert(key, Arc::new(spec));
-        }
+        let specs = restarted(cluster, desired, &request.services)?;
         let Some(first) = specs.keys().next().map(|key| key.app.clone()) else {
             return Err(Status::invalid_argument("no service was named").into());
         };
-        if let Some(other) = specs.keys().find(|key| key.app != first) {
-            return Err(Status::invalid_argument(format!(
-                "{first} and {} are two apps; restart one after the other",
-                other.app
-            ))
-            .into());
-        }
         let Some(app) = desired.apps.get(&first) else {
             return Err(Status::not_found(format!("there is no app {first}")).into());
         };

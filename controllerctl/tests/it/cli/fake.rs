@@ -247,6 +247,13 @@ impl ControlService for Fake {
         }))
     }
 
+    async fn plan_services(
+        &self,
+        request: Request<pb::PlanServicesRequest>,
+    ) -> Answer<pb::PlanServicesResponse> {
+        world::planned(&self.world(), &request.into_inner()).map(Response::new)
+    }
+
     async fn apply_app(
         &self,
         request: Request<pb::ApplyAppRequest>,

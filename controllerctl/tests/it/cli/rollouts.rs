@@ -104,8 +104,45 @@ fn a_restart_that_leaves_nobody_serving_says_so_before_it_begins() {
     assert!(code == 2 && err.contains(gap), "{err}");
     assert!(cluster.fake.world().calls.is_empty(), "nothing began");
     let (_, _, err) = run(&cluster, &["restart", "hello/hello", "-y", "-d"]);
+    assert!(err.contains(&format!("  ! hello: {gap}\n")), "{err}");
+    // An older controller has no plan.
+    cluster.fake.world().is_old = true;
+    let (code, _, err) = run(&cluster, &["restart", "hello/hello", "-y", "-d"]);
     let said = format!("! hello/hello: {gap}\n");
-    assert!(err.starts_with(&said), "{err}");
+    assert!(code == 0 && err.starts_with(&said), "{err}");
+    let (code, _, err) = run(&cluster, &["scale", "hello=0", "-y", "-d"]);
+    assert!(code == 0 && err.contains("2 -> 0"), "{err}");
+}
+
+#[test]
+fn what_a_restart_and_a_count_of_0_come_to_is_shown_before_the_question() {
+    for (args, lines) in [
+        (
+            &["restart", "hello"][..],
+            "app hello  context lab\n  ~ hello  2 replicas replaced, start-first, 1 at a time\n\
+             Placement: 2 replaced, 0 created, 0 removed.\n",
+        ),
+        (
+            &["scale", "hello=0"],
+            "app hello  context lab\n  ~ hello  2 -> 0 replicas\n\
+             Placement: 0 replaced, 0 created, 2 removed.\n",
+        ),
+    ] {
+        let cluster = Cluster::start();
+        let (code, _, err) = run(&cluster, args);
+        assert!(code == 2 && err.starts_with(lines), "{args:?}: {err}");
+        assert!(cluster.fake.world().calls.is_empty(), "nothing began");
+        let document = json(&cluster, &[args, &["-y", "-d", "-o", "json"]].concat());
+        let forecast = document.pointer("/plan/0/changes/0/forecast/before");
+        assert_eq!(forecast, Some(&2.into()), "{document}");
+        assert_eq!(document["done"], false);
+    }
+    // Other counts are said by the command itself.
+    let cluster = Cluster::start();
+    let (code, _, err) = run(&cluster, &["scale", "hello=3", "-d"]);
+    assert!(code == 0 && !err.contains("Placement"), "{err}");
+    let (code, _, err) = run(&cluster, &["restart", "helo"]);
+    assert!(code == 1 && err.contains("did you mean hello"), "{err}");
 }
 
 #[test]

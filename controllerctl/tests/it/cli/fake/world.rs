@@ -25,6 +25,8 @@ pub(crate) struct World {
     pub(crate) tokens: Vec<pb::TokenInfo>,
     /// Autoscalers cannot be listed.
     pub(crate) no_autoscale: bool,
+    /// It does not know what came last.
+    pub(crate) is_old: bool,
     /// Copies arrive cut.
     pub(crate) cuts_backups: bool,
     pub(crate) revision: u64,
@@ -58,6 +60,64 @@ pub(crate) struct Cluster {
     pub(crate) dir: tempfile::TempDir,
     pub(super) ca: ClusterCa,
     pub(super) _runtime: tokio::runtime::Runtime,
+}
+
+/// What counts and restarts come to; refused as an old controller does where it is one.
+pub(super) fn planned(
+    world: &World,
+    request: &pb::PlanServicesRequest,
+) -> Result<pb::PlanServicesResponse, Status> {
+    if world.is_old {
+        let message = "/longshore.control.v1.ControlService/PlanServices: nobody may call this";
+        return Err(Status::permission_denied(message));
+    }
+    let counts = request.counts.iter().map(|c| (&c.service, Some(c.count)));
+    let restarts = request.restart.iter().map(|service| (service, None));
+    let mut plan = pb::PlanAppResponse {
+        revision: world.revision,
+        placement: Some(pb::PlanPlacement::default()),
+        ..pb::PlanAppResponse::default()
+    };
+    for (word, count) in counts.chain(restarts) {
+        let mut services = world.services.iter();
+        let Some(service) = services.find(|s| s.name == *word || s.key == *word) else {
+            let message = format!("there is no service {word:?}; did you mean hello?");
+            return Err(Status::not_found(message));
+        };
+        let before = service.wanted;
+        let wanted = count.unwrap_or(before);
+        let replaced = if count.is_none() { before } else { 0 };
+        let removed = before.saturating_sub(wanted);
+        let forecast = pb::ServiceForecast {
+            before,
+            wanted,
+            replaced,
+            removed,
+            order: "start-first".into(),
+            at_once: 1,
+            ..pb::ServiceForecast::default()
+        };
+        plan.changes.push(pb::Change {
+            action: "change".into(),
+            service: service.name.clone(),
+            details: Vec::new(),
+            forecast: Some(forecast),
+        });
+        if !service.gap.is_empty() {
+            plan.warnings
+                .push(format!("{}: {}", service.name, service.gap));
+        }
+        if let Some(placement) = &mut plan.placement {
+            placement.replaced += replaced;
+            placement.removed += removed;
+        }
+    }
+    Ok(pb::PlanServicesResponse {
+        apps: vec![pb::AppPlan {
+            app: "hello".into(),
+            plan: Some(plan),
+        }],
+    })
 }
 
 pub(crate) fn service(app: &str, name: &str, wanted: u32) -> pb::Service {
