@@ -194,11 +194,11 @@ pub enum Command {
     Top(TopArgs),
     /// All that is known of apps, services, replicas and nodes, as YAML.
     Inspect(InspectArgs),
-    /// Print logs of services or replicas; all without a target.
+    /// Print logs of apps, services or replicas; all without a target.
     Logs(LogsArgs),
     /// Print what happened.
     Events(EventsArgs),
-    /// Explain a service, a replica or a node.
+    /// Explain an app, a service, a replica or a node.
     Why(WhyArgs),
     /// Set the count of services.
     Scale(ScaleArgs),
@@ -266,8 +266,8 @@ pub struct WatchArgs {
 /// `ps`
 #[derive(Debug, Args)]
 pub struct PsArgs {
-    /// Services. Default: all.
-    #[arg(add = ArgValueCandidates::new(complete::services))]
+    /// Apps, services or replicas (shop, web, web.3). Default: all.
+    #[arg(add = ArgValueCandidates::new(complete::in_apps))]
     pub services: Vec<String>,
     /// Only replicas on this node.
     #[arg(long, value_name = "NODE", add = ArgValueCandidates::new(complete::nodes))]
@@ -289,8 +289,8 @@ pub struct PsArgs {
 /// `logs`
 #[derive(Debug, Args)]
 pub struct LogsArgs {
-    /// Services or replicas (web, web.3). Default: all.
-    #[arg(add = ArgValueCandidates::new(complete::targets))]
+    /// Apps, services or replicas (shop, web, web.3). Default: all.
+    #[arg(add = ArgValueCandidates::new(complete::in_apps))]
     pub targets: Vec<String>,
     /// Go on with new lines, replicas that join later included.
     #[arg(short, long)]

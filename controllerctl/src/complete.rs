@@ -131,6 +131,15 @@ pub fn targets() -> Vec<CompletionCandidate> {
     live(names)
 }
 
+/// Names of apps, of their services, and of replicas.
+pub fn in_apps() -> Vec<CompletionCandidate> {
+    live(async |client: &mut Client| {
+        let mut all = names(client).await?;
+        all.extend(client.services().await?.into_iter().map(|s| s.app));
+        Ok(all)
+    })
+}
+
 /// Names of replicas.
 pub fn replicas() -> Vec<CompletionCandidate> {
     live(async |client: &mut Client| {

@@ -24,3 +24,4 @@ mod parts;
 mod runs;
 mod secrets;
 mod support;
+mod targets;

@@ -125,6 +125,9 @@ pub struct DownArgs {
     /// Remove its named volumes as well, with what is in them, once its replicas are gone.
     #[arg(long, conflicts_with = "detach")]
     pub volumes: bool,
+    /// Not taken: how long containers are given to stop is `stop_grace_period` in the file.
+    #[arg(short, long, value_name = "SECONDS", allow_negative_numbers = true)]
+    pub timeout: Option<String>,
     /// Do not wait until nothing is left.
     #[arg(short, long)]
     pub detach: bool,

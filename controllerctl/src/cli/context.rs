@@ -13,25 +13,16 @@ pub struct CreateContextArgs {
     /// Its name.
     pub name: String,
     /// The cluster's CA: nobody else is trusted.
-    #[arg(long, value_name = "FILE", required_unless_present = "from")]
+    #[arg(long, value_name = "FILE")]
     pub ca: Option<PathBuf>,
     /// Own certificate.
-    #[arg(
-        long,
-        value_name = "FILE",
-        required_unless_present = "from",
-        requires = "key"
-    )]
+    #[arg(long, value_name = "FILE", requires = "key")]
     pub cert: Option<PathBuf>,
     /// Its key.
-    #[arg(
-        long,
-        value_name = "FILE",
-        required_unless_present = "from",
-        requires = "cert"
-    )]
+    #[arg(long, value_name = "FILE", requires = "cert")]
     pub key: Option<PathBuf>,
-    /// Take what is not given from this context.
+    /// Take what is not given from this context. Default: the one with the CA that is given, else the
+    /// current one.
     #[arg(long, value_name = "CONTEXT", add = ArgValueCandidates::new(complete::contexts))]
     pub from: Option<String>,
     /// Replace another context of that name.

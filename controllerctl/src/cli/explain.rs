@@ -10,7 +10,7 @@ use crate::complete;
 /// `why`
 #[derive(Debug, Args)]
 pub struct WhyArgs {
-    /// Service, replica (web.3, r17) or node (node/NAME); also one that is gone.
+    /// App, service, replica (web.3, r17) or node (node/NAME); also one that is gone.
     #[arg(add = ArgValueCandidates::new(complete::everything))]
     pub target: String,
     /// As it was then: 10m (ago), 12:04:10 (UTC), a date, RFC 3339 or Unix time.

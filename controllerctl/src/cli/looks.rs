@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use clap_complete::engine::ArgValueCandidates;
 
-use super::{DiskArgs, WatchArgs};
+use super::{DiskArgs, PruneArgs, WatchArgs};
 use crate::complete;
 
 /// `inspect`
@@ -20,8 +20,8 @@ pub struct InspectArgs {
 /// `stats`
 #[derive(Debug, Args)]
 pub struct StatsArgs {
-    /// Services or replicas (web, web.3). Default: all.
-    #[arg(add = ArgValueCandidates::new(complete::targets))]
+    /// Apps, services or replicas (shop, web, web.3). Default: all.
+    #[arg(add = ArgValueCandidates::new(complete::in_apps))]
     pub targets: Vec<String>,
     /// Once, and not again and again.
     #[arg(long)]
@@ -122,6 +122,9 @@ pub enum SystemCommand {
     Info,
     /// What takes room on nodes, and in the controller's store.
     Df(DiskArgs),
+    /// Forget what nothing needs: images that the controller holds and no revision needs. Volumes
+    /// stay.
+    Prune(PruneArgs),
     /// Copy the whole cluster to a file, keys and secrets included; `controller restore` makes it anew.
     Backup(BackupArgs),
     /// Write what status, why, events and the lists say to a file, for somebody who looks into a

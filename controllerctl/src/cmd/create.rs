@@ -21,21 +21,28 @@ pub(super) fn create(
 ) -> Result<(), Failure> {
     let name = &args.name;
     let servers = servers(run.global.server.as_deref())?;
-    let from = match &args.from {
-        Some(from) => Some(context::pick(contexts, Some(from))?.1),
-        None => None,
+    let given = |file: &Option<PathBuf>| file.as_deref().map(read).transpose();
+    let (ca, cert, key) = (given(&args.ca)?, given(&args.cert)?, given(&args.key)?);
+    let from = match (&args.from, ca.is_some() && cert.is_some()) {
+        (_, true) => None,
+        (from, false) => Some(base(
+            contexts,
+            from.as_deref(),
+            ca.as_deref(),
+            cert.is_some(),
+        )?),
     };
-    let text = |file: &Option<PathBuf>, of: fn(&Context) -> &String| match (file, &from) {
-        (Some(file), _) => read(file),
-        (None, Some(from)) => Ok(of(from).clone()),
-        // The command line asks for one of them.
-        (None, None) => Ok(String::new()),
+    let or = |given: Option<String>, of: fn(&Context) -> &String| {
+        given.unwrap_or_else(|| {
+            from.as_ref()
+                .map_or_else(String::new, |(_, c)| of(c).clone())
+        })
     };
     let made = Context {
         servers,
-        ca: text(&args.ca, |from| &from.ca)?,
-        cert: text(&args.cert, |from| &from.cert)?,
-        key: text(&args.key, |from| &from.key)?,
+        ca: or(ca, |from| &from.ca),
+        cert: or(cert, |from| &from.cert),
+        key: or(key, |from| &from.key),
     };
     if !made.ca.contains("-----BEGIN CERTIFICATE-----") {
         let file = args.ca.as_deref().unwrap_or(Path::new("the CA"));
@@ -54,10 +61,57 @@ pub(super) fn create(
         true => "; it is current",
         false => "",
     };
-    let said = format!("context {name}: created, as {}{how}", certificate.identity);
+    let by = match &from {
+        Some((from, _)) => format!(" (with what context {from} has)"),
+        None => String::new(),
+    };
+    let said = format!(
+        "context {name}: created, as {}{by}{how}",
+        certificate.identity
+    );
     context::write(&context::path(), contexts)?;
     note(&printable(&said));
     Ok(())
+}
+
+/// The context that has what is not given: operators have a certificate and its key, and nothing else
+/// lets them in.
+fn base(
+    contexts: &Contexts,
+    named: Option<&str>,
+    ca: Option<&str>,
+    has_cert: bool,
+) -> Result<(String, Context), Failure> {
+    if named.is_some() {
+        return context::pick(contexts, named);
+    }
+    let missing = match (ca, has_cert) {
+        (Some(_), _) => "--cert and --key",
+        (None, true) => "--ca",
+        (None, false) => "--ca, --cert and --key",
+    };
+    let lacks = |why: &str| {
+        Failure::new(format!("{missing} are missing, and {why}").replace("--ca are", "--ca is"))
+            .exit(Exit::Usage)
+            .hint(
+                "they come with a context: controllerctl context import FILE, of what controller init \
+                 --context-out wrote or an admin exported; --from CONTEXT takes them from one",
+            )
+    };
+    match ca {
+        None if contexts.context.is_empty() => Err(lacks("there is no context to take them from")),
+        None => context::pick(contexts, None),
+        Some(ca) => {
+            let is_same = |(_, context): &(&String, &Context)| context.ca.trim() == ca.trim();
+            let current = contexts.current.as_ref();
+            // Of several for one cluster, the one that is used.
+            let mut same = contexts.context.iter().filter(is_same);
+            let first = same.clone().find(|(name, _)| Some(*name) == current);
+            let found = first.or_else(|| same.next());
+            let found = found.map(|(name, context)| (name.clone(), context.clone()));
+            found.ok_or_else(|| lacks("no context here has this CA"))
+        }
+    }
 }
 
 /// `https://HOST:PORT`, several with commas.

@@ -15,6 +15,15 @@ use crate::output::{note, print};
 use crate::text::{printable, replicas as counted};
 
 pub(super) async fn down(run: &Run, args: &DownArgs) -> Result<Exit, Failure> {
+    if let Some(seconds) = &args.timeout {
+        // Nobody else's end may come sooner than its file says.
+        let message = "down takes no -t: containers are given what their file says to stop";
+        let app = args.app.as_deref().unwrap_or("the app");
+        return Err(Failure::new(message).exit(Exit::Usage).hint(format!(
+            "stop_grace_period: {seconds}s in the file, controllerctl up, then take {app} down; how long \
+             this command waits is --wait-timeout"
+        )));
+    }
     let (app, pinned) = match &args.app {
         Some(app) => (app.clone(), None),
         None => {

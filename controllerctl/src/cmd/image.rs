@@ -57,6 +57,13 @@ async fn rm(run: &Run, args: &RemoveImagesArgs) -> Result<Exit, Failure> {
     finish(run, &done)
 }
 
+/// `system prune`: what is kept without a need. Nodes remove their containers and images by
+/// themselves, and volumes are data.
+pub(super) async fn prune_all(run: &Run, args: &PruneArgs) -> Result<Exit, Failure> {
+    note("volumes stay: controllerctl volume ls, volume rm; nodes look after their own containers");
+    prune(run, args).await
+}
+
 async fn prune(run: &Run, args: &PruneArgs) -> Result<Exit, Failure> {
     let mut client = run.connect(None).await?;
     let mut request = pb::PruneImagesRequest {

@@ -1,4 +1,4 @@
-//! From what people type to what is meant: `service`, `app/service`, `service.slot`, `r17`, a node.
+//! From what people type to what is meant: `app`, `service`, `app/service`, `service.slot`, `r17`, a node.
 
 use longshore_model::plan::Replica;
 use longshore_model::{AppName, Desired, NodeId, Plan, ReplicaId, ServiceKey};
@@ -14,6 +14,8 @@ const OFFERED_MAX: usize = 3;
 /// What a word means.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Target {
+    /// All services of it.
+    App(AppName),
     Service(ServiceKey),
     Replica(ReplicaId),
     Node(NodeId),
@@ -152,4 +154,51 @@ pub(super) fn target(desired: &Desired, plan: &Plan, word: &str) -> Result<Targe
         Ok(key) => Ok(Target::Service(key)),
         Err(status) => node(desired, word).map(Target::Node).map_err(|_| status),
     }
+}
+
+/// As [`target`], where an app stands for all its services. A service is preferred only where its
+/// app has no other one; `app/NAME`, `service/NAME` and `node/NAME` say what is meant.
+///
+/// # Errors
+/// As [`target`], and `INVALID_ARGUMENT` with the choices where the name is another one's, too.
+pub(super) fn with_apps(desired: &Desired, plan: &Plan, word: &str) -> Result<Target, Status> {
+    let keys = known(desired, plan);
+    let is_key = keys.iter().any(|key| key.to_string() == word);
+    match word.split_once('/') {
+        Some(("app", name)) if !is_key => {
+            return of_app(&keys, name).ok_or_else(|| {
+                let near = offer(name, keys.iter().map(|key| key.app.as_str()));
+                Status::not_found(format!("there is no app {}{near}", quoted(name)))
+            });
+        }
+        Some(("service", name)) if !is_key => return one_of(&keys, name).map(Target::Service),
+        _ => {}
+    }
+    let Some(app) = of_app(&keys, word) else {
+        return target(desired, plan, word);
+    };
+    let is_other = |key: &&ServiceKey| key.service.as_str() == word && key.app.as_str() != word;
+    let others = keys.iter().filter(is_other);
+    let mut choices: Vec<String> = others.map(|key| format!("service/{key}")).collect();
+    let is_node = desired.nodes.keys().any(|id| id.as_str() == word);
+    choices.extend(is_node.then(|| format!("node/{word}")));
+    if choices.is_empty() {
+        return Ok(app);
+    }
+    choices.insert(0, format!("app/{word}"));
+    Err(Status::invalid_argument(format!(
+        "{} is the name of several things; say which: {}",
+        quoted(word),
+        choices.join(", ")
+    )))
+}
+
+/// The app of this name: its service if it has only one.
+fn of_app(keys: &[ServiceKey], name: &str) -> Option<Target> {
+    let mut of = keys.iter().filter(|key| key.app.as_str() == name);
+    let first = of.next()?;
+    Some(match of.next() {
+        None => Target::Service(first.clone()),
+        Some(_) => Target::App(first.app.clone()),
+    })
 }

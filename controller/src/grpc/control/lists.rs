@@ -296,7 +296,7 @@ pub(super) fn replicas(cluster: &Cluster, words: &[String]) -> Result<Vec<pb::Re
     let (view, desired) = (cluster.view(), cluster.desired());
     let targets = words
         .iter()
-        .map(|word| find::target(&desired, &view.plan, word))
+        .map(|word| find::with_apps(&desired, &view.plan, word))
         .collect::<Result<Vec<Target>, Status>>()?;
     let observed = cluster.fleet.snapshot();
     let mut list: Vec<&Replica> = view
@@ -332,6 +332,7 @@ pub(super) fn replicas(cluster: &Cluster, words: &[String]) -> Result<Vec<pb::Re
 /// Is the replica what a word means?
 pub(super) fn covers(target: &Target, replica: &Replica) -> bool {
     match target {
+        Target::App(name) => replica.service.app == *name,
         Target::Service(key) => replica.service == *key,
         Target::Replica(id) => replica.id == *id,
         Target::Node(id) => replica.node == *id,

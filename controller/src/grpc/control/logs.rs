@@ -71,7 +71,7 @@ pub(super) fn logs(
     let targets = request
         .targets
         .iter()
-        .map(|word| find::target(&desired, &view.plan, word))
+        .map(|word| find::with_apps(&desired, &view.plan, word))
         .collect::<Result<Vec<Target>, Status>>()?;
     let (sender, receiver) = mpsc::channel(WAITING_MAX);
     tokio::spawn(follow(cluster, request, targets, sender));

@@ -10,7 +10,7 @@ use longshore_model::plan::{Replica, Traffic};
 use longshore_model::reason::Refusal as NodeRefusal;
 use longshore_model::weight::WeightLook;
 use longshore_model::{
-    Decision, DecisionKind, Event, NodeId, Reason, Recorded, ReplicaId, ServiceKey, TimeMs,
+    AppName, Decision, DecisionKind, Event, NodeId, Reason, Recorded, ReplicaId, ServiceKey, TimeMs,
 };
 use longshore_proto::control::v1 as pb;
 use longshore_wire::{event_to_pb, to_struct};
@@ -40,6 +40,8 @@ const AHEAD_MS_MAX: u64 = 60_000;
 
 /// What is asked about.
 enum About {
+    /// All services of it.
+    App(AppName),
     Service(ServiceKey),
     /// A slot that is wanted and that no replica has.
     Slot(ServiceKey, u32),
@@ -100,6 +102,15 @@ pub(super) fn why(cluster: &Cluster, request: &pb::WhyRequest) -> Result<pb::Why
         ..Default::default()
     };
     let wanted: Vec<&StoredEvent> = match &about {
+        About::App(name) => {
+            app(&scene, name, &mut response)?;
+            let events = scene.events.iter();
+            let of = |s: &&StoredEvent| {
+                let service = s.event.kind.service();
+                service.is_some_and(|key| key.app == *name)
+            };
+            events.filter(of).collect()
+        }
         About::Slot(key, slot) => {
             response.target = format!("{key}.{slot}");
             service(&scene, key, Some(*slot), &mut response)?;
@@ -149,7 +160,7 @@ fn about(scene: &Scene<'_>, target: &str) -> Result<About, Status> {
     {
         return Ok(about);
     }
-    let found = match find::target(&desired, plan, target) {
+    let found = match find::with_apps(&desired, plan, target) {
         Ok(found) => found,
         Err(status) => {
             let waiting = || waiting(scene, target).filter(|_| !scene.past);
@@ -164,6 +175,7 @@ fn about(scene: &Scene<'_>, target: &str) -> Result<About, Status> {
         }
     };
     Ok(match found {
+        Target::App(name) => About::App(name),
         Target::Service(key) => About::Service(key),
         Target::Node(id) => About::Node(id),
         Target::Replica(id) => match plan.replica(id) {
@@ -210,6 +222,22 @@ fn kept(scene: &Scene<'_>, key: &ServiceKey) -> Result<Vec<Recorded>, Refusal> {
         .cluster
         .decisions(|group| group.service == *key, LOOK_MAX)?;
     Ok(kept)
+}
+
+/// Service by service, the decisions of all of them.
+fn app(scene: &Scene<'_>, name: &AppName, response: &mut pb::WhyResponse) -> Result<(), Refusal> {
+    response.target = name.to_string();
+    let keys = find::known(&scene.cluster.desired(), &scene.view.plan);
+    for key in keys.iter().filter(|key| key.app == *name) {
+        let mut one = pb::WhyResponse::default();
+        service(scene, key, None, &mut one)?;
+        if !scene.past {
+            present(scene, key, &mut one);
+        }
+        response.lines.extend(one.lines);
+        response.decisions.extend(one.decisions);
+    }
+    Ok(())
 }
 
 fn service(

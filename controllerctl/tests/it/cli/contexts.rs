@@ -52,6 +52,48 @@ fn a_context_is_made_of_files_or_of_another_one() {
     );
 }
 
+/// What is left out is taken from the context that fits, and said.
+#[test]
+fn what_is_left_out_comes_from_the_context_that_fits() {
+    let cluster = Cluster::start();
+    let config = cluster.context("lab.toml", OperatorRole::Viewer, SystemTime::now());
+    let file: toml::Table = std::fs::read_to_string(&config).unwrap().parse().unwrap();
+    let lab = &file["context"]["lab"];
+    let dir = cluster.dir.path();
+    std::fs::write(dir.join("ca"), lab["ca"].as_str().unwrap()).unwrap();
+    let url = lab["servers"][0].as_str().unwrap();
+    let ctl = |config: &std::path::Path, args: &[&str]| {
+        let args = [&["context", "create"], args].concat();
+        said(cluster.ctl_with(config, &args).current_dir(dir))
+    };
+    for (name, more) in [("short", &[][..]), ("by-ca", &["--ca", "ca"])] {
+        let (code, _, err) = ctl(&config, &[&[name, "--server", url][..], more].concat());
+        assert!(
+            code == 0 && err.contains("(with what context lab has)"),
+            "{err}"
+        );
+        let (code, _, err) = said(&mut cluster.ctl_with(&config, &["-c", name, "status"]));
+        assert_eq!(code, 0, "{err}");
+    }
+    // Nothing to take it from.
+    let none = dir.join("none.toml");
+    for (more, words) in [
+        (
+            &[][..],
+            "--ca, --cert and --key are missing, and there is no context",
+        ),
+        (
+            &["--ca", "ca"],
+            "--cert and --key are missing, and no context here",
+        ),
+    ] {
+        let (code, _, err) = ctl(&none, &[&["x", "--server", url][..], more].concat());
+        assert!(code == 2 && err.contains(words), "{err}");
+        assert!(err.contains("controllerctl context import FILE"), "{err}");
+    }
+    assert!(!none.exists());
+}
+
 /// What is missing, or makes no context.
 fn refused(url: &str, ctl: impl Fn(&[&str]) -> (i32, String, String)) {
     let damaged = [
@@ -61,7 +103,12 @@ fn refused(url: &str, ctl: impl Fn(&[&str]) -> (i32, String, String)) {
         "x", "--server", url, "--ca", "ca", "--cert", "ca", "--key", "key",
     ];
     for (args, code, words) in [
-        (&["x"][..], 2, "--ca"),
+        (&["x"][..], 2, "--server URL"),
+        (
+            &["x", "--server", url, "--ca", "cert"],
+            2,
+            "--cert and --key are missing, and no context here has this CA",
+        ),
         (&["x", "--from", "prod"], 2, "--server URL"),
         (
             &["x", "--server", "http://a:1", "--from", "prod"],

@@ -1,4 +1,4 @@
-//! `down --volumes`.
+//! `down`, and its `--volumes`.
 
 use super::fake::{Cluster, service};
 use super::{json, run};
@@ -73,4 +73,15 @@ fn external_volumes_stay_and_are_named() {
         calls,
         ["down", "rm shop_old on node1", "rm shop_old on node2"]
     );
+}
+
+/// What cannot be done is refused with the way out, and nothing begins.
+#[test]
+fn another_time_to_stop_is_refused() {
+    let cluster = Cluster::start();
+    for flag in ["-t", "--timeout"] {
+        let (code, _, err) = run(&cluster, &["down", "hello", flag, "30", "-y"]);
+        assert!(code == 2 && err.contains("stop_grace_period: 30s"), "{err}");
+    }
+    assert!(cluster.fake.world().calls.is_empty());
 }

@@ -106,7 +106,7 @@ impl ControlService for Fake {
         let services = world
             .services
             .iter()
-            .filter(|s| asked.is_empty() || asked.contains(&s.key) || asked.contains(&s.name));
+            .filter(|s| asked.is_empty() || world::is_asked(s, &asked));
         let replicas: Vec<pb::Replica> = services
             .flat_map(|s| {
                 (1..=s.wanted.min(3)).map(|slot| pb::Replica {
@@ -125,6 +125,7 @@ impl ControlService for Fake {
                     ..Default::default()
                 })
             })
+            .filter(|replica| asked.is_empty() || world::is_meant(replica, &asked))
             .map(|replica| explain::kept_out(&world, replica))
             .collect();
         Ok(Response::new(pb::ListReplicasResponse { replicas }))

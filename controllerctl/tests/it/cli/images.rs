@@ -221,6 +221,12 @@ fn images_are_listed_removed_and_pruned() {
         "{err}"
     );
 
+    // The same for the whole system, which has no more than that to forget.
+    let (code, _, err) = run(&["system", "prune", "--dry-run"]);
+    assert!(code == 0 && err.contains("volumes stay"), "{err}");
+    assert!(err.contains("freed"), "{err}");
+    let (code, _, err) = run(&["system", "prune"]);
+    assert!(code == 2 && err.contains("add -y"), "{err}");
     let (code, _, err) = run(&["image", "prune", "--dry-run"]);
     assert!(code == 0 && err.contains("- shop/web:2"), "{err}");
     assert_eq!(cluster.fake.world().images.names.len(), 2);

@@ -97,6 +97,9 @@ fn stats_show_what_was_asked_for_and_end_without_a_stream() {
         .filter_map(|l| l.split(' ').next())
         .collect();
     assert_eq!(names, ["hello.1", "hello.2", "web.2"]);
+    // An app is all its services.
+    let shop = json(&cluster, &["stats", "shop", "-o", "json"]);
+    assert_eq!(shop.as_array().unwrap().len(), 3, "{shop}");
     let all = json(&cluster, &["stats", "-o", "json"]);
     assert_eq!(
         (all.as_array().unwrap().len(), &all[0]["traffic"]),

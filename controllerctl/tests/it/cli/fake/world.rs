@@ -120,6 +120,25 @@ pub(super) fn planned(
     })
 }
 
+/// Is it a service, or one with a replica, that a word means?
+pub(super) fn is_asked(service: &pb::Service, asked: &[String]) -> bool {
+    asked.iter().any(|word| {
+        let name = word
+            .rsplit_once('.')
+            .map_or(word.as_str(), |(name, _)| name);
+        [&service.key, &service.name, &service.app].contains(&&name.to_owned())
+    })
+}
+
+/// Is it a replica that a word means, or of what a word means?
+pub(super) fn is_meant(replica: &pb::Replica, asked: &[String]) -> bool {
+    let mut whole = asked.iter().filter(|word| !word.contains('.'));
+    asked.contains(&replica.name)
+        || whole.any(|word| {
+            replica.service.split('/').any(|part| part == word) || *word == replica.service
+        })
+}
+
 pub(crate) fn service(app: &str, name: &str, wanted: u32) -> pb::Service {
     pb::Service {
         key: format!("{app}/{name}"),
