@@ -13,17 +13,22 @@ async fn apply(lab: &Lab, app: pb::App) {
     lab.admin.clone().apply_app(request).await.unwrap();
 }
 
+/// Names of apps that are names of services, too, or of a node.
+async fn apps(lab: &Lab) {
+    let mut shop = app("shop", "shop", 80, 1);
+    shop.services.extend(app("shop", "web", 81, 2).services);
+    apply(lab, shop).await;
+    apply(lab, app("blog", "db", 82, 1)).await;
+    apply(lab, app("other", "web", 83, 1)).await;
+    apply(lab, app("web", "x", 84, 1)).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_app_is_all_its_services_and_an_ambiguous_name_says_the_choices() {
     let lab = Lab::start().await;
     let _a = lab.node("a", true, false).await;
     let _blog = lab.node("blog", true, false).await;
-    let mut shop = app("shop", "shop", 80, 1);
-    shop.services.extend(app("shop", "web", 81, 2).services);
-    apply(&lab, shop).await;
-    apply(&lab, app("blog", "db", 82, 1)).await;
-    apply(&lab, app("other", "web", 83, 1)).await;
-    apply(&lab, app("web", "x", 84, 1)).await;
+    apps(&lab).await;
     lab.until("all are planned", async |mut admin| {
         let all = admin.list_replicas(pb::ListReplicasRequest::default());
         let all = all.await.unwrap().into_inner().replicas.len();

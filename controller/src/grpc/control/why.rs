@@ -101,9 +101,23 @@ pub(super) fn why(cluster: &Cluster, request: &pb::WhyRequest) -> Result<pb::Why
         decided_ms: view.decided_ms,
         ..Default::default()
     };
-    let wanted: Vec<&StoredEvent> = match &about {
+    let wanted = tell(&scene, &about, &mut response)?;
+    let recent = wanted.iter().skip(wanted.len().saturating_sub(RECENT_MAX));
+    response.recent = recent
+        .map(|stored| event_to_pb(&stored.event, stored.sequence))
+        .collect();
+    Ok(response)
+}
+
+/// Says all of it, and gives the events that are about it.
+fn tell<'s>(
+    scene: &'s Scene<'_>,
+    about: &About,
+    response: &mut pb::WhyResponse,
+) -> Result<Vec<&'s StoredEvent>, Refusal> {
+    Ok(match about {
         About::App(name) => {
-            app(&scene, name, &mut response)?;
+            app(scene, name, response)?;
             let events = scene.events.iter();
             let of = |s: &&StoredEvent| {
                 let service = s.event.kind.service();
@@ -113,14 +127,14 @@ pub(super) fn why(cluster: &Cluster, request: &pb::WhyRequest) -> Result<pb::Why
         }
         About::Slot(key, slot) => {
             response.target = format!("{key}.{slot}");
-            service(&scene, key, Some(*slot), &mut response)?;
+            service(scene, key, Some(*slot), response)?;
             Vec::new()
         }
         About::Service(key) => {
             response.target = key.to_string();
-            service(&scene, key, None, &mut response)?;
+            service(scene, key, None, response)?;
             if !scene.past {
-                present(&scene, key, &mut response);
+                present(scene, key, response);
             }
             let name = key.to_string();
             let events = scene.events.iter();
@@ -129,8 +143,8 @@ pub(super) fn why(cluster: &Cluster, request: &pb::WhyRequest) -> Result<pb::Why
         About::Node(id) => {
             response.target = id.to_string();
             match scene.past {
-                true => then::node(&scene, id, &mut response)?,
-                false => node(&scene, id, &mut response),
+                true => then::node(scene, id, response)?,
+                false => node(scene, id, response),
             }
             let events = scene.events.iter();
             let of = |s: &&StoredEvent| s.event.kind.node() == Some(id);
@@ -138,16 +152,11 @@ pub(super) fn why(cluster: &Cluster, request: &pb::WhyRequest) -> Result<pb::Why
         }
         About::Replica(id, key) => {
             response.target = id.to_string();
-            replica(&scene, *id, key, &mut response)?;
+            replica(scene, *id, key, response)?;
             // Its steps say it all.
             Vec::new()
         }
-    };
-    let recent = wanted.iter().skip(wanted.len().saturating_sub(RECENT_MAX));
-    response.recent = recent
-        .map(|stored| event_to_pb(&stored.event, stored.sequence))
-        .collect();
-    Ok(response)
+    })
 }
 
 /// From the word to what is meant, the past included: what is gone is known from its events.
