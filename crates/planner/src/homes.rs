@@ -3,9 +3,9 @@
 //! A volume gets its home with the first replica that is placed with it, whatever service of
 //! whatever app that is: the engine's name says which volume it is. From then on no replica with it
 //! is placed elsewhere. The home outlives replicas and services, as the data does; it ends when the
-//! volume is removed there or the node leaves the cluster. One that has none, but is on a node already, has its
-//! home there: where most of the service's volumes are, and of these where it was made last, because
-//! a home only moves by a new, empty volume.
+//! volume is removed there or the node leaves the cluster. One that has none, but is on a node
+//! already, has its home there: where most of the service's volumes are, and of these where it was
+//! made last, because a home only moves by a new, empty volume.
 
 use std::cmp::Reverse;
 use std::iter;

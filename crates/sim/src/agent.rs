@@ -290,6 +290,7 @@ impl World {
     }
 
     fn node_report(&mut self, host: HostNo, regular: bool) -> NodeReport {
+        self.look_at_volumes(host);
         let now_ms = self.hosts[host].agent_ms(self.now);
         let views = self.hosts[host].agent.snapshot.replicas.clone();
         let mut replicas = Vec::with_capacity(views.len());
@@ -322,7 +323,7 @@ impl World {
             memory_used_bytes: 1 << 30,
             replicas,
             images: snapshot.images.clone(),
-            capacity: crate::control::capacity(),
+            capacity: crate::control::capacity(&self.hosts[host]),
             problems: Vec::new(),
             advice: Vec::new(),
             time_ms: None,

@@ -17,7 +17,7 @@ use longshore_model::{Memory, ReplicaId, ReplicaState, TimeMs};
 use longshore_wire::NodeReport;
 
 use crate::event::{Conn, ControllerEvent, Down, Event, HostNo, Up};
-use crate::host::{CPU_MILLI, MEMORY_BYTES};
+use crate::host::{CPU_MILLI, Host, MEMORY_BYTES};
 use crate::store::{Disk, SimStore};
 use crate::world::World;
 
@@ -360,8 +360,7 @@ impl World {
             let Some(known) = desired.nodes.get(&node) else {
                 return self.send_down(conn, Down::Close);
             };
-            let book = &self.hosts[host].book;
-            let greeting = greeting(book);
+            let greeting = greeting(&self.hosts[host]);
             let edge = known.roles.edge;
             let session = cluster.fleet.connect(&node, edge, greeting, now_ms);
             process.sessions.insert(conn, (host, session));
@@ -417,22 +416,24 @@ fn healthy(report: &NodeReport) -> impl Iterator<Item = ReplicaId> + '_ {
     healthy.map(|replica| replica.id)
 }
 
-/// What every host has.
+/// What every host has, and the volumes that this one's agent saw last.
 #[must_use]
-pub fn capacity() -> Capacity {
+pub fn capacity(at: &Host) -> Capacity {
     Capacity {
         cpu_milli: CPU_MILLI,
         memory_bytes: MEMORY_BYTES,
         os: "linux".into(),
         arch: "amd64".into(),
+        volumes: at.agent.volumes.as_ref().map(|(_, seen)| seen.clone()),
         ..Capacity::default()
     }
 }
 
 /// What an agent of the simulation says of itself.
-fn greeting(book: &node_agent::ledger::Book) -> Greeting {
+fn greeting(at: &Host) -> Greeting {
+    let book = &at.book;
     Greeting {
-        capacity: capacity(),
+        capacity: capacity(at),
         assignment_generation: book.assignment.as_ref().map_or(0, |a| a.generation),
         routes_generation: book.routes.as_ref().map_or(0, |r| r.generation),
         agent_version: "sim".into(),

@@ -26,6 +26,8 @@ pub struct Engine {
     pub taken: BTreeSet<u16>,
     /// By id.
     pub containers: BTreeMap<String, SimContainer>,
+    /// Volumes that are here, and when they were made.
+    pub volumes: BTreeMap<String, u64>,
     /// Exit codes of what was removed after it had run.
     pub ended: BTreeMap<ReplicaId, i64>,
     made: u64,
@@ -187,7 +189,7 @@ impl Engine {
     ///
     /// # Errors
     /// As an engine would.
-    pub fn create(&mut self, launch: &Launch) -> Result<String, RuntimeError> {
+    pub fn create(&mut self, launch: &Launch, at_ms: u64) -> Result<String, RuntimeError> {
         if self.full {
             return Err(refusal(ErrorKind::Refused, "create"));
         }
@@ -200,11 +202,15 @@ impl Engine {
         }
         self.made += 1;
         let name = format!("c{:05}", self.made);
+        let volume = launch.spec.mounts.first().map(|m| m.source.clone());
+        if let Some(volume) = &volume {
+            self.volumes.entry(volume.clone()).or_insert(at_ms);
+        }
         let container = SimContainer {
             replica: id,
             service: launch.replica.service.clone(),
             ports: launch.replica.ports.iter().map(|p| p.host_port).collect(),
-            volume: launch.spec.mounts.first().map(|m| m.source.clone()),
+            volume,
             image: Image::of(&launch.spec.image),
             condition: Condition::Created,
             run: 0,

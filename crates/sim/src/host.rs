@@ -121,6 +121,8 @@ pub struct Agent {
     pub edge_read_at: Option<u64>,
     /// What of it was sent.
     pub edge_sent: Option<EdgeReport>,
+    /// Volumes of its engine, and when it looked at them.
+    pub volumes: Option<(u64, BTreeMap<String, u64>)>,
     /// The edge role.
     pub driver: Driver,
 }
@@ -212,6 +214,7 @@ impl Agent {
             edge_report: EdgeReport::default(),
             edge_read_at: None,
             edge_sent: None,
+            volumes: None,
             driver,
         }
     }

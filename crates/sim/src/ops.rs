@@ -50,12 +50,13 @@ impl World {
 
     fn perform(&mut self, host: HostNo, epoch: u32, effect: Effect, after_ms: u64) {
         let now = self.now;
+        let made_ms = self.scenario.wall_ms + now;
         let engine = &mut self.hosts[host].engine;
         let done = match effect {
             Effect::List(began) => AgentEvent::Listed(began, Ok(engine.list())),
             Effect::Create(launch) => {
                 let replica = launch.replica.id;
-                match engine.create(&launch) {
+                match engine.create(&launch, made_ms) {
                     Ok(id) => {
                         let start_ms = self.dice.between(40, 200);
                         let at = &self.hosts[host];

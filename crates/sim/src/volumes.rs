@@ -9,6 +9,9 @@ use crate::event::HostNo;
 use crate::policies::Policies;
 use crate::world::World;
 
+/// Agents look that often at the volumes of their node.
+const LOOK_MS: u64 = 10_000;
+
 /// What an engine calls the volume of a service of that app.
 #[must_use]
 pub(crate) fn name_of(app: &str) -> String {
@@ -101,6 +104,7 @@ impl World {
             return;
         }
         self.truth.volumes.remove(&volume);
+        self.hosts[host].engine.volumes.remove(&volume);
         if self.dice.one_in(4) {
             say!(self, "user removes {volume} of {id}, and nobody hears");
             return;
@@ -119,6 +123,16 @@ impl World {
             |repository, _| repository.put_node(&record, &[]),
         );
         say!(self, "user removes {volume} of {id}: {acked}");
+    }
+
+    /// A host's agent looks now and then which volumes there are.
+    pub(crate) fn look_at_volumes(&mut self, host: HostNo) {
+        let (now, at) = (self.now, &mut self.hosts[host]);
+        let seen = at.agent.volumes.as_ref();
+        let due = seen.is_none_or(|(at_ms, _)| now >= at_ms + LOOK_MS);
+        if self.scenario.volumes && due {
+            at.agent.volumes = Some((now, at.engine.volumes.clone()));
+        }
     }
 
     /// A node leaves the cluster: its users gave up what it has.
