@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use longshore_model::plan::{Homes, Replica, ServicePlan};
+use longshore_model::plan::{FormerHomes, Homes, Replica, ServicePlan};
 use longshore_model::{ContainerSpec, NodeId, Plan, ReplicaId, ServiceKey, TemplateId, TimeMs};
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +26,8 @@ struct Head {
     /// Left out when there are none, as before there were any.
     #[serde(default, skip_serializing_if = "has_none")]
     homes: Arc<Homes>,
+    #[serde(default, skip_serializing_if = "none_left")]
+    former_homes: Arc<FormerHomes>,
     /// Schema 1 kept them here.
     #[serde(default, skip_serializing)]
     generations: BTreeMap<NodeId, u64>,
@@ -33,6 +35,10 @@ struct Head {
 
 fn has_none(homes: &Arc<Homes>) -> bool {
     homes.is_empty()
+}
+
+fn none_left(former: &Arc<FormerHomes>) -> bool {
+    former.is_empty()
 }
 
 fn head(plan: &Plan) -> Head {
@@ -43,6 +49,7 @@ fn head(plan: &Plan) -> Head {
         routes_generation: plan.routes_generation,
         lost: plan.lost.clone(),
         homes: Arc::clone(&plan.homes),
+        former_homes: Arc::clone(&plan.former_homes),
         generations: BTreeMap::new(),
     }
 }
@@ -198,5 +205,6 @@ pub(super) fn load(store: &dyn Store) -> Result<Plan, StoreError> {
         routes_generation: head.routes_generation,
         lost: head.lost,
         homes: head.homes,
+        former_homes: head.former_homes,
     })
 }

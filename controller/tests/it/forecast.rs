@@ -2,6 +2,7 @@
 //! finds no place.
 
 use longshore_proto::control::v1 as pb;
+use longshore_proto::spec::v1 as spec;
 
 use crate::support::{Lab, app};
 
@@ -155,6 +156,18 @@ async fn a_plan_says_what_finds_no_place() {
             .ok_or(format!("{status:?}"))
     })
     .await;
+    // Every node here has one of that name: which one is used is said before.
+    let mut left = app("left", "db", 82, 1);
+    let container = left.services.get_mut("db").unwrap().container.as_mut();
+    container.unwrap().mounts.push(spec::Mount {
+        source: "left_data".into(),
+        target: "/data".into(),
+        ..spec::Mount::default()
+    });
+    let plan = planned(&lab, left).await;
+    let said = "db: of volume left_data the copy on a is used, not that on b; to use another one, \
+                first: controllerctl volume rm left_data --node a";
+    assert!(plan.warnings.iter().any(|line| line == said), "{plan:?}");
     // More than the nodes have.
     let mut large = app("big", "web", 81, 3);
     let web = large.services.get_mut("web").unwrap();

@@ -40,6 +40,17 @@ pub struct Node {
 pub const REMOVED_VOLUMES_MAX: usize = 256;
 
 impl Node {
+    /// When its engine says that its copy of a volume was made, if it has one; not that which was
+    /// removed since it said so.
+    #[must_use]
+    pub fn copy_ms(&self, volume: &str, capacity: &Capacity) -> Option<TimeMs> {
+        let made_ms = *capacity.volumes.as_ref()?.get(volume)?;
+        let removed_ms = self.removed_volumes.get(volume);
+        removed_ms
+            .is_none_or(|removed_ms| *removed_ms < made_ms)
+            .then_some(made_ms)
+    }
+
     /// Notes that a volume was removed there.
     pub fn volume_removed(&mut self, name: String, at_ms: TimeMs) {
         self.removed_volumes.insert(name, at_ms);

@@ -42,10 +42,17 @@ pub struct Plan {
     /// and apps, as the data does.
     #[serde(default)]
     pub homes: Arc<Homes>,
+    /// Nodes that left the cluster while they were the home of a volume, the last one first: what
+    /// such a one still has when it is back was written to later than other copies.
+    #[serde(default)]
+    pub former_homes: Arc<FormerHomes>,
 }
 
 /// Home nodes of volumes, by the engine's name of the volume.
 pub type Homes = BTreeMap<String, Home>;
+
+/// Former home nodes, by the engine's name of the volume.
+pub type FormerHomes = BTreeMap<String, Vec<NodeId>>;
 
 /// Where the data of a volume is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

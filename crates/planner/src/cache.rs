@@ -118,6 +118,7 @@ impl Cache {
             && kept.memory.rebalance.stays == input.memory.rebalance.stays
             // Any service may have been held elsewhere by the homes of a plan that was not committed.
             && crate::finish::same_homes(&kept.plan.homes, &input.current.homes)
+            && crate::finish::same_homes(&kept.plan.former_homes, &input.current.former_homes)
             && same_nodes(&kept.desired, input.desired);
         same.then(|| {
             let loaded = vec![false; kept.dues.len()];

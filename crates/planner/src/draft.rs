@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use longshore_model::memory::{DrainSaid, RebalanceMemory, ServiceMemory};
 use longshore_model::observe::{CpuSample, PortsBySharer, Sample};
-use longshore_model::plan::{Homes, Leaving, Replica, ScaleChange, ServicePlan, Traffic};
+use longshore_model::plan::{
+    FormerHomes, Homes, Leaving, Replica, ScaleChange, ServicePlan, Traffic,
+};
 use longshore_model::reason::{FailReason, LeaveReason, ScaleCause};
 use longshore_model::record::ShortLook;
 use longshore_model::replica::{ReplicaState, ReplicaStatus};
@@ -173,8 +175,9 @@ pub(crate) struct Draft<'a> {
     pub next_replica: u64,
     /// Lost nodes of the next plan.
     pub lost: BTreeMap<NodeId, TimeMs>,
-    /// Homes of volumes of the next plan.
+    /// Homes of volumes of the next plan, and former ones.
     pub homes: Arc<Homes>,
+    pub former_homes: Arc<FormerHomes>,
     /// State of each node as last said.
     pub node_states: Arc<BTreeMap<NodeId, NodeState>>,
     /// Edges of which it was said that HAProxy does not answer.
@@ -215,6 +218,7 @@ impl<'a> Draft<'a> {
             next_replica: input.current.next_replica,
             lost: input.current.lost.clone(),
             homes: Arc::clone(&input.current.homes),
+            former_homes: Arc::clone(&input.current.former_homes),
             node_states: Arc::clone(&input.memory.node_states),
             edges_silent: Arc::clone(&input.memory.edges_silent),
             edges_shared: Arc::clone(&input.memory.edges_shared),

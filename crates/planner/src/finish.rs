@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use longshore_model::memory::{Memory, ServiceMemory};
-use longshore_model::plan::{Homes, Replica, ServicePlan};
+use longshore_model::plan::{Replica, ServicePlan};
 use longshore_model::{NodeId, Plan, ReplicaId, ServiceKey, SharedMap};
 
 use crate::Outcome;
@@ -42,6 +42,7 @@ pub(crate) fn run(draft: &mut Draft<'_>) -> Outcome {
         && !routes_changed
         && draft.lost == current.lost
         && same_homes(&draft.homes, &current.homes)
+        && same_homes(&draft.former_homes, &current.former_homes)
         && draft.next_replica == current.next_replica;
     let plan = if same {
         Arc::clone(current)
@@ -55,6 +56,7 @@ pub(crate) fn run(draft: &mut Draft<'_>) -> Outcome {
             routes_generation,
             lost: std::mem::take(&mut draft.lost),
             homes: Arc::clone(&draft.homes),
+            former_homes: Arc::clone(&draft.former_homes),
         })
     };
     crate::record::stamp(&mut draft.report.records, plan.version);
@@ -66,7 +68,7 @@ pub(crate) fn run(draft: &mut Draft<'_>) -> Outcome {
 }
 
 /// Mostly the same ones.
-pub(crate) fn same_homes(a: &Arc<Homes>, b: &Arc<Homes>) -> bool {
+pub(crate) fn same_homes<T: PartialEq>(a: &Arc<T>, b: &Arc<T>) -> bool {
     Arc::ptr_eq(a, b) || a == b
 }
 

@@ -4,21 +4,26 @@
 //! whatever app that is: the engine's name says which volume it is. From then on no replica with it
 //! is placed elsewhere. The home outlives replicas and services, as the data does; it ends when the
 //! volume is removed there or the node leaves the cluster. One that has none, but is on a node
-//! already, has its home there: where most of the service's volumes are, and of these where it was
-//! made last, because a home only moves by a new, empty volume.
+//! already, has its home there. Of several copies it is the one of the node that was its home last:
+//! that was written to last. Only of nodes that never were, engines' own times decide.
 
 use std::cmp::Reverse;
 use std::iter;
 use std::sync::Arc;
 
 use longshore_model::observe::NodeObserved;
-use longshore_model::plan::Home;
+use longshore_model::plan::{FormerHomes, Home, Homes};
 use longshore_model::report::NodeState;
 use longshore_model::{ContainerSpec, NodeId, ServiceSpec, TimeMs};
 
 use crate::cluster::NodeSlot;
 use crate::draft::Draft;
 use crate::place::lasting_refusal;
+
+/// Former homes that are kept of one volume.
+const FORMER_MAX: usize = 4;
+/// Volumes of which former homes are kept.
+const FORMER_VOLUMES_MAX: usize = 1_024;
 
 /// Forgets homes that are over, and finds those of volumes that were in use before there were any.
 pub(crate) fn run(draft: &mut Draft<'_>) {
@@ -56,8 +61,31 @@ fn forget(draft: &mut Draft<'_>) {
             .homes
             .iter()
             .filter(|(name, home)| goes_on(name, home));
-        let homes = homes.map(|(name, home)| (name.clone(), home.clone()));
-        draft.homes = Arc::new(homes.collect());
+        let homes: Homes = homes
+            .map(|(name, home)| (name.clone(), home.clone()))
+            .collect();
+        let over = draft.homes.iter();
+        let left = over
+            .filter(|(name, home)| !homes.contains_key(*name) && !nodes.contains_key(&home.node));
+        for (name, home) in left {
+            keep_former(&mut draft.former_homes, name, &home.node);
+        }
+        draft.homes = Arc::new(homes);
+    }
+}
+
+/// The node left the cluster with the data; it may come back with it.
+fn keep_former(former: &mut Arc<FormerHomes>, name: &str, node: &NodeId) {
+    let former = Arc::make_mut(former);
+    let nodes = former.entry(name.to_owned()).or_default();
+    nodes.retain(|other| other != node);
+    nodes.insert(0, node.clone());
+    nodes.truncate(FORMER_MAX);
+    while former.len() > FORMER_VOLUMES_MAX {
+        let other = former.keys().find(|other| *other != name).cloned();
+        if other.and_then(|other| former.remove(&other)).is_none() {
+            break;
+        }
     }
 }
 
@@ -103,14 +131,15 @@ fn find(draft: &mut Draft<'_>, service: usize) {
     }
 }
 
-/// Is a copy of the volume on the node, which may run the service? How many of its volumes are
-/// there, and when the copy was made.
+/// Is a copy of the volume on the node, which may run the service? How lately that was its home, how
+/// many of the service's volumes are there, and when the engine says that the copy was made: older
+/// engines say when its folder changed last.
 fn rank(
     draft: &Draft<'_>,
     spec: &ServiceSpec,
     number: usize,
     name: &str,
-) -> Option<(usize, TimeMs)> {
+) -> Option<(Reverse<usize>, usize, TimeMs)> {
     let slot = &draft.cluster.nodes[number];
     let made_ms = copy(slot, name)?;
     let suits =
@@ -120,17 +149,14 @@ fn rank(
         None => copy(slot, name).is_some(),
     };
     let there = spec.container.local_volumes().filter(is_there);
-    suits.then(|| (there.count(), made_ms))
+    let former = draft.former_homes.get(name);
+    let since = former.and_then(|nodes| nodes.iter().position(|id| id == slot.id));
+    let since = Reverse(since.unwrap_or(usize::MAX));
+    suits.then(|| (since, there.count(), made_ms))
 }
 
-/// When the node's copy of a volume was made, if it has one; not that which was removed since its
-/// last report.
 fn copy(slot: &NodeSlot<'_>, name: &str) -> Option<TimeMs> {
-    let made_ms = *slot.seen?.capacity.volumes.as_ref()?.get(name)?;
-    let removed_ms = slot.node.removed_volumes.get(name);
-    removed_ms
-        .is_none_or(|removed_ms| *removed_ms < made_ms)
-        .then_some(made_ms)
+    slot.node.copy_ms(name, &slot.seen?.capacity)
 }
 
 /// Does its data hold the service where it is? One on each node has data on each node.

@@ -232,7 +232,8 @@ pub(super) fn plan_app(
     numbers(cluster, &desired, &name, &services)?;
     let mut forecast = forecast::forecast(cluster, &desired, &name, &services, |_| true);
     let changes = changes(before, &services, &part, &mut forecast);
-    let warnings = beforehand::warnings(cluster, &name, &services, app);
+    let mut warnings = beforehand::warnings(cluster, &name, &services, app);
+    warnings.append(&mut forecast.copies);
     let secrets = secrets::next(cluster, &name, &services, &sent)?.said;
     Ok(pb::PlanAppResponse {
         secrets,

@@ -25,6 +25,8 @@ const SAID_MAX: usize = 16;
 pub(super) struct Forecast {
     services: BTreeMap<ServiceName, pb::ServiceForecast>,
     pub(super) placement: pb::PlanPlacement,
+    /// Volumes of which one of several copies would be used from now on, a line each.
+    pub(super) copies: Vec<String>,
 }
 
 /// What a forecast is made from.
@@ -77,6 +79,7 @@ fn of(
         .collect();
     let mut placement = pb::PlanPlacement::default();
     let mut each = BTreeMap::new();
+    let mut copies = Vec::new();
     for service in names {
         let key = ServiceKey::new(name.clone(), service.clone());
         let spec = services.get(service).map(|spec| &**spec);
@@ -96,8 +99,13 @@ fn of(
             placement.peak_unlimited |= cpu_milli == 0 || memory_bytes == 0;
         }
         each.insert(service.clone(), said);
+        copies.extend(spec.into_iter().flat_map(|spec| {
+            let said = chosen(now, &outcome.plan, spec);
+            said.map(move |said| format!("{service}: {said}"))
+        }));
     }
     Forecast {
+        copies,
         services: each,
         placement,
     }
@@ -130,6 +138,33 @@ fn applied(now: &Now<'_>, name: &AppName, services: &Services) -> Outcome {
         memory: &Arc::<Memory>::default(),
         observed: now.observed,
         config: now.config,
+    })
+}
+
+/// Volumes of a service that have no home yet, and more than one copy.
+fn chosen<'n>(
+    now: &'n Now<'_>,
+    plan: &'n Plan,
+    spec: &'n ServiceSpec,
+) -> impl Iterator<Item = String> + 'n {
+    spec.container.local_volumes().filter_map(|volume| {
+        if now.plan.homes.contains_key(volume) {
+            return None;
+        }
+        let home = &plan.homes.get(volume)?.node;
+        let nodes = now.observed.nodes.iter().filter(|(id, seen)| {
+            let node = now.desired.nodes.get(*id);
+            node.is_some_and(|node| node.copy_ms(volume, &seen.capacity).is_some())
+        });
+        let others = nodes.map(|(id, _)| id).filter(|id| *id != home);
+        let others: Vec<&str> = others.take(SAID_MAX).map(NodeId::as_str).collect();
+        (!others.is_empty()).then(|| {
+            format!(
+                "of volume {volume} the copy on {home} is used, not that on {}; to use another one, \
+                 first: controllerctl volume rm {volume} --node {home}",
+                others.join(", ")
+            )
+        })
     })
 }
 

@@ -384,6 +384,9 @@ async fn serve(
         memory_bytes: 8 << 30,
         os: "linux".into(),
         arch: "amd64".into(),
+        volumes: Some(agent::VolumesHere {
+            made_ms: [("left_data".to_owned(), 5)].into(),
+        }),
         ..Default::default()
     });
     let hello = agent::Hello {

@@ -36,6 +36,7 @@ fn differs(view: &View<'_>, old: &Plan, new: &Plan) -> bool {
         || old.routes_generation != new.routes_generation
         || old.lost != new.lost
         || old.homes != new.homes
+        || old.former_homes != new.former_homes
         || !Arc::ptr_eq(&old.generations, &new.generations) && old.generations != new.generations
         || view.changed().any(|pair| pair.old != pair.new)
 }

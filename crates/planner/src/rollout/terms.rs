@@ -110,11 +110,13 @@ impl Terms {
     pub(super) fn floor_for(&self, target: u32, followed: bool) -> u32 {
         match followed {
             true => self.floor(target),
+            // As many stop at once as the file says, but only ones that somebody follows.
+            false if self.stop_first => target,
             false => self.floor_without_place(target),
         }
     }
 
-    /// Where nobody can follow, it goes without none that it need not.
+    /// Beside its successor none stops that need not.
     fn floor_without_place(&self, target: u32) -> u32 {
         let away = self.update.max_unavailable;
         target.saturating_sub(away).max(1).min(target)

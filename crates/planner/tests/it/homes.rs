@@ -348,6 +348,43 @@ fn a_volume_without_a_home_is_where_a_copy_is_and_of_several_where_it_was_made_l
     }
 }
 
+/// What engines call the time that a copy was made changes with its use: the last home counts.
+#[test]
+fn of_copies_that_were_homes_the_last_home_is_used() {
+    let mut world = World::new(2);
+    has(&mut world, "node1", &[]);
+    has(&mut world, "node2", &[]);
+    let nodes = world.desired.nodes.clone();
+    let leaves = |world: &mut World, name: &str| {
+        world.desired.nodes.remove(&id(name));
+        world.ticks(60);
+    };
+    let joins = |world: &mut World, name: &str| {
+        let node = nodes[&id(name)].clone();
+        world.desired.nodes.insert(id(name), node);
+        world.ticks(60);
+    };
+    world.apply("db", db("db:1"));
+    world.ticks(20);
+    let first = home(&world);
+    let second = if first == "node1" { "node2" } else { "node1" };
+    has(&mut world, &first, &[(VOLUME, 5)]);
+    // It begins anew on the other one, comes back to its first copy, and that node leaves and joins.
+    leaves(&mut world, &first);
+    assert_eq!(home(&world), second);
+    has(&mut world, second, &[(VOLUME, 9)]);
+    joins(&mut world, &first);
+    leaves(&mut world, second);
+    assert_eq!(home(&world), first);
+    joins(&mut world, second);
+    world.desired.apps = Default::default();
+    world.ticks(60);
+    leaves(&mut world, &first);
+    joins(&mut world, &first);
+    world.apply("db", db("db:1"));
+    comes_back(&mut world, &first);
+}
+
 #[test]
 fn a_copy_that_was_removed_is_none_whatever_the_last_report_says() {
     let mut world = World::new(2);

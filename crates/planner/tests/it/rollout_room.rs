@@ -109,6 +109,35 @@ fn what_stops_first_on_a_cordoned_node_has_a_place_elsewhere() {
     assert_eq!((of_image(&world, NEW), rollout(&world).word()), (3, "done"));
 }
 
+/// As many as the file lets stop at once, but none that nobody follows.
+#[test]
+fn of_several_that_stop_first_none_stops_while_no_node_takes_its_successor() {
+    let two = |image: &str| {
+        let mut spec = stop_first(with(image, 2, update(FailureAction::Pause)), 2);
+        spec.update.max_unavailable = 2;
+        spec
+    };
+    let mut world = World::new(3);
+    world.apply("web", two(OLD));
+    world.ticks(40);
+    for node in ["node1", "node2", "node3"] {
+        world.available(node, Availability::Cordoned);
+    }
+    world.apply("web", two(NEW));
+    for _ in 0..60 {
+        world.tick(500);
+        assert_eq!((of_image(&world, OLD), world.answering("web")), (2, 2));
+    }
+    let waits = &world.report.services[&key("web")].waits;
+    let said = waits
+        .iter()
+        .find(|wait| matches!(wait, Reason::Unplaceable { .. }));
+    assert!(said.is_some(), "{waits:?}");
+    world.available("node3", Availability::Active);
+    world.ticks(120);
+    assert_eq!((of_image(&world, NEW), rollout(&world).word()), (2, "done"));
+}
+
 /// Where more are wanted than fit, one that leaves a node which takes nothing new is no reason for
 /// the next one to leave as well.
 #[test]
