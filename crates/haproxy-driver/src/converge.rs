@@ -30,6 +30,8 @@ const JOINING_MANY: usize = 64;
 const WRITE_SPACING: Duration = Duration::from_secs(1);
 /// From so many commands on, the file is checked while HAProxy works them off.
 const STEPS_MANY: usize = 256;
+/// Before commands are sent a second time: what HAProxy 3.0 has answered, a busy one does only then.
+const AGAIN_AFTER: Duration = Duration::from_millis(50);
 /// Answers of HAProxy that an error quotes.
 const COMPLAINTS_MAX: usize = 5;
 
@@ -318,7 +320,11 @@ impl Edge {
             let drift = std::mem::take(&mut decision.drift).into_iter();
             let changed = drift.map(|what| Repaired::new(RepairKind::Changed, what));
             outcome.repaired.extend(changed);
+            let was_again = sent.is_again;
             sent.refuse_repetition(&mut decision, outcome)?;
+            if sent.is_again && !was_again {
+                tokio::time::sleep(AGAIN_AFTER).await;
+            }
             let steps = std::mem::take(&mut decision.steps);
             outcome.decision = decision;
             if !steps.is_empty() {

@@ -171,8 +171,10 @@ async fn every_balance_that_may_have_weights_takes_them() {
         host.serve(1, web(100)).await;
         host.serve(2, web(35)).await;
         assert_eq!(weights(&said(&host).await), expected, "{balance:?}");
-        let (first, second) = shares(port, 100).await;
-        let skewed = balance == Balance::Leastconn || first > second + 20;
+        // By chance about two of three go to the first: of so many requests the difference is more
+        // than five deviations from both equal shares and this limit.
+        let (first, second) = shares(port, 600).await;
+        let skewed = balance == Balance::Leastconn || first > second + 70;
         assert!(skewed, "{balance:?}: {first} {second}");
     }
 }
