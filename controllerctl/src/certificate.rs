@@ -1,10 +1,11 @@
 //! What the own certificate says.
 
+use std::collections::HashSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::SystemTime;
 
 use longshore_identity::Identity;
-use longshore_identity::tls::{CertHolder, certificate_validity, peer_info};
+use longshore_identity::tls::{CertHolder, TrustHolder, certificate_validity, peer_info};
 
 use crate::failure::{Exit, Failure};
 
@@ -19,15 +20,21 @@ pub struct Certificate {
     pub not_after: String,
 }
 
-/// Reads a certificate and proves that the key belongs to it.
+/// Reads a certificate and proves that the key belongs to it, and that the CA issued it.
 ///
 /// # Errors
-/// In words: damaged, or not a pair.
-pub fn describe(cert_pem: &str, key_pem: &str) -> Result<Certificate, Failure> {
+/// In words: damaged, not a pair, or not of the CA.
+pub fn describe(ca_pem: &str, cert_pem: &str, key_pem: &str) -> Result<Certificate, Failure> {
     let unusable = "the certificate cannot be used";
     let holder = CertHolder::from_pem(cert_pem, key_pem)
         .map_err(|e| Failure::new(format!("{unusable}: {e}")))?;
     let leaf = holder.leaf_der().ok_or_else(|| Failure::new(unusable))?;
+    let trust = TrustHolder::new(ca_pem, HashSet::new());
+    let trust = trust.map_err(|e| Failure::new(format!("the CA cannot be used: {e}")))?;
+    if !trust.is_issuer_of(&leaf) {
+        let message = "the certificate is not of this CA: no controller of its cluster lets it in";
+        return Err(Failure::new(message).exit(Exit::Usage));
+    }
     let validity = certificate_validity(&leaf);
     let (from, until) = validity.map_err(|e| Failure::new(format!("{unusable}: {e}")))?;
     let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));

@@ -53,7 +53,13 @@ pub(super) fn counted(count: impl Into<u64>, one: &str) -> String {
 /// A reason with its end, where it has one that is still to come.
 #[must_use]
 pub(super) fn reason(reason: &Reason, clock: Clock) -> String {
-    format!("{reason}{}", clock.until(until_ms(reason)))
+    match reason {
+        // What failed has the last word, in words of its own.
+        Reason::Backoff { until_ms, .. } if *until_ms > clock.now_ms => {
+            format!("{reason} (next try at {})", clock.at(*until_ms))
+        }
+        _ => format!("{reason}{}", clock.until(until_ms(reason))),
+    }
 }
 
 fn until_ms(reason: &Reason) -> Option<TimeMs> {
@@ -61,8 +67,7 @@ fn until_ms(reason: &Reason) -> Option<TimeMs> {
         Reason::Observing { until_ms }
         | Reason::Stabilizing { until_ms, .. }
         | Reason::RateLimited { until_ms }
-        | Reason::Turned { until_ms }
-        | Reason::Backoff { until_ms, .. } => Some(*until_ms),
+        | Reason::Turned { until_ms } => Some(*until_ms),
         Reason::Held { until_ms } | Reason::Paused { until_ms, .. } => *until_ms,
         Reason::BoundsFrom { bound } => bound.until_ms,
         _ => None,

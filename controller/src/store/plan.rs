@@ -24,21 +24,17 @@ struct Head {
     #[serde(default)]
     lost: BTreeMap<NodeId, TimeMs>,
     /// Left out when there are none, as before there were any.
-    #[serde(default, skip_serializing_if = "has_none")]
+    #[serde(default, skip_serializing_if = "is_empty")]
     homes: Arc<Homes>,
-    #[serde(default, skip_serializing_if = "none_left")]
+    #[serde(default, skip_serializing_if = "is_empty")]
     former_homes: Arc<FormerHomes>,
     /// Schema 1 kept them here.
     #[serde(default, skip_serializing)]
     generations: BTreeMap<NodeId, u64>,
 }
 
-fn has_none(homes: &Arc<Homes>) -> bool {
-    homes.is_empty()
-}
-
-fn none_left(former: &Arc<FormerHomes>) -> bool {
-    former.is_empty()
+fn is_empty<K, V>(map: &Arc<BTreeMap<K, V>>) -> bool {
+    map.is_empty()
 }
 
 fn head(plan: &Plan) -> Head {

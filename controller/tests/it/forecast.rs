@@ -23,6 +23,16 @@ async fn applied(lab: &Lab, app: pb::App) {
     lab.admin.clone().apply_app(request).await.unwrap();
 }
 
+async fn until_ready(lab: &Lab, nodes: u32) {
+    lab.until("all are ready", async |mut admin| {
+        let status = admin.get_status(pb::GetStatusRequest {}).await.unwrap();
+        let status = status.into_inner();
+        let all = status.nodes_ready == nodes;
+        all.then_some(()).ok_or(format!("{status:?}"))
+    })
+    .await;
+}
+
 async fn cordon(lab: &Lab, node: &str) {
     let request = pb::SetNodeAvailabilityRequest {
         node: node.into(),
@@ -67,13 +77,7 @@ async fn a_plan_says_where_replicas_would_go_and_what_an_exchange_takes() {
     let _edge = lab.node("edge", false, true).await;
     let _a = lab.node("a", true, false).await;
     let _b = lab.node("b", true, false).await;
-    lab.until("all are ready", async |mut admin| {
-        let status = admin.get_status(pb::GetStatusRequest {}).await.unwrap();
-        let status = status.into_inner();
-        let all = status.nodes_ready == 3 && status.edges.len() == 1;
-        all.then_some(()).ok_or(format!("{status:?}"))
-    })
-    .await;
+    until_ready(&lab, 3).await;
 
     // New: who waits for another service has its place, too.
     let plan = planned(&lab, shop()).await;
@@ -148,14 +152,7 @@ async fn a_plan_says_what_finds_no_place() {
     let lab = Lab::start().await;
     let _a = lab.node("a", true, false).await;
     let _b = lab.node("b", true, false).await;
-    lab.until("all are ready", async |mut admin| {
-        let status = admin.get_status(pb::GetStatusRequest {}).await.unwrap();
-        let status = status.into_inner();
-        (status.nodes_ready == 2)
-            .then_some(())
-            .ok_or(format!("{status:?}"))
-    })
-    .await;
+    until_ready(&lab, 2).await;
     // Every node here has one of that name: which one is used is said before.
     let mut left = app("left", "db", 82, 1);
     let container = left.services.get_mut("db").unwrap().container.as_mut();

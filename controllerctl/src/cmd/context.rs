@@ -160,7 +160,7 @@ fn show(run: &Run, contexts: &Contexts, name: Option<&str>) -> Result<(), Failur
         not_after: None,
         problem: None,
     };
-    match crate::certificate::describe(&context.cert, &context.key) {
+    match crate::certificate::describe(&context.ca, &context.cert, &context.key) {
         Ok(certificate) => {
             full.identity = Some(certificate.identity);
             full.not_before = Some(certificate.not_before);

@@ -49,7 +49,7 @@ pub(super) fn create(
         let message = format!("{} holds no certificate in PEM", file.display());
         return Err(Failure::new(message).exit(Exit::Usage));
     }
-    let certificate = certificate::describe(&made.cert, &made.key)?;
+    let certificate = certificate::describe(&made.ca, &made.cert, &made.key)?;
     let there = contexts.context.get(name);
     if there.is_some_and(|there| *there != made && !args.force) {
         let message = format!("there is another context {name:?} already");

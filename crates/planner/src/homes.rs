@@ -12,7 +12,7 @@ use std::iter;
 use std::sync::Arc;
 
 use longshore_model::observe::NodeObserved;
-use longshore_model::plan::{FormerHomes, Home, Homes};
+use longshore_model::plan::{FormerHomes, Home};
 use longshore_model::report::NodeState;
 use longshore_model::{ContainerSpec, NodeId, ServiceSpec, TimeMs};
 
@@ -56,21 +56,16 @@ fn forget(draft: &mut Draft<'_>) {
             removed_ms.is_none_or(|removed_ms| *removed_ms <= since_ms(home))
         })
     };
-    if !draft.homes.iter().all(|(name, home)| goes_on(name, home)) {
-        let homes = draft
-            .homes
-            .iter()
-            .filter(|(name, home)| goes_on(name, home));
-        let homes: Homes = homes
-            .map(|(name, home)| (name.clone(), home.clone()))
-            .collect();
-        let over = draft.homes.iter();
-        let left = over
-            .filter(|(name, home)| !homes.contains_key(*name) && !nodes.contains_key(&home.node));
-        for (name, home) in left {
-            keep_former(&mut draft.former_homes, name, &home.node);
+    let homes = draft.homes.iter();
+    let over = homes.filter(|(name, home)| !goes_on(name, home));
+    let over: Vec<(String, NodeId)> = over
+        .map(|(name, home)| (name.clone(), home.node.clone()))
+        .collect();
+    for (name, node) in over {
+        Arc::make_mut(&mut draft.homes).remove(&name);
+        if !nodes.contains_key(&node) {
+            keep_former(&mut draft.former_homes, &name, &node);
         }
-        draft.homes = Arc::new(homes);
     }
 }
 
@@ -155,6 +150,7 @@ fn rank(
     suits.then(|| (since, there.count(), made_ms))
 }
 
+/// Is a copy of the volume on the node, as far as it says? Since when.
 fn copy(slot: &NodeSlot<'_>, name: &str) -> Option<TimeMs> {
     slot.node.copy_ms(name, &slot.seen?.capacity)
 }

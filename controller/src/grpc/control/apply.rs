@@ -230,9 +230,16 @@ pub(super) fn plan_app(
     check_neighbours(&name, &services)?;
     check_ports(cluster, &desired, &name, &services)?;
     numbers(cluster, &desired, &name, &services)?;
-    let mut forecast = forecast::forecast(cluster, &desired, &name, &services, |_| true);
+    let (runs, mut warnings) =
+        beforehand::as_it_runs(&cluster.view().plan, &desired, &name, &services);
+    let before = runs.apps.get(&name);
+    let mut forecast = forecast::forecast(cluster, &runs, &name, &services, |_| true);
+    let still = |service: &ServiceName| forecast.stands_still(service);
+    warnings.append(&mut beforehand::warnings(
+        cluster, &name, &services, before, still,
+    ));
+    let before = before.map_or(&none, |app| &app.services);
     let changes = changes(before, &services, &part, &mut forecast);
-    let mut warnings = beforehand::warnings(cluster, &name, &services, app);
     warnings.append(&mut forecast.copies);
     let secrets = secrets::next(cluster, &name, &services, &sent)?.said;
     Ok(pb::PlanAppResponse {

@@ -7,19 +7,23 @@ use std::sync::Arc;
 use longshore_model::networks::names_seen;
 use longshore_model::node::{Availability, Capacity};
 use longshore_model::spec::{Resources, UpdateOrder};
-use longshore_model::{App, AppName, Desired, ServiceKey, ServiceName, ServiceSpec, SharedMap};
+use longshore_model::{
+    App, AppName, Desired, Plan, ServiceKey, ServiceName, ServiceSpec, SharedMap,
+};
 
 use crate::cluster::{Cluster, View};
 
 /// Names shown that replicas do not know.
 const NAMES_SHOWN: usize = 8;
 
-/// What is allowed but will wait, and what an exchange of replicas costs.
+/// What is allowed but will wait, and what an exchange of replicas costs, unless that `stands_still`
+/// before it begins.
 pub(super) fn warnings(
     cluster: &Cluster,
     name: &AppName,
     services: &SharedMap<ServiceName, Arc<ServiceSpec>>,
     before: Option<&App>,
+    stands_still: impl Fn(&ServiceName) -> bool,
 ) -> Vec<String> {
     let (desired, view) = (cluster.desired(), cluster.view());
     let observed = cluster.fleet.snapshot();
@@ -43,7 +47,7 @@ pub(super) fn warnings(
         let old = before.and_then(|app| app.services.get(service));
         if old.is_some_and(|old| old.container != spec.container) {
             let key = ServiceKey::new(name.clone(), service.clone());
-            let gap = gap(&view, &desired, &key, spec);
+            let gap = gap(&view, &desired, &key, spec).filter(|_| !stands_still(service));
             let gap = gap.or_else(|| order(spec));
             lines.extend(gap.map(|gap| format!("{service}: {gap}")));
         }
@@ -53,6 +57,45 @@ pub(super) fn warnings(
         lines.push("no edge has connected yet: nothing will be reachable from outside".into());
     }
     lines
+}
+
+/// What to compare the `next` services of an app with: one that failed and was rolled back runs what
+/// was good before it. And what is to be said of such ones, a line each.
+pub(super) fn as_it_runs(
+    plan: &Plan,
+    desired: &Arc<Desired>,
+    name: &AppName,
+    next: &SharedMap<ServiceName, Arc<ServiceSpec>>,
+) -> (Arc<Desired>, Vec<String>) {
+    let (mut runs, mut lines) = (Arc::clone(desired), Vec::new());
+    for (service, spec) in next {
+        let key = ServiceKey::new(name.clone(), service.clone());
+        let planned = plan.services.get(&key);
+        let back = planned.and_then(|planned| planned.refused.as_ref().zip(planned.good.as_ref()));
+        let (Some((refused, good)), Some((_, asked))) = (back, desired.service(&key)) else {
+            continue;
+        };
+        let failed = format!(
+            "{service}: revision {} failed and was rolled back ({})",
+            refused.revision, refused.why
+        );
+        if asked == spec {
+            lines.push(format!(
+                "{failed}, and this is the same: revision {} stays; to try again all the same: \
+                 controllerctl rollout resume {key}",
+                good.revision
+            ));
+            continue;
+        }
+        lines.push(format!(
+            "{failed}: compared with revision {}, which runs",
+            good.revision
+        ));
+        if let Some(app) = Arc::make_mut(&mut runs).apps.get_mut(name) {
+            app.services.insert(service.clone(), Arc::clone(&good.spec));
+        }
+    }
+    (runs, lines)
 }
 
 /// Names that replicas which stay do not know: a container learns names when it is made.
@@ -216,5 +259,80 @@ fn tight(desired: &Desired, spec: &ServiceSpec) -> Option<&'static str> {
         (true, 1, true) => Some("max_replicas_per_node: 1 and one worker"),
         (true, 1, false) => Some("max_replicas_per_node: 1, unless another node has room"),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use longshore_model::plan::ServicePlan;
+    use longshore_model::rollout::{Good, Refused, Trouble};
+
+    use super::*;
+
+    #[test]
+    fn what_was_rolled_back_is_compared_with_what_runs() {
+        let spec = |image: &str| {
+            let mut spec = crate::testing::service_spec();
+            spec.container.image = image.into();
+            Arc::new(spec)
+        };
+        let key: ServiceKey = "shop/web".parse().unwrap();
+        let app = App {
+            name: key.app.clone(),
+            revision: 2,
+            services: [(key.service.clone(), spec("web:2"))].into_iter().collect(),
+            applied_ms: 0,
+            applied_by: String::new(),
+            numbers: [].into(),
+        };
+        let mut desired = Desired::default();
+        desired.apps.insert(key.app.clone(), app);
+        let desired = Arc::new(desired);
+        let good = Good {
+            revision: 1,
+            template: spec("web:1").container.template_id(),
+            spec: spec("web:1"),
+        };
+        let refused = Refused {
+            revision: 2,
+            spec: spec("web:2"),
+            at_ms: 5,
+            why: Trouble::Latency {
+                new_ms: 90,
+                old_ms: 9,
+                ratio_permille_max: 2_000,
+                requests: 500,
+            },
+        };
+        let mut planned = ServicePlan {
+            good: Some(good),
+            refused: Some(refused),
+            ..ServicePlan::default()
+        };
+        let compared = |planned: &ServicePlan, image: &str| {
+            let mut plan = Plan::default();
+            plan.services.insert(key.clone(), Arc::new(planned.clone()));
+            let next = [(key.service.clone(), spec(image))].into_iter().collect();
+            let (runs, lines) = as_it_runs(&plan, &desired, &key.app, &next);
+            let runs = runs.service(&key).unwrap().1.container.image.clone();
+            (runs, lines.join("; "))
+        };
+        let (runs, said) = compared(&planned, "web:3");
+        assert_eq!(runs, "web:1");
+        assert!(
+            said.ends_with("compared with revision 1, which runs"),
+            "{said}"
+        );
+        let (runs, said) = compared(&planned, "web:2");
+        assert_eq!(
+            runs, "web:2",
+            "the same as what is asked for: nothing changes"
+        );
+        assert!(
+            said.contains("controllerctl rollout resume shop/web"),
+            "{said}"
+        );
+        planned.refused = None;
+        assert_eq!(compared(&planned, "web:3"), ("web:2".into(), String::new()));
     }
 }

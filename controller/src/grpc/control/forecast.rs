@@ -270,6 +270,12 @@ fn most(resources: &Resources) -> (u64, u64) {
 }
 
 impl Forecast {
+    /// Does no replica stop, for want of a place for the one that would follow?
+    pub(super) fn stands_still(&self, service: &ServiceName) -> bool {
+        let said = self.services.get(service);
+        said.is_some_and(|said| said.exchange_unplaced)
+    }
+
     /// Of one service.
     pub(super) fn take(&mut self, service: &ServiceName) -> Option<pb::ServiceForecast> {
         self.services.remove(service)

@@ -191,9 +191,14 @@ fn objection(id: &NodeId, away: bool, held: usize, volumes: &[pb::NodeVolume]) -
             "and no other node has it; remove what may go (controllerctl volume rm VOLUME --node \
              {id}), or remove the node with --force{given_up}"
         ),
-        (false, _) => format!(
+        (false, _) if volumes.is_empty() => format!(
             "drain it first (controllerctl node drain {id}), or remove it with --force if it is \
-             gone for good{given_up}"
+             gone for good"
+        ),
+        (false, _) => format!(
+            "a drain (controllerctl node drain {id}) moves what has no data there; of the rest save \
+             what is needed, take it down and remove the volumes (controllerctl volume rm VOLUME \
+             --node {id}), or remove the node with --force{given_up}"
         ),
     };
     let sign = if held == 0 && !away { "," } else { ";" };

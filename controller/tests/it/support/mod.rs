@@ -241,6 +241,8 @@ fn patient() -> Config {
     planner.edge_lease_ms = 60_000;
     planner.sample_stale_ms = 60_000;
     planner.edge_report_stale_ms = 60_000;
+    // Nor how full its disk is.
+    config.images.disk_free_percent_min = 0;
     config
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use longshore_identity::OperatorRole;
+use longshore_identity::{OperatorRole, ca::ClusterCa};
 
 use super::fake::Cluster;
 use super::said;
@@ -44,6 +44,8 @@ fn a_context_is_made_of_files_or_of_another_one() {
     assert!(made.contains("10.0.0.9:7443") && made.contains("10.0.0.8:7443"));
 
     std::fs::write(dir.join("empty"), "nothing").unwrap();
+    let stranger = ClusterCa::create("other", SystemTime::now()).unwrap();
+    std::fs::write(dir.join("other-ca"), stranger.cert_pem()).unwrap();
     refused(url, ctl);
     assert_eq!(
         std::fs::read_to_string(&config).unwrap(),
@@ -129,6 +131,11 @@ fn refused(url: &str, ctl: impl Fn(&[&str]) -> (i32, String, String)) {
             &["x", "--server", url, "--from", "prod", "--cert", "cert"],
             2,
             "--key",
+        ),
+        (
+            &["x", "--server", url, "--from", "prod", "--ca", "other-ca"],
+            2,
+            "the certificate is not of this CA",
         ),
         (&damaged, 2, "holds no certificate"),
         (&swapped, 1, "cannot be used"),

@@ -47,6 +47,21 @@ impl ClientVerifier {
     }
 }
 
+impl TrustHolder {
+    /// Is the certificate one of a CA that is trusted here? Whether its time has come or is over does
+    /// not matter, nor whether it was revoked since.
+    #[must_use]
+    pub fn is_issuer_of(&self, leaf: &CertificateDer<'_>) -> bool {
+        let Ok((_, until)) = certificate_validity(leaf) else {
+            return false;
+        };
+        let last = until.duration_since(SystemTime::UNIX_EPOCH);
+        let last = UnixTime::since_unix_epoch(last.unwrap_or_default());
+        let verifier = &self.verifier.load().0;
+        verifier.verify_client_cert(leaf, &[], last).is_ok()
+    }
+}
+
 impl ClientVerifier {
     /// Remembers whose certificate was not taken. It must have been verified but for its time: a
     /// name of this cluster in a stranger's certificate means nothing.
@@ -67,11 +82,8 @@ impl ClientVerifier {
         let last = until
             .duration_since(SystemTime::UNIX_EPOCH)
             .unwrap_or_default();
-        if last.as_secs() < now.as_secs() {
-            let last = UnixTime::since_unix_epoch(last);
-            if self.inner().verify_client_cert(leaf, &[], last).is_ok() {
-                self.remember(leaf, now, CertificateRefusal::Expired);
-            }
+        if last.as_secs() < now.as_secs() && self.0.is_issuer_of(leaf) {
+            self.remember(leaf, now, CertificateRefusal::Expired);
         }
     }
 }

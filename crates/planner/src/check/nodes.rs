@@ -93,10 +93,9 @@ fn suits(view: &View<'_>, pair: &Pair<'_>, replica: &Replica, spec: &ServiceSpec
         )
     })?;
     let capacity = input.observed.nodes.get(node).map(|seen| &seen.capacity);
-    let missing = template(pair, replica).zip(capacity).and_then(|(t, c)| {
-        let external = t.mounts.iter().filter(|m| !m.bind && m.options.external);
-        c.lacks(external.map(|m| m.source.as_str()))
-    });
+    let missing = template(pair, replica)
+        .zip(capacity)
+        .and_then(|(t, c)| c.lacks(t.external_volumes()));
     demand(missing.is_none(), 8, || {
         format!(
             "{} is placed on {node}, which lacks {missing:?}",
