@@ -60,10 +60,14 @@ start_engine() {
   mount --rbind /dev "$root/dev"
   mount -t tmpfs tmpfs "$root/run"
   rm -rf "$root/var/lib/docker"
-  mkdir -p "$root/var/lib/docker" "$root/etc/docker"
+  mkdir -p "$root/var/lib/docker" "$root/etc/docker" "$root/mnt"
   echo "{\"features\": {\"containerd-snapshotter\": $in_containerd}}" >"$root/etc/docker/daemon.json"
-  PATH=/usr/sbin:/usr/bin:/sbin:/bin chroot "$root" dockerd --host unix:///run/docker.sock \
-    --cgroup-parent /longshore-engine >"$dir/dockerd.log" 2>&1 &
+  # The root of its mounts, not only of its files: commands run in containers begin there.
+  # shellcheck disable=SC2016  # $1 is the inner shell's
+  unshare --mount -- sh -c '
+    cd "$1" && pivot_root . mnt && cd / && busybox umount -l /mnt &&
+      PATH=/usr/sbin:/usr/bin:/sbin:/bin exec dockerd --host unix:///run/docker.sock --cgroup-parent /longshore-engine
+  ' sh "$root" >"$dir/dockerd.log" 2>&1 &
   engine=$!
   trap 'kill "$engine" 2>/dev/null && wait "$engine" 2>/dev/null || true' EXIT
   export DOCKER_HOST=unix://$socket

@@ -3,7 +3,6 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -21,6 +20,7 @@ use longshore_model::{ImageDigest, ImageRef, SecretText};
 use tokio::net::TcpListener;
 
 use super::docker::DockerRuntime;
+use super::real_tests::socket;
 use super::{Held, Runtime};
 use crate::images::{Blob, Credentials, ImageSource, Manifest, Seen, SourceError, Wanted, serve};
 
@@ -150,8 +150,8 @@ async fn registry(source: Arc<Source>) -> SocketAddr {
 async fn real_engine_pulls_with_the_credentials_that_are_given_with_the_pull() {
     let source = Arc::new(Source::new());
     let address = registry(Arc::clone(&source)).await;
-    let socket = Path::new("/var/run/docker.sock");
-    let runtime = DockerRuntime::new(socket, "longshore-engine-test").with_images(Held {
+    let socket = socket();
+    let runtime = DockerRuntime::new(&socket, "longshore-engine-test").with_images(Held {
         source: Arc::clone(&source) as Arc<dyn ImageSource>,
         port: None,
         fault: None,
@@ -181,7 +181,7 @@ async fn real_engine_pulls_with_the_credentials_that_are_given_with_the_pull() {
     *source.login.lock().unwrap() = None;
     let refused = runtime.pull(&image).await.unwrap_err();
     assert!(refused.detail.contains("wants credentials"), "{refused:?}");
-    let docker = Docker::connect_with_unix("/var/run/docker.sock", 20, API_DEFAULT_VERSION);
+    let docker = Docker::connect_with_unix(&socket.to_string_lossy(), 20, API_DEFAULT_VERSION);
     let docker = docker.unwrap();
     let none = None::<RemoveImageOptions>;
     docker.remove_image(&name, none, None).await.unwrap();

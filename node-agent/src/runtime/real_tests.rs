@@ -108,8 +108,10 @@ async fn real_engine_gives_files_before_the_start_and_keeps_them_over_a_restart(
     rig.fill_and_start().await;
     let all = format!("{SECRETS} /etc/app/app.conf");
     assert_eq!(rig.says(&all).await, "hunter2ta = 1\n");
-    let listed = rig.says("ls -ln /run/secrets/db_password").await;
-    assert!(listed.starts_with("-r-------- 1 1000 1000 7 "), "{listed}");
+    let owned = rig
+        .says("stat -c '%a %u %g %s' /run/secrets/db_password")
+        .await;
+    assert_eq!(owned, "400 1000 1000 7\n");
     rig.runtime.stop(&rig.id, Some(0)).await.unwrap();
     rig.runtime.start(&rig.id).await.unwrap();
     assert_eq!(rig.says(&all).await, "hunter2ta = 1\n");
