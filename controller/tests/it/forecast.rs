@@ -145,6 +145,12 @@ async fn a_plan_says_where_replicas_would_go_and_what_an_exchange_takes() {
         assert_eq!((web.replaced, web.exchange_unplaced), (2, true), "{plan:?}");
         assert!(web.waits.join(";").contains("cordoned"), "{plan:?}");
     }
+
+    // What still runs of before a rollout that stands still is not replaced by the way back.
+    applied(&lab, next).await;
+    let plan = planned(&lab, shop()).await;
+    let (change, web) = of(&plan, "web");
+    assert_eq!((change.action.as_str(), web.replaced), ("change", 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -16,8 +16,7 @@ use crate::cluster::{Cluster, View};
 /// Names shown that replicas do not know.
 const NAMES_SHOWN: usize = 8;
 
-/// What is allowed but will wait, and what an exchange of replicas costs, unless that `stands_still`
-/// before it begins.
+/// What is allowed but will wait, and what an exchange of replicas costs, unless none comes of it.
 pub(super) fn warnings(
     cluster: &Cluster,
     name: &AppName,
@@ -47,8 +46,10 @@ pub(super) fn warnings(
         let old = before.and_then(|app| app.services.get(service));
         if old.is_some_and(|old| old.container != spec.container) {
             let key = ServiceKey::new(name.clone(), service.clone());
-            let gap = gap(&view, &desired, &key, spec).filter(|_| !stands_still(service));
-            let gap = gap.or_else(|| order(spec));
+            let gap = gap(&view, &desired, &key, spec);
+            let gap = gap
+                .or_else(|| order(spec))
+                .filter(|_| !stands_still(service));
             lines.extend(gap.map(|gap| format!("{service}: {gap}")));
         }
     }

@@ -191,7 +191,12 @@ fn one(
     let wanted = entry.target;
     let is_new_template = before.is_some_and(|before| before.container != spec.container);
     let replaced = match is_new_template {
-        true => there.min(wanted),
+        true => {
+            // Some may run it already: those of before a rollout that did not come to its end.
+            let to = spec.container.template_id();
+            let others = stays(now.plan, key).filter(|replica| replica.template != to);
+            count(others.count()).min(wanted)
+        }
         false => 0,
     };
     let (order, at_once) = exchange(spec, entry, replaced);
@@ -270,10 +275,10 @@ fn most(resources: &Resources) -> (u64, u64) {
 }
 
 impl Forecast {
-    /// Does no replica stop, for want of a place for the one that would follow?
+    /// Does no replica stop? None is to be replaced, or there is no place for the one that would follow.
     pub(super) fn stands_still(&self, service: &ServiceName) -> bool {
         let said = self.services.get(service);
-        said.is_some_and(|said| said.exchange_unplaced)
+        said.is_some_and(|said| said.exchange_unplaced || said.replaced == 0)
     }
 
     /// Of one service.

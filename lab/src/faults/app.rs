@@ -1,0 +1,110 @@
+//! The app of the cases: six replicas over three workers, the demo of `make bench-handover`.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::{Replica, ctl, ctl_json, ctl_ok, fault, hosts, replicas_of, until, wait_for_nodes};
+
+/// Its port at the edges.
+pub(super) const PORT: u16 = 8090;
+/// Port of HAProxy's statistics.
+pub(super) const STATS_PORT: u16 = 8404;
+/// Its replicas.
+pub(super) const REPLICAS: usize = 6;
+/// Its file.
+pub(super) const FILE: &str = "examples/bench/compose.yaml";
+/// The app, and its service.
+pub(super) const APP: &str = "bench";
+/// Longest wait for anything.
+pub(super) const LIMIT: Duration = Duration::from_secs(120);
+
+/// Runs it.
+pub(super) fn deploy() {
+    ctl(&["down", APP, "-y"]);
+    ctl_ok(&["up", "-f", FILE, "-d", "-y"]);
+    mend();
+}
+
+/// Ends it.
+pub(super) fn down() {
+    ctl_ok(&["down", APP, "-y"]);
+}
+
+/// Brings hosts, programs and the app back to what every case begins with.
+pub(super) fn mend() {
+    for host in hosts() {
+        // Harmless for a host that runs.
+        fault(&["start", &host]);
+    }
+    wait_for_nodes();
+    until("the controller has watched long enough", LIMIT, || {
+        let status = ctl_json(&["status"]);
+        match status["observing_until"].is_null() {
+            true => Ok(()),
+            false => Err(status),
+        }
+    });
+    ctl_ok(&["scale", &format!("{APP}={REPLICAS}"), "queue=1", "-d", "-y"]);
+    full(REPLICAS, |_| true);
+}
+
+/// Its replicas.
+pub(super) fn all() -> Vec<Replica> {
+    replicas_of(APP)
+}
+
+/// Those that take traffic.
+pub(super) fn serving() -> Vec<Replica> {
+    let serves = |r: &Replica| r.state == "healthy" && r.traffic == "serve";
+    all().into_iter().filter(serves).collect()
+}
+
+/// Waits until exactly `count` exist, all serve, and all are as they should be.
+pub(super) fn full(count: usize, good: impl Fn(&Replica) -> bool) {
+    until(&format!("{count} replicas serve"), LIMIT, || {
+        let (all, serving) = (all(), serving());
+        let is_full = serving.len() == count && all.len() == count;
+        match is_full && all.iter().all(&good) {
+            true => Ok(()),
+            false => Err(all),
+        }
+    });
+}
+
+/// Waits until `count` serve that are as they should be, whatever else there is.
+pub(super) fn serve(count: usize, good: impl Fn(&Replica) -> bool) {
+    until(&format!("{count} replicas serve"), LIMIT, || {
+        let serving = serving();
+        match serving.iter().filter(|r| good(r)).count() >= count {
+            true => Ok(()),
+            false => Err(serving),
+        }
+    });
+}
+
+/// Waits until the node is no longer called ready, or is again.
+pub(super) fn node_is(node: &str, ready: bool) {
+    let what = if ready { "ready" } else { "not ready" };
+    until(&format!("{node} is {what}"), LIMIT, || {
+        let said = ctl(&["node", "ls", "-o", "json"]);
+        let nodes: Value = serde_json::from_str(&said.stdout).unwrap_or(Value::Null);
+        let list = nodes.as_array().cloned().unwrap_or_default();
+        let found = list.iter().find(|n| n["name"] == node);
+        match found.is_some_and(|n| (n["state"] == "ready") == ready) {
+            true => Ok(()),
+            false => Err(said),
+        }
+    });
+}
+
+/// Waits until the controller answers.
+pub(super) fn controller_answers() {
+    until("the controller answers", LIMIT, || {
+        let said = ctl(&["ls"]);
+        match said.code {
+            Some(0) => Ok(()),
+            _ => Err(said),
+        }
+    });
+}

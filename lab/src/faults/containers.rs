@@ -1,0 +1,111 @@
+//! The ledger of containers: none ends or starts anew but for a reason that the controller has
+//! written down, none is left over, none is there twice.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::app;
+use crate::{Replica, ctl_ok, on, until, workers};
+
+/// What may happen to containers in a case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Allowed {
+    /// Nothing.
+    Nothing,
+    /// Those of hosts that lost their power may end.
+    Hosts,
+    /// They are replaced: the controller's events say of each that ended what became of it.
+    Replaced,
+}
+
+/// A container that runs.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Running {
+    /// Its host.
+    pub(super) host: String,
+    /// As the engine says it.
+    pub(super) started: String,
+}
+
+/// Those of the app that ran before a case.
+#[derive(Debug)]
+pub(super) struct Containers {
+    running: BTreeMap<String, Running>,
+    replicas: Vec<Replica>,
+}
+
+impl Containers {
+    /// As it is now.
+    pub(super) fn look() -> Self {
+        Self {
+            running: running(),
+            replicas: app::all(),
+        }
+    }
+
+    /// What is wrong by now; `touched` are hosts that lost their power.
+    pub(super) fn compare(&self, allowed: &Allowed, touched: &[String]) -> Vec<String> {
+        // What has left is removed from its host a moment later.
+        let (now, _) = until("the hosts run what is listed", app::LIMIT, || {
+            let (now, listed) = (running(), listed(&app::all()));
+            let found: BTreeSet<String> = now.keys().cloned().collect();
+            match found == listed {
+                true => Ok(now),
+                false => Err((now, listed)),
+            }
+        });
+        let changed = self.running.iter().filter(|(id, before)| {
+            now.get(*id).map(|now| &now.started) != Some(&before.started)
+        });
+        let allowed_to = |host: &String| match allowed {
+            Allowed::Nothing => false,
+            Allowed::Hosts => touched.contains(host),
+            Allowed::Replaced => true,
+        };
+        let mut complaints = Vec::new();
+        for (id, before) in changed {
+            let replica = self.replicas.iter().find(|r| r.container == *id);
+            let name = replica.map_or("a container of nobody", |r| &r.name);
+            let host = &before.host;
+            if !allowed_to(&before.host) {
+                complaints.push(format!("{name} on {host} ended or began anew"));
+            } else if *allowed == Allowed::Replaced && !replica.is_some_and(is_explained) {
+                complaints.push(format!("{name} on {host} ended, and no event says why"));
+            }
+        }
+        complaints
+    }
+}
+
+/// Does an event say that the replica is gone?
+fn is_explained(replica: &Replica) -> bool {
+    let events = ctl_ok(&["events", "--about", app::APP, "-o", "jsonl"]);
+    let of_it = format!("\"replica\":\"{}\"", replica.id);
+    let mut lines = events.lines();
+    lines.any(|line| line.contains(&of_it) && line.contains("\"type\":\"gone\""))
+}
+
+fn listed(replicas: &[Replica]) -> BTreeSet<String> {
+    replicas.iter().map(|r| r.container.clone()).collect()
+}
+
+/// The app's containers that run, over all workers.
+fn running() -> BTreeMap<String, Running> {
+    let script = format!(
+        "docker ps -q --no-trunc --filter label=longshore.app={0} --filter label=longshore.service={0} \
+         | xargs -r docker inspect -f '{{{{.Id}}}} {{{{.State.StartedAt}}}}'",
+        app::APP
+    );
+    let mut all = BTreeMap::new();
+    for host in workers() {
+        let said = on(&host, &["sh", "-c", &script]);
+        all.extend(said.lines().filter_map(|line| {
+            let (id, started) = line.split_once(' ')?;
+            let running = Running {
+                host: host.clone(),
+                started: started.to_owned(),
+            };
+            Some((id.to_owned(), running))
+        }));
+    }
+    all
+}
