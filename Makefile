@@ -22,7 +22,7 @@ NEXTEST := $(shell cargo nextest --version >/dev/null 2>&1 && echo yes)
 export PROPTEST_RNG_SEED ?= 1
 
 # Settings of the lab; the Vagrantfile says what each one means.
-export CYCLES KILLS GATE PEERS MIB BIN
+export CYCLES KILLS GATE PEERS MIB BIN CASES ROUNDS
 export NODES EDGES LAB_NET LAB_CPUS LAB_MEMORY LAB_BOX LAB_DRIVER LAB_PROVIDER KEEP
 
 .PHONY: help
@@ -110,6 +110,10 @@ edge-tests: ## The driver's tests against another HAProxy (HAPROXY=/path/haproxy
 	@SUITE=$(SUITE) lab/edge-tests.sh $(HAPROXY)
 
 comma := ,
+
+.PHONY: faults
+faults: ## Hosts, links and programs of the lab fail under load, four ledgers, a line per case (CASES=5,8 ROUNDS=3)
+	@lab/faults.sh
 
 .PHONY: bench-edge
 bench-edge: ## What servers cost that come and go, a line per case, beside a reload (SERVERS=1000,10000 MAXCONN=64)

@@ -8,27 +8,9 @@ set -euo pipefail
 cd "$LAB_ROOT"
 load_settings
 
-BENCH_IMAGE=longshore/bench:1
 TARGET=${CARGO_TARGET_DIR:-target}
-TRIPLE=$(rustc -vV | sed -n 's/^host: //p')
-
-# Static, so that it runs in an empty image whatever this machine's C library is.
-build_app() {
-  local context=$LAB_STATE/bench-image
-  RUSTFLAGS='-C target-feature=+crt-static' \
-    cargo build -q --release --target "$TRIPLE" -p longshore-lab --bin bench-app
-  mkdir -p "$context"
-  cp image/bench/Dockerfile "$TARGET/$TRIPLE/release/bench-app" "$context/"
-  docker build -q -t "$BENCH_IMAGE" "$context" >/dev/null
-  grep -qxF "$BENCH_IMAGE" "$LAB_STATE/images" 2>/dev/null || echo "$BENCH_IMAGE" >>"$LAB_STATE/images"
-}
-
-load_app() {
-  local host=$1 id
-  id=$(docker image inspect -f '{{.Id}}' "$BENCH_IMAGE")
-  [ "$(on "$host" docker image inspect -f '{{.Id}}' "$BENCH_IMAGE" 2>/dev/null)" = "$id" ] ||
-    docker save "$BENCH_IMAGE" | on "$host" docker load -q >/dev/null
-}
+# shellcheck source=lab/bench-image.sh
+. lab/bench-image.sh
 
 # The gate off: a controller with a seeded mistake, which stops replicas before they have drained.
 # No other build has it, and the edge gets its own controller back whatever happens.
@@ -58,8 +40,7 @@ controller_as_it_was() {
 main() {
   all_running || die "the lab is not up: make lab"
   step "programs of the bench" cargo build -q --release -p longshore-lab --bin bench-handover --bin lab-load
-  step "image $BENCH_IMAGE" build_app
-  step "image on the workers" eval 'workers | each load_app'
+  bench_image
   if [ "${GATE:-on}" = off ]; then
     [ "$LAB_PROVIDER" = docker ] || die "GATE=off needs the docker provider"
     trap controller_as_it_was EXIT

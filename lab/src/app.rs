@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::{ctl, ctl_json, ctl_ok, fault, script, until};
+use crate::{ctl, ctl_json, ctl_ok, fault, hosts, on, until};
 
 /// A replica as `controllerctl ps` shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,7 +101,7 @@ pub fn wait_for(count: usize) -> Duration {
 
 /// Waits until every host of the lab is a node that is ready.
 pub fn wait_for_nodes() {
-    let hosts = script("lab/hosts.sh", &[]).stdout.lines().count();
+    let hosts = hosts().len();
     until("every node is ready", Duration::from_secs(60), || {
         let said = ctl(&["node", "ls", "-o", "json"]);
         let nodes: Value = serde_json::from_str(&said.stdout).unwrap_or(Value::Null);
@@ -111,12 +111,26 @@ pub fn wait_for_nodes() {
     });
 }
 
+/// Lets a worker that was removed join again, as on its first day, and waits for all nodes.
+///
+/// # Panics
+/// If it does not.
+pub fn join_again(worker: &str) {
+    let asked = [
+        "token", "create", "--role", "worker", "--name", worker, "--ttl", "10m",
+    ];
+    let token = ctl_json(&asked);
+    let token = token["token"].as_str().expect("a token");
+    let join = "echo \"$1\" | /vagrant/lab/join.sh";
+    on(worker, &["sh", "-c", join, "sh", token]);
+    wait_for_nodes();
+}
+
 /// Brings the lab back to what `make lab` leaves: every program up, the app with two replicas.
 pub fn restore() {
-    let hosts = script("lab/hosts.sh", &[]).stdout;
-    for host in hosts.lines().filter_map(|line| line.split(' ').next()) {
+    for host in hosts() {
         // Harmless for a host that runs.
-        fault(&["start", host]);
+        fault(&["start", &host]);
     }
     wait_for_nodes();
     ctl_ok(&["up", "-f", "examples/hello/compose.yaml", "-y"]);

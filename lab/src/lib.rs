@@ -6,11 +6,13 @@
 
 mod app;
 pub mod bench_app;
+pub mod faults;
 pub mod handover;
 mod http;
 pub mod kind;
 mod load;
 pub mod readme;
+mod small_store;
 mod stranger;
 pub mod swarm;
 pub mod traffic;
@@ -22,11 +24,12 @@ use std::process::{Command, Output};
 use serde_json::Value;
 
 pub use app::{
-    Replica, replicas, replicas_of, restore, scale, scale_and_wait, serving, wait_for,
+    Replica, join_again, replicas, replicas_of, restore, scale, scale_and_wait, serving, wait_for,
     wait_for_nodes,
 };
 pub use http::{Answer, get, get_with};
 pub use load::{Load, LoadReport};
+pub use small_store::SmallStore;
 pub use stranger::Stranger;
 pub use wait::until;
 
@@ -56,6 +59,25 @@ pub fn edges() -> Vec<(&'static str, String)> {
         edges.push(("edge2", format!("{}.8", net())));
     }
     edges
+}
+
+/// Names of all hosts.
+#[must_use]
+pub fn hosts() -> Vec<String> {
+    hosts_with("")
+}
+
+/// Names of the workers.
+#[must_use]
+pub fn workers() -> Vec<String> {
+    hosts_with(" worker ")
+}
+
+fn hosts_with(word: &str) -> Vec<String> {
+    let said = script("lab/hosts.sh", &[]).stdout;
+    let lines = said.lines().filter(|line| line.contains(word));
+    let names = lines.filter_map(|line| line.split(' ').next());
+    names.map(str::to_owned).collect()
 }
 
 /// Are there two edges, with a virtual address between them?

@@ -5,8 +5,8 @@ use std::io::Write;
 use std::time::Duration;
 
 use longshore_lab::{
-    Stranger, ctl, ctl_json, ctl_ok, edge, on, replicas, restore, scale, scale_and_wait, serving,
-    try_on, until, wait_for,
+    SmallStore, Stranger, ctl, ctl_json, ctl_ok, edge, replicas, restore, scale, scale_and_wait,
+    serving, try_on, until, wait_for,
 };
 
 /// A Compose file that lives as long as the value.
@@ -234,28 +234,16 @@ fn ports_that_strangers_hold_are_named_and_gone_around() {
     restore();
 }
 
-/// Where the lab's controller keeps its store.
-const STORE: &str = "/var/lib/longshore/controller";
-
 #[test]
 fn a_full_disk_under_the_store_refuses_the_change_and_loses_nothing() {
     restore();
-    // The same store on a file system so small that it can be filled.
-    let small = format!(
-        "sv -w 15 down controller && cp -a {STORE} {STORE}.kept && mount -t tmpfs -o size=24m,mode=700 none {STORE} \
-         && chown longshore:longshore {STORE} && cp -a {STORE}.kept/. {STORE}/ && sv -w 15 up controller"
-    );
-    on("edge", &["sh", "-c", &small]);
-    let back = Restored;
+    let store = SmallStore::mount();
     answers();
     // The agents come back one by one.
     wait_for(2);
     let wanted = || ctl_json(&["ls"])[0]["wanted"].clone();
     let before = wanted();
-    try_on(
-        "edge",
-        &["sh", "-c", &format!("cat /dev/zero > {STORE}/ballast")],
-    );
+    store.fill();
     let said = ctl(&["scale", "hello=4", "--hold", "10m", "-d", "-y"]);
     assert_ne!(said.code, Some(0), "a change was taken without room for it");
     assert!(said.stderr.contains("disk full"), "{said:?}");
@@ -263,11 +251,11 @@ fn a_full_disk_under_the_store_refuses_the_change_and_loses_nothing() {
     let status = ctl_ok(&["status"]);
     assert!(status.contains("disk full"), "{status}");
     assert_eq!(serving().len(), 2);
-    on("edge", &["rm", &format!("{STORE}/ballast")]);
+    store.free();
     scale_and_wait(4);
     let status = ctl_ok(&["status"]);
     assert!(!status.contains("disk full"), "{status}");
-    drop(back);
+    drop(store);
     restore();
 }
 
@@ -281,17 +269,4 @@ fn answers() {
             said => Err(said),
         },
     );
-}
-
-/// Puts the store back on its own disk, with what the small one has now, also after a panic.
-struct Restored;
-
-impl Drop for Restored {
-    fn drop(&mut self) {
-        let script = format!(
-            "sv -w 15 down controller; rm -f {STORE}/ballast; mkdir {STORE}.now && cp -a {STORE}/. {STORE}.now/; \
-             umount {STORE} && cp -a {STORE}.now/. {STORE}/ && rm -rf {STORE}.now {STORE}.kept; sv -w 15 up controller"
-        );
-        try_on("edge", &["sh", "-c", &script]);
-    }
 }

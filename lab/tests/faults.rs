@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use longshore_lab::{
-    Load, Replica, ctl, ctl_json, ctl_ok, fault, get, on, replicas, restore, scale_and_wait,
-    serving, until, wait_for, wait_for_nodes,
+    Load, Replica, ctl, ctl_json, ctl_ok, fault, get, join_again, on, replicas, restore,
+    scale_and_wait, serving, until, wait_for, wait_for_nodes,
 };
 
 fn containers(replicas: &[Replica]) -> BTreeSet<String> {
@@ -164,14 +164,7 @@ fn a_node_that_is_removed_and_joins_again_and_again_stops_nobody() {
     // Twice is not once: the second revoked certificate stopped every other worker's agent once.
     for _ in 0..3 {
         ctl_ok(&["node", "rm", "worker3", "--force", "-y"]);
-        let asked = [
-            "token", "create", "--role", "worker", "--name", "worker3", "--ttl", "10m",
-        ];
-        let token = ctl_json(&asked);
-        let token = token["token"].as_str().expect("a token");
-        let join = "echo \"$1\" | /vagrant/lab/join.sh";
-        on("worker3", &["sh", "-c", join, "sh", token]);
-        wait_for_nodes();
+        join_again("worker3");
     }
     scale_and_wait(6);
     let nodes: BTreeSet<_> = serving().into_iter().map(|replica| replica.node).collect();

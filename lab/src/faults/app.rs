@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::{Replica, ctl, ctl_json, ctl_ok, fault, hosts, replicas_of, until, wait_for_nodes};
+use crate::{
+    Replica, ctl, ctl_json, ctl_ok, edges, fault, get_with, hosts, replicas_of, until,
+    wait_for_nodes,
+};
 
 /// Its port at the edges.
 pub(super) const PORT: u16 = 8090;
@@ -14,8 +17,10 @@ pub(super) const STATS_PORT: u16 = 8404;
 pub(super) const REPLICAS: usize = 6;
 /// Its file.
 pub(super) const FILE: &str = "examples/bench/compose.yaml";
-/// The app, and its service.
+/// The app.
 pub(super) const APP: &str = "bench";
+/// Its service.
+pub(super) const SERVICE: &str = "bench/bench";
 /// Longest wait for anything.
 pub(super) const LIMIT: Duration = Duration::from_secs(120);
 
@@ -24,6 +29,23 @@ pub(super) fn deploy() {
     ctl(&["down", APP, "-y"]);
     ctl_ok(&["up", "-f", FILE, "-d", "-y"]);
     mend();
+    // Edges open new ports with a reload, a moment after replicas are to serve there.
+    for (name, host) in edges() {
+        answers(name, &host);
+    }
+}
+
+/// Waits until the app answers at an edge.
+pub(super) fn answers(name: &str, host: &str) {
+    let address = format!("{host}:{PORT}");
+    until(
+        &format!("the app answers at {name}"),
+        LIMIT,
+        || match get_with(&address, "/healthz", LIMIT) {
+            Ok(answer) if answer.status == 200 => Ok(()),
+            other => Err(other),
+        },
+    );
 }
 
 /// Ends it.
@@ -51,7 +73,7 @@ pub(super) fn mend() {
 
 /// Its replicas.
 pub(super) fn all() -> Vec<Replica> {
-    replicas_of(APP)
+    replicas_of(SERVICE)
 }
 
 /// Those that take traffic.

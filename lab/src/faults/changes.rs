@@ -7,8 +7,6 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use serde_json::Value;
-
 use crate::{ctl, ctl_json, until};
 
 /// Between two changes.
@@ -93,10 +91,10 @@ fn made() -> BTreeMap<String, usize> {
     let mut made = BTreeMap::new();
     for event in events.as_array().cloned().unwrap_or_default() {
         let detail = &event["detail"];
-        let Some(name) = detail["secret"].as_str().or(detail["name"].as_str()) else {
+        let Some(name) = detail["name"].as_str() else {
             continue;
         };
-        match detail["action"].as_str() {
+        match detail["act"].as_str() {
             Some("created") => *made.entry(name.to_owned()).or_default() += 1,
             Some("removed") => {
                 made.remove(name);

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::app;
-use crate::{Replica, ctl_ok, on, until, workers};
+use crate::{Replica, ctl_ok, try_on, until, workers};
 
 /// What may happen to containers in a case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +43,7 @@ impl Containers {
     }
 
     /// What is wrong by now; `touched` are hosts that lost their power.
-    pub(super) fn compare(&self, allowed: &Allowed, touched: &[String]) -> Vec<String> {
+    pub(super) fn compare(&self, allowed: Allowed, touched: &[String]) -> Vec<String> {
         // What has left is removed from its host a moment later.
         let (now, _) = until("the hosts run what is listed", app::LIMIT, || {
             let (now, listed) = (running(), listed(&app::all()));
@@ -53,9 +53,10 @@ impl Containers {
                 false => Err((now, listed)),
             }
         });
-        let changed = self.running.iter().filter(|(id, before)| {
-            now.get(*id).map(|now| &now.started) != Some(&before.started)
-        });
+        let changed = self
+            .running
+            .iter()
+            .filter(|(id, before)| now.get(*id).map(|now| &now.started) != Some(&before.started));
         let allowed_to = |host: &String| match allowed {
             Allowed::Nothing => false,
             Allowed::Hosts => touched.contains(host),
@@ -68,7 +69,7 @@ impl Containers {
             let host = &before.host;
             if !allowed_to(&before.host) {
                 complaints.push(format!("{name} on {host} ended or began anew"));
-            } else if *allowed == Allowed::Replaced && !replica.is_some_and(is_explained) {
+            } else if allowed == Allowed::Replaced && !replica.is_some_and(is_explained) {
                 complaints.push(format!("{name} on {host} ended, and no event says why"));
             }
         }
@@ -88,17 +89,18 @@ fn listed(replicas: &[Replica]) -> BTreeSet<String> {
     replicas.iter().map(|r| r.container.clone()).collect()
 }
 
-/// The app's containers that run, over all workers.
+/// The app's containers that run, over all workers. One may end between the two commands; on a host
+/// without power none runs.
 fn running() -> BTreeMap<String, Running> {
     let script = format!(
         "docker ps -q --no-trunc --filter label=longshore.app={0} --filter label=longshore.service={0} \
-         | xargs -r docker inspect -f '{{{{.Id}}}} {{{{.State.StartedAt}}}}'",
+         | xargs -r docker inspect -f '{{{{.Id}}}} {{{{.State.StartedAt}}}}' || true",
         app::APP
     );
     let mut all = BTreeMap::new();
     for host in workers() {
-        let said = on(&host, &["sh", "-c", &script]);
-        all.extend(said.lines().filter_map(|line| {
+        let said = try_on(&host, &["sh", "-c", &script]);
+        all.extend(said.stdout.lines().filter_map(|line| {
             let (id, started) = line.split_once(' ')?;
             let running = Running {
                 host: host.clone(),

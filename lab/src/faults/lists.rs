@@ -30,11 +30,9 @@ pub(super) fn agree() {
 
 /// Addresses of the replicas that serve.
 fn serving() -> BTreeSet<String> {
-    let list = ctl_json(&["ps", app::APP]);
+    let list = ctl_json(&["ps", app::SERVICE]);
     let all = list.as_array().cloned().unwrap_or_default();
-    let serves = all
-        .iter()
-        .filter(|r| r["service"] == "bench/bench" && r["traffic"] == "serve");
+    let serves = all.iter().filter(|r| r["traffic"] == "serve");
     let addresses = serves.filter_map(|r| r["address"].as_str());
     addresses.map(str::to_owned).collect()
 }

@@ -16,7 +16,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use crate::handover::{Counters, Running};
+use crate::handover::{self, Counters, Running};
 use crate::traffic::{Plan, Target};
 use crate::{ctl, edges, restore};
 use cases::Case;
@@ -58,13 +58,18 @@ pub fn run(settings: &Settings) -> ExitCode {
 /// One case under load, and its ledgers.
 fn one(case: &Case) -> Outcome {
     let mut outcome = Outcome::default();
-    if let Err(why) = quietly(|| (case.before)()) {
-        outcome.complaints.push(format!("before it: {why}"));
-        mend();
-        return outcome;
-    }
-    let before = Containers::look();
-    let counters = edge_counters();
+    let prepared = quietly(|| {
+        (case.before)();
+        (Containers::look(), edge_counters())
+    });
+    let (before, counters) = match prepared {
+        Ok(prepared) => prepared,
+        Err(why) => {
+            outcome.complaints.push(format!("before it: {why}"));
+            outcome.complaints.extend(quietly(app::mend).err());
+            return outcome;
+        }
+    };
     let changes = Changes::start();
     let load = Running::start(plans());
     std::thread::sleep(CALM);
@@ -73,27 +78,22 @@ fn one(case: &Case) -> Outcome {
     outcome.complaints.extend(ran.err());
     // What the case left undone, if it broke off.
     strike.undo();
-    outcome.complaints.extend(quietly(mend).err());
+    outcome.complaints.extend(quietly(app::mend).err());
     // Nothing more is to change from here on.
     outcome.complaints.extend(quietly(lists::agree).err());
     std::thread::sleep(CALM);
     let tally = load.finish();
-    outcome.requests = Requests::of(&tally, strike.began());
+    outcome.requests = Requests::of(&tally, strike.struck());
     outcome.recovered = strike.recovered();
     outcome.notes = strike.take_notes();
-    outcome.judge(case, counters.as_ref(), &edge_counters(), &tally);
+    let after = edge_counters();
+    outcome.judge(case, counters.as_ref(), after.as_ref(), &tally);
     outcome.complaints.extend(changes.finish());
-    let looked = quietly(|| before.compare(&case.allowed, &strike.touched()));
-    match looked {
+    match quietly(|| before.compare(case.allowed, strike.touched())) {
         Ok(complaints) => outcome.complaints.extend(complaints),
         Err(why) => outcome.complaints.push(why),
     }
     outcome
-}
-
-/// Brings every host and program back, and waits until all is as before a case.
-fn mend() {
-    app::mend();
 }
 
 /// What panicked, in words.
@@ -127,7 +127,9 @@ fn plans() -> Vec<Plan> {
 fn edge_counters() -> Option<Counters> {
     let edges = edges().into_iter();
     edges
-        .map(|(_, host)| quietly(|| Counters::read(&host, app::STATS_PORT, app::PORT)).ok())
+        .map(|(_, host)| {
+            quietly(|| handover::edge_counters(&host, app::STATS_PORT, app::PORT)).ok()
+        })
         .reduce(|all, one| Some(all? + one?))
         .flatten()
 }

@@ -21,7 +21,7 @@ pub(super) struct Requests {
 }
 
 impl Requests {
-    pub(super) fn of(tally: &Tally, began: Option<Instant>) -> Self {
+    pub(super) fn of(tally: &Tally, struck: Option<Instant>) -> Self {
         let counts = Kind::ALL.map(|kind| tally.counts(kind, false));
         let failures = tally.failures();
         let last = failures.iter().map(|failed| failed.began).max();
@@ -35,8 +35,12 @@ impl Requests {
         Self {
             sent: counts.iter().map(|counts| counts.sent).sum(),
             failed: counts.iter().map(|counts| counts.failed).sum(),
-            last_failed: last.zip(began).map(|(last, b)| last.saturating_duration_since(b)),
-            classes: classes.map(|(count, what)| format!("{count} {what}")).collect(),
+            last_failed: last
+                .zip(struck)
+                .map(|(last, from)| last.saturating_duration_since(from)),
+            classes: classes
+                .map(|(count, what)| format!("{count} {what}"))
+                .collect(),
         }
     }
 }
@@ -60,7 +64,7 @@ impl Outcome {
         &mut self,
         case: &Case,
         before: Option<&Counters>,
-        after: &Option<Counters>,
+        after: Option<&Counters>,
         tally: &Tally,
     ) {
         let Requests {
@@ -76,7 +80,8 @@ impl Outcome {
             Bound::None if *failed > 0 => self.complaints.push(format!("{failed} failed")),
             Bound::Within(most) if last_failed.is_some_and(|last| last > most) => {
                 let most = most.as_secs_f64();
-                self.complaints.push(format!("failed later than {most:.1} s"));
+                self.complaints
+                    .push(format!("failed later than {most:.1} s"));
             }
             _ => {}
         }
@@ -84,9 +89,10 @@ impl Outcome {
             && took > most
         {
             let most = most.as_secs_f64();
-            self.complaints.push(format!("took longer than {most:.0} s"));
+            self.complaints
+                .push(format!("took longer than {most:.0} s"));
         }
-        let counted = before.zip(after.as_ref()).and_then(|(b, a)| a.since(b));
+        let counted = before.zip(after).and_then(|(b, a)| a.since(b));
         let written: u64 = Kind::ALL.map(|kind| tally.http(kind).0).iter().sum();
         match counted {
             Some(counted) if *failed == 0 && counted.requests != written => {
@@ -100,16 +106,31 @@ impl Outcome {
     /// One line.
     pub(super) fn line(&self, case: &Case) -> String {
         let seconds = |time: Duration| format!("{:.1} s", time.as_secs_f64());
-        let verdict = if self.complaints.is_empty() { "ok" } else { "FAILED" };
+        let verdict = if self.complaints.is_empty() {
+            "ok"
+        } else {
+            "FAILED"
+        };
         let Requests { sent, failed, .. } = self.requests;
         let mut parts = vec![format!("{failed} of {sent} requests failed")];
         if let Some(last) = self.requests.last_failed {
             let classes = self.requests.classes.join(", ");
-            parts.push(format!("the last began {} after ({classes})", seconds(last)));
+            parts.push(format!(
+                "the last began {} after ({classes})",
+                seconds(last)
+            ));
         }
-        parts.extend(self.recovered.map(|took| format!("{} {}", case.well, seconds(took))));
+        parts.extend(
+            self.recovered
+                .map(|took| format!("{} {}", case.well, seconds(took))),
+        );
         parts.extend(self.notes.iter().cloned());
         parts.extend(self.complaints.iter().map(|text| format!("WRONG: {text}")));
-        format!("{:>2} {:<34} {verdict:<6} {}", case.number, case.name, parts.join("; "))
+        format!(
+            "{:>2} {:<34} {verdict:<6} {}",
+            case.number,
+            case.name,
+            parts.join("; ")
+        )
     }
 }

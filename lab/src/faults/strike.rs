@@ -7,7 +7,8 @@ use crate::fault;
 /// What a case does, and when.
 #[derive(Debug, Default)]
 pub(super) struct Strike {
-    began: Option<Instant>,
+    struck: Option<Instant>,
+    since: Option<Instant>,
     recovered: Option<Duration>,
     undo: Vec<Vec<String>>,
     notes: Vec<String>,
@@ -27,12 +28,13 @@ impl Strike {
 
     /// The clock starts, if it has not.
     pub(super) fn begin(&mut self) {
-        self.began.get_or_insert_with(Instant::now);
+        let struck = *self.struck.get_or_insert_with(Instant::now);
+        self.since.get_or_insert(struck);
     }
 
-    /// The clock starts anew: what matters comes now.
-    pub(super) fn begin_again(&mut self) {
-        self.began = Some(Instant::now());
+    /// The recovery counts from now: the fault is over.
+    pub(super) fn is_over(&mut self) {
+        self.since = Some(Instant::now());
     }
 
     /// Ends all faults that have not ended, the last first.
@@ -45,7 +47,7 @@ impl Strike {
 
     /// All is well again, as far as the case is concerned.
     pub(super) fn is_well(&mut self) {
-        self.recovered = self.began.map(|began| began.elapsed());
+        self.recovered = self.since.map(|since| since.elapsed());
     }
 
     /// Something worth a word in the case's line.
@@ -58,8 +60,9 @@ impl Strike {
         self.touched.push(host.to_owned());
     }
 
-    pub(super) fn began(&self) -> Option<Instant> {
-        self.began
+    /// When the first fault came.
+    pub(super) fn struck(&self) -> Option<Instant> {
+        self.struck
     }
 
     pub(super) fn recovered(&self) -> Option<Duration> {
@@ -70,7 +73,7 @@ impl Strike {
         std::mem::take(&mut self.notes)
     }
 
-    pub(super) fn touched(&self) -> Vec<String> {
-        self.touched.clone()
+    pub(super) fn touched(&self) -> &[String] {
+        &self.touched
     }
 }

@@ -9,9 +9,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// HAProxy's counters for the bench's frontend and its servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Counters {
+pub(crate) struct Counters {
     /// Requests that the frontend read (`req_tot`).
-    pub(super) requests: u64,
+    pub(crate) requests: u64,
     /// Connections to servers that were tried again (`wretr`).
     pub(super) retries: u64,
     /// Requests that went to another server instead (`wredis`).
@@ -47,7 +47,7 @@ impl Counters {
     /// What happened since `before`; none if HAProxy was reloaded meanwhile, since its counters
     /// began anew.
     #[must_use]
-    pub(super) fn since(&self, before: &Self) -> Option<Self> {
+    pub(crate) fn since(&self, before: &Self) -> Option<Self> {
         (self.started_s == before.started_s).then(|| Self {
             requests: self.requests - before.requests,
             retries: self.retries - before.retries,
@@ -66,13 +66,8 @@ impl Counters {
 /// # Panics
 /// If the page cannot be read.
 #[must_use]
-pub(super) fn counters(host: &str, stats_port: u16, port: u16) -> Counters {
-    let page = |path: &str| {
-        let address = format!("{host}:{stats_port}");
-        let answer = get_with(&address, path, PATIENCE);
-        answer.expect("HAProxy's statistics answer").body
-    };
-    let metrics = page("/metrics");
+pub(crate) fn counters(host: &str, stats_port: u16, port: u16) -> Counters {
+    let metrics = page(host, stats_port, "/metrics");
     let started_s = metrics
         .lines()
         .find_map(|line| line.strip_prefix("haproxy_process_start_time_seconds "))
@@ -80,8 +75,22 @@ pub(super) fn counters(host: &str, stats_port: u16, port: u16) -> Counters {
         .expect("HAProxy's start time");
     Counters {
         started_s,
-        ..read(&page("/stats;csv"), &port.to_string())
+        ..read(&statistics(host, stats_port), &port.to_string())
     }
+}
+
+/// HAProxy's statistics at `host`, a line for each frontend, server and backend.
+///
+/// # Panics
+/// If the page cannot be read.
+#[must_use]
+pub(crate) fn statistics(host: &str, stats_port: u16) -> String {
+    page(host, stats_port, "/stats;csv")
+}
+
+fn page(host: &str, stats_port: u16, path: &str) -> String {
+    let answer = get_with(&format!("{host}:{stats_port}"), path, PATIENCE);
+    answer.expect("HAProxy's statistics answer").body
 }
 
 /// Requests that wait for a seat at `host`, in the backends with `port` in their names; none: the

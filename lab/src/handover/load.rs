@@ -9,9 +9,9 @@ use tokio_util::sync::CancellationToken;
 use crate::traffic::{Plan, Tally, run};
 
 /// A running generator.
-pub(super) struct Running {
+pub(crate) struct Running {
     /// What it counts.
-    pub(super) tally: Arc<Tally>,
+    pub(crate) tally: Arc<Tally>,
     stop: CancellationToken,
     tasks: Vec<JoinHandle<()>>,
     runtime: Runtime,
@@ -23,7 +23,7 @@ impl Running {
     /// # Panics
     /// If they cannot be had.
     #[must_use]
-    pub(super) fn start(plans: Vec<Plan>) -> Self {
+    pub(crate) fn start(plans: Vec<Plan>) -> Self {
         let runtime = Runtime::new().expect("threads");
         let (tally, stop) = (Arc::new(Tally::default()), CancellationToken::new());
         let spawn = |plan| runtime.spawn(run(plan, Arc::clone(&tally), stop.clone()));
@@ -40,7 +40,7 @@ impl Running {
     /// # Panics
     /// If the generator panicked.
     #[must_use]
-    pub(super) fn finish(self) -> Arc<Tally> {
+    pub(crate) fn finish(self) -> Arc<Tally> {
         self.stop.cancel();
         for task in self.tasks {
             let ended = self.runtime.block_on(task);

@@ -20,13 +20,13 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use collector::{Collector, Ledgers, Served};
-use edge::Counters;
+pub(crate) use edge::{Counters, counters as edge_counters, statistics};
+pub(crate) use load::Running;
 pub use settings::{Peer, Settings};
 
 use crate::traffic::{Plan, Target};
 use crate::{ctl, get_with, restore, until};
 use classic::Classic;
-use load::Running;
 use machines::Lab;
 use ours::Longshore;
 use queue::{QueueReport, Watch};

@@ -8,6 +8,8 @@ use super::system::{Mends, PORT, QUEUE_PORT, QUEUE_REPLICAS, REPLICAS, STATS_POR
 use crate::{Replica, ctl, ctl_command, ctl_json, ctl_ok, fault, replicas_of, until};
 
 const APP: &str = "bench";
+/// Its service of the same name.
+const SERVICE: &str = "bench/bench";
 /// Its service whose requests always queue.
 const QUEUE: &str = "queue";
 /// Longest wait for a change: two batches that drain for 45 s each, on a busy machine.
@@ -27,7 +29,7 @@ impl Longshore {
     }
 
     fn await_count(&self, what: &str, count: usize, good: impl Fn(&[Replica]) -> bool) {
-        for (service, count) in [(APP, count), (QUEUE, queue_count(count))] {
+        for (service, count) in [(SERVICE, count), (QUEUE, queue_count(count))] {
             until(&format!("{service}: {what}"), LIMIT, || {
                 let all = replicas_of(service);
                 let serving = all
@@ -62,7 +64,7 @@ fn queue_count(count: usize) -> usize {
 }
 
 fn all_replicas() -> Vec<Replica> {
-    [APP, QUEUE].into_iter().flat_map(replicas_of).collect()
+    [SERVICE, QUEUE].into_iter().flat_map(replicas_of).collect()
 }
 
 impl Default for Longshore {
@@ -115,7 +117,7 @@ impl System for Longshore {
 
     fn update(&mut self) {
         let before: Vec<String> = all_replicas().into_iter().map(|r| r.id).collect();
-        for service in [APP, QUEUE] {
+        for service in [SERVICE, QUEUE] {
             ctl_ok(&["restart", service, "-d", "-y"]);
         }
         self.await_count("all replicas are new", REPLICAS, |all| {

@@ -2,18 +2,18 @@
 
 use std::collections::BTreeSet;
 
-use super::super::app::{self, APP, LIMIT, PORT, REPLICAS, STATS_PORT};
+use super::super::app::{self, APP, LIMIT, PORT, REPLICAS, SERVICE, STATS_PORT};
 use super::super::lists;
 use super::super::strike::Strike;
 use crate::handover::statistics;
-use crate::{SmallStore, ctl, ctl_ok, edge, edges, get_with, join_again, on, until};
+use crate::{SmallStore, ctl, ctl_ok, edge, edges, join_again, on, until};
 
 /// Replicas after a scale-out.
 const MORE: usize = 9;
 
 pub(super) fn killed_in_rollout(strike: &mut Strike) {
     let before: BTreeSet<String> = app::all().into_iter().map(|r| r.id).collect();
-    ctl_ok(&["restart", APP, "-d", "-y"]);
+    ctl_ok(&["restart", SERVICE, "-d", "-y"]);
     until("the first new replica is there", LIMIT, || {
         let all = app::all();
         match all.iter().any(|r| !before.contains(&r.id)) {
@@ -45,7 +45,7 @@ pub(super) fn full_disk(strike: &mut Strike) {
     );
     assert_eq!(app::serving().len(), REPLICAS);
     store.free();
-    strike.begin_again();
+    strike.is_over();
     until("a change is taken", LIMIT, || {
         let said = ctl(&["scale", &format!("{APP}={REPLICAS}"), "-d", "-y"]);
         match said.code {
@@ -63,13 +63,7 @@ pub(super) fn proxy_dies(strike: &mut Strike) {
     strike.begin();
     let kill = "kill -9 $(pgrep -P $(pgrep -o -x haproxy))";
     on("edge", &["sh", "-c", kill]);
-    let address = format!("{}:{PORT}", edge());
-    until("HAProxy answers", LIMIT, || {
-        match get_with(&address, "/healthz", LIMIT) {
-            Ok(answer) if answer.status == 200 => Ok(()),
-            other => Err(other),
-        }
-    });
+    app::answers("edge", &edge());
     strike.is_well();
 }
 
@@ -85,7 +79,7 @@ pub(super) fn edge_is_cut(strike: &mut Strike) {
         if healthy == MORE { Ok(()) } else { Err(all) }
     });
     strike.undo();
-    strike.begin_again();
+    strike.is_over();
     until("all nine are in its list", LIMIT, || {
         let lists = edges().into_iter().map(|(_, host)| {
             let csv = statistics(&host, STATS_PORT);

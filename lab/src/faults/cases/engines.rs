@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::super::app::{self, LIMIT, REPLICAS};
 use super::super::strike::Strike;
-use crate::{ctl_json, on, try_on, until};
+use crate::{on, try_on, until};
 
 /// How long it stands still.
 const STILL: Duration = Duration::from_secs(30);
@@ -21,17 +21,15 @@ pub(super) fn restarted(strike: &mut Strike) {
 }
 
 pub(super) fn frozen(strike: &mut Strike) {
-    strike.fault(&["halt", "worker2", "dockerd"], &["go", "worker2", "dockerd"]);
-    until("the node says that its engine is stuck", LIMIT, || {
-        let nodes = ctl_json(&["node", "ls", "worker2"]);
-        match nodes.to_string().contains("stuck") {
-            true => Ok(()),
-            false => Err(nodes),
-        }
-    });
+    strike.fault(
+        &["halt", "worker2", "dockerd"],
+        &["go", "worker2", "dockerd"],
+    );
+    // An engine that does not answer takes nothing new, and its node says so.
+    app::node_is("worker2", false);
     std::thread::sleep(STILL);
     strike.undo();
-    strike.begin_again();
+    strike.is_over();
     is_back(strike);
 }
 

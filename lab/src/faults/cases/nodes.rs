@@ -28,7 +28,7 @@ fn cut(strike: &mut Strike, how: &str, undo: &str) {
     app::node_is("worker2", false);
     std::thread::sleep(CUT);
     strike.undo();
-    strike.begin_again();
+    strike.is_over();
     app::node_is("worker2", true);
     app::full(REPLICAS, |_| true);
     strike.is_well();
@@ -85,7 +85,7 @@ pub(super) fn lose_two(strike: &mut Strike) {
     );
     strike.note(format!("{} served meanwhile", serving.len()));
     strike.undo();
-    strike.begin_again();
+    strike.is_over();
     wait_for_nodes();
     app::full(REPLICAS, |_| true);
     strike.is_well();

@@ -28,7 +28,7 @@ pub(super) fn crashes(strike: &mut Strike) {
     strike.begin();
     apply(CRASHES);
     until("the release is rolled back", LIMIT, || {
-        let rollout = ctl_json(&["rollout", "status", "bench/bench"]);
+        let rollout = ctl_json(&["rollout", "status", app::SERVICE]);
         match rollout.to_string().contains("rolled_back") {
             true => Ok(()),
             false => Err(rollout),
@@ -44,7 +44,7 @@ pub(super) fn no_registry(strike: &mut Strike) {
     strike.begin();
     apply(NO_REGISTRY);
     until("it is said why nothing comes of it", LIMIT, || {
-        let said = ctl_ok(&["why", "bench/bench"]);
+        let said = ctl_ok(&["why", app::SERVICE]);
         match said.contains("192.0.2.1:5000") && said.contains("pull") {
             true => Ok(()),
             false => Err(said),
