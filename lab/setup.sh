@@ -10,7 +10,7 @@ set -euo pipefail
 # command:package pairs; a command that is there already needs no package.
 LAB_NEEDS=(dockerd:docker.io debootstrap:debootstrap vagrant:vagrant rsync:rsync curl:curl jq:jq
   cc:build-essential iptables:iptables ip:iproute2 ab:apache2-utils wrk:wrk ssh:openssh-client)
-TEST_NEEDS=(haproxy:haproxy cc:build-essential)
+TEST_NEEDS=(haproxy:haproxy etcd:etcd-server cc:build-essential)
 
 # can_reach_engine: a Docker Engine answers already, whoever runs it.
 can_reach_engine() { command -v docker >/dev/null && docker version >/dev/null 2>&1; }

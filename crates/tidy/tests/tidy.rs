@@ -15,6 +15,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("crates/planner", &["longshore-model"]),
     ("crates/haproxy-driver", &["longshore-model"]),
     ("crates/identity", &["longshore-model"]),
+    ("crates/etcd", &[]),
     ("crates/wire", &["longshore-model", "longshore-proto"]),
     (
         "controller",

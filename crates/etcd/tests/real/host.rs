@@ -1,0 +1,223 @@
+//! Real etcd members as child processes on loopback, ended by their pids.
+// A test program is a crate of its own, so nothing of it is reachable from outside.
+#![allow(unreachable_pub)]
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::{Duration, Instant};
+
+use longshore_etcd::{Client, Settings};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+/// Longest wait for anything.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Looks again and again until `look` finds what it wants, and gives that; what it saw instead is
+/// what the test says when its patience ends.
+pub async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Result<T, String>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match look().await {
+            Ok(found) => return found,
+            Err(seen) => assert!(
+                Instant::now() < deadline,
+                "{what}: not within {PATIENCE:?}; {seen}"
+            ),
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// A port that was free a moment ago, below those that the system gives to clients, and by
+/// process, so that tests that run at the same time do not meet.
+pub fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = u16::try_from(std::process::id() % 200).unwrap() * 100;
+    for _ in 0..20_000 {
+        let offset = NEXT.fetch_add(1, Ordering::SeqCst);
+        let port = 12_000 + first.wrapping_add(offset) % 20_000;
+        if std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no free port");
+}
+
+/// One etcd process.
+pub struct Member {
+    process: Child,
+    pub url: String,
+}
+
+impl Member {
+    fn signal(&self, signal: Signal) {
+        let pid = Pid::from_child(&self.process);
+        kill_process(pid, signal).unwrap();
+    }
+
+    /// Holds it still: its connections stay open and say nothing.
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    pub fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    pub fn kill(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        // SIGKILL ends a frozen process as well.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// A cluster of members in a temporary directory.
+pub struct Cluster {
+    pub members: Vec<Member>,
+    _dir: tempfile::TempDir,
+}
+
+impl Cluster {
+    /// Starts `count` members and waits until each of them serves.
+    pub async fn start(count: usize) -> Self {
+        Self::with(count, &[]).await
+    }
+
+    pub async fn with(count: usize, options: &[&str]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let ports: Vec<(u16, u16)> = (0..count).map(|_| (free_port(), free_port())).collect();
+        let initial: Vec<String> = ports
+            .iter()
+            .enumerate()
+            .map(|(n, (_, peer))| format!("m{n}=http://127.0.0.1:{peer}"))
+            .collect();
+        let mut members = Vec::new();
+        for (n, (client, peer)) in ports.iter().enumerate() {
+            let url = format!("http://127.0.0.1:{client}");
+            let peer = format!("http://127.0.0.1:{peer}");
+            let log = std::fs::File::create(dir.path().join(format!("log{n}"))).unwrap();
+            let process = Command::new("etcd")
+                .args(["--name", &format!("m{n}")])
+                .arg("--data-dir")
+                .arg(dir.path().join(format!("m{n}")))
+                .args([
+                    "--listen-client-urls",
+                    &url,
+                    "--advertise-client-urls",
+                    &url,
+                ])
+                .args(["--listen-peer-urls", &peer])
+                .args(["--initial-advertise-peer-urls", &peer])
+                .args(["--initial-cluster", &initial.join(",")])
+                .args(["--unsafe-no-fsync", "--logger", "zap"])
+                .args(options)
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(log)
+                .spawn()
+                .expect("install etcd (apt-get install etcd-server)");
+            members.push(Member { process, url });
+        }
+        let cluster = Self { members, _dir: dir };
+        for member in &cluster.members {
+            let client = patient(&[&member.url]);
+            until("a member serves", async || {
+                client.status().await.map_err(|error| error.to_string())
+            })
+            .await;
+        }
+        cluster
+    }
+
+    pub fn urls(&self) -> Vec<&str> {
+        self.members.iter().map(|member| &*member.url).collect()
+    }
+
+    /// A client of all members, with the deadlines of everyday use.
+    pub fn client(&self) -> Client {
+        Client::new(Settings::new(&self.urls(), None).unwrap())
+    }
+
+    /// The member that leads etcd, and its place among the members.
+    pub async fn leader(&self) -> usize {
+        for (n, member) in self.members.iter().enumerate() {
+            let status = patient(&[&member.url]).status().await.unwrap();
+            if status.leader_id == status.member_id {
+                return n;
+            }
+        }
+        panic!("no member leads");
+    }
+
+    pub fn place(&self, url: &str) -> usize {
+        let found = self.members.iter().position(|member| member.url == url);
+        found.unwrap()
+    }
+}
+
+/// A client for what must succeed, however busy the machine is.
+pub fn patient(urls: &[&str]) -> Client {
+    let mut settings = Settings::new(urls, None).unwrap();
+    settings.race_deadline = PATIENCE;
+    settings.call_deadline = PATIENCE;
+    settings.patience = PATIENCE;
+    Client::new(settings)
+}
+
+/// A way to a member that can be broken.
+pub struct Way {
+    pub url: String,
+    open: watch::Sender<bool>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Way {
+    pub async fn to(url: &str) -> Self {
+        let target: SocketAddr = url.strip_prefix("http://").unwrap().parse().unwrap();
+        let here = (IpAddr::V4(Ipv4Addr::LOCALHOST), free_port());
+        let listener = TcpListener::bind(here).await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let (open, seen) = watch::channel(true);
+        let task = tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                tokio::spawn(pass(client, target, seen.clone()));
+            }
+        });
+        Self { url, open, task }
+    }
+
+    /// From now on nothing gets through; what is open stays open and silent.
+    pub fn cut(&self) {
+        self.open.send_replace(false);
+    }
+}
+
+impl Drop for Way {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn pass(mut client: TcpStream, target: SocketAddr, mut open: watch::Receiver<bool>) {
+    let _ = open.wait_for(|open| *open).await;
+    let Ok(mut server) = TcpStream::connect(target).await else {
+        return;
+    };
+    tokio::select! {
+        _ = copy_bidirectional(&mut client, &mut server) => return,
+        _ = open.wait_for(|open| !*open) => {}
+    }
+    // Both ends are held, and silent, until the test ends.
+    let _ = open.wait_for(|open| *open).await;
+}

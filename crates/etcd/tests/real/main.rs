@@ -1,0 +1,6 @@
+//! The client against real etcd processes (`apt-get install etcd-server`).
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+mod calls;
+mod faults;
+mod host;
