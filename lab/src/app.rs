@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::{ctl, ctl_json, ctl_ok, fault, hosts, on, until};
+use crate::{Said, ctl, ctl_json, ctl_ok, fault, hosts, on, until};
 
 /// A replica as `controllerctl ps` shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,9 +42,21 @@ pub fn replicas() -> Vec<Replica> {
 /// Replicas of a service.
 #[must_use]
 pub fn replicas_of(service: &str) -> Vec<Replica> {
-    let list = ctl_json(&["ps", service]);
+    try_replicas_of(service).unwrap_or_else(|said| panic!("ps {service}: {said:?}"))
+}
+
+/// As [`replicas_of`], where the controller may be away.
+///
+/// # Errors
+/// What controllerctl said.
+pub fn try_replicas_of(service: &str) -> Result<Vec<Replica>, Said> {
+    let said = ctl(&["ps", service, "-o", "json"]);
+    let Ok(list) = serde_json::from_str::<Value>(&said.stdout) else {
+        return Err(said);
+    };
     let rows = list.as_array().unwrap_or_else(|| panic!("no list: {list}"));
-    rows.iter()
+    let replicas = rows
+        .iter()
         .map(|row| Replica {
             name: text(row, "name"),
             id: text(row, "id"),
@@ -54,7 +66,8 @@ pub fn replicas_of(service: &str) -> Vec<Replica> {
             container: text(row, "container_id"),
             restarts: row["restarts"].as_u64().expect("a count of restarts"),
         })
-        .collect()
+        .collect();
+    Ok(replicas)
 }
 
 /// Those that take traffic.

@@ -24,8 +24,8 @@ use std::process::{Command, Output};
 use serde_json::Value;
 
 pub use app::{
-    Replica, join_again, replicas, replicas_of, restore, scale, scale_and_wait, serving, wait_for,
-    wait_for_nodes,
+    Replica, join_again, replicas, replicas_of, restore, scale, scale_and_wait, serving,
+    try_replicas_of, wait_for, wait_for_nodes,
 };
 pub use http::{Answer, get, get_with};
 pub use load::{Load, LoadReport};

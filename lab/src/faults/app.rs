@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::{
-    Replica, ctl, ctl_json, ctl_ok, edges, fault, get_with, hosts, replicas_of, until,
-    wait_for_nodes,
+    Replica, ctl, ctl_json, ctl_ok, edges, fault, get_with, hosts, try_replicas_of, until,
+    wait_for_nodes, workers,
 };
 
 /// Its port at the edges.
@@ -71,9 +71,32 @@ pub(super) fn mend() {
     full(REPLICAS, |_| true);
 }
 
-/// Its replicas.
+/// Its replicas, once the controller answers: in some cases it has just been killed.
 pub(super) fn all() -> Vec<Replica> {
-    replicas_of(SERVICE)
+    until("its replicas are listed", LIMIT, || {
+        try_replicas_of(SERVICE)
+    })
+    .0
+}
+
+/// Waits until every worker has as many replicas as the others, so that no case ends with a move
+/// that the one before it led to. Nodes that came back are filled for some minutes; what is still
+/// uneven then is placed anew.
+pub(super) fn spread() {
+    let each = REPLICAS / workers().len();
+    let is_even = |all: &[Replica]| {
+        let on = |host: &String| all.iter().filter(|r| r.node == *host).count();
+        workers().iter().all(|host| on(host) == each)
+    };
+    if is_even(&all()) {
+        return;
+    }
+    for count in [1, REPLICAS] {
+        ctl_ok(&["scale", &format!("{APP}={count}"), "-d", "-y"]);
+        full(count, |_| true);
+    }
+    let all = all();
+    assert!(is_even(&all), "not even: {all:?}");
 }
 
 /// Those that take traffic.

@@ -11,7 +11,7 @@ use crate::{Replica, ctl_ok, try_on, until, workers};
 pub(super) enum Allowed {
     /// Nothing.
     Nothing,
-    /// Those of hosts that lost their power may end.
+    /// Those of hosts that lost their power may end, and replicas may move to such a host on its return.
     Hosts,
     /// They are replaced: the controller's events say of each that ended what became of it.
     Replaced,
@@ -34,55 +34,65 @@ pub(super) struct Containers {
 }
 
 impl Containers {
-    /// As it is now.
+    /// As it is now, once the hosts run what is listed.
     pub(super) fn look() -> Self {
-        Self {
-            running: running(),
-            replicas: app::all(),
-        }
+        let (running, replicas) = settled();
+        Self { running, replicas }
     }
 
     /// What is wrong by now; `touched` are hosts that lost their power.
     pub(super) fn compare(&self, allowed: Allowed, touched: &[String]) -> Vec<String> {
-        // What has left is removed from its host a moment later.
-        let (now, _) = until("the hosts run what is listed", app::LIMIT, || {
-            let (now, listed) = (running(), listed(&app::all()));
-            let found: BTreeSet<String> = now.keys().cloned().collect();
-            match found == listed {
-                true => Ok(now),
-                false => Err((now, listed)),
-            }
-        });
+        let (now, _) = settled();
         let changed = self
             .running
             .iter()
             .filter(|(id, before)| now.get(*id).map(|now| &now.started) != Some(&before.started));
-        let allowed_to = |host: &String| match allowed {
-            Allowed::Nothing => false,
-            Allowed::Hosts => touched.contains(host),
-            Allowed::Replaced => true,
-        };
         let mut complaints = Vec::new();
         for (id, before) in changed {
             let replica = self.replicas.iter().find(|r| r.container == *id);
             let name = replica.map_or("a container of nobody", |r| &r.name);
             let host = &before.host;
-            if !allowed_to(&before.host) {
-                complaints.push(format!("{name} on {host} ended or began anew"));
-            } else if allowed == Allowed::Replaced && !replica.is_some_and(is_explained) {
-                complaints.push(format!("{name} on {host} ended, and no event says why"));
+            let is_right = match allowed {
+                Allowed::Nothing => false,
+                Allowed::Hosts => {
+                    touched.contains(host) || replica.is_some_and(|r| has_gone(r, "rebalanced"))
+                }
+                Allowed::Replaced => replica.is_some_and(|r| has_gone(r, "")),
+            };
+            if !is_right {
+                let why = match allowed {
+                    Allowed::Nothing => "",
+                    Allowed::Hosts | Allowed::Replaced => ", and no event says why",
+                };
+                complaints.push(format!("{name} on {host} ended or began anew{why}"));
             }
         }
         complaints
     }
 }
 
-/// Does an event say that the replica is gone?
-fn is_explained(replica: &Replica) -> bool {
+/// What runs and what is listed, once these agree: what has left is removed from its host a moment
+/// later.
+fn settled() -> (BTreeMap<String, Running>, Vec<Replica>) {
+    let (found, _) = until("the hosts run what is listed", app::LIMIT, || {
+        let (now, all) = (running(), app::all());
+        let found: BTreeSet<String> = now.keys().cloned().collect();
+        match found == listed(&all) {
+            true => Ok((now, all)),
+            false => Err((now, all)),
+        }
+    });
+    found
+}
+
+/// Does an event say that the replica is gone, for a reason with `word` in it?
+fn has_gone(replica: &Replica, word: &str) -> bool {
     let events = ctl_ok(&["events", "--about", app::APP, "-o", "jsonl"]);
     let of_it = format!("\"replica\":\"{}\"", replica.id);
     let mut lines = events.lines();
-    lines.any(|line| line.contains(&of_it) && line.contains("\"type\":\"gone\""))
+    lines.any(|line| {
+        line.contains(&of_it) && line.contains("\"type\":\"gone\"") && line.contains(word)
+    })
 }
 
 fn listed(replicas: &[Replica]) -> BTreeSet<String> {

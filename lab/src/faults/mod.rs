@@ -59,6 +59,7 @@ pub fn run(settings: &Settings) -> ExitCode {
 fn one(case: &Case) -> Outcome {
     let mut outcome = Outcome::default();
     let prepared = quietly(|| {
+        app::spread();
         (case.before)();
         (Containers::look(), edge_counters())
     });
