@@ -171,6 +171,11 @@ sim: ## Simulates whole clusters under faults, in virtual time (SEEDS=10000; one
 sim-mutants: ## Shows that the simulation finds each seeded mistake (SEEDS=1000)
 	cargo run --release -q -p longshore-sim --features mutants -- --all-mutants --seeds $(or $(SEEDS),1000)
 
+.PHONY: fencing
+fencing: ## Checks the fence between controllers and nodes in every order of events, and that each part of it is needed
+	cargo run --release -q -p longshore-fence-model
+	cargo run --release -q -p longshore-fence-model -- --terms 4 --changes 3 --no-restore
+
 .PHONY: clean
 clean: ## Removes what cargo built
 	cargo clean

@@ -46,6 +46,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "longshore-wire",
         ],
     ),
+    ("crates/fence-model", &["longshore-model", "longshore-wire"]),
     (
         "crates/sim",
         &[
