@@ -11,7 +11,8 @@ use crate::{Replica, ctl_ok, try_on, until, workers};
 pub(super) enum Allowed {
     /// Nothing.
     Nothing,
-    /// Those of hosts that lost their power may end, and replicas may move to such a host on its return.
+    /// Those of hosts that lost their power may end. Once such a host is back, replicas may move to
+    /// it, and those that stood in may leave.
     Hosts,
     /// They are replaced: the controller's events say of each that ended what became of it.
     Replaced,
@@ -55,7 +56,9 @@ impl Containers {
             let is_right = match allowed {
                 Allowed::Nothing => false,
                 Allowed::Hosts => {
-                    touched.contains(host) || replica.is_some_and(|r| has_gone(r, "rebalanced"))
+                    let after = ["rebalanced", "scale_in"];
+                    let has_gone = |r| after.iter().any(|reason| has_gone(r, reason));
+                    touched.contains(host) || replica.is_some_and(has_gone)
                 }
                 Allowed::Replaced => replica.is_some_and(|r| has_gone(r, "")),
             };
