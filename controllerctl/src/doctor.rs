@@ -221,6 +221,9 @@ fn presence(node: &pb::Node, is_worker: bool, out: &mut Findings) {
             message,
             "look again in a moment: controllerctl doctor",
         );
+    } else if node.state == "ready" && !node.reason.is_empty() {
+        let fix = "look at its power and its network, and at: controllerctl events";
+        out.warn(about, format!("ready, but {}", node.reason), fix);
     } else if node.state == "ready" {
         let agent = known(&node.agent_version);
         let said = match is_worker {
@@ -238,7 +241,9 @@ fn presence(node: &pb::Node, is_worker: bool, out: &mut Findings) {
             reason => format!(": {reason}"),
         };
         let fix = match node.state.as_str() {
-            "engine_down" => "on the node: systemctl status docker; journalctl -u docker -e",
+            "engine_down" | "runtime_stuck" => {
+                "on the node: systemctl status docker; journalctl -u docker -e"
+            }
             _ => {
                 "on the node: systemctl status longshore-node-agent; journalctl -u longshore-node-agent -e"
             }

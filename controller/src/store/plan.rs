@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use longshore_model::plan::{FormerHomes, Homes, Replica, ServicePlan};
+use longshore_model::plan::{Flaps, FormerHomes, Homes, Replica, ServicePlan};
 use longshore_model::{ContainerSpec, NodeId, Plan, ReplicaId, ServiceKey, TemplateId, TimeMs};
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +23,8 @@ struct Head {
     routes_generation: u64,
     #[serde(default)]
     lost: BTreeMap<NodeId, TimeMs>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    flaps: BTreeMap<NodeId, Flaps>,
     /// Left out when there are none, as before there were any.
     #[serde(default, skip_serializing_if = "is_empty")]
     homes: Arc<Homes>,
@@ -44,6 +46,7 @@ fn head(plan: &Plan) -> Head {
         next_replica: plan.next_replica,
         routes_generation: plan.routes_generation,
         lost: plan.lost.clone(),
+        flaps: plan.flaps.clone(),
         homes: Arc::clone(&plan.homes),
         former_homes: Arc::clone(&plan.former_homes),
         generations: BTreeMap::new(),
@@ -200,6 +203,7 @@ pub(super) fn load(store: &dyn Store) -> Result<Plan, StoreError> {
         generations: Arc::new(generations.into()),
         routes_generation: head.routes_generation,
         lost: head.lost,
+        flaps: head.flaps,
         homes: head.homes,
         former_homes: head.former_homes,
     })

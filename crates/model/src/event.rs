@@ -330,6 +330,15 @@ pub enum EventKind {
         /// Node.
         node: NodeId,
     },
+    /// A node came back that comes and goes: it takes no new replicas for a while.
+    NodeFlaps {
+        /// Node.
+        node: NodeId,
+        /// How often it was lost.
+        losses: u32,
+        /// So long it must stay before it takes replicas.
+        for_ms: u64,
+    },
     /// HAProxy does not answer on an edge.
     EdgeSilent {
         /// Node.

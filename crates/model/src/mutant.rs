@@ -38,6 +38,8 @@ mutants! {
     UnknownIsDead,
     /// Planner: any number of nodes may be lost at once.
     NoBrake,
+    /// Planner: a node that comes and goes takes replicas at once.
+    NoPenalty,
     /// Planner: out of the routes at once, sessions or not.
     StopBeforeDrain,
     /// Planner: stopped before the edges are without it.

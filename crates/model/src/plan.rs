@@ -38,6 +38,9 @@ pub struct Plan {
     /// Nodes that were declared lost, and when; left when they come back.
     #[serde(default)]
     pub lost: BTreeMap<NodeId, TimeMs>,
+    /// Workers that were declared lost and have not stayed for long since.
+    #[serde(default)]
+    pub flaps: BTreeMap<NodeId, Flaps>,
     /// Home nodes of volumes whose data is on one node, by the engine's name. They outlive services
     /// and apps, as the data does.
     #[serde(default)]
@@ -46,6 +49,20 @@ pub struct Plan {
     /// such a one still has when it is back was written to later than other copies.
     #[serde(default)]
     pub former_homes: Arc<FormerHomes>,
+}
+
+/// How a node came and went. Forgotten once it stayed for long.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Flaps {
+    /// How often it was declared lost since it last stayed for long.
+    pub losses: u32,
+    /// Since when it is back; none: it is still away.
+    #[serde(default)]
+    pub back_ms: Option<TimeMs>,
+    /// When it was lost with replicas, which were replaced then; oldest first, bounded by the
+    /// planner.
+    #[serde(default)]
+    pub replaced_ms: Vec<TimeMs>,
 }
 
 /// Home nodes of volumes, by the engine's name of the volume.

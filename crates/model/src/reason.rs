@@ -246,6 +246,16 @@ pub enum Reason {
         /// Nodes in all.
         all: u32,
     },
+    /// A node was lost several times lately; it takes no new replicas until it has stayed for long
+    /// enough. What runs there goes on.
+    Flapping {
+        /// The node.
+        node: NodeId,
+        /// How often it was lost.
+        losses: u32,
+        /// From then on it takes replicas, if it stays.
+        until_ms: TimeMs,
+    },
     /// A node is away but HAProxy still reaches its replicas.
     UnknownButServing {
         /// The node.

@@ -6,6 +6,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::TimeMs;
 use crate::id::NodeId;
 use crate::spec::Constraint;
 
@@ -21,8 +22,17 @@ pub enum Refusal {
     Draining,
     /// It is not connected, or lost.
     Away,
-    /// Its engine does not answer.
+    /// Its engine is not there.
     EngineDown,
+    /// Its engine takes calls and does not answer.
+    RuntimeStuck,
+    /// It was lost several times lately, and has not yet been back for long enough.
+    Flapping {
+        /// How often it was lost.
+        losses: u32,
+        /// From then on it takes replicas, if it stays.
+        until_ms: TimeMs,
+    },
     /// Its engine says that it has no CPU.
     NoCapacity,
     /// A constraint does not hold.
@@ -170,6 +180,7 @@ impl Refusal {
             Self::Constraint { found, .. } | Self::Platform { found, .. } => found.clear(),
             Self::Cpu { free_milli, .. } => *free_milli = 0,
             Self::Memory { free_bytes, .. } => *free_bytes = 0,
+            Self::Flapping { losses, until_ms } => (*losses, *until_ms) = (0, 0),
             _ => {}
         }
         kind
@@ -209,6 +220,8 @@ impl Refusal {
             Self::Draining => format!("{nodes} {are} draining"),
             Self::Away => format!("{nodes} {are} not connected"),
             Self::EngineDown => format!("{nodes} {lack} a working engine"),
+            Self::RuntimeStuck => format!("{nodes} {have} a stuck container engine"),
+            Self::Flapping { .. } => format!("{nodes} came and went too often lately"),
             Self::NoCapacity => format!("{nodes} {have} no cpu at all"),
             Self::Constraint { constraint, .. } => {
                 let label = |text: &str| text.replace("node.labels.", "label ");
@@ -246,6 +259,12 @@ impl fmt::Display for Refusal {
             Self::Draining => f.write_str("draining"),
             Self::Away => f.write_str("not connected"),
             Self::EngineDown => f.write_str("its container engine does not answer"),
+            Self::RuntimeStuck => f.write_str("runtime stuck: its container engine hangs"),
+            Self::Flapping { losses, .. } => write!(
+                f,
+                "flapping: it was lost {losses} times lately, and takes replicas again once it \
+                 has stayed long enough"
+            ),
             Self::NoCapacity => f.write_str("its container engine says that it has no cpu"),
             Self::Constraint { constraint, found } => {
                 write!(f, "constraint {constraint} does not hold ({found})")

@@ -251,8 +251,24 @@ pub enum NodeState {
     Unknown,
     /// Session gone, HAProxy still reaches its replicas (or nobody can say yet).
     Away,
-    /// Connected, its engine does not answer.
+    /// Connected, its engine is not there.
     EngineDown,
+    /// Connected, its engine takes calls and does not answer: what runs there goes on.
+    RuntimeStuck,
     /// Declared lost: its replicas are replaced.
     Lost,
+}
+
+impl NodeState {
+    /// Does the node itself speak with the controller, whatever its engine does?
+    #[must_use]
+    pub fn is_connected(self) -> bool {
+        matches!(self, Self::Ready | Self::EngineDown | Self::RuntimeStuck)
+    }
+
+    /// It is connected, and its engine does not work.
+    #[must_use]
+    pub fn lacks_engine(self) -> bool {
+        matches!(self, Self::EngineDown | Self::RuntimeStuck)
+    }
 }

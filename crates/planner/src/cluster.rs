@@ -7,7 +7,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use longshore_model::observe::{CheckState, EdgeObserved, ServerAdmin, SessionObserved};
-use longshore_model::report::NodeState;
 use longshore_model::spec::ZONE_LABEL;
 use longshore_model::ways::RefusedBy;
 use longshore_model::{NodeId, ReplicaId, ServiceKey, SharedMap, TimeMs};
@@ -16,7 +15,7 @@ use crate::place::pool::Pools;
 use crate::{PlanInput, PlannerConfig};
 
 use nodes::Duties;
-pub(crate) use nodes::{Held, NodeSlot, Noted, same_arc};
+pub(crate) use nodes::{Flapping, Held, NodeSlot, Noted, same_arc};
 
 mod nodes;
 
@@ -194,7 +193,7 @@ impl<'a> Cluster<'a> {
             }
             if slot.touched {
                 cluster.touched.push(number);
-                if !matches!(slot.state, NodeState::Ready | NodeState::EngineDown) {
+                if !slot.state.is_connected() {
                     cluster.silent.push(number);
                 }
                 let images = seen.map(|seen| &seen.images);

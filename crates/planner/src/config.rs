@@ -51,6 +51,16 @@ pub struct PlannerConfig {
     pub outage_calm_percent: u32,
     /// See [`Self::outage_calm_percent`] (60,000).
     pub outage_calm_ms: u64,
+    /// A node that was lost a second time takes no new replicas until it has been back for this
+    /// long (60,000); doubles with each further loss.
+    pub flap_penalty_base_ms: u64,
+    /// Longest such penalty (1,800,000).
+    pub flap_penalty_cap_ms: u64,
+    /// Back for this long, a node's losses are forgotten (3,600,000).
+    pub flap_forget_ms: u64,
+    /// So many times within [`Self::flap_forget_ms`] a node's replicas are replaced since it is
+    /// lost; then it takes no new ones until the first of these is so long ago (3).
+    pub flap_replacements_max: usize,
     /// An edge whose session is gone for longer counts as gone: it no longer holds up a drain
     /// (10,000).
     pub edge_lease_ms: u64,
@@ -119,6 +129,10 @@ impl Default for PlannerConfig {
             outage_settle_ms: 3_000,
             outage_calm_percent: 20,
             outage_calm_ms: 60_000,
+            flap_penalty_base_ms: 60_000,
+            flap_penalty_cap_ms: 1_800_000,
+            flap_forget_ms: 3_600_000,
+            flap_replacements_max: 3,
             edge_lease_ms: 10_000,
             sample_stale_ms: 5_000,
             external_stale_ms: 30_000,
@@ -155,6 +169,18 @@ impl PlannerConfig {
             return started_ms;
         }
         started_ms.saturating_add(self.observe_ms)
+    }
+
+    /// How long a node must have been back after `losses` losses before it takes replicas: doubling,
+    /// capped; nothing after the first one.
+    #[must_use]
+    pub fn flap_penalty_ms(&self, losses: u32) -> u64 {
+        let Some(doublings) = losses.checked_sub(2) else {
+            return 0;
+        };
+        self.flap_penalty_base_ms
+            .saturating_mul(1_u64 << doublings.min(32))
+            .min(self.flap_penalty_cap_ms)
     }
 
     /// Pause after `failures` failures in a row: doubling, capped.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use longshore_model::memory::{DrainSaid, RebalanceMemory, ServiceMemory};
 use longshore_model::observe::{CpuSample, PortsBySharer, Sample};
 use longshore_model::plan::{
-    FormerHomes, Homes, Leaving, Replica, ScaleChange, ServicePlan, Traffic,
+    Flaps, FormerHomes, Homes, Leaving, Replica, ScaleChange, ServicePlan, Traffic,
 };
 use longshore_model::reason::{FailReason, LeaveReason, ScaleCause};
 use longshore_model::record::ShortLook;
@@ -175,6 +175,8 @@ pub(crate) struct Draft<'a> {
     pub next_replica: u64,
     /// Lost nodes of the next plan.
     pub lost: BTreeMap<NodeId, TimeMs>,
+    /// Comings and goings of nodes, of the next plan.
+    pub flaps: BTreeMap<NodeId, Flaps>,
     /// Homes of volumes of the next plan, and former ones.
     pub homes: Arc<Homes>,
     pub former_homes: Arc<FormerHomes>,
@@ -217,6 +219,7 @@ impl<'a> Draft<'a> {
             leaving_now: Vec::new(),
             next_replica: input.current.next_replica,
             lost: input.current.lost.clone(),
+            flaps: input.current.flaps.clone(),
             homes: Arc::clone(&input.current.homes),
             former_homes: Arc::clone(&input.current.former_homes),
             node_states: Arc::clone(&input.memory.node_states),

@@ -43,7 +43,12 @@ fn refusal(draft: &Draft<'_>, spec: &ServiceSpec, number: usize, holds: bool) ->
     }
     let takes_nothing_new = matches!(
         refused,
-        Refusal::Cordoned | Refusal::Away | Refusal::EngineDown | Refusal::NoCapacity
+        Refusal::Cordoned
+            | Refusal::Away
+            | Refusal::EngineDown
+            | Refusal::RuntimeStuck
+            | Refusal::Flapping { .. }
+            | Refusal::NoCapacity
     );
     if !(takes_nothing_new && holds) {
         return Some(refused);

@@ -41,6 +41,7 @@ pub(crate) fn run(draft: &mut Draft<'_>) -> Outcome {
         && generations.is_none()
         && !routes_changed
         && draft.lost == current.lost
+        && draft.flaps == current.flaps
         && same_homes(&draft.homes, &current.homes)
         && same_homes(&draft.former_homes, &current.former_homes)
         && draft.next_replica == current.next_replica;
@@ -55,6 +56,7 @@ pub(crate) fn run(draft: &mut Draft<'_>) -> Outcome {
             generations: generations.unwrap_or_else(|| Arc::clone(&current.generations)),
             routes_generation,
             lost: std::mem::take(&mut draft.lost),
+            flaps: std::mem::take(&mut draft.flaps),
             homes: Arc::clone(&draft.homes),
             former_homes: Arc::clone(&draft.former_homes),
         })

@@ -301,7 +301,7 @@ fn remember(draft: &mut Draft<'_>, row: usize, active: bool) {
     let sick = active && seen.condition == Condition::Unhealthy;
     let node_up = seen.node.is_some_and(|number| {
         let state = draft.cluster.nodes[number].state;
-        matches!(state, NodeState::Ready | NodeState::EngineDown)
+        state.is_connected()
     });
     let alive = matches!(seen.condition, Condition::Healthy | Condition::Unknown);
     let shall_serve = active && node_up && alive && seen.was == Traffic::Serve;

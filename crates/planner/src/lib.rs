@@ -30,6 +30,7 @@ mod drains;
 mod each_node;
 mod failures;
 mod finish;
+mod flaps;
 mod gate;
 mod handover;
 mod health;

@@ -36,6 +36,7 @@ pub(crate) fn run(draft: &mut Draft<'_>) {
     }
     declare(draft, &gone);
     say(draft, &gone);
+    crate::flaps::run(draft);
     say_edges(draft);
     say_sharers(draft);
     crate::certificates::say(draft);
@@ -96,12 +97,9 @@ fn declare(draft: &mut Draft<'_>, gone: &[(usize, String)]) {
     let input = draft.input;
     let cluster = &draft.cluster;
     draft.lost.retain(|id, _| {
-        cluster.number(id).is_some_and(|number| {
-            !matches!(
-                cluster.nodes[number].state,
-                NodeState::Ready | NodeState::EngineDown
-            )
-        })
+        cluster
+            .number(id)
+            .is_some_and(|number| !cluster.nodes[number].state.is_connected())
     });
     // Where the clock was put back, they would count as lost just now for as long.
     for at_ms in draft.lost.values_mut() {
@@ -332,8 +330,8 @@ fn say(draft: &mut Draft<'_>, gone: &[(usize, String)]) {
         let slot = &draft.cluster.nodes[number];
         let before = draft.node_states.get(slot.id).copied();
         let node = slot.id.clone();
-        let up = matches!(slot.state, NodeState::Ready | NodeState::EngineDown);
-        let was_up = matches!(before, Some(NodeState::Ready | NodeState::EngineDown));
+        let up = slot.state.is_connected();
+        let was_up = before.is_some_and(NodeState::is_connected);
         if slot.state == NodeState::Lost {
             if !draft.input.current.lost.contains_key(slot.id) {
                 let words = gone

@@ -93,6 +93,11 @@ fn node_report(draft: &Draft<'_>, number: usize) -> NodeReport {
             node: slot.id.clone(),
         }),
         NodeState::Away if slot.braked => draft.report.problems.first().cloned(),
+        NodeState::Ready => slot.flapping.map(|flapping| Reason::Flapping {
+            node: slot.id.clone(),
+            losses: flapping.losses,
+            until_ms: flapping.until_ms,
+        }),
         _ => None,
     };
     NodeReport {

@@ -117,7 +117,7 @@ fn sort(draft: &Draft<'_>, service: usize, spec: &ServiceSpec, terms: &Terms) ->
         let node = &draft.cluster.nodes[number];
         // An engine that does not answer may still run what it ran; only what never served is
         // started elsewhere.
-        let stuck = node.state != NodeState::EngineDown || draft.rows[row].was != Traffic::Serve;
+        let stuck = !node.state.lacks_engine() || draft.rows[row].was != Traffic::Serve;
         let is_old = !terms.stopped && is_outdated(draft, service, row);
         if node.doubted && stuck {
             sorted.doubted.push(row);

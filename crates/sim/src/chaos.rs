@@ -11,6 +11,8 @@ use crate::store::Disk;
 use crate::world::World;
 use longshore_model::observe::ServerAdmin;
 
+/// So often a host comes and goes.
+const FLAPS: u32 = 4;
 /// Commands that may be said again.
 const ECHOES_MAX: usize = 64;
 
@@ -73,6 +75,7 @@ impl World {
             }
             Fault::LedgerFull => self.hosts[host].ledger_full = true,
             Fault::HostPower => self.power_lost(host, for_ms),
+            Fault::Flap => self.flap(host, FLAPS),
             Fault::EngineDown
             | Fault::EngineStuck
             | Fault::EngineSlow
@@ -165,6 +168,18 @@ impl World {
         let back_after_ms = for_ms.max(3_000);
         self.queue
             .push(self.now + back_after_ms, Event::HostUp(host));
+    }
+
+    /// A host loses its power, soon has it again, and so on.
+    pub(crate) fn flap(&mut self, host: HostNo, left: u32) {
+        if self.calm || left == 0 {
+            return;
+        }
+        let off_ms = self.dice.between(6_000, 12_000);
+        let on_ms = self.dice.between(4_000, 7_000);
+        self.power_lost(host, off_ms);
+        let next = Event::Flap(host, left - 1);
+        self.queue.push(self.now + off_ms + on_ms, next);
     }
 
     /// A host has power again: engine, agent and HAProxy start.

@@ -62,6 +62,9 @@ pub(crate) fn off(world: &World, commit: &Commit<'_>, service: &Service) -> Opti
     let job = adapter::job(commit.after, &service.key);
     let first = wish.job.is_some() && !job.is_some_and(Job::completed);
     let whole = !(failing || waits || exchanges || wish.impossible || first);
+    // One that comes and goes gets it once it has stayed.
+    let losses = |id: &NodeId| commit.after.flaps.get(id).map_or(0, |flaps| flaps.losses);
+    let flaps = |id: &NodeId| losses(id) > 1;
     for (id, node) in view.desired.nodes.iter().filter(|(_, n)| n.roles.worker) {
         let seen = adapter::node_seen(commit.observed, id);
         let speaks = seen.is_some_and(|s| commit.alive(&s.session) && s.engine == EngineState::Ok);
@@ -73,6 +76,7 @@ pub(crate) fn off(world: &World, commit: &Commit<'_>, service: &Service) -> Opti
             Availability::Active
                 if speaks
                     && count == 0
+                    && !flaps(id)
                     && whole
                     && !holds_port(commit, service, id)
                     && !world.rolled(commit, service) =>

@@ -145,6 +145,8 @@ pub enum Event {
     Answered(u64),
     /// Somebody injects a fault.
     Inject,
+    /// A host that comes and goes loses its power again; so many times more.
+    Flap(HostNo, u32),
     /// A fault is over.
     Heal(Fault, HostNo, HostNo),
     /// A user does something.

@@ -1,9 +1,10 @@
-//! Judges of what is given back for want of samples and of how many share a node: seeds from four
-//! million on.
+//! Judges of what is given back for want of samples, of how many share a node (seeds from four
+//! million on), and of what a node gets that comes and goes.
 
-use longshore_model::ServiceKey;
+use longshore_model::observe::{EngineState, NodeObserved};
 use longshore_model::plan::{Replica, Traffic};
 use longshore_model::reason::LeaveReason;
+use longshore_model::{Availability, Node, NodeId, ServiceKey};
 
 use crate::adapter;
 use crate::judge_plan::Commit;
@@ -61,6 +62,63 @@ impl World {
                     new.service, new.node
                 ));
             }
+        }
+    }
+
+    /// A node that was lost again and again gets nothing new until it has stayed; only where no other
+    /// node takes any, it does.
+    pub(crate) fn judge_flapping(
+        &mut self,
+        commit: &Commit<'_>,
+        fresh: &[&Replica],
+        found: &mut Vec<String>,
+    ) {
+        let (now_ms, config) = (commit.now_ms, &commit.cluster.config.planner);
+        let (was, is) = (&commit.before.lost, &commit.after.lost);
+        let losses = &mut self.truth.losses;
+        for node in is.keys().filter(|node| !was.contains_key(*node)) {
+            let entry = losses.entry(node.clone()).or_default();
+            *entry = (entry.0 + 1, None);
+        }
+        for node in was.keys().filter(|node| !is.contains_key(*node)) {
+            if let Some((_, back_ms)) = losses.get_mut(node) {
+                *back_ms = Some(now_ms);
+            }
+        }
+        // Its return was committed by a process that died before it could say so.
+        losses.retain(|node, (_, back_ms)| back_ms.is_some() || is.contains_key(node));
+        let stayed = |back_ms: u64, for_ms: u64| now_ms.saturating_sub(back_ms) >= for_ms;
+        losses.retain(|_, (_, back_ms)| {
+            *back_ms = back_ms.map(|back_ms| back_ms.min(now_ms));
+            back_ms.is_none_or(|back_ms| !stayed(back_ms, config.flap_forget_ms))
+        });
+        let penalty_ms = |losses: u32| match losses {
+            0 | 1 => 0,
+            2 => config.flap_penalty_base_ms,
+            3 => 2 * config.flap_penalty_base_ms,
+            _ => config
+                .flap_penalty_cap_ms
+                .min(4 * config.flap_penalty_base_ms),
+        };
+        let held_back = |node: &NodeId| {
+            losses.get(node).is_some_and(|(losses, back_ms)| {
+                back_ms.is_some_and(|back_ms| !stayed(back_ms, penalty_ms(*losses)))
+            })
+        };
+        let desired = &commit.cluster.view().desired;
+        let takes = |node: &Node| {
+            let seen = adapter::node_seen(commit.observed, &node.id);
+            let speaks =
+                |seen: &NodeObserved| commit.alive(&seen.session) && seen.engine == EngineState::Ok;
+            let open = node.roles.worker && node.availability == Availability::Active;
+            open && seen.is_some_and(speaks)
+        };
+        let mut others = desired.nodes.values().filter(|node| !held_back(&node.id));
+        if !others.any(takes) {
+            return;
+        }
+        for new in fresh.iter().filter(|new| held_back(&new.node)) {
+            found.push(format!("{} is placed on {}, which flaps", new.id, new.node));
         }
     }
 }

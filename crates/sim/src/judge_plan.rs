@@ -254,6 +254,7 @@ impl World {
             }
         }
         self.judge_crowding(commit, &fresh, found);
+        self.judge_flapping(commit, &fresh, found);
         self.judge_rounds(&fresh, found);
     }
 

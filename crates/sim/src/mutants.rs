@@ -7,8 +7,8 @@ use longshore_model::mutant::{Mutant, switch};
 use crate::cli::many;
 use crate::run::{self, Outcome};
 use crate::scenario::{
-    GLOBAL_FROM, JOBS_FROM, LIMITS_FROM, PAUSES_FROM, POLICIES_FROM, REACH_FROM, RICH_FROM,
-    VOLUMES_FROM,
+    FLAPS_FROM, GLOBAL_FROM, JOBS_FROM, LIMITS_FROM, PAUSES_FROM, POLICIES_FROM, REACH_FROM,
+    RICH_FROM, VOLUMES_FROM,
 };
 
 /// Switches the mistake of that name on. False: there is none.
@@ -46,6 +46,7 @@ pub fn all_are_caught(from: u64, seeds: u64, jobs: usize) -> bool {
             Mutant::UnreachedIsWaitedFor => REACH_FROM + from,
             Mutant::GlobalOutstaysDrain | Mutant::GlobalMissesNewcomers => GLOBAL_FROM + from,
             Mutant::VolumeHasNoHome | Mutant::VolumeWrittenTwice => VOLUMES_FROM + from,
+            Mutant::NoPenalty => FLAPS_FROM + from,
             Mutant::JobNotAwaited | Mutant::JobRunsAgain => JOBS_FROM + from,
             _ => from,
         };

@@ -30,6 +30,8 @@ pub enum Fault {
     LedgerLost,
     /// A host loses its power and comes back.
     HostPower,
+    /// A host loses its power and comes back, several times.
+    Flap,
     /// An engine is not there; containers go on.
     EngineDown,
     /// An engine takes calls and does not answer in time.
@@ -77,7 +79,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// All of them.
+    /// All of them but [`Self::Flap`], which seeds from [`FLAPS_FROM`] on use.
     pub const ALL: [Self; 33] = [
         Self::ControllerCrash,
         Self::ControllerFreeze,
@@ -121,6 +123,7 @@ impl Fault {
         matches!(
             self,
             Self::HostPower
+                | Self::Flap
                 | Self::EngineRestart
                 | Self::ContainerCrash
                 | Self::ContainerOom
@@ -163,8 +166,11 @@ pub const JOBS_FROM: u64 = 7_000_000;
 /// From this seed on, some services write to a volume whose data is on one node.
 pub const VOLUMES_FROM: u64 = 8_000_000;
 
+/// From this seed on, a host may come and go.
+pub const FLAPS_FROM: u64 = 9_000_000;
+
 /// The first seed of each family.
-pub const FAMILIES: [u64; 9] = [
+pub const FAMILIES: [u64; 10] = [
     1,
     RICH_FROM + 1,
     PAUSES_FROM + 1,
@@ -174,6 +180,7 @@ pub const FAMILIES: [u64; 9] = [
     GLOBAL_FROM + 1,
     JOBS_FROM + 1,
     VOLUMES_FROM + 1,
+    FLAPS_FROM + 1,
 ];
 
 /// So many seeds shared over the families, where none is chosen: the first one of each, and how
@@ -278,6 +285,9 @@ impl Scenario {
             scenario.wall_ms -= dice.between(3_000, scenario.chaos_ms - 5_000);
             scenario.planner.external_stale_ms = 5_000;
         }
+        if seed >= FLAPS_FROM && !clean && dice.one_in(2) {
+            scenario.faults.push(Fault::Flap);
+        }
         if scenario.limits {
             scenario.racks = dice.pick(&[None, Some(1), Some(2), Some(3)]).flatten();
         }
@@ -329,6 +339,9 @@ fn planner(dice: &mut Dice, services: u64, rich: bool) -> PlannerConfig {
         backoff_cap_ms: dice.between(4_000, 8_000),
         backoff_reset_ms: dice.between(5_000, 20_000),
         outage_calm_ms: 10_000,
+        flap_penalty_base_ms: 2_000,
+        flap_penalty_cap_ms: 8_000,
+        flap_forget_ms: 20_000,
         ..rebalance
     }
 }
@@ -341,8 +354,8 @@ mod tests {
     fn seeds_are_shared_over_all_families_unless_one_is_chosen() {
         let shared = shares(None, 20);
         assert_eq!(shared.iter().map(|(_, count)| count).sum::<u64>(), 20);
-        assert_eq!(shared[0], (1, 3));
-        assert_eq!(shared[7], (7_000_001, 2));
+        assert_eq!(shared[0], (1, 2));
+        assert_eq!(shared[9], (9_000_001, 2));
         assert_eq!(shares(Some(7), 12), [(7, 12)]);
     }
 }

@@ -127,6 +127,9 @@ pub struct Truth {
     pub left: BTreeSet<HostNo>,
     /// What was answered of late.
     pub answers: VecDeque<Answered>,
+    /// Nodes that were lost: how often since they last stayed for long, and since when they are
+    /// back by the controller's clock.
+    pub losses: BTreeMap<NodeId, (u32, Option<u64>)>,
 }
 
 /// What a user said of a count.

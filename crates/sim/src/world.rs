@@ -181,6 +181,7 @@ impl World {
             Event::Request => self.request(),
             Event::Answered(number) => self.answered(number),
             Event::Inject => self.inject(),
+            Event::Flap(host, left) => self.flap(host, left),
             Event::Heal(fault, host, other) => self.heal(fault, host, other),
             Event::User => self.user(),
             Event::Load => self.load(),

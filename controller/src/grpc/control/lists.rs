@@ -103,7 +103,7 @@ fn problems(cluster: &Cluster, view: &View, observed: &Observed) -> Vec<pb::Prob
         });
     }
     for (id, node) in view.report.nodes.iter() {
-        if node.state == NodeState::Ready {
+        if node.state == NodeState::Ready && node.reason.is_none() {
             continue;
         }
         let text = node
@@ -146,6 +146,7 @@ pub(super) fn absence(state: NodeState) -> &'static str {
         NodeState::Unknown => "has not connected since the controller started",
         NodeState::Away => "not connected",
         NodeState::EngineDown => "its container engine does not answer",
+        NodeState::RuntimeStuck => "runtime stuck: its container engine hangs",
         NodeState::Lost => "lost: its replicas are replaced",
     }
 }
@@ -359,7 +360,7 @@ fn convert(
         .and_then(|node| node.replicas.get(&replica.id))
         .cloned();
     let samples = node.and_then(|node| node.samples.replicas.get(&replica.id));
-    let heard = matches!(node_state, NodeState::Ready | NodeState::EngineDown);
+    let heard = node_state.is_connected();
     let state = match (jobs::ended(replica), &seen) {
         (Some((state, _)), _) => word(&state),
         (None, _) if !heard => "unknown".into(),

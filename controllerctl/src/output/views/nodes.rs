@@ -13,7 +13,7 @@ use super::{filled, time};
 pub struct Node {
     /// Its name, which is its id.
     pub name: String,
-    /// ready, unknown, away, `engine_down`, lost
+    /// ready, unknown, away, `engine_down`, `runtime_stuck`, lost
     pub state: String,
     /// active, cordoned, draining
     pub availability: String,
@@ -45,7 +45,7 @@ pub struct Node {
     pub last_seen: Option<String>,
     /// Why it is not active, in an operator's words.
     pub note: Option<String>,
-    /// Why it is not ready.
+    /// Why it is not ready, or takes no new replicas.
     pub reason: Option<String>,
     /// How its drain goes, while it is drained.
     pub drain: Option<Drain>,

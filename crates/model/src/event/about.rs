@@ -85,6 +85,7 @@ impl EventKind {
             | Self::NodeAway { node }
             | Self::NodeLost { node, .. }
             | Self::NodeBack { node }
+            | Self::NodeFlaps { node, .. }
             | Self::EdgeSilent { node, .. }
             | Self::EdgeAnswers { node }
             | Self::PortsShared { node, .. }

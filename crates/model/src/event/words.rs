@@ -236,6 +236,15 @@ impl fmt::Display for EventKind {
             Self::NodeAway { node } => write!(f, "{node} is not connected"),
             Self::NodeLost { node, witnesses } => write!(f, "{node} lost: {witnesses}"),
             Self::NodeBack { node } => write!(f, "{node} is back"),
+            Self::NodeFlaps {
+                node,
+                losses,
+                for_ms,
+            } => write!(
+                f,
+                "{node} is flapping: lost {losses} times lately, it takes no new replicas for {} s",
+                for_ms.div_ceil(1_000)
+            ),
             Self::EdgeSilent { node, problem } => {
                 write!(f, "{node}: HAProxy does not answer: {problem}")
             }

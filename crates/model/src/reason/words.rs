@@ -99,6 +99,11 @@ impl fmt::Display for Reason {
                     "partial outage: {away} of {all} nodes away at once, nothing is evicted"
                 )
             }
+            Self::Flapping { node, losses, .. } => write!(
+                f,
+                "{node} is flapping: lost {losses} times lately, it takes no new replicas until it \
+                 has stayed long enough; what runs there goes on"
+            ),
             Self::UnknownButServing { node } => {
                 write!(
                     f,

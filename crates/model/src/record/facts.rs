@@ -25,6 +25,9 @@ pub struct NodeFacts {
     pub state: NodeState,
     /// Its capacity is known: it was seen.
     pub seen: bool,
+    /// It comes and goes: the refusal that follows from that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flapping: Option<Refusal>,
     /// For each of [`PlacementAsked::constraints`] the values of its attribute there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub found: Vec<Vec<String>>,
@@ -84,6 +87,8 @@ impl NodeFacts {
             (_, Availability::Cordoned, _) => Some(Refusal::Cordoned),
             (_, Availability::Draining, _) => Some(Refusal::Draining),
             (.., NodeState::EngineDown) => Some(Refusal::EngineDown),
+            (.., NodeState::RuntimeStuck) => Some(Refusal::RuntimeStuck),
+            (.., NodeState::Ready) if self.flapping.is_some() => self.flapping.clone(),
             (.., NodeState::Ready) if self.seen && self.cpu_milli == 0 => Some(Refusal::NoCapacity),
             (.., NodeState::Ready) if self.seen => None,
             _ => Some(Refusal::Away),

@@ -35,6 +35,7 @@ fn differs(view: &View<'_>, old: &Plan, new: &Plan) -> bool {
     old.next_replica != new.next_replica
         || old.routes_generation != new.routes_generation
         || old.lost != new.lost
+        || old.flaps != new.flaps
         || old.homes != new.homes
         || old.former_homes != new.former_homes
         || !Arc::ptr_eq(&old.generations, &new.generations) && old.generations != new.generations

@@ -9,11 +9,11 @@ use std::sync::Arc;
 use longshore_model::node::{Availability, Capacity, Node};
 use longshore_model::observe::{EngineState, NodeObserved};
 use longshore_model::plan::PortBinding;
-use longshore_model::reason::FailReason;
+use longshore_model::reason::{FailReason, Refusal};
 use longshore_model::replica::ReplicaState;
 use longshore_model::report::NodeState;
 use longshore_model::spec::Resources;
-use longshore_model::{NodeId, ReplicaId, ReplicaStatus};
+use longshore_model::{NodeId, ReplicaId, ReplicaStatus, TimeMs};
 
 use super::alive;
 use crate::PlanInput;
@@ -28,6 +28,7 @@ pub(crate) struct Look {
     pub doubted: bool,
     pub braked: bool,
     pub reached: bool,
+    pub flapping: bool,
 }
 
 impl Look {
@@ -36,11 +37,12 @@ impl Look {
         doubted: false,
         braked: false,
         reached: false,
+        flapping: false,
     };
 
     /// Nothing is to be said of such a node, and it stays so until it falls silent.
     fn is_plain(&self) -> bool {
-        self.state == NodeState::Ready && !self.doubted && !self.braked
+        self.state == NodeState::Ready && !self.doubted && !self.braked && !self.flapping
     }
 }
 
@@ -103,6 +105,22 @@ pub(crate) fn same_arc<T>(a: Option<&Arc<T>>, b: Option<&Arc<T>>) -> bool {
     }
 }
 
+/// The penalty of a node that comes and goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Flapping {
+    /// How often it was lost.
+    pub losses: u32,
+    /// From then on it takes replicas.
+    pub until_ms: TimeMs,
+}
+
+impl Flapping {
+    pub(crate) fn refusal(self) -> Refusal {
+        let Self { losses, until_ms } = self;
+        Refusal::Flapping { losses, until_ms }
+    }
+}
+
 /// One node.
 #[derive(Debug)]
 pub(crate) struct NodeSlot<'a> {
@@ -114,6 +132,8 @@ pub(crate) struct NodeSlot<'a> {
     pub doubted: bool,
     /// Both witnesses call it gone, but the brake is on.
     pub braked: bool,
+    /// It comes and goes, and takes no new replicas until then.
+    pub flapping: Option<Flapping>,
     /// Edges cannot reach a replica there although the node calls it healthy.
     pub unreachable: bool,
     /// Its assignment's content changed in this run.
@@ -146,8 +166,9 @@ impl<'a> NodeSlot<'a> {
             node,
             seen,
             state,
-            doubted: state == NodeState::EngineDown,
+            doubted: state.lacks_engine(),
             braked: false,
+            flapping: None,
             unreachable: false,
             dirty: false,
             was,
@@ -166,6 +187,7 @@ impl<'a> NodeSlot<'a> {
             doubted: self.doubted,
             braked: self.braked,
             reached: held.up > 0,
+            flapping: self.flapping.is_some(),
         }
     }
 
@@ -174,6 +196,7 @@ impl<'a> NodeSlot<'a> {
         self.node.roles.worker
             && self.node.availability == Availability::Active
             && self.state == NodeState::Ready
+            && self.flapping.is_none()
     }
 
     /// Mean CPU use of the last seconds in tenths of the capacity; 0 without samples.
@@ -233,7 +256,8 @@ fn session_state(input: &PlanInput<'_>, seen: Option<&NodeObserved>) -> NodeStat
     }
     match seen.engine {
         EngineState::Ok => NodeState::Ready,
-        EngineState::Stuck | EngineState::Down => NodeState::EngineDown,
+        EngineState::Stuck => NodeState::RuntimeStuck,
+        EngineState::Down => NodeState::EngineDown,
     }
 }
 

@@ -8,7 +8,7 @@ use longshore_model::report::NodeState;
 use longshore_model::spec::{Constraint, ContainerSpec, NodeAttribute, PlacementSpec};
 
 use super::Board;
-use crate::cluster::{Held, NodeSlot};
+use crate::cluster::{Flapping, Held, NodeSlot};
 use crate::draft::Draft;
 use crate::homes;
 
@@ -68,6 +68,10 @@ pub(crate) fn fit_refusal(
     }
     match (slot.state, slot.seen) {
         (NodeState::EngineDown, _) => return Some(Refusal::EngineDown),
+        (NodeState::RuntimeStuck, _) => return Some(Refusal::RuntimeStuck),
+        (NodeState::Ready, _) if let Some(flapping) = slot.flapping => {
+            return Some(flapping.refusal());
+        }
         (NodeState::Ready, Some(seen)) if seen.capacity.cpu_milli == 0 => {
             return Some(Refusal::NoCapacity);
         }
@@ -205,6 +209,7 @@ pub(super) fn facts(
         availability: slot.node.availability,
         state: slot.state,
         seen: slot.seen.is_some(),
+        flapping: slot.flapping.map(Flapping::refusal),
         found: found.collect(),
         platform: platform.map(|has| (has.os.clone(), has.arch.clone())),
         elsewhere: elsewhere(board, number, draft),

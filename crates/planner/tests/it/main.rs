@@ -15,6 +15,7 @@ mod each_node;
 mod endings;
 mod facts;
 mod filters;
+mod flaps;
 mod found;
 mod homes;
 mod hostile;

@@ -160,6 +160,14 @@ fn an_engine_that_is_down_takes_nothing_and_keeps_what_serves() {
         panic!("{waits:?}")
     };
     assert!(refusals.contains(&(id("node1"), Refusal::EngineDown)));
+    world.node("node1").engine = EngineState::Stuck;
+    world.ticks(3);
+    let state = world.report.nodes[&id("node1")].state;
+    assert_eq!(state, report::NodeState::RuntimeStuck);
+    let waits = &world.report.services[&key("api")].waits;
+    let said = waits[0].to_string();
+    assert!(said.contains("1 has a stuck container engine"), "{said}");
+    assert_eq!(world.per_node("web")["node1"], 1, "it keeps what it runs");
     world.node("node1").reachable = false;
     world.ticks(20);
     assert!(

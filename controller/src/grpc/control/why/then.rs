@@ -70,6 +70,7 @@ fn is_session(kind: &EventKind) -> bool {
             | EventKind::NodeAway { .. }
             | EventKind::NodeLost { .. }
             | EventKind::NodeBack { .. }
+            | EventKind::NodeFlaps { .. }
     )
 }
 
