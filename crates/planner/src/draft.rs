@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use longshore_model::memory::{DrainSaid, RebalanceMemory, ServiceMemory};
-use longshore_model::observe::{CpuSample, PortsBySharer, Sample};
+use longshore_model::observe::PortsBySharer;
 use longshore_model::plan::{
     Flaps, FormerHomes, Homes, Leaving, Replica, ScaleChange, ServicePlan, Traffic,
 };
@@ -20,6 +20,7 @@ use longshore_model::{
 
 mod held;
 mod loading;
+mod samples;
 
 pub(crate) use held::{held, held_new};
 pub(crate) use loading::wanted_template;
@@ -307,22 +308,6 @@ impl<'a> Draft<'a> {
     pub(crate) fn runs(&self, row: usize) -> Option<&Arc<ContainerSpec>> {
         let replica = self.replica(row)?;
         self.template(self.rows[row].service, &replica.template)
-    }
-
-    /// CPU samples of a row's replica.
-    pub(crate) fn cpu_milli(&self, row: usize) -> &'a [CpuSample] {
-        let row = &self.rows[row];
-        let seen = row.node.and_then(|number| self.cluster.nodes[number].seen);
-        let samples = seen.and_then(|seen| seen.samples.replicas.get(&row.id));
-        samples.map_or(&[], |samples| &samples.cpu_milli)
-    }
-
-    /// Memory samples of a row's replica.
-    pub(crate) fn memory_samples(&self, row: usize) -> &'a [Sample] {
-        let row = &self.rows[row];
-        let seen = row.node.and_then(|number| self.cluster.nodes[number].seen);
-        let samples = seen.and_then(|seen| seen.samples.replicas.get(&row.id));
-        samples.map_or(&[], |samples| &samples.memory_samples)
     }
 
     /// The replica of a row, while the plan has it.
