@@ -7,11 +7,14 @@
 //!   ([`EtcdError::outcome`]). No write is made twice by itself.
 //! - What etcd would refuse for its size is refused before it is sent (`limits`).
 //! - Watches are hints to read (`hints`); leases are no locks (`lease`).
+//! - The leader is whoever made the election's key ([`Client::campaign`]); what is decided is apart
+//!   from what is done, and every write of a leader carries its guard (`election`).
 //!
 //! Deliberately absent: stale (serializable) reads, users with passwords (client certificates
 //! name the user), several endpoints at once, following state by watches.
 
 mod client;
+mod election;
 mod error;
 mod finder;
 mod hints;
@@ -24,6 +27,7 @@ mod settings;
 mod txn;
 
 pub use client::{Client, EndpointStatus, Member};
+pub use election::{Candidate, CandidateError, Election, End, Leader, Leadership, Standing};
 pub use error::{EtcdError, Outcome, Refusal, Silence, Tried};
 pub use hints::Hints;
 pub use lease::{Lease, TimeToLive};

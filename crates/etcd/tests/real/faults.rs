@@ -110,6 +110,7 @@ async fn an_endpoint_of_another_cluster_is_refused() {
     let mut settings = Settings::new(&theirs.urls(), None).unwrap();
     settings.cluster_id = client.cluster_id();
     let error = Client::new(settings).range(any()).await.unwrap_err();
+    assert!(matches!(error, EtcdError::NoEndpoint { .. }), "{error}");
     assert!(error.to_string().contains("it is of cluster"), "{error}");
 }
 
