@@ -9,9 +9,10 @@ use std::time::SystemTime;
 use data_encoding::BASE64;
 use longshore_identity::PkiError;
 use longshore_identity::key::KeyPair;
-use longshore_identity::tls::{CertHolder, certificate_validity};
+use longshore_identity::tls::{CertHolder, certificate_validity, lateness};
 use longshore_model::{NodeId, node::Roles};
 use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
 
 use crate::files::{FileError, private_dir, read_optional, write_atomic};
 
@@ -92,6 +93,8 @@ pub struct NodeIdentity {
     pub ca_pem: String,
     /// Certificate and key; swapped at renewal.
     pub certs: Arc<CertHolder>,
+    /// Held while a certificate is asked for: one is enough.
+    pub renewing: Arc<Mutex<()>>,
 }
 
 impl IdentityDir {
@@ -205,6 +208,7 @@ impl IdentityDir {
             file,
             ca_pem,
             certs,
+            renewing: Arc::default(),
         })
     }
 }
@@ -214,6 +218,13 @@ impl NodeIdentity {
     #[must_use]
     pub fn validity(&self) -> Option<(SystemTime, SystemTime)> {
         certificate_validity(&self.certs.leaf_der()?).ok()
+    }
+
+    /// Is the present certificate over, by this clock?
+    #[must_use]
+    pub fn is_late(&self, now: SystemTime) -> bool {
+        let leaf = self.certs.leaf_der();
+        leaf.is_some_and(|leaf| lateness(&leaf, now).is_some())
     }
 }
 

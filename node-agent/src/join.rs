@@ -146,6 +146,7 @@ pub async fn join(options: &JoinOptions) -> Result<NodeFile, JoinError> {
         file: file.clone(),
         ca_pem,
         certs,
+        renewing: Arc::default(),
     });
     Ok(file)
 }
@@ -158,18 +159,28 @@ async fn still_open(dir: &IdentityDir) -> Result<(), JoinError> {
     let enrolled = || JoinError::Enrolled {
         path: dir.cert_path(),
     };
-    match dial(&dir.load()?).await {
+    let identity = dir.load()?;
+    match dial(&identity).await {
         Err(ConnectError::Refused { .. }) => Ok(()),
+        // It may renew, and its agent has not; whoever has a token for it need not wait for that.
+        Ok(_) if identity.is_late(SystemTime::now()) => Ok(()),
         Ok(_) => Err(enrolled()),
         Err(error) => Err(error.into()),
     }
 }
 
-/// Trades the present certificate for a fresh one (same key) and swaps it in.
+/// Trades the present certificate for a fresh one (same key) and swaps it in. One that came while
+/// another call waited for its answer is as good. A certificate that is over is traded as well, for so
+/// long as the controller lets it.
 ///
 /// # Errors
 /// [`JoinError`]; the present certificate stays then.
 pub async fn renew(dir: &IdentityDir, identity: &NodeIdentity) -> Result<(), JoinError> {
+    let used = identity.certs.leaf_der();
+    let _one = identity.renewing.lock().await;
+    if identity.certs.leaf_der() != used {
+        return Ok(());
+    }
     let key_pem = dir.key_pem()?;
     let key = KeyPair::from_pem(&key_pem)?;
     let channel = dial(identity).await?;

@@ -1,5 +1,5 @@
-//! Keeps the certificate fresh: at about two thirds of its life, with jitter, so that nodes that
-//! joined together do not renew together.
+//! Keeps the certificate fresh: somewhere in the second half of its life, so that nodes that joined
+//! together do not renew together.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -13,8 +13,8 @@ use crate::identity::{IdentityDir, NodeIdentity};
 use crate::join::renew;
 use crate::reconcile::Chain;
 
-/// Part of the life after which it is renewed: two thirds, give or take.
-const RENEW_AFTER: std::ops::Range<f64> = 0.60..0.72;
+/// Part of the life after which it is renewed; SwarmKit's (ca/renewer.go).
+const RENEW_AFTER: std::ops::Range<f64> = 0.50..0.80;
 /// Longest nap: a machine's clock may be set meanwhile.
 const NAP_MAX: Duration = Duration::from_secs(3600);
 const RETRY_FIRST: Duration = Duration::from_secs(10);
@@ -40,7 +40,7 @@ pub async fn run(
                     share = rand::random_range(RENEW_AFTER);
                     backoff.reset();
                     renewed.notify_one();
-                    continue_after_success()
+                    after_success(due_in(identity.validity(), share, SystemTime::now()))
                 }
                 Err(error) => {
                     tracing::warn!(error = %Chain(&error), "certificate not renewed yet");
@@ -55,9 +55,17 @@ pub async fn run(
     }
 }
 
-/// A controller that hands out certificates that are due at once must not be asked in a loop.
-fn continue_after_success() -> Duration {
-    Duration::from_secs(1)
+/// A new certificate that is due at once is one of a clock that is wrong, here or at the controller: it
+/// must not be asked for in a loop.
+fn after_success(next_due: Duration) -> Duration {
+    if next_due > Duration::ZERO {
+        return Duration::from_secs(1);
+    }
+    tracing::warn!(
+        "the new certificate is as good as over by this machine's clock: set the clocks of this host \
+         and of the controller's"
+    );
+    NAP_MAX
 }
 
 fn due_in(validity: Option<(SystemTime, SystemTime)>, share: f64, now: SystemTime) -> Duration {
@@ -90,5 +98,11 @@ mod tests {
         assert_eq!(due(500).as_secs(), 100);
         assert_eq!(due(601), Duration::ZERO);
         assert_eq!(due(5_000), Duration::ZERO, "expired: still worth a try");
+    }
+
+    #[test]
+    fn a_clock_that_is_wrong_asks_once_in_an_hour() {
+        assert_eq!(after_success(Duration::from_secs(9)).as_secs(), 1);
+        assert_eq!(after_success(Duration::ZERO).as_secs(), 3_600);
     }
 }

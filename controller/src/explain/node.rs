@@ -70,13 +70,7 @@ pub fn node(story: &NodeStory<'_>, clock: Clock) -> Vec<String> {
         (seen_ms, true) => format!("  last round trip {} UTC", clock.at(seen_ms)),
         (seen_ms, false) => format!("  last heard of {} UTC", clock.at(seen_ms)),
     });
-    if let Some((at_ms, refusal)) = story.refused {
-        lines.push(format!(
-            "  its certificate was not taken {} UTC: {refusal}; enrol it again: controllerctl token \
-             create --role ROLE --name {id}, then node-agent join on that host",
-            clock.at(at_ms)
-        ));
-    }
+    lines.extend(story.refused.map(|refused| certificate(id, refused, clock)));
     if let Some(node) = story.node {
         lines.extend(placing::drain_lines(node, report, clock.now_ms));
     }
@@ -99,6 +93,25 @@ pub fn node(story: &NodeStory<'_>, clock: Clock) -> Vec<String> {
     let refuses = story.refuses.iter().take(REFUSED_SHOWN);
     lines.extend(refuses.map(|(service, why)| format!("  {service}: {why}")));
     lines
+}
+
+/// What keeps away a node whose certificate was not taken, or not for a session.
+fn certificate(
+    id: &NodeId,
+    (at_ms, refusal): (TimeMs, CertificateRefusal),
+    clock: Clock,
+) -> String {
+    let at = clock.at(at_ms);
+    if refusal == CertificateRefusal::Late {
+        return format!(
+            "  its certificate was over when it came {at} UTC: it renews that first, by itself; if it \
+             does not, the log of its agent says why"
+        );
+    }
+    format!(
+        "  its certificate was not taken {at} UTC: {refusal}; enrol it again: controllerctl token \
+         create --role ROLE --name {id}, then node-agent join on that host"
+    )
 }
 
 /// What is kept of a node of a time that is past.

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures_util::future::{Either, Ready, ready};
-use longshore_identity::tls::{PeerInfo, TrustHolder};
+use longshore_identity::tls::{self, PeerInfo, TrustHolder};
 use longshore_identity::{Identity, OperatorRole};
 use tonic::Status;
 use tonic::body::Body;
@@ -17,6 +18,8 @@ pub(super) enum Rule {
     Anyone,
     /// Anybody of the cluster.
     Member,
+    /// Nodes, for themselves, though their certificate be over: it is what they come to change.
+    Renewal,
     /// Nodes, for themselves.
     Node,
     /// Operators of at least this role.
@@ -29,7 +32,7 @@ pub(super) fn rule(path: &str) -> Option<Rule> {
     let (service, method) = path.strip_prefix('/')?.split_once('/')?;
     Some(match (service, method) {
         ("longshore.agent.v1.EnrollmentService", "Join") => Rule::Anyone,
-        ("longshore.agent.v1.EnrollmentService", "Renew") => Rule::Node,
+        ("longshore.agent.v1.EnrollmentService", "Renew") => Rule::Renewal,
         ("longshore.agent.v1.AgentService", "Session") => Rule::Node,
         ("longshore.control.v1.ControlService", method) => Rule::Operator(match method {
             "GetStatus" | "ListNodes" | "ListServices" | "ListReplicas" | "Watch" | "Events"
@@ -75,12 +78,19 @@ pub(super) fn rule(path: &str) -> Option<Rule> {
 ///
 /// # Errors
 /// `UNAUTHENTICATED` or `PERMISSION_DENIED`, with what would be needed.
-pub(super) fn allow(path: &str, caller: Option<&Identity>) -> Result<(), Status> {
+pub(super) fn allow(
+    path: &str,
+    caller: Option<&Identity>,
+    late: Option<Duration>,
+) -> Result<(), Status> {
     let Some(rule) = rule(path) else {
         return Err(Status::permission_denied(format!(
             "{path:.200}: nobody may call this"
         )));
     };
+    if let Some(late) = late.filter(|_| rule != Rule::Renewal) {
+        return Err(renew_first(late));
+    }
     let Some(caller) = caller else {
         return match rule {
             Rule::Anyone => Ok(()),
@@ -96,11 +106,26 @@ pub(super) fn allow(path: &str, caller: Option<&Identity>) -> Result<(), Status>
         )))
     };
     match (rule, caller) {
-        (Rule::Anyone | Rule::Member, _) | (Rule::Node, Identity::Node(_)) => Ok(()),
+        (Rule::Anyone | Rule::Member, _) | (Rule::Node | Rule::Renewal, Identity::Node(_)) => {
+            Ok(())
+        }
         (Rule::Operator(least), Identity::Operator { role, .. }) if *role >= least => Ok(()),
         (Rule::Operator(least), _) => denied(format!("an operator of role {}", least.as_str())),
-        (Rule::Node, _) => denied("a node's certificate".into()),
+        (Rule::Node | Rule::Renewal, _) => denied("a node's certificate".into()),
     }
+}
+
+/// Said to a node whose certificate is over, whatever else it calls.
+fn renew_first(late: Duration) -> Status {
+    let ago = humantime::format_duration(Duration::from_secs(late.as_secs() / 60 * 60));
+    let (days, key) = (tls::LATE_MAX.as_secs() / 86_400, tls::RENEW_FIRST);
+    let mut status = Status::unauthenticated(format!(
+        "this certificate ended {ago} ago; for {days} days it renews itself and does nothing else: its \
+         agent does that before all other calls (a restart of it, or an update, if it does not)"
+    ));
+    let metadata = status.metadata_mut();
+    metadata.insert(key, tonic::metadata::MetadataValue::from_static("1"));
+    status
 }
 
 /// The caller's certificate and address.
@@ -158,7 +183,7 @@ impl<S> Auth<S> {
         if !peer.serial.is_empty() && self.trust.is_revoked(&peer.serial) {
             return Err(Status::unauthenticated("this certificate was revoked"));
         }
-        allow(request.uri().path(), peer.identity.as_ref())
+        allow(request.uri().path(), peer.identity.as_ref(), peer.late)
     }
 }
 

@@ -19,8 +19,8 @@ use super::{Refusal, auth, blocking, quoted};
 use crate::cluster::Cluster;
 use crate::store::{NodeRecord, TokenRecord};
 
-/// Life of a node's certificate; agents renew at two thirds.
-const NODE_VALIDITY: Duration = Duration::from_secs(90 * 86_400);
+/// Life of a node's certificate; agents renew in the second half of it.
+const NODE_VALIDITY: Duration = Duration::from_secs(14 * 86_400);
 /// Failed tries that an address has per [`TRY_PERIOD_MS`].
 const TRIES_MAX: usize = 5;
 const TRY_PERIOD_MS: u64 = 60_000;
@@ -32,6 +32,8 @@ const RENEWALS_MAX: usize = 16;
 const RENEWAL_PERIOD_MS: u64 = 86_400_000;
 /// Certificates of one node that may be valid at the same time; beyond it the oldest is refused.
 const SERIALS_MAX: usize = 8;
+/// A certificate that is over for so long needs no refusal of its own, whatever this clock does.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(35 * 86_400);
 const TOKEN_BYTES_MAX: usize = 256;
 const LABELS_MAX: usize = 64;
 
@@ -388,6 +390,8 @@ fn renew(
         let mut serials = ledger.serials.get(name).cloned().unwrap_or_default();
         serials.push(serial);
         revoked = superseded(&mut serials, used);
+        let now = SystemTime::now();
+        revoked.retain(|serial| !is_long_over(serial, now));
         let record = NodeRecord {
             node: node.clone(),
             serials,
@@ -412,9 +416,41 @@ fn superseded(serials: &mut Vec<String>, used: &str) -> Vec<String> {
     serials.extract_if(.., goes).collect()
 }
 
+/// Is it refused for its age by everybody? Lists of the refused would grow for ever.
+fn is_long_over(serial: &str, now: SystemTime) -> bool {
+    let age = tls::serial_end(serial).and_then(|end| now.duration_since(end).ok());
+    age.is_some_and(|age| age > FORGOTTEN_AFTER.max(tls::LATE_MAX))
+}
+
 /// Said to a node that is no longer one of the cluster's.
 pub(super) fn removed(name: &NodeId) -> Status {
     Status::permission_denied(format!(
         "node {name} is not (or no longer) one of this cluster; join it again with a new token"
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_everybody_refuses_for_its_age_is_not_refused_by_its_serial() {
+        let ca = ClusterCa::create("lab", SystemTime::now()).unwrap();
+        let (day, now) = (Duration::from_secs(86_400), SystemTime::now());
+        let serial = |since: Duration| {
+            let identity = Identity::Node(NodeId::new("a").unwrap());
+            let (pem, key) = ca
+                .issue_new(&identity, &[], day, now - day - since)
+                .unwrap();
+            let certs = tls::CertHolder::from_pem(&pem, &key).unwrap();
+            let nobody = std::net::SocketAddr::from(([0, 0, 0, 0], 0));
+            let leaf = certs.leaf_der().unwrap();
+            tls::peer_info(Some(&[leaf]), nobody).unwrap().serial
+        };
+        assert!(FORGOTTEN_AFTER > tls::LATE_MAX);
+        assert!(!is_long_over(&serial(Duration::ZERO), now));
+        assert!(!is_long_over(&serial(tls::LATE_MAX), now));
+        assert!(is_long_over(&serial(36 * day), now));
+        assert!(!is_long_over(&"41".repeat(16), now), "of before");
+    }
 }

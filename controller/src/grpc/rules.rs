@@ -1,5 +1,8 @@
 //! The table of calls and callers, made from the descriptor: a new method without a rule fails.
 
+use std::time::Duration;
+
+use longshore_identity::tls::RENEW_FIRST;
 use longshore_identity::{Identity, OperatorRole};
 use longshore_model::NodeId;
 use prost::Message;
@@ -43,7 +46,7 @@ fn expected(rule: Rule) -> [bool; 6] {
     match rule {
         Rule::Anyone => [true; 6],
         Rule::Member => [false, true, true, true, true, true],
-        Rule::Node => [false, true, false, false, false, false],
+        Rule::Node | Rule::Renewal => [false, true, false, false, false, false],
         Rule::Operator(OperatorRole::Viewer) => [false, false, true, true, true, false],
         Rule::Operator(OperatorRole::Deployer) => [false, false, false, true, true, false],
         Rule::Operator(OperatorRole::Admin) => [false, false, false, false, true, false],
@@ -61,7 +64,7 @@ fn every_method_has_a_rule_and_every_caller_its_answer() {
     for path in &methods {
         let rule = rule(path).unwrap_or_else(|| panic!("{path} has no rule"));
         for (caller, expected) in callers().iter().zip(expected(rule)) {
-            let answer = allow(path, caller.as_ref());
+            let answer = allow(path, caller.as_ref(), None);
             assert_eq!(answer.is_ok(), expected, "{path} by {caller:?}: {answer:?}");
             if let Err(status) = answer {
                 let code = if caller.is_none() {
@@ -72,6 +75,26 @@ fn every_method_has_a_rule_and_every_caller_its_answer() {
                 assert_eq!(status.code(), code, "{path} by {caller:?}");
             }
         }
+    }
+}
+
+#[test]
+fn who_is_late_renews_and_is_told_why_all_else_is_refused() {
+    let (node, late) = (
+        Identity::Node(NodeId::new("a").unwrap()),
+        Some(Duration::from_secs(86_460)),
+    );
+    for path in methods() {
+        let answer = allow(&path, Some(&node), late);
+        if path == "/longshore.agent.v1.EnrollmentService/Renew" {
+            assert!(answer.is_ok(), "{answer:?}");
+            continue;
+        }
+        let status = answer.expect_err(&path);
+        assert_eq!(status.code(), Code::Unauthenticated, "{path}");
+        let words = "ended 1day 1m ago; for 30 days it renews itself and does nothing else";
+        assert!(status.message().contains(words), "{status}");
+        assert!(status.metadata().contains_key(RENEW_FIRST), "{status:?}");
     }
 }
 
@@ -123,7 +146,7 @@ fn unknown_methods_are_refused_to_everybody() {
             "",
             "/a/b",
         ] {
-            assert!(allow(path, caller.as_ref()).is_err());
+            assert!(allow(path, caller.as_ref(), None).is_err());
         }
     }
 }

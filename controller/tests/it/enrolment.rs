@@ -1,12 +1,15 @@
 //! Who may join, and who may not.
 
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
-use crate::support::Lab;
+use crate::support::{FakeAgent, Lab};
 use longshore_identity::key::KeyPair;
 use longshore_identity::tls::{CertHolder, ServerTrust, connect, peer_info};
-use longshore_identity::{CaDigest, JoinToken};
+use longshore_identity::{CaDigest, Identity, JoinToken};
+use longshore_model::NodeId;
 use longshore_proto::agent::v1 as agent;
+use longshore_proto::agent::v1::agent_service_client::AgentServiceClient;
 use longshore_proto::agent::v1::enrollment_service_client::EnrollmentServiceClient;
 use longshore_proto::control::v1 as pb;
 use longshore_proto::control::v1::control_service_client::ControlServiceClient;
@@ -283,6 +286,114 @@ async fn renew(lab: &Lab, certs: Arc<CertHolder>) -> Result<Arc<CertHolder>, Cod
     Ok(crate::support::holder(&joined, &key))
 }
 
+/// A certificate of node `a` that ended so many days ago.
+fn over(lab: &Lab, days: u32) -> Arc<CertHolder> {
+    const DAY: Duration = Duration::from_secs(86_400);
+    let (identity, life) = (Identity::Node(NodeId::new("a").unwrap()), 14 * DAY);
+    let then = SystemTime::now() - days * DAY - life;
+    let made = lab.controller.ca.issue_new(&identity, &[], life, then);
+    let (pem, key) = made.unwrap();
+    CertHolder::from_pem(&pem, &key).unwrap()
+}
+
+fn serial(certs: &CertHolder) -> String {
+    let leaf = certs.leaf_der().unwrap();
+    let at = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
+    peer_info(Some(&[leaf]), at).unwrap().serial
+}
+
+async fn why(lab: &Lab) -> String {
+    let why = pb::WhyRequest {
+        at_ms: 0,
+        target: "node/a".into(),
+    };
+    let why = lab.admin.clone().why(why).await.unwrap().into_inner();
+    why.lines.join("\n")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_certificate_is_over_renews_it_and_has_its_session() {
+    let lab = Lab::start().await;
+    let token = lab.token(true, false).await;
+    lab.join(&token, "a", true, false).await.unwrap();
+    let late = over(&lab, 1);
+    let trust = ServerTrust::Ca(lab.ca.clone());
+    let channel = connect(&lab.url, Some(Arc::clone(&late)), trust).await;
+    let mut agent = AgentServiceClient::new(channel.unwrap());
+    let refused = agent.session(tokio_stream::empty()).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unauthenticated);
+    let words = "for 30 days it renews itself and does nothing else";
+    assert!(refused.message().contains(words), "{refused}");
+    let said = why(&lab).await;
+    assert!(said.contains("it renews that first, by itself"), "{said}");
+    assert!(!said.contains("token create"), "{said}");
+
+    let new = renew(&lab, late).await.unwrap();
+    let _agent = FakeAgent::start(&lab, "a", new, false).await;
+    lab.until("the node is there", async |mut admin| {
+        let nodes = admin.list_nodes(pb::ListNodesRequest {}).await.unwrap();
+        let nodes = nodes.into_inner().nodes;
+        match nodes.iter().any(|node| node.state == "ready") {
+            true => Ok(()),
+            false => Err(format!("{nodes:?}")),
+        }
+    })
+    .await;
+    let said = why(&lab).await;
+    assert!(!said.contains("certificate"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_comes_too_late_or_was_revoked_renews_nothing() {
+    let lab = Lab::start().await;
+    let token = lab.token(true, false).await;
+    let good = lab.join(&token, "a", true, false).await.unwrap();
+    let refused = renew(&lab, over(&lab, 31)).await.err();
+    assert_eq!(refused, Some(Code::Unavailable), "in the handshake");
+    let said = why(&lab).await;
+    assert!(
+        said.contains("it has expired") && said.contains("--name a"),
+        "{said}"
+    );
+    let revoked = over(&lab, 1);
+    lab.controller.trust.revoke([serial(&revoked)]);
+    let refused = renew(&lab, revoked).await.err();
+    assert_eq!(refused, Some(Code::Unavailable), "in the handshake");
+    // A node that was removed: neither with what it had nor with what is over.
+    let request = pb::RemoveNodeRequest {
+        node: "a".into(),
+        force: false,
+    };
+    lab.admin.clone().remove_node(request).await.unwrap();
+    assert_eq!(renew(&lab, good).await.err(), Some(Code::Unavailable));
+    let forged = renew(&lab, over(&lab, 1)).await.err();
+    assert_eq!(
+        forged,
+        Some(Code::PermissionDenied),
+        "it is no node any more"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_certificate_gets_no_more_of_them_than_others() {
+    let lab = Lab::start().await;
+    let token = lab.token(true, false).await;
+    let first = lab.join(&token, "a", true, false).await.unwrap();
+    let late = over(&lab, 1);
+    for _ in 0..8 {
+        renew(&lab, Arc::clone(&late)).await.unwrap();
+    }
+    assert!(
+        lab.controller.trust.is_revoked(&serial(&first)),
+        "eight are newer"
+    );
+    for _ in 8..16 {
+        renew(&lab, Arc::clone(&late)).await.unwrap();
+    }
+    let refused = renew(&lab, late).await.err();
+    assert_eq!(refused, Some(Code::ResourceExhausted), "in a day");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_certificate_that_renewals_push_out_is_refused_and_there_are_not_many() {
     let lab = Lab::start().await;
@@ -311,11 +422,6 @@ async fn a_certificate_that_renewals_push_out_is_refused_and_there_are_not_many(
         force: false,
     };
     lab.admin.clone().remove_node(request).await.unwrap();
-    let serial = |certs: &CertHolder| {
-        let leaf = certs.leaf_der().unwrap();
-        let at = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
-        peer_info(Some(&[leaf]), at).unwrap().serial
-    };
     for certs in others.iter().chain([&used]) {
         assert!(lab.controller.trust.is_revoked(&serial(certs)));
     }

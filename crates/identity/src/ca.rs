@@ -27,6 +27,11 @@ const ROOT_VALIDITY: Duration = Duration::from_secs(20 * 365 * 86_400);
 /// Longest accepted signing request.
 const CSR_BYTES_MAX: usize = 8 * 1024;
 
+/// Length of a serial, as long as RFC 5280 (4.1.2.2) lets one be; and of the last part of it: when the
+/// certificate ends, in seconds since 1970, big-endian. The rest is random.
+pub(crate) const SERIAL_BYTES: usize = 20;
+pub(crate) const SERIAL_END_BYTES: usize = 8;
+
 /// Organizational unit in the certificate of a node that is an edge only. Those of before roles were in
 /// certificates have none, and workers need none.
 pub(crate) const NO_WORKER: &str = "edge";
@@ -225,14 +230,19 @@ fn base_params(
     now: SystemTime,
     validity: Duration,
 ) -> Result<CertificateParams, PkiError> {
-    let mut serial = [0u8; 16];
+    let end = now + validity;
+    let mut serial = [0u8; SERIAL_BYTES];
     getrandom::fill(&mut serial).map_err(PkiError::Random)?;
     // A positive number without leading zero: some readers insist.
     serial[0] = (serial[0] & 0x7f) | 0x40;
+    // Serials outlive their certificates in lists of what is refused: they say when they may leave.
+    let end_s = end.duration_since(SystemTime::UNIX_EPOCH);
+    let end_s = end_s.unwrap_or_default().as_secs().to_be_bytes();
+    serial[SERIAL_BYTES - SERIAL_END_BYTES..].copy_from_slice(&end_s);
     let mut params = CertificateParams::default();
     params.serial_number = Some(SerialNumber::from_slice(&serial));
     params.not_before = (now - BACKDATE).into();
-    params.not_after = (now + validity).into();
+    params.not_after = end.into();
     params.distinguished_name = DistinguishedName::new();
     params
         .distinguished_name

@@ -9,8 +9,8 @@ use std::time::{Duration, SystemTime};
 use longshore_identity::ca::ClusterCa;
 use longshore_identity::key::KeyPair;
 use longshore_identity::tls::{
-    AcceptLimits, CertHolder, CertificateRefusal, ConnectError, ServerTrust, TrustHolder, accept,
-    certificate_validity, connect, peer_info, server_config,
+    AcceptLimits, CertHolder, CertificateRefusal, ConnectError, LATE_MAX, ServerTrust, TrustHolder,
+    accept, certificate_validity, connect, peer_info, serial_end, server_config,
 };
 use longshore_identity::{CaDigest, Identity, OperatorRole};
 use longshore_model::{NodeId, Roles};
@@ -18,6 +18,7 @@ use rustls_pki_types::CertificateDer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_stream::StreamExt;
+use tonic::transport::server::Connected;
 
 const DAY: Duration = Duration::from_secs(86_400);
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -45,7 +46,7 @@ fn client_of(
     CertHolder::from_pem(&cert, &key).unwrap()
 }
 
-/// Serves one byte to whoever gets through the handshake, then waits for the peer.
+/// Serves one byte to whoever gets through the handshake (`L`: it is late), then waits for the peer.
 async fn serve(ca: &ClusterCa, revoked: &[String]) -> (SocketAddr, Arc<TrustHolder>) {
     let controller = Identity::Controller("c1".into());
     let names = ["127.0.0.1".to_owned()];
@@ -67,7 +68,11 @@ async fn serve(ca: &ClusterCa, revoked: &[String]) -> (SocketAddr, Arc<TrustHold
     tokio::spawn(async move {
         while let Some(Ok(mut io)) = incoming.next().await {
             tokio::spawn(async move {
-                if io.write_all(b"!").await.is_ok() && io.flush().await.is_ok() {
+                let word = match io.connect_info().late {
+                    Some(_) => b"L",
+                    None => b"!",
+                };
+                if io.write_all(word).await.is_ok() && io.flush().await.is_ok() {
                     let _ = io.read(&mut [0u8; 1]).await;
                 }
             });
@@ -76,12 +81,14 @@ async fn serve(ca: &ClusterCa, revoked: &[String]) -> (SocketAddr, Arc<TrustHold
     (address, trust)
 }
 
-/// A bare TLS client; gives the stream once the server's byte came.
+type Stream = tokio_rustls::client::TlsStream<tokio::net::TcpStream>;
+
+/// A bare TLS client; gives the stream once the server's byte came, and whether it is late there.
 async fn dial(
     address: SocketAddr,
     certs: Option<Arc<CertHolder>>,
     ca_pem: &str,
-) -> Result<tokio_rustls::client::TlsStream<tokio::net::TcpStream>, std::io::Error> {
+) -> Result<(Stream, bool), std::io::Error> {
     use rustls_pki_types::pem::PemObject;
     let mut roots = rustls::RootCertStore::empty();
     roots
@@ -101,8 +108,9 @@ async fn dial(
     let name = rustls_pki_types::ServerName::try_from("127.0.0.1").unwrap();
     let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
     let mut stream = connector.connect(name, tcp).await?;
-    stream.read_exact(&mut [0u8; 1]).await?;
-    Ok(stream)
+    let mut word = [0u8; 1];
+    stream.read_exact(&mut word).await?;
+    Ok((stream, word == *b"L"))
 }
 
 fn serial(holder: &CertHolder) -> String {
@@ -112,21 +120,37 @@ fn serial(holder: &CertHolder) -> String {
         .serial
 }
 
+/// A certificate that ended so long ago, of a life of 14 days.
+fn over(ca: &ClusterCa, identity: &Identity, since: Duration) -> Arc<CertHolder> {
+    let life = 14 * DAY;
+    client_of(ca, identity, life, SystemTime::now() - since - life)
+}
+
+/// A leaf of this CA for serving only, as its owner could use it to call.
+fn server_only(ca: &ClusterCa, identity: &Identity, validity: Duration) -> Arc<CertHolder> {
+    let authority = rcgen::KeyPair::from_pem(&ca.key_pem()).unwrap();
+    let issuer = rcgen::Issuer::from_ca_cert_der(ca.cert_der(), &authority).unwrap();
+    let mut params = rcgen::CertificateParams::default();
+    params.serial_number = Some(rcgen::SerialNumber::from_slice(&[0x41; 16]));
+    params.not_before = (SystemTime::now() - 20 * DAY).into();
+    params.not_after = (SystemTime::now() - 20 * DAY + validity).into();
+    params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth];
+    let uri = identity.uri("lab").try_into().unwrap();
+    params.subject_alt_names = vec![rcgen::SanType::URI(uri)];
+    let key = rcgen::KeyPair::generate().unwrap();
+    let cert = params.signed_by(&key, &issuer).unwrap();
+    CertHolder::from_pem(&cert.pem(), &key.serialize_pem()).unwrap()
+}
+
 #[tokio::test]
 async fn the_right_certificate_gets_in_and_the_wrong_ones_do_not() {
-    let (ours, theirs) = (ca(), ca());
+    let (ours, theirs, node) = (ca(), ca(), node("worker1"));
     let now = SystemTime::now();
-    let good = client_of(&ours, &node("worker1"), DAY, now);
-    let foreign = client_of(&theirs, &node("worker1"), DAY, now);
-    let expired = client_of(
-        &ours,
-        &node("worker1"),
-        Duration::from_secs(60),
-        now - 2 * DAY,
-    );
-    let future = client_of(&ours, &node("worker1"), DAY, now + 2 * DAY);
-    let revoked = client_of(&ours, &node("worker1"), DAY, now);
-    let (address, _trust) = serve(&ours, &[serial(&revoked)]).await;
+    let good = client_of(&ours, &node, DAY, now);
+    let revoked = client_of(&ours, &node, DAY, now);
+    let late_and_revoked = over(&ours, &node, DAY);
+    let serials = [serial(&revoked), serial(&late_and_revoked)];
+    let (address, _trust) = serve(&ours, &serials).await;
 
     dial(address, Some(good), ours.cert_pem())
         .await
@@ -134,11 +158,23 @@ async fn the_right_certificate_gets_in_and_the_wrong_ones_do_not() {
     dial(address, None, ours.cert_pem())
         .await
         .expect("joining needs no certificate");
+    let operator = Identity::Operator {
+        name: "ana".into(),
+        role: OperatorRole::Admin,
+    };
+    let controller = Identity::Controller("c2".into());
     for (certs, alert) in [
-        (foreign, "UnknownCA"),
-        (expired, "Expired"),
-        (future, "Certificate"),
+        (client_of(&theirs, &node, DAY, now), "UnknownCA"),
+        (over(&theirs, &node, DAY), "Expired"),
+        (over(&ours, &node, 31 * DAY), "Expired"),
+        (over(&ours, &operator, DAY), "Expired"),
+        (over(&ours, &controller, DAY), "Expired"),
+        (client_of(&ours, &node, DAY, now + 2 * DAY), "Certificate"),
         (revoked, "Revoked"),
+        (late_and_revoked, "Revoked"),
+        (server_only(&ours, &node, 40 * DAY), "Certificate"),
+        (server_only(&ours, &controller, 40 * DAY), "Certificate"),
+        (server_only(&ours, &node, 19 * DAY), "Certificate"),
     ] {
         let refusal = dial(address, Some(certs), ours.cert_pem())
             .await
@@ -148,11 +184,61 @@ async fn the_right_certificate_gets_in_and_the_wrong_ones_do_not() {
 }
 
 #[tokio::test]
+async fn a_node_gets_in_late_for_thirty_days_and_is_known_to_be_late() {
+    let (ca, node) = (ca(), node("worker1"));
+    let (address, trust) = serve(&ca, &[]).await;
+    let hour = Duration::from_secs(3_600);
+    for (since, gets_in) in [
+        (hour, true),
+        (DAY, true),
+        (LATE_MAX - hour, true),
+        (LATE_MAX + hour, false),
+    ] {
+        let late = dial(address, Some(over(&ca, &node, since)), ca.cert_pem()).await;
+        let late = late.map(|(_, late)| late).ok();
+        assert_eq!(late, gets_in.then_some(true), "{since:?}");
+        let seen = trust.last_refusal(&node).expect("it is remembered").refusal;
+        let right = match gets_in {
+            true => CertificateRefusal::Late,
+            false => CertificateRefusal::Expired,
+        };
+        assert_eq!(seen, right, "{since:?}");
+    }
+    let good = client_of(&ca, &node, DAY, SystemTime::now());
+    let (_, late) = dial(address, Some(good), ca.cert_pem()).await.unwrap();
+    assert!(!late);
+}
+
+#[tokio::test]
+async fn a_peer_that_speaks_http2_without_tls_gets_no_word_of_it() {
+    let ca = ca();
+    let (address, _trust) = serve(&ca, &[]).await;
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    // The preface and empty settings, as RFC 9113 (3.4) has them.
+    let hello = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    stream.write_all(hello).await.unwrap();
+    let mut answer = Vec::new();
+    let end = tokio::time::timeout(Duration::from_secs(15), stream.read_to_end(&mut answer));
+    let _ = end.await.expect("the connection is ended");
+    // A TLS alert at most.
+    assert!(answer.is_empty() || answer[0] == 21, "{answer:?}");
+}
+
+#[test]
+fn a_serial_says_when_its_certificate_ends() {
+    let ca = ca();
+    let certs = client_of(&ca, &node("worker1"), DAY, SystemTime::now());
+    let (_, until) = certificate_validity(&certs.leaf_der().unwrap()).unwrap();
+    assert_eq!(serial_end(&serial(&certs)), Some(until));
+    assert_eq!(serial_end(&"41".repeat(16)), None, "one of before");
+    assert_eq!(serial_end("x"), None);
+}
+
+#[tokio::test]
 async fn a_refused_certificate_is_told_at_once_and_in_words() {
     let (ours, theirs) = (ca(), ca());
     let now = SystemTime::now();
-    let minute = Duration::from_secs(60);
-    let expired = client_of(&ours, &node("worker1"), minute, now - 2 * DAY);
+    let expired = over(&ours, &node("worker1"), 31 * DAY);
     let revoked = client_of(&ours, &node("worker1"), DAY, now);
     let foreign = client_of(&theirs, &node("worker1"), DAY, now);
     let (address, trust) = serve(&ours, &[serial(&revoked)]).await;
@@ -188,7 +274,7 @@ async fn revoking_cuts_a_live_connection() {
     let client = client_of(&ca, &node("worker1"), DAY, SystemTime::now());
     let serial = serial(&client);
     let (address, trust) = serve(&ca, &[]).await;
-    let mut stream = dial(address, Some(client), ca.cert_pem()).await.unwrap();
+    let (mut stream, _) = dial(address, Some(client), ca.cert_pem()).await.unwrap();
     trust.revoke([serial]);
     // The server side ends: the client reads the end of the stream instead of waiting.
     let end = tokio::time::timeout(Duration::from_secs(5), stream.read(&mut [0u8; 1])).await;

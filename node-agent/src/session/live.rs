@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{self, PollNext};
-use longshore_identity::tls::{CertificateRefusal, ConnectError, explain};
+use longshore_identity::tls::{CertificateRefusal, ConnectError, RENEW_FIRST, explain};
 use longshore_model::NodeId;
 use longshore_proto::agent::v1 as pb;
 use longshore_proto::agent::v1::agent_service_client::AgentServiceClient;
@@ -28,7 +28,7 @@ use super::reports::Reporter;
 use super::streams::{NodeView, STDIN_PIECES, Streams};
 use crate::edge;
 use crate::identity::NodeFile;
-use crate::join::dial;
+use crate::join::{JoinError, dial};
 use crate::ledger::{Accepted, LedgerError};
 use crate::runtime::Runtime;
 
@@ -69,6 +69,12 @@ pub enum SessionError {
         /// Its roles, as options take them.
         role: &'static str,
     },
+    /// The controller takes this node's certificate for renewing it only.
+    #[error("no session before the certificate is renewed: {0}")]
+    RenewFirst(String),
+    /// It wants the certificate renewed, and that failed.
+    #[error("the certificate is over, and not renewed yet")]
+    NotRenewed(#[source] JoinError),
     /// The controller, or the way to it, ended the call.
     #[error("the controller ended the session: {why}")]
     Ended {
@@ -94,7 +100,9 @@ impl SessionError {
     pub fn is_refusal(&self) -> bool {
         matches!(
             self,
-            Self::Ended { refusal: true, .. } | Self::Certificate { .. }
+            Self::Ended { refusal: true, .. }
+                | Self::Certificate { .. }
+                | Self::NotRenewed(JoinError::Refused { .. })
         )
     }
 
@@ -124,6 +132,9 @@ impl SessionError {
             Code::Unimplemented,
             Code::InvalidArgument,
         ];
+        if status.metadata().contains_key(RENEW_FIRST) {
+            return Self::RenewFirst(status.message().to_owned());
+        }
         let refusal = orderly.contains(&status.code());
         let why = status.source().and_then(explain).unwrap_or_else(|| {
             if status.message().is_empty() {

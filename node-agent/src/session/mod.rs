@@ -5,6 +5,7 @@
 
 mod contents;
 mod disk;
+mod late;
 mod live;
 mod proxy;
 mod relay;
@@ -24,6 +25,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
+use self::late::Late;
 pub use self::live::SessionError;
 use self::live::{Ended, Live};
 use crate::backoff::Backoff;
@@ -107,11 +109,12 @@ fn take_over(identity: &NodeIdentity, dir: &IdentityDir) -> bool {
 pub async fn run<R: Runtime>(mut parts: SessionParts<R>, stop: CancellationToken) {
     let mut redial = Backoff::new(REDIAL_FIRST, REDIAL_CAP);
     let mut refused = Backoff::new(REFUSED_FIRST, REFUSED_CAP);
+    let mut late = Late::Unknown;
     loop {
         let began = Instant::now();
         let ended = tokio::select! {
             () = stop.cancelled() => return,
-            ended = once(&mut parts, &stop) => ended,
+            ended = once(&mut parts, &mut late, &stop) => ended,
         };
         let wait = match ended {
             Ok(()) => return,
@@ -124,6 +127,9 @@ pub async fn run<R: Runtime>(mut parts: SessionParts<R>, stop: CancellationToken
                     && take_over(&parts.identity, &parts.identity_dir)
                 {
                     continue;
+                }
+                if matches!(error, SessionError::RenewFirst(_)) {
+                    late = Late::Told;
                 }
                 let wait = if error.is_refusal() {
                     refused.next_wait().max(REFUSED_FIRST / 2)
@@ -148,8 +154,11 @@ pub async fn run<R: Runtime>(mut parts: SessionParts<R>, stop: CancellationToken
 /// One session, changed over to a new connection when the certificate was renewed.
 async fn once<R: Runtime>(
     parts: &mut SessionParts<R>,
+    late: &mut Late,
     stop: &CancellationToken,
 ) -> Result<(), SessionError> {
+    late.renew_first(&parts.identity, &parts.identity_dir)
+        .await?;
     let mut live = Live::open(parts).await?;
     loop {
         match live.serve(parts, stop).await? {

@@ -2,10 +2,13 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::SystemTime;
 
 use longshore_identity::ca::ClusterCa;
-use longshore_identity::tls::{AcceptLimits, CertHolder, TrustHolder, accept, server_config};
+use longshore_identity::tls::{
+    AcceptLimits, CertHolder, PeerInfo, RENEW_FIRST, TrustHolder, accept, server_config,
+};
 use longshore_identity::{Identity, JoinToken};
 use longshore_model::plan::AssignedReplica;
 use longshore_model::{Names, NodeId, ReplicaId, ReplicaState, node::Roles};
@@ -23,11 +26,13 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::metadata::MetadataValue;
 use tonic::{Request, Response, Status, Streaming};
 
 mod commands;
 mod contents;
 mod joining;
+mod late;
 mod names;
 mod runs;
 mod said;
@@ -56,6 +61,18 @@ struct FakeController {
     ca: Arc<ClusterCa>,
     secret: String,
     sessions: mpsc::Sender<Peer>,
+    lates: Arc<Lates>,
+}
+
+/// What a controller makes of time.
+#[derive(Default)]
+struct Lates {
+    /// Certificates that were renewed.
+    renewed: AtomicUsize,
+    /// Every certificate is over here until it is renewed.
+    is_ahead: AtomicBool,
+    /// It signs as if it were two days ago.
+    is_behind: AtomicBool,
 }
 
 struct Cluster {
@@ -64,6 +81,7 @@ struct Cluster {
     ca: Arc<ClusterCa>,
     trust: Arc<TrustHolder>,
     sessions: mpsc::Receiver<Peer>,
+    lates: Arc<Lates>,
 }
 
 #[tonic::async_trait]
@@ -93,6 +111,8 @@ impl EnrollmentService for FakeController {
         request: Request<pb::RenewRequest>,
     ) -> Result<Response<pb::RenewResponse>, Status> {
         let leaf = self.leaf(&request.into_inner().csr_der, &NodeId::new("w1").unwrap());
+        self.lates.renewed.fetch_add(1, Ordering::SeqCst);
+        self.lates.is_ahead.store(false, Ordering::SeqCst);
         let ca_der = vec![self.ca.cert_der().to_vec()];
         Ok(Response::new(pb::RenewResponse {
             certificate_chain_der: vec![leaf],
@@ -103,17 +123,11 @@ impl EnrollmentService for FakeController {
 
 impl FakeController {
     fn leaf(&self, csr: &[u8], node: &NodeId) -> Vec<u8> {
-        let identity = Identity::Node(node.clone());
-        self.ca
-            .issue_from_csr(
-                csr,
-                &identity,
-                Roles::default(),
-                &[],
-                DAY,
-                SystemTime::now(),
-            )
-            .unwrap()
+        let behind = self.lates.is_behind.load(Ordering::SeqCst);
+        let now = SystemTime::now() - if behind { 2 * DAY } else { Duration::ZERO };
+        let (identity, roles) = (Identity::Node(node.clone()), Roles::default());
+        let leaf = self.ca.issue_from_csr(csr, &identity, roles, &[], DAY, now);
+        leaf.unwrap()
     }
 }
 
@@ -125,6 +139,13 @@ impl AgentService for FakeController {
         &self,
         request: Request<Streaming<pb::SessionRequest>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
+        let late = request.extensions().get::<PeerInfo>().unwrap().late;
+        if late.is_some() || self.lates.is_ahead.load(Ordering::SeqCst) {
+            let mut status = Status::unauthenticated("it is over");
+            let one = MetadataValue::from_static("1");
+            status.metadata_mut().insert(RENEW_FIRST, one);
+            return Err(status);
+        }
         let (responses, receiver) = mpsc::channel(64);
         let peer = Peer {
             requests: request.into_inner(),
@@ -158,10 +179,12 @@ async fn cluster() -> Cluster {
     );
     let token = JoinToken::generate(ca.digest()).unwrap();
     let (sender, sessions) = mpsc::channel(4);
+    let lates = Arc::new(Lates::default());
     let fake = Arc::new(FakeController {
         ca: Arc::clone(&ca),
         secret: token.secret.to_string(),
         sessions: sender,
+        lates: Arc::clone(&lates),
     });
     let server = tonic::transport::Server::builder()
         .add_service(EnrollmentServiceServer::from_arc(Arc::clone(&fake)))
@@ -173,6 +196,7 @@ async fn cluster() -> Cluster {
         ca,
         trust,
         sessions,
+        lates,
     }
 }
 

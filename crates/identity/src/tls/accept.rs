@@ -5,7 +5,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -17,7 +17,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected;
 
 use super::holder::TrustHolder;
-use super::peer::{PeerInfo, peer_info};
+use super::peer::{PeerInfo, lateness, peer_info};
 
 /// Bounds of the accept loop.
 #[derive(Debug, Clone, Copy)]
@@ -103,8 +103,15 @@ async fn handshake(
 ) -> io::Result<TlsIo> {
     tcp.set_nodelay(true)?;
     let stream = acceptor.accept(tcp).await?;
-    let peer = peer_info(stream.get_ref().1.peer_certificates(), remote)
+    let chain = stream.get_ref().1.peer_certificates();
+    let mut peer = peer_info(chain, remote)
         .map_err(|error| io::Error::new(io::ErrorKind::PermissionDenied, error))?;
+    let leaf = chain.and_then(<[_]>::first);
+    peer.late = leaf.and_then(|leaf| lateness(leaf, SystemTime::now()));
+    if let (Some(who), Some(late)) = (&peer.identity, peer.late) {
+        let late_s = late.as_secs();
+        tracing::info!(%who, %remote, late_s, "its certificate is over: it may only renew it");
+    }
     let (trust, serial) = (Arc::clone(trust), peer.serial.clone());
     let cut = Box::pin(async move { trust.until_revoked(&serial).await });
     Ok(TlsIo { stream, peer, cut })

@@ -70,6 +70,8 @@ pub enum ConnectError {
 pub enum CertificateRefusal {
     /// Its time is over, or a clock is wrong.
     Expired,
+    /// Its time is over, and all that its node may do with it is to renew it. No handshake says so.
+    Late,
     /// It was revoked: its node was removed or has joined anew.
     Revoked,
     /// Another cluster's CA made it.
@@ -82,6 +84,7 @@ impl fmt::Display for CertificateRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Expired => "it has expired (or a clock is wrong)",
+            Self::Late => "it has expired (or a clock is wrong) and is good for renewing it only",
             Self::Revoked => "it was revoked",
             Self::UnknownCa => "it is from another cluster's CA",
             Self::Other => "it is damaged or of an unknown kind",

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
@@ -51,7 +52,10 @@ impl NodeTls {
     /// [`PkiError::Tls`] if the crypto provider lacks TLS 1.3.
     pub fn new(certs: Arc<CertHolder>, trust: Arc<TrustHolder>) -> Result<Self, PkiError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let verifier = Arc::new(NodeVerifier(ClientVerifier(Arc::clone(&trust))));
+        let verifier = Arc::new(NodeVerifier(ClientVerifier::new(
+            Arc::clone(&trust),
+            Duration::ZERO,
+        )));
         let mut server = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&[&rustls::version::TLS13])?
             .with_client_cert_verifier(Arc::clone(&verifier) as Arc<dyn ClientCertVerifier>)
@@ -124,9 +128,9 @@ fn proven(stream: TlsStream<TcpStream>) -> io::Result<NodeStream> {
     }
 }
 
-/// Takes certificates of this cluster's workers, at both ends: edges have no containers that call, and
-/// are what the world outside reaches first. They are made for calling only, so it
-/// is the check of a caller that they pass at either.
+/// Takes certificates of this cluster's workers, none that is over, at both ends: edges have no
+/// containers that call, and are what the world outside reaches first. They are made for calling
+/// only, so it is the check of a caller that they pass at either.
 #[derive(Debug)]
 struct NodeVerifier(ClientVerifier);
 

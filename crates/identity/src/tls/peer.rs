@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use rustls_pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
-use crate::ca::NO_WORKER;
+use crate::ca::{NO_WORKER, SERIAL_BYTES, SERIAL_END_BYTES};
 use crate::error::PkiError;
 use crate::name::Identity;
 
@@ -19,9 +19,13 @@ pub struct PeerInfo {
     pub serial: String,
     /// Where it called from.
     pub remote: SocketAddr,
+    /// For how long its certificate had been over when the connection was made. Its holder may renew
+    /// it and nothing else.
+    pub late: Option<Duration>,
 }
 
-/// Reads the identity from a chain that TLS has already verified (leaf first).
+/// Reads the identity from a chain that TLS has already verified (leaf first). Nothing is looked at a
+/// clock for: [`PeerInfo::late`] is for whoever accepts the connection.
 ///
 /// # Errors
 /// [`PkiError::NoIdentity`] if a certificate was shown that names nobody.
@@ -34,6 +38,7 @@ pub fn peer_info(
             identity: None,
             serial: String::new(),
             remote,
+            late: None,
         });
     };
     let serial = serial_of(leaf).ok_or_else(|| PkiError::NoIdentity("no serial".into()))?;
@@ -41,6 +46,7 @@ pub fn peer_info(
         identity: Some(identity_of(leaf)?),
         serial,
         remote,
+        late: None,
     })
 }
 
@@ -50,7 +56,7 @@ fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, PkiErro
         .map_err(PkiError::unreadable("the certificate"))
 }
 
-fn identity_of(leaf: &CertificateDer<'_>) -> Result<Identity, PkiError> {
+pub(super) fn identity_of(leaf: &CertificateDer<'_>) -> Result<Identity, PkiError> {
     let cert = parse(leaf)?;
     let none = |detail: &str| PkiError::NoIdentity(detail.to_owned());
     let names = cert
@@ -99,4 +105,22 @@ pub fn certificate_validity(
         at(validity.not_before.timestamp()),
         at(validity.not_after.timestamp()),
     ))
+}
+
+/// For how long a certificate has been over. None: it is not, or it is no certificate.
+#[must_use]
+pub fn lateness(der: &CertificateDer<'_>, now: SystemTime) -> Option<Duration> {
+    let (_, until) = certificate_validity(der).ok()?;
+    // Valid until the end of that second.
+    now.duration_since(until + Duration::from_secs(1)).ok()
+}
+
+/// When the certificate with this serial ends. None: it is of before serials said so.
+#[must_use]
+pub fn serial_end(serial: &str) -> Option<SystemTime> {
+    let bytes = data_encoding::HEXLOWER.decode(serial.as_bytes()).ok()?;
+    let bytes = <[u8; SERIAL_BYTES]>::try_from(bytes).ok()?;
+    let end_s = bytes.last_chunk::<SERIAL_END_BYTES>()?;
+    let end = Duration::from_secs(u64::from_be_bytes(*end_s));
+    SystemTime::UNIX_EPOCH.checked_add(end)
 }

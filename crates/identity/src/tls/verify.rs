@@ -1,6 +1,5 @@
 //! The server's side of a handshake: which clients get in.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -14,12 +13,20 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 
 use super::connect::CertificateRefusal;
 use super::holder::{CertHolder, Refused, TrustHolder};
-use super::peer::{certificate_validity, peer_info, serial_of};
+use super::peer::{identity_of, lateness, serial_of};
 use crate::error::PkiError;
+use crate::name::Identity;
+
+/// A node's certificate that was over for longer renews nothing: its node has to join again.
+pub const LATE_MAX: Duration = Duration::from_secs(30 * 86_400);
 
 /// TLS 1.3 only, HTTP/2 only, no resumption (a revoked peer must not come back by ticket). A
 /// client certificate is optional here, because joining nodes have none yet; every call but
 /// joining checks the identity that [`super::PeerInfo`] carries.
+///
+/// Nodes get in with a certificate that has been over for at most [`LATE_MAX`], so that a long
+/// absence of the controller strands nobody: the handshake proves that they have its key, and
+/// [`super::PeerInfo::late`] says that renewing is all that they may do.
 ///
 /// # Errors
 /// [`PkiError::Tls`] if the crypto provider lacks TLS 1.3.
@@ -30,7 +37,7 @@ pub fn server_config(
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?
-        .with_client_cert_verifier(Arc::new(ClientVerifier(trust)))
+        .with_client_cert_verifier(Arc::new(ClientVerifier::new(trust, LATE_MAX)))
         .with_cert_resolver(certs);
     config.alpn_protocols = vec![b"h2".to_vec()];
     config.send_tls13_tickets = 0;
@@ -39,12 +46,10 @@ pub fn server_config(
 }
 
 #[derive(Debug)]
-pub(super) struct ClientVerifier(pub(super) Arc<TrustHolder>);
-
-impl ClientVerifier {
-    fn inner(&self) -> Arc<dyn ClientCertVerifier> {
-        Arc::clone(&self.0.verifier.load().0)
-    }
+pub(super) struct ClientVerifier {
+    trust: Arc<TrustHolder>,
+    /// Nodes get in with a certificate that was over for so long.
+    late_max: Duration,
 }
 
 impl TrustHolder {
@@ -52,7 +57,7 @@ impl TrustHolder {
     /// not matter, nor whether it was revoked since.
     #[must_use]
     pub fn is_issuer_of(&self, leaf: &CertificateDer<'_>) -> bool {
-        let Ok((_, until)) = certificate_validity(leaf) else {
+        let Ok((_, until)) = super::certificate_validity(leaf) else {
             return false;
         };
         let last = until.duration_since(SystemTime::UNIX_EPOCH);
@@ -63,29 +68,44 @@ impl TrustHolder {
 }
 
 impl ClientVerifier {
-    /// Remembers whose certificate was not taken. It must have been verified but for its time: a
-    /// name of this cluster in a stranger's certificate means nothing.
+    pub(super) fn new(trust: Arc<TrustHolder>, late_max: Duration) -> Self {
+        Self { trust, late_max }
+    }
+
+    fn inner(&self) -> Arc<dyn ClientCertVerifier> {
+        Arc::clone(&self.trust.verifier.load().0)
+    }
+
+    /// Remembers whose certificate was not taken, or not for more than renewing it. It must have been
+    /// verified but for its time: a name of this cluster in a stranger's certificate means nothing.
     fn remember(&self, leaf: &CertificateDer<'_>, now: UnixTime, refusal: CertificateRefusal) {
-        let nobody = SocketAddr::from(([0, 0, 0, 0], 0));
-        let peer = peer_info(Some(std::slice::from_ref(leaf)), nobody);
-        if let Some(identity) = peer.ok().and_then(|peer| peer.identity) {
-            let at = SystemTime::UNIX_EPOCH + Duration::from_secs(now.as_secs());
-            self.0.refused(identity, Refused { at, refusal });
+        if let Ok(identity) = identity_of(leaf) {
+            let at = wall(now);
+            self.trust.refused(identity, Refused { at, refusal });
         }
     }
 
-    /// As [`Self::remember`], if the certificate was good while its time lasted.
-    fn remember_expired(&self, leaf: &CertificateDer<'_>, now: UnixTime) {
-        let Ok((_, until)) = certificate_validity(leaf) else {
-            return;
-        };
-        let last = until
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default();
-        if last.as_secs() < now.as_secs() && self.0.is_issuer_of(leaf) {
-            self.remember(leaf, now, CertificateRefusal::Expired);
+    /// What is wrong with a certificate whose time is over, and was good until then, if anything is.
+    fn judge_expired(
+        &self,
+        leaf: &CertificateDer<'_>,
+        late: Duration,
+    ) -> Result<(), (CertificateRefusal, CertificateError)> {
+        let serial = serial_of(leaf).unwrap_or_default();
+        if self.trust.is_revoked(&serial) {
+            return Err((CertificateRefusal::Revoked, CertificateError::Revoked));
+        }
+        // Others have nothing to renew with.
+        let is_node = matches!(identity_of(leaf), Ok(Identity::Node(_)));
+        match is_node && late <= self.late_max {
+            true => Ok(()),
+            false => Err((CertificateRefusal::Expired, CertificateError::Expired)),
         }
     }
+}
+
+fn wall(now: UnixTime) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(now.as_secs())
 }
 
 impl ClientCertVerifier for ClientVerifier {
@@ -112,12 +132,19 @@ impl ClientCertVerifier for ClientVerifier {
         let verified = match self.inner().verify_client_cert(end_entity, &[], now) {
             Ok(verified) => verified,
             Err(error) => {
-                self.remember_expired(end_entity, now);
-                return Err(error);
+                let late = lateness(end_entity, wall(now));
+                let Some(late) = late.filter(|_| self.trust.is_issuer_of(end_entity)) else {
+                    return Err(error);
+                };
+                let judged = self.judge_expired(end_entity, late);
+                let seen = judged.as_ref().err().map(|(refusal, _)| *refusal);
+                self.remember(end_entity, now, seen.unwrap_or(CertificateRefusal::Late));
+                judged.map_err(|(_, error)| Error::InvalidCertificate(error))?;
+                return Ok(ClientCertVerified::assertion());
             }
         };
         match serial_of(end_entity) {
-            Some(serial) if !self.0.is_revoked(&serial) => Ok(verified),
+            Some(serial) if !self.trust.is_revoked(&serial) => Ok(verified),
             Some(_) => {
                 self.remember(end_entity, now, CertificateRefusal::Revoked);
                 Err(Error::InvalidCertificate(CertificateError::Revoked))

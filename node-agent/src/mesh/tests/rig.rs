@@ -39,6 +39,13 @@ pub(super) fn certs(ca: &ClusterCa, identity: &Identity) -> Arc<CertHolder> {
     CertHolder::from_pem(&cert, &key).unwrap()
 }
 
+/// One whose time ended a moment ago.
+pub(super) fn over(ca: &ClusterCa, identity: &Identity) -> Arc<CertHolder> {
+    let then = SystemTime::now() - DAY - Duration::from_secs(60);
+    let (cert, key) = ca.issue_new(identity, &[], DAY, then).unwrap();
+    CertHolder::from_pem(&cert, &key).unwrap()
+}
+
 pub(super) fn serial(certs: &CertHolder) -> String {
     let leaf = certs.leaf_der().unwrap();
     let at = SocketAddr::from(([127, 0, 0, 1], 1));

@@ -53,11 +53,19 @@ async fn only_nodes_of_this_cluster_are_served() {
             "AccessDenied",
         ),
         ("a revoked node", revoked, "Revoked"),
+        ("a late node", rig::over(&ours, &node), "Expired"),
     ] {
         let refused = ask(&tls(&ours, certs), there.peers).await.expect_err(who);
         assert!(refused.to_string().contains(alert), "{who}: {refused}");
     }
-    // Nor does a node of ours speak with a foreign one.
+    // Nor does a node of ours speak with one that is late, or with a foreign one.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (at, late) = (listener.local_addr().unwrap(), Identity::Node(node_id("b")));
+    let late = tls(&ours, rig::over(&ours, &late));
+    let answer = async { late.accept(listener.accept().await.unwrap().0).await };
+    let (refused, _) = tokio::join!(ask(&good, at), answer);
+    let refused = refused.expect_err("a late node");
+    assert!(refused.to_string().contains("Expired"), "{refused}");
     let foreign = Node::start(&theirs, "b", patient()).await;
     let refused = ask(&good, foreign.peers).await.unwrap_err();
     assert!(refused.to_string().contains("UnknownIssuer"), "{refused}");
