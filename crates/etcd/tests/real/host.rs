@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
-use longshore_etcd::{Client, Settings};
+use longshore_etcd::{Client, Credentials, Settings};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
@@ -95,6 +95,12 @@ impl Cluster {
     }
 
     pub async fn with(count: usize, options: &[&str]) -> Self {
+        Self::launch(count, options, None).await
+    }
+
+    /// With `credentials`, its clients speak TLS, by certificates that `options` name.
+    pub async fn launch(count: usize, options: &[&str], credentials: Option<&Credentials>) -> Self {
+        let scheme = credentials.map_or("http", |_| "https");
         let dir = tempfile::tempdir().unwrap();
         let ports: Vec<(u16, u16)> = (0..count).map(|_| (free_port(), free_port())).collect();
         let initial: Vec<String> = ports
@@ -104,7 +110,7 @@ impl Cluster {
             .collect();
         let mut members = Vec::new();
         for (n, (client, peer)) in ports.iter().enumerate() {
-            let url = format!("http://127.0.0.1:{client}");
+            let url = format!("{scheme}://127.0.0.1:{client}");
             let peer = format!("http://127.0.0.1:{peer}");
             let log = std::fs::File::create(dir.path().join(format!("log{n}"))).unwrap();
             let process = Command::new("etcd")
@@ -131,7 +137,7 @@ impl Cluster {
         }
         let cluster = Self { members, _dir: dir };
         for member in &cluster.members {
-            let client = patient(&[&member.url]);
+            let client = patient_with(&[&member.url], credentials);
             until("a member serves", async || {
                 client.status().await.map_err(|error| error.to_string())
             })
@@ -168,7 +174,11 @@ impl Cluster {
 
 /// A client for what must succeed, however busy the machine is.
 pub fn patient(urls: &[&str]) -> Client {
-    let mut settings = Settings::new(urls, None).unwrap();
+    patient_with(urls, None)
+}
+
+pub fn patient_with(urls: &[&str], credentials: Option<&Credentials>) -> Client {
+    let mut settings = Settings::new(urls, credentials).unwrap();
     settings.race_deadline = PATIENCE;
     settings.call_deadline = PATIENCE;
     settings.patience = PATIENCE;

@@ -5,3 +5,4 @@ mod calls;
 mod election;
 mod faults;
 mod host;
+mod tls;
