@@ -8,8 +8,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use longshore_model::plan::AssignedReplica;
 use longshore_model::reason::FailReason;
-use longshore_model::{Assignment, Names, ReplicaId, Routes};
+use longshore_model::{Assignment, ContainerSpec, Names, ReplicaId, Routes};
 use longshore_wire::Fence;
 use serde::{Deserialize, Serialize};
 
@@ -32,12 +33,46 @@ pub struct Book {
     /// The fence that it came under.
     #[serde(default)]
     pub names_fence: Fence,
+    /// The cluster generation that the assignment came under; none: a version wrote it that did not
+    /// say.
+    #[serde(default)]
+    pub assigned_under: Option<u64>,
+    /// What it ran when the cluster was restored from a copy that does not know it.
+    #[serde(default)]
+    pub unclaimed: Unclaimed,
     /// Replicas that failed for good, so that a restart of the agent does not try them again.
     #[serde(default)]
     pub failed: BTreeMap<ReplicaId, FailReason>,
 }
 
+/// Containers that no assignment names since the cluster was restored: they are kept as they are
+/// until a person decides (docs/decisions/0076).
+pub type Unclaimed = BTreeMap<ReplicaId, Kept>;
+
+/// One of these, as it was last assigned.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Kept {
+    /// What it was.
+    pub assigned: AssignedReplica,
+    /// What it runs.
+    pub spec: Arc<ContainerSpec>,
+}
+
 impl Book {
+    /// A restored cluster does not know what was decided after its copy was taken: what of that runs
+    /// here is kept. What was to stop already stops.
+    fn keep_unknown(&mut self) {
+        let before = self.assignment.iter().flat_map(|before| {
+            let kept = before.replicas.iter().filter(|replica| !replica.stop);
+            kept.filter_map(|replica| {
+                let spec = Arc::clone(before.templates.get(&replica.template)?);
+                let assigned = replica.clone();
+                Some((replica.id, Kept { assigned, spec }))
+            })
+        });
+        self.unclaimed.extend(before);
+    }
+
     /// Takes an assignment in, or refuses it and stays as it is.
     ///
     /// # Errors
@@ -50,6 +85,14 @@ impl Book {
         let have = self.assignment.as_ref();
         let have = have.map(|have| (have.generation, **have == *assignment));
         let accepted = admit(self.fence, have, fence, assignment.generation)?;
+        let under = self.assigned_under;
+        let under = under.unwrap_or(self.fence.cluster_generation);
+        if fence.cluster_generation > under {
+            self.keep_unknown();
+        }
+        self.assigned_under = Some(fence.cluster_generation);
+        self.unclaimed
+            .retain(|id, _| assignment.replicas.iter().all(|r| r.id != *id));
         self.failed
             .retain(|id, _| assignment.replicas.iter().any(|r| r.id == *id));
         self.fence = fence;
@@ -246,6 +289,22 @@ impl Ledger {
         .map(|_| ())
     }
 
+    /// Forgets what was kept and is no longer there.
+    ///
+    /// # Errors
+    /// The file's error.
+    pub async fn forget_unclaimed(
+        self: &Arc<Self>,
+        gone: Vec<ReplicaId>,
+    ) -> Result<(), LedgerError> {
+        self.write(move |book| {
+            book.unclaimed.retain(|id, _| !gone.contains(id));
+            Ok(Accepted::New)
+        })
+        .await
+        .map(|_| ())
+    }
+
     /// Changes a copy, writes it if it changed, and only then makes it the book. Runs on the
     /// blocking pool: a slow disk must not hold up the answers to the controller's pings.
     async fn write(
@@ -373,6 +432,41 @@ mod tests {
             .unwrap();
         let book = open(&dir).book();
         assert_eq!((book.fence, book.assignment), (fence(1, 3), Some(wanted)));
+    }
+
+    #[tokio::test]
+    async fn what_a_restored_cluster_does_not_know_is_kept_until_it_is_claimed_or_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = open(&dir);
+        let mut stops = replica(4);
+        stops.stop = true;
+        let accept = |fence, assignment| {
+            let ledger = Arc::clone(&ledger);
+            async move {
+                let accepted = ledger.accept_assignment(fence, Arc::new(assignment)).await;
+                accepted.unwrap();
+                let book = ledger.book();
+                book.unclaimed.keys().map(|id| id.0).collect::<Vec<_>>()
+            }
+        };
+        let all = [replica(1), replica(2), replica(3), replica(5)];
+        assert_eq!(accept(fence(1, 3), assignment(6, &all)).await, [0_u64; 0]);
+        let all = [replica(1), replica(2), replica(3), stops];
+        let kept = accept(fence(1, 4), assignment(7, &all)).await;
+        assert_eq!(kept, [0_u64; 0], "a new leader is no restored cluster");
+        // The routes of the restored cluster may come first.
+        let routes = Arc::new(Routes::default());
+        ledger.accept_routes(fence(2, 1), routes).await.unwrap();
+        let kept = accept(fence(2, 1), assignment(9, &[replica(1)])).await;
+        assert_eq!(kept, [2, 3]);
+        let kept = open(&dir).book().unclaimed;
+        assert_eq!(kept.len(), 2, "also on disk");
+        let kept = accept(fence(2, 1), assignment(10, &[])).await;
+        assert_eq!(kept, [2, 3], "what it knew it may stop");
+        let kept = accept(fence(2, 1), assignment(11, &[replica(3)])).await;
+        assert_eq!(kept, [2]);
+        ledger.forget_unclaimed(vec![ReplicaId(2)]).await.unwrap();
+        assert!(open(&dir).book().unclaimed.is_empty());
     }
 
     #[tokio::test]

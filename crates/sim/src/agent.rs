@@ -67,6 +67,7 @@ impl World {
         );
         at.agent.up = true;
         if let Some(assignment) = at.book.assignment.clone() {
+            at.agent.core.keep(at.book.unclaimed.clone());
             at.agent.core.assign(&assignment);
         }
         say!(
@@ -461,7 +462,9 @@ impl World {
         }
         say!(self, "{} obeys {}", self.hosts[host].id, word(message));
         if let Down::Assign(_, assignment) = message {
-            self.hosts[host].agent.core.assign(assignment);
+            let at = &mut self.hosts[host];
+            at.agent.core.keep(at.book.unclaimed.clone());
+            at.agent.core.assign(assignment);
             self.agent_pass(host);
         } else {
             let agent = &mut self.hosts[host].agent;

@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use longshore_model::observe::EngineState;
+use longshore_model::plan::AssignedReplica;
 use longshore_model::reason::FailReason;
 use longshore_model::spec::{ContentMap, PullPolicy};
 use longshore_model::{Assignment, ImageRef, Names, NodeId, ReplicaId, ReplicaState};
@@ -17,6 +18,7 @@ pub use self::view::{Snapshot, View};
 use super::AgentMs;
 use super::action::Done;
 use super::tracked::{Tracked, Wanted};
+use crate::ledger::Unclaimed;
 use crate::mesh::Local;
 use crate::policy::Policy;
 use crate::runtime::{Condition, Container, ContainerId, ErrorKind, Inspection, RuntimeError};
@@ -47,6 +49,10 @@ pub struct Core {
     names: Arc<Names>,
     contents: Arc<ContentMap>,
     replicas: BTreeMap<ReplicaId, Tracked>,
+    /// Nobody knows them since the cluster was restored; see [`Tracked::unclaimed`].
+    unclaimed: Unclaimed,
+    /// Of these, those that turned out to be gone.
+    forgotten: Vec<ReplicaId>,
     images: BTreeSet<ImageRef>,
     pulls: BTreeSet<ImageRef>,
     engine: EngineState,
@@ -77,6 +83,8 @@ impl Core {
             names: Arc::default(),
             contents: Arc::default(),
             replicas: failed.into_iter().map(remembered).collect(),
+            unclaimed: Unclaimed::new(),
+            forgotten: Vec::new(),
             images: BTreeSet::new(),
             pulls: BTreeSet::new(),
             engine: EngineState::Ok,
@@ -85,6 +93,32 @@ impl Core {
             hand: 0,
             wants_list: true,
             settled: false,
+        }
+    }
+
+    /// Takes in what the ledger keeps although no assignment names it; before the assignment.
+    pub fn keep(&mut self, unclaimed: Unclaimed) {
+        self.unclaimed.extend(unclaimed);
+    }
+
+    /// What was kept and is gone since this was last asked.
+    pub fn take_forgotten(&mut self) -> Vec<ReplicaId> {
+        std::mem::take(&mut self.forgotten)
+    }
+
+    /// What is kept is as if it had been told to stop, but is not stopped: nothing starts it, and who
+    /// writes to the same volume waits for its end.
+    fn hold_unclaimed(&mut self) {
+        for (id, kept) in &self.unclaimed {
+            let tracked = self.replicas.entry(*id).or_insert_with(Tracked::new);
+            let assigned = AssignedReplica {
+                stop: true,
+                ..kept.assigned.clone()
+            };
+            let spec = Arc::clone(&kept.spec);
+            tracked.wanted = Some(Wanted { assigned, spec });
+            tracked.unclaimed = true;
+            tracked.unknown_since_ms = None;
         }
     }
 
@@ -108,6 +142,7 @@ impl Core {
                 .entry(assigned.id)
                 .or_insert_with(Tracked::new);
             tracked.unknown_since_ms = None;
+            tracked.unclaimed = false;
             if tracked.state == ReplicaState::Gone && !assigned.stop {
                 // Somebody who knows nothing of its end wants it: it begins anew.
                 *tracked = Tracked::new();
@@ -115,12 +150,15 @@ impl Core {
             let (assigned, spec) = (assigned.clone(), Arc::clone(spec));
             tracked.wanted = Some(Wanted { assigned, spec });
         }
+        self.unclaimed.retain(|id, _| !named.contains(id));
         for (id, tracked) in &mut self.replicas {
-            if !named.contains(id) && tracked.wanted.take().is_some() {
+            let kept = self.unclaimed.contains_key(id);
+            if !kept && !named.contains(id) && tracked.wanted.take().is_some() {
                 // It was named before and is not any more: that is as good as an order to stop.
                 tracked.unknown_since_ms = None;
             }
         }
+        self.hold_unclaimed();
     }
 
     /// Takes in what containers reach by name, and for how long those who do may finish.
@@ -201,7 +239,20 @@ impl Core {
                 tracked.vanished(now_ms);
             }
         }
+        self.forget_gone(&present);
         self.settle(now_ms);
+    }
+
+    /// Somebody removed what was kept: that was the decision.
+    fn forget_gone(&mut self, present: &BTreeSet<ReplicaId>) {
+        let kept = self.unclaimed.keys();
+        let busy = |id| self.replicas.get(id).is_some_and(|t| t.op.is_some());
+        let gone = kept.filter(|id| !present.contains(id) && !busy(id));
+        for id in gone.copied().collect::<Vec<_>>() {
+            self.unclaimed.remove(&id);
+            self.replicas.remove(&id);
+            self.forgotten.push(id);
+        }
     }
 
     fn engine_failed(&mut self, kind: &ErrorKind) -> bool {

@@ -26,6 +26,8 @@ mod job_tests;
 mod tests;
 mod tracked;
 #[cfg(test)]
+mod unclaimed_tests;
+#[cfg(test)]
 mod warm_tests;
 #[cfg(test)]
 mod writer_tests;
@@ -199,6 +201,7 @@ impl<R: Runtime> Reconciler<R> {
         self.core.name(self.names.borrow_and_update().clone());
         let assignment = self.assignments.borrow_and_update().clone();
         if let Some(assignment) = assignment {
+            self.core.keep(self.ledger.book().unclaimed);
             self.core.assign(&assignment);
         }
     }
@@ -237,6 +240,16 @@ impl<R: Runtime> Reconciler<R> {
             }
             differs
         });
+        let gone = self.core.take_forgotten();
+        if !gone.is_empty() {
+            let ledger = Arc::clone(&self.ledger);
+            work.spawn(async move {
+                if let Err(error) = ledger.forget_unclaimed(gone).await {
+                    tracing::error!(error = %Chain(&error), "what was kept is not forgotten");
+                }
+                Finished::Nothing
+            });
+        }
         let now = self.core.failed();
         if now != *failed {
             for (id, reason) in now.iter().filter(|(id, _)| !failed.contains_key(id)) {

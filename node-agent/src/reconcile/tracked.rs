@@ -123,6 +123,8 @@ pub(crate) struct Tracked {
     pub(crate) needs_image: bool,
     /// Found on the engine, never seen in an assignment: since when.
     pub(crate) unknown_since_ms: Option<AgentMs>,
+    /// Kept for a person to decide: it is neither stopped nor started.
+    pub(crate) unclaimed: bool,
     /// Listings that began before this number are too old to speak about it.
     pub(crate) touched: u64,
     /// Counts proofs of health that began: each incarnation's, and one after each pause.
@@ -164,6 +166,7 @@ impl Tracked {
             exit_known: false,
             needs_image: false,
             unknown_since_ms: None,
+            unclaimed: false,
             touched: 0,
             proof: 0,
             proven: false,

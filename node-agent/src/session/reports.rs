@@ -4,6 +4,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use longshore_model::ReplicaState;
+use longshore_model::node::Capacity;
 use longshore_proto::agent::v1::session_request::Message as Out;
 use longshore_wire::{EdgeReport, NodeReport, ReplicaReport, edge_report_to_pb, node_report_to_pb};
 use tokio::time::Instant;
@@ -155,8 +156,11 @@ impl Reporter {
             memory_used_bytes: self.last_sample.memory_used_bytes,
             replicas: snapshot.replicas.iter().map(replica).collect(),
             images: images(snapshot.images, &parts.ahead.borrow()),
-            capacity: parts.sampler.capacity(&parts.engine.borrow()),
-            problems: problems(parts),
+            capacity: left(
+                parts.sampler.capacity(&parts.engine.borrow()),
+                snapshot.unclaimed_reserved,
+            ),
+            problems: problems(parts, snapshot.unclaimed),
             advice: advice::advice(&parts.engine.borrow()),
             time_ms: wall_ms(),
             engine_version: parts.engine.borrow().version.clone(),
@@ -209,9 +213,19 @@ fn images(mut here: Vec<String>, ahead: &[String]) -> Vec<String> {
     here
 }
 
-/// What does not work on this node.
-fn problems<R: Runtime>(parts: &SessionParts<R>) -> Vec<String> {
+/// What does not work on this node, and what nobody knows.
+fn problems<R: Runtime>(parts: &SessionParts<R>, unclaimed: Vec<String>) -> Vec<String> {
     let names = parts.names.as_ref();
     let problems = names.map(|names| names.mesh.problems()).unwrap_or_default();
-    problems.into_iter().take(PROBLEMS_MAX).collect()
+    let all = problems.into_iter().chain(unclaimed);
+    all.take(PROBLEMS_MAX).collect()
+}
+
+/// What the node has beside what nobody knows but runs: no plan counts that.
+fn left(has: Capacity, (cpu_milli, memory_bytes): (u64, u64)) -> Capacity {
+    Capacity {
+        cpu_milli: has.cpu_milli.saturating_sub(cpu_milli),
+        memory_bytes: has.memory_bytes.saturating_sub(memory_bytes),
+        ..has
+    }
 }

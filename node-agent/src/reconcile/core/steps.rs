@@ -94,6 +94,9 @@ impl Core {
         if tracked.runs().is_some() || tracked.op.is_some() || tracked.container.is_none() {
             return None;
         }
+        if tracked.unclaimed {
+            return None;
+        }
         #[cfg(feature = "mutants")]
         if longshore_model::mutant::is(longshore_model::Mutant::WipesUnknown) {
             return Some(tracked.retry_at_ms_of_stop());

@@ -11,6 +11,7 @@ use longshore_model::{ReplicaId, ReplicaState};
 use super::super::AgentMs;
 use super::super::tracked::Tracked;
 use super::Core;
+use crate::ledger::Kept;
 use crate::runtime::ContainerId;
 
 /// Longest wait for the first health answers after a start of the agent.
@@ -56,6 +57,10 @@ pub struct Snapshot {
     pub replicas: Vec<View>,
     /// Images that are here, of those that the assignment names.
     pub images: Vec<String>,
+    /// What nobody knows since the cluster was restored, in words with the way out.
+    pub unclaimed: Vec<String>,
+    /// CPU that these reserve, thousandths of a core, and memory.
+    pub unclaimed_reserved: (u64, u64),
 }
 
 impl Core {
@@ -92,8 +97,34 @@ impl Core {
                 away => away,
             },
             replicas,
+            unclaimed: self.unclaimed_words(),
+            unclaimed_reserved: self.unclaimed_reserved(),
             images: images.map(ToString::to_string).collect(),
         }
+    }
+
+    fn unclaimed_words(&self) -> Vec<String> {
+        let words = |(id, kept): (&ReplicaId, &Kept)| {
+            let container = self.replicas.get(id).and_then(|t| t.container.as_deref());
+            let (service, slot) = (&kept.assigned.service, kept.assigned.slot);
+            format!(
+                "unclaimed: {id} ({service}.{slot}) runs on since the cluster was restored from a copy \
+                 that does not know it; it gets no requests. If it is not needed, on this node: \
+                 docker rm -f {}",
+                container.unwrap_or("(not listed yet)")
+            )
+        };
+        self.unclaimed.iter().map(words).collect()
+    }
+
+    fn unclaimed_reserved(&self) -> (u64, u64) {
+        let kept = self.unclaimed.values().map(|kept| kept.spec.resources);
+        kept.fold((0, 0), |(cpu_milli, memory_bytes), each| {
+            (
+                cpu_milli.saturating_add(each.cpu_reserved_milli),
+                memory_bytes.saturating_add(each.memory_reserved_bytes),
+            )
+        })
     }
 
     /// After a start of the agent a replica that serves must not look as if it were starting:
@@ -108,7 +139,7 @@ impl Core {
     }
 
     fn view(&self, id: ReplicaId, tracked: &Tracked) -> Option<View> {
-        if tracked.unknown_since_ms.is_some() {
+        if tracked.unknown_since_ms.is_some() || tracked.unclaimed {
             return None;
         }
         let mut state = tracked.state;
