@@ -30,6 +30,8 @@ pub mod secrets {
     }
 }
 
+include!(concat!(env!("OUT_DIR"), "/methods.rs"));
+
 /// Messages with a secret in them show its length only.
 mod redacted {
     use std::fmt;
@@ -96,6 +98,5 @@ mod redacted {
     }
 }
 
-/// Encoded `FileDescriptorSet` of all of them: for reflection, and for the table that must name a
-/// rule for every method.
+/// Encoded `FileDescriptorSet` of all of them: for reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

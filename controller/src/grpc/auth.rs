@@ -1,97 +1,45 @@
-//! Who may call what. Every method has a rule; a method without one is refused.
+//! Applies the rules of who may call what to every call, before any handler sees it.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::future::{Either, Ready, ready};
+use longshore_identity::Identity;
 use longshore_identity::tls::{self, PeerInfo, TrustHolder};
-use longshore_identity::{Identity, OperatorRole};
+use longshore_model::{NodeId, Roles};
 use tonic::Status;
 use tonic::body::Body;
 use tower::{Layer, Service};
 
-/// Who may call a method.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Rule {
-    /// Anybody, without a certificate: joining only.
-    Anyone,
-    /// Anybody of the cluster.
-    Member,
-    /// Nodes, for themselves, though their certificate be over: it is what they come to change.
-    Renewal,
-    /// Nodes, for themselves.
-    Node,
-    /// Operators of at least this role.
-    Operator(OperatorRole),
-}
+use super::enroll;
+use super::rules::{Rule, rule_of};
 
-/// The rule of a method by its path.
-pub(super) fn rule(path: &str) -> Option<Rule> {
-    use OperatorRole::{Admin, Deployer, Viewer};
-    let (service, method) = path.strip_prefix('/')?.split_once('/')?;
-    Some(match (service, method) {
-        ("longshore.agent.v1.EnrollmentService", "Join") => Rule::Anyone,
-        ("longshore.agent.v1.EnrollmentService", "Renew") => Rule::Renewal,
-        ("longshore.agent.v1.AgentService", "Session") => Rule::Node,
-        ("longshore.control.v1.ControlService", method) => Rule::Operator(match method {
-            "GetStatus" | "ListNodes" | "ListServices" | "ListReplicas" | "Watch" | "Events"
-            | "Why" | "ListDecisions" | "ListAutoscale" | "Logs" | "PlanApp" | "PlanServices"
-            | "ListRollouts" | "RolloutHistory" | "ProxyConfig" | "ListSecrets" | "DiskUse"
-            | "NodeLogs" | "ListMetrics" | "SimulateAutoscale" => Viewer,
-            "ApplyApp" | "DownApp" | "Scale" | "SetAutoscale" | "Exec" | "UndoRollout"
-            | "PauseRollout" | "ResumeRollout" | "RestartServices" | "SetReplicaTraffic" => {
-                Deployer
-            }
-            "SetNodeAvailability"
-            | "SetNodeLabels"
-            | "RemoveNode"
-            | "CreateToken"
-            | "ListTokens"
-            | "RevokeToken"
-            | "RemoveVolume"
-            | "Backup" => Admin,
-            _ => return None,
-        }),
-        ("longshore.images.v1.ImageService", method) => Rule::Operator(match method {
-            "ListImages" | "ResolveImages" => Viewer,
-            "MissingBlobs" | "UploadBlob" | "RecordImage" | "RemoveImage" | "PruneImages"
-            | "FetchImage" => Deployer,
-            _ => return None,
-        }),
-        (
-            "longshore.images.v1.ImageSourceService",
-            "GetManifest" | "GetBlob" | "ListTags" | "ListAhead" | "GetCredentials",
-        ) => Rule::Node,
-        ("longshore.secrets.v1.SecretService", method) => Rule::Operator(match method {
-            "ListRegistries" => Viewer,
-            "PutSecret" | "RemoveSecret" | "PutRegistry" | "RemoveRegistry" => Deployer,
-            _ => return None,
-        }),
-        ("grpc.health.v1.Health", _) => Rule::Member,
-        ("grpc.reflection.v1.ServerReflection", _) => Rule::Operator(Viewer),
-        _ => return None,
-    })
+/// Who calls, as far as rules look at it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Caller<'a> {
+    /// None: no certificate was shown.
+    pub(super) identity: Option<&'a Identity>,
+    /// For how long its certificate has been over.
+    pub(super) late: Option<Duration>,
+    /// What the cluster wants of the node now; none: it is none of the cluster's.
+    pub(super) roles: Option<Roles>,
 }
 
 /// Applies the rule of `path` to a caller.
 ///
 /// # Errors
 /// `UNAUTHENTICATED` or `PERMISSION_DENIED`, with what would be needed.
-pub(super) fn allow(
-    path: &str,
-    caller: Option<&Identity>,
-    late: Option<Duration>,
-) -> Result<(), Status> {
-    let Some(rule) = rule(path) else {
+pub(super) fn allow(path: &str, caller: Caller<'_>) -> Result<(), Status> {
+    let Some(rule) = rule_of(path) else {
         return Err(Status::permission_denied(format!(
             "{path:.200}: nobody may call this"
         )));
     };
-    if let Some(late) = late.filter(|_| rule != Rule::Renewal) {
+    if let Some(late) = caller.late.filter(|_| rule != Rule::Renewal) {
         return Err(renew_first(late));
     }
-    let Some(caller) = caller else {
+    let Some(identity) = caller.identity else {
         return match rule {
             Rule::Anyone => Ok(()),
             _ => Err(Status::unauthenticated(
@@ -102,16 +50,21 @@ pub(super) fn allow(
     };
     let denied = |needed: String| {
         Err(Status::permission_denied(format!(
-            "{caller} may not call this; it needs {needed}"
+            "{identity} may not call this; it needs {needed}"
         )))
     };
-    match (rule, caller) {
-        (Rule::Anyone | Rule::Member, _) | (Rule::Node | Rule::Renewal, Identity::Node(_)) => {
-            Ok(())
-        }
+    match (rule, identity) {
+        (Rule::Anyone | Rule::Member, _) => Ok(()),
         (Rule::Operator(least), Identity::Operator { role, .. }) if *role >= least => Ok(()),
         (Rule::Operator(least), _) => denied(format!("an operator of role {}", least.as_str())),
-        (Rule::Node | Rule::Renewal, _) => denied("a node's certificate".into()),
+        (Rule::Renewal | Rule::Node | Rule::Worker, Identity::Node(node)) => match caller.roles {
+            None => Err(enroll::removed(node)),
+            Some(roles) if rule == Rule::Worker && !roles.worker => {
+                denied("role worker, and this node is an edge only".into())
+            }
+            Some(_) => Ok(()),
+        },
+        (Rule::Renewal | Rule::Node | Rule::Worker, _) => denied("a node's certificate".into()),
     }
 }
 
@@ -145,15 +98,19 @@ pub(super) fn operator<T>(request: &tonic::Request<T>) -> Result<String, Status>
     }
 }
 
+/// What the cluster wants of a node now; none: it is none of the cluster's.
+pub(super) type RolesOf = Arc<dyn Fn(&NodeId) -> Option<Roles> + Send + Sync>;
+
 /// Checks every call before any handler sees it.
 #[derive(Clone)]
 pub(super) struct AuthLayer {
     trust: Arc<TrustHolder>,
+    roles: RolesOf,
 }
 
 impl AuthLayer {
-    pub(super) fn new(trust: Arc<TrustHolder>) -> Self {
-        Self { trust }
+    pub(super) fn new(trust: Arc<TrustHolder>, roles: RolesOf) -> Self {
+        Self { trust, roles }
     }
 }
 
@@ -161,20 +118,18 @@ impl<S> Layer<S> for AuthLayer {
     type Service = Auth<S>;
 
     fn layer(&self, inner: S) -> Auth<S> {
-        Auth {
-            inner,
-            trust: Arc::clone(&self.trust),
-        }
+        let gate = self.clone();
+        Auth { inner, gate }
     }
 }
 
 #[derive(Clone)]
 pub(super) struct Auth<S> {
     inner: S,
-    trust: Arc<TrustHolder>,
+    gate: AuthLayer,
 }
 
-impl<S> Auth<S> {
+impl AuthLayer {
     fn check<B>(&self, request: &http::Request<B>) -> Result<(), Status> {
         let Some(peer) = request.extensions().get::<PeerInfo>() else {
             return Err(Status::internal("the connection carries no peer"));
@@ -183,7 +138,15 @@ impl<S> Auth<S> {
         if !peer.serial.is_empty() && self.trust.is_revoked(&peer.serial) {
             return Err(Status::unauthenticated("this certificate was revoked"));
         }
-        allow(request.uri().path(), peer.identity.as_ref(), peer.late)
+        let caller = Caller {
+            identity: peer.identity.as_ref(),
+            late: peer.late,
+            roles: match &peer.identity {
+                Some(Identity::Node(node)) => (self.roles)(node),
+                _ => None,
+            },
+        };
+        allow(request.uri().path(), caller)
     }
 }
 
@@ -200,7 +163,7 @@ where
     }
 
     fn call(&mut self, request: http::Request<B>) -> Self::Future {
-        match self.check(&request) {
+        match self.gate.check(&request) {
             Ok(()) => Either::Left(self.inner.call(request)),
             Err(status) => Either::Right(ready(Ok(status.into_http()))),
         }

@@ -5,11 +5,9 @@ mod auth;
 mod control;
 mod enroll;
 mod images;
+mod rules;
 mod secrets;
 mod session;
-
-#[cfg(test)]
-mod rules;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -76,6 +74,8 @@ pub async fn serve(
         Arc::clone(&cluster.trust),
         AcceptLimits::default(),
     );
+    let wants = Arc::clone(&cluster);
+    let roles: auth::RolesOf = Arc::new(move |node| Some(wants.desired().nodes.get(node)?.roles));
     let (health_reporter, health) = tonic_health::server::health_reporter();
     let control = control::Control::new(Arc::clone(&cluster));
     let agent = agent::Agent::new(Arc::clone(&cluster));
@@ -103,7 +103,7 @@ pub async fn serve(
         .http2_keepalive_timeout(Some(KEEP_ALIVE))
         .http2_max_header_list_size(HEADER_BYTES_MAX)
         .http2_max_pending_accept_reset_streams(Some(RESETS_MAX))
-        .layer(auth::AuthLayer::new(Arc::clone(&cluster.trust)))
+        .layer(auth::AuthLayer::new(Arc::clone(&cluster.trust), roles))
         .add_service(health)
         .add_optional_service(reflection)
         .add_service(

@@ -1,152 +1,104 @@
-//! The table of calls and callers, made from the descriptor: a new method without a rule fails.
+//! Who may call what: a rule for each call. A call without one does not compile.
 
-use std::time::Duration;
+#[cfg(test)]
+mod tests;
 
-use longshore_identity::tls::RENEW_FIRST;
-use longshore_identity::{Identity, OperatorRole};
-use longshore_model::NodeId;
-use prost::Message;
-use tonic::Code;
+use longshore_identity::OperatorRole::{self, Admin, Deployer, Viewer};
+use longshore_proto::Method;
 
-use super::auth::{Rule, allow, rule};
-
-fn methods() -> Vec<String> {
-    let set = prost_types::FileDescriptorSet::decode(longshore_proto::DESCRIPTORS).unwrap();
-    let mut paths = Vec::new();
-    for file in &set.file {
-        for service in &file.service {
-            for method in &service.method {
-                let (package, service) = (file.package(), service.name());
-                paths.push(format!("/{package}.{service}/{}", method.name()));
-            }
-        }
-    }
-    paths
+/// Who may call a method.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rule {
+    /// Anybody, without a certificate: joining only.
+    Anyone,
+    /// Anybody of the cluster.
+    Member,
+    /// Nodes, for themselves, though their certificate be over: it is what they come to change.
+    Renewal,
+    /// Nodes, for themselves. What edges are told comes in their sessions: no call is for edges alone.
+    Node,
+    /// Nodes that run containers, for themselves; by what the cluster wants of them now.
+    Worker,
+    /// Operators of at least this role.
+    Operator(OperatorRole),
 }
 
-fn callers() -> Vec<Option<Identity>> {
-    let operator = |role| {
-        Some(Identity::Operator {
-            name: "ana".into(),
-            role,
-        })
-    };
-    vec![
-        None,
-        Some(Identity::Node(NodeId::new("a").unwrap())),
-        operator(OperatorRole::Viewer),
-        operator(OperatorRole::Deployer),
-        operator(OperatorRole::Admin),
-        Some(Identity::Controller("c".into())),
-    ]
-}
-
-/// Who gets in, in the order of `callers`.
-fn expected(rule: Rule) -> [bool; 6] {
-    match rule {
-        Rule::Anyone => [true; 6],
-        Rule::Member => [false, true, true, true, true, true],
-        Rule::Node | Rule::Renewal => [false, true, false, false, false, false],
-        Rule::Operator(OperatorRole::Viewer) => [false, false, true, true, true, false],
-        Rule::Operator(OperatorRole::Deployer) => [false, false, false, true, true, false],
-        Rule::Operator(OperatorRole::Admin) => [false, false, false, false, true, false],
-    }
-}
-
-#[test]
-fn every_method_has_a_rule_and_every_caller_its_answer() {
-    let methods = methods();
-    assert_eq!(
-        methods.len(),
-        59,
-        "a method was added or removed: {methods:?}"
-    );
-    for path in &methods {
-        let rule = rule(path).unwrap_or_else(|| panic!("{path} has no rule"));
-        for (caller, expected) in callers().iter().zip(expected(rule)) {
-            let answer = allow(path, caller.as_ref(), None);
-            assert_eq!(answer.is_ok(), expected, "{path} by {caller:?}: {answer:?}");
-            if let Err(status) = answer {
-                let code = if caller.is_none() {
-                    Code::Unauthenticated
-                } else {
-                    Code::PermissionDenied
-                };
-                assert_eq!(status.code(), code, "{path} by {caller:?}");
-            }
-        }
-    }
-}
-
-#[test]
-fn who_is_late_renews_and_is_told_why_all_else_is_refused() {
-    let (node, late) = (
-        Identity::Node(NodeId::new("a").unwrap()),
-        Some(Duration::from_secs(86_460)),
-    );
-    for path in methods() {
-        let answer = allow(&path, Some(&node), late);
-        if path == "/longshore.agent.v1.EnrollmentService/Renew" {
-            assert!(answer.is_ok(), "{answer:?}");
-            continue;
-        }
-        let status = answer.expect_err(&path);
-        assert_eq!(status.code(), Code::Unauthenticated, "{path}");
-        let words = "ended 1day 1m ago; for 30 days it renews itself and does nothing else";
-        assert!(status.message().contains(words), "{status}");
-        assert!(status.metadata().contains_key(RENEW_FIRST), "{status:?}");
+/// The rule of each call. No `_` here: whoever adds a call says who may make it.
+pub(super) const fn rule(method: Method) -> Rule {
+    use Method as M;
+    match method {
+        M::EnrollmentJoin => Rule::Anyone,
+        M::EnrollmentRenew => Rule::Renewal,
+        M::AgentSession => Rule::Node,
+        M::ImageSourceGetManifest
+        | M::ImageSourceGetBlob
+        | M::ImageSourceListTags
+        | M::ImageSourceListAhead
+        | M::ImageSourceGetCredentials => Rule::Worker,
+        M::ControlGetStatus
+        | M::ControlListNodes
+        | M::ControlListServices
+        | M::ControlListReplicas
+        | M::ControlWatch
+        | M::ControlEvents
+        | M::ControlWhy
+        | M::ControlListDecisions
+        | M::ControlListAutoscale
+        | M::ControlListMetrics
+        | M::ControlSimulateAutoscale
+        | M::ControlLogs
+        | M::ControlPlanApp
+        | M::ControlPlanServices
+        | M::ControlListSecrets
+        | M::ControlListRollouts
+        | M::ControlRolloutHistory
+        | M::ControlProxyConfig
+        | M::ControlNodeLogs
+        | M::ControlDiskUse
+        | M::ImageListImages
+        | M::ImageResolveImages
+        | M::SecretListRegistries => Rule::Operator(Viewer),
+        M::ControlApplyApp
+        | M::ControlDownApp
+        | M::ControlScale
+        | M::ControlSetAutoscale
+        | M::ControlSetReplicaTraffic
+        | M::ControlUndoRollout
+        | M::ControlPauseRollout
+        | M::ControlResumeRollout
+        | M::ControlRestartServices
+        | M::ControlExec
+        | M::ImageMissingBlobs
+        | M::ImageUploadBlob
+        | M::ImageRecordImage
+        | M::ImageRemoveImage
+        | M::ImagePruneImages
+        | M::ImageFetchImage
+        | M::SecretPutSecret
+        | M::SecretRemoveSecret
+        | M::SecretPutRegistry
+        | M::SecretRemoveRegistry => Rule::Operator(Deployer),
+        M::ControlSetNodeAvailability
+        | M::ControlSetNodeLabels
+        | M::ControlRemoveNode
+        | M::ControlCreateToken
+        | M::ControlListTokens
+        | M::ControlRevokeToken
+        | M::ControlRemoveVolume
+        | M::ControlBackup => Rule::Operator(Admin),
     }
 }
 
-#[test]
-fn only_joining_needs_no_certificate() {
-    let open: Vec<String> = methods()
-        .into_iter()
-        .filter(|path| rule(path) == Some(Rule::Anyone))
-        .collect();
-    assert_eq!(open, ["/longshore.agent.v1.EnrollmentService/Join"]);
-}
-
-#[test]
-fn the_comments_of_the_contract_name_the_same_roles() {
-    let control = include_str!("../../../proto/longshore/control/v1/control.proto");
-    compare(control, "longshore.control.v1.ControlService", 38);
-    let images = include_str!("../../../proto/longshore/images/v1/images.proto");
-    let operators = images.split("service ImageSourceService").next().unwrap();
-    compare(operators, "longshore.images.v1.ImageService", 8);
-    let secrets = include_str!("../../../proto/longshore/secrets/v1/secrets.proto");
-    compare(secrets, "longshore.secrets.v1.SecretService", 5);
-}
-
-fn compare(proto: &str, service: &str, methods: usize) {
-    let mut role = None;
-    let mut checked = 0;
-    for line in proto.lines().map(str::trim) {
-        let word = line
-            .strip_prefix("//")
-            .and_then(|text| text.split_whitespace().last());
-        if let Some(found) = word.and_then(|word| word.parse::<OperatorRole>().ok()) {
-            role = Some(found);
-        } else if let Some(rest) = line.strip_prefix("rpc ") {
-            let method = rest.split('(').next().unwrap();
-            let path = format!("/{service}/{method}");
-            assert_eq!(rule(&path), role.take().map(Rule::Operator), "{method}");
-            checked += 1;
-        }
+/// The rule of what comes with this path. None: nobody may call that.
+pub(super) fn rule_of(path: &str) -> Option<Rule> {
+    if let Some(method) = Method::from_path(path) {
+        return Some(rule(method));
     }
-    assert_eq!(checked, methods);
-}
-
-#[test]
-fn unknown_methods_are_refused_to_everybody() {
-    for caller in callers() {
-        for path in [
-            "/longshore.control.v1.ControlService/Reset",
-            "/x",
-            "",
-            "/a/b",
-        ] {
-            assert!(allow(path, caller.as_ref(), None).is_err());
-        }
+    // Services of tonic's.
+    let (service, _) = path.strip_prefix('/')?.split_once('/')?;
+    match service {
+        "grpc.health.v1.Health" => Some(Rule::Member),
+        "grpc.reflection.v1.ServerReflection" => Some(Rule::Operator(Viewer)),
+        _ => None,
     }
 }

@@ -1,5 +1,7 @@
 //! Compiles the `.proto` files in pure Rust: no protoc on build machines.
 
+mod methods;
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     const FILES: [&str; 5] = [
         "longshore/spec/v1/spec.proto",
@@ -17,6 +19,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         out.join("descriptors.bin"),
         prost::Message::encode_to_vec(&descriptors),
     )?;
+    std::fs::write(out.join("methods.rs"), methods::source(&descriptors)?)?;
     tonic_prost_build::configure()
         // Far larger than all others.
         .boxed(".longshore.agent.v1.OpenStream.kind.run")
