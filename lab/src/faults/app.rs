@@ -81,22 +81,24 @@ pub(super) fn all() -> Vec<Replica> {
 
 /// Waits until every worker has as many replicas as the others, so that no case ends with a move
 /// that the one before it led to. Nodes that came back are filled for some minutes; what is still
-/// uneven then is placed anew.
+/// uneven then is placed anew, again and again while a node that was lost twice takes nothing new.
 pub(super) fn spread() {
     let each = REPLICAS / workers().len();
     let is_even = |all: &[Replica]| {
         let on = |host: &String| all.iter().filter(|r| r.node == *host).count();
         workers().iter().all(|host| on(host) == each)
     };
-    if is_even(&all()) {
-        return;
-    }
-    for count in [1, REPLICAS] {
-        ctl_ok(&["scale", &format!("{APP}={count}"), "-d", "-y"]);
-        full(count, |_| true);
-    }
-    let all = all();
-    assert!(is_even(&all), "not even: {all:?}");
+    until("replicas are spread evenly", LIMIT, || {
+        let all = all();
+        if is_even(&all) {
+            return Ok(());
+        }
+        for count in [1, REPLICAS] {
+            ctl_ok(&["scale", &format!("{APP}={count}"), "-d", "-y"]);
+            full(count, |_| true);
+        }
+        Err(all)
+    });
 }
 
 /// Those that take traffic.
