@@ -8,6 +8,10 @@ set -euo pipefail
 
 remove_context() {
   [ -f "$LAB_STATE/context" ] || return 0
+  # The file it was imported into, if not the user's own.
+  local CONTROLLERCTL_CONFIG
+  CONTROLLERCTL_CONFIG=$(cat "$LAB_STATE/context")
+  export CONTROLLERCTL_CONFIG
   # Somebody may have removed it by hand.
   if ctl context ls -q 2>/dev/null | grep -qx lab; then
     ctl context rm lab >/dev/null || die "context lab cannot be removed: controllerctl context rm lab"

@@ -16,6 +16,9 @@ down() {
 if ! { command -v docker >/dev/null && all_running; }; then
   keep=
   [ ! -f "$LAB_STATE/images" ] || keep=images
+  # What context "lab" of the user's means is not for a test to change, or to trip over.
+  export CONTROLLERCTL_CONFIG=$LAB_STATE/contexts.toml
+  rm -f "$CONTROLLERCTL_CONFIG"
   trap down EXIT
 fi
 make lab

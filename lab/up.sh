@@ -94,7 +94,7 @@ import_context() {
   (umask 077 && on edge cat /var/lib/longshore/controller/operator.context </dev/null >"$file")
   if [ -f "$LAB_STATE/context" ]; then ctl context rm lab >/dev/null 2>&1 || true; fi
   ctl context import "$file" --name lab >/dev/null
-  touch "$LAB_STATE/context"
+  echo "${CONTROLLERCTL_CONFIG:-}" >"$LAB_STATE/context"
   rm -f "$file"
   wait_for 20 controller_answers && return 0
   controller_answers >/dev/null || true
