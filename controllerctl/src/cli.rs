@@ -418,7 +418,7 @@ pub enum NodeCommand {
     Join(TokenArgs),
     /// Give nodes no new replicas.
     Cordon(NodesArgs),
-    /// Take nodes back.
+    /// Take nodes back, those that came and went too often as well.
     Uncordon(NodesArgs),
     /// Move everything away from nodes, replacements first.
     Drain(DrainArgs),

@@ -215,6 +215,7 @@ fn wanted(request: pb::JoinRequest, now_ms: TimeMs) -> Result<Wanted, Status> {
         joined_ms: now_ms,
         note: None,
         drain: None,
+        uncordoned_ms: 0,
         removed_volumes: BTreeMap::new(),
     };
     Ok(Wanted {

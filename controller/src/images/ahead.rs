@@ -190,6 +190,7 @@ pub(super) mod tests {
                 joined_ms: 1,
                 note: None,
                 drain: None,
+                uncordoned_ms: 0,
                 removed_volumes: BTreeMap::new(),
             };
             desired.nodes.insert(id.clone(), node);

@@ -30,10 +30,18 @@ pub struct Node {
     /// How it is drained, while it is.
     #[serde(default)]
     pub drain: Option<DrainOrder>,
+    /// When somebody last took it back (`uncordon`): losses of before are forgiven.
+    #[serde(default, skip_serializing_if = "is_never")]
+    pub uncordoned_ms: TimeMs,
     /// Volumes that were removed there, and when: homes of theirs that are older are over. At most
     /// [`REMOVED_VOLUMES_MAX`], the newest.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub removed_volumes: BTreeMap<String, TimeMs>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde calls")]
+const fn is_never(at_ms: &TimeMs) -> bool {
+    *at_ms == 0
 }
 
 /// Most entries of [`Node::removed_volumes`]. The planner obeys one within seconds.

@@ -65,6 +65,7 @@ fn node(name: &str, number: u32, worker: bool) -> Node {
         joined_ms: 0,
         note: None,
         drain: None,
+        uncordoned_ms: 0,
         removed_volumes: BTreeMap::new(),
     }
 }

@@ -52,14 +52,19 @@ fn count(draft: &mut Draft<'_>) {
     }
 }
 
-/// What is long ago, or of a node that is none any more. Times after now are from before the clock
-/// was put back.
+/// What is long ago, was forgiven by whoever took the node back since, or is of a node that is none
+/// any more. Times after now are from before the clock was put back.
 fn forget(draft: &mut Draft<'_>) {
     let (now_ms, forget_ms) = (draft.input.now_ms, draft.input.config.flap_forget_ms);
     let nodes = &draft.input.desired.nodes;
     draft.flaps.retain(|id, flaps| {
-        let stays = |back_ms: u64| now_ms.saturating_sub(back_ms) >= forget_ms;
-        nodes.contains_key(id) && !flaps.back_ms.is_some_and(stays)
+        let Some(node) = nodes.get(id) else {
+            return false;
+        };
+        let is_over = |back_ms: u64| {
+            node.uncordoned_ms > back_ms || now_ms.saturating_sub(back_ms) >= forget_ms
+        };
+        !flaps.back_ms.is_some_and(is_over)
     });
     for flaps in draft.flaps.values_mut() {
         let times = flaps.replaced_ms.iter_mut().chain(&mut flaps.back_ms);

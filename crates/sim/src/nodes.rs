@@ -26,6 +26,7 @@ impl World {
             joined_ms: 0,
             note: None,
             drain: None,
+            uncordoned_ms: 0,
             removed_volumes: BTreeMap::new(),
         };
         let acked = self.change(

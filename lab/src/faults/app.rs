@@ -133,12 +133,24 @@ pub(super) fn serve(count: usize, good: impl Fn(&Replica) -> bool) {
 /// Waits until the node is no longer called ready, or is again.
 pub(super) fn node_is(node: &str, ready: bool) {
     let what = if ready { "ready" } else { "not ready" };
+    node_state(node, what, |state| (state == "ready") == ready);
+}
+
+/// Waits until the node is called so.
+pub(super) fn node_says(node: &str, wanted: &str) {
+    node_state(node, wanted, |state| state == wanted);
+}
+
+fn node_state(node: &str, what: &str, is_right: impl Fn(&str) -> bool) {
     until(&format!("{node} is {what}"), LIMIT, || {
         let said = ctl(&["node", "ls", "-o", "json"]);
         let nodes: Value = serde_json::from_str(&said.stdout).unwrap_or(Value::Null);
         let list = nodes.as_array().cloned().unwrap_or_default();
         let found = list.iter().find(|n| n["name"] == node);
-        match found.is_some_and(|n| (n["state"] == "ready") == ready) {
+        match found
+            .and_then(|n| n["state"].as_str())
+            .is_some_and(&is_right)
+        {
             true => Ok(()),
             false => Err(said),
         }

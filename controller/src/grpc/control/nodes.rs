@@ -84,9 +84,13 @@ pub(super) fn set_availability(
             deadline_ms: at_ms.saturating_add(deadline_ms),
             force: request.force,
         });
-        // A drain may be ordered again, with another deadline or by force.
-        if node.availability == availability && drain.is_none() {
+        // A drain may be ordered again, with another deadline or by force; and who takes back what is
+        // active forgives its losses.
+        if node.availability == availability && availability == Availability::Cordoned {
             return Ok(((), Vec::new()));
+        }
+        if availability == Availability::Active {
+            node.uncordoned_ms = at_ms;
         }
         // Without a word: why it takes nothing new was said before. Ordered again, it was also
         // said by whom.

@@ -102,7 +102,7 @@ impl fmt::Display for Reason {
             Self::Flapping { node, losses, .. } => write!(
                 f,
                 "{node} is flapping: lost {losses} times lately, it takes no new replicas until it \
-                 has stayed long enough; what runs there goes on"
+                 has stayed long enough (or at once: controllerctl node uncordon {node}); what runs there goes on"
             ),
             Self::UnknownButServing { node } => {
                 write!(

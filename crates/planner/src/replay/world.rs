@@ -99,6 +99,7 @@ impl World {
                 joined_ms: 0,
                 note: None,
                 drain: None,
+                uncordoned_ms: 0,
                 removed_volumes: BTreeMap::new(),
             };
             desired.nodes.insert(id.clone(), node);

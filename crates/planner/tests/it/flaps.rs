@@ -156,3 +156,32 @@ fn a_clock_put_back_makes_no_penalty_longer() {
     };
     assert!(until_ms <= world.now + 60_000);
 }
+
+#[test]
+fn whoever_takes_a_node_back_forgives_its_losses() {
+    let mut world = World::new(3);
+    world.apply("web", spec("web:1", 3));
+    world.ticks(8);
+    for _ in 0..3 {
+        flap(&mut world, "node2");
+    }
+    assert!(penalty_ms(&world, "node2").is_some());
+    world.tick(1_000);
+    let now_ms = world.now;
+    world
+        .desired
+        .nodes
+        .get_mut(&id("node2"))
+        .unwrap()
+        .uncordoned_ms = now_ms;
+    world.ticks(2);
+    assert_eq!(penalty_ms(&world, "node2"), None);
+    world.scale("web", 9);
+    world.ticks(8);
+    assert!(world.per_node("web").contains_key("node2"));
+    // The next loss is the first again.
+    flap(&mut world, "node2");
+    assert_eq!(penalty_ms(&world, "node2"), None);
+    flap(&mut world, "node2");
+    assert_eq!(penalty_ms(&world, "node2"), Some(60_000));
+}

@@ -26,7 +26,7 @@ pub(super) fn frozen(strike: &mut Strike) {
         &["go", "worker2", "dockerd"],
     );
     // An engine that does not answer takes nothing new, and its node says so.
-    app::node_is("worker2", false);
+    app::node_says("worker2", "runtime_stuck");
     std::thread::sleep(STILL);
     strike.undo();
     strike.is_over();

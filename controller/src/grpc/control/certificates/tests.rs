@@ -33,6 +33,7 @@ fn node(id: &str) -> (NodeId, Node) {
         joined_ms: 1,
         note: None,
         drain: None,
+        uncordoned_ms: 0,
         removed_volumes: std::collections::BTreeMap::new(),
     };
     (id, node)

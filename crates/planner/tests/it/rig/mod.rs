@@ -97,6 +97,7 @@ impl Rig {
                 joined_ms: 0,
                 note: None,
                 drain: None,
+                uncordoned_ms: 0,
                 removed_volumes: BTreeMap::new(),
             };
             desired.nodes.insert(id, node);

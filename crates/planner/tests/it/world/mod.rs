@@ -540,6 +540,7 @@ fn node(name: &str, worker: bool, last: u8) -> Node {
         joined_ms: 0,
         note: None,
         drain: None,
+        uncordoned_ms: 0,
         removed_volumes: BTreeMap::new(),
     }
 }
