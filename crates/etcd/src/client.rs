@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use tonic::transport::Channel;
-use tonic::{Response, Status};
+use tonic::{Code, Response, Status};
 
 use crate::error::{EtcdError, Refusal, Silence};
 use crate::finder::{Finder, Link};
@@ -91,6 +91,11 @@ impl Call {
     pub(crate) fn failed(&self, link: &Link, status: Status) -> EtcdError {
         match Refusal::of(&status) {
             Some(refusal) => self.refused(link, refusal),
+            // A write was made all the same.
+            None if !self.writes && is_too_large(&status) => EtcdError::AnswerTooLarge {
+                attempted: self.attempted.clone(),
+                max: ANSWER_BYTES_MAX,
+            },
             None => self.silent(link, Silence::Broken(Box::new(status))),
         }
     }
@@ -301,9 +306,10 @@ impl Client {
                 Ok(answer) => return Ok((answer, link)),
                 Err(error) => error,
             };
-            let gone = match error.refusal() {
-                Some(refusal) => refusal.is_of_the_endpoint(),
-                None => true,
+            let gone = match &error {
+                EtcdError::Refused { refusal, .. } => refusal.is_of_the_endpoint(),
+                EtcdError::AnswerTooLarge { .. } => false,
+                _ => true,
             };
             if gone {
                 self.finder.leave(&link, &error);
@@ -359,6 +365,15 @@ fn revision_of(answer: &impl Headed) -> u64 {
     answer
         .header()
         .map_or(0, |header| unsigned(header.revision))
+}
+
+/// Did tonic refuse an answer for its size? Its words, as there is nothing else to tell by
+/// (`tonic::codec::decode`); a test reads too much from a real member.
+fn is_too_large(status: &Status) -> bool {
+    status.code() == Code::OutOfRange
+        && status
+            .message()
+            .starts_with("Error, decoded message length too large")
 }
 
 fn kv(channel: Channel) -> KvClient<Channel> {

@@ -28,6 +28,14 @@ pub enum EtcdError {
         /// The most that is taken.
         max: usize,
     },
+    /// What was asked for is more than an answer may hold.
+    #[error("{attempted}: the answer is larger than {max} bytes; ask for fewer rows at a time")]
+    AnswerTooLarge {
+        /// What was to be done.
+        attempted: String,
+        /// The most that is taken.
+        max: usize,
+    },
     /// No endpoint could be held on to; nothing was sent.
     #[error("{attempted}: no endpoint of etcd is of use: {tried}")]
     NoEndpoint {
@@ -36,7 +44,7 @@ pub enum EtcdError {
         /// Which were tried, and what was wrong with each.
         tried: Tried,
     },
-    /// etcd refused; nothing was changed.
+    /// etcd refused; nothing was changed, but see [`Refusal::NoSpace`].
     #[error("{attempted}: etcd at {endpoint} refused: {refusal}")]
     Refused {
         /// What was to be done.
@@ -75,7 +83,11 @@ impl EtcdError {
     #[must_use]
     pub fn outcome(&self) -> Outcome {
         match self {
-            Self::Unknown { .. } => Outcome::Unknown,
+            Self::Unknown { .. }
+            | Self::Refused {
+                refusal: Refusal::NoSpace,
+                ..
+            } => Outcome::Unknown,
             _ => Outcome::NotApplied,
         }
     }
@@ -121,10 +133,13 @@ fn in_words(status: &Status) -> String {
     }
 }
 
-/// Why etcd refused. Nothing was changed.
+/// Why etcd refused. Nothing was changed, but for [`Refusal::NoSpace`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// The space quota is used up (its alarm NOSPACE): only reads and deletions are taken.
+    /// The space quota is used up (its alarm NOSPACE): only reads and deletions are taken. The
+    /// write that uses it up is *made*, and then refused in these words (`quotaApplierV3` in
+    /// etcd's `apply.go`: members' files differ in size, so none may leave out what others do).
+    /// It is not made later: one look tells.
     #[error(
         "its space quota is used up: compact and defragment it (etcdctl compact, etcdctl defrag), \
          or raise --quota-backend-bytes, then etcdctl alarm disarm"
@@ -234,6 +249,12 @@ mod tests {
             of(Code::NotFound, "etcdserver: requested lease not found"),
             Some(Refusal::LeaseGone)
         );
+        let refused = EtcdError::Refused {
+            attempted: String::new(),
+            endpoint: String::new(),
+            refusal: Refusal::NoSpace,
+        };
+        assert_eq!(refused.outcome(), Outcome::Unknown);
         for (code, message) in [
             (Code::Unavailable, "etcdserver: request timed out"),
             (Code::Unavailable, "etcdserver: server stopped"),

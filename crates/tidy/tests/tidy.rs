@@ -15,11 +15,14 @@ const EDGES: &[(&str, &[&str])] = &[
     ("crates/planner", &["longshore-model"]),
     ("crates/haproxy-driver", &["longshore-model"]),
     ("crates/identity", &["longshore-model"]),
-    ("crates/etcd", &[]),
+    ("crates/etcd", &["longshore-etcd-host"]),
+    ("crates/etcd-host", &["longshore-etcd"]),
     ("crates/wire", &["longshore-model", "longshore-proto"]),
     (
         "controller",
         &[
+            "longshore-etcd",
+            "longshore-etcd-host",
             "longshore-model",
             "longshore-planner",
             "longshore-identity",

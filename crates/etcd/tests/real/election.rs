@@ -6,7 +6,7 @@ use longshore_etcd::{
     Candidate, Client, Election, End, Leadership, Op, Range, Settings, Span, Standing, Txn,
 };
 
-use crate::host::{Cluster, Way, patient, until};
+use longshore_etcd_host::{Cluster, Way, patient, until};
 
 const KEY: &str = "longshore/leader";
 /// Long enough that a machine that stands still for a moment ends no leadership.

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use longshore_etcd::{Client, Compare, EtcdError, Op, Outcome, Range, Settings, Span, Txn};
 
-use crate::host::{Cluster, Way, patient, until};
+use longshore_etcd_host::{Cluster, Way, patient, until};
 
 fn any() -> Range {
     Range::of(Span::prefix("k"))

@@ -4,5 +4,4 @@
 mod calls;
 mod election;
 mod faults;
-mod host;
 mod tls;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use longshore_etcd::{Client, Credentials, EtcdError, Range, Settings, Span};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 
-use crate::host::{Cluster, patient_with};
+use longshore_etcd_host::{Cluster, patient_with};
 
 struct Ca {
     pem: String,

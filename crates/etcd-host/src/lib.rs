@@ -1,6 +1,6 @@
-//! Real etcd members as child processes on loopback, ended by their pids.
-// A test program is a crate of its own, so nothing of it is reachable from outside.
-#![allow(unreachable_pub)]
+//! Real etcd members as child processes on loopback, ended by their pids. For tests only: what
+//! goes wrong here is a panic.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::{Child, Command, Stdio};
@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use longshore_etcd::{Client, Credentials, Settings};
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::io::copy_bidirectional;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
@@ -188,8 +189,17 @@ pub fn patient_with(urls: &[&str], credentials: Option<&Credentials>) -> Client 
 /// A way to a member that can be broken.
 pub struct Way {
     pub url: String,
-    open: watch::Sender<bool>,
+    state: watch::Sender<State>,
     task: tokio::task::JoinHandle<()>,
+}
+
+/// What gets through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Open,
+    /// Requests do, their answers do not.
+    Mute,
+    Cut,
 }
 
 impl Way {
@@ -198,18 +208,23 @@ impl Way {
         let here = (IpAddr::V4(Ipv4Addr::LOCALHOST), free_port());
         let listener = TcpListener::bind(here).await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let (open, seen) = watch::channel(true);
+        let (state, seen) = watch::channel(State::Open);
         let task = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 tokio::spawn(pass(client, target, seen.clone()));
             }
         });
-        Self { url, open, task }
+        Self { url, state, task }
     }
 
     /// From now on nothing gets through; what is open stays open and silent.
     pub fn cut(&self) {
-        self.open.send_replace(false);
+        self.state.send_replace(State::Cut);
+    }
+
+    /// From now on requests get through, and no answers: what is asked for is done, unheard.
+    pub fn mute(&self) {
+        self.state.send_replace(State::Mute);
     }
 }
 
@@ -219,15 +234,38 @@ impl Drop for Way {
     }
 }
 
-async fn pass(mut client: TcpStream, target: SocketAddr, mut open: watch::Receiver<bool>) {
-    let _ = open.wait_for(|open| *open).await;
-    let Ok(mut server) = TcpStream::connect(target).await else {
+async fn pass(client: TcpStream, target: SocketAddr, state: watch::Receiver<State>) {
+    let mut wait = state.clone();
+    let _ = wait.wait_for(|state| *state != State::Cut).await;
+    let Ok(server) = TcpStream::connect(target).await else {
         return;
     };
+    let (from_client, to_client) = client.into_split();
+    let (from_server, to_server) = server.into_split();
+    // Either end closes both; what is held back is held, and silent, until the test ends.
     tokio::select! {
-        _ = copy_bidirectional(&mut client, &mut server) => return,
-        _ = open.wait_for(|open| !*open) => {}
+        () = carry(from_client, to_server, state.clone(), &[State::Open, State::Mute]) => {}
+        () = carry(from_server, to_client, state, &[State::Open]) => {}
     }
-    // Both ends are held, and silent, until the test ends.
-    let _ = open.wait_for(|open| *open).await;
+}
+
+/// Carries bytes one way while the state is one of `open`.
+async fn carry(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mut state: watch::Receiver<State>,
+    open: &[State],
+) {
+    let mut bytes = vec![0; 64 << 10];
+    loop {
+        let Ok(read @ 1..) = from.read(&mut bytes).await else {
+            return;
+        };
+        if state.wait_for(|state| open.contains(state)).await.is_err() {
+            return std::future::pending().await;
+        }
+        if to.write_all(&bytes[..read]).await.is_err() {
+            return;
+        }
+    }
 }
