@@ -132,7 +132,10 @@ pub async fn serve(
 /// A failed write, as the caller sees it.
 fn store_status(error: StoreError) -> Status {
     match error {
-        StoreError::Full { .. } => Status::resource_exhausted(error.to_string()),
+        StoreError::Full { .. } | StoreError::TooLarge { .. } => {
+            Status::resource_exhausted(error.to_string())
+        }
+        StoreError::Away { .. } => Status::unavailable(crate::chain(&error)),
         other => Status::unavailable(format!(
             "{}; the controller restarts, nothing acknowledged is lost, retry in a moment",
             crate::chain(&other)

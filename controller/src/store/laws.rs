@@ -10,6 +10,7 @@ use longshore_model::plan::Home;
 use longshore_model::{Event, EventKind, ManualScale, Plan, ServiceKey};
 use proptest::prelude::*;
 
+use super::etcd::rig::Rig;
 use super::*;
 
 fn change(key: &str, value: Option<&str>) -> Change {
@@ -39,6 +40,7 @@ fn each_store(law: impl Fn(&dyn Store)) {
     law(&MemStore::default());
     let dir = tempfile::tempdir().unwrap();
     law(&RedbStore::open(&dir.path().join("store.redb")).unwrap());
+    law(&Rig::start().store("/longshore/lab"));
 }
 
 #[test]
@@ -88,30 +90,84 @@ fn a_failed_guard_changes_nothing() {
     });
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
-    #[test]
-    fn both_stores_agree_on_any_history(
-        history in prop::collection::vec(
-            (prop::option::of("[a-c]"), prop::collection::vec(("[a-c]", prop::option::of("[x-z]")), 0..4)),
-            0..12,
+#[test]
+fn of_two_changes_of_a_row_the_last_one_counts() {
+    each_store(|store| {
+        let changes = [
+            change("a", Some("1")),
+            change("b", Some("1")),
+            change("a", None),
+            change("a", Some("2")),
+            change("b", None),
+        ];
+        store.write(&batch(&[], &changes)).unwrap();
+        let rows = store.scan(Table::Apps, b"", 10).unwrap();
+        assert_eq!(rows, [(b"a".to_vec(), b"2".to_vec())]);
+    });
+}
+
+#[test]
+fn a_batch_of_any_size_is_written_whole_or_not_at_all() {
+    let row = |n: usize, bytes: usize| Change {
+        table: Table::Contents,
+        key: format!("{n:05}").into_bytes(),
+        value: Some(vec![u8::try_from(n % 251).unwrap(); bytes]),
+    };
+    each_store(|store| {
+        let read = || store.scan(Table::Contents, b"", usize::MAX).unwrap();
+        for (count, bytes) in [(127, 1), (128, 1), (129, 1), (3_000, 10), (20, 1 << 20)] {
+            let gone = read().into_iter().map(|(key, _)| Change {
+                table: Table::Contents,
+                key,
+                value: None,
+            });
+            store.write(&batch(&[], &gone.collect::<Vec<_>>())).unwrap();
+            let rows: Vec<Change> = (0..count).map(|n| row(n, bytes)).collect();
+            let guarded = batch(&[guard("absent", Some("x"))], &rows);
+            let error = store.write(&guarded).unwrap_err();
+            assert!(matches!(error, StoreError::Conflict { .. }), "{error}");
+            assert!(read().is_empty());
+            store
+                .write(&batch(&[guard("absent", None)], &rows))
+                .unwrap();
+            let found = read();
+            assert_eq!(found.len(), count);
+            for ((key, value), row) in found.into_iter().zip(rows) {
+                assert!((key, Some(value)) == (row.key, row.value));
+            }
+        }
+    });
+}
+
+#[test]
+fn the_stores_agree_on_any_history() {
+    let (rig, dir) = (Rig::start(), tempfile::tempdir().unwrap());
+    let case = AtomicU64::new(0);
+    let history = prop::collection::vec(
+        (
+            prop::option::of("[a-c]"),
+            prop::collection::vec(("[a-c]", prop::option::of("[x-z]")), 0..4),
         ),
-    ) {
-        let dir = tempfile::tempdir().unwrap();
-        let (mem, redb) =
-            (MemStore::default(), RedbStore::open(&dir.path().join("store.redb")).unwrap());
+        0..12,
+    );
+    proptest!(ProptestConfig::with_cases(24), |(history in history)| {
+        let case = case.fetch_add(1, Ordering::SeqCst);
+        let mem = MemStore::default();
+        let redb = RedbStore::open(&dir.path().join(format!("{case}.redb"))).unwrap();
+        let etcd = rig.store(&format!("/longshore/{case}"));
         for (absent, changes) in history {
             let guards: Vec<Guard> = absent.iter().map(|key| guard(key, None)).collect();
             let changes: Vec<Change> =
                 changes.iter().map(|(key, value)| change(key, value.as_deref())).collect();
             let batch = batch(&guards, &changes);
-            prop_assert_eq!(mem.write(&batch).is_ok(), redb.write(&batch).is_ok());
-            prop_assert_eq!(
-                mem.scan(Table::Apps, b"", 100).unwrap(),
-                redb.scan(Table::Apps, b"", 100).unwrap()
-            );
+            let written = mem.write(&batch).is_ok();
+            let rows = mem.scan(Table::Apps, b"", 100).unwrap();
+            for other in [&redb as &dyn Store, &etcd] {
+                prop_assert_eq!(other.write(&batch).is_ok(), written);
+                prop_assert_eq!(&other.scan(Table::Apps, b"", 100).unwrap(), &rows);
+            }
         }
-    }
+    });
 }
 
 /// A disk that can be full, and that loses what was not synced when the power goes.
@@ -483,7 +539,13 @@ fn events_are_a_bounded_ring() {
 fn each_repository(law: impl Fn(Arc<dyn Store>)) {
     let dir = tempfile::tempdir().unwrap();
     let file = RedbStore::open(&dir.path().join("store.redb")).unwrap();
-    let stores: [Arc<dyn Store>; 2] = [Arc::new(MemStore::default()), Arc::new(file)];
+    let rig = Rig::start();
+    let etcd = rig.store("/longshore/lab");
+    let stores: [Arc<dyn Store>; 3] = [
+        Arc::new(MemStore::default()),
+        Arc::new(file),
+        Arc::new(etcd),
+    ];
     for store in stores {
         Repository::create(&*store, &Meta::new("lab".into(), "x".into(), Vec::new())).unwrap();
         law(store);

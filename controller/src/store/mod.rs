@@ -11,7 +11,7 @@
 //!   moved is an error, never a value.
 //!
 //! # Failure
-//! Every error of a write but a guard and a full disk is fatal to the process: an engine that
+//! Every error of a write but those that surely changed nothing ([`StoreError::is_fatal`]) is fatal to the process: an engine that
 //! failed once must be reopened and checked, never asked again.
 
 mod apart;
@@ -19,6 +19,7 @@ mod aside;
 mod contents;
 mod control;
 mod copies;
+mod etcd;
 mod history;
 mod images;
 mod mem;
@@ -36,6 +37,7 @@ mod secrets;
 mod laws;
 
 pub use self::contents::ContentChanges;
+pub use self::etcd::EtcdStore;
 pub use self::history::{Group, HistoryBatch, Span};
 pub use self::mem::MemStore;
 pub use self::record::payload;
@@ -222,6 +224,33 @@ pub enum StoreError {
         /// Directory or device.
         place: String,
     },
+    /// More than the engine takes at once, and it would not take it later. Nothing was changed.
+    #[error("store: {size} {what}, and the engine takes {max}; nothing was changed")]
+    TooLarge {
+        /// Of what there is too much.
+        what: String,
+        /// How much.
+        size: usize,
+        /// The most that is taken.
+        max: usize,
+    },
+    /// The engine is not to be reached. Nothing was changed.
+    #[error("store: {attempted} found no answer from {place}; nothing was changed, try again")]
+    Away {
+        /// What was attempted.
+        attempted: &'static str,
+        /// Where it was looked for.
+        place: String,
+        /// Cause.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Another controller writes from now on.
+    #[error("store: this controller leads no more ({why}) and must write nothing")]
+    Deposed {
+        /// What is known of who does.
+        why: String,
+    },
     /// Damaged data.
     #[error(
         "store: {place} is damaged ({detail}); stop the controller and restore the newest good \
@@ -264,7 +293,10 @@ impl StoreError {
     /// Must the process end and start again?
     #[must_use]
     pub fn is_fatal(&self) -> bool {
-        !matches!(self, Self::Conflict { .. } | Self::Full { .. })
+        !matches!(
+            self,
+            Self::Conflict { .. } | Self::Full { .. } | Self::TooLarge { .. } | Self::Away { .. }
+        )
     }
 }
 
@@ -285,8 +317,8 @@ pub trait Store: Send + Sync + 'static {
     /// All of the batch, durably, or nothing.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] if a guard does not hold, [`StoreError::Full`] without space; all
-    /// others are fatal.
+    /// [`StoreError::Conflict`] if a guard does not hold, [`StoreError::Full`] without space,
+    /// [`StoreError::TooLarge`], [`StoreError::Away`]; all others are fatal.
     fn write(&self, batch: &Batch) -> Result<(), StoreError>;
 
     /// What it takes on its disk; none: not known.

@@ -119,6 +119,12 @@ impl Leadership {
         self.term
     }
 
+    /// The election's key.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
     /// Does it hold at `now`? Look right before each thing that only a leader may do.
     #[must_use]
     pub fn is_valid(&self, now: Instant) -> bool {
