@@ -222,6 +222,12 @@ impl Way {
         self.state.send_replace(State::Cut);
     }
 
+    /// From now on new connections are as they should be. Of what was held back on each of the old
+    /// ones, the first gets through, late, and nothing after it that would take it back.
+    pub fn mend(&self) {
+        self.state.send_replace(State::Open);
+    }
+
     /// From now on requests get through, and no answers: what is asked for is done, unheard.
     pub fn mute(&self) {
         self.state.send_replace(State::Mute);
@@ -240,6 +246,10 @@ async fn pass(client: TcpStream, target: SocketAddr, state: watch::Receiver<Stat
     let Ok(server) = TcpStream::connect(target).await else {
         return;
     };
+    // Small answers would wait for 40 ms each.
+    for end in [&client, &server] {
+        let _ = end.set_nodelay(true);
+    }
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
     // Either end closes both; what is held back is held, and silent, until the test ends.
@@ -261,11 +271,15 @@ async fn carry(
         let Ok(read @ 1..) = from.read(&mut bytes).await else {
             return;
         };
+        let late = !open.contains(&state.borrow());
         if state.wait_for(|state| open.contains(state)).await.is_err() {
             return std::future::pending().await;
         }
         if to.write_all(&bytes[..read]).await.is_err() {
             return;
+        }
+        if late {
+            return std::future::pending().await;
         }
     }
 }

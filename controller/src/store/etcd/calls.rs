@@ -52,17 +52,22 @@ impl Calls {
         call: impl Future<Output = T> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (answer, answered) = mpsc::sync_channel(1);
-        if let Some(runtime) = &self.runtime {
-            runtime.spawn(async move {
-                // Whoever asked waits for it.
-                let _ = answer.send(call.await);
-            });
-        }
+        self.start(async move {
+            // Whoever asked waits for it.
+            let _ = answer.send(call.await);
+        });
         answered.recv().map_err(|source| StoreError::Io {
             attempted: "a call",
             place: self.place.clone(),
             source: Box::new(source),
         })
+    }
+
+    /// Runs `call`, and does not wait for it.
+    pub(super) fn start(&self, call: impl Future<Output = ()> + Send + 'static) {
+        if let Some(runtime) = &self.runtime {
+            runtime.spawn(call);
+        }
     }
 }
 

@@ -11,11 +11,14 @@
 //! another runtime holds up nothing that it waits for.
 
 mod calls;
+mod compaction;
 mod journal;
 mod keys;
 mod pack;
 mod step;
 
+#[cfg(test)]
+mod random;
 #[cfg(test)]
 pub(super) mod rig;
 #[cfg(test)]
@@ -121,8 +124,23 @@ impl EtcdStore {
         self.crash_if_told()?;
         let step = chain.next(&self.keys, guards, ops, self.leadership.term());
         let made = self.calls.wait(self.sender.clone().make(step))?;
-        chain.made(made?);
+        if let Some(revision) = chain.made(made?) {
+            self.forget_before(revision);
+        }
         Ok(())
+    }
+
+    /// Without waiting. What fails is made up for by the next time.
+    fn forget_before(&self, revision: u64) {
+        let client = self.calls.client();
+        self.calls.start(async move {
+            match client.compact(revision).await {
+                Err(error) if error.refusal() != Some(&Refusal::Compacted) => {
+                    tracing::warn!(%error, "etcd grows until its past can be forgotten");
+                }
+                _ => tracing::debug!(revision, "etcd may forget what was before"),
+            }
+        });
     }
 
     fn is_unsettled(&self) -> bool {

@@ -12,6 +12,7 @@ use longshore_etcd::{
     TxnReply,
 };
 
+use super::compaction::Compaction;
 use super::keys::Keys;
 use crate::store::{Guard, StoreError, readable};
 
@@ -30,6 +31,7 @@ pub(super) struct Chain {
     count: u64,
     /// May parts of a journal that does not count lie about?
     pub(super) stray: bool,
+    pub(super) compaction: Compaction,
 }
 
 impl Chain {
@@ -39,6 +41,7 @@ impl Chain {
             nonce: 0,
             count: 0,
             stray: false,
+            compaction: Compaction::default(),
         }
     }
 
@@ -78,8 +81,10 @@ impl Chain {
         self.revision
     }
 
-    pub(super) fn made(&mut self, revision: u64) {
+    /// Gives the revision before which etcd may forget the past now, if at all.
+    pub(super) fn made(&mut self, revision: u64) -> Option<u64> {
         self.revision = revision;
+        self.compaction.written(Instant::now(), revision)
     }
 }
 

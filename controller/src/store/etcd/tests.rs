@@ -4,14 +4,15 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use longshore_etcd::{Op, Txn};
-use longshore_etcd_host::{Way, patient};
+use longshore_etcd_host::{Way, patient, until};
 
+use super::compaction::Compaction;
 use super::rig::{KEY, Rig};
 use super::*;
 
 const ROW: &[u8] = b"row";
 
-fn put(key: &str, value: impl Into<Vec<u8>>) -> Change {
+pub(super) fn put(key: &str, value: impl Into<Vec<u8>>) -> Change {
     Change {
         table: Table::Apps,
         key: key.into(),
@@ -19,7 +20,7 @@ fn put(key: &str, value: impl Into<Vec<u8>>) -> Change {
     }
 }
 
-fn batch(changes: Vec<Change>) -> Batch {
+pub(super) fn batch(changes: Vec<Change>) -> Batch {
     Batch {
         guards: Vec::new(),
         changes,
@@ -42,7 +43,7 @@ fn large() -> Batch {
 
 impl EtcdStore {
     /// From the next but `steps` transactions on, none is sent any more.
-    fn crash_after(&self, steps: usize) {
+    pub(super) fn crash_after(&self, steps: usize) {
         self.steps_left.store(steps, SeqCst);
     }
 }
@@ -125,6 +126,27 @@ fn a_write_of_which_the_answer_or_the_request_is_lost_is_made_once() {
         assert_eq!((get(&store).unwrap(), versions(&store)), (b"2".to_vec(), 2));
         store.write(&one("3")).unwrap();
     }
+}
+
+#[test]
+fn a_request_that_comes_late_is_not_made_after_later_ones() {
+    let rig = Rig::start();
+    let url = &rig.cluster.members[0].url;
+    let ways = [0, 1].map(|_| rig.runtime.block_on(Way::to(url)));
+    let settings = Rig::settings(&[&ways[0].url, &ways[1].url]);
+    let store = EtcdStore::open(settings, "/longshore/lab", rig.leadership()).unwrap();
+    let client = store.calls.client();
+    let held = rig.runtime.block_on(client.status()).unwrap().endpoint;
+    let way = ways.iter().find(|way| way.url == held).unwrap();
+    way.cut();
+    store.write(&one("1")).unwrap();
+    store.write(&one("2")).unwrap();
+    way.mend();
+    // It is there within a few of these.
+    for _ in 0..300 {
+        assert_eq!(get(&store).unwrap(), b"2");
+    }
+    assert_eq!(versions(&store), 2);
 }
 
 /// Writes 1, 2, 3…, each upon the one before, and calls `fault` after the first few. Gives the
@@ -351,4 +373,24 @@ fn a_task_may_call_and_drop_a_store() {
         assert!(store.bytes().unwrap() > 0);
         drop(store);
     });
+}
+
+#[test]
+fn the_past_is_forgotten_as_rows_are_written() {
+    let rig = Rig::start();
+    let store = rig.store("/longshore/lab");
+    store.chain().compaction = Compaction::keeping(Duration::ZERO);
+    store.write(&one("1")).unwrap();
+    let first = store.chain().revision();
+    store.write(&one("2")).unwrap();
+    store.write(&one("3")).unwrap();
+    let client = rig.client();
+    rig.runtime.block_on(until("it is forgotten", async || {
+        let past = Range::of(Span::key(store.keys.mark())).at(first);
+        match client.range(past).await {
+            Err(error) if error.refusal() == Some(&Refusal::Compacted) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    }));
+    assert_eq!(get(&store).unwrap(), b"3");
 }
