@@ -2,7 +2,7 @@
 //!
 //! # Format
 //! A tar archive, version 1: `about.json` (what is in it, with the SHA-256 of the rows), `ca.pem`,
-//! `ca-key.pem`, `rows`: each row of the store as the length and the bytes of its table's name, its key
+//! `ca-key.pem`, `seal.key` if that lies beside the store, `rows`: each row of the store as it is stored as the length and the bytes of its table's name, its key
 //! and its record (lengths: 32 bits, big-endian). Records carry a checksum of their own.
 //!
 //! # Guarantees
@@ -16,6 +16,7 @@ mod restore;
 mod rows;
 
 use std::io::Read;
+use std::sync::Arc;
 
 use longshore_model::TimeMs;
 use longshore_model::spec::ContentDigest;
@@ -24,17 +25,21 @@ use serde::{Deserialize, Serialize};
 pub use self::restore::{Restore, RestoreError, restore};
 
 use crate::cluster::Cluster;
-use crate::store::{Repository, StoreError};
+use crate::seal::{SealError, SealKey};
+use crate::store::{Repository, SealedStore, StoreError};
 use rows::Rows;
 
 /// Version of the format.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
+/// The oldest version that is read: before secrets were sealed.
+const FORMAT_READ_MIN: u32 = 1;
 /// Longest copy.
 pub const BACKUP_BYTES_MAX: u64 = 1 << 30;
 
 const ABOUT: &str = "about.json";
 const CA: &str = "ca.pem";
 const CA_KEY: &str = "ca-key.pem";
+const SEAL_KEY: &str = "seal.key";
 const ROWS: &str = "rows";
 
 /// What a copy says of itself.
@@ -68,6 +73,15 @@ pub enum BackupError {
     /// It is no copy, or a damaged one.
     #[error("this is no good copy of a cluster: {0}")]
     Damaged(String),
+    /// Its secrets are sealed with a key that is not in it.
+    #[error(
+        "its secrets are sealed with a key that is not in it; name the file of the key with \
+         --seal-key ([store] seal_key of the controller.toml of then, or its service's credential)"
+    )]
+    NoKey,
+    /// Its secrets cannot be opened.
+    #[error(transparent)]
+    Seal(#[from] SealError),
     /// The archive.
     #[error("the archive cannot be handled")]
     Archive(#[source] std::io::Error),
@@ -85,7 +99,8 @@ pub fn backup(cluster: &Cluster) -> Result<Vec<u8>, BackupError> {
     let rows = {
         // All writes go through this lock.
         let _ledger = cluster.ledger();
-        Rows::of(&*cluster.store())?
+        let store = cluster.store();
+        Rows::of(store.stored().unwrap_or(&*store))?
     };
     let encoded = rows.encode();
     let about = About {
@@ -99,13 +114,16 @@ pub fn backup(cluster: &Cluster) -> Result<Vec<u8>, BackupError> {
     };
     let about = serde_json::to_vec_pretty(&about).map_err(|error| damaged(error.to_string()))?;
     let ca_key = cluster.ca.key_pem();
+    let seal_key = cluster.seal.as_ref().filter(|seal| seal.in_copies);
+    let seal_key = seal_key.map(|seal| seal.key.to_text());
     let mut archive = tar::Builder::new(Vec::new());
-    let parts: [(&str, &[u8]); 4] = [
+    let mut parts: Vec<(&str, &[u8])> = vec![
         (ABOUT, &about),
         (CA, cluster.ca.cert_pem().as_bytes()),
         (CA_KEY, ca_key.as_bytes()),
         (ROWS, &encoded),
     ];
+    parts.extend(seal_key.as_ref().map(|key| (SEAL_KEY, key.as_bytes())));
     for (name, bytes) in parts {
         let mut header = tar::Header::new_gnu();
         header.set_size(bytes.len() as u64);
@@ -117,7 +135,7 @@ pub fn backup(cluster: &Cluster) -> Result<Vec<u8>, BackupError> {
     if whole.len() as u64 > BACKUP_BYTES_MAX {
         return Err(BackupError::TooLong);
     }
-    Copy::read(&whole)?;
+    Copy::read(&whole, cluster.seal.as_ref().map(|seal| &seal.key))?;
     Ok(whole)
 }
 
@@ -126,11 +144,15 @@ struct Copy {
     about: About,
     ca: String,
     ca_key: String,
-    rows: Rows,
+    /// What its secrets are sealed with, if that is in it.
+    seal_key: Option<SealKey>,
+    /// As nobody sealed them.
+    plain: SealedStore,
 }
 
 impl Copy {
-    fn read(whole: &[u8]) -> Result<Self, BackupError> {
+    /// `key` opens what is sealed if the key is not in the copy.
+    fn read(whole: &[u8], key: Option<&SealKey>) -> Result<Self, BackupError> {
         let mut parts = std::collections::BTreeMap::new();
         let mut archive = tar::Archive::new(whole);
         let not_tar = |error: std::io::Error| damaged(format!("it is no tar archive ({error})"));
@@ -150,13 +172,19 @@ impl Copy {
         };
         let about: About = serde_json::from_slice(&part(ABOUT)?)
             .map_err(|error| damaged(format!("{ABOUT}: {error}")))?;
-        if about.format != FORMAT {
+        if !(FORMAT_READ_MIN..=FORMAT).contains(&about.format) {
             let format = about.format;
             return Err(damaged(format!(
                 "its format is {format}, and this controller knows {FORMAT}"
             )));
         }
         let encoded = part(ROWS)?;
+        let (ca, ca_key) = (text(part(CA)?, CA)?, text(part(CA_KEY)?, CA_KEY)?);
+        let seal_key = parts.remove(SEAL_KEY).map(|bytes| {
+            let read = SealKey::from_text(&text(bytes, SEAL_KEY)?);
+            read.ok_or_else(|| damaged(format!("{SEAL_KEY} is no key")))
+        });
+        let seal_key = seal_key.transpose()?;
         if ContentDigest::of(&encoded).to_string() != about.rows_sha256 {
             return Err(damaged("its rows are not those that were copied"));
         }
@@ -166,16 +194,22 @@ impl Copy {
         }
         // Every record's own checksum, and what it means.
         rows.check()?;
-        let store = rows.in_memory()?;
-        let meta = Repository::verify(&store)?;
+        let key = seal_key.as_ref().or(key);
+        let plain = SealedStore::open(Arc::new(rows.in_memory()?), |is_sealed| match key {
+            Some(key) => Ok(key.clone()),
+            None if is_sealed => Err(BackupError::NoKey),
+            None => Ok(SealKey::random()?),
+        })?;
+        let meta = Repository::verify(&plain)?;
         if meta.cluster != about.cluster {
             return Err(damaged("its store is of another cluster"));
         }
         Ok(Self {
-            ca: text(part(CA)?, CA)?,
-            ca_key: text(part(CA_KEY)?, CA_KEY)?,
+            ca,
+            ca_key,
             about,
-            rows,
+            seal_key,
+            plain,
         })
     }
 }

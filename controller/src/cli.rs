@@ -72,6 +72,9 @@ struct RestoreArgs {
     /// Set the store that is there aside and put the copy in its place.
     #[arg(long)]
     replace: bool,
+    /// File of the key that the store's secrets shall be sealed with, where controller.toml names one ([store] seal_key).
+    #[arg(long, value_name = "FILE")]
+    seal_key: Option<PathBuf>,
 }
 
 fn host(text: &str) -> Result<String, String> {
@@ -123,11 +126,13 @@ fn restore_command(args: RestoreArgs) -> Result<(), (u8, String)> {
         file,
         data_dir,
         replace,
+        seal_key,
     } = args;
     let wanted = Restore {
         data_dir,
         file,
         replace,
+        seal_key,
     };
     let told = restore(&wanted).map_err(|error| (1, crate::chain(&error)))?;
     print!("{told}");

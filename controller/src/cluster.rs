@@ -29,6 +29,7 @@ use crate::images::{Board, Catalog};
 use crate::reconcile::names::Directory;
 use crate::reconcile::observe::Watch;
 use crate::recording;
+use crate::seal::Seal;
 use crate::secrets::Secrets;
 use crate::store::{
     Group, HistoryBatch, Loaded, Meta, RecordingBatch, Repository, Store, StoreError, StoredEvent,
@@ -76,6 +77,8 @@ pub struct Cluster {
     pub port: u16,
     /// Signs certificates.
     pub ca: ClusterCa,
+    /// What the store's secrets are sealed with; none: they are not.
+    pub seal: Option<Seal>,
     /// Whom the server lets in.
     pub trust: Arc<TrustHolder>,
     /// Settings.
@@ -133,6 +136,8 @@ pub struct Parts {
     pub config: Config,
     /// Signs certificates.
     pub ca: ClusterCa,
+    /// What the store's secrets are sealed with; none: they are not.
+    pub seal: Option<Seal>,
     /// The clock, running.
     pub clock: Clock,
     /// Port that the server listens on.
@@ -157,12 +162,6 @@ impl Cluster {
     /// # Errors
     /// [`StoreError`] if the store is damaged or cannot be written.
     pub fn open(store: Arc<dyn Store>, parts: Parts) -> Result<Arc<Self>, OpenError> {
-        let Parts {
-            config,
-            ca,
-            clock,
-            port,
-        } = parts;
         let (mut repository, loaded) = Repository::open(Arc::clone(&store))?;
         let Loaded {
             meta,
@@ -180,24 +179,25 @@ impl Cluster {
         } = loaded;
         let secrets = Secrets::loaded(secrets);
         desired.certificates = Arc::clone(&secrets.shown);
-        let started_ms = clock.now_ms();
+        let started_ms = parts.clock.now_ms();
         let (at_ms, kind) = (started_ms, EventKind::ControllerStarted { term });
         repository.record(&[Event { at_ms, kind }])?;
-        let trust = TrustHolder::new(ca.cert_pem(), revoked.into_iter().collect())?;
+        let trust = TrustHolder::new(parts.ca.cert_pem(), revoked.into_iter().collect())?;
         let view = View {
             plan: Arc::new(plan),
             ..View::default()
         };
         Ok(Arc::new(Self {
-            history: Mutex::new(History::load(&*store, config.history.clone())?),
-            advertise: advertised(&config, &meta),
+            history: Mutex::new(History::load(&*store, parts.config.history.clone())?),
+            advertise: advertised(&parts.config, &meta),
             fence: fence(&meta, term),
             meta,
-            port,
-            ca,
+            port: parts.port,
+            ca: parts.ca,
+            seal: parts.seal,
             trust,
-            config,
-            clock,
+            config: parts.config,
+            clock: parts.clock,
             started_ms,
             fleet: Fleet::default(),
             guests: Guests::default(),

@@ -1,6 +1,6 @@
 //! `controller.toml`: everything optional, unknown keys refused.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use longshore_model::ServiceSpec;
 use longshore_model::spec::{EngineRules, Mount};
@@ -28,6 +28,8 @@ pub struct Config {
     pub policy: Policy,
     /// How much of the history of decisions is kept.
     pub history: HistoryConfig,
+    /// How the state is kept.
+    pub store: StoreConfig,
     /// How many images are kept.
     pub images: ImagesConfig,
     /// Where numbers from outside come from.
@@ -45,11 +47,21 @@ impl Default for Config {
             planner: PlannerConfig::default(),
             policy: Policy::default(),
             history: HistoryConfig::default(),
+            store: StoreConfig::default(),
             images: ImagesConfig::default(),
             prometheus: PrometheusConfig::default(),
             reflection: false,
         }
     }
+}
+
+/// How the state is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct StoreConfig {
+    /// File of the key that secrets are sealed with (32 bytes in base64), instead of the service's
+    /// credential `longshore-seal-key` and of `seal.key` in the data directory.
+    pub seal_key: Option<PathBuf>,
 }
 
 /// Why a configuration cannot be used.

@@ -66,6 +66,12 @@ impl DataDir {
         self.0.join("store.redb")
     }
 
+    /// The key that secrets in the store are sealed with, where no other is given.
+    #[must_use]
+    pub fn seal_key(&self) -> PathBuf {
+        self.0.join("seal.key")
+    }
+
     /// Images that the controller holds.
     #[must_use]
     pub fn images(&self) -> PathBuf {

@@ -23,6 +23,7 @@ pub mod prometheus;
 pub mod reconcile;
 pub mod recording;
 pub mod run;
+pub mod seal;
 pub mod secrets;
 pub mod store;
 

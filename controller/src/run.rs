@@ -21,7 +21,8 @@ use crate::init::{DataDir, InitError, issue_server};
 use crate::prometheus;
 use crate::reconcile;
 use crate::recording;
-use crate::store::{Meta, RedbStore, Repository, Store, StoreError};
+use crate::seal::{self, KeyFile, SealError};
+use crate::store::{Meta, RedbStore, Repository, StoreError};
 
 /// Open calls have this long to end after a stop was asked for.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -52,6 +53,9 @@ pub enum RunError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The key of the store's secrets.
+    #[error(transparent)]
+    Seal(#[from] SealError),
     /// The folder of images.
     #[error(transparent)]
     Images(#[from] BlobError),
@@ -114,7 +118,9 @@ impl Controller {
         }
         let lock = files::lock(&dir.lock())?;
         let blobs = Arc::new(Blobs::open(&dir.images(), config.images.clone())?);
-        let store: Arc<dyn Store> = Arc::new(RedbStore::open(&dir.store())?);
+        let store = Arc::new(RedbStore::open(&dir.store())?);
+        let key = KeyFile::of_service(config.store.seal_key.as_deref(), dir.seal_key());
+        let (store, seal) = seal::sealed(store, &key)?;
         let meta = Repository::meta(&*store)?;
         let ca_key = files::read_private(&dir.ca_key())?;
         let ca = ClusterCa::load(&meta.cluster, &files::read(&dir.ca())?, &ca_key)?;
@@ -129,6 +135,7 @@ impl Controller {
         let parts = Parts {
             config,
             ca,
+            seal: Some(seal),
             clock: Clock::start(),
             port: address.port(),
         };

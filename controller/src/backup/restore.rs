@@ -1,15 +1,18 @@
 //! A cluster out of a copy, in a data directory that no controller uses.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use longshore_identity::PkiError;
 use longshore_identity::ca::ClusterCa;
 
+use super::rows::Rows;
 use super::{About, BACKUP_BYTES_MAX, BackupError, Copy};
 use crate::files::{self, FileError};
 use crate::init::{DataDir, InitError, issue_server};
-use crate::store::{RedbStore, Repository, StoreError};
+use crate::seal::{KeyFile, SealError, SealKey};
+use crate::store::{RedbStore, Repository, SealedStore, StoreError};
 
 /// What shall be restored where.
 #[derive(Debug, Clone)]
@@ -20,6 +23,8 @@ pub struct Restore {
     pub file: PathBuf,
     /// A store that is there is set aside and replaced.
     pub replace: bool,
+    /// File of the key that the new store's secrets are sealed with, if it does not lie beside the store.
+    pub seal_key: Option<PathBuf>,
 }
 
 /// Why nothing was restored.
@@ -66,6 +71,9 @@ pub enum RestoreError {
     /// The server's certificate.
     #[error(transparent)]
     Server(#[from] InitError),
+    /// The key of the new store's secrets.
+    #[error(transparent)]
+    Seal(#[from] SealError),
     /// Setting the old store aside, or putting the new one in its place.
     #[error("cannot put the new store in its place")]
     Place(#[source] std::io::Error),
@@ -76,16 +84,17 @@ pub enum RestoreError {
 /// # Errors
 /// [`RestoreError`]; the store that is there stays in its place then.
 pub fn restore(wanted: &Restore) -> Result<String, RestoreError> {
-    let copy = read(&wanted.file)?;
     let dir = DataDir::new(&wanted.data_dir);
+    let key = KeyFile::of_service(wanted.seal_key.as_deref(), dir.seal_key());
+    let copy = read(&wanted.file, key.there()?.as_ref())?;
     files::private_dir(dir.path())?;
-    let restored = into(&dir, &copy, wanted.replace);
+    let restored = into(&dir, &copy, &key, wanted.replace);
     // Also of what did not succeed: the lock is made by it.
     files::give_to_owner(dir.path())?;
     restored
 }
 
-fn into(dir: &DataDir, copy: &Copy, replace: bool) -> Result<String, RestoreError> {
+fn into(dir: &DataDir, copy: &Copy, key: &KeyFile, replace: bool) -> Result<String, RestoreError> {
     let name = dir.path().display().to_string();
     // Held by a controller that runs.
     let _lock = files::lock(&dir.lock())?;
@@ -100,8 +109,10 @@ fn into(dir: &DataDir, copy: &Copy, replace: bool) -> Result<String, RestoreErro
     let made = dir.store().with_extension("restoring");
     files::remove(&made)?;
     let advertise = {
-        let store = RedbStore::open(&made)?;
-        copy.rows.write_to(&store)?;
+        let raw = Arc::new(RedbStore::open(&made)?);
+        // With the key that is there: what is set aside is sealed with it.
+        let store = SealedStore::open(raw, |_| key.load_or(copy.seal_key.as_ref()))?;
+        Rows::of(&copy.plain)?.write_to(&store)?;
         let meta = Repository::restored(&store, generation)?;
         meta.advertise
     };
@@ -123,7 +134,7 @@ fn into(dir: &DataDir, copy: &Copy, replace: bool) -> Result<String, RestoreErro
     ))
 }
 
-fn read(file: &Path) -> Result<Copy, RestoreError> {
+fn read(file: &Path, key: Option<&SealKey>) -> Result<Copy, RestoreError> {
     let cannot = |source| RestoreError::Read {
         path: file.to_owned(),
         source,
@@ -137,7 +148,7 @@ fn read(file: &Path) -> Result<Copy, RestoreError> {
         return Err(bad(BackupError::TooLong));
     }
     let whole = std::fs::read(file).map_err(cannot)?;
-    Copy::read(&whole).map_err(bad)
+    Copy::read(&whole, key).map_err(bad)
 }
 
 /// Above the copy's, and above that of the store that is there, if it can be read.

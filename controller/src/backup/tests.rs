@@ -57,9 +57,9 @@ fn a_damaged_copy_is_no_copy() {
         rows: rows.len(),
         rows_sha256: ContentDigest::of(&encoded).to_string(),
     };
-    assert!(Copy::read(&archive(&about, &encoded)).is_ok());
+    assert!(Copy::read(&archive(&about, &encoded), None).is_ok());
     let says = |about: About, rows: &[u8], words: &str| {
-        let error = Copy::read(&archive(&about, rows))
+        let error = Copy::read(&archive(&about, rows), None)
             .err()
             .unwrap()
             .to_string();
@@ -90,5 +90,5 @@ fn a_damaged_copy_is_no_copy() {
         ..about
     };
     says(other, &encoded, "another cluster");
-    assert!(Copy::read(b"no archive").is_err());
+    assert!(Copy::read(b"no archive", None).is_err());
 }

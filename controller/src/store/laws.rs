@@ -12,6 +12,7 @@ use proptest::prelude::*;
 
 use super::etcd::rig::Rig;
 use super::*;
+use crate::seal::SealKey;
 
 fn change(key: &str, value: Option<&str>) -> Change {
     Change {
@@ -41,6 +42,8 @@ fn each_store(law: impl Fn(&dyn Store)) {
     let dir = tempfile::tempdir().unwrap();
     law(&RedbStore::open(&dir.path().join("store.redb")).unwrap());
     law(&Rig::start().store("/longshore/lab"));
+    let sealed = SealedStore::open(Arc::new(MemStore::default()), |_| SealKey::random());
+    law(&sealed.unwrap());
 }
 
 #[test]

@@ -31,6 +31,7 @@ mod repository;
 mod revisions;
 mod rows;
 mod said;
+mod sealed;
 mod secrets;
 
 #[cfg(test)]
@@ -49,6 +50,7 @@ pub use self::revisions::{
 };
 pub use self::rows::{JoinGrant, Loaded, Meta, NodeRecord, StoredEvent, TokenRecord};
 pub use self::said::Said;
+pub use self::sealed::SealedStore;
 pub use self::secrets::SecretChanges;
 
 /// A table of the store.
@@ -262,6 +264,19 @@ pub enum StoreError {
         /// What was found.
         detail: String,
     },
+    /// Sealed with a key that is not here.
+    #[error(
+        "store: {row} is sealed with key {with}, and the key here is {here}; give the controller the \
+         key of before"
+    )]
+    Sealed {
+        /// Table and key of the row.
+        row: String,
+        /// Id of its key.
+        with: String,
+        /// Id of the key that is used.
+        here: String,
+    },
     /// A file of a newer or unknown schema.
     #[error("store: schema {found} is not known to this version (it knows {known})")]
     Schema {
@@ -323,6 +338,11 @@ pub trait Store: Send + Sync + 'static {
 
     /// What it takes on its disk; none: not known.
     fn bytes(&self) -> Option<u64> {
+        None
+    }
+
+    /// The store beneath, whose rows are as they are stored; none: this one's are.
+    fn stored(&self) -> Option<&dyn Store> {
         None
     }
 }

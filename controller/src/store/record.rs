@@ -39,9 +39,14 @@ pub(super) fn encode<T: Serialize>(
         place: table.name().to_owned(),
         source: Box::new(source),
     })?;
-    let mut record = checksum(table, key, &payload).to_vec();
-    record.extend_from_slice(&payload);
-    Ok(record)
+    Ok(checked(table, key, &payload))
+}
+
+/// A payload with its checksum.
+pub(super) fn checked(table: Table, key: &[u8], payload: &[u8]) -> Vec<u8> {
+    let mut record = checksum(table, key, payload).to_vec();
+    record.extend_from_slice(payload);
+    record
 }
 
 /// A record as a value, after its checksum was verified.

@@ -11,8 +11,8 @@ use crate::apart::Apart;
 use crate::contents::ContentKey;
 use crate::images::Catalog;
 
-/// Version of the rows that this program reads and writes.
-pub(super) const SCHEMA: u32 = 2;
+/// Version of the rows that this program reads and writes: 2 has rows for each service of the plan, 3 has sealed secrets.
+pub(super) const SCHEMA: u32 = 3;
 /// The oldest version that it reads, and brings to [`SCHEMA`] when it opens the store.
 pub(super) const SCHEMA_READ_MIN: u32 = 1;
 

@@ -1,9 +1,16 @@
 //! A copy of a cluster, and the cluster out of it.
 
-use controller::backup::{Restore, restore};
-use longshore_proto::control::v1 as pb;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 
-use crate::support::{FakeAgent, Lab, app};
+use controller::backup::{Restore, restore};
+use controller::config::{Config, StoreConfig};
+use controller::seal::SealKey;
+use longshore_proto::control::v1 as pb;
+use longshore_proto::secrets::v1 as secrets;
+use longshore_proto::secrets::v1::secret_service_client::SecretServiceClient;
+
+use crate::support::{FakeAgent, Lab, app, patient};
 
 async fn copy(lab: &Lab) -> Vec<u8> {
     let stream = lab.admin.clone().backup(pb::BackupRequest {}).await;
@@ -57,6 +64,7 @@ async fn a_restored_cluster_goes_on_from_its_copy_with_the_agents_of_before() {
         data_dir: lab.data_dir(),
         file: file.clone(),
         replace,
+        seal_key: None,
     };
     let refused = restore(&wanted(true)).unwrap_err();
     let refused = controller::chain(&refused);
@@ -69,6 +77,7 @@ async fn a_restored_cluster_goes_on_from_its_copy_with_the_agents_of_before() {
         data_dir: data_dir.clone(),
         file: file.join("copy.tar"),
         replace,
+        seal_key: None,
     };
     let refused = restore(&wanted(false)).unwrap_err().to_string();
     assert!(
@@ -110,6 +119,7 @@ async fn a_lost_machine_is_replaced_by_a_copy_and_another_cluster_is_left_alone(
         data_dir: elsewhere.path().join(name),
         file: file.clone(),
         replace: false,
+        seal_key: None,
     };
     restore(&into("data")).unwrap();
     // A cluster of its own is there.
@@ -119,6 +129,7 @@ async fn a_lost_machine_is_replaced_by_a_copy_and_another_cluster_is_left_alone(
         data_dir: dir.path().join("data"),
         file: file.clone(),
         replace: true,
+        seal_key: None,
     };
     let refused = restore(&wanted).unwrap_err().to_string();
     assert!(refused.contains("belongs to another cluster"), "{refused}");
@@ -142,8 +153,80 @@ async fn a_lost_machine_is_replaced_by_a_copy_and_another_cluster_is_left_alone(
         data_dir: data_dir.clone(),
         file,
         replace: false,
+        seal_key: None,
     };
     let refused = controller::chain(&restore(&wanted).unwrap_err());
     assert!(refused.contains("no good copy"), "{refused}");
     assert!(!data_dir.exists(), "nothing was begun");
+}
+
+/// Files of a folder that hold this text.
+fn files_with(folder: &Path, text: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files_with(&path, text));
+            continue;
+        }
+        let bytes = std::fs::read(&path).unwrap();
+        let mut places = bytes.windows(text.len());
+        if places.any(|place| place == text.as_bytes()) {
+            found.push(path);
+        }
+    }
+    found
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn secrets_are_on_no_disk_without_their_key() {
+    const PLANTED: &str = "hunter2-and-more";
+    let keys = tempfile::tempdir().unwrap();
+    let key = keys.path().join("key");
+    let text = SealKey::random().unwrap().to_text();
+    std::fs::write(&key, text).unwrap();
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let config = Config {
+        store: StoreConfig {
+            seal_key: Some(key.clone()),
+        },
+        ..patient()
+    };
+    let lab = Lab::run_with(Lab::init(), config.clone()).await;
+    let mut client = SecretServiceClient::new(lab.channel.clone());
+    let put = secrets::PutRegistryRequest {
+        server: "r.example.com".into(),
+        user: "ana".into(),
+        password: PLANTED.into(),
+    };
+    client.put_registry(put).await.unwrap();
+    let file = lab.dir.path().join("copy.tar");
+    std::fs::write(&file, copy(&lab).await).unwrap();
+    let (dir, path) = lab.stop().await;
+    assert_eq!(files_with(&path, PLANTED), Vec::<PathBuf>::new());
+    assert_eq!(
+        files_with(&path, "r.example.com").len(),
+        2,
+        "store and copy"
+    );
+
+    let wanted = |seal_key| Restore {
+        data_dir: path.join("other"),
+        file: file.clone(),
+        replace: false,
+        seal_key,
+    };
+    let refused = controller::chain(&restore(&wanted(None)).unwrap_err());
+    assert!(
+        refused.contains("name the file of the key with --seal-key"),
+        "{refused}"
+    );
+    restore(&wanted(Some(key))).unwrap();
+    std::fs::remove_dir_all(path.join("data")).unwrap();
+    std::fs::rename(path.join("other"), path.join("data")).unwrap();
+    assert_eq!(files_with(&path, PLANTED), Vec::<PathBuf>::new());
+    let lab = Lab::run_with(dir, config).await;
+    let apart = lab.controller.apart.load();
+    let login = apart.logins.values().next().unwrap();
+    assert_eq!(login.password.expose(), PLANTED);
 }

@@ -130,6 +130,7 @@ impl World {
         let wall_ms =
             (self.scenario.wall_ms + self.now).saturating_add_signed(self.control.ahead_ms);
         let parts = Parts {
+            seal: None,
             config: Config {
                 planner: self.scenario.planner.clone(),
                 ..Config::default()

@@ -43,6 +43,11 @@ pub(crate) struct Lab {
 
 impl Lab {
     pub(crate) async fn start() -> Self {
+        Self::run(Self::init()).await
+    }
+
+    /// A cluster that nobody runs yet.
+    pub(crate) fn init() -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
         init(&Init {
             data_dir: dir.path().join("data"),
@@ -52,15 +57,19 @@ impl Lab {
             context_out: dir.path().join("context.toml"),
         })
         .unwrap();
-        Self::run(dir).await
+        dir
     }
 
     pub(crate) async fn run(dir: tempfile::TempDir) -> Self {
+        Self::run_with(dir, patient()).await
+    }
+
+    pub(crate) async fn run_with(dir: tempfile::TempDir, config: Config) -> Self {
         let data = dir.path().join("data");
         // In one process the last calls of a stopped controller must end before the file is free.
         let opening = async {
             loop {
-                match Controller::open(&data, patient()).await {
+                match Controller::open(&data, config.clone()).await {
                     Err(error) if controller::chain(&error).contains("already open") => {
                         tokio::task::yield_now().await;
                     }
@@ -234,7 +243,7 @@ impl Lab {
 
 /// A machine that stands still for seconds, as busy ones do, has not lost its nodes: what is
 /// tested here is not when somebody is away.
-fn patient() -> Config {
+pub(crate) fn patient() -> Config {
     let mut config = Config::default();
     let planner = &mut config.planner;
     planner.session_timeout_ms = 60_000;
