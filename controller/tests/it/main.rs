@@ -14,6 +14,7 @@ mod enrolment;
 mod explain;
 mod files;
 mod forecast;
+mod hostile;
 mod images;
 mod jobs;
 mod metrics;

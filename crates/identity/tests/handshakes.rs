@@ -48,6 +48,14 @@ fn client_of(
 
 /// Serves one byte to whoever gets through the handshake (`L`: it is late), then waits for the peer.
 async fn serve(ca: &ClusterCa, revoked: &[String]) -> (SocketAddr, Arc<TrustHolder>) {
+    serve_with(ca, revoked, AcceptLimits::default()).await
+}
+
+async fn serve_with(
+    ca: &ClusterCa,
+    revoked: &[String],
+    limits: AcceptLimits,
+) -> (SocketAddr, Arc<TrustHolder>) {
     let controller = Identity::Controller("c1".into());
     let names = ["127.0.0.1".to_owned()];
     let (cert, key) = ca
@@ -59,12 +67,7 @@ async fn serve(ca: &ClusterCa, revoked: &[String]) -> (SocketAddr, Arc<TrustHold
     let config = server_config(certs, Arc::clone(&trust)).unwrap();
     let listener = TcpListener::bind((LOOPBACK, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
-    let mut incoming = accept(
-        listener,
-        config,
-        Arc::clone(&trust),
-        AcceptLimits::default(),
-    );
+    let mut incoming = accept(listener, config, Arc::clone(&trust), limits);
     tokio::spawn(async move {
         while let Some(Ok(mut io)) = incoming.next().await {
             tokio::spawn(async move {
@@ -381,4 +384,45 @@ fn whoever_names_serials_may_look_at_the_list_meanwhile() {
     let ended = over.recv_timeout(Duration::from_secs(15));
     assert!(ended.is_ok(), "it waits for itself");
     assert!(trust.is_revoked("b") && trust.is_revoked("c"));
+}
+
+#[tokio::test]
+async fn peers_that_say_nothing_give_way_to_one_that_does() {
+    let ca = ca();
+    let limits = AcceptLimits {
+        handshakes_max: 4,
+        handshake_grace: Duration::from_millis(20),
+        // Nobody waits that long.
+        handshake_timeout: Duration::from_secs(600),
+        ..AcceptLimits::default()
+    };
+    let (address, _trust) = serve_with(&ca, &[], limits).await;
+    let mut silent = Vec::new();
+    for _ in 0..40 {
+        silent.push(tokio::net::TcpStream::connect(address).await.unwrap());
+    }
+    let certs = client_of(&ca, &node("a"), DAY, SystemTime::now());
+    let dialled = dial(address, Some(certs), ca.cert_pem());
+    let dialled = tokio::time::timeout(Duration::from_secs(20), dialled).await;
+    dialled.expect("it waits for the others").unwrap();
+}
+
+#[tokio::test]
+async fn one_peer_has_so_many_connections_and_no_more() {
+    let ca = ca();
+    let limits = AcceptLimits {
+        per_peer_max: 2,
+        ..AcceptLimits::default()
+    };
+    let (address, _trust) = serve_with(&ca, &[], limits).await;
+    let [a, b] = ["a", "b"].map(|name| client_of(&ca, &node(name), DAY, SystemTime::now()));
+    let dial = |certs: &Arc<CertHolder>| dial(address, Some(Arc::clone(certs)), ca.cert_pem());
+    let first = (dial(&a).await.unwrap(), dial(&a).await.unwrap());
+    assert!(dial(&a).await.is_err());
+    dial(&b).await.unwrap();
+    drop(first);
+    // The server sees the end when it reads.
+    let again = async { while dial(&a).await.is_err() {} };
+    let again = tokio::time::timeout(Duration::from_secs(20), again).await;
+    again.expect("its places are not given back");
 }

@@ -1,5 +1,6 @@
 //! Accept loop: bounded handshakes, identity per connection, a switch that cuts revoked peers.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -10,12 +11,15 @@ use std::time::{Duration, SystemTime};
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected;
 
+use super::crowd::{Crowd, Place};
 use super::holder::TrustHolder;
 use super::peer::{PeerInfo, lateness, peer_info};
 
@@ -24,15 +28,21 @@ use super::peer::{PeerInfo, lateness, peer_info};
 pub struct AcceptLimits {
     /// Handshakes at the same time; further connections wait in the kernel's backlog.
     pub handshakes_max: usize,
+    /// While others wait, a handshake that has taken this long gives way.
+    pub handshake_grace: Duration,
     /// A handshake that takes longer is dropped.
     pub handshake_timeout: Duration,
+    /// Connections of one peer: of a certificate's name, or without one of an address.
+    pub per_peer_max: usize,
 }
 
 impl Default for AcceptLimits {
     fn default() -> Self {
         Self {
             handshakes_max: 256,
+            handshake_grace: Duration::from_secs(1),
             handshake_timeout: Duration::from_secs(3),
+            per_peer_max: 128,
         }
     }
 }
@@ -65,8 +75,10 @@ async fn accept_loop(
     sender: mpsc::Sender<io::Result<TlsIo>>,
 ) {
     let slots = Arc::new(Semaphore::new(limits.handshakes_max));
+    let crowd = Arc::new(Crowd::default());
+    let mut begun = VecDeque::new();
     loop {
-        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
+        let Some(slot) = slot(&slots, &mut begun, limits).await else {
             return;
         };
         let accepted = tokio::select! {
@@ -83,8 +95,12 @@ async fn accept_loop(
             }
         };
         let (acceptor, sender, trust) = (acceptor.clone(), sender.clone(), Arc::clone(&trust));
-        tokio::spawn(async move {
-            let handshake = handshake(acceptor, tcp, remote, &trust);
+        let crowd = Arc::clone(&crowd);
+        let task = tokio::spawn(async move {
+            let enter = |peer: &PeerInfo| {
+                crowd.enter(peer.identity.as_ref(), remote.ip(), limits.per_peer_max)
+            };
+            let handshake = handshake(acceptor, tcp, remote, &trust, enter);
             match tokio::time::timeout(limits.handshake_timeout, handshake).await {
                 Ok(Ok(io)) => drop(sender.send(Ok(io)).await),
                 Ok(Err(error)) => tracing::info!(%remote, %error, "TLS handshake refused"),
@@ -92,6 +108,36 @@ async fn accept_loop(
             }
             drop(slot);
         });
+        begun.push_back((Instant::now(), task.abort_handle()));
+    }
+}
+
+/// A slot for a handshake. Where none is free, the oldest handshake gives way once it has had its
+/// time: peers that connect and say nothing must not keep others out.
+async fn slot(
+    slots: &Arc<Semaphore>,
+    begun: &mut VecDeque<(Instant, AbortHandle)>,
+    limits: AcceptLimits,
+) -> Option<OwnedSemaphorePermit> {
+    if begun.len() >= limits.handshakes_max.saturating_mul(2) || slots.available_permits() == 0 {
+        begun.retain(|(_, task)| !task.is_finished());
+    }
+    loop {
+        let oldest = begun
+            .front()
+            .map(|(since, _)| *since + limits.handshake_grace);
+        let Some(oldest) = oldest else {
+            return Arc::clone(slots).acquire_owned().await.ok();
+        };
+        tokio::select! {
+            biased;
+            slot = Arc::clone(slots).acquire_owned() => return slot.ok(),
+            () = tokio::time::sleep_until(oldest) => {
+                if let Some((_, task)) = begun.pop_front() {
+                    task.abort();
+                }
+            }
+        }
     }
 }
 
@@ -100,12 +146,14 @@ async fn handshake(
     tcp: TcpStream,
     remote: std::net::SocketAddr,
     trust: &Arc<TrustHolder>,
+    enter: impl FnOnce(&PeerInfo) -> Option<Place>,
 ) -> io::Result<TlsIo> {
     tcp.set_nodelay(true)?;
     let stream = acceptor.accept(tcp).await?;
     let chain = stream.get_ref().1.peer_certificates();
     let mut peer = peer_info(chain, remote)
         .map_err(|error| io::Error::new(io::ErrorKind::PermissionDenied, error))?;
+    let place = enter(&peer).ok_or_else(|| io::Error::other("it has too many connections"))?;
     let leaf = chain.and_then(<[_]>::first);
     peer.late = leaf.and_then(|leaf| lateness(leaf, SystemTime::now()));
     if let (Some(who), Some(late)) = (&peer.identity, peer.late) {
@@ -114,7 +162,12 @@ async fn handshake(
     }
     let (trust, serial) = (Arc::clone(trust), peer.serial.clone());
     let cut = Box::pin(async move { trust.until_revoked(&serial).await });
-    Ok(TlsIo { stream, peer, cut })
+    Ok(TlsIo {
+        stream,
+        peer,
+        cut,
+        _place: place,
+    })
 }
 
 /// One accepted connection.
@@ -122,6 +175,7 @@ pub struct TlsIo {
     stream: TlsStream<TcpStream>,
     peer: PeerInfo,
     cut: Pin<Box<dyn Future<Output = ()> + Send>>,
+    _place: Place,
 }
 
 impl Connected for TlsIo {

@@ -2,6 +2,7 @@
 
 mod accept;
 mod connect;
+mod crowd;
 mod holder;
 mod node;
 mod peer;
