@@ -139,6 +139,14 @@ pub fn backup(cluster: &Cluster) -> Result<Vec<u8>, BackupError> {
     Ok(whole)
 }
 
+/// What a copy says of itself, if it is good: read, understood, its secrets opened.
+///
+/// # Errors
+/// [`BackupError`].
+pub fn verify(whole: &[u8], key: Option<&SealKey>) -> Result<About, BackupError> {
+    Copy::read(whole, key).map(|copy| copy.about)
+}
+
 /// A copy that was read and found good. Shows nothing of what is in it.
 struct Copy {
     about: About,
@@ -214,5 +222,7 @@ impl Copy {
     }
 }
 
+#[cfg(test)]
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;

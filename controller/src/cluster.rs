@@ -19,6 +19,7 @@ use longshore_wire::Fence;
 use tokio::sync::{Notify, broadcast, watch};
 
 use crate::apart::Apart;
+use crate::backups::{self, Folder};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::contents::Contents;
@@ -97,6 +98,8 @@ pub struct Cluster {
     pub wake: Notify,
     /// What services were like during the last day.
     pub recording: recording::Shared,
+    /// How backups went.
+    pub backups: backups::Shared,
     /// Images may be needed no longer.
     pub sweep: Notify,
     /// Secrets apart from apps, and credentials for registries. Stored only inside of
@@ -138,6 +141,8 @@ pub struct Parts {
     pub ca: ClusterCa,
     /// What the store's secrets are sealed with; none: they are not.
     pub seal: Option<Seal>,
+    /// Where backups go.
+    pub backups: Folder,
     /// The clock, running.
     pub clock: Clock,
     /// Port that the server listens on.
@@ -215,6 +220,7 @@ impl Cluster {
             images: ArcSwap::from_pointee(images),
             ahead: Board::default(),
             sweep: Notify::new(),
+            backups: backups::Shared::new(parts.backups),
             apart: ArcSwap::from_pointee(apart),
             view: ArcSwap::from_pointee(view),
             planned: watch::Sender::new(()),

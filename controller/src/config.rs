@@ -7,6 +7,7 @@ use longshore_model::spec::{EngineRules, Mount};
 use longshore_planner::PlannerConfig;
 use serde::Deserialize;
 
+use crate::backups::BackupsConfig;
 use crate::history::HistoryConfig;
 use crate::images::ImagesConfig;
 use crate::prometheus::PrometheusConfig;
@@ -30,6 +31,8 @@ pub struct Config {
     pub history: HistoryConfig,
     /// How the state is kept.
     pub store: StoreConfig,
+    /// Copies of the cluster that the controller makes by itself.
+    pub backup: BackupsConfig,
     /// How many images are kept.
     pub images: ImagesConfig,
     /// Where numbers from outside come from.
@@ -48,6 +51,7 @@ impl Default for Config {
             policy: Policy::default(),
             history: HistoryConfig::default(),
             store: StoreConfig::default(),
+            backup: BackupsConfig::default(),
             images: ImagesConfig::default(),
             prometheus: PrometheusConfig::default(),
             reflection: false,
@@ -154,6 +158,8 @@ impl Config {
             ("records_total", self.history.records_total),
             ("keep_days", self.history.keep_days),
             ("uploads_max", self.images.uploads_max as u64),
+            ("keep", self.backup.keep as u64),
+            ("mib_max", self.backup.mib_max),
         ];
         let zero = zero.into_iter().find(|(_, value)| *value == 0);
         if let Some((key, _)) = zero {

@@ -72,6 +72,12 @@ impl DataDir {
         self.0.join("seal.key")
     }
 
+    /// Backups that the controller makes by itself, where no other folder is given.
+    #[must_use]
+    pub fn backups(&self) -> PathBuf {
+        self.0.join("backups")
+    }
+
     /// Images that the controller holds.
     #[must_use]
     pub fn images(&self) -> PathBuf {

@@ -6,11 +6,13 @@
 
 pub mod apart;
 pub mod backup;
+pub mod backups;
 pub mod cli;
 pub mod clock;
 pub mod cluster;
 pub mod config;
 pub mod contents;
+pub mod damaged;
 pub mod explain;
 pub mod files;
 pub mod fleet;

@@ -11,9 +11,11 @@ use longshore_identity::tls::{CertHolder, certificate_validity};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::backups;
 use crate::clock::Clock;
 use crate::cluster::{Cluster, OpenError, Parts};
 use crate::config::{Config, ConfigError};
+use crate::damaged::WayOut;
 use crate::files::{self, FileError};
 use crate::grpc::{self, ServeError};
 use crate::images::{self, BlobError, Blobs};
@@ -56,6 +58,14 @@ pub enum RunError {
     /// The key of the store's secrets.
     #[error(transparent)]
     Seal(#[from] SealError),
+    /// The store is damaged.
+    #[error("{found}\n{way_out}")]
+    Damaged {
+        /// What was found.
+        found: StoreError,
+        /// What helps.
+        way_out: Box<WayOut>,
+    },
     /// The folder of images.
     #[error(transparent)]
     Images(#[from] BlobError),
@@ -77,6 +87,16 @@ pub enum RunError {
 }
 
 impl RunError {
+    /// The error of a damaged store, or what else it is.
+    fn damage(self) -> Result<StoreError, Self> {
+        match self {
+            Self::Store(found @ StoreError::Corrupt { .. })
+            | Self::Open(OpenError::Store(found @ StoreError::Corrupt { .. }))
+            | Self::Seal(SealError::Store(found @ StoreError::Corrupt { .. })) => Ok(found),
+            other => Err(other),
+        }
+    }
+
     /// 70 if the store or the server failed and a restart is what helps, else 1.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
@@ -109,6 +129,18 @@ impl Controller {
     /// [`RunError`] with one clear message.
     pub async fn open(data_dir: &Path, config: Config) -> Result<Self, RunError> {
         let dir = DataDir::new(data_dir);
+        let (backups, key) = (config.backup.folder(&dir), config.store.seal_key.clone());
+        let opened = Self::open_in(dir.clone(), config).await;
+        opened.map_err(|error| match error.damage() {
+            Ok(found) => {
+                let way_out = Box::new(WayOut::find(&dir, &backups, key.as_deref()));
+                RunError::Damaged { found, way_out }
+            }
+            Err(other) => other,
+        })
+    }
+
+    async fn open_in(dir: DataDir, config: Config) -> Result<Self, RunError> {
         let name = dir.path().display().to_string();
         if dir.marker().exists() {
             return Err(InitError::Unfinished(name).into());
@@ -133,6 +165,7 @@ impl Controller {
         let listener = TcpListener::bind(&*address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let parts = Parts {
+            backups: config.backup.folder(&dir),
             config,
             ca,
             seal: Some(seal),
@@ -177,6 +210,7 @@ impl Controller {
         ));
         let recording = tokio::spawn(recording::run(Arc::clone(&cluster), halt.clone()));
         let (cleared, held) = (Arc::clone(&cluster), Arc::clone(&blobs));
+        let backing_up = tokio::spawn(backups::run(Arc::clone(&cluster), halt.clone()));
         let sweeping = tokio::spawn(images::run(cleared, held, halt.clone()));
         let served_images = (Arc::clone(&cluster), blobs);
         let server = grpc::serve(served_images, listener, certs, halt.clone());
@@ -197,7 +231,7 @@ impl Controller {
             tracing::warn!("some calls did not end in time and are cut");
             server.abort();
         }
-        for task in [looping, asking, recording, renewing, sweeping] {
+        for task in [looping, asking, recording, renewing, sweeping, backing_up] {
             if let Err(error) = task.await {
                 tracing::error!(%error, "a task of the controller failed");
             }

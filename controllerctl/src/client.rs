@@ -181,6 +181,8 @@ calls! {
     proxy_config = proxy_config(ProxyConfigRequest) -> Streaming<pb::ProxyConfigResponse>, "read the edge's configuration";
     /// A copy of the whole cluster.
     backup = backup(BackupRequest) -> Streaming<pb::BackupResponse>, "copy the cluster";
+    /// Backups that the controller made by itself.
+    list_backups = list_backups(ListBackupsRequest) -> pb::ListBackupsResponse, "list backups";
     /// Events; ends by itself unless it follows.
     events = events(EventsRequest) -> Streaming<pb::EventsResponse>, "read events";
 }

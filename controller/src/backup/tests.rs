@@ -1,12 +1,6 @@
+use super::testing::{about, archive, store};
 use super::*;
-use crate::store::{Batch, Change, MemStore, Meta, Store, Table};
-
-fn store() -> MemStore {
-    let store = MemStore::default();
-    let meta = Meta::new("lab".into(), "127.0.0.1:0".into(), vec!["h".into()]);
-    Repository::create(&store, &meta).unwrap();
-    store
-}
+use crate::store::{Batch, Change, MemStore, Store, Table};
 
 #[test]
 fn rows_go_there_and_back_however_many_there_are() {
@@ -28,35 +22,11 @@ fn rows_go_there_and_back_however_many_there_are() {
     }
 }
 
-fn archive(about: &About, rows: &[u8]) -> Vec<u8> {
-    let about = serde_json::to_vec(about).unwrap();
-    let mut archive = tar::Builder::new(Vec::new());
-    for (name, bytes) in [
-        (ABOUT, about.as_slice()),
-        (CA, b"c"),
-        (CA_KEY, b"k"),
-        (ROWS, rows),
-    ] {
-        let mut header = tar::Header::new_gnu();
-        header.set_size(bytes.len() as u64);
-        archive.append_data(&mut header, name, bytes).unwrap();
-    }
-    archive.into_inner().unwrap()
-}
-
 #[test]
 fn a_damaged_copy_is_no_copy() {
     let rows = Rows::of(&store()).unwrap();
     let encoded = rows.encode();
-    let about = About {
-        format: FORMAT,
-        cluster: "lab".into(),
-        cluster_generation: 1,
-        time_ms: 1,
-        controller_version: "0".into(),
-        rows: rows.len(),
-        rows_sha256: ContentDigest::of(&encoded).to_string(),
-    };
+    let about = about(rows.len(), &encoded);
     assert!(Copy::read(&archive(&about, &encoded), None).is_ok());
     let says = |about: About, rows: &[u8], words: &str| {
         let error = Copy::read(&archive(&about, rows), None)

@@ -55,6 +55,7 @@ pub(super) const fn rule(method: Method) -> Rule {
         | M::ControlProxyConfig
         | M::ControlNodeLogs
         | M::ControlDiskUse
+        | M::ControlListBackups
         | M::ImageListImages
         | M::ImageResolveImages
         | M::SecretListRegistries => Rule::Operator(Viewer),

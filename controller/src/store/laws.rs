@@ -387,7 +387,8 @@ fn damage_is_found_at_the_start() {
         store_on(&disk).and_then(|store| Repository::open(Arc::new(store)))
     };
     let expected = open(good.clone()).unwrap().1.desired;
-    let step = good.len() / 97;
+    // As many as were measured without a check (600 times 16 bytes: 228 silently wrong).
+    let step = good.len() / 600;
     for at in (0..good.len()).step_by(step.max(1)) {
         let mut bad = good.clone();
         bad[at..(at + 16).min(good.len())]

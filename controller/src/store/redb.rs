@@ -26,6 +26,9 @@ const RESERVE_BYTES: u64 = 1 << 20;
 /// Pages that a write copies, as a multiple of what it says: each row may cost a path of pages.
 const COPIES: u64 = 8;
 
+/// What a panic of the engine is called.
+const GAVE_UP: &str = "the engine gave up while reading it";
+
 type Definition = TableDefinition<'static, &'static [u8], &'static [u8]>;
 
 fn definition(table: Table) -> Definition {
@@ -157,13 +160,25 @@ impl RedbStore {
         let guard = self.database.read().unwrap_or_else(PoisonError::into_inner);
         let database = guard.as_ref().ok_or_else(|| self.lost())?;
         let failed = |error| self.failed("a read", error);
-        let transaction = database.begin_read().map_err(|e| failed(e.into()))?;
-        match transaction.open_table(definition(table)) {
-            Ok(table) => read(&table).map_err(|e| failed(e.into())),
-            // Tables are made by their first write.
-            Err(TableError::TableDoesNotExist(_)) => Ok(none),
-            Err(error) => Err(failed(error.into())),
-        }
+        self.guarded(|| {
+            let transaction = database.begin_read().map_err(|e| failed(e.into()))?;
+            match transaction.open_table(definition(table)) {
+                Ok(table) => read(&table).map_err(|e| failed(e.into())),
+                // Tables are made by their first write.
+                Err(TableError::TableDoesNotExist(_)) => Ok(none),
+                Err(error) => Err(failed(error.into())),
+            }
+        })
+    }
+
+    /// On damaged data the engine may panic; after an error of this kind nobody asks it again.
+    fn guarded<T>(&self, work: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+        catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+            Err(StoreError::Corrupt {
+                place: self.place.clone(),
+                detail: GAVE_UP.to_owned(),
+            })
+        })
     }
 }
 
@@ -197,7 +212,7 @@ impl Store for RedbStore {
             Some(database) => database,
             None => checked(&self.open, &self.place)?,
         };
-        let result = self.write_to(&database, batch);
+        let result = self.guarded(|| self.write_to(&database, batch));
         // After a full disk the handle is of no more use: the next write opens a new one.
         if !matches!(result, Err(StoreError::Full { .. })) {
             *guard = Some(database);
@@ -225,7 +240,7 @@ fn checked(open: &Opener, place: &str) -> Result<Database, StoreError> {
         Ok(Ok((database, true))) => Ok(database),
         Ok(Ok((_, false))) => Err(corrupt("the integrity check failed")),
         Ok(Err(error)) => Err(engine_error("opening", place, error.into())),
-        Err(_) => Err(corrupt("the engine gave up while reading it")),
+        Err(_) => Err(corrupt(GAVE_UP)),
     }
 }
 

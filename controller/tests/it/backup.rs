@@ -4,8 +4,12 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use controller::backup::{Restore, restore};
+use controller::backups;
 use controller::config::{Config, StoreConfig};
+use controller::init::DataDir;
+use controller::run::Controller;
 use controller::seal::SealKey;
+use controller::store::RedbStore;
 use longshore_proto::control::v1 as pb;
 use longshore_proto::secrets::v1 as secrets;
 use longshore_proto::secrets::v1::secret_service_client::SecretServiceClient;
@@ -229,4 +233,71 @@ async fn secrets_are_on_no_disk_without_their_key() {
     let apart = lab.controller.apart.load();
     let login = apart.logins.values().next().unwrap();
     assert_eq!(login.password.expose(), PLANTED);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_store_is_restored_by_the_command_that_is_named() {
+    let lab = Lab::start().await;
+    apply(&lab, app("shop", "web", 80, 1)).await;
+    let data = DataDir::new(&lab.data_dir());
+    let good = backups::make(&lab.controller).unwrap();
+    let newer = backups::make(&lab.controller).unwrap();
+    std::fs::write(&newer.path, "no copy").unwrap();
+    let mut admin = lab.admin.clone();
+    let listed = admin.list_backups(pb::ListBackupsRequest {}).await;
+    let listed = listed.unwrap().into_inner();
+    let files = listed.backups.iter().map(|backup| Path::new(&backup.file));
+    assert!(files.eq([&*newer.path, &good.path]), "{listed:?}");
+    let (dir, _) = lab.stop().await;
+    until_free(&data.store()).await;
+    // What is no page of its file any more.
+    let mut store = std::fs::read(data.store()).unwrap();
+    let length = store.len();
+    store[length / 4..].fill(0x5a);
+    std::fs::write(data.store(), store).unwrap();
+
+    let refused = Controller::open(data.path(), patient())
+        .await
+        .err()
+        .unwrap();
+    let said = refused.to_string();
+    assert!(said.contains("store.redb is damaged"), "{said}");
+    let command = said
+        .lines()
+        .find(|line| line.contains("controller restore"));
+    let words: Vec<&str> = command.unwrap().split_whitespace().collect();
+    let (path, copy) = (data.path().to_str().unwrap(), good.path.to_str().unwrap());
+    let wanted = [
+        "controller",
+        "restore",
+        "--data-dir",
+        path,
+        "--replace",
+        copy,
+    ];
+    assert_eq!(words, wanted);
+    let wanted = Restore {
+        data_dir: words[3].into(),
+        file: words[5].into(),
+        replace: true,
+        seal_key: None,
+    };
+    restore(&wanted).unwrap();
+    let lab = Lab::run(dir).await;
+    let mut admin = lab.admin.clone();
+    let services = admin.list_services(pb::ListServicesRequest {}).await;
+    assert_eq!(services.unwrap().into_inner().services[0].key, "shop/web");
+}
+
+/// In one process the last calls of a stopped controller must end before the file is free.
+async fn until_free(store: &Path) {
+    let opening = async {
+        while let Err(error) = RedbStore::open(store) {
+            let said = controller::chain(&error);
+            assert!(said.contains("already open"), "{said}");
+            tokio::task::yield_now().await;
+        }
+    };
+    let opened = tokio::time::timeout(crate::support::BOUND, opening).await;
+    opened.expect("the store stays in use");
 }

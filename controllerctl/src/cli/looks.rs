@@ -127,6 +127,8 @@ pub enum SystemCommand {
     Prune(PruneArgs),
     /// Copy the whole cluster to a file, keys and secrets included; `controller restore` makes it anew.
     Backup(BackupArgs),
+    /// List backups that the controller made by itself, on its machine.
+    Backups,
     /// Write what status, why, events and the lists say to a file, for somebody who looks into a
     /// problem; without logs and secrets.
     SupportBundle(BundleArgs),

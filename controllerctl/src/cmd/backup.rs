@@ -1,4 +1,4 @@
-//! `system backup`: a copy of the whole cluster.
+//! `system backup`: a copy of the whole cluster; `system backups`: those that the controller makes.
 
 use std::io::{IsTerminal, Write};
 use std::path::Path;
@@ -12,7 +12,8 @@ use super::{Run, support};
 use crate::cli::BackupArgs;
 use crate::client::Client;
 use crate::failure::{Exit, Failure};
-use crate::output::{note, print, size};
+use crate::output::backups::BackupRow;
+use crate::output::{note, now_ms, print, size};
 use crate::text::printable;
 
 /// Longest copy that is taken.
@@ -83,4 +84,24 @@ async fn fetch(client: &mut Client) -> Result<Vec<u8>, Failure> {
         );
     }
     Ok(whole)
+}
+
+pub(super) async fn list(run: &Run) -> Result<Exit, Failure> {
+    let mut client = run.connect(None).await?;
+    let answer = client.list_backups(pb::ListBackupsRequest {}).await?;
+    let rows: Vec<_> = answer.backups.iter().map(BackupRow::from).collect();
+    print(&run.out.list(&rows, now_ms()))?;
+    if !answer.problem.is_empty() {
+        let why = printable(&answer.problem);
+        note(&format!("the last one could not be made: {why}"));
+    }
+    if answer.every_ms == 0 {
+        note("none are made: [backup] every_minutes is 0 in controller.toml");
+    } else if rows.is_empty() {
+        let folder = printable(&answer.folder);
+        note(&format!(
+            "none yet in {folder}: the first one is made within a minute"
+        ));
+    }
+    Ok(Exit::Done)
 }

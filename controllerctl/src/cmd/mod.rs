@@ -233,6 +233,7 @@ pub(crate) async fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::System(SystemCommand::Df(args)) => volume::df(&run, &args).await,
         Command::System(SystemCommand::Prune(args)) => image::prune_all(&run, &args).await,
         Command::System(SystemCommand::Backup(args)) => backup::backup(&run, &args).await,
+        Command::System(SystemCommand::Backups) => backup::list(&run).await,
         Command::System(SystemCommand::SupportBundle(args)) => support::bundle(&run, &args).await,
         Command::Context(command) => context::context(&run, &command),
         Command::Completion(args) => {

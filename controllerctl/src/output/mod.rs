@@ -1,6 +1,7 @@
 //! Everything that goes to stdout.
 
 pub mod aside;
+pub mod backups;
 pub mod disk;
 pub mod explained;
 pub mod images;

@@ -2,10 +2,12 @@
 //! simulation's clock and a disk that fails.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
+use controller::backups::Folder;
 use controller::clock::Clock;
 use controller::cluster::{Cluster, Parts};
 use controller::config::Config;
@@ -131,6 +133,8 @@ impl World {
             (self.scenario.wall_ms + self.now).saturating_add_signed(self.control.ahead_ms);
         let parts = Parts {
             seal: None,
+            // None is made here.
+            backups: Folder::new(PathBuf::new()),
             config: Config {
                 planner: self.scenario.planner.clone(),
                 ..Config::default()

@@ -1,10 +1,11 @@
-//! `Backup`: a copy of the whole cluster.
+//! `Backup`: a copy of the whole cluster; `ListBackups`: those that the controller makes by itself.
 
 use longshore_model::spec::ContentDigest;
 use longshore_proto::control::v1 as pb;
 use tonic::Status;
 
 use crate::backup::{self, BackupError};
+use crate::backups::Entry;
 use crate::cluster::Cluster;
 use crate::grpc::{Refusal, store_status};
 
@@ -38,4 +39,27 @@ pub(super) fn backup(cluster: &Cluster, by: &str) -> Result<Vec<pb::BackupRespon
         digest,
     });
     Ok(pieces)
+}
+
+/// Most backups in an answer.
+const LISTED_MAX: usize = 1_000;
+
+pub(super) fn list(cluster: &Cluster) -> Result<pb::ListBackupsResponse, Refusal> {
+    let folder = cluster.backups.folder();
+    let entries = folder.entries().map_err(|error| {
+        tracing::warn!(error = crate::chain(&error), "backups cannot be listed");
+        Refusal(Status::failed_precondition(crate::chain(&error)))
+    })?;
+    let backup = |entry: Entry| pb::Backup {
+        file: entry.path.display().to_string(),
+        time_ms: entry.time_ms,
+        bytes: entry.bytes,
+    };
+    let newest = entries.into_iter().rev().take(LISTED_MAX);
+    Ok(pb::ListBackupsResponse {
+        backups: newest.map(backup).collect(),
+        folder: folder.path().display().to_string(),
+        every_ms: cluster.config.backup.every_minutes.saturating_mul(60_000),
+        problem: cluster.backups.failure().unwrap_or_default(),
+    })
 }

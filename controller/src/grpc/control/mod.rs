@@ -494,6 +494,15 @@ impl ControlService for Control {
         Ok(Response::new(Box::pin(pieces)))
     }
 
+    async fn list_backups(
+        &self,
+        _: Request<pb::ListBackupsRequest>,
+    ) -> Result<Response<pb::ListBackupsResponse>, Status> {
+        let cluster = Arc::clone(&self.cluster);
+        let listed = blocking(move || backup::list(&cluster)).await?;
+        Ok(Response::new(listed))
+    }
+
     type ExecStream = Out<pb::ExecResponse>;
 
     async fn exec(

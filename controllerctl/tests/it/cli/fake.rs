@@ -569,6 +569,13 @@ impl ControlService for Fake {
         Ok(Response::new(stores::backup(&self.world())))
     }
 
+    async fn list_backups(
+        &self,
+        _: Request<pb::ListBackupsRequest>,
+    ) -> Answer<pb::ListBackupsResponse> {
+        Ok(Response::new(stores::backups(&self.world())))
+    }
+
     async fn exec(&self, request: Request<Streaming<pb::ExecRequest>>) -> Answer<Self::ExecStream> {
         let mut requests = request.into_inner();
         let first = requests.message().await?.unwrap();

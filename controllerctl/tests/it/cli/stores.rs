@@ -83,6 +83,31 @@ fn a_backup_is_whole_or_not_written_and_for_its_owner_alone() {
 }
 
 #[test]
+fn backups_are_listed_newest_first_with_what_is_wrong() {
+    let cluster = Cluster::start();
+    let (code, out, err) = run(&cluster, &["system", "backups"]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    let lines: Vec<&str> = out.lines().collect();
+    assert!(
+        lines[0].starts_with("AGE") && lines[0].ends_with("FILE"),
+        "{out}"
+    );
+    assert!(
+        lines[1].contains("10.2 kB  /data/backups/backup-7200000.tar"),
+        "{out}"
+    );
+    assert_eq!(lines.len(), 3);
+    cluster.fake.world().cuts_backups = true;
+    let (code, _, err) = run(&cluster, &["system", "backups"]);
+    assert!(
+        code == 0 && err.contains("the last one could not be made: no room"),
+        "{err}"
+    );
+    let listed = json(&cluster, &["system", "backups", "-o", "json"]);
+    assert_eq!(listed[0]["time"], "1970-01-01T02:00:00.000Z");
+}
+
+#[test]
 fn what_takes_room_is_told_by_node_and_who_is_silent_fails() {
     let cluster = Cluster::start();
     let (code, out, err) = run(&cluster, &["system", "df"]);

@@ -136,6 +136,24 @@ pub(super) fn backup(world: &World) -> Many<pb::BackupResponse> {
     ])
 }
 
+/// Two, and with `cuts_backups` the last one failed.
+pub(super) fn backups(world: &World) -> pb::ListBackupsResponse {
+    let backup = |time_ms: u64| pb::Backup {
+        file: format!("/data/backups/backup-{time_ms}.tar"),
+        time_ms,
+        bytes: 10 << 10,
+    };
+    pb::ListBackupsResponse {
+        backups: [7_200_000, 3_600_000].map(backup).into(),
+        folder: "/data/backups".into(),
+        every_ms: 3_600_000,
+        problem: match world.cuts_backups {
+            true => "no room".into(),
+            false => String::new(),
+        },
+    }
+}
+
 /// node1 with volumes of the app shop, and with `sizes` node2 that does not answer.
 pub(super) fn disk_use(world: &World, request: &pb::DiskUseRequest) -> pb::DiskUseResponse {
     let share = |count, bytes| pb::DiskShare {
