@@ -60,12 +60,23 @@ impl Default for Config {
 }
 
 /// How the state is kept.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct StoreConfig {
+    /// Room on its disk that is set aside for cleaning up a full one, in MiB; 0: none.
+    pub ballast_mib: u64,
     /// File of the key that secrets are sealed with (32 bytes in base64), instead of the service's
     /// credential `longshore-seal-key` and of `seal.key` in the data directory.
     pub seal_key: Option<PathBuf>,
+}
+
+impl Default for StoreConfig {
+    fn default() -> Self {
+        Self {
+            ballast_mib: 64,
+            seal_key: None,
+        }
+    }
 }
 
 /// Why a configuration cannot be used.

@@ -72,6 +72,12 @@ impl DataDir {
         self.0.join("seal.key")
     }
 
+    /// Room that is set aside for a full disk.
+    #[must_use]
+    pub fn ballast(&self) -> PathBuf {
+        self.0.join("ballast")
+    }
+
     /// Backups that the controller makes by itself, where no other folder is given.
     #[must_use]
     pub fn backups(&self) -> PathBuf {

@@ -24,7 +24,7 @@ use crate::prometheus;
 use crate::reconcile;
 use crate::recording;
 use crate::seal::{self, KeyFile, SealError};
-use crate::store::{Meta, RedbStore, Repository, StoreError};
+use crate::store::{Ballast, Meta, RedbStore, Repository, StoreError};
 
 /// Open calls have this long to end after a stop was asked for.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -150,7 +150,7 @@ impl Controller {
         }
         let lock = files::lock(&dir.lock())?;
         let blobs = Arc::new(Blobs::open(&dir.images(), config.images.clone())?);
-        let store = Arc::new(RedbStore::open(&dir.store())?);
+        let store = Arc::new(open_store(&dir, config.store.ballast_mib << 20)?);
         let key = KeyFile::of_service(config.store.seal_key.as_deref(), dir.seal_key());
         let (store, seal) = seal::sealed(store, &key)?;
         let meta = Repository::meta(&*store)?;
@@ -252,6 +252,17 @@ fn ended_by_itself(ended: Result<Result<(), ServeError>, tokio::task::JoinError>
         Ok(Ok(())) => RunError::Fatal("the server ended by itself".into()),
         Err(error) => RunError::Fatal(format!("the server failed: {error}")),
     }
+}
+
+/// The store; `ballast_bytes` of its disk are set aside.
+fn open_store(dir: &DataDir, ballast_bytes: u64) -> Result<RedbStore, StoreError> {
+    let store = RedbStore::open(&dir.store())?;
+    let ballast = Ballast::new(dir.ballast(), ballast_bytes);
+    Ok(match ballast_bytes {
+        // What a setting of before left is removed.
+        0 => store,
+        _ => store.with_ballast(ballast),
+    })
 }
 
 /// Runs with the given settings until SIGTERM or SIGINT.

@@ -10,6 +10,8 @@ use longshore_model::plan::Home;
 use longshore_model::{Event, EventKind, ManualScale, Plan, ServiceKey};
 use proptest::prelude::*;
 
+mod full_disk;
+
 use super::etcd::rig::Rig;
 use super::*;
 use crate::seal::SealKey;
@@ -264,70 +266,6 @@ fn manual(count: u32) -> ManualScale {
 
 fn key(index: u32) -> ServiceKey {
     format!("app/service-{index}").parse().unwrap()
-}
-
-#[test]
-fn a_full_disk_refuses_writes_and_loses_nothing() {
-    let disk = disk();
-    let store = store_on(&disk).unwrap();
-    Repository::create(&store, &Meta::new("lab".into(), "x".into(), Vec::new())).unwrap();
-    let (mut repository, _) = repository(store);
-    let full_at = disk.live.lock().unwrap().len() as u64;
-    disk.bytes_max.store(full_at, Ordering::SeqCst);
-    let mut acknowledged = BTreeMap::new();
-    let refused =
-        (0..50_000).find_map(
-            |index| match repository.put_manual(&key(index), &manual(index)) {
-                Ok(()) => {
-                    acknowledged.insert(key(index), manual(index));
-                    None
-                }
-                Err(error) => Some(error),
-            },
-        );
-    let refused = refused.expect("the disk never filled");
-    assert!(matches!(refused, StoreError::Full { .. }), "{refused}");
-    assert!(
-        refused
-            .to_string()
-            .contains("free space on /test/store.redb and retry")
-    );
-    assert!(!refused.is_fatal());
-
-    disk.bytes_max.store(u64::MAX, Ordering::SeqCst);
-    repository
-        .put_manual(&key(99_999), &manual(7))
-        .expect("space came back");
-    acknowledged.insert(key(99_999), manual(7));
-    drop(repository);
-    let (_, loaded) = Repository::open(Arc::new(store_on(&disk).unwrap())).unwrap();
-    assert_eq!(loaded.desired.manual, acknowledged);
-}
-
-#[test]
-fn without_room_a_write_is_refused_before_the_engine_sees_it_and_reads_go_on() {
-    let disk = disk();
-    let (live, room) = (Arc::clone(&disk), Arc::new(AtomicU64::new(u64::MAX)));
-    let open = move || Database::builder().create_with_backend(DiskBackend(Arc::clone(&live)));
-    let left = Arc::clone(&room);
-    let store = RedbStore::with_opener(
-        Box::new(open),
-        Box::new(move || Ok(left.load(Ordering::SeqCst))),
-        "/test/store.redb".into(),
-    )
-    .unwrap();
-    let row = |value: &str| batch(&[], &[change("a", Some(value))]);
-    store.write(&row("1")).unwrap();
-    room.store(4_096, Ordering::SeqCst);
-    // Any touch of the engine would now fail and close it.
-    disk.sync_fails.store(true, Ordering::SeqCst);
-    let refused = store.write(&row("2")).unwrap_err();
-    assert!(matches!(refused, StoreError::Full { .. }), "{refused}");
-    assert_eq!(store.get(Table::Apps, b"a").unwrap(), Some(b"1".to_vec()));
-    disk.sync_fails.store(false, Ordering::SeqCst);
-    room.store(u64::MAX, Ordering::SeqCst);
-    store.write(&row("3")).expect("room came back");
-    assert_eq!(store.get(Table::Apps, b"a").unwrap(), Some(b"3".to_vec()));
 }
 
 #[test]

@@ -16,6 +16,7 @@
 
 mod apart;
 mod aside;
+mod ballast;
 mod contents;
 mod control;
 mod copies;
@@ -37,6 +38,7 @@ mod secrets;
 #[cfg(test)]
 mod laws;
 
+pub use self::ballast::Ballast;
 pub use self::contents::ContentChanges;
 pub use self::etcd::EtcdStore;
 pub use self::history::{Group, HistoryBatch, Span};
@@ -338,6 +340,11 @@ pub trait Store: Send + Sync + 'static {
 
     /// What it takes on its disk; none: not known.
     fn bytes(&self) -> Option<u64> {
+        None
+    }
+
+    /// What makes it refuse some writes, in words; none: it takes all.
+    fn strain(&self) -> Option<String> {
         None
     }
 

@@ -16,13 +16,17 @@ use ::redb::{
     TableDefinition, TableError, TransactionError,
 };
 
-use super::{Batch, Row, Store, StoreError, Table, readable};
+use super::ballast::Ballast;
+use super::{Batch, Change, Row, Store, StoreError, Table, readable};
 
 /// Pages kept in memory; the state itself is small.
 const CACHE_BYTES: usize = 2 << 20;
 
 /// Room that a write leaves untouched: the engine's own pages, twice over.
 const RESERVE_BYTES: u64 = 1 << 20;
+/// A batch that makes the store larger by no more than this may have the room that is set aside: what
+/// removes things says so in an event.
+const SMALL_BYTES: i64 = 4 << 10;
 /// Pages that a write copies, as a multiple of what it says: each row may cost a path of pages.
 const COPIES: u64 = 8;
 
@@ -45,6 +49,7 @@ pub struct RedbStore {
     open: Opener,
     room: Room,
     place: String,
+    ballast: Option<Ballast>,
     database: RwLock<Option<Database>>,
 }
 
@@ -87,8 +92,19 @@ impl RedbStore {
             open,
             room,
             place,
+            ballast: None,
             database: RwLock::new(Some(database)),
         })
+    }
+
+    /// With room set aside for a full disk.
+    #[must_use]
+    pub fn with_ballast(mut self, ballast: Ballast) -> Self {
+        if let Ok(room) = (self.room)() {
+            ballast.hold(room);
+        }
+        self.ballast = Some(ballast);
+        self
     }
 
     fn lost(&self) -> StoreError {
@@ -98,6 +114,9 @@ impl RedbStore {
     }
 
     /// Refuses what the disk has no room for. A disk that cannot be asked is tried.
+    ///
+    /// Where room is set aside, batches that make the store smaller, or hardly larger, get it; the others
+    /// must leave it alone, also once it is given back: what frees room must have some until the end.
     fn check_room(&self, batch: &Batch) -> Result<(), StoreError> {
         let sizes = batch.changes.iter().map(|change| {
             let value = change.value.as_ref().map_or(0, Vec::len);
@@ -107,10 +126,48 @@ impl RedbStore {
             .fold(0, u64::saturating_add)
             .saturating_mul(COPIES)
             .saturating_add(RESERVE_BYTES);
-        match (self.room)() {
-            Ok(room) if room < needed => Err(self.lost()),
-            _ => Ok(()),
+        let Ok(room) = (self.room)() else {
+            return Ok(());
+        };
+        let Some(ballast) = &self.ballast else {
+            return self.enough(room >= needed);
+        };
+        ballast.hold(room);
+        let kept = if ballast.is_held() {
+            0
+        } else {
+            ballast.bytes()
+        };
+        if room >= needed.saturating_add(kept) {
+            return Ok(());
         }
+        if self.growth_bytes(batch)? > SMALL_BYTES {
+            return Err(self.lost());
+        }
+        if room < needed {
+            ballast.release();
+        }
+        self.enough((self.room)().is_ok_and(|room| room >= needed))
+    }
+
+    fn enough(&self, is_enough: bool) -> Result<(), StoreError> {
+        match is_enough {
+            true => Ok(()),
+            false => Err(self.lost()),
+        }
+    }
+
+    /// By how much the rows of a batch are longer than those in their places.
+    fn growth_bytes(&self, batch: &Batch) -> Result<i64, StoreError> {
+        let length = |bytes: usize| i64::try_from(bytes).unwrap_or(i64::MAX);
+        let mut growth: i64 = 0;
+        for Change { table, key, value } in &batch.changes {
+            let row = |value: &Vec<u8>| length(key.len()).saturating_add(length(value.len()));
+            let new = value.as_ref().map_or(0, row);
+            let old = self.get(*table, key)?.as_ref().map_or(0, row);
+            growth = growth.saturating_add(new.saturating_sub(old));
+        }
+        Ok(growth)
     }
 
     fn failed(&self, attempted: &'static str, error: redb::Error) -> StoreError {
@@ -200,6 +257,16 @@ impl Store for RedbStore {
 
     fn bytes(&self) -> Option<u64> {
         std::fs::metadata(&self.place).ok().map(|file| file.len())
+    }
+
+    fn strain(&self) -> Option<String> {
+        let ballast = self.ballast.as_ref().filter(|ballast| !ballast.is_held())?;
+        let room_mib = (self.room)().ok()? >> 20;
+        let (place, wanted_mib) = (&self.place, ballast.bytes() >> 20);
+        Some(format!(
+            "the disk under {place} has {room_mib} MiB left: the {wanted_mib} MiB that the store sets \
+             aside cannot be kept, and only small changes are taken; free some space there"
+        ))
     }
 
     fn write(&self, batch: &Batch) -> Result<(), StoreError> {

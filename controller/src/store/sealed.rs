@@ -227,6 +227,10 @@ impl Store for SealedStore {
         self.inner.bytes()
     }
 
+    fn strain(&self) -> Option<String> {
+        self.inner.strain()
+    }
+
     fn stored(&self) -> Option<&dyn Store> {
         Some(&*self.inner)
     }

@@ -193,6 +193,7 @@ async fn secrets_are_on_no_disk_without_their_key() {
     let config = Config {
         store: StoreConfig {
             seal_key: Some(key.clone()),
+            ..StoreConfig::default()
         },
         ..patient()
     };

@@ -96,6 +96,7 @@ fn problems(cluster: &Cluster, view: &View, observed: &Observed) -> Vec<pb::Prob
     let refused = refused.filter(|text| view.problem.as_ref() != Some(text));
     list.extend(refused.map(|text| problem("", text)));
     list.extend(view.problem.iter().map(|text| problem("", text)));
+    list.extend(cluster.store().strain().map(|text| problem("", text)));
     let backups = &cluster.backups;
     let backups = backups.problem(&cluster.config.backup, cluster.now_ms());
     list.extend(backups.map(|text| problem("", text)));

@@ -252,6 +252,7 @@ pub(crate) fn patient() -> Config {
     planner.edge_report_stale_ms = 60_000;
     // Nor how full its disk is.
     config.images.disk_free_percent_min = 0;
+    config.store.ballast_mib = 0;
     config
 }
 
