@@ -16,6 +16,7 @@ mod restore;
 mod rows;
 
 use std::io::Read;
+use std::path::Path;
 use std::sync::Arc;
 
 use longshore_model::TimeMs;
@@ -27,7 +28,7 @@ pub use self::restore::{Restore, RestoreError, restore};
 use crate::cluster::Cluster;
 use crate::seal::{SealError, SealKey};
 use crate::store::{Repository, SealedStore, StoreError};
-use rows::Rows;
+pub(crate) use rows::Rows;
 
 /// Version of the format.
 const FORMAT: u32 = 2;
@@ -218,6 +219,47 @@ impl Copy {
             about,
             seal_key,
             plain,
+        })
+    }
+}
+
+/// What a further controller of a cluster needs of a copy of it. Shows nothing of it.
+pub struct Keys {
+    /// The cluster.
+    pub cluster: String,
+    /// Its CA.
+    pub ca: String,
+    /// The CA's key.
+    pub ca_key: String,
+    /// What its secrets are sealed with, if that is in the copy.
+    pub seal_key: Option<SealKey>,
+}
+
+impl Keys {
+    /// Those of a copy in a file (`-`: standard input); `key` opens its secrets if the key is not in it.
+    ///
+    /// # Errors
+    /// [`BackupError`].
+    pub fn of_copy(file: &Path, key: Option<&SealKey>) -> Result<Self, BackupError> {
+        let mut whole = Vec::new();
+        let read = match file == Path::new("-") {
+            true => std::io::stdin()
+                .lock()
+                .take(BACKUP_BYTES_MAX + 1)
+                .read_to_end(&mut whole),
+            false => std::fs::File::open(file)
+                .and_then(|file| file.take(BACKUP_BYTES_MAX + 1).read_to_end(&mut whole)),
+        };
+        match read.map_err(BackupError::Archive)? as u64 {
+            0..=BACKUP_BYTES_MAX => {}
+            _ => return Err(BackupError::TooLong),
+        }
+        let copy = Copy::read(&whole, key)?;
+        Ok(Self {
+            cluster: copy.about.cluster,
+            ca: copy.ca,
+            ca_key: copy.ca_key,
+            seal_key: copy.seal_key,
         })
     }
 }

@@ -10,8 +10,13 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::backup::{Restore, restore};
 use crate::config::Config;
-use crate::init::{self, Init};
+use crate::init::{self, DataDir, Init};
+use crate::migrate::{To, migrate};
 use crate::run;
+use crate::shared;
+
+/// Longest wait for work that cannot be called off.
+const SHUTDOWN: std::time::Duration = std::time::Duration::from_millis(500);
 
 const CONFIG: &str = "/etc/longshore/controller.toml";
 
@@ -31,6 +36,10 @@ enum Command {
     Run(RunArgs),
     /// Makes the cluster of a copy (controllerctl system backup) anew, while no controller runs.
     Restore(RestoreArgs),
+    /// Makes this machine a further controller of a cluster in etcd, out of a copy (controllerctl system backup).
+    Join(JoinArgs),
+    /// Moves the cluster from the file here into an etcd that several controllers share, or back, while none runs.
+    MigrateStore(MigrateArgs),
 }
 
 #[derive(Args)]
@@ -50,6 +59,9 @@ struct InitArgs {
     /// Where the first operator's credentials are written.
     #[arg(long, default_value = "longshore-context.toml")]
     context_out: PathBuf,
+    /// Settings; with [store.etcd] in them the cluster is made there.
+    #[arg(long)]
+    config: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -77,6 +89,31 @@ struct RestoreArgs {
     seal_key: Option<PathBuf>,
 }
 
+#[derive(Args)]
+struct JoinArgs {
+    /// The copy; -: standard input.
+    file: PathBuf,
+    /// Directory for this controller's keys.
+    #[arg(long, default_value = "/var/lib/longshore/controller")]
+    data_dir: PathBuf,
+    /// File of the key that secrets are sealed with, where it is not in the copy.
+    #[arg(long, value_name = "FILE")]
+    seal_key: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct MigrateArgs {
+    /// Where to.
+    #[arg(long, value_enum)]
+    to: To,
+    /// Directory of the cluster's state and keys.
+    #[arg(long, default_value = "/var/lib/longshore/controller")]
+    data_dir: PathBuf,
+    /// Settings, with [store.etcd] in them.
+    #[arg(long)]
+    config: Option<PathBuf>,
+}
+
 fn host(text: &str) -> Result<String, String> {
     match run::is_host(text) {
         true => Ok(text.to_owned()),
@@ -91,6 +128,8 @@ pub fn main() -> ExitCode {
         Command::Init(args) => init_command(args),
         Command::Run(args) => run_command(args),
         Command::Restore(args) => restore_command(args),
+        Command::Join(args) => join_command(args),
+        Command::MigrateStore(args) => migrate_command(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -108,13 +147,16 @@ fn init_command(args: InitArgs) -> Result<(), (u8, String)> {
         listen,
         advertise,
         context_out,
+        config,
     } = args;
+    let config = read(config)?;
     let wanted = Init {
         data_dir,
         cluster,
         listen,
         advertise,
         context_out,
+        etcd: config.store.etcd,
     };
     let told = init::init(&wanted).map_err(|error| (1, crate::chain(&error)))?;
     print!("{told}");
@@ -139,10 +181,30 @@ fn restore_command(args: RestoreArgs) -> Result<(), (u8, String)> {
     Ok(())
 }
 
+fn join_command(args: JoinArgs) -> Result<(), (u8, String)> {
+    let dir = DataDir::new(&args.data_dir);
+    let told = shared::join(&dir, &args.file, args.seal_key.as_deref());
+    print!("{}", told.map_err(|error| (1, crate::chain(&error)))?);
+    Ok(())
+}
+
+fn migrate_command(args: MigrateArgs) -> Result<(), (u8, String)> {
+    let store = read(args.config)?.store;
+    let dir = DataDir::new(&args.data_dir);
+    let told = migrate(&dir, store.etcd.as_ref(), store.seal_key, args.to);
+    print!("{}", told.map_err(|error| (1, crate::chain(&error)))?);
+    Ok(())
+}
+
+/// The settings; those of the usual place may be missing.
+fn read(given: Option<PathBuf>) -> Result<Config, (u8, String)> {
+    let asked = given.is_some();
+    let path = given.unwrap_or_else(|| CONFIG.into());
+    Config::read(&path, asked).map_err(|error| (1, crate::chain(&error)))
+}
+
 fn run_command(args: RunArgs) -> Result<(), (u8, String)> {
-    let asked = args.config.is_some();
-    let path = args.config.unwrap_or_else(|| CONFIG.into());
-    let config = Config::read(&path, asked).map_err(|error| (1, crate::chain(&error)))?;
+    let config = read(args.config)?;
     let filter = std::env::var("LONGSHORE_LOG").unwrap_or_else(|_| config.log.clone());
     let filter: Targets = filter
         .parse()
@@ -162,7 +224,8 @@ fn run_command(args: RunArgs) -> Result<(), (u8, String)> {
         .enable_all()
         .build()
         .map_err(|error| (1, format!("the runtime cannot be started: {error}")))?;
-    runtime
-        .block_on(run::run(args.data_dir, config))
-        .map_err(|error| (error.exit_code(), crate::chain(&error)))
+    let ran = runtime.block_on(run::run(args.data_dir, config));
+    // A call that waits for etcd holds nobody up.
+    runtime.shutdown_timeout(SHUTDOWN);
+    ran.map_err(|error| (error.exit_code(), crate::chain(&error)))
 }

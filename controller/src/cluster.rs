@@ -100,6 +100,8 @@ pub struct Cluster {
     pub recording: recording::Shared,
     /// How backups went.
     pub backups: backups::Shared,
+    /// Where controllers are; empty: there is but this one.
+    pub controllers: ArcSwap<Vec<String>>,
     /// Images may be needed no longer.
     pub sweep: Notify,
     /// Secrets apart from apps, and credentials for registries. Stored only inside of
@@ -143,6 +145,8 @@ pub struct Parts {
     pub seal: Option<Seal>,
     /// Where backups go.
     pub backups: Folder,
+    /// The election's, if there are several controllers; else the next one.
+    pub term: Option<u64>,
     /// The clock, running.
     pub clock: Clock,
     /// Port that the server listens on.
@@ -167,7 +171,7 @@ impl Cluster {
     /// # Errors
     /// [`StoreError`] if the store is damaged or cannot be written.
     pub fn open(store: Arc<dyn Store>, parts: Parts) -> Result<Arc<Self>, OpenError> {
-        let (mut repository, loaded) = Repository::open(Arc::clone(&store))?;
+        let (mut repository, loaded) = Repository::open_as(Arc::clone(&store), parts.term)?;
         let Loaded {
             meta,
             term,
@@ -221,6 +225,7 @@ impl Cluster {
             ahead: Board::default(),
             sweep: Notify::new(),
             backups: backups::Shared::new(parts.backups),
+            controllers: ArcSwap::default(),
             apart: ArcSwap::from_pointee(apart),
             view: ArcSwap::from_pointee(view),
             planned: watch::Sender::new(()),
@@ -538,22 +543,24 @@ impl Cluster {
         }
     }
 
+    /// Ends the process, once: it must be started again.
+    pub fn end(&self, why: &str) {
+        let first = self.fatal.send_if_modified(|fatal| {
+            let first = fatal.is_none();
+            fatal.get_or_insert_with(|| why.to_owned());
+            first
+        });
+        if first {
+            tracing::error!(why, "the controller ends and must be started again");
+        }
+    }
+
     /// Ends the process if it must; a conflict means that somebody else writes, or that a write
     /// thought lost was not.
     fn store_failed(&self, error: &StoreError) {
         let text = crate::chain(error);
         if error.is_fatal() || matches!(error, StoreError::Conflict { .. }) {
-            let first = self.fatal.send_if_modified(|fatal| {
-                let first = fatal.is_none();
-                fatal.get_or_insert_with(|| text.clone());
-                first
-            });
-            if first {
-                tracing::error!(
-                    error = text,
-                    "the store failed; the controller ends and must be restarted"
-                );
-            }
+            self.end(&text);
         } else {
             tracing::warn!(error = text, "the store refused a write");
             self.refusal.store(Some(Arc::new(text)));

@@ -11,6 +11,7 @@ use crate::backups::BackupsConfig;
 use crate::history::HistoryConfig;
 use crate::images::ImagesConfig;
 use crate::prometheus::PrometheusConfig;
+use crate::shared::EtcdConfig;
 
 /// Settings of `controller run`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -68,6 +69,8 @@ pub struct StoreConfig {
     /// File of the key that secrets are sealed with (32 bytes in base64), instead of the service's
     /// credential `longshore-seal-key` and of `seal.key` in the data directory.
     pub seal_key: Option<PathBuf>,
+    /// The etcd that several controllers share, instead of a file here.
+    pub etcd: Option<EtcdConfig>,
 }
 
 impl Default for StoreConfig {
@@ -75,6 +78,7 @@ impl Default for StoreConfig {
         Self {
             ballast_mib: 64,
             seal_key: None,
+            etcd: None,
         }
     }
 }

@@ -64,6 +64,15 @@ pub fn write_private(path: &Path, content: &[u8]) -> Result<(), FileError> {
     write().map_err(failed("cannot write", path))
 }
 
+/// Makes durable what is called how in a folder.
+///
+/// # Errors
+/// [`FileError`] names it.
+pub fn sync_folder(path: &Path) -> Result<(), FileError> {
+    let sync = || File::open(path)?.sync_all();
+    sync().map_err(failed("cannot sync", path))
+}
+
 /// Reads a text file.
 ///
 /// # Errors

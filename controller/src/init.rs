@@ -12,6 +12,7 @@ use longshore_identity::{Identity, OperatorRole, PkiError};
 use longshore_model::NodeId;
 
 use crate::files::{self, FileError};
+use crate::shared::{EtcdConfig, LeadError, with_lead};
 use crate::store::{Meta, RedbStore, Repository, StoreError};
 
 /// Life of an operator's certificate.
@@ -116,6 +117,8 @@ pub struct Init {
     pub advertise: Vec<String>,
     /// Where the first operator's credentials go.
     pub context_out: PathBuf,
+    /// The etcd that it is made in, instead of a file.
+    pub etcd: Option<EtcdConfig>,
 }
 
 /// Why there is no new cluster.
@@ -133,6 +136,15 @@ pub enum InitError {
          run init again"
     )]
     Unfinished(String),
+    /// There is one in etcd.
+    #[error(
+        "{0} of etcd holds a cluster already; to add a controller to it: controller join, else choose another \
+         [store.etcd] prefix. Remove this data directory first"
+    )]
+    InEtcd(String),
+    /// Making it in etcd.
+    #[error(transparent)]
+    Lead(#[from] LeadError),
     /// A bad flag.
     #[error("{flag}: {why}")]
     Flag {
@@ -182,13 +194,12 @@ pub fn init(wanted: &Init) -> Result<String, InitError> {
 
     let now = SystemTime::now();
     let ca = ClusterCa::create(&wanted.cluster, now)?;
-    let store = RedbStore::open(&dir.store())?;
     let meta = Meta::new(
         wanted.cluster.clone(),
         wanted.listen.clone(),
         wanted.advertise.clone(),
     );
-    Repository::create(&store, &meta)?;
+    create(&dir, wanted.etcd.as_ref(), &meta)?;
     files::write_private(&dir.ca_key(), ca.key_pem().as_bytes())?;
     issue_server(&dir, &ca, &wanted.advertise, now)?;
     let host = if first.contains(':') {
@@ -211,6 +222,19 @@ pub fn init(wanted: &Init) -> Result<String, InitError> {
         wanted.context_out.display(),
         wanted.cluster,
     ))
+}
+
+fn create(dir: &DataDir, etcd: Option<&EtcdConfig>, meta: &Meta) -> Result<(), InitError> {
+    let Some(etcd) = etcd else {
+        return Ok(Repository::create(&RedbStore::open(&dir.store())?, meta)?);
+    };
+    let created = with_lead(etcd, |store| {
+        Ok::<_, LeadError>(Repository::create(store, meta)?)
+    });
+    created.map_err(|error| match error {
+        LeadError::Store(StoreError::Conflict { .. }) => InitError::InEtcd(etcd.prefix.clone()),
+        other => other.into(),
+    })
 }
 
 /// Makes a server certificate for `advertise` and localhost and writes it with its key.

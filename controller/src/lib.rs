@@ -21,12 +21,14 @@ pub mod guests;
 pub mod history;
 pub mod images;
 pub mod init;
+pub mod migrate;
 pub mod prometheus;
 pub mod reconcile;
 pub mod recording;
 pub mod run;
 pub mod seal;
 pub mod secrets;
+pub mod shared;
 pub mod store;
 
 #[cfg(test)]

@@ -24,10 +24,13 @@ use crate::prometheus;
 use crate::reconcile;
 use crate::recording;
 use crate::seal::{self, KeyFile, SealError};
-use crate::store::{Ballast, Meta, RedbStore, Repository, StoreError};
+use crate::shared::{self, SharedError};
+use crate::store::{Ballast, Meta, RedbStore, Repository, Store, StoreError};
 
 /// Open calls have this long to end after a stop was asked for.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+/// And so long after a failure.
+const FATAL_TIMEOUT: Duration = Duration::from_millis(200);
 /// How often the own certificate's age is looked at.
 const RENEW_PERIOD: Duration = Duration::from_secs(3_600);
 
@@ -55,6 +58,9 @@ pub enum RunError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Being one of several.
+    #[error(transparent)]
+    Shared(#[from] SharedError),
     /// The key of the store's secrets.
     #[error(transparent)]
     Seal(#[from] SealError),
@@ -101,6 +107,8 @@ impl RunError {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
+            // Etcd, and whoever leads by it, may be another next time.
+            Self::Shared(SharedError::Ended(_)) => 70,
             Self::Fatal(_) | Self::Store(_) | Self::Open(OpenError::Store(_)) | Self::Serve(_) => {
                 70
             }
@@ -122,6 +130,79 @@ pub struct Controller {
     _lock: std::fs::File,
 }
 
+/// What a controller stands on, whatever its store is.
+pub(crate) struct Ground {
+    dir: DataDir,
+    lock: std::fs::File,
+    pub(crate) ca: ClusterCa,
+    pub(crate) certs: Arc<CertHolder>,
+    listener: TcpListener,
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
+}
+
+impl Ground {
+    /// Reads keys, makes the server's certificate if it must, and binds the port.
+    ///
+    /// # Errors
+    /// As [`Controller::open`].
+    pub(crate) async fn lay(
+        dir: DataDir,
+        lock: std::fs::File,
+        meta: &Meta,
+        config: &Config,
+    ) -> Result<Self, RunError> {
+        let ca_key = files::read_private(&dir.ca_key())?;
+        let ca = ClusterCa::load(&meta.cluster, &files::read(&dir.ca())?, &ca_key)?;
+        let certs = certificate(&dir, &ca, meta, config)?;
+        let address = config.listen.clone().unwrap_or_else(|| meta.listen.clone());
+        let failed = |source| RunError::Listen {
+            address: address.clone(),
+            source,
+        };
+        let listener = TcpListener::bind(&*address).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        Ok(Self {
+            dir,
+            lock,
+            ca,
+            certs,
+            listener,
+            address,
+        })
+    }
+
+    /// The same port, for another server after which this one's begins: no connection is refused in between.
+    ///
+    /// # Errors
+    /// [`RunError::Listen`].
+    pub(crate) fn second_listener(&self) -> Result<TcpListener, RunError> {
+        let second = || {
+            let descriptor = std::os::fd::AsFd::as_fd(&self.listener).try_clone_to_owned()?;
+            TcpListener::from_std(std::net::TcpListener::from(descriptor))
+        };
+        second().map_err(|source| RunError::Listen {
+            address: self.address.to_string(),
+            source,
+        })
+    }
+}
+
+/// Makes sure that there is a cluster, and that nobody else runs it.
+///
+/// # Errors
+/// As [`Controller::open`].
+pub(crate) fn claim(dir: &DataDir) -> Result<std::fs::File, RunError> {
+    let name = dir.path().display().to_string();
+    if dir.marker().exists() {
+        return Err(InitError::Unfinished(name).into());
+    }
+    if !dir.ca().exists() {
+        return Err(RunError::NoCluster(name));
+    }
+    Ok(files::lock(&dir.lock())?)
+}
+
 impl Controller {
     /// Opens everything and binds the port; raises the term.
     ///
@@ -141,34 +222,40 @@ impl Controller {
     }
 
     async fn open_in(dir: DataDir, config: Config) -> Result<Self, RunError> {
-        let name = dir.path().display().to_string();
-        if dir.marker().exists() {
-            return Err(InitError::Unfinished(name).into());
-        }
-        if !dir.ca().exists() {
-            return Err(RunError::NoCluster(name));
-        }
-        let lock = files::lock(&dir.lock())?;
-        let blobs = Arc::new(Blobs::open(&dir.images(), config.images.clone())?);
+        let lock = claim(&dir)?;
         let store = Arc::new(open_store(&dir, config.store.ballast_mib << 20)?);
-        let key = KeyFile::of_service(config.store.seal_key.as_deref(), dir.seal_key());
-        let (store, seal) = seal::sealed(store, &key)?;
         let meta = Repository::meta(&*store)?;
-        let ca_key = files::read_private(&dir.ca_key())?;
-        let ca = ClusterCa::load(&meta.cluster, &files::read(&dir.ca())?, &ca_key)?;
-        let certs = certificate(&dir, &ca, &meta, &config)?;
-        let address = config.listen.clone().unwrap_or_else(|| meta.listen.clone());
-        let failed = |source| RunError::Listen {
-            address: address.clone(),
-            source,
-        };
-        let listener = TcpListener::bind(&*address).await.map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
+        let ground = Ground::lay(dir, lock, &meta, &config).await?;
+        Self::with_store(ground, store, config, None)
+    }
+
+    /// Opens a cluster; `term` is an election's. Blocks as its store does.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub(crate) fn with_store(
+        ground: Ground,
+        store: Arc<dyn Store>,
+        config: Config,
+        term: Option<u64>,
+    ) -> Result<Self, RunError> {
+        let key = KeyFile::of_service(config.store.seal_key.as_deref(), ground.dir.seal_key());
+        let (store, seal) = seal::sealed(store, &key)?;
+        let blobs = Arc::new(Blobs::open(&ground.dir.images(), config.images.clone())?);
+        let Ground {
+            dir,
+            ca,
+            certs,
+            listener,
+            address,
+            lock,
+        } = ground;
         let parts = Parts {
             backups: config.backup.folder(&dir),
             config,
             ca,
             seal: Some(seal),
+            term,
             clock: Clock::start(),
             port: address.port(),
         };
@@ -223,11 +310,12 @@ impl Controller {
             ended = &mut server => served = Err(ended_by_itself(ended)),
         }
         halt.cancel();
-        if !server.is_finished()
-            && tokio::time::timeout(STOP_TIMEOUT, &mut server)
-                .await
-                .is_err()
-        {
+        // Who leads no more must not answer on.
+        let patience = match cluster.fatal.borrow().is_some() {
+            true => FATAL_TIMEOUT,
+            false => STOP_TIMEOUT,
+        };
+        if !server.is_finished() && tokio::time::timeout(patience, &mut server).await.is_err() {
             tracing::warn!("some calls did not end in time and are cut");
             server.abort();
         }
@@ -246,7 +334,9 @@ impl Controller {
 
 /// The server must not end before it is told to: whatever it says, the controller is of no use
 /// without it and must be started again.
-fn ended_by_itself(ended: Result<Result<(), ServeError>, tokio::task::JoinError>) -> RunError {
+pub(crate) fn ended_by_itself(
+    ended: Result<Result<(), ServeError>, tokio::task::JoinError>,
+) -> RunError {
     match ended {
         Ok(Err(error)) => RunError::Serve(error),
         Ok(Ok(())) => RunError::Fatal("the server ended by itself".into()),
@@ -254,11 +344,19 @@ fn ended_by_itself(ended: Result<Result<(), ServeError>, tokio::task::JoinError>
     }
 }
 
+/// At most this part of a disk is set aside.
+const BALLAST_SHARE: u64 = 8;
+
 /// The store; `ballast_bytes` of its disk are set aside.
 fn open_store(dir: &DataDir, ballast_bytes: u64) -> Result<RedbStore, StoreError> {
     let store = RedbStore::open(&dir.store())?;
-    let ballast = Ballast::new(dir.ballast(), ballast_bytes);
-    Ok(match ballast_bytes {
+    // On a small disk it would be most of it.
+    let most = rustix::fs::statvfs(dir.path()).map_or(u64::MAX, |disk| {
+        disk.f_blocks.saturating_mul(disk.f_frsize) / BALLAST_SHARE
+    });
+    let bytes = ballast_bytes.min(most);
+    let ballast = Ballast::new(dir.ballast(), bytes);
+    Ok(match bytes {
         // What a setting of before left is removed.
         0 => store,
         _ => store.with_ballast(ballast),
@@ -272,14 +370,16 @@ fn open_store(dir: &DataDir, ballast_bytes: u64) -> Result<RedbStore, StoreError
 pub async fn run(data_dir: PathBuf, config: Config) -> Result<(), RunError> {
     #[cfg(feature = "mutants")]
     switch_mutant();
-    let controller = Controller::open(&data_dir, config).await?;
     let stop = CancellationToken::new();
     let asked = stop.clone();
     tokio::spawn(async move {
         wait_for_signal().await;
         asked.cancel();
     });
-    controller.run(stop).await
+    match config.store.etcd.clone() {
+        Some(etcd) => shared::run(&data_dir, config, etcd, stop).await,
+        None => Controller::open(&data_dir, config).await?.run(stop).await,
+    }
 }
 
 /// The seeded mistake that `LONGSHORE_MUTANT` names, for a bench that must be able to fail

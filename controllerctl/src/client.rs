@@ -2,6 +2,7 @@
 
 mod images;
 mod secrets;
+mod way;
 
 use std::time::Duration;
 
@@ -11,9 +12,9 @@ use longshore_proto::control::v1 as pb;
 use longshore_proto::images::v1::image_service_client::ImageServiceClient;
 use longshore_proto::secrets::v1::secret_service_client::SecretServiceClient;
 use pb::control_service_client::ControlServiceClient;
-use tonic::transport::Channel;
 use tonic::{Code, Request, Status, Streaming};
 
+use self::way::Way;
 use crate::failure::{Exit, Failure};
 use crate::{certificate, context};
 
@@ -29,9 +30,10 @@ const RECONNECTS_MAX: usize = 12;
 /// A connection.
 #[derive(Clone)]
 pub struct Client {
-    inner: ControlServiceClient<Channel>,
-    images: ImageServiceClient<Channel>,
-    secrets: SecretServiceClient<Channel>,
+    inner: ControlServiceClient<Way>,
+    images: ImageServiceClient<Way>,
+    secrets: SecretServiceClient<Way>,
+    way: Way,
     /// Name of the context.
     pub context: String,
 }
@@ -58,27 +60,24 @@ pub async fn connect(name: Option<&str>, server: Option<&str>) -> Result<Client,
         Some(server) => vec![server.to_owned()],
         None => credentials.servers.clone(),
     };
-    let mut last = Failure::new(format!("context {context:?} names no server")).exit(Exit::Usage);
-    for server in &servers {
-        let trust = ServerTrust::Ca(credentials.ca.clone());
-        match longshore_identity::tls::connect(server, Some(certs.clone()), trust).await {
-            Ok(channel) => {
-                let images = ImageServiceClient::new(channel.clone())
-                    .max_decoding_message_size(ANSWER_BYTES_MAX);
-                let secrets = SecretServiceClient::new(channel.clone());
-                let inner =
-                    ControlServiceClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX);
-                return Ok(Client {
-                    inner,
-                    images,
-                    secrets,
-                    context,
-                });
-            }
-            Err(error) => last = error.into(),
-        }
+    if servers.is_empty() {
+        return Err(Failure::new(format!("context {context:?} names no server")).exit(Exit::Usage));
     }
-    Err(last)
+    let trust = ServerTrust::Ca(credentials.ca.clone());
+    let (way, reached) = Way::find(servers, certs, trust).await?;
+    if server.is_none() {
+        context::learn(&path, &context, &reached.controllers);
+    }
+    let images = ImageServiceClient::new(way.clone()).max_decoding_message_size(ANSWER_BYTES_MAX);
+    let secrets = SecretServiceClient::new(way.clone());
+    let inner = ControlServiceClient::new(way.clone()).max_decoding_message_size(ANSWER_BYTES_MAX);
+    Ok(Client {
+        inner,
+        images,
+        secrets,
+        way,
+        context,
+    })
 }
 
 macro_rules! calls {
@@ -300,7 +299,9 @@ impl Changes {
     /// `failure`, once too often or if no later try can help.
     pub async fn pause(&mut self, failure: Failure) -> Result<(), Failure> {
         self.stream = None;
-        self.patience.wait(failure).await
+        self.patience.wait(failure).await?;
+        self.client.way.find_again().await;
+        Ok(())
     }
 }
 

@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 use crate::failure::{Exit, Failure};
 use crate::output::note;
 
+/// Most controllers of a context that are kept in mind.
+const SERVERS_MAX: usize = 16;
 /// Largest context file that is read.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
@@ -98,6 +100,23 @@ pub fn read_or_empty(path: &Path) -> Result<Contexts, Failure> {
         read(path)
     } else {
         Ok(Contexts::default())
+    }
+}
+
+/// Keeps in mind where else controllers are. What cannot be written is learned again.
+pub fn learn(path: &Path, name: &str, controllers: &[String]) {
+    let Ok(mut contexts) = read(path) else { return };
+    let Some(context) = contexts.context.get_mut(name) else {
+        return;
+    };
+    let is_new = |server: &&String| !context.servers.contains(server);
+    let new: Vec<String> = controllers.iter().filter(is_new).cloned().collect();
+    if new.is_empty() || context.servers.len() + new.len() > SERVERS_MAX {
+        return;
+    }
+    context.servers.extend(new);
+    if let Err(failure) = write(path, &contexts) {
+        note(&format!("controllers are not kept in mind: {failure}"));
     }
 }
 

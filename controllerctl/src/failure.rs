@@ -221,6 +221,9 @@ impl From<ConnectError> for Failure {
             ConnectError::Transport { .. } => {
                 failure.hint("controllerctl context show tells which controller that is")
             }
+            ConnectError::Follower { .. } => failure
+                .hint("one takes over within seconds, if etcd has its majority: try again")
+                .transient(),
             ConnectError::Refused { .. } => failure
                 .hint("ask an admin for a new context, then: controllerctl context import FILE"),
             ConnectError::Credentials(source) => failure

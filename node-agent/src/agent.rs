@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::advice;
 use crate::config::{Config, ConfigError};
+use crate::controllers;
 use crate::edge::{self, EdgeReading, ProxyView};
 use crate::files::FileError;
 use crate::identity::{IdentityDir, IdentityError, NodeFile, NodeIdentity};
@@ -266,6 +267,7 @@ fn start_renewal(
     let renewed = Arc::new(Notify::new());
     let (dir, notify) = (IdentityDir::new(data_dir), Arc::clone(&renewed));
     parts.spawn(renewal::run(dir, identity.clone(), notify, stop.clone()));
+    parts.spawn(controllers::run(identity.clone(), stop.clone()));
     renewed
 }
 

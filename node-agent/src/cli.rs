@@ -64,7 +64,7 @@ struct RunArgs {
 
 #[derive(Debug, clap::Args)]
 struct JoinArgs {
-    /// The controller, as `https://HOST:PORT`.
+    /// Any controller, as `https://HOST:PORT`; several with commas between them.
     #[arg(long)]
     controller: String,
     /// The join token.

@@ -14,6 +14,7 @@ use longshore_model::{NodeId, node::Roles};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
+use crate::controllers::Controllers;
 use crate::files::{FileError, private_dir, read_optional, write_atomic};
 
 /// What enrolment settled, in `node.toml`.
@@ -93,6 +94,8 @@ pub struct NodeIdentity {
     pub ca_pem: String,
     /// Certificate and key; swapped at renewal.
     pub certs: Arc<CertHolder>,
+    /// Where controllers are.
+    pub controllers: Controllers,
     /// Held while a certificate is asked for: one is enough.
     pub renewing: Arc<Mutex<()>>,
 }
@@ -185,6 +188,12 @@ impl IdentityDir {
         read_optional(&path)?.ok_or(IdentityError::NotEnrolled { path })
     }
 
+    /// Where controllers are.
+    #[must_use]
+    pub fn controllers(&self, file: &NodeFile) -> Controllers {
+        Controllers::load(&file.controller, self.data.join("controllers.json"))
+    }
+
     /// Loads what `join` stored.
     ///
     /// # Errors
@@ -196,7 +205,7 @@ impl IdentityDir {
         let path = self.data.join("node.toml");
         let text = read_optional(&path)?
             .ok_or_else(|| IdentityError::NotEnrolled { path: path.clone() })?;
-        let file = toml::from_str(&text).map_err(|error| IdentityError::NodeFile {
+        let file: NodeFile = toml::from_str(&text).map_err(|error| IdentityError::NodeFile {
             path,
             detail: error.to_string(),
         })?;
@@ -205,6 +214,7 @@ impl IdentityDir {
             source,
         })?;
         Ok(NodeIdentity {
+            controllers: self.controllers(&file),
             file,
             ca_pem,
             certs,

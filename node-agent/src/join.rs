@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use longshore_identity::key::KeyPair;
-use longshore_identity::tls::{CertHolder, ConnectError, ServerTrust, connect, explain};
+use longshore_identity::tls::{CertHolder, ConnectError, ServerTrust, explain};
 use longshore_identity::token::TokenError;
 use longshore_identity::{CaDigest, JoinToken, PkiError};
 use longshore_model::{NameError, NodeId, node::Roles};
 use longshore_proto::agent::v1 as pb;
 use longshore_proto::agent::v1::enrollment_service_client::EnrollmentServiceClient;
+use longshore_reach::reach;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
@@ -26,7 +27,7 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 /// What `node-agent join` was told.
 #[derive(Debug)]
 pub struct JoinOptions {
-    /// `https://host:port`.
+    /// `https://host:port`, of any controller; several with commas between them.
     pub controller: String,
     /// The token as pasted.
     pub token: String,
@@ -107,7 +108,10 @@ pub async fn join(options: &JoinOptions) -> Result<NodeFile, JoinError> {
     let node = NodeId::new(options.name.as_str())?;
     still_open(&dir).await?;
     let key = dir.prepare()?;
-    let channel = connect(&options.controller, None, ServerTrust::Digest(token.ca)).await?;
+    let asked = options.controller.split(',').map(str::to_owned);
+    let asked: Vec<String> = asked.collect();
+    let reached = reach(&asked, None, &ServerTrust::Digest(token.ca)).await?;
+    let channel = reached.channel.clone();
     let request = pb::JoinRequest {
         token: token.secret.to_string(),
         csr_der: key.csr_der(node.as_str())?,
@@ -121,7 +125,7 @@ pub async fn join(options: &JoinOptions) -> Result<NodeFile, JoinError> {
         .join(timed(request))
         .await;
     let answer = call
-        .map_err(|status| refused(&options.controller, status))?
+        .map_err(|status| refused(&reached.server, status))?
         .into_inner();
     let ca = answer
         .ca_der
@@ -135,14 +139,17 @@ pub async fn join(options: &JoinOptions) -> Result<NodeFile, JoinError> {
     let file = NodeFile {
         cluster: answer.cluster,
         node: NodeId::new(answer.node_id)?,
-        controller: options.controller.clone(),
+        controller: reached.server.clone(),
         address: options.address,
         roles: options.roles,
     };
     // Proves that certificate and key belong together before anything is written.
     let certs = CertHolder::from_pem(&chain, &key.pem())?;
     dir.store(&file, &chain, &ca_pem)?;
+    let controllers = dir.controllers(&file);
+    controllers.learn(&reached.server, &reached.controllers);
     warn_of_skew(&NodeIdentity {
+        controllers,
         file: file.clone(),
         ca_pem,
         certs,
@@ -199,18 +206,18 @@ pub async fn renew(dir: &IdentityDir, identity: &NodeIdentity) -> Result<(), Joi
     Ok(())
 }
 
-/// Dials the controller with the node's own certificate.
+/// Dials the controller that leads, with the node's own certificate.
 ///
 /// # Errors
 /// [`ConnectError`] in words.
 pub async fn dial(identity: &NodeIdentity) -> Result<Channel, ConnectError> {
     let trust = ServerTrust::Ca(identity.ca_pem.clone());
-    connect(
-        &identity.file.controller,
-        Some(Arc::clone(&identity.certs)),
-        trust,
-    )
-    .await
+    let known = identity.controllers.list();
+    let reached = reach(&known, Some(&identity.certs), &trust).await?;
+    identity
+        .controllers
+        .learn(&reached.server, &reached.controllers);
+    Ok(reached.channel)
 }
 
 fn timed<T>(message: T) -> tonic::Request<T> {

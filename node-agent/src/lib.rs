@@ -9,6 +9,7 @@ pub mod agent;
 pub mod backoff;
 pub mod cli;
 pub mod config;
+pub mod controllers;
 pub mod edge;
 pub mod files;
 pub mod identity;

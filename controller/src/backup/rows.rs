@@ -6,11 +6,12 @@ use crate::store::{Batch, Change, MemStore, Store, StoreError, Table, payload};
 const PAGE: usize = 1_000;
 
 /// Rows with their tables.
-pub(super) struct Rows(Vec<(Table, Vec<u8>, Vec<u8>)>);
+#[derive(PartialEq, Eq)]
+pub(crate) struct Rows(Vec<(Table, Vec<u8>, Vec<u8>)>);
 
 impl Rows {
     /// All of a store.
-    pub(super) fn of(store: &dyn Store) -> Result<Self, StoreError> {
+    pub(crate) fn of(store: &dyn Store) -> Result<Self, StoreError> {
         let mut rows = Vec::new();
         for table in Table::ALL {
             let mut from = Vec::new();
@@ -30,11 +31,11 @@ impl Rows {
         Ok(Self(rows))
     }
 
-    pub(super) fn len(&self) -> u64 {
+    pub(crate) fn len(&self) -> u64 {
         self.0.len() as u64
     }
 
-    pub(super) fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let mut encoded = Vec::new();
         for (table, key, value) in &self.0 {
             for part in [table.name().as_bytes(), key, value] {
@@ -49,7 +50,7 @@ impl Rows {
 
     /// # Errors
     /// In words.
-    pub(super) fn decode(mut encoded: &[u8]) -> Result<Self, String> {
+    pub(crate) fn decode(mut encoded: &[u8]) -> Result<Self, String> {
         let mut rows = Vec::new();
         while !encoded.is_empty() {
             let mut part = || {
@@ -68,21 +69,49 @@ impl Rows {
         Ok(Self(rows))
     }
 
+    /// All but those of one table.
+    pub(crate) fn without(&self, table: Table) -> Self {
+        let rows = self.0.iter().filter(|(of, ..)| *of != table);
+        Self(rows.cloned().collect())
+    }
+
+    /// Those of one table.
+    pub(crate) fn only(&self, table: Table) -> Self {
+        let rows = self.0.iter().filter(|(of, ..)| *of == table);
+        Self(rows.cloned().collect())
+    }
+
+    /// Removes them from where they came from.
+    pub(crate) fn remove_from(&self, store: &dyn Store) -> Result<(), StoreError> {
+        for page in self.0.chunks(PAGE) {
+            let changes = page.iter().map(|(table, key, _)| Change {
+                table: *table,
+                key: key.clone(),
+                value: None,
+            });
+            store.write(&Batch {
+                guards: Vec::new(),
+                changes: changes.collect(),
+            })?;
+        }
+        Ok(())
+    }
+
     /// Each record is what was written in its place.
-    pub(super) fn check(&self) -> Result<(), StoreError> {
+    pub(crate) fn check(&self) -> Result<(), StoreError> {
         let mut rows = self.0.iter();
         rows.try_for_each(|(table, key, record)| payload(*table, key, record).map(drop))
     }
 
     /// In a store of its own.
-    pub(super) fn in_memory(&self) -> Result<MemStore, StoreError> {
+    pub(crate) fn in_memory(&self) -> Result<MemStore, StoreError> {
         let store = MemStore::default();
         self.write_to(&store)?;
         Ok(store)
     }
 
     /// Into an empty store.
-    pub(super) fn write_to(&self, store: &dyn Store) -> Result<(), StoreError> {
+    pub(crate) fn write_to(&self, store: &dyn Store) -> Result<(), StoreError> {
         for page in self.0.chunks(PAGE) {
             let changes = page.iter().map(|(table, key, value)| Change {
                 table: *table,

@@ -13,6 +13,7 @@ fn cluster(folder: &Folder) -> Arc<Cluster> {
         config: Config::default(),
         ca: ClusterCa::create("lab", std::time::SystemTime::now()).unwrap(),
         seal: None,
+        term: None,
         backups: folder.clone(),
         clock: Clock::start(),
         port: 1,

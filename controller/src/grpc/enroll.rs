@@ -111,6 +111,17 @@ struct Wanted {
 
 #[tonic::async_trait]
 impl EnrollmentService for Enrollment {
+    async fn who_leads(
+        &self,
+        _: Request<pb::WhoLeadsRequest>,
+    ) -> Result<Response<pb::WhoLeadsResponse>, Status> {
+        Ok(Response::new(pb::WhoLeadsResponse {
+            leads: true,
+            leader: String::new(),
+            controllers: self.cluster.controllers.load().to_vec(),
+        }))
+    }
+
     async fn join(
         &self,
         request: Request<pb::JoinRequest>,

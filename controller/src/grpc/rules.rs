@@ -27,7 +27,7 @@ pub(super) enum Rule {
 pub(super) const fn rule(method: Method) -> Rule {
     use Method as M;
     match method {
-        M::EnrollmentJoin => Rule::Anyone,
+        M::EnrollmentJoin | M::EnrollmentWhoLeads => Rule::Anyone,
         M::EnrollmentRenew => Rule::Renewal,
         M::AgentSession => Rule::Node,
         M::ImageSourceGetManifest

@@ -24,6 +24,19 @@ impl Repository {
         Ok(meta)
     }
 
+    /// Says what cluster a store holds whose other rows were brought here: the one of `before`, under a higher
+    /// generation. So whoever led it where the rows come from leads no more. Terms begin anew. Until this is written,
+    /// the store holds none.
+    ///
+    /// # Errors
+    /// As [`Self::create`].
+    pub fn moved(store: &dyn Store, before: &Meta) -> Result<Meta, StoreError> {
+        let mut meta = before.clone();
+        meta.cluster_generation += 1;
+        Self::create(store, &meta)?;
+        Ok(meta)
+    }
+
     /// Makes the rows of a copy those of a cluster that goes on from there, under `generation`.
     ///
     /// # Errors

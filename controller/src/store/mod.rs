@@ -24,6 +24,7 @@ mod etcd;
 mod history;
 mod images;
 mod mem;
+mod meta;
 mod plan;
 mod record;
 mod recordings;

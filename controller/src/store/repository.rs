@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::history::HistoryBatch;
 use super::record::{decode, encode};
 use super::revisions::{self, Origin};
-use super::rows::{Loaded, Meta, NodeRecord, SCHEMA, SCHEMA_READ_MIN, StoredEvent, TokenRecord};
+use super::rows::{Loaded, Meta, NodeRecord, SCHEMA, StoredEvent, TokenRecord};
 use super::{
     Batch, Change, Guard, Store, StoreError, Table, apart, contents, images, plan, said, secrets,
 };
@@ -64,38 +64,35 @@ impl Repository {
         })
     }
 
-    /// What cluster a store holds.
-    ///
-    /// # Errors
-    /// [`StoreError::Empty`] if none, [`StoreError::Schema`] if it is of another version.
-    pub fn meta(store: &dyn Store) -> Result<Meta, StoreError> {
-        let meta: Meta = read_one(store, Table::Meta, META)?.ok_or_else(|| StoreError::Empty {
-            place: "the store".into(),
-        })?;
-        if !(SCHEMA_READ_MIN..=SCHEMA).contains(&meta.schema) {
-            return Err(StoreError::Schema {
-                found: meta.schema,
-                known: SCHEMA,
-            });
-        }
-        Ok(meta)
-    }
-
     /// Raises the term, durably, and reads everything.
     ///
     /// # Errors
     /// [`StoreError`] if anything is damaged, of another schema, or cannot be written.
     pub fn open(store: Arc<dyn Store>) -> Result<(Self, Loaded), StoreError> {
+        Self::open_as(store, None)
+    }
+
+    /// As [`Self::open`], with the `term` of an election instead of the next one.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; [`StoreError::Deposed`] if the store has seen that term, or a later one.
+    pub fn open_as(store: Arc<dyn Store>, term: Option<u64>) -> Result<(Self, Loaded), StoreError> {
         let meta = Self::meta(&*store)?;
         let before: Writer =
             read_one(&*store, Table::Meta, WRITER)?.ok_or_else(|| StoreError::Corrupt {
                 place: "row writer of table meta".into(),
                 detail: "it is missing".into(),
             })?;
-        let writer = Writer {
-            term: before.term + 1,
-            count: 0,
-        };
+        let term = term.unwrap_or(before.term + 1);
+        if term <= before.term {
+            let last = before.term;
+            return Err(StoreError::Deposed {
+                why: format!(
+                    "term {term} is not above {last}, the last one; was etcd put back to an older state?"
+                ),
+            });
+        }
+        let writer = Writer { term, count: 0 };
         store.write(&Batch {
             guards: vec![guard(Table::Meta, WRITER, &before)?],
             changes: vec![put(Table::Meta, WRITER, &writer)?],

@@ -383,6 +383,7 @@ async fn two_controllers_never_open_one_directory_and_init_never_overwrites() {
         listen: "127.0.0.1:0".into(),
         advertise: vec!["127.0.0.1".into()],
         context_out: lab.dir.path().join("other.toml"),
+        etcd: None,
     };
     let error = controller::init::init(&again).unwrap_err();
     assert!(

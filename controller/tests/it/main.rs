@@ -24,5 +24,6 @@ mod node_logs;
 mod parts;
 mod runs;
 mod secrets;
+mod shared;
 mod support;
 mod targets;

@@ -133,6 +133,7 @@ impl World {
             (self.scenario.wall_ms + self.now).saturating_add_signed(self.control.ahead_ms);
         let parts = Parts {
             seal: None,
+            term: None,
             // None is made here.
             backups: Folder::new(PathBuf::new()),
             config: Config {

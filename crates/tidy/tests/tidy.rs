@@ -18,6 +18,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("crates/etcd", &["longshore-etcd-host"]),
     ("crates/etcd-host", &["longshore-etcd"]),
     ("crates/wire", &["longshore-model", "longshore-proto"]),
+    ("crates/reach", &["longshore-identity", "longshore-proto"]),
     (
         "controller",
         &[
@@ -27,6 +28,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "longshore-planner",
             "longshore-identity",
             "longshore-proto",
+            "longshore-reach",
             "longshore-wire",
         ],
     ),
@@ -37,6 +39,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "longshore-haproxy-driver",
             "longshore-identity",
             "longshore-proto",
+            "longshore-reach",
             "longshore-wire",
         ],
     ),
@@ -46,6 +49,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "longshore-model",
             "longshore-identity",
             "longshore-proto",
+            "longshore-reach",
             "longshore-wire",
         ],
     ),

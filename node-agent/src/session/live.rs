@@ -36,6 +36,8 @@ use crate::runtime::Runtime;
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 /// The controller pings every second; silence for so long is a dead connection.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
+/// With several controllers: by then another one may lead.
+const SILENCE_SEVERAL_MAX: Duration = Duration::from_secs(4);
 /// Echoes and reports that wait to be sent.
 const CONTROL_QUEUE: usize = 64;
 /// Pieces of logs and command output that wait to be sent; senders wait when it is full.
@@ -233,6 +235,10 @@ impl Live {
     ) -> Result<Ended, SessionError> {
         let renewed = Arc::clone(&parts.renewed);
         let mut heard = Instant::now();
+        let silence_max = match parts.identity.controllers.list().len() {
+            0 | 1 => SILENCE_MAX,
+            _ => SILENCE_SEVERAL_MAX,
+        };
         loop {
             let now = Instant::now();
             while let Some(report) = self.reporter.next(parts, now) {
@@ -256,8 +262,8 @@ impl Live {
                     self.reporter.edge_changed(&next);
                 }
                 () = sleep_until(report_at) => {}
-                () = sleep_until(heard + SILENCE_MAX) => {
-                    return Err(SessionError::Silent(SILENCE_MAX.as_secs()));
+                () = sleep_until(heard + silence_max) => {
+                    return Err(SessionError::Silent(silence_max.as_secs()));
                 }
             }
         }

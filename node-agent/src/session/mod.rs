@@ -44,6 +44,10 @@ const REDIAL_CAP: Duration = Duration::from_secs(10);
 /// After an orderly refusal (revoked, cordoned off, too many) dialling at once changes nothing.
 const REFUSED_FIRST: Duration = Duration::from_secs(5);
 const REFUSED_CAP: Duration = Duration::from_secs(60);
+/// While another controller takes over.
+const REDIAL_SEVERAL: Duration = Duration::from_millis(800);
+/// It does that within so long, or something else is wrong.
+const TAKE_OVER: Duration = Duration::from_secs(20);
 /// A session that lasted so long was a good one.
 const GOOD_SESSION: Duration = Duration::from_secs(10);
 
@@ -110,6 +114,7 @@ pub async fn run<R: Runtime>(mut parts: SessionParts<R>, stop: CancellationToken
     let mut redial = Backoff::new(REDIAL_FIRST, REDIAL_CAP);
     let mut refused = Backoff::new(REFUSED_FIRST, REFUSED_CAP);
     let mut late = Late::Unknown;
+    let mut lost: Option<Instant> = None;
     loop {
         let began = Instant::now();
         let ended = tokio::select! {
@@ -122,6 +127,7 @@ pub async fn run<R: Runtime>(mut parts: SessionParts<R>, stop: CancellationToken
                 if began.elapsed() > GOOD_SESSION {
                     redial.reset();
                     refused.reset();
+                    lost = Some(Instant::now());
                 }
                 if matches!(error, SessionError::Certificate { .. })
                     && take_over(&parts.identity, &parts.identity_dir)
@@ -131,7 +137,13 @@ pub async fn run<R: Runtime>(mut parts: SessionParts<R>, stop: CancellationToken
                 if matches!(error, SessionError::RenewFirst(_)) {
                     late = Late::Told;
                 }
-                let wait = if error.is_refusal() {
+                let since = *lost.get_or_insert(began);
+                let among_several =
+                    parts.identity.controllers.list().len() > 1 && since.elapsed() < TAKE_OVER;
+                let wait = if among_several && !error.is_refusal() {
+                    // One of the others leads in a moment.
+                    REDIAL_SEVERAL.mul_f64(rand::random_range(0.5..1.0))
+                } else if error.is_refusal() {
                     refused.next_wait().max(REFUSED_FIRST / 2)
                 } else {
                     redial.next_wait()

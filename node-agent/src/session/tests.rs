@@ -86,6 +86,13 @@ struct Cluster {
 
 #[tonic::async_trait]
 impl EnrollmentService for FakeController {
+    async fn who_leads(
+        &self,
+        _: Request<pb::WhoLeadsRequest>,
+    ) -> Result<Response<pb::WhoLeadsResponse>, Status> {
+        Err(Status::unimplemented("as a controller of before"))
+    }
+
     async fn join(
         &self,
         request: Request<pb::JoinRequest>,

@@ -94,6 +94,12 @@ impl EtcdStore {
         Ok(store)
     }
 
+    /// Where the row is that says what cluster there is.
+    #[must_use]
+    pub fn meta_key(prefix: &str) -> Vec<u8> {
+        Keys::new(prefix).row(Table::Meta, super::repository::META)
+    }
+
     /// Writes its own mark, after which nothing that was sent before can be made, and then looks
     /// what earlier writers left.
     fn take_over(&self) -> Result<(), StoreError> {

@@ -55,6 +55,7 @@ impl Lab {
             listen: "127.0.0.1:0".into(),
             advertise: vec!["127.0.0.1".into()],
             context_out: dir.path().join("context.toml"),
+            etcd: None,
         })
         .unwrap();
         dir

@@ -55,6 +55,12 @@ pub enum ConnectError {
         /// In words.
         why: String,
     },
+    /// It is a controller that does not lead, and none is known that does.
+    #[error("{endpoint} stands by, and no controller leads just now")]
+    Follower {
+        /// Where.
+        endpoint: String,
+    },
     /// The controller does not take the certificate that was shown.
     #[error("the controller at {endpoint} does not take this certificate: {refusal}")]
     Refused {
