@@ -23,7 +23,7 @@ export PROPTEST_RNG_SEED ?= 1
 
 # Settings of the lab; the Vagrantfile says what each one means.
 export CYCLES KILLS GATE PEERS MIB BIN CASES ROUNDS
-export NODES EDGES LAB_NET LAB_CPUS LAB_MEMORY LAB_BOX LAB_DRIVER LAB_PROVIDER KEEP
+export NODES EDGES CONTROLLERS LAB_NET LAB_CPUS LAB_MEMORY LAB_BOX LAB_DRIVER LAB_PROVIDER KEEP
 
 .PHONY: help
 help: ## Lists the targets
@@ -76,7 +76,7 @@ install: man ## Installs programs, manual pages and completions (PREFIX=/usr/loc
 	.lab/bin/controllerctl completion fish > $(SHARE)/fish/vendor_completions.d/controllerctl.fish
 
 .PHONY: lab
-lab: ## Brings the lab up: an edge and three workers, with the demo app (NODES=3 EDGES=1 LAB_NET=192.168.56)
+lab: ## Brings the lab up: an edge and three workers, with the demo app (NODES=3 EDGES=1 CONTROLLERS=1 LAB_NET=192.168.56)
 	@lab/setup.sh lab
 	@$(MAKE) build
 	@lab/up.sh
@@ -170,6 +170,11 @@ sim: ## Simulates whole clusters under faults, in virtual time (SEEDS=10000; one
 .PHONY: sim-mutants
 sim-mutants: ## Shows that the simulation finds each seeded mistake (SEEDS=1000)
 	cargo run --release -q -p longshore-sim --features mutants -- --all-mutants --seeds $(or $(SEEDS),1000)
+
+.PHONY: durability
+durability: ## Kills the controller and cuts its disk's power while clients change things (CUTS=8000 KILLS_9=1000)
+	LONGSHORE_CUTS=$(or $(CUTS),8000) cargo test --release -q -p controller --lib -- --nocapture store::laws::power
+	LONGSHORE_KILLS=$(or $(KILLS_9),1000) cargo test --release -q -p controller --test it -- --nocapture durability
 
 .PHONY: fencing
 fencing: ## Checks the fence between controllers and nodes in every order of events, and that each part of it is needed

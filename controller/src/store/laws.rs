@@ -11,6 +11,7 @@ use longshore_model::{Event, EventKind, ManualScale, Plan, ServiceKey};
 use proptest::prelude::*;
 
 mod full_disk;
+mod power;
 
 use super::etcd::rig::Rig;
 use super::*;

@@ -9,6 +9,7 @@ mod aside;
 mod backup;
 mod cluster;
 mod disk;
+mod durability;
 mod each_node;
 mod enrolment;
 mod explain;

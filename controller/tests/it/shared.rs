@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
-use longshore_etcd_host::{Cluster as Etcd, until};
+use longshore_etcd_host::{Cluster as Etcd, free_port, until};
 use longshore_identity::tls::{CertHolder, ServerTrust};
 use longshore_proto::agent::v1 as agent;
 use longshore_proto::agent::v1::enrollment_service_client::EnrollmentServiceClient;
@@ -99,8 +99,7 @@ impl Site {
 
     /// With settings of its own; nothing is made yet.
     fn one(&self, name: &str, in_etcd: bool) -> One {
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let listen = free.local_addr().unwrap();
+        let listen = format!("127.0.0.1:{}", free_port());
         let mut text = format!("listen = \"{listen}\"\nadvertise = [\"127.0.0.1\"]\n");
         text += "[backup]\nevery_minutes = 0\n[store]\nballast_mib = 0\n";
         if in_etcd {
