@@ -45,7 +45,8 @@ remove_machines() {
 remove_hosts() {
   if [ "$LAB_PROVIDER" = docker ]; then remove_containers; else remove_machines; fi
   rm -rf "$LAB_ROOT/.vagrant"
-  rm -f "$LAB_STATE/env" "$LAB_STATE/ssh_config"
+  rm -f "$LAB_STATE/env" "$LAB_STATE/ssh_config" "$LAB_STATE/controllers"
+  rm -rf "$LAB_STATE/etcd"
   say "hosts: removed"
 }
 

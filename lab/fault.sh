@@ -12,7 +12,7 @@
 #   fault.sh apart WORKER          edges lose its      fault.sh together WORKER
 #                                  replicas only
 #   fault.sh freeze HOST           everything stands   fault.sh thaw HOST
-#   fault.sh kill9 HOST SERVICE    kill -9 of controller, node-agent, haproxy, keepalived or
+#   fault.sh kill9 HOST SERVICE    kill -9 of controller, etcd, node-agent, haproxy, keepalived or
 #                                  dockerd; its supervisor starts it again
 #   fault.sh stop HOST SERVICE     stopped for good    fault.sh run HOST SERVICE
 #   fault.sh halt HOST SERVICE     it stands still     fault.sh go HOST SERVICE
@@ -35,8 +35,18 @@ cable() {
 }
 
 # What the controller says to the host is dropped, or what the host says to the controller.
-deafness() { on "$host" iptables -w -t raw "$1" PREROUTING -p tcp -s "$(edge_ip)" --sport 7443 -j DROP; }
-muteness() { on "$host" iptables -w -t mangle "$1" POSTROUTING -p tcp -d "$(edge_ip)" --dport 7443 -j DROP; }
+deafness() {
+  local from
+  for from in $(controllers); do
+    on "$host" iptables -w -t raw "$1" PREROUTING -p tcp -s "$(host_ip "$from")" --sport 7443 -j DROP
+  done
+}
+muteness() {
+  local to
+  for to in $(controllers); do
+    on "$host" iptables -w -t mangle "$1" POSTROUTING -p tcp -d "$(host_ip "$to")" --dport 7443 -j DROP
+  done
+}
 
 # Both ways, so that neither end hears of it.
 control() { deafness "$1" && muteness "$1"; }

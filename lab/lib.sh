@@ -9,7 +9,7 @@ HOST_IMAGE=longshore-lab-host:latest
 DEMO_IMAGE=longshore/hello:1
 BASE_IMAGE=debian:bookworm-slim
 # Every setting of the lab; see the Vagrantfile for what they mean.
-LAB_SETTINGS=(NODES EDGES LAB_NET LAB_CPUS LAB_MEMORY LAB_BOX LAB_DRIVER LAB_PROVIDER)
+LAB_SETTINGS=(NODES EDGES CONTROLLERS LAB_NET LAB_CPUS LAB_MEMORY LAB_BOX LAB_DRIVER LAB_PROVIDER)
 
 say() { echo "lab: $*"; }
 die() {
@@ -40,21 +40,23 @@ as_root() {
 # the settings that it was made with: the Vagrantfile must name the same hosts in every call.
 load_settings() {
   local setting saved
-  : "${NODES:=}" "${EDGES:=}" "${LAB_NET:=}" "${LAB_CPUS:=}" "${LAB_MEMORY:=}" "${LAB_BOX:=}" "${LAB_DRIVER:=}" "${LAB_PROVIDER:=}"
+  : "${NODES:=}" "${EDGES:=}" "${CONTROLLERS:=}" "${LAB_NET:=}" "${LAB_CPUS:=}" "${LAB_MEMORY:=}" "${LAB_BOX:=}" "${LAB_DRIVER:=}" "${LAB_PROVIDER:=}"
   if [ -f "$LAB_STATE/env" ]; then
     for setting in "${LAB_SETTINGS[@]}"; do
       saved=$(sed -n "s/^$setting=//p" "$LAB_STATE/env")
       # A lab from before there was a choice.
-      [ "$setting" != EDGES ] || : "${saved:=1}"
+      case $setting in EDGES | CONTROLLERS) : "${saved:=1}" ;; esac
       [ -z "${!setting}" ] || [ "${!setting}" = "$saved" ] ||
         die "the lab that is there has $setting=$saved, not ${!setting}: make lab-down first"
       printf -v "$setting" %s "$saved"
     done
   fi
-  : "${NODES:=3}" "${EDGES:=1}" "${LAB_NET:=192.168.56}" "${LAB_CPUS:=1.0}" "${LAB_MEMORY:=1024}"
+  : "${NODES:=3}" "${EDGES:=1}" "${CONTROLLERS:=1}" "${LAB_NET:=192.168.56}" "${LAB_CPUS:=1.0}" "${LAB_MEMORY:=1024}"
   : "${LAB_BOX:=debian/bookworm64}" "${LAB_DRIVER:=kvm}" "${LAB_PROVIDER:=docker}"
   [[ $NODES =~ ^[1-9][0-9]?$ ]] || die "NODES=$NODES: a number from 1 to 99"
   [[ $EDGES =~ ^[12]$ ]] || die "EDGES=$EDGES: 1 or 2"
+  [[ $CONTROLLERS =~ ^[13]$ ]] || die "CONTROLLERS=$CONTROLLERS: 1 or 3"
+  [ "$CONTROLLERS" = 1 ] || [ "$LAB_PROVIDER" = docker ] || die "CONTROLLERS=3 needs the docker provider"
   [[ $LAB_NET =~ ^[0-9]+\.[0-9]+\.[0-9]+$ ]] || die "LAB_NET=$LAB_NET: three numbers, such as 192.168.56"
   [[ $LAB_CPUS =~ ^[0-9]+(\.[0-9]+)?$ ]] || die "LAB_CPUS=$LAB_CPUS: a number, such as 1.0"
   export "${LAB_SETTINGS[@]}"
@@ -73,9 +75,14 @@ hosts() {
   local i
   echo "edge edge $LAB_NET.10 longshore-lab-edge"
   [ "$EDGES" = 1 ] || echo "edge2 edge $LAB_NET.8 longshore-lab-edge2"
+  [ "$CONTROLLERS" = 1 ] || for i in 2 3; do echo "controller$i controller $LAB_NET.$((4 + i)) longshore-lab-controller$i"; done
   for i in $(seq "$NODES"); do echo "worker$i worker $LAB_NET.$((10 + i)) longshore-lab-worker$i"; done
 }
 host_names() { hosts | cut -d' ' -f1; }
+# Those that have an agent.
+agents() { hosts | awk '$2 != "controller" { print $1 }'; }
+# Those that have a controller, the first one's host first.
+controllers() { echo edge && hosts | awk '$2 == "controller" { print $1 }'; }
 workers() { hosts | awk '$2 == "worker" { print $1 }'; }
 host_ip() { hosts | awk -v n="$1" '$1 == n { print $3 }'; }
 container() { echo "longshore-lab-$1"; }
@@ -117,7 +124,7 @@ each() {
 is_running() { [ "$(docker inspect -f '{{.State.Running}}' "$(container "$1")" 2>/dev/null)" = true ]; }
 
 # lab_containers: ids of the hosts' containers on this engine, whoever made them.
-lab_containers() { docker ps -aq --filter 'name=^/?longshore-lab-(edge2?|worker[0-9]+)$'; }
+lab_containers() { docker ps -aq --filter 'name=^/?longshore-lab-(edge2?|controller[0-9]|worker[0-9]+)$'; }
 
 # all_running: true if every host is up (docker), or has answered before (virtual machines).
 all_running() {

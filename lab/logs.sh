@@ -1,5 +1,5 @@
 #!/bin/bash
-# Shows a service's log on a host: logs.sh HOST controller|node-agent|haproxy|keepalived|dockerd [-f]
+# Shows a service's log on a host: logs.sh HOST controller|etcd|node-agent|haproxy|keepalived|dockerd [-f]
 set -euo pipefail
 # shellcheck source=lab/lib.sh
 . "$(dirname "$0")/lib.sh"

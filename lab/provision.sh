@@ -2,7 +2,7 @@
 # Makes a machine a lab host: the one provision script of all providers, run inside the host.
 # Idempotent: says what it changed, restarts only what a change concerns.
 #
-#   provision.sh NAME edge|worker IP CONTROLLER_IP [SOURCE [VIRTUAL_IP OTHER_EDGE_IP]]
+#   provision.sh NAME edge|worker|controller IP CONTROLLER_IP [SOURCE [VIRTUAL_IP OTHER_EDGE_IP]]
 #
 # SOURCE (/vagrant) is the synced repository; the programs come from its .lab/bin. An edge at
 # CONTROLLER_IP has the controller; one with a VIRTUAL_IP shares that with the other edge.
@@ -10,7 +10,7 @@
 set -euo pipefail
 
 name=${1:?NAME}
-role=${2:?edge or worker}
+role=${2:?edge, worker or controller}
 ip=${3:?IP}
 controller_ip=${4:?CONTROLLER_IP}
 src=${5:-/vagrant}
@@ -206,19 +206,34 @@ install_controller() {
   id longshore >/dev/null 2>&1 ||
     useradd --system --home-dir "$state" --shell /usr/sbin/nologin --user-group longshore
   install -d -m 700 -o longshore -g longshore "$data"
-  if [ ! -f "$data/ca.pem" ]; then
-    runuser -u longshore -- /usr/local/bin/controller init --data-dir "$data" --cluster lab \
+  if [ ! -f "$data/ca.pem" ] && [ "$role" != controller ]; then
+    runuser -u longshore -- /usr/local/bin/controller init --data-dir "$data" --cluster lab --config /etc/longshore/controller.toml \
       --listen 0.0.0.0:7443 --advertise "$ip,$name" --context-out "$data/operator.context"
     say "controller initialised"
   fi
   install_service controller "$program_changed"
-  enable_service controller
+  # A further one gets its keys from the first (lab/controllers.sh join).
+  if [ -f "$data/ca.pem" ]; then enable_service controller; fi
+}
+
+# The controller's settings; true if it changed something.
+controller_settings() {
+  local file changed=1
+  file=$(mktemp)
+  if [ -e /etc/longshore/etcd/env ]; then
+    "$src/lab/controllers.sh" settings "$ip" "$name" >"$file"
+  else
+    cat "$src/lab/host/controller.toml" >"$file"
+  fi
+  put 644 "$file" /etc/longshore/controller.toml && changed=0
+  rm -f "$file"
+  return $changed
 }
 
 # --- main -------------------------------------------------------------------------------------
 
 [ "$(id -u)" = 0 ] || die "provision.sh needs root"
-case $role in edge | worker) ;; *) die "unknown role $role: edge or worker" ;; esac
+case $role in edge | worker | controller) ;; *) die "unknown role $role: edge, worker or controller" ;; esac
 [ -x "$src/.lab/bin/node-agent" ] || die "no programs in $src/.lab/bin: run make build"
 
 install_packages
@@ -229,12 +244,16 @@ printf 'NAME=%s\nROLE=%s\nIP=%s\nCONTROLLER=%s\n' "$name" "$role" "$ip" "$contro
 agent_changed=1 controller_changed=1
 put 755 "$src/.lab/bin/node-agent" /usr/local/bin/node-agent && agent_changed=0
 put 755 "$src/.lab/bin/controllerctl" /usr/local/bin/controllerctl || true
+if [ "$ip" = "$controller_ip" ] || [ "$role" = controller ]; then
+  put 755 "$src/.lab/bin/controller" /usr/local/bin/controller && controller_changed=0
+  controller_settings && controller_changed=0
+  install_controller $controller_changed
+fi
+if [ "$role" = controller ]; then
+  say "ready ($role, $ip)"
+  exit 0
+fi
 if [ "$role" = edge ]; then
-  if [ "$ip" = "$controller_ip" ]; then
-    put 755 "$src/.lab/bin/controller" /usr/local/bin/controller && controller_changed=0
-    put 644 "$src/lab/host/controller.toml" /etc/longshore/controller.toml && controller_changed=0
-    install_controller $controller_changed
-  fi
   install_haproxy
   edge_settings && agent_changed=0
   [ -z "$virtual_ip" ] || install_keepalived

@@ -9,7 +9,7 @@ set -euo pipefail
 
 # command:package pairs; a command that is there already needs no package.
 LAB_NEEDS=(dockerd:docker.io debootstrap:debootstrap vagrant:vagrant rsync:rsync curl:curl jq:jq
-  cc:build-essential iptables:iptables ip:iproute2 ab:apache2-utils wrk:wrk ssh:openssh-client)
+  cc:build-essential iptables:iptables openssl:openssl ip:iproute2 ab:apache2-utils wrk:wrk ssh:openssh-client)
 TEST_NEEDS=(haproxy:haproxy etcd:etcd-server cc:build-essential)
 
 # can_reach_engine: a Docker Engine answers already, whoever runs it.

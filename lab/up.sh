@@ -68,9 +68,30 @@ provision_one() {
 
 provision() {
   if [ "$LAB_PROVIDER" != docker ]; then vagrant_quiet rsync; fi
+  if [ "$CONTROLLERS" != 1 ]; then start_etcd || return 1; fi
   # The first edge before all: every other agent needs its controller.
   provision_one edge && host_names | grep -vx edge | each provision_one
 }
+
+# On all hosts that will have a controller: members wait for each other.
+start_etcd() {
+  local host
+  for host in $(controllers); do echo "$host $(host_ip "$host")"; done >"$LAB_STATE/controllers"
+  "$LAB_ROOT/lab/controllers.sh" certs && controllers | each start_member && wait_for 30 etcd_serves
+}
+start_member() { on "$1" /vagrant/lab/controllers.sh member "$1" "$(host_ip "$1")"; }
+etcd_serves() { on edge bash -c '. /etc/longshore/etcd/ctl && etcdctl endpoint health'; }
+
+# Out of a copy of the cluster, which holds the keys.
+join_controllers() {
+  local host
+  for host in $(controllers | grep -vx edge); do
+    on "$host" test -e /etc/service/controller && continue
+    ctl --context lab system backup - 2>/dev/null | on "$host" /vagrant/lab/controllers.sh join || return 1
+    echo "     $host: a controller"
+  done
+}
+all_controllers() { [ "$(ctl --context lab system info -o json | jq '.controllers | length')" = "$CONTROLLERS" ]; }
 
 # The marker names the image that was loaded last: an engine may give it another id of its own.
 load_demo() {
@@ -117,7 +138,7 @@ join_one() {
 
 join_all() {
   known=$(ctl --context lab node ls -q) || return 1
-  host_names | each join_one
+  agents | each join_one
 }
 
 nodes_ready() { [ "$(ctl --context lab status -o json | jq .nodes_ready)" -ge $((NODES + EDGES)) ]; }
@@ -142,7 +163,7 @@ deploy() {
 summary() {
   cat <<TEXT
 
-The lab is up: $((NODES + EDGES)) hosts.
+The lab is up: $(hosts | wc -l) hosts.
   app               $(app_url)
   HAProxy's stats   $(hosts | awk '$2 == "edge" { print "http://" $3 ":5050/haproxy?stats" }' | paste -sd' ')
 Next:
@@ -168,6 +189,10 @@ main() {
   step "provision" provision
   step "demo image on the workers" eval 'workers | each load_demo'
   import_context
+  if [ "$CONTROLLERS" != 1 ]; then
+    step "controllers" join_controllers
+    wait_for 30 all_controllers || die "not all controllers came up; see lab/logs.sh controller2 controller"
+  fi
   step "join" join_all
   wait_for 20 nodes_ready || die "not all nodes came up; try: controllerctl --context lab node ls"
   if serves; then

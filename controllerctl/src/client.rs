@@ -36,6 +36,10 @@ pub struct Client {
     way: Way,
     /// Name of the context.
     pub context: String,
+    /// Where the controller is that led when it was reached.
+    pub server: String,
+    /// Where all are, as it said; empty: there is but one.
+    pub controllers: Vec<String>,
 }
 
 /// Connects as the context says. `server` overrides its address.
@@ -77,6 +81,8 @@ pub async fn connect(name: Option<&str>, server: Option<&str>) -> Result<Client,
         secrets,
         way,
         context,
+        server: reached.server,
+        controllers: reached.controllers,
     })
 }
 

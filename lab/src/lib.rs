@@ -61,10 +61,38 @@ pub fn edges() -> Vec<(&'static str, String)> {
     edges
 }
 
-/// Names of all hosts.
+/// Names of all hosts that have an agent.
 #[must_use]
 pub fn hosts() -> Vec<String> {
-    hosts_with("")
+    let others = hosts_with(" controller ");
+    let mut hosts = hosts_with("");
+    hosts.retain(|host| !others.contains(host));
+    hosts
+}
+
+/// Names of the hosts that have a controller, the first one's first.
+#[must_use]
+pub fn controllers() -> Vec<String> {
+    let mut hosts = vec!["edge".to_owned()];
+    hosts.extend(hosts_with(" controller "));
+    hosts
+}
+
+/// The host whose controller leads; none: it cannot be said just now.
+#[must_use]
+pub fn leader() -> Option<String> {
+    let said = ctl(&["system", "info", "-o", "json"]);
+    let info: Value = serde_json::from_str(&said.stdout).ok()?;
+    let server = info["server"].as_str()?.to_owned();
+    let lines = script("lab/hosts.sh", &[]).stdout;
+    let mut hosts = lines
+        .lines()
+        .map(|line| line.split(' ').collect::<Vec<_>>());
+    let found = hosts.find(|words| {
+        let address = words.get(2).map(|ip| format!("https://{ip}:7443"));
+        address.is_some_and(|address| address == server)
+    });
+    Some((*found?.first()?).to_owned())
 }
 
 /// Names of the workers.

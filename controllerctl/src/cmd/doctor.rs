@@ -102,6 +102,10 @@ pub(super) async fn look(
 #[derive(Debug, Serialize)]
 struct Info {
     client_version: &'static str,
+    /// Where the controller is that leads.
+    server: String,
+    /// All that are known.
+    controllers: Vec<String>,
     #[serde(flatten)]
     status: views::Status,
     /// How many nodes have each release of the engine.
@@ -127,6 +131,8 @@ pub(super) async fn info(run: &Run) -> Result<Exit, Failure> {
     apps.dedup();
     let info = Info {
         client_version: OWN_VERSION,
+        server: client.server.clone(),
+        controllers: client.controllers.clone(),
         status: views::Status::new(&client.context, &world.status),
         engines: count(|node| &node.engine_version),
         agents: count(|node| &node.agent_version),
@@ -150,8 +156,8 @@ fn people(info: &Info) -> String {
         format!("context     {}", s.context),
         format!("cluster     {}", s.cluster),
         format!(
-            "controller  {}, since {started}, term {}",
-            s.controller_version, s.term
+            "controller  {} at {}, since {started}, term {}",
+            s.controller_version, info.server, s.term
         ),
         format!("nodes       {} of {} ready", s.nodes_ready, s.nodes_total),
         format!("engines     {}", counts(&info.engines)),
@@ -163,8 +169,11 @@ fn people(info: &Info) -> String {
             s.replicas_serving, s.replicas_wanted
         ),
     ];
+    let several = (info.controllers.len() > 1)
+        .then(|| format!("controllers {}", info.controllers.join(", ")));
     lines
         .iter()
+        .chain(several.iter())
         .map(|line| printable(line.trim_end()) + "\n")
         .collect()
 }

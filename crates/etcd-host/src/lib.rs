@@ -2,8 +2,10 @@
 //! goes wrong here is a panic.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::{Child, Command, Stdio};
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
@@ -33,19 +35,31 @@ pub async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Result<T, Strin
     }
 }
 
-/// A port that was free a moment ago, below those that the system gives to clients, and by
-/// process, so that tests that run at the same time do not meet.
+/// A port that was free a moment ago, below those that the system gives to clients, out of a hundred that no other
+/// test's process has, so that tests that run at the same time do not meet.
 pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    let first = u16::try_from(std::process::id() % 200).unwrap() * 100;
-    for _ in 0..20_000 {
-        let offset = NEXT.fetch_add(1, Ordering::SeqCst);
-        let port = 12_000 + first.wrapping_add(offset) % 20_000;
+    static HUNDRED: LazyLock<(u16, File)> = LazyLock::new(hundred);
+    for _ in 0..10_000 {
+        let port = 12_000 + HUNDRED.0 * 100 + NEXT.fetch_add(1, Ordering::SeqCst) % 100;
         if std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
             return port;
         }
     }
     panic!("no free port");
+}
+
+/// One of 200, held by a lock as long as this process lives.
+fn hundred() -> (u16, File) {
+    let first = std::process::id();
+    let mut tried = (0..200).map(|n| u16::try_from((first + n) % 200).unwrap());
+    let taken = tried.find_map(|n| {
+        let path = std::env::temp_dir().join(format!("longshore-ports-{n}"));
+        let file = File::options().create(true).append(true).open(path).ok()?;
+        file.try_lock().ok()?;
+        Some((n, file))
+    });
+    taken.expect("a hundred ports that nobody has")
 }
 
 /// One etcd process.

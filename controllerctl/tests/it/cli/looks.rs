@@ -207,7 +207,8 @@ fn system_info_has_versions_and_counts() {
     let (code, out, _) = run(&cluster, &["system", "info"]);
     assert_eq!(code, 0);
     assert!(
-        out.contains("controller  0.1.0, since ") && out.contains("nodes       1 of 1 ready"),
+        out.contains("controller  0.1.0 at https://127.0.0.1:")
+            && out.contains("nodes       1 of 1 ready"),
         "{out}"
     );
     let info = json(&cluster, &["system", "info", "-o", "json"]);

@@ -1,9 +1,10 @@
-//! The cases, in the order of their numbers. Those of several controllers are not among them.
+//! The cases, in the order of their numbers. 13 to 17 need several controllers.
 
 mod control;
 mod engines;
 mod nodes;
 mod releases;
+mod several;
 
 use std::time::Duration;
 
@@ -59,8 +60,11 @@ const fn seconds(count: u64) -> Option<Duration> {
 /// waited for a connection meanwhile.
 const GONE: Bound = Bound::Within(Duration::from_millis(2_000));
 
+/// Cases of several controllers.
+pub(super) const OF_SEVERAL: std::ops::RangeInclusive<u8> = 13..=17;
+
 /// All of them.
-pub(super) const ALL: [Case; 19] = [
+pub(super) const ALL: [Case; 24] = [
     Case {
         number: 1,
         name: "worker and controller cut, 30 s",
@@ -150,6 +154,45 @@ pub(super) const ALL: [Case; 19] = [
         name: "dockerd stands still, 30 s",
         well: "engine back after",
         run: engines::frozen,
+        ..CALM
+    },
+    Case {
+        number: 13,
+        name: "leading controller kill -9",
+        well: "changes taken by another after",
+        run: several::leader_dies,
+        recovers_within: seconds(8),
+        ..CALM
+    },
+    Case {
+        number: 14,
+        name: "leading controller stands still",
+        well: "changes taken by another after",
+        run: several::leader_freezes,
+        recovers_within: seconds(10),
+        ..CALM
+    },
+    Case {
+        number: 15,
+        name: "etcd's leader kill -9",
+        well: "changes taken after",
+        run: several::etcd_leader_dies,
+        recovers_within: seconds(10),
+        ..CALM
+    },
+    Case {
+        number: 16,
+        name: "etcd member stands still",
+        well: "changes taken after",
+        run: several::etcd_freezes,
+        recovers_within: seconds(10),
+        ..CALM
+    },
+    Case {
+        number: 17,
+        name: "etcd without a majority, 20 s",
+        well: "changes taken after the return",
+        run: several::no_quorum,
         ..CALM
     },
     Case {
