@@ -173,8 +173,8 @@ sim-mutants: ## Shows that the simulation finds each seeded mistake (SEEDS=1000)
 
 .PHONY: durability
 durability: ## Kills the controller and cuts its disk's power while clients change things (CUTS=8000 KILLS_9=1000)
-	LONGSHORE_CUTS=$(or $(CUTS),8000) cargo test --release -q -p controller --lib -- --nocapture store::laws::power
-	LONGSHORE_KILLS=$(or $(KILLS_9),1000) cargo test --release -q -p controller --test it -- --nocapture durability
+	LONGSHORE_CUTS=$(or $(CUTS),8000) cargo test -q -p controller --lib -- --nocapture store::laws::power
+	LONGSHORE_KILLS=$(or $(KILLS_9),1000) cargo test -q -p controller --test it -- --nocapture durability
 
 .PHONY: fencing
 fencing: ## Checks the fence between controllers and nodes in every order of events, and that each part of it is needed

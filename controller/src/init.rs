@@ -79,6 +79,12 @@ impl DataDir {
         self.0.join("ballast")
     }
 
+    /// What cluster etcd had when it answered last, where several controllers share one.
+    #[must_use]
+    pub fn cluster(&self) -> PathBuf {
+        self.0.join("cluster")
+    }
+
     /// Backups that the controller makes by itself, where no other folder is given.
     #[must_use]
     pub fn backups(&self) -> PathBuf {

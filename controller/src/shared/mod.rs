@@ -31,7 +31,7 @@ pub use self::join::{JoinError, join};
 pub use self::lead::{LeadError, with_lead};
 use crate::cluster::Cluster;
 use crate::config::Config;
-use crate::files::FileError;
+use crate::files::{self, FileError};
 use crate::init::DataDir;
 use crate::run::{Controller, Ground, RunError, claim};
 use crate::store::{EtcdStore, Meta, Repository, Store, StoreError};
@@ -83,7 +83,7 @@ pub async fn run(
     let host = config.advertise.as_ref().and_then(|names| names.first());
     let host = host.ok_or(SharedError::NoAddress)?.clone();
     let client = Client::new(settings.clone());
-    let Some(meta) = cluster_in(&client, &etcd, &stop).await? else {
+    let Some(meta) = cluster_in(&client, &etcd, &dir, &stop).await? else {
         return Ok(());
     };
     let ground = Ground::lay(dir, lock, &meta, &config).await?;
@@ -124,10 +124,12 @@ pub async fn run(
     led
 }
 
-/// What cluster etcd has; none: it was told to stop. An etcd that does not answer is asked again.
+/// What cluster etcd has; none: it was told to stop. Where etcd does not answer, what it said last counts: so there is
+/// somebody who says that nobody leads. Without that, it is asked again.
 async fn cluster_in(
     client: &Client,
     etcd: &EtcdConfig,
+    dir: &DataDir,
     stop: &CancellationToken,
 ) -> Result<Option<Meta>, RunError> {
     loop {
@@ -138,13 +140,17 @@ async fn cluster_in(
                     let place = format!("{} of etcd", etcd.prefix);
                     return Err(StoreError::Empty { place }.into());
                 };
-                return Ok(Some(Repository::read_meta(&row.value)?));
+                let meta = Repository::read_meta(&row.value)?;
+                files::write_private(&dir.cluster(), &row.value)?;
+                return Ok(Some(meta));
             }
             Err(error) => {
-                tracing::warn!(
-                    error = crate::chain(&error),
-                    "etcd does not answer; asking again"
-                );
+                tracing::warn!(error = crate::chain(&error), "etcd does not answer");
+                let last = std::fs::read(dir.cluster()).ok();
+                let last = last.and_then(|row| Repository::read_meta(&row).ok());
+                if last.is_some() {
+                    return Ok(last);
+                }
             }
         }
         tokio::select! {

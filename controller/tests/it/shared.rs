@@ -302,6 +302,27 @@ async fn who_stands_by_refuses_calls_and_names_the_leader() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn without_etcd_somebody_says_that_nobody_leads() {
+    let site = Site::new().await;
+    let mut one = site.one("one", true);
+    site.init(&one);
+    one.start();
+    site.until_leads(&one, &[&one]).await;
+    one.signal(Signal::TERM);
+    one.ended().await;
+    site.etcd.members[0].freeze();
+    one.start();
+    let said = until("it says so", async || match site.reach(&[&one]).await {
+        Err(said) if said.contains("stands by") => Ok(said),
+        other => Err(format!("{:?}; {}", other.map(|r| r.server), one.log())),
+    })
+    .await;
+    assert!(said.ends_with("no controller leads just now"), "{said}");
+    site.etcd.members[0].thaw();
+    site.until_leads(&one, &[&one]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_moves_into_etcd_and_back() {
     let site = Site::new().await;
     let mut here = site.one("one", false);

@@ -68,11 +68,12 @@ pub(super) fn leader_freezes(strike: &mut Strike) {
 
 /// The host of etcd's own leader.
 fn etcd_leader() -> String {
-    let ask = ". /etc/longshore/etcd/ctl && etcdctl endpoint status -w fields --endpoints";
+    // The member of each host is asked for itself.
+    let own = ". /etc/longshore/etcd/ctl && . /etc/longshore/etcd/env && \
+               ETCDCTL_ENDPOINTS=$ETCD_ADVERTISE_CLIENT_URLS etcdctl endpoint status -w fields";
     let mut hosts = controllers().into_iter();
     let leads = |host: &String| {
-        let own = format!("{ask} $(. /etc/longshore/etcd/env && echo $ETCD_ADVERTISE_CLIENT_URLS)");
-        let said = on(host, &["bash", "-c", &own]);
+        let said = on(host, &["bash", "-c", own]);
         let field = |name: &str| {
             let line = said.lines().find(|line| line.starts_with(name));
             line.and_then(|line| line.split(':').nth(1))
