@@ -208,12 +208,7 @@ pub fn init(wanted: &Init) -> Result<String, InitError> {
     create(&dir, wanted.etcd.as_ref(), &meta)?;
     files::write_private(&dir.ca_key(), ca.key_pem().as_bytes())?;
     issue_server(&dir, &ca, &wanted.advertise, now)?;
-    let host = if first.contains(':') {
-        format!("[{first}]")
-    } else {
-        first.clone()
-    };
-    let url = format!("https://{host}:{}", listen.port());
+    let url = url_of(first, listen.port());
     let context = context(&ca, &wanted.cluster, &url, now)?;
     files::write_private(&wanted.context_out, context.as_bytes())?;
     files::write_private(&dir.ca(), ca.cert_pem().as_bytes())?;
@@ -241,6 +236,15 @@ fn create(dir: &DataDir, etcd: Option<&EtcdConfig>, meta: &Meta) -> Result<(), I
         LeadError::Store(StoreError::Conflict { .. }) => InitError::InEtcd(etcd.prefix.clone()),
         other => other.into(),
     })
+}
+
+/// Where a controller is that has this name or address.
+#[must_use]
+pub fn url_of(host: &str, port: u16) -> String {
+    match host.contains(':') {
+        true => format!("https://[{host}]:{port}"),
+        false => format!("https://{host}:{port}"),
+    }
 }
 
 /// Makes a server certificate for `advertise` and localhost and writes it with its key.

@@ -32,7 +32,7 @@ pub use self::lead::{LeadError, with_lead};
 use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::files::{self, FileError};
-use crate::init::DataDir;
+use crate::init::{DataDir, url_of};
 use crate::run::{Controller, Ground, RunError, claim};
 use crate::store::{EtcdStore, Meta, Repository, Store, StoreError};
 
@@ -157,13 +157,6 @@ async fn cluster_in(
             () = stop.cancelled() => return Ok(None),
             () = tokio::time::sleep(LOOK) => {}
         }
-    }
-}
-
-fn url_of(host: &str, port: u16) -> String {
-    match host.contains(':') {
-        true => format!("https://[{host}]:{port}"),
-        false => format!("https://{host}:{port}"),
     }
 }
 
