@@ -8,6 +8,7 @@ use tonic::Status;
 
 use crate::cluster::Cluster;
 use crate::grpc::{Refusal, quoted};
+use crate::init::url_of;
 use crate::store::{JoinGrant, TokenRecord};
 
 const TTL_MS_DEFAULT: u64 = 3_600_000;
@@ -139,11 +140,7 @@ fn command(cluster: &Cluster, token: &JoinToken, grant: &JoinGrant) -> String {
         .advertise
         .first()
         .map_or("CONTROLLER", String::as_str);
-    let host = if host.contains(':') {
-        format!("[{host}]")
-    } else {
-        host.to_owned()
-    };
+    let url = url_of(host, cluster.port);
     let name = grant.node_name.as_ref().map_or("NAME", NodeId::as_str);
     let role = match (grant.worker, grant.edge) {
         (true, true) => "worker,edge",
@@ -151,8 +148,6 @@ fn command(cluster: &Cluster, token: &JoinToken, grant: &JoinGrant) -> String {
         _ => "worker",
     };
     format!(
-        "node-agent join --controller https://{host}:{} --token {token} --name {name} --address \
-         ADDRESS --role {role}",
-        cluster.port
+        "node-agent join --controller {url} --token {token} --name {name} --address ADDRESS --role {role}"
     )
 }
