@@ -391,6 +391,9 @@ pub struct TokenArgs {
     /// Only a node of this name may use it.
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
+    /// Only machines of this address, or of this network (10.0.0.0/24), may use it.
+    #[arg(long, value_name = "NETWORK")]
+    pub from: Option<String>,
     /// How long it can be used; at most 24h.
     #[arg(long, default_value = "1h", value_parser = humantime::parse_duration, value_name = "TIME")]
     pub ttl: Duration,

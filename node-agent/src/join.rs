@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use longshore_identity::key::KeyPair;
 use longshore_identity::tls::{CertHolder, ConnectError, ServerTrust, explain};
 use longshore_identity::token::TokenError;
-use longshore_identity::{CaDigest, JoinToken, PkiError};
+use longshore_identity::{CaDigest, PkiError, Token, TokenKind};
 use longshore_model::{NameError, NodeId, node::Roles};
 use longshore_proto::agent::v1 as pb;
 use longshore_proto::agent::v1::enrollment_service_client::EnrollmentServiceClient;
@@ -104,7 +104,7 @@ pub enum JoinError {
 /// [`JoinError`] says why and the way out.
 pub async fn join(options: &JoinOptions) -> Result<NodeFile, JoinError> {
     let dir = IdentityDir::new(&options.data_dir);
-    let token: JoinToken = options.token.parse()?;
+    let token = Token::parse(TokenKind::Join, &options.token)?;
     let node = NodeId::new(options.name.as_str())?;
     still_open(&dir).await?;
     let key = dir.prepare()?;

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use longshore_identity::ca::ClusterCa;
 use longshore_identity::token::secret_hash;
-use longshore_identity::{Identity, JoinToken, tls};
+use longshore_identity::{Identity, Token, TokenKind, tls};
 use longshore_model::{Availability, Event, EventKind, Node, NodeId, Roles, TimeMs};
 use longshore_proto::agent::v1 as pb;
 use longshore_proto::agent::v1::enrollment_service_server::EnrollmentService;
@@ -15,6 +15,7 @@ use rustls_pki_types::CertificateDer;
 use subtle::ConstantTimeEq;
 use tonic::{Request, Response, Status};
 
+use super::control::in_words;
 use super::{Refusal, auth, blocking, quoted};
 use crate::cluster::Cluster;
 use crate::store::{NodeRecord, TokenRecord};
@@ -104,6 +105,7 @@ impl<K: Ord + Clone> Tries<K> {
 
 /// A join request, checked.
 struct Wanted {
+    from: IpAddr,
     hash: [u8; 32],
     node: Node,
     csr_der: Vec<u8>,
@@ -133,7 +135,7 @@ impl EnrollmentService for Enrollment {
                 "{TRIES_MAX} failed joins from {from} within a minute; try again in a minute"
             )));
         }
-        let wanted = wanted(request.into_inner(), now_ms);
+        let wanted = wanted(request.into_inner(), from, now_ms);
         let joined = match wanted {
             Ok(wanted) => {
                 let (cluster, name) = (Arc::clone(&self.cluster), wanted.node.id.clone());
@@ -183,7 +185,7 @@ impl EnrollmentService for Enrollment {
     }
 }
 
-fn wanted(request: pb::JoinRequest, now_ms: TimeMs) -> Result<Wanted, Status> {
+fn wanted(request: pb::JoinRequest, from: IpAddr, now_ms: TimeMs) -> Result<Wanted, Status> {
     let invalid = |why: String| Status::invalid_argument(why);
     if request.token.len() > TOKEN_BYTES_MAX {
         return Err(invalid(
@@ -191,7 +193,7 @@ fn wanted(request: pb::JoinRequest, now_ms: TimeMs) -> Result<Wanted, Status> {
         ));
     }
     // The agent sends the secret part; a whole token is understood as well.
-    let hash = match request.token.parse::<JoinToken>() {
+    let hash = match Token::parse(TokenKind::Join, &request.token) {
         Ok(token) => secret_hash(&token.secret),
         Err(_) => secret_hash(&request.token),
     };
@@ -230,6 +232,7 @@ fn wanted(request: pb::JoinRequest, now_ms: TimeMs) -> Result<Wanted, Status> {
         removed_volumes: BTreeMap::new(),
     };
     Ok(Wanted {
+        from,
         hash,
         node,
         csr_der: request.csr_der,
@@ -254,7 +257,7 @@ fn join(cluster: &Cluster, wanted: Wanted) -> Result<Vec<Vec<u8>>, Refusal> {
             && token.is_some_and(|token| {
                 token.used_by.as_ref() == Some(name) && token.used_key == Some(key)
             });
-        let mut token = check_token(token, &wanted.node, repeats, now_ms)?;
+        let mut token = check_token(token, &wanted, repeats, now_ms)?;
         let meant = token.grant.node_name.as_ref() == Some(name);
         if present.is_some() && !repeats && !meant {
             return Err(taken(name).into());
@@ -323,7 +326,7 @@ fn find_token(tokens: &[TokenRecord], hash: &[u8; 32]) -> Option<usize> {
 
 fn check_token(
     token: Option<&TokenRecord>,
-    node: &Node,
+    wanted: &Wanted,
     repeats: bool,
     now_ms: TimeMs,
 ) -> Result<TokenRecord, Status> {
@@ -344,7 +347,14 @@ fn check_token(
             "this join token expired {ago_s} s ago; {NEW}"
         )));
     }
-    let grant = &token.grant;
+    let (grant, node) = (&token.grant, &wanted.node);
+    let from = wanted.from.to_canonical();
+    if let Some(network) = grant.from.filter(|network| !network.contains(&from)) {
+        let network = in_words(network);
+        return Err(Status::permission_denied(format!(
+            "this join token is for machines of {network} only, and this one comes from {from}; {NEW}"
+        )));
+    }
     if node.roles.worker && !grant.worker || node.roles.edge && !grant.edge {
         let role = if grant.worker && grant.edge {
             "worker,edge"

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ipnet::IpNet;
 use longshore_model::spec::FileContents;
 use longshore_model::{Desired, Event, Node, NodeId, Plan, SecretKey, SecretText, TimeMs};
 use serde::{Deserialize, Serialize};
@@ -63,6 +64,9 @@ pub struct JoinGrant {
     pub edge: bool,
     /// Only under this name.
     pub node_name: Option<NodeId>,
+    /// Only from there.
+    #[serde(default)]
+    pub from: Option<IpNet>,
 }
 
 /// A join token; its secret is known only as a hash.

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use crate::support::{FakeAgent, Lab};
 use longshore_identity::key::KeyPair;
 use longshore_identity::tls::{CertHolder, ServerTrust, connect, peer_info};
-use longshore_identity::{CaDigest, Identity, JoinToken};
+use longshore_identity::{CaDigest, Identity, Token, TokenKind};
 use longshore_model::NodeId;
 use longshore_proto::agent::v1 as agent;
 use longshore_proto::agent::v1::agent_service_client::AgentServiceClient;
@@ -54,6 +54,47 @@ async fn a_token_serves_one_join_of_its_role_and_name() {
         .await
         .unwrap_err();
     assert!(other.message().contains("for --name only only"), "{other}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_for_a_network_serves_machines_of_it_alone() {
+    let lab = Lab::start().await;
+    let create = async |from: &str| {
+        let request = pb::CreateTokenRequest {
+            worker: true,
+            from: from.into(),
+            ..Default::default()
+        };
+        let made = lab.admin.clone().create_token(request).await;
+        made.map(|made| made.into_inner().token)
+    };
+    for (from, why) in [
+        ("10.0.0.0/33", "is no address and no network"),
+        ("10.0.0.7/24", "10.0.0.0/24 is meant"),
+        ("node7", "is no address and no network"),
+    ] {
+        let refused = create(from).await.expect_err(from);
+        assert!(refused.message().contains(why), "{from}: {refused}");
+        assert!(refused.message().contains("(--from)"), "{refused}");
+    }
+    let elsewhere = create("10.0.0.0/24").await.unwrap();
+    let refused = lab.join(&elsewhere, "a", true, false).await.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied);
+    let words = "for machines of 10.0.0.0/24 only, and this one comes from 127.0.0.1";
+    assert!(refused.message().contains(words), "{refused}");
+    for (name, here) in [("a", "127.0.0.0/8"), ("b", "::ffff:127.0.0.1")] {
+        let token = create(here).await.unwrap();
+        lab.join(&token, name, true, false).await.expect(here);
+    }
+    let listed = lab
+        .admin
+        .clone()
+        .list_tokens(pb::ListTokensRequest {})
+        .await;
+    let listed = listed.unwrap().into_inner().tokens;
+    let mut from: Vec<&str> = listed.iter().map(|token| token.from.as_str()).collect();
+    from.sort_unstable();
+    assert_eq!(from, ["10.0.0.0/24", "127.0.0.0/8", "127.0.0.1"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -141,10 +182,12 @@ async fn of_many_joins_with_one_token_exactly_one_wins() {
 #[tokio::test(flavor = "multi_thread")]
 async fn unknown_tokens_are_refused_and_guessing_is_slowed_down() {
     let lab = Lab::start().await;
-    let real: JoinToken = lab.token(true, false).await.parse().unwrap();
+    let real = Token::parse(TokenKind::Join, &lab.token(true, false).await).unwrap();
     let mut codes = Vec::new();
     for _ in 0..7 {
-        let guess = JoinToken::generate(real.ca).unwrap().to_string();
+        let guess = Token::generate(TokenKind::Join, real.ca)
+            .unwrap()
+            .to_string();
         codes.push(lab.join(&guess, "a", true, false).await.unwrap_err().code());
     }
     assert_eq!(codes[..5], [Code::Unauthenticated; 5]);
@@ -176,7 +219,7 @@ async fn an_expired_token_is_named_so() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_revoked_token_lets_nobody_in_and_a_used_one_tells_whom() {
     let lab = Lab::start().await;
-    let id = |token: &str| token.parse::<JoinToken>().unwrap().id;
+    let id = |token: &str| Token::parse(TokenKind::Join, token).unwrap().id;
     let (used, open) = (lab.token(true, false).await, lab.token(true, false).await);
     lab.join(&used, "a", true, false).await.unwrap();
     let list = || async {
@@ -204,7 +247,9 @@ async fn a_revoked_token_lets_nobody_in_and_a_used_one_tells_whom() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_of_another_cluster_sends_nothing() {
     let lab = Lab::start().await;
-    let foreign = JoinToken::generate(CaDigest([7; 32])).unwrap().to_string();
+    let foreign = Token::generate(TokenKind::Join, CaDigest([7; 32]))
+        .unwrap()
+        .to_string();
     let refused = lab.join(&foreign, "a", true, false).await.unwrap_err();
     assert!(
         refused.message().contains("another cluster's CA"),

@@ -47,6 +47,7 @@ pub(super) async fn create(run: &Run, args: &TokenArgs) -> Result<Token, Failure
         edge: args.role.contains(&Role::Edge),
         ttl_ms: millis(args.ttl),
         node_name: args.name.clone().unwrap_or_default(),
+        from: args.from.clone().unwrap_or_default(),
     };
     let answer = client.create_token(request).await?;
     let expires = time(answer.expires_ms);

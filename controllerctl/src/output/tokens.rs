@@ -17,6 +17,8 @@ pub struct Token {
     pub roles: Vec<String>,
     /// Only this name may join with it.
     pub node: Option<String>,
+    /// Only machines of this network may join with it.
+    pub from: Option<String>,
     /// Not after this time.
     pub expires: Option<String>,
     /// Who made it.
@@ -35,6 +37,7 @@ impl From<&pb::TokenInfo> for Token {
             state: t.state.clone(),
             roles: t.roles.clone(),
             node: filled(&t.node_name),
+            from: filled(&t.from),
             expires: time(t.expires_ms),
             by: t.by.clone(),
             used_by: filled(&t.used_by),
@@ -45,7 +48,9 @@ impl From<&pb::TokenInfo> for Token {
 
 impl Row for Token {
     fn titles(_: bool) -> Vec<&'static str> {
-        vec!["ID", "STATE", "ROLES", "NODE", "EXPIRES", "BY", "USED BY"]
+        vec![
+            "ID", "STATE", "ROLES", "NODE", "FROM", "EXPIRES", "BY", "USED BY",
+        ]
     }
 
     fn cells(&self, _: bool, now_ms: u64) -> Vec<Shown> {
@@ -63,6 +68,7 @@ impl Row for Token {
             Shown::new(&self.state, tone),
             self.roles.join(",").into(),
             self.node.clone().unwrap_or_default().into(),
+            self.from.clone().unwrap_or_default().into(),
             expires.into(),
             Shown::from(&self.by),
             self.used_by.clone().unwrap_or_default().into(),

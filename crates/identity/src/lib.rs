@@ -1,4 +1,4 @@
-//! Who is who: SPIFFE-style names, the cluster's certificate authority, join tokens and TLS 1.3
+//! Who is who: SPIFFE-style names, the cluster's certificate authority, tokens and TLS 1.3
 //! configurations for both ends.
 //!
 //! - Only the public key of a signing request is ever used; name, purpose, serial and validity
@@ -17,4 +17,4 @@ pub mod token;
 
 pub use error::PkiError;
 pub use name::{Identity, OperatorRole};
-pub use token::{CaDigest, JoinToken};
+pub use token::{CaDigest, Token, TokenError, TokenKind};

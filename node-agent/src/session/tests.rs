@@ -9,7 +9,7 @@ use longshore_identity::ca::ClusterCa;
 use longshore_identity::tls::{
     AcceptLimits, CertHolder, PeerInfo, RENEW_FIRST, TrustHolder, accept, server_config,
 };
-use longshore_identity::{Identity, JoinToken};
+use longshore_identity::{Identity, Token, TokenKind};
 use longshore_model::plan::AssignedReplica;
 use longshore_model::{Names, NodeId, ReplicaId, ReplicaState, node::Roles};
 use longshore_proto::agent::v1 as pb;
@@ -184,7 +184,7 @@ async fn cluster() -> Cluster {
         Arc::clone(&trust),
         AcceptLimits::default(),
     );
-    let token = JoinToken::generate(ca.digest()).unwrap();
+    let token = Token::generate(TokenKind::Join, ca.digest()).unwrap();
     let (sender, sessions) = mpsc::channel(4);
     let lates = Arc::new(Lates::default());
     let fake = Arc::new(FakeController {

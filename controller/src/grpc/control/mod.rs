@@ -55,6 +55,8 @@ use crate::cluster::Cluster;
 /// Least time between two messages of `Watch`.
 const WATCH_GAP: Duration = Duration::from_millis(100);
 
+pub(in crate::grpc) use self::tokens::in_words;
+
 type Out<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// See the module.

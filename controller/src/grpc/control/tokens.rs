@@ -1,7 +1,10 @@
 //! Join tokens: made, listed, revoked.
 
-use longshore_identity::JoinToken;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
 use longshore_identity::token::secret_hash;
+use longshore_identity::{Token, TokenKind};
 use longshore_model::{NodeId, TimeMs};
 use longshore_proto::control::v1 as pb;
 use tonic::Status;
@@ -36,13 +39,14 @@ pub(super) fn create(
         "" => None,
         name => Some(NodeId::new(name).map_err(|error| refuse(error.to_string()))?),
     };
+    let from = network(&request.from).map_err(refuse)?;
     let ttl_ms = if request.ttl_ms == 0 {
         TTL_MS_DEFAULT
     } else {
         request.ttl_ms
     };
     let now_ms = cluster.now_ms();
-    let token = JoinToken::generate(cluster.ca.digest())
+    let token = Token::generate(TokenKind::Join, cluster.ca.digest())
         .map_err(|error| Refusal(Status::internal(crate::chain(&error))))?;
     let record = TokenRecord {
         id: token.id.clone(),
@@ -51,6 +55,7 @@ pub(super) fn create(
             worker: request.worker,
             edge: request.edge,
             node_name,
+            from,
         },
         expires_ms: now_ms + ttl_ms,
         by,
@@ -115,6 +120,35 @@ pub(super) fn revoke(
     })
 }
 
+/// An address or a network, as people write it; empty: none.
+fn network(text: &str) -> Result<Option<IpNet>, String> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let network = match text.parse::<IpAddr>() {
+        Ok(address) => IpNet::from(address.to_canonical()),
+        Err(_) => text.parse().map_err(|_| {
+            let text = quoted(text);
+            format!("{text} is no address and no network: 10.0.0.7 or 10.0.0.0/24 (--from)")
+        })?,
+    };
+    if network.addr() != network.network() {
+        let (network, whole) = (network, network.trunc());
+        return Err(format!(
+            "{network} has bits beside its network: {whole} is meant, or the address alone (--from)"
+        ));
+    }
+    Ok(Some(network))
+}
+
+/// A single address without its length.
+pub(in crate::grpc) fn in_words(network: IpNet) -> String {
+    match network.prefix_len() == network.max_prefix_len() {
+        true => network.addr().to_string(),
+        false => network.to_string(),
+    }
+}
+
 fn info(token: &TokenRecord, now_ms: TimeMs) -> pb::TokenInfo {
     let roles = [(token.grant.worker, "worker"), (token.grant.edge, "edge")];
     let roles = roles.iter().filter(|(is, _)| *is);
@@ -132,10 +166,11 @@ fn info(token: &TokenRecord, now_ms: TimeMs) -> pb::TokenInfo {
         expires_ms: token.expires_ms,
         by: token.by.clone(),
         used_by: name(&token.used_by),
+        from: token.grant.from.map(in_words).unwrap_or_default(),
     }
 }
 
-fn command(cluster: &Cluster, token: &JoinToken, grant: &JoinGrant) -> String {
+fn command(cluster: &Cluster, token: &Token, grant: &JoinGrant) -> String {
     let host = cluster
         .advertise
         .first()

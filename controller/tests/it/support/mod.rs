@@ -12,7 +12,7 @@ use controller::init::{Init, init};
 use controller::run::{Controller, RunError};
 use longshore_identity::key::KeyPair;
 use longshore_identity::tls::{CertHolder, ServerTrust, connect};
-use longshore_identity::{JoinToken, tls};
+use longshore_identity::{Token, TokenKind, tls};
 use longshore_proto::agent::v1 as agent;
 use longshore_proto::agent::v1::agent_service_client::AgentServiceClient;
 use longshore_proto::agent::v1::enrollment_service_client::EnrollmentServiceClient;
@@ -170,7 +170,7 @@ impl Lab {
         edge: bool,
         csr_der: Vec<u8>,
     ) -> Result<agent::JoinResponse, Status> {
-        let parsed: JoinToken = token.parse().unwrap();
+        let parsed = Token::parse(TokenKind::Join, token).unwrap();
         let channel = connect(&self.url, None, ServerTrust::Digest(parsed.ca))
             .await
             .map_err(|error| Status::new(Code::Unavailable, error.to_string()))?;

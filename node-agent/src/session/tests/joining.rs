@@ -35,7 +35,7 @@ async fn every_failed_join_says_why_and_leaves_nothing() {
     let (cluster, other) = (cluster().await, cluster().await);
     let dir = tempfile::tempdir().unwrap();
     let good = || options(&cluster, dir.path());
-    let wrong_secret = JoinToken::generate(cluster.ca.digest())
+    let wrong_secret = Token::generate(TokenKind::Join, cluster.ca.digest())
         .unwrap()
         .to_string();
     let cases = [
