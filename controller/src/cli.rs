@@ -12,6 +12,7 @@ use crate::backup::{Restore, restore};
 use crate::config::Config;
 use crate::init::{self, DataDir, Init};
 use crate::migrate::{To, migrate};
+use crate::rescue::{Rescue, rescue};
 use crate::run;
 use crate::shared;
 
@@ -38,6 +39,8 @@ enum Command {
     Restore(RestoreArgs),
     /// Makes this machine a further controller of a cluster in etcd, out of a copy (controllerctl system backup).
     Join(JoinArgs),
+    /// Lets an admin in, while no controller runs: when nobody has credentials any more.
+    Admin(AdminArgs),
     /// Moves the cluster from the file here into an etcd that several controllers share, or back, while none runs.
     MigrateStore(MigrateArgs),
 }
@@ -102,6 +105,22 @@ struct JoinArgs {
 }
 
 #[derive(Args)]
+struct AdminArgs {
+    /// Their name; who is there by that name loses what they have.
+    #[arg(long, default_value = "admin")]
+    name: String,
+    /// Where the credentials are written.
+    #[arg(long, default_value = "longshore-context.toml")]
+    context_out: PathBuf,
+    /// Directory of the cluster's state and keys.
+    #[arg(long, default_value = "/var/lib/longshore/controller")]
+    data_dir: PathBuf,
+    /// Settings; with [store.etcd] in them the cluster is there.
+    #[arg(long)]
+    config: Option<PathBuf>,
+}
+
+#[derive(Args)]
 struct MigrateArgs {
     /// Where to.
     #[arg(long, value_enum)]
@@ -129,6 +148,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run_command(args),
         Command::Restore(args) => restore_command(args),
         Command::Join(args) => join_command(args),
+        Command::Admin(args) => admin_command(args),
         Command::MigrateStore(args) => migrate_command(args),
     };
     match result {
@@ -185,6 +205,22 @@ fn join_command(args: JoinArgs) -> Result<(), (u8, String)> {
     let dir = DataDir::new(&args.data_dir);
     let told = shared::join(&dir, &args.file, args.seal_key.as_deref());
     print!("{}", told.map_err(|error| (1, crate::chain(&error)))?);
+    Ok(())
+}
+
+fn admin_command(args: AdminArgs) -> Result<(), (u8, String)> {
+    let config = read(args.config)?;
+    let wanted = Rescue {
+        data_dir: args.data_dir,
+        name: args.name,
+        context_out: args.context_out,
+        etcd: config.store.etcd,
+        advertise: config.advertise,
+    };
+    print!(
+        "{}",
+        rescue(&wanted).map_err(|error| (1, crate::chain(&error)))?
+    );
     Ok(())
 }
 

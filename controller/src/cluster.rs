@@ -27,6 +27,7 @@ use crate::fleet::Fleet;
 use crate::guests::Guests;
 use crate::history::{self, History};
 use crate::images::{Board, Catalog};
+use crate::operators::Operators;
 use crate::reconcile::names::Directory;
 use crate::reconcile::observe::Watch;
 use crate::recording;
@@ -107,6 +108,8 @@ pub struct Cluster {
     /// Secrets apart from apps, and credentials for registries. Stored only inside of
     /// [`Self::change`].
     pub apart: ArcSwap<Apart>,
+    /// Operators. Stored only inside of [`Self::change`].
+    pub operators: watch::Sender<Arc<Operators>>,
     /// Set with the reason once the process must end.
     pub fatal: watch::Sender<Option<String>>,
     /// Set once the process ends in good order; long calls end then.
@@ -185,6 +188,7 @@ impl Cluster {
             said,
             images,
             apart,
+            operators,
         } = loaded;
         let secrets = Secrets::loaded(secrets);
         desired.certificates = Arc::clone(&secrets.shown);
@@ -227,6 +231,7 @@ impl Cluster {
             backups: backups::Shared::new(parts.backups),
             controllers: ArcSwap::default(),
             apart: ArcSwap::from_pointee(apart),
+            operators: watch::Sender::new(Arc::new(operators)),
             view: ArcSwap::from_pointee(view),
             planned: watch::Sender::new(()),
             events: broadcast::Sender::new(EVENTS_WAITING_MAX),

@@ -8,15 +8,19 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use longshore_identity::ca::ClusterCa;
+use longshore_identity::tls::serial_of;
 use longshore_identity::{Identity, OperatorRole, PkiError};
 use longshore_model::NodeId;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
 
 use crate::files::{self, FileError};
+use crate::operators::OperatorRecord;
 use crate::shared::{EtcdConfig, LeadError, with_lead};
 use crate::store::{Meta, RedbStore, Repository, StoreError};
 
 /// Life of an operator's certificate.
-const OPERATOR_VALIDITY: Duration = Duration::from_secs(365 * 86_400);
+pub const OPERATOR_VALIDITY: Duration = Duration::from_secs(365 * 86_400);
 /// Life of the controller's certificate; made anew at two thirds.
 pub const SERVER_VALIDITY: Duration = Duration::from_secs(365 * 86_400);
 
@@ -205,11 +209,11 @@ pub fn init(wanted: &Init) -> Result<String, InitError> {
         wanted.listen.clone(),
         wanted.advertise.clone(),
     );
-    create(&dir, wanted.etcd.as_ref(), &meta)?;
+    let url = url_of(first, listen.port());
+    let (context, admin) = context(&ca, &wanted.cluster, (&url, OperatorRecord::FIRST), now)?;
+    create(&dir, wanted.etcd.as_ref(), &meta, &admin)?;
     files::write_private(&dir.ca_key(), ca.key_pem().as_bytes())?;
     issue_server(&dir, &ca, &wanted.advertise, now)?;
-    let url = url_of(first, listen.port());
-    let context = context(&ca, &wanted.cluster, &url, now)?;
     files::write_private(&wanted.context_out, context.as_bytes())?;
     files::write_private(&dir.ca(), ca.cert_pem().as_bytes())?;
     files::remove(&dir.marker())?;
@@ -225,12 +229,18 @@ pub fn init(wanted: &Init) -> Result<String, InitError> {
     ))
 }
 
-fn create(dir: &DataDir, etcd: Option<&EtcdConfig>, meta: &Meta) -> Result<(), InitError> {
+fn create(
+    dir: &DataDir,
+    etcd: Option<&EtcdConfig>,
+    meta: &Meta,
+    admin: &OperatorRecord,
+) -> Result<(), InitError> {
     let Some(etcd) = etcd else {
-        return Ok(Repository::create(&RedbStore::open(&dir.store())?, meta)?);
+        let store = RedbStore::open(&dir.store())?;
+        return Ok(Repository::create_by(&store, meta, Some(admin))?);
     };
     let created = with_lead(etcd, |store| {
-        Ok::<_, LeadError>(Repository::create(store, meta)?)
+        Ok::<_, LeadError>(Repository::create_by(store, meta, Some(admin))?)
     });
     created.map_err(|error| match error {
         LeadError::Store(StoreError::Conflict { .. }) => InitError::InEtcd(etcd.prefix.clone()),
@@ -270,13 +280,22 @@ pub fn issue_server(
     Ok(())
 }
 
-/// Credentials of the first operator, as `controllerctl context import` reads them.
-fn context(ca: &ClusterCa, cluster: &str, url: &str, now: SystemTime) -> Result<String, InitError> {
+/// Credentials of an admin, as `controllerctl context import` reads them.
+///
+/// # Errors
+/// [`InitError::Pki`].
+pub(crate) fn context(
+    ca: &ClusterCa,
+    cluster: &str,
+    (url, name): (&str, &str),
+    now: SystemTime,
+) -> Result<(String, OperatorRecord), InitError> {
     let admin = Identity::Operator {
-        name: "admin".into(),
+        name: name.into(),
         role: OperatorRole::Admin,
     };
     let (cert, key) = ca.issue_new(&admin, &[], OPERATOR_VALIDITY, now)?;
+    let admin = OperatorRecord::first(name.to_owned(), serial(&cert)?, now);
     let mut context = toml::Table::new();
     context.insert("servers".into(), vec![url.to_owned()].into());
     context.insert("ca".into(), ca.cert_pem().into());
@@ -286,5 +305,15 @@ fn context(ca: &ClusterCa, cluster: &str, url: &str, now: SystemTime) -> Result<
     let mut file = toml::Table::new();
     file.insert("current".into(), cluster.into());
     file.insert("context".into(), contexts.into());
-    Ok(file.to_string())
+    Ok((file.to_string(), admin))
+}
+
+fn serial(cert_pem: &str) -> Result<String, PkiError> {
+    let unreadable = |detail: String| PkiError::Unreadable {
+        what: "the new certificate",
+        detail,
+    };
+    let der = CertificateDer::from_pem_slice(cert_pem.as_bytes());
+    let der = der.map_err(|error| unreadable(error.to_string()))?;
+    serial_of(&der).ok_or_else(|| unreadable("it has no serial".into()))
 }

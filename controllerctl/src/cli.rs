@@ -6,6 +6,7 @@ mod exec;
 mod images;
 mod looks;
 mod node_logs;
+mod operators;
 mod rollout;
 mod simulate;
 mod stores;
@@ -32,6 +33,10 @@ pub use self::looks::{
     ProxyConfigArgs, ProxyDrainArgs, ProxyReadyArgs, StatsArgs, SystemCommand, TopArgs,
 };
 pub use self::node_logs::NodeLogsArgs;
+pub use self::operators::{
+    JoinContextArgs, OperatorAddArgs, OperatorCommand, OperatorRole, OperatorRoleArgs,
+    OperatorRotateArgs, OperatorsArgs,
+};
 pub use self::rollout::{RestartArgs, RolloutCommand, RolloutStatusArgs, ServiceArgs, UndoArgs};
 pub use self::simulate::SimulateArgs;
 pub use self::stores::{
@@ -221,6 +226,9 @@ pub enum Command {
     /// Tokens for nodes that join.
     #[command(subcommand)]
     Token(TokenCommand),
+    /// People and programs who may tell the cluster what.
+    #[command(subcommand)]
+    Operator(OperatorCommand),
     /// Secrets apart from apps, and what apps have of secrets, configs and certificates.
     #[command(subcommand)]
     Secret(SecretCommand),
@@ -501,8 +509,10 @@ pub enum ContextCommand {
     /// Make a context current.
     Use(ContextName),
     /// Make a context for --server URL (several: with commas) from a CA, a certificate and its
-    /// key, in PEM.
+    /// key, in PEM, or from a token.
     Create(CreateContextArgs),
+    /// Fetch an operator's certificate for an invite, and make a context of it.
+    Join(JoinContextArgs),
     /// Add contexts from a file; the first that is added becomes current.
     Import(ImportArgs),
     /// Print a context as a file, key included.

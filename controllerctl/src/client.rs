@@ -1,22 +1,25 @@
 //! The controller's API as this program uses it: every call bounded, every refusal explained.
 
+mod credentials;
 mod images;
+mod operators;
 mod secrets;
 mod way;
 
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
-use longshore_identity::tls::{CertHolder, ServerTrust};
 use longshore_proto::control::v1 as pb;
 use longshore_proto::images::v1::image_service_client::ImageServiceClient;
+use longshore_proto::operators::v1::operator_service_client::OperatorServiceClient;
 use longshore_proto::secrets::v1::secret_service_client::SecretServiceClient;
 use pb::control_service_client::ControlServiceClient;
 use tonic::{Code, Request, Status, Streaming};
 
+use self::credentials::Credentials;
 use self::way::Way;
+use crate::context;
 use crate::failure::{Exit, Failure};
-use crate::{certificate, context};
 
 /// A call that answers at once.
 const CALL_TIMEOUT: Duration = Duration::from_secs(20);
@@ -33,6 +36,7 @@ pub struct Client {
     inner: ControlServiceClient<Way>,
     images: ImageServiceClient<Way>,
     secrets: SecretServiceClient<Way>,
+    operators: OperatorServiceClient<Way>,
     way: Way,
     /// Name of the context.
     pub context: String,
@@ -50,35 +54,28 @@ pub async fn connect(name: Option<&str>, server: Option<&str>) -> Result<Client,
     let path = context::path();
     context::close_to_others(&path);
     let contexts = context::read_or_empty(&path)?;
-    let (context, credentials) = context::pick(&contexts, name)?;
-    let certs = CertHolder::from_pem(&credentials.cert, &credentials.key).map_err(|error| {
-        Failure::new(format!(
-            "the certificate of context {context:?} cannot be used"
-        ))
-        .because(error)
-        .exit(Exit::Unreachable)
-        .hint("import the context again: controllerctl context import FILE")
-    })?;
-    certificate::still_valid(&certs, &context)?;
+    let (context, picked) = credentials::pick(&contexts, name, server)?;
+    let credentials = Credentials::of(&context, &picked).await?;
     let servers = match server {
         Some(server) => vec![server.to_owned()],
-        None => credentials.servers.clone(),
+        None => picked.servers,
     };
     if servers.is_empty() {
         return Err(Failure::new(format!("context {context:?} names no server")).exit(Exit::Usage));
     }
-    let trust = ServerTrust::Ca(credentials.ca.clone());
-    let (way, reached) = Way::find(servers, certs, trust).await?;
+    let (way, reached) = Way::find(servers, credentials).await?;
     if server.is_none() {
         context::learn(&path, &context, &reached.controllers);
     }
     let images = ImageServiceClient::new(way.clone()).max_decoding_message_size(ANSWER_BYTES_MAX);
     let secrets = SecretServiceClient::new(way.clone());
+    let operators = OperatorServiceClient::new(way.clone());
     let inner = ControlServiceClient::new(way.clone()).max_decoding_message_size(ANSWER_BYTES_MAX);
     Ok(Client {
         inner,
         images,
         secrets,
+        operators,
         way,
         context,
         server: reached.server,

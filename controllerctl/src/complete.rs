@@ -12,6 +12,7 @@ use longshore_proto::control::v1::{
     DiskUseRequest, ListReplicasRequest, ListSecretsRequest, ListTokensRequest, SecretInfo,
 };
 use longshore_proto::images::v1::{Image, ListImagesRequest};
+use longshore_proto::operators::v1::ListOperatorsRequest;
 use longshore_proto::secrets::v1::ListRegistriesRequest;
 
 use crate::cli::{Cli, Shell};
@@ -207,6 +208,14 @@ pub fn tokens() -> Vec<CompletionCandidate> {
     live(async |client: &mut Client| {
         let list = client.list_tokens(ListTokensRequest {}).await?.tokens;
         Ok(list.into_iter().map(|t| t.id).collect())
+    })
+}
+
+/// Operators.
+pub fn operators() -> Vec<CompletionCandidate> {
+    live(async |client: &mut Client| {
+        let list = client.list_operators(ListOperatorsRequest {}).await?;
+        Ok(list.operators.into_iter().map(|o| o.name).collect())
     })
 }
 

@@ -28,16 +28,25 @@ pub struct Contexts {
 }
 
 /// One cluster and the credentials for it.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Context {
     /// `https://host:port`, tried in order.
     pub servers: Vec<String>,
-    /// The cluster's CA, PEM: nobody else is trusted.
+    /// The cluster's CA, PEM: nobody else is trusted. Empty: the one that the token names.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub ca: String,
-    /// Own certificate, PEM.
+    /// Own certificate, PEM; empty with a token.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub cert: String,
-    /// Its key, PEM.
+    /// Its key, PEM; empty with a token.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub key: String,
+    /// An operator's token, instead of a certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+    /// A command that prints one, word for word; no shell reads it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub token_command: Vec<String>,
 }
 
 impl fmt::Debug for Context {
@@ -245,6 +254,8 @@ mod tests {
             ca: text("CA"),
             cert: text("CERT"),
             key: text("KEY"),
+            token: None,
+            token_command: Vec::new(),
         }
     }
 

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use data_encoding::BASE64;
 use longshore_identity::PkiError;
 use longshore_identity::key::KeyPair;
 use longshore_identity::tls::{CertHolder, certificate_validity, lateness};
@@ -236,21 +235,4 @@ impl NodeIdentity {
         let leaf = self.certs.leaf_der();
         leaf.is_some_and(|leaf| lateness(&leaf, now).is_some())
     }
-}
-
-/// DER certificates as one PEM text.
-#[must_use]
-pub fn pem_of_certificates<'a>(chain: impl IntoIterator<Item = &'a [u8]>) -> String {
-    let mut text = String::new();
-    for der in chain {
-        text.push_str("-----BEGIN CERTIFICATE-----\n");
-        let encoded = BASE64.encode(der);
-        // PEM lines hold 64 characters; base64 is ASCII, so any cut is at a character.
-        for line in encoded.as_bytes().chunks(64) {
-            text.push_str(&String::from_utf8_lossy(line));
-            text.push('\n');
-        }
-        text.push_str("-----END CERTIFICATE-----\n");
-    }
-    text
 }

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use longshore_identity::ca::pem_of_certificates;
 use longshore_identity::key::KeyPair;
 use longshore_identity::tls::{CertHolder, ConnectError, ServerTrust, explain};
 use longshore_identity::token::TokenError;
@@ -19,7 +20,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use crate::files::FileError;
-use crate::identity::{IdentityDir, IdentityError, NodeFile, NodeIdentity, pem_of_certificates};
+use crate::identity::{IdentityDir, IdentityError, NodeFile, NodeIdentity};
 
 /// One answer of the controller must not take longer.
 const CALL_TIMEOUT: Duration = Duration::from_secs(20);

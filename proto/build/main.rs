@@ -3,12 +3,13 @@
 mod methods;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    const FILES: [&str; 5] = [
+    const FILES: [&str; 6] = [
         "longshore/spec/v1/spec.proto",
         "longshore/agent/v1/agent.proto",
         "longshore/control/v1/control.proto",
         "longshore/images/v1/images.proto",
         "longshore/secrets/v1/secrets.proto",
+        "longshore/operators/v1/operators.proto",
     ];
     for file in FILES {
         println!("cargo:rerun-if-changed={file}");
@@ -33,6 +34,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             ".longshore.images.v1.GetCredentialsResponse",
             ".longshore.secrets.v1.PutRegistryRequest",
             ".longshore.secrets.v1.PutSecretRequest",
+            ".longshore.operators.v1.Secret",
+            ".longshore.agent.v1.JoinOperatorRequest",
         ])
         .compile_fds(descriptors)?;
     Ok(())

@@ -30,6 +30,12 @@ pub mod secrets {
     }
 }
 
+pub mod operators {
+    pub mod v1 {
+        tonic::include_proto!("longshore.operators.v1");
+    }
+}
+
 include!(concat!(env!("OUT_DIR"), "/methods.rs"));
 
 /// Messages with a secret in them show its length only.
@@ -40,6 +46,18 @@ mod redacted {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             let (app, name, bytes) = (&self.app, &self.name, self.pem.len());
             write!(f, "Certificate({app}/{name}, {bytes} secret bytes)")
+        }
+    }
+
+    impl fmt::Debug for super::agent::v1::JoinOperatorRequest {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("JoinOperatorRequest(secret withheld)")
+        }
+    }
+
+    impl fmt::Debug for super::operators::v1::Secret {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("Secret(withheld)")
         }
     }
 

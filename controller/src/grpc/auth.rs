@@ -1,63 +1,70 @@
 //! Applies the rules of who may call what to every call, before any handler sees it.
 
-use std::sync::Arc;
-use std::task::{Context, Poll};
+mod cut;
+mod gate;
+
 use std::time::Duration;
 
-use futures_util::future::{Either, Ready, ready};
 use longshore_identity::Identity;
-use longshore_identity::tls::{self, PeerInfo, TrustHolder};
+use longshore_identity::tls::{self, PeerInfo};
 use longshore_model::{NodeId, Roles};
 use tonic::Status;
-use tonic::body::Body;
-use tower::{Layer, Service};
 
+pub(super) use self::gate::{AuthLayer, Doors};
+use super::audit::{Audited, Slot};
 use super::enroll;
 use super::rules::{Rule, rule_of};
+use crate::operators::Operator;
 
 /// Who calls, as far as rules look at it.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Caller<'a> {
-    /// None: no certificate was shown.
-    pub(super) identity: Option<&'a Identity>,
-    /// For how long its certificate has been over.
-    pub(super) late: Option<Duration>,
-    /// What the cluster wants of the node now; none: it is none of the cluster's.
-    pub(super) roles: Option<Roles>,
+pub(super) enum Caller<'a> {
+    /// Shows no certificate and no token.
+    Nobody,
+    /// An operator, by certificate or by token.
+    Operator(&'a Operator),
+    /// A node, and what the cluster wants of it now; none: it is none of the cluster's.
+    Node(&'a NodeId, Option<Roles>),
+    /// Somebody else with a certificate.
+    Other(&'a Identity),
 }
 
-/// Applies the rule of `path` to a caller.
+/// Applies the rule of `path` to a caller; `late`: for how long their certificate has been over.
 ///
 /// # Errors
 /// `UNAUTHENTICATED` or `PERMISSION_DENIED`, with what would be needed.
-pub(super) fn allow(path: &str, caller: Caller<'_>) -> Result<(), Status> {
+pub(super) fn allow(path: &str, caller: Caller<'_>, late: Option<Duration>) -> Result<(), Status> {
     let Some(rule) = rule_of(path) else {
         return Err(Status::permission_denied(format!(
             "{path:.200}: nobody may call this"
         )));
     };
-    if let Some(late) = caller.late.filter(|_| rule != Rule::Renewal) {
+    if let Some(late) = late.filter(|_| rule != Rule::Renewal) {
         return Err(renew_first(late));
     }
-    let Some(identity) = caller.identity else {
-        return match rule {
-            Rule::Anyone => Ok(()),
-            _ => Err(Status::unauthenticated(
-                "a client certificate of this cluster is needed: use a context \
-                 (controllerctl context import FILE), or join the node first",
-            )),
-        };
-    };
     let denied = |needed: String| {
+        let who = match caller {
+            Caller::Nobody => "nobody".to_owned(),
+            Caller::Operator(operator) => {
+                format!("operator {} ({})", operator.name, operator.role.as_str())
+            }
+            Caller::Node(node, _) => format!("node/{node}"),
+            Caller::Other(identity) => identity.to_string(),
+        };
         Err(Status::permission_denied(format!(
-            "{identity} may not call this; it needs {needed}"
+            "{who} may not call this; it needs {needed}"
         )))
     };
-    match (rule, identity) {
-        (Rule::Anyone | Rule::Member, _) => Ok(()),
-        (Rule::Operator(least), Identity::Operator { role, .. }) if *role >= least => Ok(()),
+    match (rule, caller) {
+        (Rule::Anyone, _) => Ok(()),
+        (_, Caller::Nobody) => Err(Status::unauthenticated(
+            "a client certificate of this cluster is needed, or an operator's token: use a context \
+             (controllerctl context import FILE), set CONTROLLERCTL_TOKEN, or join the node first",
+        )),
+        (Rule::Member, _) => Ok(()),
+        (Rule::Operator(least), Caller::Operator(operator)) if operator.role >= least => Ok(()),
         (Rule::Operator(least), _) => denied(format!("an operator of role {}", least.as_str())),
-        (Rule::Renewal | Rule::Node | Rule::Worker, Identity::Node(node)) => match caller.roles {
+        (Rule::Renewal | Rule::Node | Rule::Worker, Caller::Node(node, roles)) => match roles {
             None => Err(enroll::removed(node)),
             Some(roles) if rule == Rule::Worker && !roles.worker => {
                 denied("role worker, and this node is an edge only".into())
@@ -90,82 +97,23 @@ pub(super) fn peer<T>(request: &tonic::Request<T>) -> Result<PeerInfo, Status> {
     peer.ok_or_else(|| Status::internal("the connection carries no peer"))
 }
 
-/// The calling operator's name, for the audit trail.
-pub(super) fn operator<T>(request: &tonic::Request<T>) -> Result<String, Status> {
-    match peer(request)?.identity {
-        Some(Identity::Operator { name, .. }) => Ok(name),
-        _ => Err(Status::permission_denied("only operators may call this")),
+/// The calling operator's name; what the call is about is noted for the audit trail.
+pub(super) fn operator<T: Audited>(request: &tonic::Request<T>) -> Result<String, Status> {
+    if let Some(slot) = request.extensions().get::<Slot>() {
+        slot.set(request.get_ref().target());
     }
+    caller(request).map(|operator| operator.name.clone())
 }
 
-/// What the cluster wants of a node now; none: it is none of the cluster's.
-pub(super) type RolesOf = Arc<dyn Fn(&NodeId) -> Option<Roles> + Send + Sync>;
-
-/// Checks every call before any handler sees it.
-#[derive(Clone)]
-pub(super) struct AuthLayer {
-    trust: Arc<TrustHolder>,
-    roles: RolesOf,
+/// The name of an operator whose request is a stream, and where to note what it is about.
+pub(super) fn streaming<T>(request: &tonic::Request<T>) -> Result<(String, Slot), Status> {
+    let slot = request.extensions().get::<Slot>().cloned();
+    let name = caller(request)?.name.clone();
+    Ok((name, slot.unwrap_or_default()))
 }
 
-impl AuthLayer {
-    pub(super) fn new(trust: Arc<TrustHolder>, roles: RolesOf) -> Self {
-        Self { trust, roles }
-    }
-}
-
-impl<S> Layer<S> for AuthLayer {
-    type Service = Auth<S>;
-
-    fn layer(&self, inner: S) -> Auth<S> {
-        let gate = self.clone();
-        Auth { inner, gate }
-    }
-}
-
-#[derive(Clone)]
-pub(super) struct Auth<S> {
-    inner: S,
-    gate: AuthLayer,
-}
-
-impl AuthLayer {
-    fn check<B>(&self, request: &http::Request<B>) -> Result<(), Status> {
-        let Some(peer) = request.extensions().get::<PeerInfo>() else {
-            return Err(Status::internal("the connection carries no peer"));
-        };
-        // A live connection of a revoked peer is being cut; until then it may call nothing.
-        if !peer.serial.is_empty() && self.trust.is_revoked(&peer.serial) {
-            return Err(Status::unauthenticated("this certificate was revoked"));
-        }
-        let caller = Caller {
-            identity: peer.identity.as_ref(),
-            late: peer.late,
-            roles: match &peer.identity {
-                Some(Identity::Node(node)) => (self.roles)(node),
-                _ => None,
-            },
-        };
-        allow(request.uri().path(), caller)
-    }
-}
-
-impl<S, B> Service<http::Request<B>> for Auth<S>
-where
-    S: Service<http::Request<B>, Response = http::Response<Body>>,
-{
-    type Response = http::Response<Body>;
-    type Error = S::Error;
-    type Future = Either<S::Future, Ready<Result<Self::Response, Self::Error>>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: http::Request<B>) -> Self::Future {
-        match self.gate.check(&request) {
-            Ok(()) => Either::Left(self.inner.call(request)),
-            Err(status) => Either::Right(ready(Ok(status.into_http()))),
-        }
-    }
+/// The calling operator.
+pub(super) fn caller<T>(request: &tonic::Request<T>) -> Result<&Operator, Status> {
+    let operator = request.extensions().get::<Operator>();
+    operator.ok_or_else(|| Status::permission_denied("only operators may call this"))
 }

@@ -16,7 +16,7 @@ use subtle::ConstantTimeEq;
 use tonic::{Request, Response, Status};
 
 use super::control::in_words;
-use super::{Refusal, auth, blocking, quoted};
+use super::{Refusal, auth, blocking, operators, quoted};
 use crate::cluster::Cluster;
 use crate::store::{NodeRecord, TokenRecord};
 
@@ -51,6 +51,15 @@ impl Enrollment {
             cluster,
             tries: Tries::new(TRIES_MAX, TRY_PERIOD_MS),
             renewals: Tries::new(RENEWALS_MAX, RENEWAL_PERIOD_MS),
+        }
+    }
+
+    fn may_try(&self, from: IpAddr, now_ms: TimeMs) -> Result<(), Status> {
+        match self.tries.may(&from, now_ms) {
+            true => Ok(()),
+            false => Err(Status::resource_exhausted(format!(
+                "{TRIES_MAX} failed joins from {from} within a minute; try again in a minute"
+            ))),
         }
     }
 }
@@ -130,11 +139,7 @@ impl EnrollmentService for Enrollment {
     ) -> Result<Response<pb::JoinResponse>, Status> {
         let from = auth::peer(&request)?.remote.ip();
         let now_ms = self.cluster.now_ms();
-        if !self.tries.may(&from, now_ms) {
-            return Err(Status::resource_exhausted(format!(
-                "{TRIES_MAX} failed joins from {from} within a minute; try again in a minute"
-            )));
-        }
+        self.may_try(from, now_ms)?;
         let wanted = wanted(request.into_inner(), from, now_ms);
         let joined = match wanted {
             Ok(wanted) => {
@@ -156,6 +161,23 @@ impl EnrollmentService for Enrollment {
             node_id: name.to_string(),
             cluster: self.cluster.meta.cluster.clone(),
         }))
+    }
+
+    async fn join_operator(
+        &self,
+        request: Request<pb::JoinOperatorRequest>,
+    ) -> Result<Response<pb::JoinOperatorResponse>, Status> {
+        let from = auth::peer(&request)?.remote.ip();
+        let now_ms = self.cluster.now_ms();
+        self.may_try(from, now_ms)?;
+        let (cluster, request) = (Arc::clone(&self.cluster), request.into_inner());
+        let joined = blocking(move || operators::join(&cluster, &request)).await;
+        let joined = joined.inspect_err(|status| {
+            self.tries.count(&from, now_ms);
+            tracing::info!(%from, why = status.message(), "an invite was refused");
+        })?;
+        tracing::info!(operator = joined.name, %from, "an operator took a certificate");
+        Ok(Response::new(joined))
     }
 
     async fn renew(
@@ -389,10 +411,9 @@ fn sign(cluster: &Cluster, node: &Node, csr_der: &[u8]) -> Result<(Vec<u8>, Stri
         )
         .map_err(|error| Status::invalid_argument(crate::chain(&error)))?;
     let leaf = CertificateDer::from(der);
-    let nobody = std::net::SocketAddr::from(([0, 0, 0, 0], 0));
-    let peer = tls::peer_info(Some(std::slice::from_ref(&leaf)), nobody)
-        .map_err(|error| Status::internal(crate::chain(&error)))?;
-    Ok((leaf.to_vec(), peer.serial))
+    let serial = tls::serial_of(&leaf);
+    let serial = serial.ok_or_else(|| Status::internal("the new certificate has no serial"))?;
+    Ok((leaf.to_vec(), serial))
 }
 
 /// A certificate that is beyond the bound is refused from then on: one that nobody remembers could

@@ -1,10 +1,12 @@
-//! The only way in: one port, TLS 1.3, six services.
+//! The only way in: one port, TLS 1.3, seven services.
 
 mod agent;
+mod audit;
 mod auth;
 mod control;
 mod enroll;
 mod images;
+mod operators;
 mod rules;
 mod secrets;
 mod session;
@@ -18,6 +20,7 @@ use longshore_proto::agent::v1::enrollment_service_server::EnrollmentServiceServ
 use longshore_proto::control::v1::control_service_server::ControlServiceServer;
 use longshore_proto::images::v1::image_service_server::ImageServiceServer;
 use longshore_proto::images::v1::image_source_service_server::ImageSourceServiceServer;
+use longshore_proto::operators::v1::operator_service_server::OperatorServiceServer;
 use longshore_proto::secrets::v1::secret_service_server::SecretServiceServer;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -74,14 +77,14 @@ pub async fn serve(
         Arc::clone(&cluster.trust),
         AcceptLimits::default(),
     );
-    let wants = Arc::clone(&cluster);
-    let roles: auth::RolesOf = Arc::new(move |node| Some(wants.desired().nodes.get(node)?.roles));
+    let doors = doors(&cluster);
     let (health_reporter, health) = tonic_health::server::health_reporter();
     let control = control::Control::new(Arc::clone(&cluster));
     let agent = agent::Agent::new(Arc::clone(&cluster));
     let enroll = enroll::Enrollment::new(Arc::clone(&cluster));
     let images = images::Images::new(Arc::clone(&cluster), blobs);
     let secrets = secrets::Secrets::new(Arc::clone(&cluster));
+    let operators = operators::OperatorsApi::new(Arc::clone(&cluster));
     health_reporter
         .set_serving::<ControlServiceServer<control::Control>>()
         .await;
@@ -103,7 +106,7 @@ pub async fn serve(
         .http2_keepalive_timeout(Some(KEEP_ALIVE))
         .http2_max_header_list_size(HEADER_BYTES_MAX)
         .http2_max_pending_accept_reset_streams(Some(RESETS_MAX))
-        .layer(auth::AuthLayer::new(Arc::clone(&cluster.trust), roles))
+        .layer(auth::AuthLayer::new(Arc::clone(&cluster.trust), doors))
         .add_service(health)
         .add_optional_service(reflection)
         .add_service(
@@ -123,10 +126,25 @@ pub async fn serve(
         .add_service(
             ImageSourceServiceServer::new(images).max_decoding_message_size(AGENT_BYTES_MAX),
         )
+        .add_service(
+            OperatorServiceServer::new(operators).max_decoding_message_size(AGENT_BYTES_MAX),
+        )
         .add_service(SecretServiceServer::new(secrets).max_decoding_message_size(AGENT_BYTES_MAX))
         .serve_with_incoming_shutdown(incoming, stop.cancelled_owned())
         .await?;
     Ok(())
+}
+
+/// What the gate asks about callers.
+fn doors(cluster: &Arc<Cluster>) -> auth::Doors {
+    let [wants, clock, trail] = std::array::from_fn(|_| Arc::clone(cluster));
+    let refusals = audit::Refusals::default();
+    auth::Doors {
+        roles: Arc::new(move |node| Some(wants.desired().nodes.get(node)?.roles)),
+        operators: cluster.operators.subscribe(),
+        now_ms: Arc::new(move || clock.now_ms()),
+        note: Arc::new(move |kind| audit::record(&trail, &refusals, kind)),
+    }
 }
 
 /// A failed write, as the caller sees it.

@@ -27,7 +27,7 @@ pub(super) enum Rule {
 pub(super) const fn rule(method: Method) -> Rule {
     use Method as M;
     match method {
-        M::EnrollmentJoin | M::EnrollmentWhoLeads => Rule::Anyone,
+        M::EnrollmentJoin | M::EnrollmentJoinOperator | M::EnrollmentWhoLeads => Rule::Anyone,
         M::EnrollmentRenew => Rule::Renewal,
         M::AgentSession => Rule::Node,
         M::ImageSourceGetManifest
@@ -58,7 +58,8 @@ pub(super) const fn rule(method: Method) -> Rule {
         | M::ControlListBackups
         | M::ImageListImages
         | M::ImageResolveImages
-        | M::SecretListRegistries => Rule::Operator(Viewer),
+        | M::SecretListRegistries
+        | M::OperatorListOperators => Rule::Operator(Viewer),
         M::ControlApplyApp
         | M::ControlDownApp
         | M::ControlScale
@@ -86,7 +87,11 @@ pub(super) const fn rule(method: Method) -> Rule {
         | M::ControlListTokens
         | M::ControlRevokeToken
         | M::ControlRemoveVolume
-        | M::ControlBackup => Rule::Operator(Admin),
+        | M::ControlBackup
+        | M::OperatorAddOperator
+        | M::OperatorSetOperatorRole
+        | M::OperatorRotateOperator
+        | M::OperatorRemoveOperator => Rule::Operator(Admin),
     }
 }
 

@@ -76,6 +76,13 @@ impl EnrollmentService for Outlook {
         Err(self.refusal())
     }
 
+    async fn join_operator(
+        &self,
+        _: Request<pb::JoinOperatorRequest>,
+    ) -> Result<Response<pb::JoinOperatorResponse>, Status> {
+        Err(self.refusal())
+    }
+
     async fn renew(
         &self,
         _: Request<pb::RenewRequest>,

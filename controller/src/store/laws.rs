@@ -15,6 +15,7 @@ mod power;
 
 use super::etcd::rig::Rig;
 use super::*;
+use crate::operators::OperatorRecord;
 use crate::seal::SealKey;
 
 fn change(key: &str, value: Option<&str>) -> Change {
@@ -440,6 +441,8 @@ fn an_older_schema_is_brought_up_to_date_once() {
         store.write(&batch(&[], &changes)).unwrap();
         let (_, first) = Repository::open(Arc::clone(&store)).unwrap();
         assert_eq!(first.meta.schema, rows::SCHEMA);
+        let operators: Vec<_> = first.operators.0.values().collect();
+        assert_eq!(operators, [&OperatorRecord::of_before()]);
         let service = &first.plan.services[&"app/web".parse().unwrap()];
         let replica = &service.replicas[&longshore_model::ReplicaId(7)];
         assert_eq!(first.plan.template(replica).unwrap().image, "web:1");
@@ -447,6 +450,7 @@ fn an_older_schema_is_brought_up_to_date_once() {
         assert!(store.scan(Table::PlanTemplates, b"", 9).unwrap().is_empty());
         let (mut repository, again) = Repository::open(Arc::clone(&store)).unwrap();
         assert_eq!((&again.plan, again.meta), (&first.plan, first.meta));
+        assert_eq!(again.operators.0, first.operators.0);
         let next = Plan {
             version: 4,
             parent: 3,

@@ -25,6 +25,7 @@ mod history;
 mod images;
 mod mem;
 mod meta;
+mod operators;
 mod plan;
 mod record;
 mod recordings;
@@ -111,11 +112,13 @@ pub enum Table {
     Registries,
     /// Measurements of the last day, by service and time.
     Recordings,
+    /// Operators by name.
+    Operators,
 }
 
 impl Table {
     /// All of them.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::Meta,
         Self::Apps,
         Self::Nodes,
@@ -142,6 +145,7 @@ impl Table {
         Self::ApartSecrets,
         Self::Registries,
         Self::Recordings,
+        Self::Operators,
     ];
 
     /// Its name in the file.
@@ -174,6 +178,7 @@ impl Table {
             Self::ApartSecrets => "apart_secrets",
             Self::Registries => "registries",
             Self::Recordings => "recordings",
+            Self::Operators => "operators",
         }
     }
 }

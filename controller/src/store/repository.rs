@@ -18,8 +18,10 @@ use super::record::{decode, encode};
 use super::revisions::{self, Origin};
 use super::rows::{Loaded, Meta, NodeRecord, SCHEMA, StoredEvent, TokenRecord};
 use super::{
-    Batch, Change, Guard, Store, StoreError, Table, apart, contents, images, plan, said, secrets,
+    Batch, Change, Guard, Store, StoreError, Table, apart, contents, images, operators, plan, said,
+    secrets,
 };
+use crate::operators::OperatorRecord;
 
 /// Events kept; older ones leave as new ones come.
 pub const EVENTS_MAX: u64 = 10_000;
@@ -48,16 +50,31 @@ impl Repository {
     /// # Errors
     /// [`StoreError::Conflict`] if the store already holds one.
     pub fn create(store: &dyn Store, meta: &Meta) -> Result<(), StoreError> {
+        Self::create_by(store, meta, None)
+    }
+
+    /// As [`Self::create`], with the operator who makes it.
+    ///
+    /// # Errors
+    /// As [`Self::create`].
+    pub fn create_by(
+        store: &dyn Store,
+        meta: &Meta,
+        operator: Option<&OperatorRecord>,
+    ) -> Result<(), StoreError> {
         let guard = Guard {
             table: Table::Meta,
             key: META.to_vec(),
             expected: None,
         };
         let writer = Writer { term: 0, count: 0 };
-        let changes = vec![
+        let mut changes = vec![
             put(Table::Meta, META, meta)?,
             put(Table::Meta, WRITER, &writer)?,
         ];
+        if let Some(operator) = operator {
+            changes.push(operators::row(operator)?);
+        }
         store.write(&Batch {
             guards: vec![guard],
             changes,
@@ -105,8 +122,9 @@ impl Repository {
             next_event,
         };
         if loaded.meta.schema != SCHEMA {
-            loaded.meta.schema = SCHEMA;
+            let before = std::mem::replace(&mut loaded.meta.schema, SCHEMA);
             let mut changes = vec![put(Table::Meta, META, &loaded.meta)?];
+            operators::migrate(before, &mut loaded.operators, &mut changes)?;
             plan::rewrite(&*repository.store, &loaded.plan, &mut changes)?;
             repository.write(Batch {
                 guards: Vec::new(),
@@ -524,6 +542,7 @@ pub(super) fn load(store: &dyn Store, meta: Meta, term: u64) -> Result<Loaded, S
         said: said::load(store)?,
         images: images::load(store)?,
         apart: apart::load(store)?,
+        operators: operators::load(store)?,
     };
     read_all(store, Table::Apps, |_, app: App| {
         loaded.desired.apps.insert(app.name.clone(), app);

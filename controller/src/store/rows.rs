@@ -11,9 +11,11 @@ use super::Said;
 use crate::apart::Apart;
 use crate::contents::ContentKey;
 use crate::images::Catalog;
+use crate::operators::Operators;
 
-/// Version of the rows that this program reads and writes: 2 has rows for each service of the plan, 3 has sealed secrets.
-pub(super) const SCHEMA: u32 = 3;
+/// Version of the rows that this program reads and writes: 2 has rows for each service of the plan, 3 has sealed secrets, 4
+/// has operators.
+pub(super) const SCHEMA: u32 = 4;
 /// The oldest version that it reads, and brings to [`SCHEMA`] when it opens the store.
 pub(super) const SCHEMA_READ_MIN: u32 = 1;
 
@@ -126,4 +128,6 @@ pub struct Loaded {
     pub images: Catalog,
     /// Secrets apart from apps, and credentials for registries.
     pub apart: Apart,
+    /// Operators.
+    pub operators: Operators,
 }

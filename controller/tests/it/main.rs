@@ -22,6 +22,7 @@ mod metrics;
 mod names;
 mod neighbours;
 mod node_logs;
+mod operators;
 mod parts;
 mod runs;
 mod secrets;

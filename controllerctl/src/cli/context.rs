@@ -21,6 +21,13 @@ pub struct CreateContextArgs {
     /// Its key.
     #[arg(long, value_name = "FILE", requires = "cert")]
     pub key: Option<PathBuf>,
+    /// An operator's token instead of a certificate: a file, or - for stdin. The CA is the one that it names,
+    /// unless --ca is given.
+    #[arg(long, value_name = "FILE|-", conflicts_with_all = ["cert", "key", "from", "token_command"])]
+    pub token: Option<PathBuf>,
+    /// A command that prints the token, run at each use without a shell: 'pass show longshore'.
+    #[arg(long, value_name = "COMMAND", conflicts_with_all = ["cert", "key", "from"])]
+    pub token_command: Option<String>,
     /// Take what is not given from this context. Default: the one with the CA that is given, else the
     /// current one.
     #[arg(long, value_name = "CONTEXT", add = ArgValueCandidates::new(complete::contexts))]

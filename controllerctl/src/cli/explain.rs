@@ -30,6 +30,9 @@ pub struct EventsArgs {
     /// Only about this service or node.
     #[arg(long, value_name = "TARGET", add = ArgValueCandidates::new(complete::services))]
     pub about: Option<String>,
+    /// Who asked for which change, and what became of it: calls of operators, the refused ones too.
+    #[arg(long)]
+    pub audit: bool,
     /// Only those with this type, service or node; several of one key: any of them.
     #[arg(long, value_name = "KEY=VALUE", value_parser = parse_filter)]
     pub filter: Vec<(FilterKey, String)>,

@@ -5,19 +5,20 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use arc_swap::ArcSwap;
-use longshore_identity::tls::{CertHolder, ConnectError, ServerTrust};
+use longshore_identity::tls::ConnectError;
 use longshore_reach::{Reached, reach};
 use tonic::body::Body;
 use tonic::transport::Channel;
 use tower::util::Oneshot;
 use tower::{Service, ServiceExt as _};
 
+use super::credentials::Credentials;
+
 /// See the module.
 #[derive(Clone)]
 pub(super) struct Way {
     servers: Arc<Vec<String>>,
-    certs: Arc<CertHolder>,
-    trust: Arc<ServerTrust>,
+    credentials: Arc<Credentials>,
     channel: Arc<ArcSwap<Channel>>,
 }
 
@@ -25,10 +26,9 @@ impl Way {
     /// To whoever leads, from any of `servers`; and what else was said.
     pub(super) async fn find(
         servers: Vec<String>,
-        certs: Arc<CertHolder>,
-        trust: ServerTrust,
+        credentials: Credentials,
     ) -> Result<(Self, Reached), ConnectError> {
-        let reached = reach(&servers, Some(&certs), &trust).await?;
+        let reached = reach(&servers, credentials.certs.as_ref(), &credentials.trust).await?;
         let mut known = servers;
         let others = reached.controllers.iter();
         known.extend(
@@ -39,8 +39,7 @@ impl Way {
         );
         let way = Self {
             servers: Arc::new(known),
-            certs,
-            trust: Arc::new(trust),
+            credentials: Arc::new(credentials),
             channel: Arc::new(ArcSwap::from_pointee(reached.channel.clone())),
         };
         Ok((way, reached))
@@ -51,7 +50,8 @@ impl Way {
         if self.servers.len() < 2 {
             return;
         }
-        if let Ok(reached) = reach(&self.servers, Some(&self.certs), &self.trust).await {
+        let Credentials { certs, trust, .. } = &*self.credentials;
+        if let Ok(reached) = reach(&self.servers, certs.as_ref(), trust).await {
             self.channel.store(Arc::new(reached.channel));
         }
     }
@@ -67,7 +67,11 @@ impl Service<http::Request<Body>> for Way {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+    fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
+        if let Some(bearer) = &self.credentials.bearer {
+            let name = http::header::AUTHORIZATION;
+            request.headers_mut().insert(name, bearer.clone());
+        }
         Channel::clone(&self.channel.load()).oneshot(request)
     }
 }

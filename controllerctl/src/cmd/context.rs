@@ -1,10 +1,11 @@
 //! `context`: which cluster, as whom.
 
+use longshore_identity::{Token, TokenKind};
 use serde::Serialize;
 
-use super::{Run, create};
+use super::{Run, create, join};
 use crate::cli::{ContextCommand, ContextName, ImportArgs};
-use crate::context::{self, Contexts};
+use crate::context::{self, Context, Contexts};
 use crate::failure::{Exit, Failure};
 use crate::output::{Row, Shown, note, now_ms, print};
 use crate::text::printable;
@@ -34,11 +35,12 @@ impl Row for ContextView {
     }
 }
 
-pub(super) fn context(run: &Run, command: &ContextCommand) -> Result<Exit, Failure> {
+pub(super) async fn context(run: &Run, command: &ContextCommand) -> Result<Exit, Failure> {
     let path = context::path();
     let mut contexts = context::read_or_empty(&path)?;
     context::close_to_others(&path);
     match command {
+        ContextCommand::Join(args) => return join::join(run, args).await,
         ContextCommand::Ls => {
             let rows: Vec<_> = contexts
                 .context
@@ -142,16 +144,29 @@ fn import(args: &ImportArgs, contexts: &mut Contexts) -> Result<(), Failure> {
     Ok(())
 }
 
-fn show(run: &Run, contexts: &Contexts, name: Option<&str>) -> Result<(), Failure> {
-    #[derive(Serialize)]
-    struct Full {
-        #[serde(flatten)]
-        context: ContextView,
-        identity: Option<String>,
-        not_before: Option<String>,
-        not_after: Option<String>,
-        problem: Option<String>,
+/// `context show`
+#[derive(Serialize)]
+struct Full {
+    #[serde(flatten)]
+    context: ContextView,
+    identity: Option<String>,
+    not_before: Option<String>,
+    not_after: Option<String>,
+    problem: Option<String>,
+}
+
+fn of_certificate(context: &Context, full: &mut Full) {
+    match crate::certificate::describe(&context.ca, &context.cert, &context.key) {
+        Ok(certificate) => {
+            full.identity = Some(certificate.identity);
+            full.not_before = Some(certificate.not_before);
+            full.not_after = Some(certificate.not_after);
+        }
+        Err(failure) => full.problem = Some(failure.message),
     }
+}
+
+fn show(run: &Run, contexts: &Contexts, name: Option<&str>) -> Result<(), Failure> {
     let (name, context) = context::pick(contexts, name.or(run.global.context.as_deref()))?;
     let mut full = Full {
         context: view(contexts, &name),
@@ -160,13 +175,19 @@ fn show(run: &Run, contexts: &Contexts, name: Option<&str>) -> Result<(), Failur
         not_after: None,
         problem: None,
     };
-    match crate::certificate::describe(&context.ca, &context.cert, &context.key) {
-        Ok(certificate) => {
-            full.identity = Some(certificate.identity);
-            full.not_before = Some(certificate.not_before);
-            full.not_after = Some(certificate.not_after);
+    let token = match (&context.token, context.token_command.first()) {
+        (Some(token), _) => {
+            let read = Token::parse(TokenKind::Bearer, token);
+            let id = read.map(|token| format!("token {}", token.id));
+            Some(id.map_err(|why| Failure::new(why.to_string())))
         }
-        Err(failure) => full.problem = Some(failure.message),
+        (None, Some(program)) => Some(Ok(format!("a token that {program} prints"))),
+        (None, None) => None,
+    };
+    match token {
+        Some(Ok(identity)) => full.identity = Some(identity),
+        Some(Err(failure)) => full.problem = Some(failure.message),
+        None => of_certificate(&context, &mut full),
     }
     let text = run.out.document(&full, || {
         let servers = full.context.servers.join(" ");

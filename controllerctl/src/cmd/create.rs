@@ -1,6 +1,9 @@
 //! `context create`: a context from files, or from another one of the same cluster.
 
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
+
+use longshore_identity::{Token, TokenKind};
 
 use super::Run;
 use crate::certificate;
@@ -13,14 +16,17 @@ use crate::text::printable;
 /// Longest file of a certificate or key.
 const PEM_BYTES_MAX: u64 = 1 << 20;
 
-/// Adds it; the first that is added becomes current.
+/// Makes a context of what is given.
 pub(super) fn create(
     run: &Run,
     args: &CreateContextArgs,
     contexts: &mut Contexts,
 ) -> Result<(), Failure> {
-    let name = &args.name;
     let servers = servers(run.global.server.as_deref())?;
+    if args.token.is_some() || args.token_command.is_some() {
+        let made = with_token(args, servers)?;
+        return keep(args, contexts, made, "with a token");
+    }
     let given = |file: &Option<PathBuf>| file.as_deref().map(read).transpose();
     let (ca, cert, key) = (given(&args.ca)?, given(&args.cert)?, given(&args.key)?);
     let from = match (&args.from, ca.is_some() && cert.is_some()) {
@@ -43,6 +49,7 @@ pub(super) fn create(
         ca: or(ca, |from| &from.ca),
         cert: or(cert, |from| &from.cert),
         key: or(key, |from| &from.key),
+        ..Context::default()
     };
     if !made.ca.contains("-----BEGIN CERTIFICATE-----") {
         let file = args.ca.as_deref().unwrap_or(Path::new("the CA"));
@@ -50,6 +57,55 @@ pub(super) fn create(
         return Err(Failure::new(message).exit(Exit::Usage));
     }
     let certificate = certificate::describe(&made.ca, &made.cert, &made.key)?;
+    let by = match &from {
+        Some((from, _)) => format!(" (with what context {from} has)"),
+        None => String::new(),
+    };
+    let what = format!("as {}{by}", certificate.identity);
+    keep(args, contexts, made, &what)
+}
+
+/// A context whose operator shows a token.
+fn with_token(args: &CreateContextArgs, servers: Vec<String>) -> Result<Context, Failure> {
+    let ca = args.ca.as_deref().map(read).transpose()?;
+    let mut made = Context {
+        servers,
+        ca: ca.unwrap_or_default(),
+        ..Context::default()
+    };
+    if let Some(file) = &args.token {
+        let text = match file.to_str() {
+            Some("-") => std::io::read_to_string(std::io::stdin().lock().take(PEM_BYTES_MAX))
+                .map_err(|e| Failure::new("cannot read stdin").because(e))?,
+            _ => read(file)?,
+        };
+        let token = Token::parse(TokenKind::Bearer, &text);
+        let unusable = |why| Failure::new("the token cannot be used").because(why);
+        made.token = Some(
+            token
+                .map_err(|why| unusable(why).exit(Exit::Usage))?
+                .to_string(),
+        );
+    }
+    if let Some(line) = &args.token_command {
+        let words = shell_words::split(line).unwrap_or_default();
+        if words.is_empty() {
+            let message = format!("--token-command {line:?} is no command");
+            return Err(Failure::new(message).exit(Exit::Usage));
+        }
+        made.token_command = words;
+    }
+    Ok(made)
+}
+
+/// Adds it; the first that is added becomes current.
+fn keep(
+    args: &CreateContextArgs,
+    contexts: &mut Contexts,
+    made: Context,
+    what: &str,
+) -> Result<(), Failure> {
+    let name = &args.name;
     let there = contexts.context.get(name);
     if there.is_some_and(|there| *there != made && !args.force) {
         let message = format!("there is another context {name:?} already");
@@ -61,14 +117,7 @@ pub(super) fn create(
         true => "; it is current",
         false => "",
     };
-    let by = match &from {
-        Some((from, _)) => format!(" (with what context {from} has)"),
-        None => String::new(),
-    };
-    let said = format!(
-        "context {name}: created, as {}{by}{how}",
-        certificate.identity
-    );
+    let said = format!("context {name}: created, {what}{how}");
     context::write(&context::path(), contexts)?;
     note(&printable(&said));
     Ok(())
@@ -115,7 +164,7 @@ fn base(
 }
 
 /// `https://HOST:PORT`, several with commas.
-fn servers(given: Option<&str>) -> Result<Vec<String>, Failure> {
+pub(super) fn servers(given: Option<&str>) -> Result<Vec<String>, Failure> {
     let usage = |message: String| {
         let failure = Failure::new(message).exit(Exit::Usage);
         failure.hint("controllerctl context create NAME --server https://10.0.0.5:7443 …")

@@ -196,6 +196,9 @@ fn log_line(run: &Run, args: &LogsArgs, message: &pb::LogsResponse) -> Result<()
     print(&format!("{prefix}{line}\n"))
 }
 
+/// Type of the audit trail's entries.
+const AUDIT: &str = "operator_called";
+
 pub(super) async fn events(run: &Run, args: &EventsArgs) -> Result<Exit, Failure> {
     let since = args.since.as_deref().map(since_ms).transpose()?;
     let mut client = run.connect(None).await?;
@@ -203,13 +206,17 @@ pub(super) async fn events(run: &Run, args: &EventsArgs) -> Result<Exit, Failure
         let hits = args.filter.iter().filter(|(k, _)| *k == key);
         hits.map(|(_, value)| value.clone()).collect()
     };
+    let mut types: Vec<String> = of(FilterKey::Type);
+    if args.audit {
+        types.push(AUDIT.into());
+    }
     let request = pb::EventsRequest {
         follow: args.follow,
         since_ms: since.unwrap_or(0),
         about: args.about.clone().unwrap_or_default(),
         tail: 0,
         after_sequence: 0,
-        types: of(FilterKey::Type),
+        types,
         services: of(FilterKey::Service),
         nodes: of(FilterKey::Node),
     };

@@ -22,6 +22,7 @@ mod hidden;
 mod image;
 mod init;
 mod inspect;
+mod join;
 mod last;
 mod lists;
 mod logs;
@@ -29,6 +30,7 @@ mod man;
 mod moment;
 mod node;
 mod node_logs;
+mod operator;
 mod overtaken;
 mod pick;
 mod planned;
@@ -222,6 +224,7 @@ pub(crate) async fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Exec(args) => exec::exec(&run, args).await,
         Command::Run(args) => exec::run(&run, args).await,
         Command::Wait(args) => wait::wait(&run, &args).await,
+        Command::Operator(command) => operator::operator(&run, &command).await,
         Command::Token(command) => token::token(&run, &command).await,
         Command::Secret(command) => secret::secret(&run, &command).await,
         Command::Registry(command) => registry::registry(&run, &command).await,
@@ -235,7 +238,7 @@ pub(crate) async fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::System(SystemCommand::Backup(args)) => backup::backup(&run, &args).await,
         Command::System(SystemCommand::Backups) => backup::list(&run).await,
         Command::System(SystemCommand::SupportBundle(args)) => support::bundle(&run, &args).await,
-        Command::Context(command) => context::context(&run, &command),
+        Command::Context(command) => context::context(&run, &command).await,
         Command::Completion(args) => {
             print(&complete::script(args.shell)?)?;
             Ok(Exit::Done)

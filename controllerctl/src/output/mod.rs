@@ -7,6 +7,7 @@ pub mod explained;
 pub mod images;
 pub mod inspected;
 pub mod jobs;
+pub mod operators;
 pub mod outcome;
 pub mod planned;
 pub mod rollouts;

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
-use data_encoding::HEXLOWER;
+use data_encoding::{BASE64, HEXLOWER};
 use longshore_model::Roles;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName,
@@ -214,6 +214,23 @@ impl ClusterCa {
         }
         Ok(params)
     }
+}
+
+/// DER certificates as one PEM text.
+#[must_use]
+pub fn pem_of_certificates<'a>(chain: impl IntoIterator<Item = &'a [u8]>) -> String {
+    let mut text = String::new();
+    for der in chain {
+        text.push_str("-----BEGIN CERTIFICATE-----\n");
+        let encoded = BASE64.encode(der);
+        // PEM lines hold 64 characters; base64 is ASCII, so any cut is at a character.
+        for line in encoded.as_bytes().chunks(64) {
+            text.push_str(&String::from_utf8_lossy(line));
+            text.push('\n');
+        }
+        text.push_str("-----END CERTIFICATE-----\n");
+    }
+    text
 }
 
 fn signing_request(csr_der: &[u8]) -> Result<CertificateSigningRequestParams, PkiError> {

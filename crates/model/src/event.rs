@@ -1,6 +1,7 @@
 //! What happened, with its reason: the stuff of `events`, `why` and the audit trail.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 use strum::VariantNames;
@@ -52,6 +53,37 @@ impl SecretAct {
     }
 }
 
+/// What happened to an operator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OperatorAct {
+    /// They may come.
+    Added,
+    /// They traded an invite for a certificate.
+    Joined,
+    /// They have another role.
+    Role,
+    /// What they show is replaced.
+    Rotated,
+    /// They are out.
+    Removed,
+}
+
+/// What became of a call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "snake_case")]
+pub enum CallOutcome {
+    /// It was done, or began.
+    Done,
+    /// It was refused, or failed.
+    Refused {
+        /// What was answered.
+        why: String,
+    },
+    /// The caller went before the answer came; whether it was done, other events say.
+    Left,
+}
+
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, VariantNames)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -81,6 +113,34 @@ pub enum EventKind {
         act: SecretAct,
         /// By whom.
         by: String,
+    },
+    /// An operator was let in, changed or removed.
+    OperatorKept {
+        /// Their name.
+        name: String,
+        /// What they may do: viewer, deployer, admin.
+        role: String,
+        /// Which of these.
+        act: OperatorAct,
+        /// By whom.
+        by: String,
+    },
+    /// An operator asked for a change, or for something that is not for them.
+    OperatorCalled {
+        /// Who.
+        by: String,
+        /// What they may do: viewer, deployer, admin.
+        role: String,
+        /// With a token, not a certificate.
+        by_token: bool,
+        /// From which address.
+        from: IpAddr,
+        /// What, as `Control.Scale`.
+        call: String,
+        /// Of what; empty: of nothing in particular, or it was not looked at.
+        target: String,
+        /// What became of it.
+        outcome: CallOutcome,
     },
     /// Credentials for a registry came, in place of those before.
     RegistryLogin {

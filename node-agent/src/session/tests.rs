@@ -113,6 +113,13 @@ impl EnrollmentService for FakeController {
         }))
     }
 
+    async fn join_operator(
+        &self,
+        _: Request<pb::JoinOperatorRequest>,
+    ) -> Result<Response<pb::JoinOperatorResponse>, Status> {
+        Err(Status::unimplemented("no agent asks for this"))
+    }
+
     async fn renew(
         &self,
         request: Request<pb::RenewRequest>,

@@ -91,6 +91,14 @@ impl Filter {
         })
     }
 
+    /// Calls of operators are told to who asks for them: they say twice what other events say once.
+    fn is_of_type(&self, kind: &EventKind) -> bool {
+        match self.types.is_empty() {
+            true => !matches!(kind, EventKind::OperatorCalled { .. }),
+            false => self.types.iter().any(|word| *word == event_type(kind)),
+        }
+    }
+
     fn wants(&self, stored: &StoredEvent) -> bool {
         let kind = &stored.event.kind;
         let any = |words: &[String], is: &dyn Fn(&str) -> bool| {
@@ -100,7 +108,7 @@ impl Filter {
             && (self.about.is_empty() || is_about(kind, &self.about))
             && any(&self.services, &|word| is_about_service(kind, word))
             && any(&self.nodes, &|word| is_about_node(kind, word))
-            && any(&self.types, &|word| word == event_type(kind))
+            && self.is_of_type(kind)
     }
 }
 

@@ -17,6 +17,7 @@ use super::lists::covers;
 use super::{find, run};
 use crate::cluster::Cluster;
 use crate::fleet::{Outbox, StreamEvent};
+use crate::grpc::audit::{Audited, Slot};
 use crate::grpc::blocking;
 use crate::reconcile::names_now;
 
@@ -34,12 +35,13 @@ pub(super) async fn exec(
     cluster: &Arc<Cluster>,
     mut requests: Streaming<pb::ExecRequest>,
     by: &str,
+    slot: &Slot,
 ) -> Result<ReceiverStream<Item>, Status> {
-    let first = requests
-        .message()
-        .await?
-        .and_then(|request| request.message);
-    match first {
+    let first = requests.message().await?;
+    if let Some(first) = &first {
+        slot.set(first.target());
+    }
+    match first.and_then(|request| request.message) {
         Some(pb::exec_request::Message::Start(start)) => {
             let (node, kind) = command(cluster, start, by)?;
             relay(cluster, (&node, kind), requests, Vec::new(), ())

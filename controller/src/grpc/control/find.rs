@@ -22,7 +22,7 @@ pub(super) enum Target {
 }
 
 /// `, did you mean …?` or nothing.
-pub(super) fn offer<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> String {
+pub(in crate::grpc) fn offer<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> String {
     let mut near: Vec<(f64, &str)> = names
         .map(|name| (strsim::normalized_damerau_levenshtein(word, name), name))
         .filter(|(alike, _)| *alike >= ALIKE)

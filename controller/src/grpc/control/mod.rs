@@ -55,7 +55,8 @@ use crate::cluster::Cluster;
 /// Least time between two messages of `Watch`.
 const WATCH_GAP: Duration = Duration::from_millis(100);
 
-pub(in crate::grpc) use self::tokens::in_words;
+pub(super) use self::find::offer;
+pub(super) use self::tokens::in_words;
 
 type Out<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
@@ -364,6 +365,7 @@ impl ControlService for Control {
         &self,
         request: Request<pb::SetNodeLabelsRequest>,
     ) -> Result<Response<pb::SetNodeLabelsResponse>, Status> {
+        auth::operator(&request)?;
         let cluster = Arc::clone(&self.cluster);
         let request = request.into_inner();
         blocking(move || nodes::set_labels(&cluster, request)).await?;
@@ -511,8 +513,8 @@ impl ControlService for Control {
         &self,
         request: Request<Streaming<pb::ExecRequest>>,
     ) -> Result<Response<Self::ExecStream>, Status> {
-        let by = auth::operator(&request)?;
-        let stream = exec::exec(&self.cluster, request.into_inner(), &by).await?;
+        let (by, slot) = auth::streaming(&request)?;
+        let stream = exec::exec(&self.cluster, request.into_inner(), &by, &slot).await?;
         Ok(Response::new(Box::pin(stream)))
     }
 }

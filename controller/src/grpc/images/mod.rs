@@ -439,6 +439,7 @@ impl ImageService for Images {
         &self,
         request: Request<pb::RemoveImageRequest>,
     ) -> Result<Response<pb::RemoveImageResponse>, Status> {
+        auth::operator(&request)?;
         let text = request.into_inner().name;
         let (cluster, blobs) = (Arc::clone(&self.cluster), Arc::clone(&self.blobs));
         let work = move || remove(&cluster, &blobs, &text);
@@ -449,6 +450,7 @@ impl ImageService for Images {
         &self,
         request: Request<pb::PruneImagesRequest>,
     ) -> Result<Response<pb::PruneImagesResponse>, Status> {
+        auth::operator(&request)?;
         let request = request.into_inner();
         let (cluster, blobs) = (Arc::clone(&self.cluster), Arc::clone(&self.blobs));
         let work = move || prune(&cluster, &blobs, &request);

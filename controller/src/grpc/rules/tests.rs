@@ -7,21 +7,25 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use futures_util::FutureExt;
 use longshore_identity::ca::ClusterCa;
 use longshore_identity::tls::{
     AcceptLimits, CertHolder, CertificateRefusal, ConnectError, PeerInfo, RENEW_FIRST, ServerTrust,
     TrustHolder, accept, connect, peer_info, server_config,
 };
-use longshore_identity::{Identity, OperatorRole};
+use longshore_identity::token::secret_hash;
+use longshore_identity::{CaDigest, Identity, OperatorRole, Token, TokenKind};
 use longshore_model::{NodeId, Roles};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_stream::StreamExt;
 use tonic::transport::server::Connected;
 use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
 
-use super::super::auth::{AuthLayer, RolesOf};
+use super::super::auth::{AuthLayer, Doors};
 use super::*;
+use crate::operators::{Credential, OperatorRecord, Operators};
 
 const DAY: Duration = Duration::from_secs(86_400);
 const LIFE: Duration = Duration::from_secs(14 * 86_400);
@@ -67,12 +71,13 @@ struct Rig {
     ca: ClusterCa,
     trust: Arc<TrustHolder>,
     gate: AuthLayer,
+    operators: watch::Sender<Arc<Operators>>,
 }
 
 fn rig() -> Rig {
     let ca = ClusterCa::create("lab", SystemTime::now()).unwrap();
     let trust = TrustHolder::new(ca.cert_pem(), HashSet::new()).unwrap();
-    let roles: RolesOf = Arc::new(|node| {
+    let roles = |node: &NodeId| {
         let (worker, edge) = match node.as_str() {
             "worker" => (true, false),
             "edge" => (false, true),
@@ -80,17 +85,76 @@ fn rig() -> Rig {
             _ => return None,
         };
         Some(Roles { worker, edge })
-    });
-    let gate = AuthLayer::new(Arc::clone(&trust), roles);
-    Rig { ca, trust, gate }
+    };
+    let operators = watch::Sender::new(Arc::new(operators()));
+    let doors = Doors {
+        roles: Arc::new(roles),
+        operators: operators.subscribe(),
+        now_ms: Arc::new(|| NOW_MS),
+        note: Arc::new(|_| async {}.boxed()),
+    };
+    let gate = AuthLayer::new(Arc::clone(&trust), doors);
+    Rig {
+        ca,
+        trust,
+        gate,
+        operators,
+    }
+}
+
+const NOW_MS: u64 = 1_000;
+const ROLES: [OperatorRole; 3] = [
+    OperatorRole::Viewer,
+    OperatorRole::Deployer,
+    OperatorRole::Admin,
+];
+
+/// Of each role one with a certificate, named like the role, and one with a token.
+fn operators() -> Operators {
+    let record = |name: String, role| OperatorRecord::new(name, role, 0, String::new());
+    let mut all = Vec::new();
+    for role in ROLES {
+        let word = role.as_str();
+        all.push(OperatorRecord {
+            any_serial: true,
+            ..record(word.into(), role)
+        });
+        all.push(OperatorRecord {
+            token: Some(Credential {
+                id: word.into(),
+                hash: secret_hash(word),
+                expires_ms: NOW_MS,
+                used_key: None,
+            }),
+            ..record(format!("{word}-token"), role)
+        });
+    }
+    let named = all.into_iter().map(|record| (record.name.clone(), record));
+    Operators(named.collect())
+}
+
+/// The token of the operator that [`operators`] made for a role.
+fn bearer(role: &str) -> String {
+    let token = Token {
+        kind: TokenKind::Bearer,
+        ca: CaDigest([7; 32]),
+        id: role.into(),
+        secret: role.to_owned().into(),
+    };
+    format!("Bearer {token}")
 }
 
 fn node(name: &str) -> Identity {
     Identity::Node(NodeId::new(name).unwrap())
 }
 
+/// The role in the certificate is another: it does not count.
 fn operator(role: OperatorRole) -> Identity {
-    let name = "ana".into();
+    let name = role.as_str().into();
+    let role = match role {
+        OperatorRole::Admin => OperatorRole::Viewer,
+        _ => OperatorRole::Admin,
+    };
     Identity::Operator { name, role }
 }
 
@@ -156,6 +220,16 @@ impl Rig {
 
     /// What a caller is answered before any handler is asked; Ok: it is let through.
     async fn call(&self, path: &str, peer: &PeerInfo) -> Result<(), Status> {
+        self.call_with(path, peer, None).await
+    }
+
+    /// As [`Self::call`], with an `authorization` header.
+    async fn call_with(
+        &self,
+        path: &str,
+        peer: &PeerInfo,
+        header: Option<&str>,
+    ) -> Result<(), Status> {
         let reached = |_: http::Request<()>| async {
             Ok::<_, Infallible>(http::Response::new(Body::empty()))
         };
@@ -163,6 +237,11 @@ impl Rig {
         let mut request = http::Request::new(());
         *request.uri_mut() = path.parse().unwrap_or_default();
         request.extensions_mut().insert(peer.clone());
+        if let Some(header) = header {
+            let value = header.parse().unwrap();
+            let name = http::header::AUTHORIZATION;
+            request.headers_mut().insert(name, value);
+        }
         let answer = service.call(request).await.unwrap();
         Status::from_header_map(answer.headers()).map_or(Ok(()), Err)
     }
@@ -304,6 +383,7 @@ async fn who_is_revoked_meanwhile_or_is_none_of_the_clusters_calls_nothing() {
     for (path, may) in expected {
         let answer = rig.call(&path, &peer).await;
         let open = path.ends_with("/Join")
+            || path.ends_with("/JoinOperator")
             || path.ends_with("/WhoLeads")
             || path.starts_with("/grpc.health.");
         assert_eq!(answer.is_ok(), open, "{path}: {answer:?}");
@@ -311,6 +391,74 @@ async fn who_is_revoked_meanwhile_or_is_none_of_the_clusters_calls_nothing() {
             && may.contains("worker")
         {
             assert!(status.message().contains("no longer"), "{path}: {status}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_token_may_what_its_role_may_and_no_other_certificate_lends_itself_to_it() {
+    let (rig, expected) = (rig(), expected());
+    let nobody = rig.shake(None).await.unwrap();
+    for (path, may) in &expected {
+        for role in ROLES.map(OperatorRole::as_str) {
+            let answer = rig.call_with(path, &nobody, Some(&bearer(role))).await;
+            assert_eq!(answer.is_ok(), may.contains(role), "{path} by {role}");
+        }
+        let open = may.contains("none");
+        for (header, words) in [
+            (bearer("nobody"), "this token is not known here"),
+            (bearer("admin").replace(".admin", ".admit"), "not known"),
+            ("Bearer x".to_owned(), "this is no token"),
+            ("Basic YTpi".to_owned(), "not `Bearer TOKEN`"),
+        ] {
+            let answer = rig.call_with(path, &nobody, Some(&header)).await;
+            assert_eq!(answer.is_ok(), open, "{path} by {header}");
+            let Err(status) = answer else { continue };
+            assert_eq!(status.code(), Code::Unauthenticated, "{path}: {status}");
+            assert!(status.message().contains(words), "{path}: {status}");
+        }
+    }
+    // A node stays a node, and a viewer a viewer, whatever token they say.
+    let scale = Method::ControlScale.path();
+    let viewer = good(&rig.ca, &operator(OperatorRole::Viewer));
+    for certs in [good(&rig.ca, &node("worker")), viewer] {
+        let peer = rig.shake(Some(certs)).await.unwrap();
+        let answer = rig.call_with(scale, &peer, Some(&bearer("admin"))).await;
+        assert_eq!(answer.unwrap_err().code(), Code::PermissionDenied);
+    }
+}
+
+#[tokio::test]
+async fn an_operator_who_is_removed_or_has_another_certificate_calls_nothing() {
+    let (rig, expected) = (rig(), expected());
+    let admin = good(&rig.ca, &operator(OperatorRole::Admin));
+    let peer = rig.shake(Some(Arc::clone(&admin))).await.unwrap();
+    let change = |change: &dyn Fn(&mut OperatorRecord)| {
+        let mut all = operators();
+        change(all.0.get_mut("admin").unwrap());
+        rig.operators.send_replace(Arc::new(all));
+    };
+    let list = Method::OperatorListOperators.path();
+    change(&|admin| (admin.any_serial, admin.serials) = (false, vec![peer.serial.clone()]));
+    assert!(rig.call(list, &peer).await.is_ok(), "it is the one");
+    change(&|admin| admin.role = OperatorRole::Viewer);
+    assert!(rig.call(list, &peer).await.is_ok());
+    let add = Method::OperatorAddOperator.path();
+    assert_eq!(
+        rig.call(add, &peer).await.unwrap_err().code(),
+        Code::PermissionDenied
+    );
+    for (words, gone) in [("was replaced", false), ("none of this cluster's", true)] {
+        change(&|admin| (admin.any_serial, admin.serials) = (false, vec!["41".into()]));
+        if gone {
+            rig.operators.send_replace(Arc::default());
+        }
+        for (path, may) in &expected {
+            let answer = rig.call(path, &peer).await;
+            assert_eq!(answer.is_ok(), may.contains("none"), "{path}: {answer:?}");
+            let Err(status) = answer else { continue };
+            assert_eq!(status.code(), Code::Unauthenticated, "{path}");
+            assert!(status.message().contains(words), "{path}: {status}");
         }
     }
 }
@@ -335,6 +483,8 @@ fn the_comments_of_the_contract_name_the_same_roles() {
     compare(operators, "longshore.images.v1.ImageService");
     let secrets = include_str!("../../../../proto/longshore/secrets/v1/secrets.proto");
     compare(secrets, "longshore.secrets.v1.SecretService");
+    let operators = include_str!("../../../../proto/longshore/operators/v1/operators.proto");
+    compare(operators, "longshore.operators.v1.OperatorService");
 }
 
 fn compare(proto: &str, service: &str) {

@@ -280,7 +280,7 @@ pub(crate) fn holder(joined: &agent::JoinResponse, key: &KeyPair) -> Arc<CertHol
     CertHolder::from_pem(&pem, &key.pem()).unwrap()
 }
 
-fn pem(der: &[u8]) -> String {
+pub(crate) fn pem(der: &[u8]) -> String {
     let text = data_encoding::BASE64.encode(der);
     format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n")
 }

@@ -5,6 +5,7 @@ mod cluster;
 mod explain;
 pub(crate) mod images;
 mod node_logs;
+pub(crate) mod operators;
 pub(crate) mod secrets;
 mod simulate;
 mod stores;

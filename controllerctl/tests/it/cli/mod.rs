@@ -15,6 +15,7 @@ mod init_from;
 mod looks;
 mod node_logs;
 mod node_rm;
+mod operators;
 mod overtaken;
 mod pages;
 mod parts;

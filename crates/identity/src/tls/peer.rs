@@ -84,7 +84,9 @@ pub(super) fn is_no_worker(leaf: &CertificateDer<'_>) -> bool {
     units.any(|unit| unit.as_str() == Ok(NO_WORKER))
 }
 
-pub(super) fn serial_of(leaf: &CertificateDer<'_>) -> Option<String> {
+/// Serial of a certificate, as [`PeerInfo::serial`] has it. None: it is no certificate.
+#[must_use]
+pub fn serial_of(leaf: &CertificateDer<'_>) -> Option<String> {
     let cert = parse(leaf).ok()?;
     Some(data_encoding::HEXLOWER.encode(cert.raw_serial()))
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use super::EventKind;
+use super::{CallOutcome, EventKind, OperatorAct};
 use crate::certificate::list;
 use crate::job::times_word;
 use crate::receipt::end_in_words;
@@ -44,6 +44,40 @@ impl fmt::Display for EventKind {
             Self::AppDown { app, by } => write!(f, "{app}: taken down by {by}"),
             Self::SecretKept { name, act, by } => {
                 write!(f, "secret {name} {} by {by}", act.as_str())
+            }
+            Self::OperatorKept {
+                name,
+                role,
+                act,
+                by,
+            } => match act {
+                OperatorAct::Added => write!(f, "operator {name} let in as {role} by {by}"),
+                OperatorAct::Joined => write!(f, "operator {name} ({role}) took a certificate"),
+                OperatorAct::Role => write!(f, "operator {name} made {role} by {by}"),
+                OperatorAct::Rotated => {
+                    write!(f, "operator {name} ({role}) gets new credentials by {by}")
+                }
+                OperatorAct::Removed => write!(f, "operator {name} ({role}) removed by {by}"),
+            },
+            Self::OperatorCalled {
+                by,
+                role,
+                by_token,
+                from,
+                call,
+                target,
+                outcome,
+            } => {
+                let with = if *by_token { ", by token" } else { "" };
+                write!(f, "{by} ({role}{with}) from {from}: {call}")?;
+                if !target.is_empty() {
+                    write!(f, " {target}")?;
+                }
+                match outcome {
+                    CallOutcome::Done => Ok(()),
+                    CallOutcome::Refused { why } => write!(f, ": refused: {why}"),
+                    CallOutcome::Left => f.write_str(": left before the answer"),
+                }
             }
             Self::RegistryLogin { server, user, by } => {
                 write!(

@@ -1,7 +1,7 @@
 //! Certificates whose time is over, by whichever clock.
 
 use super::*;
-use crate::identity::pem_of_certificates;
+use longshore_identity::ca::pem_of_certificates;
 use longshore_identity::key::KeyPair;
 use longshore_identity::tls::CertificateRefusal;
 

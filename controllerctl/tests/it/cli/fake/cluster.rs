@@ -1,6 +1,8 @@
 //! A running fake: its server, its certificates, the program under test.
 
+use longshore_proto::agent::v1::enrollment_service_server::EnrollmentServiceServer;
 use longshore_proto::images::v1::image_service_server::ImageServiceServer;
+use longshore_proto::operators::v1::operator_service_server::OperatorServiceServer;
 use longshore_proto::secrets::v1::secret_service_server::SecretServiceServer;
 
 use super::*;
@@ -23,7 +25,9 @@ impl Cluster {
         let (cert, key) = ca
             .issue_new(&identity, &names, DAY, SystemTime::now())
             .unwrap();
-        let certs = CertHolder::from_pem(&cert, &key).unwrap();
+        // Whoever knows the CA by its digest only must be shown it.
+        let chain = format!("{cert}\n{}", ca.cert_pem());
+        let certs = CertHolder::from_pem(&chain, &key).unwrap();
         let trust = TrustHolder::new(ca.cert_pem(), HashSet::new()).unwrap();
         let config = server_config(certs, trust.clone()).unwrap();
         let listener = runtime
@@ -33,10 +37,15 @@ impl Cluster {
         let server = ControlServiceServer::new(fake.clone());
         let images = ImageServiceServer::new(fake.clone());
         let secrets = SecretServiceServer::new(fake.clone());
+        let operators = OperatorServiceServer::new(fake.clone());
+        let enrollment = EnrollmentServiceServer::new(fake.clone());
+        fake.world().known.ca = Some((ca.cert_pem().to_owned(), ca.key_pem().to_string()));
+        fake.world().known.server = format!("https://{address}");
         runtime.spawn(async move {
             let incoming = accept(listener, config, trust, AcceptLimits::default());
             let router = tonic::transport::Server::builder().add_service(server);
             let router = router.add_service(images).add_service(secrets);
+            let router = router.add_service(operators).add_service(enrollment);
             router.serve_with_incoming(incoming).await.unwrap();
         });
         let dir = tempfile::tempdir().unwrap();

@@ -32,6 +32,7 @@ pub(crate) struct World {
     pub(crate) revision: u64,
     pub(crate) images: super::images::Images,
     pub(crate) apart: super::secrets::Apart,
+    pub(crate) known: super::operators::Known,
     /// So many lists of services still show an app that was taken down.
     pub(crate) lingering: u32,
     /// Count and reason of an autoscaler that has the last word.
