@@ -45,7 +45,7 @@ pub(super) fn pick(
 ) -> Result<(String, Context), Failure> {
     let picked = context::pick(contexts, name);
     if picked.is_err() && name.is_none() && server.is_some() && of_run().is_some() {
-        return Ok((String::new(), Context::default()));
+        return Ok((TOKEN_VARIABLE.into(), Context::default()));
     }
     picked
 }
