@@ -129,22 +129,17 @@ SANCOV := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
 	-Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares \
 	-Ccodegen-units=1 --cfg fuzzing
 
-# fuzz CRATE CORPUS OPTIONS: builds the crate's target and lets it look for SECONDS.
-define fuzz
+FUZZED := compose edge engine der plan settings state text wire
+
+# Each target's own limits of libFuzzer.
+FUZZ_OPTIONS_plan := -max_len=512
+FUZZ_OPTIONS_edge := -max_len=1024
+
+.PHONY: fuzz
+fuzz: ## Coverage-guided fuzzing of all that others write (T=60 seconds for each target; ONLY="compose wire")
 	@RUSTFLAGS="$(SANCOV)" CARGO_TARGET_DIR=target/fuzz cargo build -q --release \
-		--target "$$(rustc -vV | sed -n 's/^host: //p')" --manifest-path crates/$(1)/fuzz/Cargo.toml
-	@mkdir -p target/fuzz/$(2)
-	@cd target/fuzz && ./*/release/longshore-$(1)-fuzz $(2) -len_control=0 $(3) -timeout=60 \
-		-rss_limit_mb=2048 -max_total_time=$(or $(SECONDS),60)
-endef
-
-.PHONY: fuzz-plan
-fuzz-plan: ## Coverage-guided fuzzing of the planner's input (SECONDS=60)
-	$(call fuzz,planner,corpus,-max_len=512)
-
-.PHONY: fuzz-edge
-fuzz-edge: ## Coverage-guided fuzzing of HAProxy's file and commands (SECONDS=60)
-	$(call fuzz,haproxy-driver,corpus-edge,-max_len=1024)
+		--target "$$(rustc -vV | sed -n 's/^host: //p')" --manifest-path fuzz/Cargo.toml
+	@$(foreach t,$(or $(ONLY),$(FUZZED)),lab/fuzz.sh $(t) $(or $(T),60) $(FUZZ_OPTIONS_$(t)) &&) echo "fuzz: nothing found"
 
 .PHONY: check
 check: ## Formatting, lints, unit tests: what needs no lab
@@ -170,6 +165,12 @@ sim: ## Simulates whole clusters under faults, in virtual time (SEEDS=10000; one
 .PHONY: sim-mutants
 sim-mutants: ## Shows that the simulation finds each seeded mistake (SEEDS=1000)
 	cargo run --release -q -p longshore-sim --features mutants -- --all-mutants --seeds $(or $(SEEDS),1000)
+
+# Time and randomness of the programs are the simulation's: tokio has to let it.
+.PHONY: netsim
+netsim: ## Controller and agents with their own network code on a simulated network (SEEDS=300 FROM=1; one: SEED=7)
+	@RUSTFLAGS="--cfg tokio_unstable" CARGO_TARGET_DIR=target/netsim cargo build -q --release --manifest-path netsim/Cargo.toml
+	@target/netsim/release/longshore-netsim $(if $(SEED),--seed $(SEED) --trace,--seeds $(or $(SEEDS),300) --from $(or $(FROM),1))
 
 .PHONY: durability
 durability: ## Kills the controller and cuts its disk's power while clients change things (CUTS=8000 KILLS_9=1000)

@@ -32,6 +32,7 @@ pub mod seal;
 pub mod secrets;
 pub mod shared;
 pub mod store;
+mod waiting;
 
 #[cfg(test)]
 mod testing;

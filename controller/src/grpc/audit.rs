@@ -20,6 +20,7 @@ use tonic::Status;
 use super::rules::{Rule, rule};
 use crate::cluster::Cluster;
 use crate::operators::Operator;
+use crate::waiting::beside;
 
 pub(super) use self::targets::Audited;
 
@@ -155,7 +156,7 @@ pub(super) fn record(
     let cluster = Arc::clone(cluster);
     async move {
         tracing::info!(target: "audit", "{kind}");
-        let written = tokio::task::spawn_blocking(move || cluster.record(vec![kind])).await;
+        let written = beside(move || cluster.record(vec![kind])).await;
         if let Err(error) = written {
             tracing::error!(%error, "an entry of the audit trail was lost");
         }

@@ -14,7 +14,7 @@ mod session;
 use std::sync::Arc;
 use std::time::Duration;
 
-use longshore_identity::tls::{AcceptLimits, CertHolder, accept, server_config};
+use longshore_identity::tls::{AcceptLimits, CertHolder, Listener, accept, server_config};
 use longshore_proto::agent::v1::agent_service_server::AgentServiceServer;
 use longshore_proto::agent::v1::enrollment_service_server::EnrollmentServiceServer;
 use longshore_proto::control::v1::control_service_server::ControlServiceServer;
@@ -22,7 +22,6 @@ use longshore_proto::images::v1::image_service_server::ImageServiceServer;
 use longshore_proto::images::v1::image_source_service_server::ImageSourceServiceServer;
 use longshore_proto::operators::v1::operator_service_server::OperatorServiceServer;
 use longshore_proto::secrets::v1::secret_service_server::SecretServiceServer;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::transport::Server;
@@ -30,6 +29,7 @@ use tonic::transport::Server;
 use crate::cluster::Cluster;
 use crate::images::Blobs;
 use crate::store::StoreError;
+use crate::waiting::beside;
 
 /// Largest message of an agent.
 const AGENT_BYTES_MAX: usize = 1 << 20;
@@ -64,9 +64,9 @@ pub enum ServeError {
 ///
 /// # Errors
 /// [`ServeError`].
-pub async fn serve(
+pub async fn serve<L: Listener>(
     (cluster, blobs): (Arc<Cluster>, Arc<Blobs>),
-    listener: TcpListener,
+    listener: L,
     certs: Arc<CertHolder>,
     stop: CancellationToken,
 ) -> Result<(), ServeError> {
@@ -182,7 +182,7 @@ impl From<Status> for crate::cluster::ChangeError<Refusal> {
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
 ) -> Result<T, Status> {
-    match tokio::task::spawn_blocking(work).await {
+    match beside(work).await {
         Ok(result) => result.map_err(|refusal| refusal.0),
         Err(error) => {
             tracing::error!(%error, "a call failed inside the controller");

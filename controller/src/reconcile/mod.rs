@@ -24,10 +24,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::Cluster;
+use crate::waiting::beside;
 
 pub(crate) use execute::names_now;
 #[cfg(feature = "mutants")]
-pub(crate) use plan::let_mistakes_through;
+pub use plan::let_mistakes_through;
 
 /// At least this long from the start of one run to the next.
 const GAP: Duration = Duration::from_millis(8);
@@ -51,7 +52,7 @@ pub async fn run(cluster: Arc<Cluster>, stop: CancellationToken) {
         let now_ms = cluster.now_ms();
         let (held, carried) = (Arc::clone(&cluster), Arc::clone(&memory));
         // Planning computes and committing waits for the disk: neither may stall a session.
-        let run = tokio::task::spawn_blocking(move || step(&held, carried, now_ms));
+        let run = beside(move || step(&held, carried, now_ms));
         match run.await {
             Ok(next) => {
                 memory = next.memory;

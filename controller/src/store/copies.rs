@@ -5,7 +5,7 @@ use std::sync::Arc;
 use longshore_model::{NodeId, Plan};
 
 use super::repository::{META, Repository, load, put, read_events};
-use super::{Batch, Meta, Store, StoreError, Table, plan};
+use super::{Batch, Loaded, Meta, Store, StoreError, Table, plan};
 
 /// More than a cluster counts in its life. Exact as a JSON number, for a million restores.
 const GENERATIONS: u64 = 1 << 32;
@@ -13,6 +13,14 @@ const GENERATIONS: u64 = 1 << 32;
 const REPLICAS: u64 = 1_000_000;
 
 impl Repository {
+    /// Everything, without writing; its term is 0.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn read(store: &dyn Store) -> Result<Loaded, StoreError> {
+        load(store, Self::meta(store)?, 0)
+    }
+
     /// Reads everything, and changes nothing.
     ///
     /// # Errors

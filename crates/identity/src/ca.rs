@@ -258,7 +258,9 @@ fn base_params(
     serial[SERIAL_BYTES - SERIAL_END_BYTES..].copy_from_slice(&end_s);
     let mut params = CertificateParams::default();
     params.serial_number = Some(SerialNumber::from_slice(&serial));
-    params.not_before = (now - BACKDATE).into();
+    // A clock without a battery begins in 1970, and nobody reads times before that.
+    let from = now.checked_sub(BACKDATE).unwrap_or(now);
+    params.not_before = from.max(SystemTime::UNIX_EPOCH).into();
     params.not_after = end.into();
     params.distinguished_name = DistinguishedName::new();
     params

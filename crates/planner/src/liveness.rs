@@ -163,7 +163,8 @@ fn is_outage(input: &PlanInput<'_>, away: u32, all: u32) -> bool {
     away >= config.outage_nodes_min && over_share
 }
 
-/// Workers that fell silent so lately that the second witness may still be about to speak.
+/// Workers of which nobody knows yet whether they are gone: they fell silent so lately that the second witness may
+/// still be about to speak, or there is none, and their time is not over.
 fn undecided(draft: &Draft<'_>, gone: &[(usize, String)]) -> u32 {
     let input = &draft.input;
     let config = input.config;
@@ -172,9 +173,14 @@ fn undecided(draft: &Draft<'_>, gone: &[(usize, String)]) -> u32 {
         .saturating_add(config.outage_settle_ms);
     let silent = draft.cluster.silent.iter().filter(|number| {
         let slot = &draft.cluster.nodes[**number];
+        let held = &draft.cluster.held[**number];
+        let alone_ms = match held.up == 0 && held.down == 0 {
+            true => config.single_witness_timeout_ms,
+            false => 0,
+        };
         slot.node.roles.worker
             && slot.state == NodeState::Away
-            && silent_ms(input, slot) <= settle_ms
+            && silent_ms(input, slot) <= settle_ms.max(alone_ms)
             && !draft.lost.contains_key(slot.id)
             && gone.iter().all(|(gone, _)| gone != *number)
     });

@@ -16,88 +16,88 @@ use super::{
 };
 
 /// Where every container that runs is.
-pub(crate) const FAKE_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(172, 17, 0, 5));
+pub const FAKE_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(172, 17, 0, 5));
 
 #[derive(Debug, Clone)]
-pub(crate) struct FakeContainer {
-    pub(crate) replica: ReplicaId,
-    pub(crate) condition: Condition,
-    pub(crate) health: Option<ExecHealth>,
-    pub(crate) inspection: Inspection,
-    pub(crate) starts: u32,
-    pub(crate) ended_at: Option<Instant>,
+pub struct FakeContainer {
+    pub replica: ReplicaId,
+    pub condition: Condition,
+    pub health: Option<ExecHealth>,
+    pub inspection: Inspection,
+    pub starts: u32,
+    pub ended_at: Option<Instant>,
     /// Files that were put into it, by path.
-    pub(crate) files: BTreeMap<String, Vec<u8>>,
+    pub files: BTreeMap<String, Vec<u8>>,
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct State {
-    pub(crate) containers: BTreeMap<ContainerId, FakeContainer>,
-    pub(crate) images: Vec<String>,
+pub struct State {
+    pub containers: BTreeMap<ContainerId, FakeContainer>,
+    pub images: Vec<String>,
     /// Names that the containers made so far were told.
-    pub(crate) hosts: Vec<BTreeMap<String, Ipv4Addr>>,
+    pub hosts: Vec<BTreeMap<String, Ipv4Addr>>,
     /// Every call fails so.
-    pub(crate) away: Option<ErrorKind>,
+    pub away: Option<ErrorKind>,
     /// The next creations fail so.
-    pub(crate) create_errors: VecDeque<ErrorKind>,
+    pub create_errors: VecDeque<ErrorKind>,
     /// The next files are not taken so.
-    pub(crate) file_errors: VecDeque<ErrorKind>,
+    pub file_errors: VecDeque<ErrorKind>,
     /// The next starts fail so.
-    pub(crate) start_errors: VecDeque<ErrorKind>,
+    pub start_errors: VecDeque<ErrorKind>,
     /// The next pauses fail so.
-    pub(crate) pause_errors: VecDeque<ErrorKind>,
+    pub pause_errors: VecDeque<ErrorKind>,
     /// The next unpauses fail so.
-    pub(crate) unpause_errors: VecDeque<ErrorKind>,
+    pub unpause_errors: VecDeque<ErrorKind>,
     /// Stops of containers that were frozen: their processes saw no signal.
-    pub(crate) stopped_frozen: u32,
+    pub stopped_frozen: u32,
     /// How the next commands inside containers end; none: with 7.
-    pub(crate) exec_codes: VecDeque<i64>,
+    pub exec_codes: VecDeque<i64>,
     /// What commands write instead of their own; none: theirs.
-    pub(crate) exec_writes: Option<String>,
+    pub exec_writes: Option<String>,
     /// Commands that ran inside containers.
-    pub(crate) execs: Vec<Vec<String>>,
-    pub(crate) stop_grace_ms: Vec<Option<u64>>,
+    pub execs: Vec<Vec<String>>,
+    pub stop_grace_ms: Vec<Option<u64>>,
     /// After how long the next stops end their containers, and how; none: at once, with 0.
-    pub(crate) stops: VecDeque<(u64, Inspection)>,
+    pub stops: VecDeque<(u64, Inspection)>,
     /// The next inspections fail so.
-    pub(crate) inspect_errors: VecDeque<ErrorKind>,
+    pub inspect_errors: VecDeque<ErrorKind>,
     /// The next removals fail so.
-    pub(crate) remove_errors: VecDeque<ErrorKind>,
-    pub(crate) starting: usize,
-    pub(crate) starting_peak: usize,
-    pub(crate) pulls: u32,
+    pub remove_errors: VecDeque<ErrorKind>,
+    pub starting: usize,
+    pub starting_peak: usize,
+    pub pulls: u32,
     /// Containers of runs, by id: the run, and the files that were put into it.
-    pub(crate) runs: BTreeMap<ContainerId, FakeRun>,
+    pub runs: BTreeMap<ContainerId, FakeRun>,
     /// The next sizes of terminals are not taken so; and those that were.
-    pub(crate) resize_errors: VecDeque<ErrorKind>,
-    pub(crate) resizes: Vec<(super::terminal::Terminal, super::terminal::Size)>,
+    pub resize_errors: VecDeque<ErrorKind>,
+    pub resizes: Vec<(super::terminal::Terminal, super::terminal::Size)>,
     /// Named volumes of apps.
-    pub(crate) volumes: Vec<super::disk::VolumeUse>,
+    pub volumes: Vec<super::disk::VolumeUse>,
     /// What the next start of a run is refused with.
-    pub(crate) run_refused: Option<String>,
-    pub(crate) next: u64,
+    pub run_refused: Option<String>,
+    pub next: u64,
 }
 
 /// Calls take simulated time: a start 200 ms, as the real one.
 #[derive(Debug, Default)]
-pub(crate) struct FakeRuntime {
+pub struct FakeRuntime {
     state: Mutex<State>,
-    pub(crate) changed: Notify,
+    pub changed: Notify,
 }
 
 impl FakeRuntime {
-    pub(crate) fn with_images(images: &[&str]) -> Self {
+    pub fn with_images(images: &[&str]) -> Self {
         let fake = Self::default();
         fake.state().images = images.iter().map(|image| (*image).to_owned()).collect();
         fake
     }
 
-    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+    pub fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap()
     }
 
     /// Puts a container there as if it had always been.
-    pub(crate) fn put(&self, replica: u64, condition: Condition) -> ContainerId {
+    pub fn put(&self, replica: u64, condition: Condition) -> ContainerId {
         let mut state = self.state();
         state.next += 1;
         let id = format!("{:064x}", state.next);
@@ -120,7 +120,7 @@ impl FakeRuntime {
     }
 
     /// Ends all containers of a replica.
-    pub(crate) fn crash(&self, replica: u64, how: &Inspection) {
+    pub fn crash(&self, replica: u64, how: &Inspection) {
         for container in self.state().containers.values_mut() {
             if container.replica == ReplicaId(replica) {
                 container.condition = Condition::Exited;
@@ -131,19 +131,19 @@ impl FakeRuntime {
     }
 
     /// The engine says that something happened before its listing shows it.
-    pub(crate) fn announce(&self) {
+    pub fn announce(&self) {
         self.changed.notify_one();
     }
 
     /// Somebody removes them by hand.
-    pub(crate) fn remove_by_hand(&self, replica: u64) {
+    pub fn remove_by_hand(&self, replica: u64) {
         self.state()
             .containers
             .retain(|_, c| c.replica != ReplicaId(replica));
         self.changed.notify_one();
     }
 
-    pub(crate) fn running(&self) -> Vec<u64> {
+    pub fn running(&self) -> Vec<u64> {
         let state = self.state();
         let running = state
             .containers
@@ -155,7 +155,7 @@ impl FakeRuntime {
     }
 
     /// Freezes or thaws by another hand, or as a restart of the engine does.
-    pub(crate) fn set_condition(&self, replica: u64, condition: Condition) {
+    pub fn set_condition(&self, replica: u64, condition: Condition) {
         for container in self.state().containers.values_mut() {
             if container.replica == ReplicaId(replica) {
                 container.condition = condition;
@@ -164,7 +164,7 @@ impl FakeRuntime {
         self.changed.notify_one();
     }
 
-    pub(crate) fn condition(&self, replica: u64) -> Option<Condition> {
+    pub fn condition(&self, replica: u64) -> Option<Condition> {
         let state = self.state();
         let mut all = state.containers.values();
         let found = all.find(|c| c.replica == ReplicaId(replica));

@@ -12,8 +12,9 @@ pub mod disk;
 pub mod docker;
 mod docker_disk;
 mod docker_runs;
-#[cfg(test)]
-pub(crate) mod fake;
+#[cfg(any(test, feature = "simulated"))]
+#[allow(missing_docs, clippy::unwrap_used)]
+pub mod fake;
 mod held;
 mod pull;
 #[cfg(test)]
@@ -23,8 +24,9 @@ mod real_runs_tests;
 #[cfg(test)]
 mod real_tests;
 pub mod runs;
-#[cfg(test)]
-pub(crate) mod runs_fake;
+#[cfg(any(test, feature = "simulated"))]
+#[allow(missing_docs, clippy::unwrap_used)]
+pub mod runs_fake;
 pub mod terminal;
 mod words;
 

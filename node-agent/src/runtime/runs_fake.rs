@@ -16,11 +16,11 @@ use super::{Channel, ContainerId, ErrorKind, ExecRun, RuntimeError};
 const PIPE_BYTES: usize = 64;
 
 #[derive(Debug, Clone, Default)]
-pub(crate) struct FakeRun {
-    pub(crate) id: String,
-    pub(crate) env: Vec<String>,
+pub struct FakeRun {
+    pub id: String,
+    pub env: Vec<String>,
     /// Paths of its secrets and configs.
-    pub(crate) files: Vec<String>,
+    pub files: Vec<String>,
 }
 
 impl Runs for FakeRuntime {

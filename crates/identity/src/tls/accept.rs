@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -10,7 +11,6 @@ use std::time::{Duration, SystemTime};
 
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
@@ -47,15 +47,34 @@ impl Default for AcceptLimits {
     }
 }
 
+/// Where connections come from: a port of this machine, or of a simulated network.
+pub trait Listener: Send + 'static {
+    /// A connection.
+    type Io: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    /// The next one, and from where.
+    fn accept(&self) -> impl Future<Output = io::Result<(Self::Io, SocketAddr)>> + Send;
+}
+
+impl Listener for tokio::net::TcpListener {
+    type Io = tokio::net::TcpStream;
+
+    async fn accept(&self) -> io::Result<(Self::Io, SocketAddr)> {
+        let (tcp, remote) = Self::accept(self).await?;
+        tcp.set_nodelay(true)?;
+        Ok((tcp, remote))
+    }
+}
+
 /// Accepts connections until the stream is dropped. Failed handshakes are logged and dropped;
 /// they never end the loop. Feed it to `serve_with_incoming`.
 #[must_use]
-pub fn accept(
-    listener: TcpListener,
+pub fn accept<L: Listener>(
+    listener: L,
     config: ServerConfig,
     trust: Arc<TrustHolder>,
     limits: AcceptLimits,
-) -> ReceiverStream<io::Result<TlsIo>> {
+) -> ReceiverStream<io::Result<TlsIo<L::Io>>> {
     let (sender, receiver) = mpsc::channel(16);
     tokio::spawn(accept_loop(
         listener,
@@ -67,12 +86,12 @@ pub fn accept(
     ReceiverStream::new(receiver)
 }
 
-async fn accept_loop(
-    listener: TcpListener,
+async fn accept_loop<L: Listener>(
+    listener: L,
     acceptor: TlsAcceptor,
     trust: Arc<TrustHolder>,
     limits: AcceptLimits,
-    sender: mpsc::Sender<io::Result<TlsIo>>,
+    sender: mpsc::Sender<io::Result<TlsIo<L::Io>>>,
 ) {
     let slots = Arc::new(Semaphore::new(limits.handshakes_max));
     let crowd = Arc::new(Crowd::default());
@@ -141,14 +160,13 @@ async fn slot(
     }
 }
 
-async fn handshake(
+async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
     acceptor: TlsAcceptor,
-    tcp: TcpStream,
-    remote: std::net::SocketAddr,
+    tcp: S,
+    remote: SocketAddr,
     trust: &Arc<TrustHolder>,
     enter: impl FnOnce(&PeerInfo) -> Option<Place>,
-) -> io::Result<TlsIo> {
-    tcp.set_nodelay(true)?;
+) -> io::Result<TlsIo<S>> {
     let stream = acceptor.accept(tcp).await?;
     let chain = stream.get_ref().1.peer_certificates();
     let mut peer = peer_info(chain, remote)
@@ -171,14 +189,14 @@ async fn handshake(
 }
 
 /// One accepted connection.
-pub struct TlsIo {
-    stream: TlsStream<TcpStream>,
+pub struct TlsIo<S> {
+    stream: TlsStream<S>,
     peer: PeerInfo,
     cut: Pin<Box<dyn Future<Output = ()> + Send>>,
     _place: Place,
 }
 
-impl Connected for TlsIo {
+impl<S> Connected for TlsIo<S> {
     type ConnectInfo = PeerInfo;
 
     fn connect_info(&self) -> PeerInfo {
@@ -186,7 +204,7 @@ impl Connected for TlsIo {
     }
 }
 
-impl AsyncRead for TlsIo {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for TlsIo<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -203,7 +221,7 @@ impl AsyncRead for TlsIo {
     }
 }
 
-impl AsyncWrite for TlsIo {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TlsIo<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

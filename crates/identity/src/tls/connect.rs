@@ -15,6 +15,7 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio::io::{AsyncBufReadExt, BufReader};
+#[cfg(not(feature = "simulated"))]
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint, Uri};
@@ -22,6 +23,9 @@ use tonic::transport::{Channel, Endpoint, Uri};
 use super::holder::{CertHolder, roots_of};
 use crate::error::PkiError;
 use crate::token::CaDigest;
+
+#[cfg(feature = "simulated")]
+use turmoil::net::TcpStream;
 
 /// Dialling, handshake included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

@@ -8,7 +8,7 @@ mod node;
 mod peer;
 mod verify;
 
-pub use accept::{AcceptLimits, TlsIo, accept};
+pub use accept::{AcceptLimits, Listener, TlsIo, accept};
 pub use connect::{CertificateRefusal, ConnectError, ServerTrust, connect, explain};
 pub use holder::{CertHolder, Refused, TrustHolder};
 pub use node::{NodeStream, NodeTls};

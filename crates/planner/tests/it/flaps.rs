@@ -185,3 +185,30 @@ fn whoever_takes_a_node_back_forgives_its_losses() {
     flap(&mut world, "node2");
     assert_eq!(penalty_ms(&world, "node2"), Some(60_000));
 }
+
+/// A controller that is cut off hears of each node for the last time at another moment. Where no edge can tell of
+/// any, the first to be judged must not be evicted before the others are.
+#[test]
+fn nodes_that_fall_silent_one_after_the_other_are_one_outage_without_a_second_witness_too() {
+    let mut world = World::new(3);
+    let mut plain = spec("web:1", 6);
+    plain.routes.clear();
+    world.apply("web", plain);
+    world.ticks(8);
+    let placed = world.per_node("web");
+    for node in ["node2", "node1", "node3"] {
+        world.node(node).power = false;
+        world.tick(400);
+    }
+    for _ in 0..120 {
+        world.tick(250);
+        assert!(world.plan.lost.is_empty(), "{:?}", world.plan.lost);
+    }
+    let outage = |reason: &Reason| matches!(reason, Reason::PartialOutage { away: 3, all: 3 });
+    assert!(
+        world.report.problems.iter().any(outage),
+        "{:?}",
+        world.report.problems
+    );
+    assert_eq!(world.per_node("web"), placed);
+}

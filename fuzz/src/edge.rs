@@ -8,11 +8,11 @@
 
 use libfuzzer_sys::fuzz_target;
 
-#[path = "../../tests/file/bytes.rs"]
+#[path = "../../crates/haproxy-driver/tests/file/bytes.rs"]
 mod bytes;
-#[path = "../../tests/file/common.rs"]
+#[path = "../../crates/haproxy-driver/tests/file/common.rs"]
 mod common;
-#[path = "../../tests/file/readback.rs"]
+#[path = "../../crates/haproxy-driver/tests/file/readback.rs"]
 mod readback;
 
 fuzz_target!(|input: &[u8]| readback::holds(bytes::backends(input)));

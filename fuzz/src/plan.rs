@@ -9,9 +9,9 @@ use libfuzzer_sys::fuzz_target;
 
 use hostile::state::{decode, survives};
 
-#[path = "../../tests/it/hostile/mod.rs"]
+#[path = "../../crates/planner/tests/it/hostile/mod.rs"]
 mod hostile;
-#[path = "../../tests/it/world/mod.rs"]
+#[path = "../../crates/planner/tests/it/world/mod.rs"]
 mod world;
 
 fuzz_target!(|input: &[u8]| {
